@@ -1,0 +1,49 @@
+"""The country profiles: which countries there are is which TOML files lie in `orion_beam/profiles`."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from orion_beam.errors import UserError
+from schemas.country import CountryProfile
+
+PROFILES_DIRECTORY = Path(__file__).parent / "profiles"
+
+
+def load_profile(path: Path) -> CountryProfile:
+    """Read and check one profile.
+
+    Raises:
+        UserError: the file is not TOML, or a field breaks its rule; names file, field and rule.
+    """
+    try:
+        return CountryProfile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"country profile {path}: {field}: {first['msg']}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"country profile {path}: {error}") from None
+
+
+@cache
+def all_profiles() -> Mapping[str, CountryProfile]:
+    """Return every shipped profile by country code."""
+    profiles = [load_profile(path) for path in sorted(PROFILES_DIRECTORY.glob("*.toml"))]
+    return {profile.code: profile for profile in profiles}
+
+
+def profiles_of(codes: Iterable[str]) -> Mapping[str, CountryProfile]:
+    """Return the profiles of `codes`.
+
+    Raises:
+        UserError: a code has no profile; names it and those there are.
+    """
+    known = all_profiles()
+    for code in codes:
+        if code not in known:
+            raise UserError(f"unknown country {code!r}: known are {', '.join(known)}")
+    return {code: known[code] for code in codes}

@@ -1,0 +1,1 @@
+"""Where a pipeline runs: direct, on Flink, and the embedded Kafka and Flink of development."""

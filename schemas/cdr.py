@@ -1,0 +1,168 @@
+"""The CDR between the stages and at the end: each stage's model adds to the one before it.
+
+Between the transforms a record batch has the Arrow schema of a stage's model, then the raw message's columns, so that
+a reject of any stage still holds the original bytes.
+"""
+
+from datetime import date, datetime
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from schemas.derive import Int32, arrow_schema
+from schemas.raw import RawCdr
+
+SCHEMA_VERSION = 1
+
+
+class DecodedFields(BaseModel):
+    """The texts of one CDR, named alike for all raw formats, not yet checked. Blank is null."""
+
+    raw_format: str
+    imsi: str | None
+    msisdn: str | None
+    imei: str | None
+    subscriber_type: str | None
+    rat: str | None
+    cell_id: str | None
+    lac_tac: str | None
+    event_type: str | None
+    duration_s: str | None
+    bytes_up: str | None
+    bytes_down: str | None
+    charging_id: str | None
+    peer_msisdn: str | None
+    call_type: str | None
+    apn: str | None
+    sms_type: str | None
+    message_length: str | None
+    event_time: str | None
+
+
+class ValidatedFields(BaseModel):
+    """A CDR whose every field keeps its rule: counts and times are typed, texts are as they were sent."""
+
+    raw_format: str
+    imsi: str
+    msisdn: str
+    imei: str | None
+    subscriber_type: str | None
+    rat: str | None
+    cell_id: str | None
+    lac_tac: str | None
+    event_type: str
+    duration_s: int | None
+    bytes_up: int | None
+    bytes_down: int | None
+    charging_id: str | None
+    peer_msisdn: str | None
+    call_type: str | None
+    apn: str | None
+    sms_type: str | None
+    message_length: int | None
+    event_time: datetime
+
+
+class _Identity(BaseModel):
+    imsi: str = Field(description="14 or 15 digits, 3GPP TS 23.003")
+    msisdn: str = Field(description="E.164 with +")
+    imei: str | None = Field(description="14 to 16 digits, 3GPP TS 23.003")
+    subscriber_type: Literal["prepaid", "postpaid", "corporate"] | None
+
+
+class _Network(BaseModel):
+    rat: Literal["2G", "3G", "4G", "5G"] | None
+    cell_id: str | None
+    lac_tac: str | None
+    mcc: str = Field(description="from the IMSI, ITU-T E.212")
+    mnc: str = Field(description="from the IMSI; 2 or 3 digits by the MCC's plan, ITU-T E.212")
+
+
+class _Usage(BaseModel):
+    event_type: Literal["voice", "sms", "data"]
+    duration_s: int | None = Field(description="seconds")
+    bytes_up: int | None
+    bytes_down: int | None
+    charging_id: str | None
+    peer_msisdn: str | None = Field(description="the other party: E.164 with +, or as sent where it is no such number")
+    call_type: str | None
+    apn: str | None
+    sms_type: str | None
+    message_length: int | None = Field(description="characters")
+
+
+class _Time(BaseModel):
+    event_time: datetime = Field(description="UTC")
+    event_date: date = Field(description="local to the country")
+    event_hour: Int32 = Field(description="local to the country")
+    timezone: str = Field(description="IANA")
+
+
+class _Roaming(BaseModel):
+    country: str = Field(description="ISO 3166-1 alpha-2 of the topic's country")
+    roaming: Literal["home", "national", "inbound", "outbound", "unknown"]
+    is_roaming: bool
+    roaming_partner: str | None = Field(description="the operator at the other end of the roaming")
+    roaming_country: str | None = Field(description="ISO 3166-1 alpha-2 of the country at the other end of the roaming")
+
+
+class _Enrichment(BaseModel):
+    home_operator: str | None
+    segment: str | None
+    plan: str | None
+    geo_place: str | None
+    geo_lat: float | None = Field(description="degrees, WGS 84")
+    geo_lon: float | None = Field(description="degrees, WGS 84")
+    fraud_score: float = Field(description="0 to 1")
+    fraud_reasons: list[str]
+    model_version: str
+
+
+class _CdrId(BaseModel):
+    cdr_id: str = Field(description="deterministic from the CDR's content: the idempotence key")
+    raw_format: str = Field(description="schemas.raw.RawFormat; pipe_text: event_time is the Kafka timestamp")
+
+
+class _Provenance(BaseModel):
+    source_topic: str = Field(description="Kafka topic, or path of the file")
+    source_partition: Int32
+    source_offset: int = Field(description="Kafka offset, or line number from 0")
+    source_timestamp: datetime | None = Field(description="Kafka timestamp, or when the file was last modified")
+    schema_version: Int32
+    run_id: str | None = Field(description="set by a replay")
+
+
+# pydantic takes the fields of the last base first.
+class NormalizedFields(_CdrId, _Time, _Usage, _Network, _Identity):
+    """A CDR in one form whatever country sent it: canonical numbers, generations, UTC and local time."""
+
+
+class EnrichedFields(_CdrId, _Enrichment, _Roaming, _Time, _Usage, _Network, _Identity):
+    """A normalized CDR with roaming class, operator, place, segment and fraud score."""
+
+
+class UnifiedCdr(_Provenance, EnrichedFields):
+    """One call detail record, unified over all countries and raw formats: the value on cdr.final."""
+
+
+class DecodedCdr(RawCdr, DecodedFields):
+    """What DecodeCdrs hands on: texts, and the raw message they came from."""
+
+
+class ValidatedCdr(RawCdr, ValidatedFields):
+    """What ValidateCdrs hands on, and the value on cdr.validated."""
+
+
+class NormalizedCdr(RawCdr, NormalizedFields):
+    """What NormalizeCdrs hands on, and the value on cdr.normalized."""
+
+
+class EnrichedCdr(RawCdr, EnrichedFields):
+    """What EnrichCdrs hands on, and the value on cdr.enriched."""
+
+
+DECODED_SCHEMA = arrow_schema(DecodedCdr, views=True)
+VALIDATED_SCHEMA = arrow_schema(ValidatedCdr, views=True)
+NORMALIZED_SCHEMA = arrow_schema(NormalizedCdr, views=True)
+ENRICHED_SCHEMA = arrow_schema(EnrichedCdr, views=True)
+UNIFIED_SCHEMA = arrow_schema(UnifiedCdr)

@@ -1,0 +1,50 @@
+"""What ORION Beam must know of a country: a profile, one TOML file each, checked when it is loaded."""
+
+from typing import Annotated
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from schemas.raw import RawFormat
+
+CountryCode = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+Plmn = Annotated[str, Field(pattern=r"^[0-9]{5,6}$")]
+
+
+class Operator(BaseModel):
+    """A mobile operator of the country and the PLMNs (MCC and MNC) of its subscribers' IMSIs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    plmns: tuple[Plmn, ...] = Field(min_length=1)
+
+
+class CountryProfile(BaseModel):
+    """One country: topic, numbering, time zone, raw formats, operators, usual roaming partners."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    code: CountryCode
+    name: str
+    topic: str = Field(description="the raw topic")
+    mccs: tuple[Annotated[str, Field(pattern=r"^[0-9]{3}$")], ...] = Field(min_length=1, description="ITU-T E.212")
+    calling_code: str = Field(pattern=r"^[1-9][0-9]{0,2}$", description="ITU-T E.164")
+    trunk_prefix: str | None = Field(default=None, pattern=r"^[0-9]$", description="dialled before a national number")
+    national_digits: int = Field(description="length of a national significant number", ge=5, le=12)
+    time_zone: str = Field(description="IANA")
+    formats: tuple[RawFormat, ...] = Field(description="besides flat JSON and pipe text, which every country may send")
+    operators: tuple[Operator, ...]
+    usual_roaming_countries: tuple[CountryCode, ...] = Field(description="the home region's usual partners")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone_exists(cls, zone: str) -> str:
+        if zone not in available_timezones():
+            raise ValueError("is no IANA time zone, such as Europe/Paris")
+        return zone
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone of local times."""
+        return ZoneInfo(self.time_zone)

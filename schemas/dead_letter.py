@@ -1,0 +1,33 @@
+"""A reject: the original message, untouched, and why the chain refused it."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+from schemas.codes import Code, Stage
+from schemas.derive import Int32, arrow_schema
+from schemas.raw import Header
+
+
+class DeadLetter(BaseModel):
+    """A rejected record: original bytes, coordinates, stage and every rule that it breaks."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[Header]
+    stage: Stage
+    code: Code = Field(description="the first of codes")
+    codes: list[Code]
+    fields: list[str] = Field(description="the fields that break the rules of codes, one for each code")
+    message: str = Field(description="for people, 1 KB at most; never holds a field's value")
+    country: str
+    source_topic: str = Field(description="Kafka topic, or path of the file")
+    source_partition: Int32
+    source_offset: int = Field(description="Kafka offset, or line number from 0")
+    source_timestamp: datetime | None
+    attempt: Int32 = Field(description="from 1; grows with each redrive")
+    version: str = Field(description="of ORION Beam")
+    failed_at: datetime
+
+
+DEAD_LETTER_SCHEMA = arrow_schema(DeadLetter)

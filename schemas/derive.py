@@ -1,0 +1,127 @@
+"""Arrow and Avro schemas derived from the pydantic models, so that a record is declared once."""
+
+import json
+from datetime import date, datetime
+from enum import Enum
+from functools import cache
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import pyarrow as pa
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+AVRO_NAMESPACE = "orion.cdr"
+
+
+class Int32Width:
+    """Marks an int field that is 32 bits wide; without it an int is 64 bits wide."""
+
+
+Int32 = Annotated[int, Int32Width()]
+
+_ARROW_SCALARS: dict[type, pa.DataType] = {
+    str: pa.string(),
+    bytes: pa.binary(),
+    bool: pa.bool_(),
+    int: pa.int64(),
+    float: pa.float64(),
+    datetime: pa.timestamp("ms", "UTC"),
+    date: pa.date32(),
+}
+# Views are what polars keeps its texts in: a batch passes between it and Arrow without a copy.
+_ARROW_VIEWS: dict[type, pa.DataType] = _ARROW_SCALARS | {str: pa.string_view(), bytes: pa.binary_view()}
+
+_AVRO_SCALARS: dict[type, Any] = {
+    str: "string",
+    bytes: "bytes",
+    bool: "boolean",
+    int: "long",
+    float: "double",
+    datetime: {"type": "long", "logicalType": "timestamp-millis"},
+    date: {"type": "int", "logicalType": "date"},
+}
+
+
+def _unwrap(annotation: Any) -> tuple[Any, bool]:
+    """Return an annotation without Annotated, Literal, enum and None, and whether None was there."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _unwrap(get_args(annotation)[0])
+    if origin is Literal:
+        return str, False
+    if origin in (Union, UnionType):
+        (inner,) = [member for member in get_args(annotation) if member is not NoneType]
+        return _unwrap(inner)[0], True
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return str, False
+    return annotation, False
+
+
+def _is_int32(field: FieldInfo) -> bool:
+    return any(isinstance(mark, Int32Width) for mark in field.metadata)
+
+
+def _arrow_type(annotation: Any, scalars: dict[type, pa.DataType]) -> pa.DataType:
+    if get_origin(annotation) is list:
+        item = _arrow_type(_unwrap(get_args(annotation)[0])[0], scalars)
+        return pa.large_list(item) if scalars is _ARROW_VIEWS else pa.list_(item)
+    if issubclass(annotation, BaseModel):
+        return pa.struct(_arrow_fields(annotation, scalars))
+    return scalars[annotation]
+
+
+def _arrow_fields(model: type[BaseModel], scalars: dict[type, pa.DataType]) -> list[pa.Field]:
+    fields = []
+    for name, field in model.model_fields.items():
+        annotation, _ = _unwrap(field.annotation)
+        fields.append(pa.field(name, pa.int32() if _is_int32(field) else _arrow_type(annotation, scalars)))
+    return fields
+
+
+@cache
+def arrow_schema(model: type[BaseModel], *, views: bool = False) -> pa.Schema:
+    """Return the Arrow schema of `model`: one field each, in order, all nullable.
+
+    Args:
+        model: a flat pydantic model; lists and lists of flat models are the only nesting.
+        views: string_view and binary_view (and large lists) as between the transforms, instead of string and binary.
+    """
+    return pa.schema(_arrow_fields(model, _ARROW_VIEWS if views else _ARROW_SCALARS))
+
+
+def _avro_type(annotation: Any) -> Any:
+    if get_origin(annotation) is list:
+        return {"type": "array", "items": _avro_type(_unwrap(get_args(annotation)[0])[0])}
+    if issubclass(annotation, BaseModel):
+        return {"type": "record", "name": annotation.__name__, "fields": _avro_fields(annotation)}
+    return _AVRO_SCALARS[annotation]
+
+
+def _avro_fields(model: type[BaseModel]) -> list[dict[str, Any]]:
+    fields = []
+    for name, field in model.model_fields.items():
+        annotation, nullable = _unwrap(field.annotation)
+        avro = "int" if _is_int32(field) else _avro_type(annotation)
+        entry: dict[str, Any] = {"name": name, "type": ["null", avro] if nullable else avro}
+        if nullable:
+            # The default lets a reader of this version read a writer's record that lacks the field.
+            entry["default"] = None
+        if field.description:
+            entry["doc"] = field.description
+        fields.append(entry)
+    return fields
+
+
+@cache
+def avro_schema(model: type[BaseModel]) -> str:
+    """Return the Avro schema of `model` as JSON text, in the `orion.cdr` namespace."""
+    doc = (model.__doc__ or "").strip().split("\n\n")[0]
+    record = {"type": "record", "name": model.__name__, "namespace": AVRO_NAMESPACE, "doc": " ".join(doc.split())}
+    return json.dumps(record | {"fields": _avro_fields(model)}, indent=2, ensure_ascii=False) + "\n"
+
+
+def avsc_path(model: type[BaseModel]) -> Path:
+    """Return where the checked-in `.avsc` of `model` lies."""
+    return Path(__file__).parent / "avro" / f"{model.__name__}.avsc"

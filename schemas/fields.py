@@ -1,0 +1,184 @@
+"""The value types of CDR fields, row by row: what each text may be, and the code that it breaks if it is not.
+
+These annotated types are the source of truth for the columnar rules in `transforms/rules.py`: a property test feeds
+both the same texts and demands the same verdicts. They read texts as a network element wrote them, so that a JSON
+number and the same digits in quotes mean the same.
+
+Sources: IMSI and MSISDN, 3GPP TS 23.003 clauses 2.2 and 3.3 (ITU-T E.212, E.164); IMEI and IMEISV, TS 23.003 clause 6.2;
+RAT-Type numbers, 3GPP TS 29.274 clause 8.17 and, for NR over Gx and Gi, TS 29.061 clause 16.4.7.2.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+from pydantic import BeforeValidator, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from schemas.codes import Code
+
+BLANKS = " \t\r\n"
+"""What is trimmed around payloads and fields."""
+
+MAX_COUNT = 2**63 - 1
+FUTURE_TOLERANCE = timedelta(hours=1)
+
+EVENT_TYPES = ("voice", "sms", "data")
+SUBSCRIBER_TYPES = ("prepaid", "postpaid", "corporate")
+
+RAT_GENERATIONS: dict[str, str] = {
+    "2g": "2G", "gsm": "2G", "gprs": "2G", "edge": "2G", "geran": "2G", "2": "2G",
+    "3g": "3G", "umts": "3G", "wcdma": "3G", "hspa": "3G", "utran": "3G", "1": "3G", "5": "3G",
+    "4g": "4G", "lte": "4G", "lte-m": "4G", "nb-iot": "4G", "e-utran": "4G", "eutran": "4G", "6": "4G", "8": "4G",
+    "9": "4G",
+    "5g": "5G", "nr": "5G", "ng-ran": "5G", "10": "5G", "51": "5G",
+}  # fmt: skip
+"""Lower-case RAT name, or RAT-Type number without leading zeros, to generation. WLAN (3), GAN (4) and virtual (7) are
+not cellular accesses, so they are unknown."""
+
+_IMSI = re.compile(r"[0-9]{14,15}")
+_MSISDN = re.compile(r"(?:\+|00)?[0-9]{10,15}")
+_IMEI = re.compile(r"[0-9]{14,16}")
+_COUNT = re.compile(r"[0-9]+")
+_ISO_TIME = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.([0-9]{1,9}))?(Z|[+-][0-9]{2}:?[0-9]{2})?"
+)
+_BASIC_TIME = re.compile(r"([0-9]{8})T([0-9]{6})Z")
+_COMPACT_TIME = re.compile(r"[0-9]{14}")
+_EPOCH_SECONDS = re.compile(r"[0-9]{9,10}")
+_EPOCH_MILLIS = re.compile(r"[0-9]{12,13}")
+_OFFSET = re.compile(r"([+-])(0[0-9]|1[0-4]):?([0-5][0-9])")
+
+
+def text_of(value: Any) -> str | None:
+    """Return a raw value as trimmed text: absent, null and blank are None, a JSON number is its digits."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value).strip(BLANKS) or None
+
+
+def _reject(code: Code) -> PydanticCustomError:
+    return PydanticCustomError(code.value, "{meaning}", {"meaning": code.meaning})
+
+
+def _required(parse: Callable[[str, ValidationInfo], Any]) -> BeforeValidator:
+    def validate(value: Any, info: ValidationInfo) -> Any:
+        text = text_of(value)
+        if text is None:
+            raise _reject(Code.MISSING_FIELD)
+        return parse(text, info)
+
+    return BeforeValidator(validate)
+
+
+def _optional(parse: Callable[[str, ValidationInfo], Any]) -> BeforeValidator:
+    def validate(value: Any, info: ValidationInfo) -> Any:
+        text = text_of(value)
+        return None if text is None else parse(text, info)
+
+    return BeforeValidator(validate)
+
+
+def _matching(pattern: re.Pattern[str], code: Code) -> Callable[[str, ValidationInfo], str]:
+    def parse(text: str, _: ValidationInfo) -> str:
+        if not pattern.fullmatch(text):
+            raise _reject(code)
+        return text
+
+    return parse
+
+
+def _parse_count(text: str, _: ValidationInfo) -> int:
+    if not _COUNT.fullmatch(text) or len(digits := text.lstrip("0")) > 19 or int(digits or "0") > MAX_COUNT:
+        raise _reject(Code.INVALID_NUMBER)
+    return int(digits or "0")
+
+
+def _parse_event_type(value: Any) -> str:
+    # An absent event type is unknown, not missing: only the formats that carry one have this field.
+    text = (text_of(value) or "").lower()
+    if text not in EVENT_TYPES:
+        raise _reject(Code.UNKNOWN_EVENT_TYPE)
+    return text
+
+
+def _parse_rat(text: str, _: ValidationInfo) -> str:
+    name = (text.lstrip("0") if _COUNT.fullmatch(text) else text).lower()
+    if name not in RAT_GENERATIONS:
+        raise _reject(Code.UNKNOWN_RAT)
+    return text
+
+
+def _keep_text(text: str, _: ValidationInfo) -> str:
+    return text
+
+
+def _local(moment: datetime, zone: ZoneInfo) -> datetime:
+    """Return local wall time as an instant: the first of two in an overlap, ValueError in a gap."""
+    instant = moment.replace(tzinfo=zone).astimezone(UTC)
+    if instant.astimezone(zone).replace(tzinfo=None) != moment:
+        raise ValueError("the local time does not exist")
+    return instant
+
+
+def parse_event_time(text: str, zone: ZoneInfo) -> datetime:
+    """Return the instant that `text` names, in UTC, to the millisecond.
+
+    Args:
+        text: ISO 8601, basic ISO, `YYYYMMDDHHMMSS`, epoch seconds or milliseconds.
+        zone: the country's zone, for a text without an offset.
+
+    Raises:
+        ValueError: the text has no known spelling, or names an instant that does not exist.
+    """
+    if _EPOCH_SECONDS.fullmatch(text):
+        return datetime.fromtimestamp(int(text), UTC)
+    if _EPOCH_MILLIS.fullmatch(text):
+        return datetime.fromtimestamp(int(text) // 1000, UTC) + timedelta(milliseconds=int(text) % 1000)
+    if _COMPACT_TIME.fullmatch(text):
+        return _local(datetime.strptime(text, "%Y%m%d%H%M%S"), zone)
+    if _BASIC_TIME.fullmatch(text):
+        return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    if (iso := _ISO_TIME.fullmatch(text)) is None:
+        raise ValueError("no known spelling")
+    date, time, fraction, offset = iso.groups()
+    if time.endswith("60"):
+        raise ValueError("leap seconds have no instant of their own")
+    moment = datetime.strptime(f"{date} {time}", "%Y-%m-%d %H:%M:%S")
+    moment += timedelta(milliseconds=int((fraction or "0")[:3].ljust(3, "0")))
+    if offset is None:
+        return _local(moment, zone)
+    if offset == "Z":
+        return moment.replace(tzinfo=UTC)
+    if (parts := _OFFSET.fullmatch(offset)) is None:
+        raise ValueError("the offset is out of range")
+    sign, hours, minutes = parts.groups()
+    shift = timedelta(hours=int(hours), minutes=int(minutes))
+    return (moment - shift if sign == "+" else moment + shift).replace(tzinfo=UTC)
+
+
+def _parse_time(text: str, info: ValidationInfo) -> datetime:
+    """Read the context's `time_zone` (ZoneInfo) and `source_timestamp` (aware datetime or None)."""
+    context = info.context or {}
+    try:
+        moment = parse_event_time(text, context["time_zone"])
+    except (ValueError, OverflowError):
+        raise _reject(Code.INVALID_TIMESTAMP) from None
+    arrived = context.get("source_timestamp")
+    if arrived is not None and moment > arrived + FUTURE_TOLERANCE:
+        raise _reject(Code.FUTURE_TIMESTAMP)
+    return moment
+
+
+Imsi = Annotated[str, _required(_matching(_IMSI, Code.INVALID_IMSI))]
+Msisdn = Annotated[str, _required(_matching(_MSISDN, Code.INVALID_MSISDN))]
+Imei = Annotated[str | None, _optional(_matching(_IMEI, Code.INVALID_IMEI))]
+Count = Annotated[int | None, _optional(_parse_count)]
+EventType = Annotated[str, BeforeValidator(_parse_event_type)]
+Rat = Annotated[str | None, _optional(_parse_rat)]
+EventTime = Annotated[datetime, _required(_parse_time)]
+FreeText = Annotated[str | None, _optional(_keep_text)]

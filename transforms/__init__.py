@@ -1,0 +1,1 @@
+"""The stages as PTransforms over pure functions: DecodeCdrs, ValidateCdrs, NormalizeCdrs, EnrichCdrs, EncodeCdrs."""
