@@ -1,3 +1,5 @@
 """ORION Beam: call detail records of several countries, unified on Kafka by one Beam graph."""
 
-__version__ = "0.1.0"
+from schemas.version import VERSION as __version__
+
+__all__ = ["__version__"]

@@ -35,7 +35,7 @@ class Code(StrEnum):
     INVALID_IMSI = "invalid_imsi", "an IMSI is 14 or 15 ASCII digits"
     INVALID_MSISDN = "invalid_msisdn", "an MSISDN is 10 to 15 ASCII digits after an optional + or 00"
     INVALID_IMEI = "invalid_imei", "an IMEI or IMEISV is 14 to 16 ASCII digits"
-    INVALID_TIMESTAMP = "invalid_timestamp", "the event time has no known spelling, or names an instant that does not exist"
+    INVALID_TIMESTAMP = "invalid_timestamp", "the event time has no known spelling, or names no existing instant"
     FUTURE_TIMESTAMP = "future_timestamp", "the event time is more than 1 h after the record's Kafka timestamp"
     INVALID_NUMBER = "invalid_number", "a count is not a whole number from 0 to 2^63 - 1"
     UNKNOWN_EVENT_TYPE = "unknown_event_type", "the event type is none of voice, sms, data"

@@ -4,8 +4,8 @@ These annotated types are the source of truth for the columnar rules in `transfo
 both the same texts and demands the same verdicts. They read texts as a network element wrote them, so that a JSON
 number and the same digits in quotes mean the same.
 
-Sources: IMSI and MSISDN, 3GPP TS 23.003 clauses 2.2 and 3.3 (ITU-T E.212, E.164); IMEI and IMEISV, TS 23.003 clause 6.2;
-RAT-Type numbers, 3GPP TS 29.274 clause 8.17 and, for NR over Gx and Gi, TS 29.061 clause 16.4.7.2.
+Sources: IMSI and MSISDN, 3GPP TS 23.003 clauses 2.2 and 3.3 (ITU-T E.212, E.164); IMEI and IMEISV, TS 23.003 clause
+6.2; RAT-Type numbers, 3GPP TS 29.274 clause 8.17 and, for NR over Gx and Gi, TS 29.061 clause 16.4.7.2.
 """
 
 import re

@@ -177,8 +177,10 @@ class FlatJsonCdr(_RawRow):
 
 
 class PipeTextCdr(_RawRow):
-    """`imsi|msisdn|event_type|duration|bytes_up|bytes_down`. The Kafka timestamp is its event time, which
-    `raw_format=pipe_text` says of the unified record."""
+    """`imsi|msisdn|event_type|duration|bytes_up|bytes_down`.
+
+    The Kafka timestamp is its event time, which `raw_format=pipe_text` says of the unified record.
+    """
 
     imsi: Imsi
     msisdn: Msisdn

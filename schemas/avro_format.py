@@ -1,0 +1,21 @@
+"""How a schema is named on the wire: its fingerprint, and the header of Avro's single-object encoding."""
+
+import json
+
+from fastavro.schema import fingerprint as fastavro_fingerprint
+from fastavro.schema import to_parsing_canonical_form
+
+SINGLE_OBJECT_MARKER = b"\xc3\x01"
+
+
+def fingerprint(schema_json: str) -> bytes:
+    """Return the CRC-64-AVRO fingerprint of a schema's Parsing Canonical Form: 8 bytes, little-endian.
+
+    Docs, defaults, aliases and layout do not change it; names, types and the order of fields do.
+    """
+    return bytes.fromhex(fastavro_fingerprint(to_parsing_canonical_form(json.loads(schema_json)), "CRC-64-AVRO"))
+
+
+def single_object_header(schema_json: str) -> bytes:
+    """Return the 10 bytes that stand before a record in Avro's single-object encoding: marker and fingerprint."""
+    return SINGLE_OBJECT_MARKER + fingerprint(schema_json)

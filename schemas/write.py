@@ -1,0 +1,22 @@
+"""The models whose Avro schemas are checked in. `python -m schemas.write` rewrites the files."""
+
+from pydantic import BaseModel
+
+from schemas.cdr import EnrichedCdr, NormalizedCdr, UnifiedCdr, ValidatedCdr
+from schemas.dead_letter import DeadLetter
+from schemas.derive import avro_schema, avsc_path
+
+WRITTEN_MODELS: tuple[type[BaseModel], ...] = (UnifiedCdr, ValidatedCdr, NormalizedCdr, EnrichedCdr, DeadLetter)
+"""What lies on a topic or in a file as Avro."""
+
+
+def write_schemas() -> None:
+    """Write the `.avsc` of every model that is written as Avro."""
+    for model in WRITTEN_MODELS:
+        path = avsc_path(model)
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(avro_schema(model), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_schemas()

@@ -1,0 +1,28 @@
+"""The decoders, one file a raw format: each claims the payloads of its format and turns them into columns of text."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import polars as pl
+
+from schemas.fields import BLANKS
+from schemas.raw import RawFormat
+
+TRIM_START = f"^[{BLANKS}]*"
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """How to tell and read one raw format.
+
+    Attributes:
+        format: the format's name.
+        claims: expression over the column `text` (payloads as text, without BOM and trailing blanks): is it mine?
+        decode: turns the payloads that were claimed, in order, into a frame of the same height: columns of
+            `schemas.cdr.DecodedFields` as text (those it has; blanks are trimmed later), and `is_malformed`
+            (boolean, no nulls) for payloads that are not of the format after all.
+    """
+
+    format: RawFormat
+    claims: pl.Expr
+    decode: Callable[[pl.Series], pl.DataFrame]

@@ -1,0 +1,112 @@
+"""What all stages share: a pure function over a batch becomes a PTransform with a side output of dead letters."""
+
+import logging
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+
+from schemas.codes import Code, Stage
+from schemas.country import CountryProfile
+from transforms.batches import SplitBatch, country_of
+from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters
+
+ACCEPTED = "accepted"
+DEAD_LETTERS = "dead_letters"
+
+Split = Callable[[pa.RecordBatch], SplitBatch]
+CountrySplit = Callable[[pa.RecordBatch, CountryProfile], SplitBatch]
+
+_logger = logging.getLogger(__name__)
+
+
+class StageOutput(NamedTuple):
+    """The two outputs of a stage, both of `pa.RecordBatch`."""
+
+    accepted: beam.PCollection
+    dead_letters: beam.PCollection
+
+
+def split_stage(batches: beam.PCollection, stage: Stage, prepare: Callable[[], Split]) -> StageOutput:
+    """Apply a stage to batches.
+
+    Args:
+        batches: `pa.RecordBatch`es of one country each.
+        stage: named in dead letters and logs.
+        prepare: makes the pure function; called once per DoFn instance on a worker, so it may load files.
+    """
+    outputs = batches | f"Split{stage.value.capitalize()}" >> beam.ParDo(_SplitFn(stage, prepare)).with_outputs(
+        DEAD_LETTERS, main=ACCEPTED
+    )
+    for output in (outputs[ACCEPTED], outputs[DEAD_LETTERS]):
+        # Beam 2.70 gives tagged outputs no type of their own: without one their batches would be pickled.
+        output.element_type = pa.RecordBatch
+    return StageOutput(outputs[ACCEPTED], outputs[DEAD_LETTERS])
+
+
+def by_country(function: CountrySplit, profiles: Mapping[str, CountryProfile]) -> Split:
+    """Return `function` with the profile of each batch's country filled in."""
+    return lambda batch: function(batch, profiles[country_of(batch)])
+
+
+def split_isolating(split: Split, batch: pa.RecordBatch, stage: Stage) -> SplitBatch:
+    """Apply `split`; when it raises, find the rows it raises for and reject only those, as `internal_error`.
+
+    A bug for one row costs O(log rows) more calls, and no other row its place: halves keep the order.
+    """
+    try:
+        outcome = split(batch)
+        if outcome.accepted.num_rows + outcome.rejected.num_rows != batch.num_rows:
+            raise ArithmeticError(f"{stage.value} turned {batch.num_rows} rows into a different number")
+        return outcome
+    except Exception as error:
+        if batch.num_rows == 1:
+            _log_bug(error, batch, stage)
+            bug = (Violation(Code.INTERNAL_ERROR, PAYLOAD_FIELD),)
+            return SplitBatch(_no_rows(split, batch), dead_letters(batch, stage, [bug]))
+    middle = batch.num_rows // 2
+    halves = [
+        split_isolating(split, batch.slice(0, middle), stage),
+        split_isolating(split, batch.slice(middle), stage),
+    ]
+    accepted = [half.accepted for half in halves if half.accepted.num_rows] or [halves[0].accepted]
+    return SplitBatch(_concat(accepted), _concat([half.rejected for half in halves]))
+
+
+def _no_rows(split: Split, batch: pa.RecordBatch) -> pa.RecordBatch:
+    return batch.slice(0, 0)
+
+
+def _concat(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    table = pa.Table.from_batches(batches).combine_chunks()
+    return table.to_batches()[0] if table.num_rows else batches[0]
+
+
+def _log_bug(error: Exception, row: pa.RecordBatch, stage: Stage) -> None:
+    # The text of an exception may hold a subscriber's number, so only its type and place are logged.
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    source = [row.column(name)[0].as_py() for name in ("source_topic", "source_partition", "source_offset")]
+    _logger.error(
+        "internal_error in stage %s at %s:%d: %s; record %s[%s]@%s goes to the dead letters",
+        stage.value, place.filename.rpartition("/")[2], place.lineno, type(error).__name__, *source,
+    )  # fmt: skip
+
+
+class _SplitFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, stage: Stage, prepare: Callable[[], Split]) -> None:
+        self._stage = stage
+        self._prepare = prepare
+
+    def setup(self) -> None:
+        self._split = self._prepare()
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch | beam.pvalue.TaggedOutput]:
+        outcome = split_isolating(self._split, batch, self._stage)
+        if outcome.accepted.num_rows:
+            yield outcome.accepted
+        if outcome.rejected.num_rows:
+            yield beam.pvalue.TaggedOutput(DEAD_LETTERS, outcome.rejected)
