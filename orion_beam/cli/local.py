@@ -1,0 +1,91 @@
+"""`orion-beam local`: a Kafka on this machine, with the topics of ORION Beam."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from orion_beam.countries import profiles_of
+from orion_beam.errors import UserError
+from orion_beam.kafka.topics import Profile, create_topics
+from runners import local
+
+app = typer.Typer(help="A Kafka on this machine, for development.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def up(
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on, on the loopback interface; 0 picks a free one.")
+    ] = local.DEFAULT_PORT,
+    countries: Annotated[str, typer.Option(help="Countries whose raw topics to create.")] = "FR,TN,MA,SN",
+    as_json: AsJson = False,
+) -> None:
+    """Start Kafka in the background and create the topics that are missing.
+
+    It goes on until `orion-beam local down`. Running it again changes nothing. The first time, the Java part is
+    built, which takes a minute or so.
+
+    Example: orion-beam local up --countries FR,SN
+    """
+    with _user_errors():
+        codes = [code.strip() for code in countries.split(",") if code.strip()]
+        profiles_of(codes)
+        state, started = local.up(port or None, report=lambda line: typer.echo(line, err=True))
+        created = create_topics(state.bootstrap_servers, codes, Profile.DEVELOPMENT)
+    if as_json:
+        typer.echo(json.dumps(asdict(state) | {"running": True, "topics_created": created}))
+        return
+    typer.echo(f"Kafka {'is up' if started else 'was up already'} at {state.bootstrap_servers}")
+    typer.echo(f"Topics created: {', '.join(created) or 'none, they are all there'}")
+    typer.echo(f"Next: give --bootstrap-servers {state.bootstrap_servers} to the other commands.")
+    typer.echo("Stop it with: orion-beam local down")
+
+
+@app.command()
+def down(
+    purge: Annotated[bool, typer.Option("--purge", help="Delete its data, too.")] = False, as_json: AsJson = False
+) -> None:
+    """Stop Kafka. Topics and their records stay for the next `up`, unless purged.
+
+    Example: orion-beam local down --purge
+    """
+    with _user_errors():
+        stopped = local.down(purge)
+    if as_json:
+        typer.echo(json.dumps({"running": False, "stopped": stopped, "purged": purge}))
+        return
+    typer.echo("Kafka is stopped" if stopped else "Kafka was not running")
+    if purge:
+        typer.echo("Its data are deleted")
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Say whether Kafka is running, and where.
+
+    Example: orion-beam local status --json
+    """
+    with _user_errors():
+        state = local.status()
+    if as_json:
+        typer.echo(json.dumps({"running": False} if state is None else asdict(state) | {"running": True}))
+    elif state is None:
+        typer.echo("Kafka is not running. Start it with: orion-beam local up")
+    else:
+        typer.echo(f"Kafka is up at {state.bootstrap_servers} (process {state.pid}, data in {state.data_dir})")
+
+
+@contextmanager
+def _user_errors() -> Iterator[None]:
+    """Turn what the user can mend into one line and exit code 2."""
+    try:
+        yield
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None

@@ -1,0 +1,1 @@
+"""Kafka: frames of the batched read, offset ranges, the writer, topics."""

@@ -1,0 +1,74 @@
+"""Kafka client settings: the defaults that keep every record, and refusal of those that lose some."""
+
+from collections.abc import Mapping
+
+from orion_beam.errors import UserError
+
+CONSUMER_DEFAULTS = {
+    "auto.offset.reset": "earliest",
+    "enable.auto.commit": "false",
+    "max.poll.records": "5000",
+    "session.timeout.ms": "30000",
+    # One fetch should fill a batch: 100 kB are some 700 records, and the wait is bounded anyway.
+    "fetch.min.bytes": "1",
+    "fetch.max.wait.ms": "20",
+    "max.partition.fetch.bytes": "1048576",
+}
+"""Of the Java consumer inside the batched Kafka read."""
+
+PRODUCER_DEFAULTS: dict[str, str | int | bool] = {
+    "acks": "all",
+    "enable.idempotence": True,
+    "compression.type": "snappy",
+    # What a Java client's default partitioner does with a key.
+    "partitioner": "murmur2_random",
+    "linger.ms": 10,
+    "batch.size": 1 << 20,
+    "max.in.flight.requests.per.connection": 5,
+    # A dead letter is a message of up to 1 MiB and its headers.
+    "message.max.bytes": 2 << 20,
+    # Our own bound on what is under way, in orion_beam/kafka/write.py, is lower: the queue never refuses a message.
+    "queue.buffering.max.messages": 1_000_000,
+    "queue.buffering.max.kbytes": 1 << 20,
+    # An outage of the broker holds the bundle back for as long as it lasts; it never drops a record.
+    "message.timeout.ms": 0,
+    # Successes are known by the queue running empty; only errors call back into Python.
+    "delivery.report.only.error": True,
+}
+"""Of the librdkafka producer."""
+
+_LOSSY_CONSUMER = {
+    "enable.auto.commit": ("true", "records would be committed before they are processed, and lost on a restart"),
+    "auto.offset.reset": ("latest", "records that arrive before the first commit would be skipped"),
+}
+_LOSSY_PRODUCER = {
+    "acks": ({"0", "1"}, "a record could be lost with its leader"),
+    "request.required.acks": ({"0", "1"}, "a record could be lost with its leader"),
+    "enable.idempotence": ({"false"}, "a retry could write a record twice or out of order"),
+    "delivery.report.only.error": ({"false"}, "it is what the writer counts on"),
+}
+
+
+def consumer_config(bootstrap_servers: str, group_id: str, overrides: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of the Java consumer.
+
+    Raises:
+        UserError: an override is known to lose records; names it, why, and the fix.
+    """
+    for name, (value, why) in _LOSSY_CONSUMER.items():
+        if overrides.get(name, "").strip().lower() == value:
+            raise UserError(f"consumer setting {name}={value} is refused: {why}; leave it out")
+    own = {"bootstrap.servers": bootstrap_servers, "group.id": group_id}
+    return CONSUMER_DEFAULTS | dict(overrides) | own
+
+
+def producer_config(bootstrap_servers: str, overrides: Mapping[str, str]) -> dict[str, str | int | bool]:
+    """Return the settings of the librdkafka producer.
+
+    Raises:
+        UserError: an override is known to lose records; names it, why, and the fix.
+    """
+    for name, (values, why) in _LOSSY_PRODUCER.items():
+        if (value := overrides.get(name, "").strip().lower()) in values:
+            raise UserError(f"producer setting {name}={value} is refused: {why}; leave it out")
+    return PRODUCER_DEFAULTS | dict(overrides) | {"bootstrap.servers": bootstrap_servers}

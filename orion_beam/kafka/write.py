@@ -1,0 +1,127 @@
+"""Writing Kafka: messages and dead letters, by confluent-kafka, all delivered before a bundle ends."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import apache_beam as beam
+import polars as pl
+import pyarrow as pa
+from confluent_kafka import KafkaError, Message, Producer
+
+from orion_beam.config import KafkaSink
+from orion_beam.dead_letters import headers_of
+from orion_beam.kafka.clients import producer_config
+
+MAX_IN_FLIGHT = 100_000
+"""Messages that a producer holds at most; it is far below the producer's own limit, so that it never refuses one."""
+
+_logger = logging.getLogger(__name__)
+
+
+class DeliveryError(RuntimeError):
+    """The broker refused a message for good; the bundle fails and is tried again."""
+
+
+class _Writer:
+    """A producer that has delivered everything when `flush` returns, or raises."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._error: KafkaError | None = None
+        self._producer = Producer(dict(config) | {"on_delivery": self._on_error}, logger=_logger)
+
+    def _on_error(self, error: KafkaError | None, _: Message) -> None:
+        self._error = self._error or error
+
+    def write_batch(self, topic: str, messages: list[dict[str, bytes]]) -> None:
+        self._wait_for_room()
+        queued = self._producer.produce_batch(topic, messages)
+        if queued < len(messages):
+            # Trying the rest again could overtake what is queued, and break the order of a key.
+            errors = {str(message["_error"]) for message in messages if "_error" in message}
+            raise DeliveryError(f"{topic}: {len(messages) - queued} messages not queued: {', '.join(errors)}")
+
+    def write(self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]]) -> None:
+        self._wait_for_room()
+        self._producer.produce(topic, value, key, headers=headers)
+
+    def _wait_for_room(self) -> None:
+        while len(self._producer) > MAX_IN_FLIGHT:
+            self._producer.poll(0.05)
+        self._producer.poll(0)
+        self._raise_error()
+
+    def flush(self) -> None:
+        while left := self._producer.flush(30):
+            self._raise_error()
+            _logger.warning("waiting for the broker: %d messages not yet acknowledged", left)
+        self._raise_error()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            error, self._error = self._error, None
+            # Its text names topic and reason, never a message's content.
+            raise DeliveryError(f"delivery failed: {error.str()}")
+
+
+class _WriteFn(beam.DoFn):  # type: ignore[misc]
+    """Shared by both writes: a producer for each DoFn instance, flushed before a bundle ends."""
+
+    def __init__(self, config: Mapping[str, Any], topic: str) -> None:
+        self._config = config
+        self._topic = topic
+
+    def setup(self) -> None:
+        self._writer = _Writer(self._config)
+
+    def finish_bundle(self) -> None:
+        self._writer.flush()
+
+
+class _WriteMessagesFn(_WriteFn):
+    def process(self, batch: pa.RecordBatch) -> None:
+        frame = pl.DataFrame(batch)
+        keys, values = frame["key"].to_list(), frame["value"].to_list()
+        messages = [{"key": key, "value": value} for key, value in zip(keys, values, strict=True)]
+        self._writer.write_batch(self._topic, messages)
+
+
+class _WriteDeadLettersFn(_WriteFn):
+    def process(self, batch: pa.RecordBatch) -> None:
+        for letter in batch.to_pylist():
+            self._writer.write(self._topic, letter["key"], letter["value"], headers_of(letter))
+
+
+class ProduceMessages(beam.PTransform):  # type: ignore[misc]
+    """Writes encoded CDRs to a topic.
+
+    In: `pa.RecordBatch` of `transforms.encode.ENCODED_SCHEMA`. At least once: a bundle ends only when the broker has
+    acknowledged (acks=all) every message, and a failed bundle is written again. A key's messages keep their order.
+    """
+
+    def __init__(self, sink: KafkaSink, topic: str) -> None:
+        """Check the producer's settings."""
+        super().__init__()
+        self.topic = topic
+        self.config = producer_config(sink.bootstrap_servers, sink.producer_config)
+
+    def expand(self, messages: beam.PCollection) -> beam.PCollection:
+        """Write each batch."""
+        return messages | beam.ParDo(_WriteMessagesFn(self.config, self.topic))
+
+
+class ProduceDeadLetters(beam.PTransform):  # type: ignore[misc]
+    """Writes dead letters to a topic: original key and value, the reasons as headers.
+
+    In: `pa.RecordBatch` of `schemas.dead_letter.DEAD_LETTER_SCHEMA`. At least once, as ProduceMessages.
+    """
+
+    def __init__(self, sink: KafkaSink) -> None:
+        """Check the producer's settings."""
+        super().__init__()
+        self.topic = sink.dead_letter_topic
+        self.config = producer_config(sink.bootstrap_servers, sink.producer_config)
+
+    def expand(self, letters: beam.PCollection) -> beam.PCollection:
+        """Write each batch."""
+        return letters | beam.ParDo(_WriteDeadLettersFn(self.config, self.topic))

@@ -1,0 +1,41 @@
+package dev.orion.beam;
+
+import java.io.DataInputStream;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import org.apache.kafka.common.header.Headers;
+import org.apache.kafka.common.header.internals.RecordHeaders;
+
+/**
+ * Writes the frame of the records on standard input to standard output, so that the Python tests read what Java really
+ * writes. Run it from source: {@code java -cp 'JARS/*' FrameDump.java}.
+ *
+ * <p>Input, big endian: topic; int32 number of records; for each: int32 partition, int64 offset, int64 timestamp, key,
+ * value, int32 number of headers, for each its key and value. Strings are an int32 length (-1: null) and bytes.
+ */
+public final class FrameDump {
+  private FrameDump() {}
+
+  public static void main(String[] args) throws IOException {
+    DataInputStream in = new DataInputStream(System.in);
+    KafkaFrame frame = new KafkaFrame(new String(bytes(in), StandardCharsets.UTF_8));
+    for (int records = in.readInt(); records > 0; records--) {
+      frame.add(in.readInt(), in.readLong(), in.readLong(), bytes(in), bytes(in), headers(in));
+    }
+    System.out.write(frame.write());
+    System.out.flush();
+  }
+
+  private static Headers headers(DataInputStream in) throws IOException {
+    Headers headers = new RecordHeaders();
+    for (int count = in.readInt(); count > 0; count--) {
+      headers.add(new String(bytes(in), StandardCharsets.UTF_8), bytes(in));
+    }
+    return headers;
+  }
+
+  private static byte[] bytes(DataInputStream in) throws IOException {
+    int length = in.readInt();
+    return length < 0 ? null : in.readNBytes(length);
+  }
+}
