@@ -96,6 +96,7 @@ class _Schema:
         named: dict[str, Any] = {}
         try:
             root = parse_schema(json.loads(text), named_schemas=named)
+            _check(root)
         except json.JSONDecodeError as error:
             raise UserError(f"{origin} is not JSON: {error}") from None
         except UnknownType as error:
@@ -115,6 +116,29 @@ class _Schema:
         if isinstance(schema, dict) and not isinstance(schema["type"], str):
             return self.definition(schema["type"])
         return schema
+
+
+def _check(schema: Any) -> None:
+    """Raise SchemaParseException for what the specification forbids and fastavro lets pass."""
+    if isinstance(schema, list):
+        if any(isinstance(branch, list) for branch in schema):
+            raise SchemaParseException("a union directly holds a union")
+        _check_unique(
+            [branch if isinstance(branch, str) else _branch_name(branch) for branch in schema], "a union holds"
+        )
+        for branch in schema:
+            _check(branch)
+    elif isinstance(schema, dict):
+        fields = schema.get("fields", [])
+        _check_unique([field["name"] for field in fields], f"{schema.get('name')} declares the field")
+        for part in [schema["type"], schema.get("items"), schema.get("values"), *(field["type"] for field in fields)]:
+            _check(part)
+
+
+def _check_unique(names: list[str], statement: str) -> None:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise SchemaParseException(f"{statement} {name} twice")
 
 
 def _simple_name(full_name: str) -> str:

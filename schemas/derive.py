@@ -26,6 +26,7 @@ _ARROW_SCALARS: dict[type, pa.DataType] = {
     bytes: pa.binary(),
     bool: pa.bool_(),
     int: pa.int64(),
+    Int32Width: pa.int32(),
     float: pa.float64(),
     datetime: pa.timestamp("ms", "UTC"),
     date: pa.date32(),
@@ -38,6 +39,7 @@ _AVRO_SCALARS: dict[type, Any] = {
     bytes: "bytes",
     bool: "boolean",
     int: "long",
+    Int32Width: "int",
     float: "double",
     datetime: {"type": "long", "logicalType": "timestamp-millis"},
     date: {"type": "int", "logicalType": "date"},
@@ -45,10 +47,14 @@ _AVRO_SCALARS: dict[type, Any] = {
 
 
 def _unwrap(annotation: Any) -> tuple[Any, bool]:
-    """Return an annotation without Annotated, Literal, enum and None, and whether None was there."""
+    """Return an annotation without Annotated, Literal, enum and None, and whether None was there.
+
+    An Int32 comes back as its mark, Int32Width.
+    """
     origin = get_origin(annotation)
     if origin is Annotated:
-        return _unwrap(get_args(annotation)[0])
+        inner, *marks = get_args(annotation)
+        return (Int32Width, False) if any(isinstance(mark, Int32Width) for mark in marks) else _unwrap(inner)
     if origin is Literal:
         return str, False
     if origin in (Union, UnionType):
@@ -59,8 +65,11 @@ def _unwrap(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
-def _is_int32(field: FieldInfo) -> bool:
-    return any(isinstance(mark, Int32Width) for mark in field.metadata)
+def _type_of(field: FieldInfo) -> tuple[Any, bool]:
+    """Return the unwrapped type of a field and whether it is nullable."""
+    annotation, nullable = _unwrap(field.annotation)
+    # pydantic moves a field's outermost marks from the annotation to its metadata.
+    return (Int32Width if any(isinstance(mark, Int32Width) for mark in field.metadata) else annotation), nullable
 
 
 def _arrow_type(annotation: Any, scalars: dict[type, pa.DataType]) -> pa.DataType:
@@ -75,8 +84,8 @@ def _arrow_type(annotation: Any, scalars: dict[type, pa.DataType]) -> pa.DataTyp
 def _arrow_fields(model: type[BaseModel], scalars: dict[type, pa.DataType]) -> list[pa.Field]:
     fields = []
     for name, field in model.model_fields.items():
-        annotation, _ = _unwrap(field.annotation)
-        fields.append(pa.field(name, pa.int32() if _is_int32(field) else _arrow_type(annotation, scalars)))
+        annotation, _ = _type_of(field)
+        fields.append(pa.field(name, _arrow_type(annotation, scalars)))
     return fields
 
 
@@ -102,8 +111,8 @@ def _avro_type(annotation: Any) -> Any:
 def _avro_fields(model: type[BaseModel]) -> list[dict[str, Any]]:
     fields = []
     for name, field in model.model_fields.items():
-        annotation, nullable = _unwrap(field.annotation)
-        avro = "int" if _is_int32(field) else _avro_type(annotation)
+        annotation, nullable = _type_of(field)
+        avro = _avro_type(annotation)
         entry: dict[str, Any] = {"name": name, "type": ["null", avro] if nullable else avro}
         if nullable:
             # The default lets a reader of this version read a writer's record that lacks the field.

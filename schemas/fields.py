@@ -52,24 +52,31 @@ _EPOCH_MILLIS = re.compile(r"[0-9]{12,13}")
 _OFFSET = re.compile(r"([+-])(0[0-9]|1[0-4]):?([0-5][0-9])")
 
 
+def reject(code: Code) -> PydanticCustomError:
+    """Return the error to raise for a value that breaks the rule of `code`; it does not quote the value."""
+    return PydanticCustomError(code.value, "{meaning}", {"meaning": code.meaning})
+
+
 def text_of(value: Any) -> str | None:
-    """Return a raw value as trimmed text: absent, null and blank are None, a JSON number is its digits."""
+    """Return a raw value as trimmed text: absent, null and blank are None, a JSON number is its digits.
+
+    Raises:
+        PydanticCustomError: malformed_payload, for an object or array where a format has a single value.
+    """
     if value is None:
         return None
+    if isinstance(value, (dict, list)):
+        raise reject(Code.MALFORMED_PAYLOAD)
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value).strip(BLANKS) or None
-
-
-def _reject(code: Code) -> PydanticCustomError:
-    return PydanticCustomError(code.value, "{meaning}", {"meaning": code.meaning})
 
 
 def _required(parse: Callable[[str, ValidationInfo], Any]) -> BeforeValidator:
     def validate(value: Any, info: ValidationInfo) -> Any:
         text = text_of(value)
         if text is None:
-            raise _reject(Code.MISSING_FIELD)
+            raise reject(Code.MISSING_FIELD)
         return parse(text, info)
 
     return BeforeValidator(validate)
@@ -86,7 +93,7 @@ def _optional(parse: Callable[[str, ValidationInfo], Any]) -> BeforeValidator:
 def _matching(pattern: re.Pattern[str], code: Code) -> Callable[[str, ValidationInfo], str]:
     def parse(text: str, _: ValidationInfo) -> str:
         if not pattern.fullmatch(text):
-            raise _reject(code)
+            raise reject(code)
         return text
 
     return parse
@@ -94,7 +101,7 @@ def _matching(pattern: re.Pattern[str], code: Code) -> Callable[[str, Validation
 
 def _parse_count(text: str, _: ValidationInfo) -> int:
     if not _COUNT.fullmatch(text) or len(digits := text.lstrip("0")) > 19 or int(digits or "0") > MAX_COUNT:
-        raise _reject(Code.INVALID_NUMBER)
+        raise reject(Code.INVALID_NUMBER)
     return int(digits or "0")
 
 
@@ -102,14 +109,14 @@ def _parse_event_type(value: Any) -> str:
     # An absent event type is unknown, not missing: only the formats that carry one have this field.
     text = (text_of(value) or "").lower()
     if text not in EVENT_TYPES:
-        raise _reject(Code.UNKNOWN_EVENT_TYPE)
+        raise reject(Code.UNKNOWN_EVENT_TYPE)
     return text
 
 
 def _parse_rat(text: str, _: ValidationInfo) -> str:
     name = (text.lstrip("0") if _COUNT.fullmatch(text) else text).lower()
     if name not in RAT_GENERATIONS:
-        raise _reject(Code.UNKNOWN_RAT)
+        raise reject(Code.UNKNOWN_RAT)
     return text
 
 
@@ -167,10 +174,10 @@ def _parse_time(text: str, info: ValidationInfo) -> datetime:
     try:
         moment = parse_event_time(text, context["time_zone"])
     except (ValueError, OverflowError):
-        raise _reject(Code.INVALID_TIMESTAMP) from None
+        raise reject(Code.INVALID_TIMESTAMP) from None
     arrived = context.get("source_timestamp")
     if arrived is not None and moment > arrived + FUTURE_TOLERANCE:
-        raise _reject(Code.FUTURE_TIMESTAMP)
+        raise reject(Code.FUTURE_TIMESTAMP)
     return moment
 
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from schemas.codes import Code
 from schemas.derive import Int32, arrow_schema
-from schemas.fields import Count, EventTime, EventType, FreeText, Imei, Imsi, Msisdn, Rat
+from schemas.fields import Count, EventTime, EventType, FreeText, Imei, Imsi, Msisdn, Rat, reject
 
 
 class RawFormat(StrEnum):
@@ -114,6 +115,8 @@ class TnUsage(_RawRow):
 
 
 def _object(value: Any) -> Any:
+    if value is not None and not isinstance(value, (dict, BaseModel)):
+        raise reject(Code.MALFORMED_PAYLOAD)
     return {} if value is None else value
 
 

@@ -84,7 +84,7 @@ class RecordBatchCoder(beam.coders.Coder):  # type: ignore[misc]
 
     def estimate_size(self, batch: pa.RecordBatch) -> int:
         """Return the bytes of the batch's buffers, without encoding it."""
-        return int(batch.nbytes)
+        return int(batch.get_total_buffer_size())
 
     def to_type_hint(self) -> type[pa.RecordBatch]:
         """Return the type that this coder is for."""

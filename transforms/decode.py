@@ -80,6 +80,12 @@ def decode_batch(
 
 
 @cache
+def column_names_of(profile: CountryProfile) -> frozenset[str]:
+    """Return the lines that a file of the country may begin with: they name columns and are no record."""
+    return frozenset(decoder.column_names for decoder in _decoders_of(profile)[0] if decoder.column_names)
+
+
+@cache
 def _problem(max_payload_bytes: int) -> pl.Expr:
     """Return for a payload that cannot be read as text the code that says why, else null."""
     payload, text = pl.col("raw_value"), pl.col("text")

@@ -1,7 +1,6 @@
 """EncodeCdrs: CDRs as Kafka messages, the IMSI as key and Avro (or JSON) as value."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
@@ -16,12 +15,12 @@ from pydantic import BaseModel
 from schemas.cdr import SCHEMA_VERSION, EnrichedCdr, UnifiedCdr
 from schemas.codes import Stage
 from schemas.derive import arrow_schema, avro_schema
-from transforms.batches import SplitBatch, batch_of, frame_of
+from transforms.batches import SplitBatch, frame_of
 from transforms.rejects import no_rejects
 from transforms.stage import Split, StageOutput, split_stage
 
-ENCODED_SCHEMA = pa.schema([("key", pa.binary_view()), ("value", pa.binary())])
-"""A message of a CDR topic. The IMSI is the key, so that a subscriber's CDRs stay in one partition, in order."""
+ENCODED_SCHEMA = pa.schema([("key", pa.binary_view()), ("value", pa.binary()), ("country", pa.string_view())])
+"""A message of a CDR topic, and which country it is of. The IMSI is the key, so that a subscriber's CDRs stay in one partition, in order."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,8 @@ def encode_batch(batch: pa.RecordBatch, model: type[BaseModel], wire: Wire, run_
     else:
         values = pc.binary_join_element_wise(wire.prefix, encode_avro(frame, model), b"")
     keys = frame["imsi"].cast(pl.Binary).to_arrow(compat_level=pl.CompatLevel.newest())
-    return SplitBatch(pa.RecordBatch.from_arrays([keys, values], schema=ENCODED_SCHEMA), no_rejects())
+    columns = [keys, values, batch.column("country")]
+    return SplitBatch(pa.RecordBatch.from_arrays(columns, schema=ENCODED_SCHEMA), no_rejects())
 
 
 @dataclass(eq=False)

@@ -12,7 +12,7 @@ CELL_COLUMNS = {"cell_id": pl.String, "country": pl.String, "plmn": pl.String, "
 SUBSCRIBER_COLUMNS = {"imsi": pl.String, "segment": pl.String, "plan": pl.String, "subscriber_type": pl.String}
 
 
-class ReferenceError(ValueError):  # noqa: A001
+class ReferenceDataError(ValueError):
     """Reference data that cannot be used; names file, column or rows, and what is wrong."""
 
 
@@ -49,23 +49,23 @@ def load_lookup(path: str, key: str, columns: tuple[tuple[str, pl.DataType], ...
         columns: names and types that the file must have; others are ignored.
 
     Raises:
-        ReferenceError: the file cannot be read, lacks a column, or has a key twice or none.
+        ReferenceDataError: the file cannot be read, lacks a column, or has a key twice or none.
     """
     schema = dict(columns)
     try:
         with FileSystems.open(path) as file:
             content = pa.BufferReader(file.read())
         frame = (
-            pl.read_parquet(content).select(schema).cast(schema)
+            pl.read_parquet(content).select(*schema).cast(schema)
             if path.endswith(".parquet")
-            else pl.read_csv(content, schema_overrides=schema).select(schema)
+            else pl.read_csv(content, schema_overrides=schema).select(*schema)
         )
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise ReferenceError(f"reference data {path}: {error}") from None
+        raise ReferenceDataError(f"reference data {path}: {error}") from None
     unusable = frame.with_row_index("row", offset=1).filter(pl.col(key).is_null() | pl.col(key).is_duplicated())
     if unusable.height:
         rows = ", ".join(map(str, unusable["row"].head(5)))
-        raise ReferenceError(f"reference data {path}: {key} is empty or comes twice in rows {rows}")
+        raise ReferenceDataError(f"reference data {path}: {key} is empty or comes twice in rows {rows}")
     frame = frame.sort(key)
     return Lookup(frame[key], frame.drop(key))
 

@@ -37,12 +37,17 @@ def split_stage(batches: beam.PCollection, stage: Stage, prepare: Callable[[], S
         stage: named in dead letters and logs.
         prepare: makes the pure function; called once per DoFn instance on a worker, so it may load files.
     """
-    outputs = batches | f"Split{stage.value.capitalize()}" >> beam.ParDo(_SplitFn(stage, prepare)).with_outputs(
-        DEAD_LETTERS, main=ACCEPTED
-    )
-    for output in (outputs[ACCEPTED], outputs[DEAD_LETTERS]):
-        # Beam 2.70 gives tagged outputs no type of their own: without one their batches would be pickled.
-        output.element_type = pa.RecordBatch
+    split = beam.ParDo(_SplitFn(stage, prepare)).with_outputs(DEAD_LETTERS, main=ACCEPTED)
+    return typed_outputs(batches | f"Split{stage.value.capitalize()}" >> split)
+
+
+def typed_outputs(outputs: beam.pvalue.DoOutputsTuple) -> StageOutput:
+    """Return the two outputs of a stage, typed.
+
+    Beam 2.70 gives tagged outputs no type of their own; without one their batches would be pickled.
+    """
+    for tag in (ACCEPTED, DEAD_LETTERS):
+        outputs[tag].element_type = pa.RecordBatch
     return StageOutput(outputs[ACCEPTED], outputs[DEAD_LETTERS])
 
 
@@ -65,18 +70,15 @@ def split_isolating(split: Split, batch: pa.RecordBatch, stage: Stage) -> SplitB
         if batch.num_rows == 1:
             _log_bug(error, batch, stage)
             bug = (Violation(Code.INTERNAL_ERROR, PAYLOAD_FIELD),)
-            return SplitBatch(_no_rows(split, batch), dead_letters(batch, stage, [bug]))
+            return SplitBatch(batch.slice(0, 0), dead_letters(batch, stage, [bug]))
     middle = batch.num_rows // 2
     halves = [
         split_isolating(split, batch.slice(0, middle), stage),
         split_isolating(split, batch.slice(middle), stage),
     ]
+    # A row that a bug rejects leaves an empty batch of the stage's input schema: only batches with rows are joined.
     accepted = [half.accepted for half in halves if half.accepted.num_rows] or [halves[0].accepted]
     return SplitBatch(_concat(accepted), _concat([half.rejected for half in halves]))
-
-
-def _no_rows(split: Split, batch: pa.RecordBatch) -> pa.RecordBatch:
-    return batch.slice(0, 0)
 
 
 def _concat(batches: list[pa.RecordBatch]) -> pa.RecordBatch:

@@ -21,8 +21,10 @@ class Decoder:
         decode: turns the payloads that were claimed, in order, into a frame of the same height: columns of
             `schemas.cdr.DecodedFields` as text (those it has; blanks are trimmed later), and `is_malformed`
             (boolean, no nulls) for payloads that are not of the format after all.
+        column_names: the line that a file of this format may begin with, if there is one.
     """
 
     format: RawFormat
     claims: pl.Expr
     decode: Callable[[pl.Series], pl.DataFrame]
+    column_names: str | None = None

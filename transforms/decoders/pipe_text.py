@@ -15,4 +15,9 @@ def decode(payloads: pl.Series) -> pl.DataFrame:
     return parts.select(*_FIELDS, is_malformed=is_malformed)
 
 
-PIPE_TEXT = Decoder(RawFormat.PIPE_TEXT, pl.col("text").str.contains("|", literal=True), decode)
+PIPE_TEXT = Decoder(
+    RawFormat.PIPE_TEXT,
+    pl.col("text").str.contains("|", literal=True),
+    decode,
+    "imsi|msisdn|event_type|duration|bytes_up|bytes_down",
+)

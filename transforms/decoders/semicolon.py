@@ -28,5 +28,5 @@ def decode_ma(payloads: pl.Series) -> pl.DataFrame:
 
 _HAS_SEMICOLON = pl.col("text").str.contains(";", literal=True)
 
-FR_SEMICOLON = Decoder(RawFormat.FR_SEMICOLON, _HAS_SEMICOLON, decode_fr)
-MA_SEMICOLON = Decoder(RawFormat.MA_SEMICOLON, _HAS_SEMICOLON, decode_ma)
+FR_SEMICOLON = Decoder(RawFormat.FR_SEMICOLON, _HAS_SEMICOLON, decode_fr, ";".join(_FR_FIELDS))
+MA_SEMICOLON = Decoder(RawFormat.MA_SEMICOLON, _HAS_SEMICOLON, decode_ma, ";".join(_MA_FIELDS))

@@ -1,0 +1,76 @@
+# Every target sets up what it needs: `make test` on a fresh clone is enough.
+PYTHON ?= python3.11
+export PYTHON
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup jars uber-jar lint format test test-unit test-integration test-deep golden schemas \
+	demo bench-quick bench-core clean need-python need-java
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Checked before anything else, so that a missing JDK shows at once and not after minutes of installing.
+need-python:
+	@scripts/require python
+
+need-java:
+	@scripts/require python java mvn
+
+# pip takes its index, proxy and certificates from the environment.
+$(INSTALLED): setup.py | need-python
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+setup: $(INSTALLED) ## Install everything into .venv
+
+jars: need-java $(INSTALLED) ## Build the Java side: expansion service, job server, development Kafka and Flink
+	$(BIN)/python -m runners.jars
+
+uber-jar: need-java $(INSTALLED) ## Build the one jar for submission to a Flink cluster
+	$(BIN)/python -c 'from runners.jars import build_uber_jar; print(build_uber_jar(print))'
+
+lint: $(INSTALLED) ## Check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(INSTALLED) ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: jars ## Run unit and integration tests
+	$(BIN)/pytest -m "not deep" --durations=15
+
+test-unit: $(INSTALLED) ## Run the tests that need Python only
+	$(BIN)/pytest -m "not integration and not deep"
+
+test-integration: jars ## Run the tests on real Kafka and Flink
+	$(BIN)/pytest -m "integration and not deep" --durations=15
+
+test-deep: jars ## Run the tests that take minutes
+	$(BIN)/pytest -m deep --durations=15
+
+golden: $(INSTALLED) ## Rewrite the expected outputs of the golden tests; review the diff
+	$(BIN)/pytest -m "not integration and not deep" -k golden --update-golden
+
+schemas: $(INSTALLED) ## Rewrite the checked-in Avro schemas from the pydantic models
+	$(BIN)/python -m schemas.write
+
+demo: jars ## Run the whole pipeline on this machine with generated CDRs
+	$(BIN)/orion-beam demo
+
+bench-quick: jars ## Measure end to end, in a few minutes
+	$(BIN)/python -m benchmarks.quick
+
+bench-core: $(INSTALLED) ## Measure the transforms alone
+	$(BIN)/python -m benchmarks.core
+
+clean: ## Remove build output and caches; .venv and the jars in ~/.orion-beam stay
+	rm -rf build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find runners/java -type d -name target -prune -exec rm -rf {} +
+	find schemas transforms orion_beam runners tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +

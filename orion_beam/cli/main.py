@@ -1,0 +1,112 @@
+"""The `orion-beam` command: the table of its subcommands.
+
+A subcommand is imported when it is called: Beam takes seconds to import, and `--help` should not.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from orion_beam import __version__
+from orion_beam.errors import UserError
+
+
+class _PassThroughCommand(TyperCommand):
+    """Leaves everything after `--` in the context's args, untouched. Before it, only the command's own options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        cut = args.index("--") if "--" in args else len(args)
+        super().parse_args(ctx, args[:cut])
+        ctx.args = args[cut + 1 :]
+        return args[cut + 1 :]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A subcommand: where it is, as `module:attribute`, and its line in the help."""
+
+    target: str
+    help: str
+    cls: type[TyperCommand] | None = None
+
+    def load(self, name: str) -> Any:
+        module, _, attribute = self.target.partition(":")
+        found: typer.Typer | Callable[..., Any] = getattr(import_module(module), attribute)
+        if not isinstance(found, typer.Typer):
+            command = typer.Typer(add_completion=False)
+            command.command(name, cls=self.cls)(found)
+            found = command
+        found._add_completion = False
+        return typer.main.get_command(found)
+
+
+SUBCOMMANDS = {
+    "demo": _Entry("orion_beam.cli.demo:demo", "Run the whole pipeline on this machine with generated CDRs."),
+    "run": _Entry("orion_beam.cli.run:run", "Run the pipeline: a stream, a replay or files.", cls=_PassThroughCommand),
+    "generate": _Entry("orion_beam.cli.generate:generate", "Generate raw CDRs, to files or to Kafka."),
+    "local": _Entry("orion_beam.cli.local:app", "Start and stop Kafka and Flink on this machine."),
+    "schema": _Entry("orion_beam.cli.schema:app", "Show the records' schemas; check that a changed one is compatible."),
+}
+
+
+class _LazyCommand(TyperCommand):
+    """Stands for a subcommand in the help, and becomes it when it is called."""
+
+    def __init__(self, name: str, entry: _Entry) -> None:
+        super().__init__(name, help=entry.help)
+        self._entry = entry
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        return self._entry.load(info_name or "").make_context(info_name, args, parent, **extra)
+
+
+class _LazyGroup(TyperGroup):
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, entry in SUBCOMMANDS.items():
+            self.add_command(_LazyCommand(name, entry))
+
+
+app = typer.Typer(
+    cls=_LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    # A traceback with the values of local variables would show subscribers' numbers.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"orion-beam {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _orion_beam(
+    version: Annotated[  # noqa: ARG001 - the callback acts on it
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Unify call detail records of several countries on Kafka, with one Beam graph."""
+
+
+def main() -> None:
+    """Run the command line. A user's mistake is one line and exit code 2, an interrupt is exit code 130."""
+    try:
+        app(prog_name="orion-beam")
+    except UserError as error:
+        print(f"orion-beam: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

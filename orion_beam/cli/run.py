@@ -1,0 +1,252 @@
+"""`orion-beam run`: the pipeline over files, or as a stream from Kafka to Kafka."""
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from orion_beam.config import (
+    PUBLISHABLE,
+    REFERENCE_DIRECTORY,
+    STAGE_TOPICS,
+    FileSink,
+    FileSource,
+    JobConfig,
+    KafkaSink,
+    KafkaSource,
+    ValueFormat,
+)
+from orion_beam.countries import all_profiles, profiles_of
+from orion_beam.errors import UserError
+from orion_beam.kafka.clients import consumer_config, producer_config
+from orion_beam.kafka.topics import require_topics
+from orion_beam.metrics import DEAD_LETTER, FINAL, HEADER_LINES, Outcome
+from orion_beam.registry import register_schema
+from runners.direct import run_direct
+from runners.flink import TerminatedError, flink_arguments, run_flink
+from runners.jars import ensure_jars
+from schemas.avro_format import single_object_header
+from schemas.cdr import UnifiedCdr
+from schemas.codes import Stage
+from schemas.derive import avro_schema
+from transforms.lookups import ReferenceDataError, load_cells, load_subscribers
+
+_STAGES = {STAGE_TOPICS[stage].removeprefix("cdr."): stage for stage in PUBLISHABLE}
+
+
+def run(
+    context: typer.Context,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", help="COUNTRY=PATH of a file with one record a line; repeatable.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Directory for cdr.final.avro and cdr.dlq.avro.")] = None,
+    bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka brokers, host:port,…")] = None,
+    countries: Annotated[str | None, typer.Option(help="Countries to read, all if not given: FR,TN")] = None,
+    group_id: Annotated[str, typer.Option(help="Consumer group whose offsets say where to go on.")] = "orion-beam",
+    publish: Annotated[str, typer.Option(help="Also write these topics: validated,normalized,enriched")] = "",
+    start_from: Annotated[
+        str | None, typer.Option(help="Read this topic instead of the raw ones: validated, normalized or enriched")
+    ] = None,
+    value_format: Annotated[
+        ValueFormat, typer.Option(help="How values on cdr.final are written.")
+    ] = ValueFormat.SINGLE_OBJECT,
+    schema_registry: Annotated[
+        str | None, typer.Option(help="URL of a schema registry; values then have Confluent's wire format.")
+    ] = None,
+    cells: Annotated[str, typer.Option(help="Cells, CSV or Parquet.")] = str(REFERENCE_DIRECTORY / "cells.csv"),
+    subscribers: Annotated[str, typer.Option(help="Subscribers, CSV or Parquet.")] = str(
+        REFERENCE_DIRECTORY / "subscribers.parquet"
+    ),
+    consumer_settings: Annotated[
+        list[str] | None, typer.Option("--consumer-config", help="NAME=VALUE for the Kafka consumer; repeatable.")
+    ] = None,
+    producer_settings: Annotated[
+        list[str] | None, typer.Option("--producer-config", help="NAME=VALUE for the Kafka producer; repeatable.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON (with --input).")] = False,
+) -> None:
+    """Turn raw CDRs into unified ones: from files to files, or from Kafka to Kafka until it is stopped.
+
+    Everything after `--` is handed to Beam untouched.
+
+    Example: orion-beam run --input FR=fr.csv --input TN=tn.jsonl --output out
+
+    Example: orion-beam run --bootstrap-servers localhost:9092 --countries FR -- --parallelism=4
+    """
+    _check_reference(cells, subscribers)
+    reference = {"cells": cells, "subscribers": subscribers}
+    if inputs:
+        if output is None or bootstrap_servers is not None:
+            raise UserError("--input needs --output DIR, and goes without --bootstrap-servers")
+        _run_files(_parse_inputs(inputs), output, reference, context.args, as_json)
+        return
+    if bootstrap_servers is None:
+        raise UserError("nothing to read: give --input COUNTRY=PATH or --bootstrap-servers HOST:PORT")
+    if output is not None:
+        raise UserError("--output goes with --input; a stream writes to cdr.final and cdr.dlq")
+    codes = _parse_list(countries) or tuple(all_profiles())
+    profiles = profiles_of(codes)
+    published = tuple(_stage(name, "--publish") for name in _parse_list(publish))
+    start = None if start_from is None else _stage(start_from, "--start-from")
+    consumer, producer = _pairs(consumer_settings, "--consumer-config"), _pairs(producer_settings, "--producer-config")
+    consumer_config(bootstrap_servers, group_id, consumer)
+    producer_config(bootstrap_servers, producer)
+    sink = KafkaSink(bootstrap_servers=bootstrap_servers, producer_config=producer)
+    sources = [STAGE_TOPICS[start]] if start else [profile.topic for profile in profiles.values()]
+    written = [sink.final_topic, sink.dead_letter_topic, *(STAGE_TOPICS[stage] for stage in published)]
+    require_topics(bootstrap_servers, [*sources, *written])
+    jars = ensure_jars(_say)
+    config = _config(
+        countries=codes,
+        source=KafkaSource(
+            bootstrap_servers=bootstrap_servers,
+            group_id=group_id,
+            expansion_service=str(jars.expansion_service),
+            consumer_config=consumer,
+        ),
+        sink=sink,
+        publish=published,
+        start_from=start,
+        wire_prefix=_wire_prefix(value_format, schema_registry, sink.final_topic),
+        **reference,
+    )
+    arguments = flink_arguments(jars, context.args)
+    _say(f"reading {', '.join(sources)} as group {group_id}, writing {', '.join(written)}; Ctrl-C stops it")
+    _say(f"Beam options: {' '.join(arguments)}")
+    try:
+        run_flink(config, arguments)
+    except TerminatedError:
+        _say("terminated; offsets are committed up to the last checkpoint")
+        raise typer.Exit(143) from None
+
+
+def _run_files(
+    sources: tuple[tuple[str, str], ...],
+    output: Path,
+    reference: Mapping[str, str],
+    beam_arguments: list[str],
+    as_json: bool,
+) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {output}: {error.strerror}") from None
+    config = _config(
+        countries=tuple(dict.fromkeys(country for country, _ in sources)),
+        source=FileSource(inputs=sources),
+        sink=FileSink(directory=output),
+        # A container file has the schema in its header, so its values need none.
+        wire_prefix=b"",
+        **reference,
+    )
+    outcomes = run_direct(config, beam_arguments)
+    if as_json:
+        typer.echo(json.dumps(_summary(outcomes) | {"output": str(output)}))
+        return
+    Console().print(_table(outcomes))
+    typer.echo(f"written to {output}")
+
+
+def _summary(outcomes: Mapping[Outcome, int]) -> dict[str, object]:
+    """Return counts by country: final, dead letters by code, header lines, and the sums."""
+    by_country: dict[str, dict[str, object]] = defaultdict(
+        lambda: {"final": 0, "dead_letters": 0, "codes": {}, "header_lines": 0}
+    )
+    for outcome, rows in sorted(outcomes.items()):
+        counts = by_country[outcome.country]
+        if outcome.kind == FINAL:
+            counts["final"] = rows
+        elif outcome.kind == HEADER_LINES:
+            counts["header_lines"] = rows
+        elif outcome.kind == DEAD_LETTER:
+            codes = counts["codes"]
+            assert isinstance(codes, dict)
+            codes[outcome.code] = rows
+            counts["dead_letters"] = sum(codes.values())
+    totals = {
+        kind: sum(rows for outcome, rows in outcomes.items() if outcome.kind == name)
+        for kind, name in (("final", FINAL), ("dead_letters", DEAD_LETTER), ("header_lines", HEADER_LINES))
+    }
+    return {"countries": dict(by_country)} | totals | {"records": totals["final"] + totals["dead_letters"]}
+
+
+def _table(outcomes: Mapping[Outcome, int]) -> Table:
+    table = Table("country", "outcome", "code", title="Records")
+    table.add_column("rows", justify="right")
+    for outcome, rows in sorted(outcomes.items(), key=lambda item: (item[0].country, item[0].kind, -item[1])):
+        table.add_row(outcome.country, outcome.kind.replace("_", " "), outcome.code, f"{rows:,}")
+    table.add_section()
+    records = sum(rows for outcome, rows in outcomes.items() if outcome.kind != HEADER_LINES)
+    table.add_row("all", "records", "", f"{records:,}")
+    return table
+
+
+def _config(**fields: object) -> JobConfig:
+    try:
+        return JobConfig.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{'.'.join(map(str, first['loc'])) or 'options'}: {first['msg']}") from None
+
+
+def _check_reference(cells: str, subscribers: str) -> None:
+    try:
+        load_cells(cells)
+        load_subscribers(subscribers)
+    except ReferenceDataError as error:
+        raise UserError(str(error)) from None
+
+
+def _parse_inputs(inputs: list[str]) -> tuple[tuple[str, str], ...]:
+    parsed = []
+    for text in inputs:
+        country, equals, path = text.partition("=")
+        if not equals or not path:
+            raise UserError(f"--input {text}: expected COUNTRY=PATH, such as FR=fr.csv")
+        profiles_of([country])
+        try:
+            with open(path, "rb"):
+                pass
+        except OSError as error:
+            raise UserError(f"--input {text}: {error.strerror}; give a file that can be read") from None
+        parsed.append((country, path))
+    return tuple(parsed)
+
+
+def _parse_list(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def _stage(name: str, option: str) -> Stage:
+    if name not in _STAGES:
+        raise UserError(f"{option} {name}: expected one of {', '.join(_STAGES)}")
+    return _STAGES[name]
+
+
+def _pairs(settings: list[str] | None, option: str) -> dict[str, str]:
+    pairs = {}
+    for text in settings or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UserError(f"{option} {text}: expected NAME=VALUE")
+        pairs[name] = value
+    return pairs
+
+
+def _wire_prefix(value_format: ValueFormat, registry: str | None, topic: str) -> bytes | None:
+    if registry is not None or value_format is ValueFormat.CONFLUENT:
+        if registry is None:
+            raise UserError("--value-format confluent needs --schema-registry URL")
+        return register_schema(registry, f"{topic}-value", avro_schema(UnifiedCdr))
+    return None if value_format is ValueFormat.JSON else single_object_header(avro_schema(UnifiedCdr))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

@@ -1,0 +1,92 @@
+"""`orion-beam schema`: show the records' schemas, and check whether a changed one stays compatible."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import BaseModel
+
+from orion_beam.avro import compatibility
+from orion_beam.errors import UserError
+from schemas.derive import arrow_schema, avro_schema
+from schemas.raw import RawCdr
+from schemas.write import WRITTEN_MODELS
+
+app = typer.Typer(help="Show the records' schemas; check that a changed one is compatible.", no_args_is_help=True)
+
+
+def _short_name(model: type[BaseModel]) -> str:
+    """Return the name that people type: cdr, validated-cdr, dead-letter."""
+    if model.__name__ == "UnifiedCdr":
+        return "cdr"
+    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in model.__name__).lstrip("-")
+
+
+def _named(name: str) -> type[BaseModel]:
+    for model in WRITTEN_MODELS:
+        if name.lower() in (model.__name__.lower(), _short_name(model)):
+            return model
+    raise UserError(f"unknown record {name!r}: known are {', '.join(map(_short_name, WRITTEN_MODELS))}")
+
+
+@app.command(epilog="Example: orion-beam schema show cdr > cdr.avsc")
+def show(
+    name: Annotated[str | None, typer.Argument(help="Such as cdr or dead-letter. Without: list all.")] = None,
+    arrow: Annotated[bool, typer.Option("--arrow", help="The Arrow schema instead of the Avro schema.")] = False,
+) -> None:
+    """Print the Avro or Arrow schema of a record, or list the records that there are."""
+    if name is None:
+        for listed in WRITTEN_MODELS:
+            doc = " ".join((listed.__doc__ or "").split())
+            typer.echo(f"{_short_name(listed):<16}{listed.__name__:<15}{len(listed.model_fields):>3} fields  {doc}")
+        return
+    model = _named(name)
+    if arrow:
+        # Between the transforms, batches hold views; what leaves the graph does not.
+        typer.echo(arrow_schema(model, views=issubclass(model, RawCdr)).to_string())
+    else:
+        typer.echo(avro_schema(model), nl=False)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UserError(f"cannot read {path}: {reason}") from None
+
+
+def _checked_in(schema: str, path: Path) -> str:
+    """Return the checked-in version of the record that `schema` declares."""
+    try:
+        name = json.loads(schema)["name"]
+    except (ValueError, TypeError, KeyError):
+        raise UserError(f"{path} declares no record: give OLD and NEW, or a record of ORION Beam") from None
+    return avro_schema(_named(str(name).rpartition(".")[2]))
+
+
+@app.command(epilog="Example: orion-beam schema check cdr-v1.avsc cdr-v2.avsc")
+def check(
+    schemas: Annotated[
+        list[Path], typer.Argument(metavar="[OLD] NEW", help="Two .avsc files. Without OLD: the version in use.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Check that two versions of a schema read each other's records. Exits 1 when they do not."""
+    if len(schemas) > 2:
+        raise UserError(f"schema check takes OLD and NEW, or only NEW, not {len(schemas)} files")
+    new = _read(schemas[-1])
+    old = _read(schemas[0]) if len(schemas) == 2 else _checked_in(new, schemas[0])
+    found = compatibility(old, new)
+    if as_json:
+        listed = [asdict(incompatibility) for incompatibility in found]
+        typer.echo(json.dumps({"compatible": not found, "incompatibilities": listed}, indent=2))
+    elif found:
+        for incompatibility in found:
+            typer.echo(str(incompatibility))
+    else:
+        typer.echo("compatible: old and new read each other's records")
+    if found:
+        raise typer.Exit(1)

@@ -1,0 +1,109 @@
+"""What a job is made of: sources, sinks and switches, checked before anything starts."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from orion_beam.countries import all_profiles, profiles_of
+from schemas.codes import Stage
+from schemas.country import CountryProfile
+
+REFERENCE_DIRECTORY = Path(__file__).parent / "reference"
+
+PUBLISHABLE = (Stage.VALIDATE, Stage.NORMALIZE, Stage.ENRICH)
+STAGE_TOPICS = {Stage.VALIDATE: "cdr.validated", Stage.NORMALIZE: "cdr.normalized", Stage.ENRICH: "cdr.enriched"}
+"""The topic that a stage's output may be published to, and a chain may start from."""
+
+TopicName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ValueFormat(StrEnum):
+    """How values on cdr.final are written."""
+
+    SINGLE_OBJECT = "single-object"
+    CONFLUENT = "confluent"
+    JSON = "json"
+
+
+class KafkaSource(_Model):
+    """Raw topics, or the topic of a stage, read as a stream.
+
+    Attributes:
+        expansion_service: the jar that expands the batched Kafka read, or its address `host:port`.
+        consumer_config: Kafka's own settings, over the defaults.
+    """
+
+    bootstrap_servers: str
+    group_id: str
+    expansion_service: str
+    consumer_config: Mapping[str, str] = {}
+    max_batch_bytes: int = 8 << 20
+    max_wait_ms: int = 10
+
+
+class FileSource(_Model):
+    """Files of one record a line, by country."""
+
+    inputs: tuple[tuple[str, str], ...] = Field(min_length=1, description="country code and path")
+
+
+class KafkaSink(_Model):
+    """Topics to write to."""
+
+    bootstrap_servers: str
+    producer_config: Mapping[str, str] = {}
+    final_topic: TopicName = "cdr.final"
+    dead_letter_topic: TopicName = "cdr.dlq"
+
+
+class FileSink(_Model):
+    """A directory that gets `cdr.final.avro` and `cdr.dlq.avro`."""
+
+    directory: Path
+
+
+class JobConfig(_Model):
+    """One job: which countries, from where, to where, and with what.
+
+    Attributes:
+        publish: stages whose output is also written to their topics.
+        start_from: the stage whose topic is read instead of the raw topics.
+        wire_prefix: what stands before each Avro value on cdr.final; None writes JSON.
+        run_id: of a replay.
+    """
+
+    countries: tuple[str, ...] = Field(min_length=1)
+    source: KafkaSource | FileSource
+    sink: KafkaSink | FileSink
+    publish: tuple[Stage, ...] = ()
+    start_from: Stage | None = None
+    wire_prefix: bytes | None
+    cells: str = str(REFERENCE_DIRECTORY / "cells.csv")
+    subscribers: str = str(REFERENCE_DIRECTORY / "subscribers.parquet")
+    run_id: str | None = None
+
+    @model_validator(mode="after")
+    def _stages_fit(self) -> Self:
+        for stage in (*self.publish, *([self.start_from] if self.start_from else [])):
+            if stage not in PUBLISHABLE:
+                raise ValueError(f"stage {stage} has no topic of its own")
+        if (self.publish or self.start_from) and isinstance(self.sink, FileSink):
+            raise ValueError("stages can be published, and started from, on Kafka only")
+        return self
+
+    @property
+    def profiles(self) -> Mapping[str, CountryProfile]:
+        """The profiles of the job's countries."""
+        return profiles_of(self.countries)
+
+    @property
+    def known_profiles(self) -> Mapping[str, CountryProfile]:
+        """Every profile there is: a roamer's operator may be of another country than the job's."""
+        return all_profiles()

@@ -1,0 +1,312 @@
+"""What goes wrong with CDRs: each alteration makes of a good record a bad one of a known code, or a merely odd one.
+
+An alteration works on columns of the few rows that it concerns, on a field before the record is written, on the
+payload afterwards, or both. Exactly one is made to a row, so the code that it breaks is known.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import polars as pl
+
+from orion_beam.generator.draws import Index
+from orion_beam.generator.formats import RENDERINGS
+from schemas.codes import Code
+from schemas.raw import RawFormat
+
+OVERSIZED_BYTES = 70 * 1024
+"""More than the largest payload that is looked at, less than the largest message that brokers take."""
+
+_USUAL_WEIGHT = 8
+_JSON = frozenset({RawFormat.TN_JSON, RawFormat.FLAT_JSON})
+_FIXED = frozenset({RawFormat.SN_FIXED_WIDTH})
+_DELIMITED = frozenset(RawFormat) - _JSON - _FIXED
+_JSON_NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
+_COUNTS = ("duration_s", "bytes_up", "bytes_down", "message_length")
+_ARABIC_INDIC = dict(zip("0123456789", "٠١٢٣٤٥٦٧٨٩", strict=True))
+_MINUTE_MS = 60_000
+_YEAR_MS = 525_960 * _MINUTE_MS
+
+Spoil = Callable[[pl.Expr], pl.Expr]
+
+
+@dataclass(frozen=True)
+class Alteration:
+    """One way in which a record differs from a good one.
+
+    Attributes:
+        name: unique, for people.
+        code: the one code that the record then breaks; None: none, it is only odd.
+        field: the field that `spoil` concerns; formats without it are left alone. None: every format.
+        spoil: what becomes of the field's text, which may be null where the field is optional.
+        payload: what becomes of the whole payload.
+        bad_bytes: hexadecimal; stands in the payload in place of its eleventh byte.
+        formats: the formats that it suits.
+        fits_lines: whether a file of one record a line can hold the record, and then says the same of it.
+        needs_gap: whether the country's clocks must skip an hour each year.
+        weight: how often it is chosen compared with others.
+    """
+
+    name: str
+    code: Code | None
+    field: str | None = None
+    spoil: Spoil | None = None
+    payload: Spoil | None = None
+    bad_bytes: str | None = None
+    formats: frozenset[RawFormat] = frozenset(RawFormat)
+    fits_lines: bool = True
+    needs_gap: bool = False
+    weight: int = _USUAL_WEIGHT
+
+    def suits(self, raw_format: RawFormat) -> bool:
+        """Return whether records of this format can be altered so."""
+        return raw_format in self.formats and (self.field is None or self.field in RENDERINGS[raw_format].fields)
+
+
+def _text(text: str) -> Spoil:
+    return lambda _: pl.lit(text)
+
+
+def _absent(_: pl.Expr) -> pl.Expr:
+    return pl.lit(None, pl.String)
+
+
+def _in_other_digits(text: pl.Expr) -> pl.Expr:
+    return text.str.replace_many(_ARABIC_INDIC)
+
+
+def _with_inside(text: str, at: int = 6) -> Spoil:
+    """Return a spoil that puts `text` in place of as many characters, so that widths stay."""
+    return lambda good: good.str.head(at) + pl.lit(text) + good.str.slice(at + len(text))
+
+
+def _ahead(ms: int) -> Spoil:
+    return lambda _: pl.from_epoch(pl.col("arrival_ms") + ms, time_unit="ms").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _each(code: Code | None, field: str, texts: Sequence[str], formats: frozenset[RawFormat]) -> list[Alteration]:
+    return [Alteration(f"{field} {text!r}", code, field, _text(text), formats=formats) for text in texts]
+
+
+_NOT_FIXED = frozenset(RawFormat) - _FIXED
+_ALL = frozenset(RawFormat)
+
+
+def _payload_faults() -> list[Alteration]:
+    malformed, encoding, empty = Code.MALFORMED_PAYLOAD, Code.INVALID_ENCODING, Code.EMPTY_PAYLOAD
+    return [
+        Alteration("JSON cut off", malformed, payload=lambda p: p.str.head(p.str.len_chars() // 2), formats=_JSON),
+        Alteration("start of JSON", malformed, payload=lambda _: pl.lit('{"event_type":"data","imsi":"') + pl.col("imsi")),
+        Alteration("trailer of a file", malformed, payload=_text("### TRAILER RECORDS 000017 ###")),
+        Alteration(
+            "columns missing", malformed, payload=lambda p: p.str.replace(r";[^;]*;[^;]*$", ""),
+            formats=frozenset({RawFormat.FR_SEMICOLON}),
+        ),
+        Alteration(
+            "columns too many", malformed, payload=lambda p: p + pl.lit(";0;0"),
+            formats=frozenset({RawFormat.FR_SEMICOLON, RawFormat.MA_SEMICOLON}),
+        ),
+        Alteration(
+            "pipe text cut off", malformed, payload=lambda p: p.str.replace(r"\|[^|]*\|[^|]*$", ""),
+            formats=frozenset({RawFormat.PIPE_TEXT}),
+        ),
+        Alteration("fixed width cut off", malformed, payload=lambda p: p.str.head(60), formats=_FIXED),
+        Alteration("byte 0xFF", encoding, bad_bytes="ff"),
+        Alteration("UTF-8 sequence cut off", encoding, bad_bytes="c328"),
+        Alteration("surrogate in UTF-8", encoding, bad_bytes="eda080"),
+        Alteration(
+            "payload too large", Code.OVERSIZED_PAYLOAD, payload=lambda p: p + pl.lit("x" * OVERSIZED_BYTES), weight=1
+        ),
+        Alteration("no value", empty, payload=_absent, fits_lines=False),
+        # An empty line may be the end of a file.
+        Alteration("empty value", empty, payload=_text(""), fits_lines=False),
+        Alteration("blanks", empty, payload=_text("  \t ")),
+    ]  # fmt: skip
+
+
+def _missing_fields() -> list[Alteration]:
+    code = Code.MISSING_FIELD
+    return [
+        Alteration("imsi empty", code, "imsi", _text("")),
+        Alteration("imsi blank", code, "imsi", _text("  ")),
+        # It is the first member there, and the comma after it would stay.
+        Alteration("imsi absent", code, "imsi", _absent, formats=_ALL - {RawFormat.TN_JSON}),
+        Alteration("msisdn empty", code, "msisdn", _text("")),
+        Alteration("msisdn absent", code, "msisdn", _absent),
+        # At the end of a fixed-width record, blanks may be trimmed: then it is cut off rather than empty.
+        Alteration("event_time empty", code, "event_time", _text(""), formats=_NOT_FIXED),
+        Alteration("event_time absent", code, "event_time", _absent, formats=_NOT_FIXED),
+    ]
+
+
+def _identity_faults() -> list[Alteration]:
+    imsi, msisdn, imei = Code.INVALID_IMSI, Code.INVALID_MSISDN, Code.INVALID_IMEI
+    return [
+        Alteration("imsi too short", imsi, "imsi", lambda good: good.str.head(13)),
+        Alteration("imsi too long", imsi, "imsi", lambda good: good + pl.lit("0"), formats=_NOT_FIXED),
+        Alteration("imsi with letters", imsi, "imsi", _with_inside("O")),
+        Alteration("imsi with blank", imsi, "imsi", _with_inside(" ")),
+        Alteration("imsi with quote", imsi, "imsi", _with_inside('"')),
+        Alteration("imsi with NUL", imsi, "imsi", _with_inside("\0")),
+        Alteration("imsi with newline", imsi, "imsi", _with_inside("\n"), fits_lines=False),
+        Alteration("imsi in other digits", imsi, "imsi", _in_other_digits),
+        Alteration("imsi in a spreadsheet", imsi, "imsi", _text("2.08011E+14")),
+        Alteration(
+            "byte order mark, imsi with letters", imsi, "imsi", _with_inside("X"), lambda p: pl.lit("\ufeff") + p
+        ),
+        Alteration("msisdn too short", msisdn, "msisdn", lambda good: good.str.strip_chars_start("+0").str.head(9)),
+        Alteration("msisdn too long", msisdn, "msisdn", _text("3361234567890123")),
+        Alteration("msisdn with letters", msisdn, "msisdn", _with_inside("x")),
+        Alteration("msisdn with newline", msisdn, "msisdn", _with_inside("\n"), fits_lines=False),
+        Alteration("msisdn in other digits", msisdn, "msisdn", _in_other_digits),
+        *_each(msisdn, "msisdn", ["anonymous", "++33612345678", "3.36123E+10", "+", "+33 6 12 34 56"], _ALL),
+        *_each(imei, "imei", ["3539111012345", "35391110ABCDEF9", "3.53911E+14", "353911-10-12345", "unknown"], _ALL),
+        *_each(imei, "imei", ["35391110123456789", "٣٥٣٩١١١٠١٢٣٤٥٦٧", "35391110\x001234567"], _NOT_FIXED),
+    ]  # fmt: skip
+
+
+def _time_faults() -> list[Alteration]:
+    code, name = Code.INVALID_TIMESTAMP, "event_time"
+    wrong = [
+        "2026-02-30T12:00:00Z", "2025-02-29 08:15:00", "2026-13-01T00:00:00Z", "2026-00-10T00:00:00Z",
+        "2026-01-01T24:30:00Z", "2026-01-01T12:60:00Z", "2016-12-31T23:59:60Z", "20260230T120000Z", "20261345000000",
+        "31/12/2025 10:00", "Jan 1 2026 10:00", "yesterday", "NaN", "1.76E+09", "-1735689600", "46023.5", "0",
+        "2026-01-01", "٢٠٢٦-٠١-٠١T١٠:٠٠:٠٠Z",
+    ]  # fmt: skip
+    return [
+        *_each(code, name, wrong, _ALL),
+        *_each(code, name, ["2026-01-01T10:00:00+25:00", "2026-01-01T10:00:00 Europe/Paris"], _NOT_FIXED),
+        Alteration("event_time that clocks skip", code, name, lambda _: pl.col("skipped_time"), needs_gap=True),
+        # In a file, arrival is when the file was written, whatever start was asked for.
+        Alteration("61 minutes ahead", Code.FUTURE_TIMESTAMP, name, _ahead(61 * _MINUTE_MS), fits_lines=False, weight=32),
+        Alteration("30 years ahead", Code.FUTURE_TIMESTAMP, name, _ahead(30 * _YEAR_MS), weight=32),
+    ]
+
+
+def _value_faults() -> list[Alteration]:
+    number, rat, event_type = Code.INVALID_NUMBER, Code.UNKNOWN_RAT, Code.UNKNOWN_EVENT_TYPE
+    return [
+        *_each(number, "bytes_up", ["-1", "1.5", "1e3", "NaN", "0x1F", "1 234", "١٢٣٤"], _ALL),
+        *_each(number, "bytes_down", ["-4096", "5.0", "1E+12", "Infinity", "1,234", "12 kB", "+5"], _ALL),
+        *_each(number, "bytes_down", ["9223372036854775808", "18446744073709551616", "12\n34"], _NOT_FIXED),
+        *_each(number, "duration_s", ["-30", "00:02:17", "1e2", "NaN"], _ALL),
+        *_each(number, "message_length", ["-1", "160 chars"], _ALL),
+        *_each(rat, "rat", ["03", "04", "99", "6G"], _ALL),
+        *_each(rat, "rat", ["WIMAX", "WLAN", "Virtual", "LTE!"], _NOT_FIXED),
+        *_each(event_type, "event_type", ["mms", "video", "VOIX", "data usage", "", "0"], _ALL),
+    ]
+
+
+def _oddities() -> list[Alteration]:
+    return [
+        Alteration("carriage return", None, payload=lambda p: p + pl.lit("\r"), weight=32),
+        Alteration("byte order mark", None, payload=lambda p: pl.lit("\ufeff") + p),
+        Alteration("blanks after", None, payload=lambda p: p + pl.lit(" \t ")),
+        Alteration("leading zeros", None, "bytes_up", lambda good: pl.lit("0000") + good, formats=_DELIMITED),
+        Alteration("cell with newline", None, "cell_id", _with_inside("\n"), fits_lines=False),
+        Alteration("cell with quote", None, "cell_id", _with_inside('"')),
+        Alteration("cell with NUL", None, "cell_id", _with_inside("\0")),
+        Alteration("cell with accents", None, "cell_id", _with_inside("É")),
+        Alteration("no cell", None, "cell_id", _text("")),
+        Alteration("no RAT", None, "rat", _text("")),
+    ]
+
+
+def _with_lines_checked(alterations: list[Alteration]) -> tuple[Alteration, ...]:
+    # A constant text says by itself whether a line can hold it.
+    return tuple(
+        alteration if "\\n" not in alteration.name else Alteration(**(vars(alteration) | {"fits_lines": False}))
+        for alteration in alterations
+    )
+
+
+FAULTS = _with_lines_checked(
+    [*_payload_faults(), *_missing_fields(), *_identity_faults(), *_time_faults(), *_value_faults()]
+)
+"""What makes a record bad; every code but internal_error is there."""
+ODDITIES = tuple(_oddities())
+"""What makes a good record harder to read."""
+ALTERATIONS = (*FAULTS, *ODDITIES)
+"""All of them; a row's alteration is a position in here."""
+
+
+@cache
+def choices(raw_format: RawFormat, *, faulty: bool, fits_lines: bool, has_gap: bool) -> Index:
+    """Return the alterations of a format, as positions in ALTERATIONS, each as often as its weight."""
+    wanted = FAULTS if faulty else ODDITIES
+    return np.array(
+        [
+            position
+            for position, alteration in enumerate(ALTERATIONS)
+            if alteration in wanted
+            and alteration.suits(raw_format)
+            and (alteration.fits_lines or not fits_lines)
+            and (has_gap or not alteration.needs_gap)
+            for _ in range(alteration.weight)
+        ],
+        dtype=np.int64,
+    )
+
+
+def expected_codes(alterations: Index) -> pl.Series:
+    """Return the code that each alteration breaks, null for an oddity."""
+    codes = [None if alteration.code is None else alteration.code.value for alteration in ALTERATIONS]
+    return pl.Series(codes, dtype=pl.String).gather(pl.Series(alterations))
+
+
+def _applied(column: pl.Expr, spoils: Sequence[tuple[int, Spoil]]) -> pl.Expr:
+    altered = column
+    for position, spoil in spoils:
+        concerned = pl.col("alteration") == position
+        # The spoil sees null in all other rows: 70 KiB are appended to one of them, not to all.
+        altered = pl.when(concerned).then(spoil(pl.when(concerned).then(column))).otherwise(altered)
+    return altered
+
+
+def alter_fields(frame: pl.DataFrame, raw_format: RawFormat) -> pl.DataFrame:
+    """Return rows with their fields altered.
+
+    Args:
+        frame: the fields of rows of one format as text, `alteration` (position in ALTERATIONS), and what alterations
+            read besides: `arrival_ms`, and `skipped_time` where there is one.
+        raw_format: JSON texts are escaped, and a count that JSON has no number for stands in quotes.
+    """
+    present = set(frame["alteration"].unique())
+    spoils: dict[str, list[tuple[int, Spoil]]] = {}
+    for position, alteration in enumerate(ALTERATIONS):
+        if position in present and alteration.field is not None and alteration.spoil is not None:
+            spoils.setdefault(alteration.field, []).append((position, alteration.spoil))
+    altered = frame.with_columns(_applied(pl.col(field), found).alias(field) for field, found in spoils.items())
+    return _as_json(altered) if RENDERINGS[raw_format].is_json else altered
+
+
+def _as_json(frame: pl.DataFrame) -> pl.DataFrame:
+    counts = [name for name in _COUNTS if name in frame.columns]
+    # Null is absent: nothing to put in quotes.
+    is_number = pl.all_horizontal(pl.col(name).str.contains(_JSON_NUMBER).fill_null(True) for name in counts)
+    is_time_number = pl.col("event_time").str.contains(_JSON_NUMBER)
+    texts = [name for name, kind in frame.schema.items() if kind == pl.String and not name.endswith("_quote")]
+    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\0": "\\u0000"}
+    return frame.with_columns(
+        pl.when(is_number).then("count_quote").otherwise(pl.lit('"')).alias("count_quote"),
+        pl.when(is_time_number).then("time_quote").otherwise(pl.lit('"')).alias("time_quote"),
+        *[pl.col(name).str.replace_many(escapes) for name in texts],
+    )
+
+
+def alter_payloads(frame: pl.DataFrame) -> pl.Series:
+    """Return the payloads (Binary, null is no value) of rows with `payload` (text), `alteration` and their fields."""
+    present = set(frame["alteration"].unique())
+    found = [(position, ALTERATIONS[position]) for position in sorted(present)]
+    texts = [(position, alteration.payload) for position, alteration in found if alteration.payload is not None]
+    bad_bytes = [(position, alteration.bad_bytes) for position, alteration in found if alteration.bad_bytes is not None]
+    payload = _applied(pl.col("payload"), texts).cast(pl.Binary)
+    if bad_bytes:
+        # Text cannot hold these bytes, but hexadecimal text can: two characters a byte.
+        code = pl.col("payload").cast(pl.Binary).bin.encode("hex")
+        for position, replacement in bad_bytes:
+            spoilt = (code.str.head(20) + pl.lit(replacement) + code.str.slice(22)).str.decode("hex")
+            payload = pl.when(pl.col("alteration") == position).then(spoilt).otherwise(payload)
+    return frame.select(payload=payload).to_series()

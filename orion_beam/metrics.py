@@ -1,0 +1,52 @@
+"""What a bounded run counts of itself, as Beam counters: rows by country and outcome."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+from apache_beam.metrics.metric import MetricsFilter
+from apache_beam.runners.runner import PipelineResult
+
+_NAMESPACE = "orion"
+
+HEADER_LINES = "header_lines"
+FINAL = "final"
+DEAD_LETTER = "dead_letter"
+
+
+class Outcome(NamedTuple):
+    """What became of rows: `kind` is HEADER_LINES, FINAL or DEAD_LETTER; a dead letter has a code."""
+
+    kind: str
+    country: str
+    code: str = ""
+
+
+def count(kind: str, country: str, code: str = "", rows: int = 1) -> None:
+    """Add rows to a counter; call it from a DoFn."""
+    Metrics.counter(_NAMESPACE, "/".join([kind, country, code])).inc(rows)
+
+
+class CountRows(beam.DoFn):  # type: ignore[misc]
+    """Passes batches on, and counts their rows by country and, for dead letters, first code."""
+
+    def __init__(self, kind: str) -> None:
+        """Take what the rows became."""
+        self._kind = kind
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """Count one batch."""
+        countries = batch.column("country").to_pylist()
+        codes = batch.column("code").to_pylist() if self._kind == DEAD_LETTER else [""] * batch.num_rows
+        for (country, code), rows in Counter(zip(countries, codes, strict=True)).items():
+            count(self._kind, country, code, rows)
+        yield batch
+
+
+def outcomes_of(result: PipelineResult) -> dict[Outcome, int]:
+    """Return the counters of a finished run."""
+    counters = result.metrics().query(MetricsFilter().with_namespace(_NAMESPACE))["counters"]
+    return {Outcome(*counter.key.metric.name.split("/")): counter.committed for counter in counters}

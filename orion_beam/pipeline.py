@@ -1,0 +1,45 @@
+"""The pipeline, from raw topics to cdr.final and cdr.dlq: a table of contents, each step a file of its own."""
+
+import apache_beam as beam
+
+from orion_beam.config import STAGE_TOPICS, JobConfig
+from orion_beam.read import ReadRawCdrs, ReadStage
+from orion_beam.write import PublishStage, WriteCdrs, WriteDeadLetters
+from schemas.cdr import UnifiedCdr
+from schemas.codes import Stage
+from transforms.decode import DecodeCdrs
+from transforms.encode import EncodeCdrs, Wire
+from transforms.enrich import EnrichCdrs, operators_of
+from transforms.normalize import NormalizeCdrs
+from transforms.validate import ValidateCdrs
+
+
+def build_pipeline(pipeline: beam.Pipeline, config: JobConfig) -> None:
+    """Compose the job: the same graph as a stream on Flink, bounded over files, and in tests.
+
+    Every record that is read is written, at least once, to exactly one of cdr.final and cdr.dlq.
+    """
+    profiles = config.profiles
+    operators = operators_of(config.known_profiles)
+    chain = {
+        Stage.DECODE: DecodeCdrs(profiles),
+        Stage.VALIDATE: ValidateCdrs(profiles),
+        Stage.NORMALIZE: NormalizeCdrs(profiles),
+        Stage.ENRICH: EnrichCdrs(profiles, operators, config.cells, config.subscribers),
+        Stage.ENCODE: EncodeCdrs(UnifiedCdr, Wire(config.wire_prefix), config.run_id),
+    }
+    batches, rejects = _read(pipeline, config)
+    for stage in list(chain)[0 if config.start_from is None else list(chain).index(config.start_from) + 1 :]:
+        batches, dead_letters = batches | chain[stage]
+        rejects.append(dead_letters)
+        if stage in config.publish:
+            rejects.append(batches | f"Publish {STAGE_TOPICS[stage]}" >> PublishStage(config, stage))
+    batches | "WriteCdrs" >> WriteCdrs(config)
+    rejects | "FlattenDeadLetters" >> beam.Flatten() | "WriteDeadLetters" >> WriteDeadLetters(config)
+
+
+def _read(pipeline: beam.Pipeline, config: JobConfig) -> tuple[beam.PCollection, list[beam.PCollection]]:
+    if config.start_from is None:
+        return pipeline | "ReadRawCdrs" >> ReadRawCdrs(config), []
+    resumed = pipeline | "ReadStage" >> ReadStage(config, config.start_from)
+    return resumed.accepted, [resumed.dead_letters]

@@ -1,0 +1,49 @@
+"""ReadRawCdrs: raw messages of all countries, whatever they are read from, as batches of one schema."""
+
+import apache_beam as beam
+
+from orion_beam.config import STAGE_TOPICS, FileSource, JobConfig
+from orion_beam.files import ReadFiles
+from orion_beam.kafka.read import ReadKafka
+from schemas.codes import Stage
+from transforms.resume import DecodeStage
+from transforms.stage import StageOutput
+
+
+class ReadRawCdrs(beam.PTransform):  # type: ignore[misc]
+    """Reads raw messages from Kafka (a stream) or files (bounded).
+
+    Out: `pa.RecordBatch` of `schemas.raw.RAW_CDR_SCHEMA`, up to MAX_ROWS rows of one country. At least once. One
+    message, or one line, is one row.
+    """
+
+    def __init__(self, config: JobConfig) -> None:
+        """Take the job's source and countries."""
+        super().__init__()
+        self.config = config
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        """Read by the kind of source."""
+        source = self.config.source
+        if isinstance(source, FileSource):
+            return pipeline | ReadFiles(source, self.config.profiles)
+        topics = {profile.topic: profile.code for profile in self.config.profiles.values()}
+        return pipeline | ReadKafka(source, topics)
+
+
+class ReadStage(beam.PTransform):  # type: ignore[misc]
+    """Reads the topic of a stage, which an earlier job published.
+
+    Out: StageOutput of accepted batches (the stage's schema) and dead letters, see DecodeStage. At least once.
+    """
+
+    def __init__(self, config: JobConfig, stage: Stage) -> None:
+        """Take the job's source, which must be Kafka, and the stage."""
+        super().__init__()
+        self.config = config
+        self.stage = stage
+
+    def expand(self, pipeline: beam.Pipeline) -> StageOutput:
+        """Read and decode."""
+        messages = pipeline | ReadKafka(self.config.source, {STAGE_TOPICS[self.stage]: None})
+        return messages | DecodeStage(self.stage, self.config.profiles)

@@ -1,0 +1,29 @@
+"""Runs a bounded job in this process, on Beam's DirectRunner: no Java, no Kafka."""
+
+from collections.abc import Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from orion_beam.config import JobConfig
+from orion_beam.metrics import Outcome, outcomes_of
+from orion_beam.pipeline import build_pipeline
+
+DEFAULTS = ("--runner=DirectRunner",)
+
+
+def run_direct(config: JobConfig, beam_arguments: Sequence[str] = ()) -> dict[Outcome, int]:
+    """Run a bounded job to its end.
+
+    Args:
+        config: the job; source and sink are files.
+        beam_arguments: Beam's own options, over DEFAULTS.
+
+    Returns:
+        How many rows had which outcome.
+    """
+    pipeline = beam.Pipeline(options=PipelineOptions([*DEFAULTS, *beam_arguments]))
+    build_pipeline(pipeline, config)
+    result = pipeline.run()
+    result.wait_until_finish()
+    return outcomes_of(result)

@@ -1,0 +1,76 @@
+"""Packaging of ORION Beam. Beam's `--setup_file` takes this file too, to install the project on its workers."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+
+
+def _version() -> str:
+    # Read as text: an import would need the dependencies that are about to be installed.
+    text = (ROOT / "schemas" / "version.py").read_text(encoding="utf-8")
+    found = re.search(r'^VERSION = "([^"]+)"$', text, re.MULTILINE)
+    if found is None:
+        raise RuntimeError("schemas/version.py declares no VERSION")
+    return found[1]
+
+
+# Exact, because a job's submitter and its workers must agree on every byte they pass to each other.
+DEPENDENCIES = [
+    "apache-beam==2.70.0",
+    "confluent-kafka==2.16.1",
+    "fastavro==1.13.1",
+    "msgspec==0.22.0",
+    "numpy==2.2.6",
+    "polars==2.1.0",
+    "polars-hash==0.9.3",
+    "prometheus-client==0.26.0",
+    "psutil==7.2.2",
+    "pyarrow==18.1.0",
+    "pydantic==2.14.3",
+    "pyruhvro==0.4.0",
+    "rich==15.0.0",
+    "typer==0.29.2",
+]
+
+DEV_DEPENDENCIES = [
+    "hypothesis==6.170.15",
+    "import-linter==2.16",
+    "mypy==2.4.1",
+    "pytest==9.2.0",
+    "pytest-timeout==2.4.0",
+    "ruff==0.17.6",
+]
+
+setup(
+    name="orion-beam",
+    version=_version(),
+    description="Call detail records of several countries, unified on Kafka by one Beam graph",
+    license="Apache-2.0",
+    # Beam pickles a job's code: submitter and workers must run the same minor version of Python, and the
+    # worker environments that this version is tested with run 3.11.
+    python_requires=">=3.11,<3.12",
+    install_requires=DEPENDENCIES,
+    extras_require={"dev": DEV_DEPENDENCIES},
+    packages=[
+        "schemas",
+        "transforms",
+        "transforms.decoders",
+        "orion_beam",
+        "orion_beam.cli",
+        "orion_beam.generator",
+        "orion_beam.kafka",
+        "runners",
+    ],
+    package_data={
+        "schemas": ["py.typed", "avro/*.avsc"],
+        "transforms": ["py.typed", "data/*"],
+        "orion_beam": ["py.typed", "profiles/*.toml", "reference/*"],
+        # The Java sources go along because the jars are built from them where they are first needed.
+        "orion_beam.generator": ["*.csv"],
+        "runners": ["py.typed", "java/pom.xml", "java/*/pom.xml", "java/src/**/*", "java/*/src/**/*"],
+    },
+    entry_points={"console_scripts": ["orion-beam = orion_beam.cli.main:main"]},
+)

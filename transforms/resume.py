@@ -1,0 +1,115 @@
+"""DecodeStage: the messages of a stage's topic become that stage's batches again, so that a chain can be split."""
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import apache_beam as beam
+import fastavro
+import polars as pl
+import pyarrow as pa
+from pydantic import BaseModel
+
+from schemas.avro_format import single_object_header
+from schemas.cdr import EnrichedCdr, NormalizedCdr, ValidatedCdr
+from schemas.codes import Code, Stage
+from schemas.country import CountryProfile
+from schemas.derive import arrow_schema, avro_schema
+from transforms.batches import batch_of, frame_of
+from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters
+from transforms.stage import ACCEPTED, DEAD_LETTERS, StageOutput, typed_outputs
+
+STAGE_MODELS: dict[Stage, type[BaseModel]] = {
+    Stage.VALIDATE: ValidatedCdr,
+    Stage.NORMALIZE: NormalizedCdr,
+    Stage.ENRICH: EnrichedCdr,
+}
+"""What a stage's accepted rows hold."""
+
+UNKNOWN_COUNTRY = "ZZ"
+"""Of a message that is no record of ours: ISO 3166-1 leaves ZZ to users."""
+
+
+def decode_stage(batch: pa.RecordBatch, model: type[BaseModel]) -> tuple[pl.DataFrame, pa.RecordBatch]:
+    """Read the values of a stage's topic.
+
+    Args:
+        batch: rows of `schemas.raw.RAW_MESSAGE_SCHEMA`.
+        model: what the values hold.
+
+    Returns:
+        The rows that are records of `model`, with the coordinates and bytes of the raw message they came from; and the
+        other rows as dead letters (`malformed_payload`) with the coordinates that they were read at.
+    """
+    header, parse = single_object_header(avro_schema(model)), _parser(model)
+    records: list[dict[str, Any]] = []
+    is_record = []
+    for value in pl.Series(batch.column("raw_value")).to_list():
+        record = parse(value[len(header) :]) if value is not None and value.startswith(header) else None
+        is_record.append(record is not None)
+        if record is not None:
+            records.append(record)
+    frame = pl.DataFrame(pa.Table.from_pylist(records, schema=arrow_schema(model)))
+    foreign = frame_of(batch).filter(~pl.Series(is_record, dtype=pl.Boolean))
+    foreign = foreign.with_columns(country=pl.lit(UNKNOWN_COUNTRY))
+    reason = (Violation(Code.MALFORMED_PAYLOAD, PAYLOAD_FIELD),)
+    return frame, dead_letters(foreign, Stage.DECODE, [reason] * foreign.height)
+
+
+@cache
+def _parser(model: type[BaseModel]) -> Any:
+    schema = fastavro.parse_schema(json.loads(avro_schema(model)))
+
+    def parse(body: bytes) -> dict[str, Any] | None:
+        # fastavro raises whatever the bytes lead it into, so any exception means that they are no record.
+        try:
+            record = fastavro.schemaless_reader(io.BytesIO(body), schema, None)
+        except Exception:
+            return None
+        return record if isinstance(record, dict) else None
+
+    return parse
+
+
+class _DecodeStageFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, stage: Stage, countries: frozenset[str]) -> None:
+        self._model = STAGE_MODELS[stage]
+        self._countries = countries
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch | beam.pvalue.TaggedOutput]:
+        frame, foreign = decode_stage(batch, self._model)
+        # A stage's topic holds all countries; a batch holds one. Another job's countries are that job's to read.
+        for (country,), rows in frame.partition_by("country", maintain_order=True, as_dict=True).items():
+            if country in self._countries:
+                yield batch_of(rows, arrow_schema(self._model, views=True))
+        if foreign.num_rows:
+            yield beam.pvalue.TaggedOutput(DEAD_LETTERS, foreign)
+
+
+@dataclass(eq=False)
+class DecodeStage(beam.PTransform):  # type: ignore[misc]
+    """Reads the messages of a stage's topic back into the stage's batches.
+
+    In: `pa.RecordBatch` of `schemas.raw.RAW_MESSAGE_SCHEMA`. Out: StageOutput of accepted batches (the stage's schema,
+    one country each; rows of other countries than `profiles` are left to other jobs) and dead letters for messages
+    that are no record of the stage.
+
+    Attributes:
+        stage: whose topic it is.
+        profiles: country profiles by code.
+    """
+
+    stage: Stage
+    profiles: Mapping[str, CountryProfile]
+
+    def __post_init__(self) -> None:
+        """Name the transform."""
+        super().__init__()
+
+    def expand(self, messages: beam.PCollection) -> StageOutput:
+        """Decode each batch."""
+        decode = beam.ParDo(_DecodeStageFn(self.stage, frozenset(self.profiles)))
+        return typed_outputs(messages | "DecodeStage" >> decode.with_outputs(DEAD_LETTERS, main=ACCEPTED))
