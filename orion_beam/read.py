@@ -43,6 +43,7 @@ class ReadStage(beam.PTransform):  # type: ignore[misc]
         self.config = config
         self.stage = stage
 
+    @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
     def expand(self, pipeline: beam.Pipeline) -> StageOutput:
         """Read and decode."""
         messages = pipeline | ReadKafka(self.config.source, {STAGE_TOPICS[self.stage]: None})

@@ -1,12 +1,16 @@
 """Runs a job as a stream on Flink: embedded in a JVM of ours, or a cluster."""
 
+import logging
 import os
 import signal
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from types import FrameType
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.utils.subprocess_server import SubprocessServer
 
 from orion_beam.config import JobConfig
 from orion_beam.pipeline import build_pipeline
@@ -60,14 +64,28 @@ def run_flink(config: JobConfig, arguments: Sequence[str]) -> None:
     os.environ.update(guard_environment())
     os.environ.setdefault("JDK_JAVA_OPTIONS", JVM_OPTIONS)
     signal.signal(signal.SIGTERM, _terminate)
-    pipeline = beam.Pipeline(options=PipelineOptions(list(arguments), save_main_session=False))
-    build_pipeline(pipeline, config)
+    logging.getLogger("apache_beam.options.pipeline_options").addFilter(_is_not_about_flink)
+    # One expansion service for all reads, not a JVM each.
+    with SubprocessServer.cache_subprocesses():
+        pipeline = beam.Pipeline(options=PipelineOptions(list(arguments), save_main_session=False))
+        build_pipeline(pipeline, config)
     result = pipeline.run()
+    # Beam's own handler of SIGINT would stop the JVM first, and then there is nobody left to cancel the job.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         result.wait_until_finish()
     except (KeyboardInterrupt, TerminatedError):
-        result.cancel()
+        # Beam's threads lose their peers now, and would say so at length.
+        logging.disable()
+        threading.excepthook = lambda _: None
+        with suppress(Exception):
+            result.cancel()
         raise
+
+
+def _is_not_about_flink(record: logging.LogRecord) -> bool:
+    """Beam warns of each option of Flink's until it has asked the job server for them: they do take effect."""
+    return not ("Unparseable argument" in record.msg and any(name in record.getMessage() for name in _DEFAULTS))
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

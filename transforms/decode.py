@@ -36,13 +36,6 @@ _DECODERS: dict[RawFormat, Decoder] = {
 _EVERY_COUNTRY = (RawFormat.FLAT_JSON, RawFormat.PIPE_TEXT)
 _TEXT_FIELDS = tuple(name for name in DecodedFields.model_fields if name != "raw_format")
 _VIOLATIONS = {code.value: (Violation(code, PAYLOAD_FIELD),) for code in Code}
-_TEXT = (
-    pl.col("raw_value")
-    .cast(pl.String, strict=False)
-    .str.strip_prefix("\ufeff")
-    .str.strip_chars_end(BLANKS)
-    .alias("text")
-)
 
 
 def decode_batch(
@@ -61,7 +54,8 @@ def decode_batch(
     """
     raw = frame_of(batch)
     decoders, claimed_by = _decoders_of(profile)
-    readable = raw.with_columns(_TEXT).select("text", _problem(max_payload_bytes), claimed_by)
+    text = _text_of(raw["raw_value"])
+    readable = raw.select("raw_value", text=text).select("text", _problem(max_payload_bytes), claimed_by)
     problem = readable["problem"]
     rows = problem.is_null().arg_true()
     if len(rows) < raw.height:
@@ -77,6 +71,24 @@ def decode_batch(
         batch_of(decoded.hstack(raw[rows]), DECODED_SCHEMA),
         dead_letters(raw.filter(problem.is_not_null()), Stage.DECODE, violations),
     )
+
+
+def _text_of(payload: pl.Series) -> pl.Series:
+    """Return payloads as text, without BOM and trailing blanks; null where they are not UTF-8."""
+    try:
+        text = payload.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        # polars refuses the whole column for one broken payload, whatever `strict` says: take out those first.
+        is_text = pl.Series([_is_utf8(value) for value in payload.to_list()], dtype=pl.Boolean)
+        text = pl.select(pl.when(is_text).then(payload)).to_series().cast(pl.String)
+    return text.str.strip_prefix("\ufeff").str.strip_chars_end(BLANKS)
+
+
+def _is_utf8(value: bytes | None) -> bool:
+    try:
+        return value is not None and value.decode() is not None
+    except UnicodeDecodeError:
+        return False
 
 
 @cache
@@ -164,6 +176,7 @@ class DecodeCdrs(beam.PTransform):  # type: ignore[misc]
         if self.max_payload_bytes < 1:
             raise ValueError(f"max_payload_bytes must be at least 1, not {self.max_payload_bytes}")
 
+    @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
     def expand(self, batches: beam.PCollection) -> StageOutput:
         """Split each batch into decoded rows and dead letters."""
         decode = partial(decode_batch, max_payload_bytes=self.max_payload_bytes)

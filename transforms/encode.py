@@ -1,11 +1,13 @@
 """EncodeCdrs: CDRs as Kafka messages, the IMSI as key and Avro (or JSON) as value."""
 
+import io
 import json
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
 import apache_beam as beam
+import fastavro
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,16 +54,29 @@ def encode_avro(frame: pl.DataFrame, model: type[BaseModel]) -> pa.BinaryArray:
         model: says order, types, and which columns may be null.
 
     Raises:
-        ValueError: a column holds a null and must not (the encoder would write an empty value in its place), or
-            bytes that are not UTF-8 (see `_bytes_as_text`).
+        ValueError: a column holds a null and must not (the encoder would write an empty value in its place).
     """
     for field in _required(model):
         if frame[field].null_count():
             raise ValueError(f"{model.__name__}.{field} must not be null")
     target = _bytes_as_text(arrow_schema(model))
-    columns = [_plain(frame[field.name], field.type) for field in target]
+    try:
+        columns = [_plain(frame[field.name], field.type) for field in target]
+    except (pl.exceptions.ComputeError, pa.ArrowInvalid):
+        return _encode_avro_by_row(frame, model)
     batch = pa.RecordBatch.from_arrays(columns, schema=target)
     return pa.concat_arrays(pyruhvro.serialize_record_batch(batch, _text_schema(model), 1))
+
+
+def _encode_avro_by_row(frame: pl.DataFrame, model: type[BaseModel]) -> pa.BinaryArray:
+    """Encode what the columnar encoder cannot: keys and headers that are not UTF-8."""
+    schema = fastavro.parse_schema(json.loads(avro_schema(model)))
+    bodies = []
+    for row in frame.select(*model.model_fields).iter_rows(named=True):
+        body = io.BytesIO()
+        fastavro.schemaless_writer(body, schema, row)
+        bodies.append(body.getvalue())
+    return pa.array(bodies, pa.binary())
 
 
 def _plain(column: pl.Series, target: pa.DataType) -> pa.Array:
@@ -164,6 +179,7 @@ class EncodeCdrs(beam.PTransform):  # type: ignore[misc]
         """Name the transform."""
         super().__init__()
 
+    @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
     def expand(self, batches: beam.PCollection) -> StageOutput:
         """Split each batch into messages and dead letters."""
         return split_stage(batches, Stage.ENCODE, self._prepare)

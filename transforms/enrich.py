@@ -144,6 +144,7 @@ class EnrichCdrs(beam.PTransform):  # type: ignore[misc]
         """Name the transform."""
         super().__init__()
 
+    @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
     def expand(self, batches: beam.PCollection) -> StageOutput:
         """Split each batch into enriched rows and dead letters."""
         return split_stage(batches, Stage.ENRICH, self._prepare)

@@ -91,6 +91,7 @@ class NormalizeCdrs(beam.PTransform):  # type: ignore[misc]
         """Name the transform."""
         super().__init__()
 
+    @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
     def expand(self, batches: beam.PCollection) -> StageOutput:
         """Split each batch into normalized rows and dead letters."""
         return split_stage(batches, Stage.NORMALIZE, partial(by_country, normalize_batch, self.profiles))

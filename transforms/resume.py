@@ -109,6 +109,7 @@ class DecodeStage(beam.PTransform):  # type: ignore[misc]
         """Name the transform."""
         super().__init__()
 
+    @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
     def expand(self, messages: beam.PCollection) -> StageOutput:
         """Decode each batch."""
         decode = beam.ParDo(_DecodeStageFn(self.stage, frozenset(self.profiles)))

@@ -84,6 +84,7 @@ class ValidateCdrs(beam.PTransform):  # type: ignore[misc]
         """Name the transform."""
         super().__init__()
 
+    @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
     def expand(self, batches: beam.PCollection) -> StageOutput:
         """Split each batch into valid rows and dead letters."""
         return split_stage(batches, Stage.VALIDATE, partial(by_country, validate_batch, self.profiles))

@@ -37,19 +37,18 @@ class _Entry:
     def load(self, name: str) -> Any:
         module, _, attribute = self.target.partition(":")
         found: typer.Typer | Callable[..., Any] = getattr(import_module(module), attribute)
-        if not isinstance(found, typer.Typer):
-            command = typer.Typer(add_completion=False)
-            command.command(name, cls=self.cls)(found)
-            found = command
-        found._add_completion = False
-        return typer.main.get_command(found)
+        if isinstance(found, typer.Typer):
+            return typer.main.get_group(found)
+        command = typer.Typer(add_completion=False)
+        command.command(name, cls=self.cls)(found)
+        return typer.main.get_command(command)
 
 
 SUBCOMMANDS = {
     "demo": _Entry("orion_beam.cli.demo:demo", "Run the whole pipeline on this machine with generated CDRs."),
     "run": _Entry("orion_beam.cli.run:run", "Run the pipeline: a stream, a replay or files.", cls=_PassThroughCommand),
     "generate": _Entry("orion_beam.cli.generate:generate", "Generate raw CDRs, to files or to Kafka."),
-    "local": _Entry("orion_beam.cli.local:app", "Start and stop Kafka and Flink on this machine."),
+    "local": _Entry("orion_beam.cli.local:app", "Start and stop Kafka on this machine."),
     "schema": _Entry("orion_beam.cli.schema:app", "Show the records' schemas; check that a changed one is compatible."),
 }
 

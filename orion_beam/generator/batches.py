@@ -1,4 +1,4 @@
-"""Batches of generated CDRs: rows share out among formats, are written a format at a time, and return to their order."""
+"""Batches of generated CDRs: rows part by format, are written a format at a time, and return to their order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -113,6 +113,8 @@ class CdrGenerator:
         parts, places = [], []
         for index, raw_format in enumerate(self._formats):
             chosen = np.flatnonzero(formats == index)
+            if not len(chosen):
+                continue
             for part, of_chosen in self._parts(rows[chosen], arrivals[chosen], raw_format):
                 parts.append(part)
                 places.append(chosen[of_chosen])
@@ -210,8 +212,8 @@ def generate_batches(
         seed=seed,
         fault_rate=fault_rate,
         start=start or datetime.now(UTC),
-        rows_per_second=rows_per_second or max(1, count or 0) / BULK_WINDOW_S,
-        lead_s=0.0 if rows_per_second else BULK_WINDOW_S,
+        rows_per_second=max(1, count or 0) / BULK_WINDOW_S if rows_per_second is None else rows_per_second,
+        lead_s=BULK_WINDOW_S if rows_per_second is None else 0.0,
         fits_lines=fits_lines,
         population_size=population_size,
     )

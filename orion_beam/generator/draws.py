@@ -69,4 +69,5 @@ def spread(weights: Sequence[float], size: int) -> Index:
     """
     bounds = np.cumsum(np.asarray(weights, dtype=np.float64))
     places = (np.arange(size) + 0.5) / size * bounds[-1]
-    return np.searchsorted(bounds, places).astype(np.int64)
+    table: Index = np.searchsorted(bounds, places).astype(np.int64)
+    return table

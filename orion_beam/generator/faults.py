@@ -98,7 +98,7 @@ def _payload_faults() -> list[Alteration]:
     malformed, encoding, empty = Code.MALFORMED_PAYLOAD, Code.INVALID_ENCODING, Code.EMPTY_PAYLOAD
     return [
         Alteration("JSON cut off", malformed, payload=lambda p: p.str.head(p.str.len_chars() // 2), formats=_JSON),
-        Alteration("start of JSON", malformed, payload=lambda _: pl.lit('{"event_type":"data","imsi":"') + pl.col("imsi")),
+        Alteration("start of JSON", malformed, payload=lambda _: pl.lit('{"event_type":"data","imsi":"')),
         Alteration("trailer of a file", malformed, payload=_text("### TRAILER RECORDS 000017 ###")),
         Alteration(
             "columns missing", malformed, payload=lambda p: p.str.replace(r";[^;]*;[^;]*$", ""),
@@ -180,7 +180,9 @@ def _time_faults() -> list[Alteration]:
         *_each(code, name, ["2026-01-01T10:00:00+25:00", "2026-01-01T10:00:00 Europe/Paris"], _NOT_FIXED),
         Alteration("event_time that clocks skip", code, name, lambda _: pl.col("skipped_time"), needs_gap=True),
         # In a file, arrival is when the file was written, whatever start was asked for.
-        Alteration("61 minutes ahead", Code.FUTURE_TIMESTAMP, name, _ahead(61 * _MINUTE_MS), fits_lines=False, weight=32),
+        Alteration(
+            "61 minutes ahead", Code.FUTURE_TIMESTAMP, name, _ahead(61 * _MINUTE_MS), fits_lines=False, weight=32
+        ),
         Alteration("30 years ahead", Code.FUTURE_TIMESTAMP, name, _ahead(30 * _YEAR_MS), weight=32),
     ]
 

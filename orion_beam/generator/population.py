@@ -4,7 +4,7 @@ Everything follows from the country code and a subscriber's number, so that CDRs
 and a test agree on who is who.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -149,7 +149,7 @@ def _imeis(bits: Bits, numbers: Index) -> pl.Series:
     return _padded(body * 10 + luhn_digits(body), 15)
 
 
-def _by_type(values: dict[str, tuple[str, ...]], kinds: Index, choice: Index) -> pl.Series:
+def _by_type(values: Mapping[str, Sequence[str]], kinds: Index, choice: Index) -> pl.Series:
     flat = [value for kind in _SUBSCRIBER_TYPES for value in values[kind]]
     return _gathered(flat, kinds * 4 + choice)
 
@@ -228,9 +228,7 @@ def _visitors(profile: CountryProfile) -> pl.DataFrame:
     shares = [1.0 if index < usual else usual / 100 for index in range(len(known))]
     counts = np.bincount(spread(shares, VISITORS), minlength=len(known))
     parts = [
-        _people(code, numbering, int(count))[0]
-        for (code, numbering), count in zip(known, counts, strict=True)
-        if count
+        _people(code, numbering, int(count))[0] for (code, numbering), count in zip(known, counts, strict=True) if count
     ]
     # The network they visit does not know their contract.
     unknown = [pl.lit(None, pl.String).alias(name) for name in ("segment", "plan", "subscriber_type")]

@@ -111,9 +111,10 @@ def spelled(instants_ms: Index, spellings: Index, zone: ZoneInfo) -> pl.Series:
         spellings: values of `Spelling`, one a row.
         zone: for local times and offsets.
     """
-    texts, rows = [pl.Series([], dtype=pl.String)], [np.empty(0, dtype=np.int64)]
+    texts: list[pl.Series] = [pl.Series([], dtype=pl.String)]
+    rows: list[Index] = [np.empty(0, dtype=np.int64)]
     for spelling, spell in _SPELL.items():
-        chosen = np.flatnonzero(spellings == spelling)
+        chosen = np.flatnonzero(spellings == spelling).astype(np.int64)
         if len(chosen):
             texts.append(spell(instants_ms[chosen], zone))
             rows.append(chosen)

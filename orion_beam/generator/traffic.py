@@ -58,7 +58,7 @@ def _where(mask: Mask, values: pl.Series) -> pl.Series:
     return pl.select(pl.when(pl.Series(mask)).then(values)).to_series()
 
 
-def _digits(numbers: Index) -> pl.Series:
+def _digits(numbers: Index | Bits) -> pl.Series:
     return pl.Series(numbers).cast(pl.String)
 
 
@@ -103,7 +103,7 @@ class Traffic:
         is_extreme = chance(self.draw(rows, "extreme"), EXTREME_SHARE)
         is_extreme |= self._population.is_suspicious[who] & (part(look, 3) < 0x8000)
         carries_type = raw_format in (RawFormat.FLAT_JSON, RawFormat.PIPE_TEXT)
-        event_type = _EVENT_MIX[below(self.draw(rows, "type"), 256)] if carries_type else np.full(len(rows), _DATA)
+        event_type = _EVENT_MIX[below(self.draw(rows, "type"), 256)] if carries_type else None
 
         someone = pl.Series(who)
         imsi = self._people["imsi"].gather(someone)
@@ -120,14 +120,14 @@ class Traffic:
             texts["event_time"] = spelled(times, chosen, self._zone)
             if raw_format in (RawFormat.TN_JSON, RawFormat.FLAT_JSON):
                 texts |= self._quotes(look, chosen)
-        if carries_type:
+        if event_type is not None:
             # The table repeats the types in order, so that a step of their number changes the spelling alone.
             step = (part(look, 1) & np.uint64(15)).astype(np.int64) * len(EVENT_TYPES)
             spelling_of = pl.Series(_EVENT_SPELLINGS, dtype=pl.String)
             texts["event_type"] = spelling_of.gather(pl.Series(event_type + step))
-        if raw_format is RawFormat.FLAT_JSON:
-            texts["subscriber_type"] = self._people["subscriber_type"].gather(someone)
-            texts |= self._conversation(rows, event_type, is_extreme)
+            if raw_format is RawFormat.FLAT_JSON:
+                texts["subscriber_type"] = self._people["subscriber_type"].gather(someone)
+                texts |= self._conversation(rows, event_type, is_extreme)
         return texts
 
     def _who(self, whose: Bits) -> Index:
@@ -160,17 +160,20 @@ class Traffic:
             texts["lac_tac"] = self._cells["lac_tac"].gather(place)
         return texts
 
-    def _usage(self, event_type: Index, how_much: Bits, is_extreme: Mask) -> Texts:
-        """Return bytes of data events and seconds of voice events: most small, some large, extreme ones apart."""
+    def _usage(self, event_type: Index | None, how_much: Bits, is_extreme: Mask) -> Texts:
+        """Return bytes of data events and seconds of voice events: most small, some large, extreme ones apart.
+
+        Without event types all are data events.
+        """
         size = bell(how_much)
         # 4 KB to 1 GB, half of them below 2 MB; extreme: 11 to 61 GB.
         down = np.exp2(12 + 4.5 * size) + part(how_much, 3)
         down = np.where(is_extreme, 11e9 + 12.5e9 * size, down).astype(np.int64)
         up = (down >> (2 + (part(how_much, 2) & np.uint64(3)).astype(np.int64))) + part(how_much, 1).astype(np.int64)
         texts = {"bytes_up": _digits(up), "bytes_down": _digits(down)}
-        if (is_data := event_type == _DATA).all():
+        if event_type is None:
             return texts
-        texts = {name: _where(is_data, column) for name, column in texts.items()}
+        texts = {name: _where(event_type == _DATA, column) for name, column in texts.items()}
         # 4 s to 68 min, half of them below 2 min; extreme: 2 h to 6 h.
         seconds = np.where(is_extreme, 7_201 + 3_600 * size, np.exp2(2 + 2.5 * size)).astype(np.int64)
         return texts | {"duration_s": _where(event_type == _VOICE, _digits(seconds))}
@@ -217,7 +220,7 @@ class Traffic:
             "apn": _where(event_type == _DATA, _choice(_APNS, part(bits, 1))),
             "sms_type": _where(is_sms, _choice(_SMS_TYPES, part(bits, 1))),
             "message_length": _where(is_sms, length),
-            "charging_id": pl.Series(self.draw(rows, "charging") >> np.uint64(8)).cast(pl.String),
+            "charging_id": _digits(self.draw(rows, "charging") >> np.uint64(8)),
         }
 
 

@@ -1,0 +1,244 @@
+"""`orion-beam generate`: synthetic CDRs of several countries, to Kafka or to files."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from orion_beam.countries import all_profiles, profiles_of
+from orion_beam.errors import UserError
+from orion_beam.generator import GeneratedBatch, generate_batches
+from orion_beam.generator.batches import BATCH_ROWS
+from orion_beam.generator.sinks import FileSink, KafkaSink, Sink
+from schemas.country import CountryProfile
+
+_TICK_S = 0.01
+# Paced batches are a quarter of a second long: no pause to make one is noticed, and little is made ahead.
+_PACED_BATCHES_PER_S = 4
+
+
+class _Stream:
+    """One country's CDRs on their way to the sink."""
+
+    def __init__(self, profile: CountryProfile, batches: Iterator[GeneratedBatch], sink: Sink) -> None:
+        self.profile = profile
+        self.sent = 0
+        self.codes: Counter[str] = Counter()
+        self._batches, self._sink = batches, sink
+        self._batch: GeneratedBatch | None = None
+        self._items: list[Any] = []
+        self._position = 0
+        self.is_finished = False
+
+    def send(self, rows: int) -> int:
+        """Send at most `rows` CDRs, of one batch, and return how many; 0 when there are no more."""
+        if self._position == len(self._items):
+            self._batch = next(self._batches, None)
+            self._position = 0
+            if self._batch is None:
+                self._items, self.is_finished = [], True
+                return 0
+            self._items = self._sink.prepare(self._batch)
+        assert self._batch is not None
+        first, last = self._position, min(self._position + rows, len(self._items))
+        self._sink.send(self.profile, self._items if last - first == len(self._items) else self._items[first:last])
+        expected = self._batch.expected_code.slice(first, last - first).drop_nulls()
+        if len(expected):
+            self.codes.update(dict(expected.value_counts().iter_rows()))
+        self._position = last
+        self.sent += last - first
+        return last - first
+
+
+class _RateColumn(ProgressColumn):
+    """Shows records per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.finished_speed or task.speed or 0:,.0f}/s")
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("CDRs"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _RateColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def _send_all(streams: Sequence[_Stream]) -> Iterator[int]:
+    """Send everything as fast as possible, a batch of each country in turn; yield numbers of CDRs sent."""
+    while running := [stream for stream in streams if not stream.is_finished]:
+        for stream in running:
+            yield stream.send(BATCH_ROWS)
+
+
+def _send_paced(streams: Sequence[_Stream], rate: float) -> Iterator[int]:
+    """Send `rate` CDRs a second, evenly, the countries in equal shares; yield numbers of CDRs sent."""
+    started = time.monotonic()
+    while running := [stream for stream in streams if not stream.is_finished]:
+        due = (time.monotonic() - started) * rate / len(streams)
+        for stream in running:
+            while (rows := int(due) - stream.sent) > 0 and (sent := stream.send(rows)):
+                yield sent
+        time.sleep(_TICK_S)
+
+
+def _parsed_start(text: str | None) -> datetime:
+    if text is None:
+        return datetime.now(UTC)
+    try:
+        start = datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError(f"--start {text!r} is no ISO 8601 time, such as 2026-11-22T18:00:00Z") from None
+    if start.tzinfo is None:
+        raise UserError(f"--start {text!r} has no offset: write {text}Z for UTC")
+    return start
+
+
+def _check(
+    count: int | None, rate: float | None, fault_rate: float, bootstrap_servers: str | None, output: Path | None
+) -> None:
+    if count is None and rate is None:
+        raise UserError("give --count N, or --rate R (records a second), or both")
+    if count is not None and count < 1:
+        raise UserError(f"--count must be at least 1, not {count}")
+    if rate is not None and not 0 < rate < float("inf"):
+        raise UserError(f"--rate must be more than 0 records a second, not {rate}")
+    if not 0 <= fault_rate <= 1:
+        raise UserError(f"--fault-rate must be from 0 to 1, not {fault_rate}")
+    if (bootstrap_servers is None) == (output is None):
+        raise UserError("give either --bootstrap-servers HOST:PORT or --output DIR")
+
+
+def _selected(countries: str | None) -> list[CountryProfile]:
+    if countries is None:
+        return list(all_profiles().values())
+    codes = dict.fromkeys(code.strip().upper() for code in countries.split(","))
+    return list(profiles_of(codes).values())
+
+
+def _streams(
+    profiles: Sequence[CountryProfile],
+    sink: Sink,
+    *,
+    count: int | None,
+    rate: float | None,
+    start: datetime,
+    seed: int,
+    fault_rate: float,
+    fits_lines: bool,
+) -> list[_Stream]:
+    """Return a stream a country: counts differ by one at most, rates are equal."""
+    share = None if rate is None else rate / len(profiles)
+    batch_rows = BATCH_ROWS if share is None else min(BATCH_ROWS, max(1, int(share / _PACED_BATCHES_PER_S)))
+    streams = []
+    for index, profile in enumerate(profiles):
+        rows = None if count is None else (count + len(profiles) - 1 - index) // len(profiles)
+        batches = generate_batches(
+            profile,
+            rows,
+            seed,
+            fault_rate,
+            batch_rows=batch_rows,
+            start=start,
+            rows_per_second=share,
+            fits_lines=fits_lines,
+        )
+        streams.append(_Stream(profile, batches, sink))
+    return streams
+
+
+def _print_summary(streams: Sequence[_Stream], seconds: float, as_json: bool) -> None:
+    records = sum(stream.sent for stream in streams)
+    faulty = sum(stream.codes.total() for stream in streams)
+    rate = round(records / seconds) if seconds else 0
+    if not as_json:
+        for stream in streams:
+            typer.echo(f"{stream.profile.code}  {stream.sent:>12,} records  {stream.codes.total():>10,} faulty")
+        typer.echo(f"{records:,} records, {faulty:,} of them faulty, in {seconds:.1f} s: {rate:,} records/s")
+        return
+    countries = {
+        stream.profile.code: {
+            "records": stream.sent,
+            "faulty": stream.codes.total(),
+            "expected_codes": dict(sorted(stream.codes.items())),
+        }
+        for stream in streams
+    }
+    summary = {
+        "records": records,
+        "faulty": faulty,
+        "seconds": round(seconds, 3),
+        "records_per_second": rate,
+        "countries": countries,
+    }
+    typer.echo(json.dumps(summary, indent=2))
+
+
+def generate(
+    countries: Annotated[str | None, typer.Option(help="Country codes, such as FR,TN.  [default: all]")] = None,
+    count: Annotated[int | None, typer.Option(help="How many records, over all countries.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Records a second, over all countries; until Ctrl-C, or until --count.")
+    ] = None,
+    fault_rate: Annotated[float, typer.Option(help="Share of faulty records, 0 to 1.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Same seed and --start, same records.")] = 0,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="When the records are sent, as ISO 8601; they tell of events shortly before.  [default: now]"
+        ),
+    ] = None,
+    bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka: HOST:PORT,HOST:PORT")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Directory for one file a country, one record a line; replaces old ones.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+) -> None:
+    """Generate raw CDRs, each country in its own formats, to Kafka or to files.
+
+    Example: orion-beam generate --countries FR,TN --count 100000 --fault-rate 0.02 --output cdrs
+    """
+    _check(count, rate, fault_rate, bootstrap_servers, output)
+    profiles = _selected(countries)
+    sink: Sink
+    if bootstrap_servers is not None:
+        sink = KafkaSink(bootstrap_servers, profiles)
+    else:
+        assert output is not None
+        sink = FileSink(output, profiles)
+    with sink, _progress() as progress:
+        # Taken when the sink is ready, so that paced records are not late from the first one on.
+        began = time.monotonic()
+        streams = _streams(
+            profiles,
+            sink,
+            count=count,
+            rate=rate,
+            start=_parsed_start(start),
+            seed=seed,
+            fault_rate=fault_rate,
+            fits_lines=output is not None,
+        )
+        task = progress.add_task("CDRs", total=count)
+        try:
+            for sent in _send_all(streams) if rate is None else _send_paced(streams, rate):
+                progress.advance(task, sent)
+        except KeyboardInterrupt:
+            # How an endless run ends; what was sent counts.
+            if count is not None:
+                raise
+    _print_summary(streams, time.monotonic() - began, as_json)

@@ -1,0 +1,193 @@
+"""Where generated CDRs go: Kafka topics, or one file a country."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Protocol
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import AdminClient
+
+from orion_beam.errors import UserError
+from orion_beam.generator.batches import GeneratedBatch
+from schemas.country import CountryProfile
+
+BROKER_TIMEOUT_S = 8.0
+MAX_OUTSTANDING = 200_000
+"""Messages that wait for the broker before the generator does."""
+
+_FLUSH_TIMEOUT_S = 30.0
+# librdkafka's own complaints about a broker that does not answer; the user gets one line from us.
+_QUIET: dict[str, Any] = {"log_level": 2, "error_cb": lambda _: None}
+
+
+class Sink(Protocol):
+    """Takes batches in two steps, so that what costs time is done before a record is due."""
+
+    def prepare(self, batch: GeneratedBatch) -> list[Any]:
+        """Return one item for each CDR, ready to send."""
+
+    def send(self, profile: CountryProfile, items: list[Any]) -> None:
+        """Send prepared items of a country."""
+
+    def __enter__(self) -> "Sink":
+        """Open what is needed."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait until everything has arrived, and close."""
+
+
+def _require_topics(bootstrap_servers: str, topics: list[str]) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, **_QUIET})
+    try:
+        # Asked for all topics and not for ours, because to ask for a topic may create it.
+        existing = admin.list_topics(timeout=BROKER_TIMEOUT_S).topics
+    except KafkaException:
+        raise UserError(
+            f"no Kafka broker answers at {bootstrap_servers}: start one (orion-beam local up) or correct "
+            "--bootstrap-servers"
+        ) from None
+    if missing := [topic for topic in topics if topic not in existing]:
+        raise UserError(f"no topic {', '.join(missing)} on {bootstrap_servers}: create it, or leave its country out")
+
+
+class KafkaSink:
+    """Produces to each country's raw topic, keyed by IMSI and partitioned as Java clients do it."""
+
+    def __init__(self, bootstrap_servers: str, profiles: list[CountryProfile]) -> None:
+        """Check that the broker answers and that the topics exist, within 10 s.
+
+        Raises:
+            UserError: they do not.
+        """
+        _require_topics(bootstrap_servers, [profile.topic for profile in profiles])
+        self._bootstrap_servers = bootstrap_servers
+        self._failure: KafkaError | None = None
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                # Retries leave no duplicates: N records are N messages.
+                "enable.idempotence": True,
+                "compression.type": "snappy",
+                "partitioner": "murmur2_random",
+                "linger.ms": 10,
+                "batch.size": 1_000_000,
+                "queue.buffering.max.messages": 2 * MAX_OUTSTANDING,
+                "queue.buffering.max.kbytes": 1_048_576,
+                # A call back for every message delivered would cost more than to produce it.
+                "delivery.report.only.error": True,
+                **_QUIET,
+            }
+        )
+
+    def prepare(self, batch: GeneratedBatch) -> list[Any]:
+        """Return messages as the producer wants them."""
+        timestamps = batch.timestamp.to_physical().to_list()
+        return [
+            {"key": key, "value": value, "timestamp": timestamp}
+            for key, value, timestamp in zip(batch.key.to_list(), batch.value.to_list(), timestamps, strict=True)
+        ]
+
+    def send(self, profile: CountryProfile, items: list[Any]) -> None:
+        """Hand messages to the producer; waits while too many are on their way.
+
+        Raises:
+            UserError: the broker refused a message, or did not take one in time.
+        """
+        while items:
+            self._producer.poll(0)
+            while len(self._producer) > MAX_OUTSTANDING and self._failure is None:
+                self._producer.poll(0.02)
+            self._raise_failure()
+            sent = self._producer.produce_batch(profile.topic, items, on_delivery=self._delivered)
+            if sent == len(items):
+                return
+            items = [item for item in items if "_error" in item]
+            for item in items:
+                if (error := item.pop("_error")).code() != KafkaError._QUEUE_FULL:
+                    self._failure = error
+            self._raise_failure()
+            self._producer.poll(0.1)
+
+    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+        self._failure = error or self._failure
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise UserError(f"Kafka at {self._bootstrap_servers} did not take a record: {self._failure.str()}")
+
+    def __enter__(self) -> "KafkaSink":
+        """Return the sink: it is open."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait until the broker has everything.
+
+        Raises:
+            UserError: it did not take everything.
+        """
+        if kind is not None and not issubclass(kind, KeyboardInterrupt):
+            self._producer.purge()
+            return
+        waiting = self._producer.flush(_FLUSH_TIMEOUT_S)
+        self._raise_failure()
+        if waiting:
+            raise UserError(f"Kafka at {self._bootstrap_servers} did not take {waiting} records in time")
+
+
+def file_name(profile: CountryProfile) -> str:
+    """Return the name of a country's file; its ending says what most of its lines are."""
+    usual = profile.formats[0] if profile.formats else "json"
+    ending = "jsonl" if usual.endswith("json") else "csv" if usual.endswith("semicolon") else "txt"
+    return f"{profile.code}.{ending}"
+
+
+class FileSink:
+    """Writes one file a country, one CDR a line, and replaces files that are there."""
+
+    def __init__(self, directory: Path, profiles: list[CountryProfile]) -> None:
+        """Make the directory and open the files.
+
+        Raises:
+            UserError: the directory cannot be made or written to.
+        """
+        self._files: dict[str, BinaryIO] = {}
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for profile in profiles:
+                self._files[profile.code] = (directory / file_name(profile)).open("wb")
+        except OSError as error:
+            self._close()
+            raise UserError(f"cannot write to {error.filename or directory}: {error.strerror}") from None
+
+    def prepare(self, batch: GeneratedBatch) -> list[Any]:
+        """Return the payloads; a batch made for lines has neither nulls nor newlines."""
+        return batch.value.to_list()
+
+    def send(self, profile: CountryProfile, items: list[Any]) -> None:
+        """Write payloads, a line each.
+
+        Raises:
+            UserError: the disk takes no more.
+        """
+        try:
+            self._files[profile.code].write(b"\n".join(items) + b"\n")
+        except OSError as error:
+            raise UserError(f"cannot write {self._files[profile.code].name}: {error.strerror}") from None
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def __enter__(self) -> "FileSink":
+        """Return the sink: it is open."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the files."""
+        self._close()
