@@ -57,8 +57,7 @@ class _ReadLines(beam.DoFn):  # type: ignore[misc]
 
     def process(self, source: tuple[str, str]) -> Iterator[pa.RecordBatch]:
         country, path = source
-        modified = FileSystems.match([path])[0].metadata_list[0].last_updated_in_seconds
-        arrived = datetime.fromtimestamp(modified, UTC) if modified else None
+        arrived = datetime.fromtimestamp(Path(path).stat().st_mtime, UTC)
         with FileSystems.open(path) as file:
             lines = itertools.chain.from_iterable(lines_of(file))
             offset = 0
@@ -77,7 +76,7 @@ def _is_column_names(line: bytes, profile: CountryProfile) -> bool:
     return text in column_names_of(profile)
 
 
-def _batch(lines: list[bytes], country: str, path: str, offset: int, arrived: datetime | None) -> pa.RecordBatch:
+def _batch(lines: list[bytes], country: str, path: str, offset: int, arrived: datetime) -> pa.RecordBatch:
     rows = len(lines)
     columns = {
         "raw_key": pa.nulls(rows, pa.binary()),

@@ -31,8 +31,24 @@ _ARROW_SCALARS: dict[type, pa.DataType] = {
     datetime: pa.timestamp("ms", "UTC"),
     date: pa.date32(),
 }
-# Views are what polars keeps its texts in: a batch passes between it and Arrow without a copy.
-_ARROW_VIEWS: dict[type, pa.DataType] = _ARROW_SCALARS | {str: pa.string_view(), bytes: pa.binary_view()}
+
+
+class ArrowLayout(Enum):
+    """How texts, bytes and lists are laid out in Arrow."""
+
+    PLAIN = "plain"
+    """string, binary, list: what others expect."""
+    LARGE = "large"
+    """large_string, large_binary, large_list: what polars exports with a copy, which holds on to no other rows."""
+    VIEWS = "views"
+    """string_view, binary_view, large_list: what polars keeps; batches pass between it and Arrow without a copy."""
+
+
+_ARROW_LAYOUTS: dict[ArrowLayout, dict[type, pa.DataType]] = {
+    ArrowLayout.PLAIN: _ARROW_SCALARS,
+    ArrowLayout.LARGE: _ARROW_SCALARS | {str: pa.large_string(), bytes: pa.large_binary()},
+    ArrowLayout.VIEWS: _ARROW_SCALARS | {str: pa.string_view(), bytes: pa.binary_view()},
+}
 
 _AVRO_SCALARS: dict[type, Any] = {
     str: "string",
@@ -75,7 +91,7 @@ def _type_of(field: FieldInfo) -> tuple[Any, bool]:
 def _arrow_type(annotation: Any, scalars: dict[type, pa.DataType]) -> pa.DataType:
     if get_origin(annotation) is list:
         item = _arrow_type(_unwrap(get_args(annotation)[0])[0], scalars)
-        return pa.large_list(item) if scalars is _ARROW_VIEWS else pa.list_(item)
+        return pa.list_(item) if scalars is _ARROW_SCALARS else pa.large_list(item)
     if issubclass(annotation, BaseModel):
         return pa.struct(_arrow_fields(annotation, scalars))
     return scalars[annotation]
@@ -90,14 +106,14 @@ def _arrow_fields(model: type[BaseModel], scalars: dict[type, pa.DataType]) -> l
 
 
 @cache
-def arrow_schema(model: type[BaseModel], *, views: bool = False) -> pa.Schema:
+def arrow_schema(model: type[BaseModel], layout: ArrowLayout = ArrowLayout.PLAIN) -> pa.Schema:
     """Return the Arrow schema of `model`: one field each, in order, all nullable.
 
     Args:
         model: a flat pydantic model; lists and lists of flat models are the only nesting.
-        views: string_view and binary_view (and large lists) as between the transforms, instead of string and binary.
+        layout: how texts, bytes and lists are laid out.
     """
-    return pa.schema(_arrow_fields(model, _ARROW_VIEWS if views else _ARROW_SCALARS))
+    return pa.schema(_arrow_fields(model, _ARROW_LAYOUTS[layout]))
 
 
 def _avro_type(annotation: Any) -> Any:

@@ -24,6 +24,9 @@ BLANKS = " \t\r\n"
 
 MAX_COUNT = 2**63 - 1
 FUTURE_TOLERANCE = timedelta(hours=1)
+FIRST_TIME = datetime(1, 1, 2, tzinfo=UTC)
+LAST_TIME = datetime(9999, 12, 30, tzinfo=UTC)
+"""Event times are within these, so that their local date has a year of four digits in every time zone."""
 
 EVENT_TYPES = ("voice", "sms", "data")
 SUBSCRIBER_TYPES = ("prepaid", "postpaid", "corporate")
@@ -142,6 +145,13 @@ def parse_event_time(text: str, zone: ZoneInfo) -> datetime:
     Raises:
         ValueError: the text has no known spelling, or names an instant that does not exist.
     """
+    moment = _read_event_time(text, zone)
+    if not FIRST_TIME <= moment <= LAST_TIME:
+        raise ValueError("out of range")
+    return moment
+
+
+def _read_event_time(text: str, zone: ZoneInfo) -> datetime:
     if _EPOCH_SECONDS.fullmatch(text):
         return datetime.fromtimestamp(int(text), UTC)
     if _EPOCH_MILLIS.fullmatch(text):

@@ -63,11 +63,25 @@ def slices_of(batch: pa.RecordBatch, rows: int = MAX_ROWS) -> Iterator[pa.Record
         yield batch.slice(start, rows)
 
 
+def _without_foreign_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the batch with view columns that point at bytes of its own rows only: IPC writes whole buffers."""
+
+    def compact(column: pa.Array) -> pa.Array:
+        if pa.types.is_string_view(column.type):
+            return column.cast(pa.large_string()).cast(pa.string_view())
+        if pa.types.is_binary_view(column.type):
+            return column.cast(pa.large_binary()).cast(pa.binary_view())
+        return column
+
+    return pa.RecordBatch.from_arrays([compact(column) for column in batch.columns], schema=batch.schema)
+
+
 class RecordBatchCoder(beam.coders.Coder):  # type: ignore[misc]
     """Arrow IPC stream of exactly one batch, for where a batch crosses a process."""
 
     def encode(self, batch: pa.RecordBatch) -> bytes:
         """Return the batch as an Arrow IPC stream: of a slice, its own rows only."""
+        batch = _without_foreign_rows(batch)
         sink = pa.BufferOutputStream()
         # Beam runs several bundles at a time: threads of Arrow's own would only get into their way.
         with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(use_threads=False)) as stream:

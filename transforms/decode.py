@@ -1,10 +1,11 @@
 """DecodeCdrs: raw messages of all formats, mixed within a batch, become columns of text."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 
 import apache_beam as beam
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -24,18 +25,25 @@ MAX_PAYLOAD_BYTES = 65_536
 _DECODERS: dict[RawFormat, Decoder] = {
     decoder.format: decoder
     for decoder in (
+        # JSON shows in the first byte, so it comes before the formats that only look for a separator.
+        json.TN_JSON,
+        json.FLAT_JSON,
         semicolon.FR_SEMICOLON,
         semicolon.MA_SEMICOLON,
-        json.TN_JSON,
         key_value.SN_KEY_VALUE,
         fixed_width.SN_FIXED_WIDTH,
-        json.FLAT_JSON,
         pipe_text.PIPE_TEXT,
     )
 }
+"""By format; of two decoders that claim a payload the first gets it."""
+
 _EVERY_COUNTRY = (RawFormat.FLAT_JSON, RawFormat.PIPE_TEXT)
 _TEXT_FIELDS = tuple(name for name in DecodedFields.model_fields if name != "raw_format")
-_VIOLATIONS = {code.value: (Violation(code, PAYLOAD_FIELD),) for code in Code}
+_BROKEN_PAYLOAD = tuple(
+    (Violation(code, PAYLOAD_FIELD),)
+    for code in (Code.MALFORMED_PAYLOAD, Code.EMPTY_PAYLOAD, Code.OVERSIZED_PAYLOAD, Code.INVALID_ENCODING)
+)
+_NOTHING_DECODED = pl.DataFrame(schema=dict.fromkeys(DecodedFields.model_fields, pl.String) | {"is_malformed": pl.Boolean})
 
 
 def decode_batch(
@@ -53,24 +61,52 @@ def decode_batch(
         `empty_payload`, `oversized_payload`, `invalid_encoding`, `malformed_payload`.
     """
     raw = frame_of(batch)
-    decoders, claimed_by = _decoders_of(profile)
-    text = _text_of(raw["raw_value"])
-    readable = raw.select("raw_value", text=text).select("text", _problem(max_payload_bytes), claimed_by)
-    problem = readable["problem"]
-    rows = problem.is_null().arg_true()
-    if len(rows) < raw.height:
-        readable = readable[rows]
-    decoded, is_malformed = _decode_texts(readable["text"], readable["claimed_by"], decoders)
-    if is_malformed.any():
-        problem = problem.scatter(rows.filter(is_malformed), Code.MALFORMED_PAYLOAD.value)
-        rows, decoded = rows.filter(~is_malformed), decoded.filter(~is_malformed)
+    decoders, verdict = _verdict(profile, max_payload_bytes)
+    readable = raw.select("raw_value", text=_text_of(raw["raw_value"])).select("text", verdict)
+    texts, verdicts = readable["text"], readable["verdict"].to_numpy().copy()
+    parts, places = [_NOTHING_DECODED], [np.empty(0, np.int64)]
+    for index in np.unique(verdicts[verdicts < len(decoders)]):
+        rows = np.flatnonzero(verdicts == index)
+        part = decoders[index].decode(texts if len(rows) == len(texts) else texts[rows])
+        trimmed, columns = _columns_of(decoders[index].format, tuple(part.columns))
+        part = part.with_columns(trimmed).select(columns)
+        is_malformed = part["is_malformed"].to_numpy()
+        if is_malformed.any():
+            verdicts[rows[is_malformed]] = len(decoders)
+            rows, part = rows[~is_malformed], part[np.flatnonzero(~is_malformed)]
+        parts.append(part)
+        places.append(rows)
+    rows = np.concatenate(places)
+    decoded = pl.concat(parts, rechunk=True) if len(parts) > 2 else parts[-1]
+    if len(parts) > 2:
+        order = np.argsort(rows, kind="stable")
+        decoded, rows = decoded[order], rows[order]
     if len(rows) == raw.height:
         return SplitBatch(batch_of(decoded.hstack(raw), DECODED_SCHEMA), no_rejects())
-    violations = [_VIOLATIONS[code] for code in problem.drop_nulls()]
+    rejected = np.flatnonzero(verdicts >= len(decoders))
+    violations = [_BROKEN_PAYLOAD[verdict - len(decoders)] for verdict in verdicts[rejected].tolist()]
     return SplitBatch(
-        batch_of(decoded.hstack(raw[rows]), DECODED_SCHEMA),
-        dead_letters(raw.filter(problem.is_not_null()), Stage.DECODE, violations),
+        batch_of(decoded.hstack(raw[rows]), DECODED_SCHEMA), dead_letters(raw[rejected], Stage.DECODE, violations)
     )
+
+
+@cache
+def _verdict(profile: CountryProfile, max_payload_bytes: int) -> tuple[list[Decoder], pl.Expr]:
+    """Return the country's decoders, and what to do with a payload, as a number.
+
+    It is the index of the first decoder that claims the payload, or their number plus the index in _BROKEN_PAYLOAD.
+    """
+    sent = {*profile.formats, *_EVERY_COUNTRY}
+    decoders = [decoder for raw_format, decoder in _DECODERS.items() if raw_format in sent]
+    malformed, empty, oversized, invalid = (
+        pl.lit(len(decoders) + index, pl.Int16) for index in range(len(_BROKEN_PAYLOAD))
+    )
+    payload, text = pl.col("raw_value"), pl.col("text")
+    verdict = pl.when(payload.bin.size("b") > max_payload_bytes).then(oversized)
+    verdict = verdict.when(payload.is_null() | (text == "")).then(empty).when(text.is_null()).then(invalid)
+    for index, decoder in enumerate(decoders):
+        verdict = verdict.when(decoder.claims).then(pl.lit(index, pl.Int16))
+    return decoders, verdict.otherwise(malformed).alias("verdict")
 
 
 def _text_of(payload: pl.Series) -> pl.Series:
@@ -78,9 +114,12 @@ def _text_of(payload: pl.Series) -> pl.Series:
     try:
         text = payload.cast(pl.String)
     except pl.exceptions.ComputeError:
-        # polars refuses the whole column for one broken payload, whatever `strict` says: take out those first.
+        # For one broken payload polars refuses the whole column, whatever `strict` says, and it looks at all bytes of
+        # the buffers, referred to or not: the broken ones have to be left behind by a copy.
         is_text = pl.Series([_is_utf8(value) for value in payload.to_list()], dtype=pl.Boolean)
-        text = pl.select(pl.when(is_text).then(payload)).to_series().cast(pl.String)
+        emptied = pl.select(pl.when(is_text).then(payload).otherwise(pl.lit(b""))).to_series()
+        copied = pl.Series(emptied.to_arrow(compat_level=pl.CompatLevel.oldest())).cast(pl.String)
+        text = pl.select(pl.when(is_text).then(copied)).to_series()
     return text.str.strip_prefix("\ufeff").str.strip_chars_end(BLANKS)
 
 
@@ -94,64 +133,18 @@ def _is_utf8(value: bytes | None) -> bool:
 @cache
 def column_names_of(profile: CountryProfile) -> frozenset[str]:
     """Return the lines that a file of the country may begin with: they name columns and are no record."""
-    return frozenset(decoder.column_names for decoder in _decoders_of(profile)[0] if decoder.column_names)
+    return frozenset(decoder.column_names for decoder in _verdict(profile, MAX_PAYLOAD_BYTES)[0] if decoder.column_names)
 
 
 @cache
-def _problem(max_payload_bytes: int) -> pl.Expr:
-    """Return for a payload that cannot be read as text the code that says why, else null."""
-    payload, text = pl.col("raw_value"), pl.col("text")
-    return (
-        pl.when(payload.bin.size("b") > max_payload_bytes)
-        .then(pl.lit(Code.OVERSIZED_PAYLOAD.value))
-        .when(payload.is_null() | (text == ""))
-        .then(pl.lit(Code.EMPTY_PAYLOAD.value))
-        .when(text.is_null())
-        .then(pl.lit(Code.INVALID_ENCODING.value))
-        .alias("problem")
-    )
-
-
-@cache
-def _decoders_of(profile: CountryProfile) -> tuple[list[Decoder], pl.Expr]:
-    """Return the country's decoders, and which of them is the first to claim a text (their number: none does)."""
-    decoders = [_DECODERS[raw_format] for raw_format in (*profile.formats, *_EVERY_COUNTRY)]
-    first = pl.lit(len(decoders), pl.UInt8)
-    for index, decoder in reversed(list(enumerate(decoders))):
-        first = pl.when(decoder.claims).then(pl.lit(index, pl.UInt8)).otherwise(first)
-    return decoders, first.alias("claimed_by")
-
-
-def _decode_texts(
-    texts: pl.Series, claimed_by: pl.Series, decoders: Sequence[Decoder]
-) -> tuple[pl.DataFrame, pl.Series]:
-    """Return the decoded columns and which payloads are malformed, both in the order of `texts`."""
-    parts = [_NOTHING]
-    for index in claimed_by.unique():
-        rows = (claimed_by == index).arg_true()
-        if index == len(decoders):
-            part = pl.repeat(True, len(rows), eager=True).to_frame("is_malformed").select(_columns_of(None, ()))
-        else:
-            part = decoders[index].decode(texts if len(rows) == len(texts) else texts.gather(rows))
-            part = part.select(_columns_of(decoders[index].format, tuple(part.columns)))
-        parts.append(part.hstack([rows.alias("row")]))
-    frame = parts[-1] if len(parts) <= 2 else pl.concat(parts).sort("row")
-    return frame.select(*DecodedFields.model_fields), frame["is_malformed"]
-
-
-@cache
-def _columns_of(raw_format: RawFormat | None, present: tuple[str, ...]) -> list[pl.Expr]:
-    """Return all text columns of a decoder's frame, trimmed; blank is null, and so is what the format lacks."""
-    columns = [pl.lit(raw_format and raw_format.value, pl.String).alias("raw_format")]
+def _columns_of(raw_format: RawFormat, present: tuple[str, ...]) -> tuple[list[pl.Expr], list[pl.Expr]]:
+    """Return what turns a decoder's frame into all text columns: trimming; then nulls for blanks and what it lacks."""
+    trimmed = [pl.col(name).str.strip_chars(BLANKS) for name in _TEXT_FIELDS if name in present]
+    columns = [pl.col("raw_format") if "raw_format" in present else pl.lit(raw_format.value).alias("raw_format")]
     for name in _TEXT_FIELDS:
-        text = pl.col(name).str.strip_chars(BLANKS)
-        columns.append((pl.when(text != "").then(text) if name in present else pl.lit(None, pl.String)).alias(name))
-    return [*columns, pl.col("is_malformed")]
-
-
-_NOTHING = pl.DataFrame(
-    schema=dict.fromkeys(DecodedFields.model_fields, pl.String) | {"is_malformed": pl.Boolean, "row": pl.UInt32}
-)
+        text = pl.when(pl.col(name) != "").then(name) if name in present else pl.lit(None, pl.String)
+        columns.append(text.alias(name))
+    return trimmed, [*columns, pl.col("is_malformed")]
 
 
 @dataclass(eq=False)

@@ -1,11 +1,16 @@
 """Reference data in columns: cells and subscribers, loaded once and looked up a batch at a time."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
+from typing import Literal
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
+
+from schemas.fields import SUBSCRIBER_TYPES
 
 CELL_COLUMNS = {"cell_id": pl.String, "country": pl.String, "plmn": pl.String, "place": pl.String,
                 "lat": pl.Float64, "lon": pl.Float64}  # fmt: skip
@@ -22,36 +27,50 @@ class Lookup:
 
     Attributes:
         keys: sorted, unique, no nulls.
-        values: one row for each key.
+        values: one row for each key, then one of nulls, for keys that are not there.
     """
 
     keys: pl.Series
     values: pl.DataFrame
 
+    @classmethod
+    def of(cls, frame: pl.DataFrame, key: str) -> "Lookup":
+        """Return the lookup of a frame by one of its columns, which must be unique and without nulls."""
+        frame = frame.sort(key)
+        values = frame.drop(key)
+        return cls(frame[key], pl.concat([values, values.clear(1)]))
+
     def find(self, keys: pl.Series) -> pl.DataFrame:
         """Return the values for each key, in order: a row of nulls for a key that is null or not there."""
-        if self.keys.is_empty():
-            return self.values.clear(len(keys))
-        places = self.keys.search_sorted(keys).clip(0, len(self.keys) - 1)
-        is_found = (self.keys.gather(places) == keys).fill_null(False)
-        # A null index gathers a null, so a row that is not found costs no second pass over the columns.
-        found = pl.select(pl.when(is_found).then(places)).to_series()
-        return self.values.select(pl.all().gather(found))
+        nowhere = len(self.keys)
+        if nowhere == 0:
+            return self.values[np.zeros(len(keys), np.int64)]
+        places = self.keys.search_sorted(keys).to_numpy()
+        candidates = self.keys[np.minimum(places, nowhere - 1)]
+        is_found = candidates.eq_missing(keys).to_numpy()
+        return self.values[np.where(is_found, places, nowhere)]
 
 
-@lru_cache(maxsize=8)
-def load_lookup(path: str, key: str, columns: tuple[tuple[str, pl.DataType], ...]) -> Lookup:
-    """Load a reference file.
+@dataclass(frozen=True)
+class _Table:
+    """What a reference file must hold: its columns, the unique one, and where a row breaks a rule."""
 
-    Args:
-        path: CSV or Parquet (by its ending) on any file system that Beam knows.
-        key: the column that rows are looked up by.
-        columns: names and types that the file must have; others are ignored.
+    key: str
+    columns: Mapping[str, pl.DataType | type[pl.DataType]]
+    broken: pl.Expr
 
-    Raises:
-        ReferenceDataError: the file cannot be read, lacks a column, or has a key twice or none.
-    """
-    schema = dict(columns)
+
+_CELLS = _Table("cell_id", CELL_COLUMNS, ~pl.col("country").str.contains("^[A-Z]{2}$")
+                | ~pl.col("plmn").str.contains("^[0-9]{5,6}$")
+                | ~pl.col("lat").is_between(-90, 90)
+                | ~pl.col("lon").is_between(-180, 180))  # fmt: skip
+_SUBSCRIBERS = _Table("imsi", SUBSCRIBER_COLUMNS, ~pl.col("subscriber_type").is_in(SUBSCRIBER_TYPES))
+
+
+@cache
+def _load(path: str, kind: Literal["cells", "subscribers"]) -> Lookup:
+    table = _CELLS if kind == "cells" else _SUBSCRIBERS
+    schema = dict(table.columns)
     try:
         with FileSystems.open(path) as file:
             content = pa.BufferReader(file.read())
@@ -61,20 +80,36 @@ def load_lookup(path: str, key: str, columns: tuple[tuple[str, pl.DataType], ...
             else pl.read_csv(content, schema_overrides=schema).select(*schema)
         )
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise ReferenceDataError(f"reference data {path}: {error}") from None
-    unusable = frame.with_row_index("row", offset=1).filter(pl.col(key).is_null() | pl.col(key).is_duplicated())
-    if unusable.height:
-        rows = ", ".join(map(str, unusable["row"].head(5)))
-        raise ReferenceDataError(f"reference data {path}: {key} is empty or comes twice in rows {rows}")
-    frame = frame.sort(key)
-    return Lookup(frame[key], frame.drop(key))
+        # Only the first line of polars' text says what is wrong; the rest is advice on polars.
+        raise ReferenceDataError(f"reference data {path}: {str(error).splitlines()[0]}") from None
+    key = pl.col(table.key)
+    for rule, broken in ((f"{table.key} is empty or comes twice", key.is_null() | key.is_duplicated()),
+                         ("a value is out of range", table.broken)):  # fmt: skip
+        rows = frame.with_row_index("row", offset=1).filter(broken.fill_null(False))["row"].head(5).to_list()
+        if rows:
+            raise ReferenceDataError(f"reference data {path}: {rule} in rows {', '.join(map(str, rows))}")
+    return Lookup.of(frame, table.key)
 
 
 def load_cells(path: str) -> Lookup:
-    """Load the cells: `cell_id` to country, plmn, place, lat, lon."""
-    return load_lookup(path, "cell_id", tuple(CELL_COLUMNS.items()))
+    """Load the cells: `cell_id` to country, plmn, place, lat, lon; once a process.
+
+    Args:
+        path: CSV or Parquet (by its ending) on any file system that Beam knows.
+
+    Raises:
+        ReferenceDataError: the file cannot be read, lacks a column, has a cell twice or a value out of range.
+    """
+    return _load(path, "cells")
 
 
 def load_subscribers(path: str) -> Lookup:
-    """Load the subscribers: `imsi` to segment, plan, subscriber_type."""
-    return load_lookup(path, "imsi", tuple(SUBSCRIBER_COLUMNS.items()))
+    """Load the subscribers: `imsi` to segment, plan, subscriber_type; once a process.
+
+    Args:
+        path: CSV or Parquet (by its ending) on any file system that Beam knows.
+
+    Raises:
+        ReferenceDataError: the file cannot be read, lacks a column, has an IMSI twice or an unknown subscriber type.
+    """
+    return _load(path, "subscribers")

@@ -70,8 +70,9 @@ def _attempt(headers: Sequence[dict[str, object]] | None) -> int:
     """Return how often the message was tried: its own header says so once it was redriven."""
     for header in headers or ():
         value = header["value"]
-        if header["key"] == ATTEMPT_HEADER and isinstance(value, bytes) and value.isdigit():
-            return max(1, min(int(value), 2**31 - 1))
+        # Anybody can write headers: what is no number of a sensible length counts as none.
+        if header["key"] == ATTEMPT_HEADER and isinstance(value, bytes) and value.isdigit() and len(value) <= 9:
+            return max(1, int(value))
     return 1
 
 
@@ -96,26 +97,23 @@ def dead_letters(
     frame = rows if isinstance(rows, pl.DataFrame) else frame_of(rows)
     if frame.height == 0:
         return _NO_REJECTS
-    letters = frame.select(_ORIGINAL).hstack(_explanations.of(violations))
-    attempts = pl.lit(1, pl.Int32)
-    if letters["headers"].list.len().max():
-        attempts = pl.lit(pl.Series([_attempt(row) for row in letters["headers"].to_list()], dtype=pl.Int32))
-    letters = letters.with_columns(
-        _VERSION,
-        pl.lit(stage.value).alias("stage"),
-        attempts.alias("attempt"),
-        pl.lit(datetime.now(UTC), pl.Datetime("ms", "UTC")).alias("failed_at"),
+    attempts = [_attempt(headers) for headers in frame["raw_headers"].to_list()]
+    letters = frame.hstack(_explanations.of(violations)).select(
+        *_ORIGINAL,
+        *_LITERALS[stage],
+        attempt=pl.Series(attempts, dtype=pl.Int32),
+        failed_at=pl.lit(datetime.now(UTC), pl.Datetime("ms", "UTC")),
     ).select(DEAD_LETTER_SCHEMA.names)
-    # Plain types: a string view would keep the whole batch in memory, and be sent along with it, for a few rows.
-    table = letters.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(DEAD_LETTER_SCHEMA)
-    return table.combine_chunks().to_batches()[0]
+    # Not as views: they would keep the whole batch in memory, and be sent along with it, for a few rows.
+    return letters.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()[0]
 
 
 _NO_REJECTS = empty_batch(DEAD_LETTER_SCHEMA)
-_VERSION = pl.lit(VERSION).alias("version")
+_LITERALS = {stage: (pl.lit(VERSION).alias("version"), pl.lit(stage.value).alias("stage")) for stage in Stage}
 _ORIGINAL = [
     pl.col("raw_key").alias("key"),
     pl.col("raw_value").alias("value"),
     pl.col("raw_headers").alias("headers"),
     *map(pl.col, ("country", "source_topic", "source_partition", "source_offset", "source_timestamp")),
+    *map(pl.col, ("code", "codes", "fields", "message")),
 ]

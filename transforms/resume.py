@@ -17,7 +17,7 @@ from schemas.avro_format import single_object_header
 from schemas.cdr import EnrichedCdr, NormalizedCdr, ValidatedCdr
 from schemas.codes import Code, Stage
 from schemas.country import CountryProfile
-from schemas.derive import arrow_schema, avro_schema
+from schemas.derive import ArrowLayout, arrow_schema, avro_schema
 from transforms.batches import batch_of, frame_of
 from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters
 from transforms.stage import ACCEPTED, DEAD_LETTERS, StageOutput, typed_outputs
@@ -84,7 +84,7 @@ class _DecodeStageFn(beam.DoFn):  # type: ignore[misc]
         # A stage's topic holds all countries; a batch holds one. Another job's countries are that job's to read.
         for (country,), rows in frame.partition_by("country", maintain_order=True, as_dict=True).items():
             if country in self._countries:
-                yield batch_of(rows, arrow_schema(self._model, views=True))
+                yield batch_of(rows, arrow_schema(self._model, ArrowLayout.VIEWS))
         if foreign.num_rows:
             yield beam.pvalue.TaggedOutput(DEAD_LETTERS, foreign)
 

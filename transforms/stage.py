@@ -66,7 +66,10 @@ def split_isolating(split: Split, batch: pa.RecordBatch, stage: Stage) -> SplitB
         if outcome.accepted.num_rows + outcome.rejected.num_rows != batch.num_rows:
             raise ArithmeticError(f"{stage.value} turned {batch.num_rows} rows into a different number")
         return outcome
-    except Exception as error:
+    except BaseException as error:
+        # A panic of polars or of the Avro encoder is no Exception.
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit) or batch.num_rows == 0:
+            raise
         if batch.num_rows == 1:
             _log_bug(error, batch, stage)
             bug = (Violation(Code.INTERNAL_ERROR, PAYLOAD_FIELD),)
@@ -88,7 +91,7 @@ def _concat(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return table.to_batches()[0] if table.num_rows else batches[0]
 
 
-def _log_bug(error: Exception, row: pa.RecordBatch, stage: Stage) -> None:
+def _log_bug(error: BaseException, row: pa.RecordBatch, stage: Stage) -> None:
     # The text of an exception may hold a subscriber's number, so only its type and place are logged.
     place = traceback.extract_tb(error.__traceback__)[-1]
     source = [row.column(name)[0].as_py() for name in ("source_topic", "source_partition", "source_offset")]
@@ -107,8 +110,8 @@ class _SplitFn(beam.DoFn):  # type: ignore[misc]
         self._split = self._prepare()
 
     def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch | beam.pvalue.TaggedOutput]:
-        outcome = split_isolating(self._split, batch, self._stage)
-        if outcome.accepted.num_rows:
+        outcome = split_isolating(self._split, batch, self._stage) if batch.num_rows else None
+        if outcome and outcome.accepted.num_rows:
             yield outcome.accepted
-        if outcome.rejected.num_rows:
+        if outcome and outcome.rejected.num_rows:
             yield beam.pvalue.TaggedOutput(DEAD_LETTERS, outcome.rejected)

@@ -17,6 +17,7 @@ from orion_beam.countries import all_profiles, profiles_of
 from orion_beam.errors import UserError
 from orion_beam.generator import GeneratedBatch, generate_batches
 from orion_beam.generator.batches import BATCH_ROWS
+from orion_beam.generator.population import population_of
 from orion_beam.generator.sinks import FileSink, KafkaSink, Sink
 from schemas.country import CountryProfile
 
@@ -96,9 +97,7 @@ def _send_paced(streams: Sequence[_Stream], rate: float) -> Iterator[int]:
         time.sleep(_TICK_S)
 
 
-def _parsed_start(text: str | None) -> datetime:
-    if text is None:
-        return datetime.now(UTC)
+def _parsed_start(text: str) -> datetime:
     try:
         start = datetime.fromisoformat(text)
     except ValueError:
@@ -214,6 +213,7 @@ def generate(
     """
     _check(count, rate, fault_rate, bootstrap_servers, output)
     profiles = _selected(countries)
+    given_start = None if start is None else _parsed_start(start)
     sink: Sink
     if bootstrap_servers is not None:
         sink = KafkaSink(bootstrap_servers, profiles)
@@ -221,14 +221,16 @@ def generate(
         assert output is not None
         sink = FileSink(output, profiles)
     with sink, _progress() as progress:
-        # Taken when the sink is ready, so that paced records are not late from the first one on.
+        # Made before time counts, so that paced records are not late from the first one on.
+        for profile in profiles:
+            population_of(profile)
         began = time.monotonic()
         streams = _streams(
             profiles,
             sink,
             count=count,
             rate=rate,
-            start=_parsed_start(start),
+            start=given_start or datetime.now(UTC),
             seed=seed,
             fault_rate=fault_rate,
             fits_lines=output is not None,

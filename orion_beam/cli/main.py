@@ -3,6 +3,7 @@
 A subcommand is imported when it is called: Beam takes seconds to import, and `--help` should not.
 """
 
+import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -98,6 +99,8 @@ def _orion_beam(
 
 def main() -> None:
     """Run the command line. A user's mistake is one line and exit code 2, an interrupt is exit code 130."""
+    # Beam says this on import, of a package that only its TFRecord files need.
+    logging.getLogger().addFilter(lambda record: "crcmod" not in str(record.msg))
     try:
         app(prog_name="orion-beam")
     except UserError as error:

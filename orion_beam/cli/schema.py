@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from orion_beam.avro import compatibility
 from orion_beam.errors import UserError
-from schemas.derive import arrow_schema, avro_schema
+from schemas.derive import ArrowLayout, arrow_schema, avro_schema
 from schemas.raw import RawCdr
 from schemas.write import WRITTEN_MODELS
 
@@ -45,7 +45,7 @@ def show(
     model = _named(name)
     if arrow:
         # Between the transforms, batches hold views; what leaves the graph does not.
-        typer.echo(arrow_schema(model, views=issubclass(model, RawCdr)).to_string())
+        typer.echo(arrow_schema(model, ArrowLayout.VIEWS if issubclass(model, RawCdr) else ArrowLayout.PLAIN).to_string())
     else:
         typer.echo(avro_schema(model), nl=False)
 

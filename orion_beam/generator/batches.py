@@ -16,7 +16,7 @@ from orion_beam.generator.traffic import Traffic, arrivals_ms
 from schemas.country import CountryProfile
 from schemas.raw import RawFormat
 
-BATCH_ROWS = 16_384
+BATCH_ROWS = 32_768
 FLAT_JSON_SHARE = 0.20
 PIPE_TEXT_SHARE = 0.02
 ODDITY_SHARE = 0.005

@@ -39,8 +39,9 @@ class Alteration:
     Attributes:
         name: unique, for people.
         code: the one code that the record then breaks; None: none, it is only odd.
-        field: the field that `spoil` concerns; formats without it are left alone. None: every format.
-        spoil: what becomes of the field's text, which may be null where the field is optional.
+        field: the field that `text` or `spoil` concerns; formats without it are left alone. None: every format.
+        text: what stands in the field instead.
+        spoil: what becomes of the field's good text, if that is not always the same. Null where the field is absent.
         payload: what becomes of the whole payload.
         bad_bytes: hexadecimal; stands in the payload in place of its eleventh byte.
         formats: the formats that it suits.
@@ -52,6 +53,7 @@ class Alteration:
     name: str
     code: Code | None
     field: str | None = None
+    text: str | None = None
     spoil: Spoil | None = None
     payload: Spoil | None = None
     bad_bytes: str | None = None
@@ -65,7 +67,7 @@ class Alteration:
         return raw_format in self.formats and (self.field is None or self.field in RENDERINGS[raw_format].fields)
 
 
-def _text(text: str) -> Spoil:
+def _only(text: str) -> Spoil:
     return lambda _: pl.lit(text)
 
 
@@ -87,7 +89,10 @@ def _ahead(ms: int) -> Spoil:
 
 
 def _each(code: Code | None, field: str, texts: Sequence[str], formats: frozenset[RawFormat]) -> list[Alteration]:
-    return [Alteration(f"{field} {text!r}", code, field, _text(text), formats=formats) for text in texts]
+    return [
+        Alteration(f"{field} {text!r}", code, field, text=text, formats=formats, fits_lines="\n" not in text)
+        for text in texts
+    ]
 
 
 _NOT_FIXED = frozenset(RawFormat) - _FIXED
@@ -99,7 +104,7 @@ def _payload_faults() -> list[Alteration]:
     return [
         Alteration("JSON cut off", malformed, payload=lambda p: p.str.head(p.str.len_chars() // 2), formats=_JSON),
         Alteration("start of JSON", malformed, payload=lambda _: pl.lit('{"event_type":"data","imsi":"')),
-        Alteration("trailer of a file", malformed, payload=_text("### TRAILER RECORDS 000017 ###")),
+        Alteration("trailer of a file", malformed, payload=_only("### TRAILER RECORDS 000017 ###")),
         Alteration(
             "columns missing", malformed, payload=lambda p: p.str.replace(r";[^;]*;[^;]*$", ""),
             formats=frozenset({RawFormat.FR_SEMICOLON}),
@@ -121,46 +126,47 @@ def _payload_faults() -> list[Alteration]:
         ),
         Alteration("no value", empty, payload=_absent, fits_lines=False),
         # An empty line may be the end of a file.
-        Alteration("empty value", empty, payload=_text(""), fits_lines=False),
-        Alteration("blanks", empty, payload=_text("  \t ")),
+        Alteration("empty value", empty, payload=_only(""), fits_lines=False),
+        Alteration("blanks", empty, payload=_only("  \t ")),
     ]  # fmt: skip
 
 
 def _missing_fields() -> list[Alteration]:
     code = Code.MISSING_FIELD
     return [
-        Alteration("imsi empty", code, "imsi", _text("")),
-        Alteration("imsi blank", code, "imsi", _text("  ")),
+        Alteration("imsi empty", code, "imsi", text=""),
+        Alteration("imsi blank", code, "imsi", text="  "),
         # It is the first member there, and the comma after it would stay.
-        Alteration("imsi absent", code, "imsi", _absent, formats=_ALL - {RawFormat.TN_JSON}),
-        Alteration("msisdn empty", code, "msisdn", _text("")),
-        Alteration("msisdn absent", code, "msisdn", _absent),
+        Alteration("imsi absent", code, "imsi", spoil=_absent, formats=_ALL - {RawFormat.TN_JSON}),
+        Alteration("msisdn empty", code, "msisdn", text=""),
+        Alteration("msisdn absent", code, "msisdn", spoil=_absent),
         # At the end of a fixed-width record, blanks may be trimmed: then it is cut off rather than empty.
-        Alteration("event_time empty", code, "event_time", _text(""), formats=_NOT_FIXED),
-        Alteration("event_time absent", code, "event_time", _absent, formats=_NOT_FIXED),
+        Alteration("event_time empty", code, "event_time", text="", formats=_NOT_FIXED),
+        Alteration("event_time absent", code, "event_time", spoil=_absent, formats=_NOT_FIXED),
     ]
 
 
 def _identity_faults() -> list[Alteration]:
     imsi, msisdn, imei = Code.INVALID_IMSI, Code.INVALID_MSISDN, Code.INVALID_IMEI
     return [
-        Alteration("imsi too short", imsi, "imsi", lambda good: good.str.head(13)),
-        Alteration("imsi too long", imsi, "imsi", lambda good: good + pl.lit("0"), formats=_NOT_FIXED),
-        Alteration("imsi with letters", imsi, "imsi", _with_inside("O")),
-        Alteration("imsi with blank", imsi, "imsi", _with_inside(" ")),
-        Alteration("imsi with quote", imsi, "imsi", _with_inside('"')),
-        Alteration("imsi with NUL", imsi, "imsi", _with_inside("\0")),
-        Alteration("imsi with newline", imsi, "imsi", _with_inside("\n"), fits_lines=False),
-        Alteration("imsi in other digits", imsi, "imsi", _in_other_digits),
-        Alteration("imsi in a spreadsheet", imsi, "imsi", _text("2.08011E+14")),
+        Alteration("imsi too short", imsi, "imsi", spoil=lambda good: good.str.head(13)),
+        Alteration("imsi too long", imsi, "imsi", spoil=lambda good: good + pl.lit("0"), formats=_NOT_FIXED),
+        Alteration("imsi with letters", imsi, "imsi", spoil=_with_inside("O")),
+        Alteration("imsi with blank", imsi, "imsi", spoil=_with_inside(" ")),
+        Alteration("imsi with quote", imsi, "imsi", spoil=_with_inside('"')),
+        Alteration("imsi with NUL", imsi, "imsi", spoil=_with_inside("\0")),
+        Alteration("imsi with newline", imsi, "imsi", spoil=_with_inside("\n"), fits_lines=False),
+        Alteration("imsi in other digits", imsi, "imsi", spoil=_in_other_digits),
+        Alteration("imsi in a spreadsheet", imsi, "imsi", text="2.08011E+14"),
         Alteration(
-            "byte order mark, imsi with letters", imsi, "imsi", _with_inside("X"), lambda p: pl.lit("\ufeff") + p
+            "byte order mark, imsi with letters", imsi, "imsi", spoil=_with_inside("X"),
+            payload=lambda p: pl.lit("\ufeff") + p,
         ),
-        Alteration("msisdn too short", msisdn, "msisdn", lambda good: good.str.strip_chars_start("+0").str.head(9)),
-        Alteration("msisdn too long", msisdn, "msisdn", _text("3361234567890123")),
-        Alteration("msisdn with letters", msisdn, "msisdn", _with_inside("x")),
-        Alteration("msisdn with newline", msisdn, "msisdn", _with_inside("\n"), fits_lines=False),
-        Alteration("msisdn in other digits", msisdn, "msisdn", _in_other_digits),
+        Alteration("msisdn too short", msisdn, "msisdn", spoil=lambda m: m.str.strip_chars_start("+0").str.head(9)),
+        Alteration("msisdn too long", msisdn, "msisdn", text="3361234567890123"),
+        Alteration("msisdn with letters", msisdn, "msisdn", spoil=_with_inside("x")),
+        Alteration("msisdn with newline", msisdn, "msisdn", spoil=_with_inside("\n"), fits_lines=False),
+        Alteration("msisdn in other digits", msisdn, "msisdn", spoil=_in_other_digits),
         *_each(msisdn, "msisdn", ["anonymous", "++33612345678", "3.36123E+10", "+", "+33 6 12 34 56"], _ALL),
         *_each(imei, "imei", ["3539111012345", "35391110ABCDEF9", "3.53911E+14", "353911-10-12345", "unknown"], _ALL),
         *_each(imei, "imei", ["35391110123456789", "٣٥٣٩١١١٠١٢٣٤٥٦٧", "35391110\x001234567"], _NOT_FIXED),
@@ -178,12 +184,12 @@ def _time_faults() -> list[Alteration]:
     return [
         *_each(code, name, wrong, _ALL),
         *_each(code, name, ["2026-01-01T10:00:00+25:00", "2026-01-01T10:00:00 Europe/Paris"], _NOT_FIXED),
-        Alteration("event_time that clocks skip", code, name, lambda _: pl.col("skipped_time"), needs_gap=True),
+        Alteration("event_time that clocks skip", code, name, spoil=lambda _: pl.col("skipped_time"), needs_gap=True),
         # In a file, arrival is when the file was written, whatever start was asked for.
         Alteration(
-            "61 minutes ahead", Code.FUTURE_TIMESTAMP, name, _ahead(61 * _MINUTE_MS), fits_lines=False, weight=32
+            "61 minutes ahead", Code.FUTURE_TIMESTAMP, name, spoil=_ahead(61 * _MINUTE_MS), fits_lines=False, weight=32
         ),
-        Alteration("30 years ahead", Code.FUTURE_TIMESTAMP, name, _ahead(30 * _YEAR_MS), weight=32),
+        Alteration("30 years ahead", Code.FUTURE_TIMESTAMP, name, spoil=_ahead(30 * _YEAR_MS), weight=32),
     ]
 
 
@@ -206,32 +212,25 @@ def _oddities() -> list[Alteration]:
         Alteration("carriage return", None, payload=lambda p: p + pl.lit("\r"), weight=32),
         Alteration("byte order mark", None, payload=lambda p: pl.lit("\ufeff") + p),
         Alteration("blanks after", None, payload=lambda p: p + pl.lit(" \t ")),
-        Alteration("leading zeros", None, "bytes_up", lambda good: pl.lit("0000") + good, formats=_DELIMITED),
-        Alteration("cell with newline", None, "cell_id", _with_inside("\n"), fits_lines=False),
-        Alteration("cell with quote", None, "cell_id", _with_inside('"')),
-        Alteration("cell with NUL", None, "cell_id", _with_inside("\0")),
-        Alteration("cell with accents", None, "cell_id", _with_inside("É")),
-        Alteration("no cell", None, "cell_id", _text("")),
-        Alteration("no RAT", None, "rat", _text("")),
+        Alteration("leading zeros", None, "bytes_up", spoil=lambda good: pl.lit("0000") + good, formats=_DELIMITED),
+        Alteration("cell with newline", None, "cell_id", spoil=_with_inside("\n"), fits_lines=False),
+        Alteration("cell with quote", None, "cell_id", spoil=_with_inside('"')),
+        Alteration("cell with NUL", None, "cell_id", spoil=_with_inside("\0")),
+        Alteration("cell with accents", None, "cell_id", spoil=_with_inside("É")),
+        Alteration("no cell", None, "cell_id", text=""),
+        Alteration("no RAT", None, "rat", text=""),
     ]
 
 
-def _with_lines_checked(alterations: list[Alteration]) -> tuple[Alteration, ...]:
-    # A constant text says by itself whether a line can hold it.
-    return tuple(
-        alteration if "\\n" not in alteration.name else Alteration(**(vars(alteration) | {"fits_lines": False}))
-        for alteration in alterations
-    )
-
-
-FAULTS = _with_lines_checked(
-    [*_payload_faults(), *_missing_fields(), *_identity_faults(), *_time_faults(), *_value_faults()]
-)
+FAULTS = (*_payload_faults(), *_missing_fields(), *_identity_faults(), *_time_faults(), *_value_faults())
 """What makes a record bad; every code but internal_error is there."""
 ODDITIES = tuple(_oddities())
 """What makes a good record harder to read."""
 ALTERATIONS = (*FAULTS, *ODDITIES)
 """All of them; a row's alteration is a position in here."""
+
+_TEXTS = pl.Series([alteration.text for alteration in ALTERATIONS], dtype=pl.String)
+_CODES = pl.Series([alteration.code for alteration in ALTERATIONS], dtype=pl.String)
 
 
 @cache
@@ -254,8 +253,7 @@ def choices(raw_format: RawFormat, *, faulty: bool, fits_lines: bool, has_gap: b
 
 def expected_codes(alterations: Index) -> pl.Series:
     """Return the code that each alteration breaks, null for an oddity."""
-    codes = [None if alteration.code is None else alteration.code.value for alteration in ALTERATIONS]
-    return pl.Series(codes, dtype=pl.String).gather(pl.Series(alterations))
+    return _CODES.gather(pl.Series(alterations))
 
 
 def _applied(column: pl.Expr, spoils: Sequence[tuple[int, Spoil]]) -> pl.Expr:
@@ -275,13 +273,17 @@ def alter_fields(frame: pl.DataFrame, raw_format: RawFormat) -> pl.DataFrame:
             read besides: `arrival_ms`, and `skipped_time` where there is one.
         raw_format: JSON texts are escaped, and a count that JSON has no number for stands in quotes.
     """
-    present = set(frame["alteration"].unique())
-    spoils: dict[str, list[tuple[int, Spoil]]] = {}
-    for position, alteration in enumerate(ALTERATIONS):
-        if position in present and alteration.field is not None and alteration.spoil is not None:
-            spoils.setdefault(alteration.field, []).append((position, alteration.spoil))
-    altered = frame.with_columns(_applied(pl.col(field), found).alias(field) for field, found in spoils.items())
-    return _as_json(altered) if RENDERINGS[raw_format].is_json else altered
+    present = [(position, ALTERATIONS[position]) for position in frame["alteration"].unique().sort()]
+    texts = _TEXTS.gather(frame["alteration"])
+    altered = {}
+    for field in {alteration.field for _, alteration in present if alteration.field is not None}:
+        of_field = [(position, alteration) for position, alteration in present if alteration.field == field]
+        # Most faults are texts that stand in the field instead: one look-up for all of them.
+        replaced = pl.col("alteration").is_in([p for p, alteration in of_field if alteration.text is not None])
+        column = pl.when(replaced).then(texts).otherwise(pl.col(field))
+        spoils = [(p, alteration.spoil) for p, alteration in of_field if alteration.spoil is not None]
+        altered[field] = _applied(column, spoils)
+    return _as_json(frame.with_columns(**altered)) if RENDERINGS[raw_format].is_json else frame.with_columns(**altered)
 
 
 def _as_json(frame: pl.DataFrame) -> pl.DataFrame:
@@ -300,8 +302,7 @@ def _as_json(frame: pl.DataFrame) -> pl.DataFrame:
 
 def alter_payloads(frame: pl.DataFrame) -> pl.Series:
     """Return the payloads (Binary, null is no value) of rows with `payload` (text), `alteration` and their fields."""
-    present = set(frame["alteration"].unique())
-    found = [(position, ALTERATIONS[position]) for position in sorted(present)]
+    found = [(position, ALTERATIONS[position]) for position in frame["alteration"].unique().sort()]
     texts = [(position, alteration.payload) for position, alteration in found if alteration.payload is not None]
     bad_bytes = [(position, alteration.bad_bytes) for position, alteration in found if alteration.bad_bytes is not None]
     payload = _applied(pl.col("payload"), texts).cast(pl.Binary)

@@ -77,17 +77,15 @@ class KafkaSink:
                 "queue.buffering.max.kbytes": 1_048_576,
                 # A call back for every message delivered would cost more than to produce it.
                 "delivery.report.only.error": True,
+                "on_delivery": self._delivered,
                 **_QUIET,
             }
         )
 
     def prepare(self, batch: GeneratedBatch) -> list[Any]:
-        """Return messages as the producer wants them."""
+        """Return (key, value, timestamp) of each message."""
         timestamps = batch.timestamp.to_physical().to_list()
-        return [
-            {"key": key, "value": value, "timestamp": timestamp}
-            for key, value, timestamp in zip(batch.key.to_list(), batch.value.to_list(), timestamps, strict=True)
-        ]
+        return list(zip(batch.key.to_list(), batch.value.to_list(), timestamps, strict=True))
 
     def send(self, profile: CountryProfile, items: list[Any]) -> None:
         """Hand messages to the producer; waits while too many are on their way.
@@ -95,20 +93,22 @@ class KafkaSink:
         Raises:
             UserError: the broker refused a message, or did not take one in time.
         """
-        while items:
-            self._producer.poll(0)
-            while len(self._producer) > MAX_OUTSTANDING and self._failure is None:
-                self._producer.poll(0.02)
-            self._raise_failure()
-            sent = self._producer.produce_batch(profile.topic, items, on_delivery=self._delivered)
-            if sent == len(items):
-                return
-            items = [item for item in items if "_error" in item]
-            for item in items:
-                if (error := item.pop("_error")).code() != KafkaError._QUEUE_FULL:
-                    self._failure = error
-            self._raise_failure()
-            self._producer.poll(0.1)
+        self._wait_for_room()
+        topic, produce = profile.topic, self._producer.produce
+        # One by one: produce_batch takes no timestamps, and is no faster.
+        for key, value, timestamp in items:
+            try:
+                produce(topic, value, key, -1, None, None, timestamp)
+            except BufferError:
+                # Some thousand oversized records fill the queue by their bytes.
+                self._wait_for_room()
+                produce(topic, value, key, -1, None, None, timestamp)
+
+    def _wait_for_room(self) -> None:
+        self._producer.poll(0)
+        while len(self._producer) > MAX_OUTSTANDING and self._failure is None:
+            self._producer.poll(0.02)
+        self._raise_failure()
 
     def _delivered(self, error: KafkaError | None, _: Message) -> None:
         self._failure = error or self._failure

@@ -136,9 +136,18 @@ def last_gap(zone: ZoneInfo, year: int) -> datetime | None:
     Looks back ten years.
     """
     for back in range(1, 11):
-        start = datetime(year - back, 1, 1)
-        for hour in range(365 * 24):
-            wall = start + timedelta(hours=hour, minutes=30)
-            if wall.replace(tzinfo=zone).astimezone(UTC).astimezone(zone).replace(tzinfo=None) != wall:
-                return wall
+        first = datetime(year - back, 1, 1, tzinfo=zone)
+        for days in range(366):
+            today, tomorrow = first + timedelta(days=days), first + timedelta(days=days + 1)
+            if (today.utcoffset() or timedelta()) < (tomorrow.utcoffset() or timedelta()):
+                return _gap_within(today)
+    return None
+
+
+def _gap_within(day: datetime) -> datetime | None:
+    """Return half past the first hour of a day that its zone skips, without a zone; None where it skips no hour."""
+    for hour in range(24):
+        wall = day + timedelta(hours=hour, minutes=30)
+        if wall.astimezone(UTC).astimezone(wall.tzinfo).replace(tzinfo=None) != wall.replace(tzinfo=None):
+            return wall.replace(tzinfo=None)
     return None

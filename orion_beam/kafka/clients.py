@@ -37,15 +37,18 @@ PRODUCER_DEFAULTS: dict[str, str | int | bool] = {
 }
 """Of the librdkafka producer."""
 
+# librdkafka reads booleans in several spellings.
+_FALSE = {"false", "f", "0"}
+
 _LOSSY_CONSUMER = {
-    "enable.auto.commit": ("true", "records would be committed before they are processed, and lost on a restart"),
-    "auto.offset.reset": ("latest", "records that arrive before the first commit would be skipped"),
+    "enable.auto.commit": ({"true"}, "records would be committed before they are processed, and lost on a restart"),
+    "auto.offset.reset": ({"latest"}, "records that arrive before the first commit would be skipped"),
 }
 _LOSSY_PRODUCER = {
     "acks": ({"0", "1"}, "a record could be lost with its leader"),
     "request.required.acks": ({"0", "1"}, "a record could be lost with its leader"),
-    "enable.idempotence": ({"false"}, "a retry could write a record twice or out of order"),
-    "delivery.report.only.error": ({"false"}, "it is what the writer counts on"),
+    "enable.idempotence": (_FALSE, "a retry could write a record twice or out of order"),
+    "delivery.report.only.error": (_FALSE, "it is what the writer counts on"),
 }
 
 
@@ -55,11 +58,8 @@ def consumer_config(bootstrap_servers: str, group_id: str, overrides: Mapping[st
     Raises:
         UserError: an override is known to lose records; names it, why, and the fix.
     """
-    for name, (value, why) in _LOSSY_CONSUMER.items():
-        if overrides.get(name, "").strip().lower() == value:
-            raise UserError(f"consumer setting {name}={value} is refused: {why}; leave it out")
-    own = {"bootstrap.servers": bootstrap_servers, "group.id": group_id}
-    return CONSUMER_DEFAULTS | dict(overrides) | own
+    _refuse_lossy("consumer", overrides, _LOSSY_CONSUMER)
+    return CONSUMER_DEFAULTS | dict(overrides) | {"bootstrap.servers": bootstrap_servers, "group.id": group_id}
 
 
 def producer_config(bootstrap_servers: str, overrides: Mapping[str, str]) -> dict[str, str | int | bool]:
@@ -68,7 +68,11 @@ def producer_config(bootstrap_servers: str, overrides: Mapping[str, str]) -> dic
     Raises:
         UserError: an override is known to lose records; names it, why, and the fix.
     """
-    for name, (values, why) in _LOSSY_PRODUCER.items():
-        if (value := overrides.get(name, "").strip().lower()) in values:
-            raise UserError(f"producer setting {name}={value} is refused: {why}; leave it out")
+    _refuse_lossy("producer", overrides, _LOSSY_PRODUCER)
     return PRODUCER_DEFAULTS | dict(overrides) | {"bootstrap.servers": bootstrap_servers}
+
+
+def _refuse_lossy(kind: str, overrides: Mapping[str, str], lossy: Mapping[str, tuple[set[str], str]]) -> None:
+    for name, (values, why) in lossy.items():
+        if (value := overrides.get(name, "").strip().lower()) in values:
+            raise UserError(f"{kind} setting {name}={value} is refused: {why}; leave it out")

@@ -8,6 +8,7 @@ import struct
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.fields import LAST_TIME
 from schemas.raw import RAW_MESSAGE_SCHEMA
 
 MAGIC = 0x3142524F
@@ -21,6 +22,7 @@ _SOME_KEY_NULL, _SOME_VALUE_NULL, _SOME_HEADER_VALUE_NULL = 1, 2, 4
 _HEADERS_TYPE = RAW_MESSAGE_SCHEMA.field("raw_headers").type
 _HEADER_TYPE = _HEADERS_TYPE.value_type
 _TIMESTAMP_TYPE = RAW_MESSAGE_SCHEMA.field("source_timestamp").type
+_LAST_TIMESTAMP = round(LAST_TIME.timestamp() * 1000)
 
 
 def decode_frame(frame: bytes) -> pa.RecordBatch:
@@ -72,9 +74,9 @@ class _Sections:
         return pa.Array.from_buffers(data_type, self.rows, [None, self._take(width * self.rows)])
 
     def timestamps(self) -> pa.Array:
-        """Return the timestamps, where -1 stands for none."""
+        """Return the timestamps; -1 stands for none, and what no calendar of four digits holds is none, either."""
         milliseconds = self.fixed(pa.int64(), 8)
-        given = pc.not_equal(milliseconds, -1)
+        given = pc.and_(pc.greater_equal(milliseconds, 0), pc.less_equal(milliseconds, _LAST_TIMESTAMP))
         validity = None if pc.all(given, min_count=0).as_py() else given.buffers()[1]
         return pa.Array.from_buffers(_TIMESTAMP_TYPE, self.rows, [validity, milliseconds.buffers()[1]])
 

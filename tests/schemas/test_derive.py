@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from schemas.cdr import UnifiedCdr
 from schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
-from schemas.derive import Int32, arrow_schema, avro_schema
+from schemas.derive import ArrowLayout, Int32, arrow_schema, avro_schema
 from schemas.write import WRITTEN_MODELS
 
 
@@ -79,7 +79,7 @@ AVRO_FIELDS = {field["name"]: field for field in AVRO["fields"]}
 )
 def test_a_type_has_one_arrow_type_and_one_view_type(name, plain, view):
     assert arrow_schema(Everything).field(name).type == plain
-    assert arrow_schema(Everything, views=True).field(name).type == view
+    assert arrow_schema(Everything, ArrowLayout.VIEWS).field(name).type == view
 
 
 def test_arrow_fields_keep_the_order_of_the_model():

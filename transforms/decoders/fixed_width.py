@@ -35,11 +35,12 @@ def decode(payloads: pl.Series) -> pl.DataFrame:
     return payloads.to_frame("text").select(*_COLUMNS, is_malformed=pl.lit(False))
 
 
-# The blanks that pad the event time may have been trimmed on the way, so a record may be shorter than 102 characters,
-# but not so short that its event time is gone.
+# The blanks that pad the event time may have been trimmed on the way, so a record may be shorter than 102 characters.
+# One that is so short that its event time is gone must come in full length.
 _LENGTH = pl.col("text").str.len_chars()
+_IS_LONG_ENOUGH = (_LENGTH > _EVENT_TIME_AT) | (pl.col("raw_value").bin.size("b") == WIDTH)
 SN_FIXED_WIDTH = Decoder(
     RawFormat.SN_FIXED_WIDTH,
-    (_LENGTH > _EVENT_TIME_AT) & (_LENGTH <= WIDTH) & ~pl.col("text").str.contains(r"[|;={]"),
+    _IS_LONG_ENOUGH & (_LENGTH <= WIDTH) & ~pl.col("text").str.contains(r"[|;={]"),
     decode,
 )

@@ -4,14 +4,17 @@ JSON is the one family of formats that is read row by row: a columnar parser joi
 broken one can move its neighbours, and reads `5.0` as 5. msgspec parses each payload alone into typed slots.
 """
 
-from collections.abc import Callable, Sequence
-from operator import attrgetter
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from types import NoneType
 from typing import TypeVar
 
 import msgspec
+import numpy as np
 import polars as pl
 
-from schemas.fields import text_of
+from schemas.fields import BLANKS, text_of
 from schemas.raw import RawFormat
 from transforms.decoders import TRIM_START, Decoder
 
@@ -35,13 +38,10 @@ class _TnUsage(msgspec.Struct, gc=False):
     down: Scalar = None
 
 
-_NO_SUBSCRIBER, _NO_NETWORK, _NO_USAGE = _TnSubscriber(), _TnNetwork(), _TnUsage()
-
-
 class _TnCdr(msgspec.Struct, gc=False):
-    subscriber: _TnSubscriber | None = None
-    network: _TnNetwork | None = None
-    usage: _TnUsage | None = None
+    subscriber: _TnSubscriber | None | msgspec.UnsetType = msgspec.UNSET
+    network: _TnNetwork | None | msgspec.UnsetType = msgspec.UNSET
+    usage: _TnUsage | None | msgspec.UnsetType = msgspec.UNSET
     timestamp: Scalar = None
 
 
@@ -67,84 +67,112 @@ class _FlatCdr(msgspec.Struct, gc=False):
     lac_tac: Scalar = None
 
 
-_FLAT_COLUMNS = {
-    "imsi": "imsi",
-    "msisdn": "msisdn",
-    "imei": "imei",
-    "subscriber_type": "subscriber_type",
-    "rat": "rat",
-    "cell_id": "cell_id",
-    "lac_tac": "lac_tac",
-    "event_type": "event_type",
-    "duration_s": "duration",
-    "bytes_up": "bytes_uploaded",
-    "bytes_down": "bytes_downloaded",
-    "charging_id": "charging_id",
-    "call_type": "call_type",
-    "apn": "apn",
-    "sms_type": "sms_type",
-    "message_length": "message_length",
-    "event_time": "timestamp",
-}
+# In the order of _FlatCdr's fields; the two numbers make one column.
+_FLAT_COLUMNS = (
+    "event_type",
+    "imsi",
+    "msisdn",
+    "imei",
+    "cell_id",
+    "rat",
+    "event_time",
+    "duration_s",
+    "called_number",
+    "call_type",
+    "bytes_up",
+    "bytes_down",
+    "apn",
+    "destination_number",
+    "sms_type",
+    "message_length",
+    "charging_id",
+    "subscriber_type",
+    "lac_tac",
+)
 
-_Cdr = TypeVar("_Cdr")
+_Cdr = TypeVar("_Cdr", bound=msgspec.Struct)
 
 
-def _parse_each(
-    payloads: pl.Series, parse: Callable[[str], _Cdr], nothing: _Cdr
-) -> tuple[list[_Cdr], list[bool]]:
+def _parse_each(payloads: pl.Series, kind: type[_Cdr], nothing: _Cdr) -> tuple[list[_Cdr], list[bool]]:
     """Return each payload's object, `nothing` in place of a malformed one, and which are malformed."""
+    parse = msgspec.json.Decoder(kind).decode
     cdrs, is_malformed = [], [False] * len(payloads)
     for row, payload in enumerate(payloads.to_list()):
         try:
             cdrs.append(parse(payload))
         except (msgspec.DecodeError, UnicodeError, RecursionError):
-            cdrs.append(nothing)
-            is_malformed[row] = True
+            cdr = _parse_odd_numbers(payload, kind)
+            is_malformed[row] = cdr is None
+            cdrs.append(nothing if cdr is None else cdr)
     return cdrs, is_malformed
+
+
+def _parse_odd_numbers(payload: str, kind: type[_Cdr]) -> _Cdr | None:
+    """Read JSON whose numbers no machine type holds (1e400, NaN, thousands of digits) with numbers as their text.
+
+    A number like that is for the rules to refuse, by name; what is malformed even so is None.
+    """
+    try:
+        fields = json.loads(payload, parse_int=str, parse_float=str, parse_constant=str)
+        # Lone surrogates are no text.
+        json.dumps(fields, ensure_ascii=False).encode()
+        return msgspec.convert(fields, kind)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _texts(values: Sequence[Scalar]) -> pl.Series:
     """Return scalars as a column of text: a number is its digits, so that quotes around it make no difference."""
-    if all(value.__class__ is str or value is None for value in values):
+    kinds = set(map(type, values)) - {NoneType}
+    if kinds <= {str}:
         return pl.Series(values, dtype=pl.String)
+    if kinds == {int}:
+        with suppress(OverflowError, TypeError):
+            return pl.Series(values, dtype=pl.Int64).cast(pl.String)
     return pl.Series([value if value.__class__ is str else text_of(value) for value in values], dtype=pl.String)
 
 
-_parse_tn = msgspec.json.Decoder(_TnCdr).decode
-_parse_flat = msgspec.json.Decoder(_FlatCdr).decode
+def _columns(cdrs: Sequence[msgspec.Struct], names: Sequence[str]) -> dict[str, Sequence[Scalar]]:
+    """Return the fields of structs, which must be at least one, as columns."""
+    return dict(zip(names, zip(*map(msgspec.structs.astuple, cdrs), strict=True), strict=True))
 
 
 def decode_tn(payloads: pl.Series) -> pl.DataFrame:
-    """Read TN's nested records; an absent member's fields are null."""
-    cdrs, is_malformed = _parse_each(payloads, _parse_tn, _TnCdr())
-    subscribers = [cdr.subscriber or _NO_SUBSCRIBER for cdr in cdrs]
-    networks = [cdr.network or _NO_NETWORK for cdr in cdrs]
-    usages = [cdr.usage or _NO_USAGE for cdr in cdrs]
-    return pl.DataFrame(
-        {
-            "imsi": _texts([subscriber.imsi for subscriber in subscribers]),
-            "msisdn": _texts([subscriber.msisdn for subscriber in subscribers]),
-            "imei": _texts([subscriber.imei for subscriber in subscribers]),
-            "cell_id": _texts([network.cell for network in networks]),
-            "rat": _texts([network.rat for network in networks]),
-            "bytes_up": _texts([usage.up for usage in usages]),
-            "bytes_down": _texts([usage.down for usage in usages]),
-            "event_time": _texts([cdr.timestamp for cdr in cdrs]),
-            "is_malformed": is_malformed,
-        }
+    """Read TN's nested records; an absent member's fields are null.
+
+    A record without any of the three members is a flat one after all: their names may stand further inside.
+    """
+    cdrs, is_malformed = _parse_each(payloads, _TnCdr, _MALFORMED_TN)
+    columns = (
+        _columns([cdr.subscriber or _NO_SUBSCRIBER for cdr in cdrs], ("imsi", "msisdn", "imei"))
+        | _columns([cdr.network or _NO_NETWORK for cdr in cdrs], ("cell_id", "rat"))
+        | _columns([cdr.usage or _NO_USAGE for cdr in cdrs], ("bytes_up", "bytes_down"))
+        | {"event_time": [cdr.timestamp for cdr in cdrs]}
     )
+    frame = pl.DataFrame({name: _texts(values) for name, values in columns.items()} | {"is_malformed": is_malformed})
+    is_flat = np.array([(cdr.subscriber is cdr.network is cdr.usage is msgspec.UNSET) for cdr in cdrs])
+    if not is_flat.any():
+        return frame
+    flat_rows, tn_rows = np.flatnonzero(is_flat), np.flatnonzero(~is_flat)
+    flat = decode_flat(payloads[flat_rows]).with_columns(raw_format=pl.lit(RawFormat.FLAT_JSON.value))
+    nested = frame[tn_rows].with_columns(raw_format=pl.lit(RawFormat.TN_JSON.value))
+    return pl.concat([nested, flat], how="diagonal")[np.argsort(np.concatenate([tn_rows, flat_rows]))]
 
 
 def decode_flat(payloads: pl.Series) -> pl.DataFrame:
     """Read flat records; the peer is the called number or, for an sms, the destination number."""
-    cdrs, is_malformed = _parse_each(payloads, _parse_flat, _FlatCdr())
-    columns = {name: _texts(list(map(attrgetter(member), cdrs))) for name, member in _FLAT_COLUMNS.items()}
-    peers = [cdr.destination_number if cdr.called_number in (None, "") else cdr.called_number for cdr in cdrs]
-    return pl.DataFrame(columns | {"peer_msisdn": _texts(peers), "is_malformed": is_malformed})
+    cdrs, is_malformed = _parse_each(payloads, _FlatCdr, _FlatCdr())
+    frame = pl.DataFrame({name: _texts(values) for name, values in _columns(cdrs, _FLAT_COLUMNS).items()})
+    called = pl.col("called_number").str.strip_chars(BLANKS)
+    peer = pl.when(called != "").then(called).otherwise("destination_number")
+    return frame.with_columns(peer_msisdn=peer, is_malformed=pl.Series(is_malformed))
 
+
+_NO_SUBSCRIBER, _NO_NETWORK, _NO_USAGE = _TnSubscriber(), _TnNetwork(), _TnUsage()
+_MALFORMED_TN = _TnCdr(None, None, None)
 
 _IS_OBJECT = pl.col("text").str.contains(TRIM_START + r"\{")
+_NAMES_A_MEMBER = pl.col("text").str.contains(r'"(?:subscriber|network|usage)"\s*:')
 
-TN_JSON = Decoder(RawFormat.TN_JSON, _IS_OBJECT & pl.col("text").str.contains('"subscriber"', literal=True), decode_tn)
+TN_JSON = Decoder(RawFormat.TN_JSON, _IS_OBJECT & _NAMES_A_MEMBER, decode_tn)
 FLAT_JSON = Decoder(RawFormat.FLAT_JSON, _IS_OBJECT, decode_flat)

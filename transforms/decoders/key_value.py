@@ -4,7 +4,7 @@ import polars as pl
 
 from schemas.fields import BLANKS
 from schemas.raw import RawFormat
-from transforms.decoders import TRIM_START, Decoder
+from transforms.decoders import Decoder
 
 _KEYS = {
     "imsi": "IMSI",
@@ -31,6 +31,4 @@ def decode(payloads: pl.Series) -> pl.DataFrame:
     return payloads.to_frame("text").select(*_COLUMNS, is_malformed=pl.lit(False))
 
 
-SN_KEY_VALUE = Decoder(
-    RawFormat.SN_KEY_VALUE, pl.col("text").str.contains(rf"{TRIM_START}[A-Z]+[{BLANKS}]*="), decode
-)
+SN_KEY_VALUE = Decoder(RawFormat.SN_KEY_VALUE, pl.col("text").str.contains("^[^|]*="), decode)

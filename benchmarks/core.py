@@ -1,0 +1,113 @@
+"""What the chain costs on one core, without I/O: microseconds of CPU a CDR, by stage and country.
+
+    python -m benchmarks.core [--rows 100000] [--batch-rows 4096] [--json]
+
+CPU time of this thread's process, not wall time, so that other work on the machine disturbs it less.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from statistics import median
+
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table
+
+from transforms.batches import MAX_ROWS, SplitBatch  # before polars, which is told here to use one thread
+from orion_beam.config import REFERENCE_DIRECTORY  # isort: skip
+from orion_beam.countries import all_profiles
+from orion_beam.generator import generate_batches
+from schemas.country import CountryProfile
+from schemas.raw import RAW_CDR_SCHEMA
+from schemas.cdr import UnifiedCdr
+from transforms.decode import decode_batch
+from transforms.encode import Wire, encode_batch
+from transforms.enrich import ReferenceData, enrich_batch, operators_of
+from transforms.lookups import load_cells, load_subscribers
+from transforms.normalize import normalize_batch
+from transforms.validate import validate_batch
+
+FAULT_RATE = 0.02
+ROUNDS = 5
+
+
+def raw_batches(profile: CountryProfile, rows: int, batch_rows: int) -> list[pa.RecordBatch]:
+    """Return generated raw CDRs of one country, cut as the read cuts them."""
+    batches: list[pa.RecordBatch] = []
+    for generated in generate_batches(profile, rows, seed=1, fault_rate=FAULT_RATE, batch_rows=batch_rows):
+        count = len(generated)
+        columns = {
+            "raw_key": generated.key.to_arrow().cast(pa.binary()),
+            "raw_value": generated.value.to_arrow().cast(pa.binary()),
+            "raw_headers": pa.array([[]] * count, RAW_CDR_SCHEMA.field("raw_headers").type),
+            "source_topic": pa.repeat(profile.topic, count),
+            "source_partition": pa.repeat(pa.scalar(0, pa.int32()), count),
+            "source_offset": pa.array(range(count), pa.int64()),
+            "source_timestamp": generated.timestamp.to_arrow(),
+            "country": pa.repeat(profile.code, count),
+        }
+        batches.append(pa.RecordBatch.from_arrays([columns[name] for name in RAW_CDR_SCHEMA.names], schema=RAW_CDR_SCHEMA))
+    return batches
+
+
+def stages(profile: CountryProfile) -> Iterator[tuple[str, Callable[[pa.RecordBatch], SplitBatch]]]:
+    """Yield the pure functions of the chain."""
+    reference = ReferenceData(
+        load_cells(str(REFERENCE_DIRECTORY / "cells.csv")),
+        load_subscribers(str(REFERENCE_DIRECTORY / "subscribers.parquet")),
+        operators_of(all_profiles()),
+    )
+    yield "decode", partial(decode_batch, profile=profile)
+    yield "validate", partial(validate_batch, profile=profile)
+    yield "normalize", partial(normalize_batch, profile=profile)
+    yield "enrich", partial(enrich_batch, profile=profile, reference=reference)
+    yield "encode", partial(encode_batch, model=UnifiedCdr, wire=Wire(b"0123456789"))
+
+
+def measure(profile: CountryProfile, rows: int, batch_rows: int) -> dict[str, float]:
+    """Return microseconds of CPU a CDR for each stage: the median of some rounds."""
+    batches = raw_batches(profile, rows, batch_rows)
+    costs = {}
+    for name, stage in stages(profile):
+        times = []
+        for _ in range(ROUNDS):
+            start = time.process_time()
+            outcomes = [stage(batch) for batch in batches]
+            times.append(time.process_time() - start)
+        costs[name] = median(times) / rows * 1e6
+        batches = [outcome.accepted for outcome in outcomes]
+    return costs
+
+
+def main() -> None:
+    """Print the table, or JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000, help="CDRs a country")
+    parser.add_argument("--batch-rows", type=int, default=MAX_ROWS, help="rows of a batch")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args()
+    costs = {
+        code: measure(profile, arguments.rows, arguments.batch_rows) for code, profile in all_profiles().items()
+    }
+    per_cdr = sum(sum(cost.values()) for cost in costs.values()) / len(costs)
+    if arguments.json:
+        print(json.dumps({"us_per_cdr": costs, "mix_us_per_cdr": per_cdr, "mix_cdr_per_s": 1e6 / per_cdr}))
+        return
+    names = list(next(iter(costs.values())))
+    table = Table("country", title=f"microseconds of CPU a CDR, {FAULT_RATE:.0%} faults, {arguments.batch_rows} rows a batch")
+    for name in [*names, "sum", "CDR/s"]:
+        table.add_column(name, justify="right")
+    for code, cost in costs.items():
+        total = sum(cost.values())
+        table.add_row(code, *(f"{cost[name]:.2f}" for name in names), f"{total:.2f}", f"{1e6 / total:,.0f}")
+    table.add_section()
+    means = [sum(cost[name] for cost in costs.values()) / len(costs) for name in names]
+    table.add_row("mix", *(f"{mean:.2f}" for mean in means), f"{per_cdr:.2f}", f"{1e6 / per_cdr:,.0f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

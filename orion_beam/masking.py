@@ -1,0 +1,23 @@
+"""Masking of subscribers' numbers, for everything that people read: screens, logs, messages."""
+
+_KEPT_AT_START = 4
+"""Holds any calling code or MCC; of an ordinary number it says no more than its range."""
+_KEPT_AT_END = 3
+_MASKED_AT_LEAST = 4
+_MASK = "\u2022"
+
+
+def mask(number: str | None) -> str:
+    """Return an MSISDN, IMSI or IMEI with its middle hidden: `+33612345678` becomes `+3361••••678`.
+
+    Country prefix and the last three digits stay, the length too. Of a short number less stays, so that at least four
+    digits are always hidden. Null is the empty text.
+    """
+    if not number:
+        return ""
+    plus = "+" if number.startswith("+") else ""
+    digits = number.removeprefix("+")
+    at_end = _KEPT_AT_END if len(digits) >= _KEPT_AT_END + _MASKED_AT_LEAST else 0
+    at_start = max(0, min(_KEPT_AT_START, len(digits) - at_end - _MASKED_AT_LEAST))
+    hidden = len(digits) - at_start - at_end
+    return plus + digits[:at_start] + _MASK * hidden + digits[at_start + hidden :]

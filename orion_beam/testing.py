@@ -1,0 +1,144 @@
+"""Helpers for tests of transforms, yours and ours: make batches, run a stage under TestPipeline, compare rows.
+
+Example:
+    outcome = run_stage(DecodeCdrs(profiles), [raw_batch("FR", [b"208011234567890;33612345678;;;;;;1780308000"])])
+    assert [row["imsi"] for row in outcome.accepted] == ["208011234567890"]
+    assert outcome.dead_letters == []
+"""
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.testing.test_pipeline import TestPipeline
+from apache_beam.testing.util import BeamAssertException
+
+from schemas.raw import RAW_CDR_SCHEMA
+from transforms.batches import RecordBatchCoder
+
+Row = dict[str, Any]
+
+
+class StageRows(NamedTuple):
+    """The rows that a stage accepted and those that it rejected, in order."""
+
+    accepted: list[Row]
+    dead_letters: list[Row]
+
+
+def raw_batch(
+    country: str,
+    payloads: Sequence[bytes | None],
+    *,
+    keys: Sequence[bytes | None] | None = None,
+    headers: Sequence[Mapping[str, bytes | None]] | None = None,
+    timestamps: Sequence[datetime | None] | datetime | None = None,
+    topic: str | None = None,
+    partition: int = 0,
+    first_offset: int = 0,
+) -> pa.RecordBatch:
+    """Return raw messages as ReadRawCdrs hands them over: `schemas.raw.RAW_CDR_SCHEMA`, one row each.
+
+    Args:
+        country: ISO 3166-1 alpha-2.
+        payloads: the messages' values.
+        keys: the messages' keys; null if not given.
+        headers: the messages' headers; none if not given.
+        timestamps: Kafka timestamps, one for each message or one for all; null if not given.
+        topic: `cdr.raw.<country>` if not given.
+        partition: of all messages.
+        first_offset: of the first message; the others follow.
+    """
+    rows = len(payloads)
+    if timestamps is None or isinstance(timestamps, datetime):
+        timestamps = [timestamps] * rows
+    columns = {
+        "raw_key": [None] * rows if keys is None else keys,
+        "raw_value": payloads,
+        "raw_headers": [
+            [{"key": key, "value": value} for key, value in each.items()] for each in headers or [{}] * rows
+        ],
+        "source_topic": [topic or f"cdr.raw.{country}"] * rows,
+        "source_partition": [partition] * rows,
+        "source_offset": range(first_offset, first_offset + rows),
+        "source_timestamp": timestamps,
+        "country": [country] * rows,
+    }
+    arrays = [pa.array(columns[field.name], field.type) for field in RAW_CDR_SCHEMA]
+    return pa.RecordBatch.from_arrays(arrays, schema=RAW_CDR_SCHEMA)
+
+
+def rows(batches: pa.RecordBatch | Iterable[pa.RecordBatch]) -> list[Row]:
+    """Return the rows of one batch or several as dicts, column by name."""
+    several = [batches] if isinstance(batches, pa.RecordBatch) else batches
+    return [row for batch in several for row in batch.to_pylist()]
+
+
+def equal_batches(
+    *expected: pa.RecordBatch | Sequence[Row], ignore: Iterable[str] = ()
+) -> Callable[[Iterable[pa.RecordBatch]], None]:
+    """Return a matcher for Beam's `assert_that`: these batches and no others, in any order.
+
+    Rows of a batch must be in order. How a batch lies in memory (slices, views) makes no difference.
+
+    Args:
+        expected: batches, or their rows as dicts.
+        ignore: columns that are not compared, such as `failed_at`.
+    """
+    ignored = frozenset(ignore)
+
+    def plain(batch: pa.RecordBatch | Sequence[Row]) -> list[Row]:
+        found = rows(batch) if isinstance(batch, pa.RecordBatch) else batch
+        return [{name: value for name, value in row.items() if name not in ignored} for row in found]
+
+    wanted = [plain(batch) for batch in expected]
+
+    def match(actual: Iterable[pa.RecordBatch]) -> None:
+        missing, unexpected = list(wanted), []
+        for batch in map(plain, actual):
+            if batch in missing:
+                missing.remove(batch)
+            else:
+                unexpected.append(batch)
+        if missing or unexpected:
+            raise BeamAssertException(f"batches differ\nmissing: {missing}\nunexpected: {unexpected}")
+
+    return match
+
+
+def run_stage(transform: beam.PTransform, batches: Iterable[pa.RecordBatch]) -> StageRows:
+    """Run a stage over batches in a TestPipeline of its own.
+
+    Args:
+        transform: a PTransform from batches to `transforms.stage.StageOutput`.
+        batches: its input, handed over in this order.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        with TestPipeline() as pipeline:
+            created = pipeline | beam.Create(list(batches), reshuffle=False).with_output_types(pa.RecordBatch)
+            for name, output in zip(StageRows._fields, created | transform, strict=True):
+                Path(directory, name).mkdir()
+                output | f"Collect {name}" >> beam.ParDo(_Collect(f"{directory}/{name}"))
+        return StageRows(*(_collected(Path(directory, name)) for name in StageRows._fields))
+
+
+_number = itertools.count()
+
+
+class _Collect(beam.DoFn):  # type: ignore[misc]
+    """Writes batches to a directory: a runner may pickle a DoFn, so that it can hand nothing back."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def process(self, batch: pa.RecordBatch) -> None:
+        Path(self._directory, f"{next(_number):012d}").write_bytes(RecordBatchCoder().encode(batch))
+
+
+def _collected(directory: Path) -> list[Row]:
+    return rows(RecordBatchCoder().decode(path.read_bytes()) for path in sorted(directory.iterdir()))

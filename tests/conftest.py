@@ -1,0 +1,22 @@
+"""What all tests share: the option of `make golden`, fewer generated cases by default, and quick profiles."""
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# Generated cases are few in unit tests and many in those marked `deep`, which set their own number.
+# Times vary on shared machines, so a slow example is no failure.
+settings.register_profile(
+    "unit", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unit"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the expected outputs of the golden tests")
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--update-golden"))

@@ -1,0 +1,35 @@
+"""Masking: what of a number may be seen."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orion_beam.masking import mask
+
+
+@pytest.mark.parametrize(
+    ("number", "masked"),
+    [
+        ("+33612345678", "+3361••••678"),
+        ("+21698123456", "+2169••••456"),
+        ("+221771234567", "+2217•••••567"),
+        ("208011234567890", "2080••••••••890"),
+        ("35693803564380", "3569•••••••380"),
+        ("12345678", "1••••678"),
+        ("1234567", "••••567"),
+        ("+123456", "+12••••"),
+        ("7", "•"),
+        ("+", "+"),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_prefix_and_last_digits_stay(number: str | None, masked: str) -> None:
+    assert mask(number) == masked
+
+
+@given(st.text("0123456789", max_size=20), st.booleans())
+def test_at_least_four_digits_are_hidden(digits: str, has_plus: bool) -> None:
+    masked = mask("+" * has_plus + digits)
+    assert len(masked) == len(digits) + has_plus
+    assert masked.count("•") >= min(4, len(digits))

@@ -1,0 +1,95 @@
+"""The columnar chain against the row-by-row oracle: the same verdicts for whatever bytes arrive."""
+
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orion_beam.testing import raw_batch, rows
+from schemas.cdr import ValidatedFields
+from schemas.country import CountryProfile
+from tests.oracle import Verdict, judge
+from tests.strategies import ARRIVED, EVERY_COUNTRY, PROFILES, anything, batches_of, records, timestamps
+from transforms.decode import decode_batch
+from transforms.validate import validate_batch
+
+every_country = pytest.mark.parametrize("profile", PROFILES.values(), ids=list(PROFILES))
+every_format = pytest.mark.parametrize(
+    ("profile", "raw_format"),
+    [
+        pytest.param(profile, raw_format, id=f"{profile.code}-{raw_format}")
+        for profile in PROFILES.values()
+        for raw_format in (*profile.formats, *EVERY_COUNTRY)
+    ],
+)
+
+
+def verdicts_of(batch: pa.RecordBatch, profile: CountryProfile) -> list[Verdict]:
+    """Return what the transforms make of each row, in order."""
+    decoded = decode_batch(batch, profile)
+    validated = validate_batch(decoded.accepted, profile)
+    found: dict[int, Verdict] = {}
+    for row in rows(validated.accepted):
+        fields = {name: row[name] for name in ValidatedFields.model_fields}
+        found[row["source_offset"]] = Verdict(fields, frozenset())
+    for letter in rows([decoded.rejected, validated.rejected]):
+        assert letter["code"] == letter["codes"][0]
+        assert letter["source_offset"] not in found
+        found[letter["source_offset"]] = Verdict(None, frozenset(zip(letter["codes"], letter["fields"], strict=True)))
+    return [found[offset] for offset in range(batch.num_rows)]
+
+
+def assert_agreement(payloads: list[bytes | None], arrivals: list[datetime | None], profile: CountryProfile) -> None:
+    found = verdicts_of(raw_batch(profile.code, payloads, timestamps=arrivals), profile)
+    expected = [judge(payload, arrived, profile) for payload, arrived in zip(payloads, arrivals, strict=True)]
+    assert list(zip(payloads, found, strict=True)) == list(zip(payloads, expected, strict=True))
+
+
+@every_format
+@given(data=st.data())
+@settings(max_examples=60)
+def test_records_of_a_format_get_the_verdict_of_its_row_model(data: Any, profile: Any, raw_format: Any) -> None:
+    payloads = data.draw(st.lists(records(raw_format), min_size=1, max_size=10))
+    assert_agreement(payloads, data.draw(timestamps(len(payloads))), profile)
+
+
+@every_country
+@given(data=st.data())
+@settings(max_examples=150)
+def test_mixed_and_mutated_payloads_get_the_verdict_of_the_oracle(data: Any, profile: Any) -> None:
+    payloads = data.draw(batches_of(profile))
+    assert_agreement(payloads, data.draw(timestamps(len(payloads))), profile)
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(1800)
+@every_country
+@given(data=st.data())
+@settings(max_examples=5000)
+def test_many_payloads_get_the_verdict_of_the_oracle(data: Any, profile: Any) -> None:
+    payloads = data.draw(batches_of(profile, 40))
+    assert_agreement(payloads, data.draw(timestamps(len(payloads))), profile)
+
+
+@every_country
+@given(data=st.data())
+@settings(max_examples=60)
+def test_a_verdict_depends_on_neither_neighbours_nor_order_nor_batch_size(data: Any, profile: Any) -> None:
+    payloads = data.draw(st.lists(anything(profile), min_size=2, max_size=15))
+    together = verdicts_of(raw_batch(profile.code, payloads, timestamps=ARRIVED), profile)
+    alone = [verdicts_of(raw_batch(profile.code, [payload], timestamps=ARRIVED), profile)[0] for payload in payloads]
+    assert together == alone
+    order = data.draw(st.permutations(range(len(payloads))))
+    shuffled = raw_batch(profile.code, [payloads[index] for index in order], timestamps=ARRIVED)
+    assert verdicts_of(shuffled, profile) == [together[index] for index in order]
+    cut = data.draw(st.integers(1, len(payloads) - 1))
+    whole = raw_batch(profile.code, payloads + payloads, timestamps=ARRIVED)
+    # A slice of a batch is a batch, wherever it starts; its offsets do not begin at 0.
+    sliced = whole.slice(cut, len(payloads))
+    renumbered = sliced.set_column(
+        sliced.schema.get_field_index("source_offset"), "source_offset", pa.array(range(len(payloads)), pa.int64())
+    )
+    assert verdicts_of(renumbered, profile) == together[cut:] + together[:cut]
