@@ -68,7 +68,7 @@ def split(text: str, profile: CountryProfile, size: int) -> tuple[RawFormat, dic
         pairs = [pair.split("=", 1) for pair in text.split("|") if "=" in pair]
         # Of a key that comes twice the first counts.
         return RawFormat.SN_KEY_VALUE, {key.strip(BLANKS): value for key, value in reversed(pairs)}
-    if RawFormat.SN_FIXED_WIDTH in profile.formats and "|" not in text:
+    if RawFormat.SN_FIXED_WIDTH in profile.formats and not set("|;={") & set(text):
         starts = [0, *accumulate(FIXED_WIDTHS)]
         # Without its event time it could be cut off anywhere, unless it has its full length in blanks.
         if len(text) > starts[-1] or (len(text) <= starts[-2] and size != starts[-1]):

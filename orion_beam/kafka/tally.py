@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyruhvro
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported implicitly
 
 from orion_beam.errors import UserError
@@ -214,6 +214,7 @@ class Tally:
         final_topic: str = FINAL.name,
         dead_letter_topic: str = DEAD_LETTERS.name,
         *,
+        from_beginning: bool = True,
         keep_latencies: bool = False,
     ) -> None:
         """Start reading.
@@ -222,6 +223,7 @@ class Tally:
             bootstrap_servers: the brokers.
             final_topic: where CDRs are written to.
             dead_letter_topic: where rejects are written to.
+            from_beginning: or from the topics' ends at this moment.
             keep_latencies: for `latencies_ms`.
 
         Raises:
@@ -248,7 +250,12 @@ class Tally:
             }
         )
         parts = offset_ranges(bootstrap_servers, topics)
-        self._consumer.assign([TopicPartition(part.topic, part.partition, OFFSET_BEGINNING) for part in parts])
+        self._consumer.assign(
+            [
+                TopicPartition(part.topic, part.partition, held.low if from_beginning else held.high)
+                for part, held in parts.items()
+            ]
+        )
 
     def poll(self, timeout: float) -> int:
         """Count what has arrived.

@@ -121,7 +121,8 @@ def test_without_a_called_number_the_peer_is_the_destination(called):
     "payload",
     [
         b"{", b'{"imsi"', b'{"imsi":}', b'{"imsi":"1",}', b"{'imsi':'1'}", b'{"imsi":"1"} x', b'{"imsi":"1"}{}',
-        b'{"imsi":"1"', b'{"imsi":nan}', b'{"imsi":inf}', b'{"imsi":01}', b'{"imsi":.5}', b'{"imsi":"\\ud800"}', b'{"imsi":"\\x"}',
+        b'{"imsi":"1"', b'{"imsi":nan}', b'{"imsi":inf}', b'{"imsi":01}', b'{"imsi":.5}', b'{"imsi":"\\ud800"}',
+        b'{"imsi":"\\x"}',
         b'{"imsi":"a\nb"}', b'{"imsi":[]}', b'{"imsi":{"a":1}}', b'{"bytes_uploaded":[1]}', b'{"imsi":1 /* one */}',
         b"{" * 50_000,
     ],

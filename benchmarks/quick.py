@@ -1,0 +1,150 @@
+"""The two figures of the stream, on this machine: CDRs a second under load, and latency at a steady rate.
+
+    python -m benchmarks.quick [--count 3000000] [--rate 20000] [--seconds 20] [--json] [-- BEAM OPTIONS]
+
+Everything runs here side by side: broker, generator, Flink embedded in a JVM, Python workers. Throughput: CDRs of four
+countries with 2 % faults lie ready; the rate is counted from the first CDR out to the last, warm-up included. Latency: CDRs
+are produced at a steady rate while the job runs; it is the time from a CDR's Kafka timestamp on the raw topic to its
+Kafka timestamp on cdr.final, without the first seconds.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+from confluent_kafka import Consumer, TopicPartition
+from rich.console import Console
+
+from orion_beam.countries import all_profiles
+from orion_beam.kafka.tally import Tally
+from orion_beam.kafka.topics import create_topics
+from runners.jars import ensure_jars
+from runners.local import LocalKafka
+
+FAULT_RATE = 0.02
+WARM_UP_S = 5
+_TIMEOUT_S = 300.0
+_OUTPUT_TOPICS = ("cdr.final", "cdr.dlq")
+
+_console = Console(stderr=True)
+
+
+@contextmanager
+def records_out(bootstrap_servers: str) -> Iterator[Callable[[], int]]:
+    """Give a function that says how many records the output topics hold; it costs the broker next to nothing."""
+    consumer = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "benchmark"})
+    partitions = [
+        TopicPartition(topic, partition)
+        for topic in _OUTPUT_TOPICS
+        for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    ]
+    try:
+        yield lambda: sum(consumer.get_watermark_offsets(partition, timeout=10)[1] for partition in partitions)
+    finally:
+        consumer.close()
+
+
+def generate(bootstrap_servers: str, *options: str) -> None:
+    """Produce raw CDRs of all countries."""
+    command = [sys.executable, "-m", "orion_beam.cli.main", "generate", "--bootstrap-servers", bootstrap_servers]
+    quiet = {**os.environ, "POLARS_MAX_THREADS": "1"}
+    arguments = [*command, "--fault-rate", str(FAULT_RATE), "--seed", "1", *options]
+    subprocess.run(arguments, check=True, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@contextmanager
+def running_job(bootstrap_servers: str, log: Path, beam_options: Sequence[str]) -> Iterator[psutil.Process]:
+    """Run the stream; it is stopped at the end."""
+    command = [sys.executable, "-m", "orion_beam.cli.main", "run", "--bootstrap-servers", bootstrap_servers]
+    with log.open("wb") as output:
+        job = subprocess.Popen([*command, "--", *beam_options], stdout=output, stderr=output, start_new_session=True)
+    try:
+        yield psutil.Process(job.pid)
+    finally:
+        job.terminate()
+        job.wait(60)
+
+
+def throughput(count: int, out: Callable[[], int]) -> tuple[float, float]:
+    """Wait until all records are out; return the rate, and the rate without the first tenth."""
+    marks: list[tuple[float, int]] = []
+    deadline = time.monotonic() + _TIMEOUT_S
+    while not marks or marks[-1][1] < count:
+        records, now = out(), time.monotonic()
+        if records and (not marks or records > marks[-1][1]):
+            marks.append((now, records))
+        if now > deadline:
+            raise TimeoutError(f"{count - (marks[-1][1] if marks else 0):,} records are not out after {_TIMEOUT_S:.0f} s")
+        time.sleep(0.1)
+    (start, first), (end, last) = marks[0], marks[-1]
+    warm_start, warm_first = next(mark for mark in marks if mark[1] >= count / 10)
+    return (last - first) / (end - start), (last - warm_first) / (end - warm_start)
+
+
+def latencies_ms(bootstrap_servers: str, rate: int, seconds: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Produce at a steady rate, and return the latencies in milliseconds of what came out after the warm-up."""
+    generate(bootstrap_servers, "--rate", str(rate), "--count", str(rate * WARM_UP_S))
+    with Tally(bootstrap_servers, from_beginning=False, keep_latencies=True) as tally:
+        generate(bootstrap_servers, "--rate", str(rate), "--count", str(rate * seconds))
+        deadline = time.monotonic() + 30
+        while sum(tally.counts.final.values()) < rate * seconds * (1 - 2 * FAULT_RATE) and time.monotonic() < deadline:
+            tally.poll(0.5)
+        return tally.latencies_ms()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=3_000_000, help="CDRs of the throughput part")
+    parser.add_argument("--rate", type=int, default=20_000, help="CDRs a second of the latency part")
+    parser.add_argument("--seconds", type=int, default=20, help="length of the latency part")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("beam_options", nargs="*", help="after --: handed to Beam")
+    arguments = parser.parse_args()
+    ensure_jars(_console.print)
+    figures = measure(arguments.count, arguments.rate, arguments.seconds, arguments.beam_options)
+    if arguments.json:
+        print(json.dumps(figures))
+        return
+    for name, figure in figures.items():
+        print(f"{name:>32}  {figure:>12,.0f}")
+
+
+def measure(count: int, rate: int, seconds: int, beam_options: Sequence[str]) -> dict[str, float]:
+    """Return the figures of one run."""
+    with tempfile.TemporaryDirectory() as directory, LocalKafka(Path(directory, "kafka")) as kafka:
+        servers = kafka.bootstrap_servers
+        create_topics(servers, list(all_profiles()))
+        _console.print(f"producing {count:,} CDRs …")
+        start = time.monotonic()
+        generate(servers, "--count", str(count))
+        generated = count / (time.monotonic() - start)
+        log = Path(directory, "job.log")
+        with running_job(servers, log, beam_options) as job, records_out(servers) as out:
+            _console.print("the job starts …")
+            overall, warm = throughput(count, out)
+            memory = job.memory_info().rss / 2**20
+            _console.print(f"{overall:,.0f} CDR/s; now {rate:,} CDR/s for {seconds} s …")
+            latencies = latencies_ms(servers, rate, seconds)
+    p50, p99 = np.percentile(latencies, [50, 99])
+    return {
+        "throughput_cdr_per_s": overall,
+        "throughput_warm_cdr_per_s": warm,
+        "latency_p50_ms": float(p50),
+        "latency_p99_ms": float(p99),
+        "worker_memory_mib": memory,
+        "generator_cdr_per_s": generated,
+    }
+
+
+if __name__ == "__main__":
+    main()

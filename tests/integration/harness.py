@@ -1,0 +1,262 @@
+"""What the integration tests are made of: jobs as child processes, feeds of CDRs, and what comes out of topics."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import fastavro
+import psutil
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
+
+from orion_beam.countries import all_profiles
+from orion_beam.generator import generate_batches
+from orion_beam.kafka.tally import OffsetRange, SourcePartition, offset_ranges
+from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, raw_topic
+from schemas.avro_format import single_object_header
+from schemas.cdr import UnifiedCdr
+from schemas.derive import avro_schema
+
+FREQUENT_CHECKPOINTS = "--checkpointing_interval=1000"
+START_TIMEOUT_S = 120.0
+"""How long a job may take until it writes its first record: it starts two JVMs, and machines differ."""
+STOP_TIMEOUT_S = 30.0
+READ_TIMEOUT_S = 60.0
+
+_LOOK_EVERY_S = 0.1
+_LOG_TAIL_LINES = 60
+
+
+def await_until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
+    """Wait until `condition` is truthy.
+
+    Raises:
+        AssertionError: it takes longer than `timeout_s`; names `what`.
+    """
+    give_up = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < give_up, f"not within {timeout_s:.0f} s: {what}"
+        time.sleep(_LOOK_EVERY_S)
+
+
+class Source(NamedTuple):
+    """Where a record was read."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Job:
+    """`orion-beam run` as a child process in a session of its own, with its output in a file."""
+
+    def __init__(self, log: Path, servers: str, *arguments: str, beam: Sequence[str] = ()) -> None:
+        self.log_file = log
+        self._seen: dict[int, psutil.Process] = {}
+        command = [sys.executable, "-m", "orion_beam.cli.main", "run", "--bootstrap-servers", servers, *arguments]
+        with log.open("wb") as output:
+            self._process = subprocess.Popen(
+                [*command, "--", *beam],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._handle = psutil.Process(self._process.pid)
+
+    @property
+    def log(self) -> str:
+        """What it has printed so far."""
+        return self.log_file.read_text(errors="replace")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended; remembers the processes that it has started."""
+        self._note_children()
+        return self._process.poll() is None
+
+    @property
+    def jvms(self) -> list[psutil.Process]:
+        """The Java processes that run for it now."""
+        self._note_children()
+        return [child for child in self._seen.values() if _is_alive(child) and child.name() == "java"]
+
+    @property
+    def remains(self) -> list[str]:
+        """The processes that it has started, and itself, as far as they are still there."""
+        self._note_children()
+        own = [] if self._process.poll() is not None else [self._handle]
+        return [f"{one.pid} {one.name()}" for one in (*own, *self._seen.values()) if _is_alive(one)]
+
+    def await_until(self, condition: Callable[[], object], timeout_s: float, what: str) -> None:
+        """Wait until `condition` is truthy while the job runs."""
+
+        def holds() -> bool:
+            assert self.is_running, f"the job ended with exit code {self._process.returncode} before {what}"
+            return bool(condition())
+
+        await_until(holds, timeout_s, what)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it, and nobody else, a signal."""
+        self._note_children()
+        self._process.send_signal(number)
+
+    def exit_code(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """Wait for its end and return the exit code, as a shell does not see it: negative for a signal."""
+        await_until(lambda: not self.is_running, timeout_s, "the job ends")
+        return self._process.wait()
+
+    def clean_up(self) -> None:
+        """End it, and all that it has started, whatever state they are in."""
+        for one in (self._handle, *self._seen.values()):
+            if _is_alive(one):
+                one.kill()
+        self._process.wait()
+
+    def _note_children(self) -> None:
+        try:
+            children = self._handle.children(recursive=True)
+        except psutil.NoSuchProcess:
+            return
+        self._seen |= {child.pid: child for child in children if child.pid not in self._seen}
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+StartJob = Callable[..., Job]
+
+
+class Feed:
+    """Sends to raw topics and knows, of each record that has arrived, where it is and what must become of it.
+
+    Attributes:
+        expected: by source, the code with which a record must be rejected; None: it must be accepted.
+    """
+
+    def __init__(self, servers: str) -> None:
+        self.expected: dict[Source, str | None] = {}
+        self._producer = Producer(
+            {
+                "bootstrap.servers": servers,
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "linger.ms": 5,
+                "queue.buffering.max.messages": 1_000_000,
+                "log_level": 0,
+            }
+        )
+
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        *,
+        code: str | None,
+        headers: Sequence[tuple[str, bytes | None]] = (),
+        **place: int,
+    ) -> None:
+        """Send one record; `place` may be partition and timestamp."""
+
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            assert error is None, error
+            self.expected[source_of(message)] = code
+
+        self._producer.produce(topic, value, key, on_delivery=delivered, headers=list(headers), **place)
+
+    def send_generated(self, country: str, records: int, *, seed: int = 0, fault_rate: float = 0.0) -> None:
+        """Send a country's generated CDRs."""
+        for batch in generate_batches(all_profiles()[country], records, seed, fault_rate):
+            rows = zip(batch.key, batch.value, batch.timestamp.to_physical(), batch.expected_code, strict=True)
+            for key, value, timestamp, code in rows:
+                self.send(raw_topic(country).name, key, value, code=code, timestamp=timestamp)
+            self._producer.poll(0)
+
+    def flush(self) -> None:
+        """Wait until everything sent has arrived."""
+        assert self._producer.flush(READ_TIMEOUT_S) == 0
+
+    @contextmanager
+    def flowing(self, country: str, records_per_second: int) -> Iterator[None]:
+        """Send a country's CDRs, one in fifty faulty, at an even rate until the block ends."""
+        stop = threading.Event()
+
+        def flow() -> None:
+            for seed in count(random.randrange(1 << 30)):
+                self.send_generated(country, records_per_second // 10, seed=seed, fault_rate=0.02)
+                if stop.wait(0.1):
+                    return
+
+        thread = threading.Thread(target=flow, name="feed")
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            self.flush()
+
+
+def source_of(message: Message) -> Source:
+    """Return where a message is."""
+    return Source(message.topic(), message.partition(), message.offset())
+
+
+def read_topic(servers: str, topic: str) -> list[Message]:
+    """Return all that a topic holds now; the messages of a partition are in order."""
+    ends = {part: held for part, held in offset_ranges(servers, [topic]).items() if held.low < held.high}
+    consumer = Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": "test-reader",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "log_level": 0,
+        }
+    )
+    messages: list[Message] = []
+    at_end: set[int] = set()
+    try:
+        consumer.assign([TopicPartition(part.topic, part.partition, OFFSET_BEGINNING) for part in ends])
+        give_up = time.monotonic() + READ_TIMEOUT_S
+        while len(at_end) < len(ends):
+            assert time.monotonic() < give_up, f"{topic} cannot be read to its end"
+            for message in consumer.consume(10_000, 0.2):
+                if message.error() is None:
+                    messages.append(message)
+                elif message.error().code() == KafkaError._PARTITION_EOF:
+                    at_end.add(message.partition())
+    finally:
+        consumer.close()
+    return messages
+
+
+def committed_offsets(servers: str, group: str, topic: str) -> dict[int, int]:
+    """Return the offsets that a group has committed, by partition."""
+    partitions = [part.partition for part in offset_ranges(servers, [topic])]
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": group, "log_level": 0})
+    try:
+        committed = consumer.committed([TopicPartition(topic, partition) for partition in partitions], timeout=10)
+    finally:
+        consumer.close()
+    return {part.partition: part.offset for part in committed if part.offset >= 0}
+
+
+_SCHEMA = fastavro.parse_schema(UnifiedCdr and __import__("json").loads(avro_schema(UnifiedCdr)))

@@ -1,0 +1,29 @@
+"""The chain up to a stage, for tests of the stages after it: of rows that must all be accepted."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from orion_beam.countries import all_profiles
+from orion_beam.testing import raw_batch
+from transforms.decode import decode_batch
+from transforms.normalize import normalize_batch
+from transforms.validate import validate_batch
+
+ARRIVED = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+def validated(country: str, payloads: Sequence[bytes], **options: Any) -> pa.RecordBatch:
+    profile = all_profiles()[country]
+    decoded = decode_batch(raw_batch(country, payloads, **({"timestamps": ARRIVED} | options)), profile)
+    outcome = validate_batch(decoded.accepted, profile)
+    assert outcome.accepted.num_rows == len(payloads)
+    return outcome.accepted
+
+
+def normalized(country: str, payloads: Sequence[bytes], **options: Any) -> pa.RecordBatch:
+    outcome = normalize_batch(validated(country, payloads, **options), all_profiles()[country])
+    assert outcome.accepted.num_rows == len(payloads)
+    return outcome.accepted

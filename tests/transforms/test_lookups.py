@@ -1,0 +1,110 @@
+"""Reference data: what is loaded, what is refused and how, and how it is looked up."""
+
+import polars as pl
+import pytest
+
+from transforms.lookups import Lookup, ReferenceDataError, load_cells, load_subscribers
+
+CELLS = "cell_id,country,plmn,place,lat,lon\n"
+
+
+@pytest.fixture
+def csv(tmp_path):
+    def write(text: str, name: str = "cells.csv") -> str:
+        path = tmp_path / name
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def found(lookup: Lookup, *keys: str | None) -> list[dict[str, object]]:
+    return lookup.find(pl.Series(keys, dtype=pl.String)).to_dicts()
+
+
+def test_values_are_found_by_key_in_the_order_asked(csv):
+    lookup = load_cells(csv(CELLS + "B,FR,20801,Lyon,45.7,4.8\nA,SN,60801,Dakar,14.7,-17.4\n"))
+    a = {"country": "SN", "plmn": "60801", "place": "Dakar", "lat": 14.7, "lon": -17.4}
+    b = {"country": "FR", "plmn": "20801", "place": "Lyon", "lat": 45.7, "lon": 4.8}
+    nothing = dict.fromkeys(a)
+    assert found(lookup, "B", "A", None, "B", "C", "", "AA") == [b, a, nothing, b, nothing, nothing, nothing]
+    assert found(lookup) == []
+
+
+def test_a_file_without_rows_knows_nothing(csv):
+    lookup = load_cells(csv(CELLS))
+    assert found(lookup, "A", None) == [dict.fromkeys(["country", "plmn", "place", "lat", "lon"])] * 2
+
+
+def test_keys_and_plmns_are_texts_with_their_leading_zeros(csv):
+    assert found(load_cells(csv(CELLS + "0042,US,00101,Test,1,2\n")), "0042", "42")[0]["plmn"] == "00101"
+
+
+def test_columns_may_stand_in_any_order_among_others(csv):
+    lookup = load_cells(csv("lon,lat,x,place,plmn,country,cell_id\n4.8,45.7,9,Lyon,20801,FR,A\n"))
+    assert found(lookup, "A") == [{"country": "FR", "plmn": "20801", "place": "Lyon", "lat": 45.7, "lon": 4.8}]
+
+
+def test_parquet_is_read_as_csv_is(tmp_path, csv):
+    text = "imsi,segment,plan,subscriber_type\n208011234567890,consumer,Max,prepaid\n208011234567891,,,\n"
+    path = tmp_path / "subscribers.parquet"
+    pl.read_csv(text.encode(), infer_schema=False).write_parquet(path)
+    imsis = "208011234567890", "208011234567891", "2"
+    from_parquet = found(load_subscribers(str(path)), *imsis)
+    assert from_parquet == found(load_subscribers(csv(text, "subscribers.csv")), *imsis)
+    assert from_parquet[0] == {"segment": "consumer", "plan": "Max", "subscriber_type": "prepaid"}
+    assert from_parquet[1] == from_parquet[2] == dict.fromkeys(from_parquet[0])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("A,FR,20801,x,1,2\n,FR,20801,x,1,2\n", "cell_id is empty or comes twice in rows? 2"),
+        ("A,FR,20801,x,1,2\nB,FR,20801,x,1,2\nA,FR,20801,x,1,2\n", "cell_id is empty or comes twice in rows? 1, 3"),
+        ("A,FR,20801,x,north,2\n", "cells.csv: "),
+    ],
+)
+def test_rows_that_cannot_be_used_are_refused(csv, content, message):
+    with pytest.raises(ReferenceDataError, match=message):
+        load_cells(csv(CELLS + content))
+
+
+@pytest.mark.parametrize("text", ["", "cell_id,country\nA,FR\n", "a;b\n1;2\n", "\0\0\0"])
+def test_a_file_without_the_columns_is_refused(csv, text):
+    path = csv(text)
+    with pytest.raises(ReferenceDataError, match="cells.csv: "):
+        load_cells(path)
+
+
+def test_a_file_that_is_not_there_or_no_file_is_refused(tmp_path):
+    with pytest.raises(ReferenceDataError, match="nowhere.csv: "):
+        load_cells(str(tmp_path / "nowhere.csv"))
+    with pytest.raises(ReferenceDataError, match=str(tmp_path)):
+        load_cells(str(tmp_path))
+
+
+def test_parquet_that_is_none_or_has_other_types_is_refused(tmp_path):
+    path = tmp_path / "cells.parquet"
+    path.write_bytes(b"no parquet")
+    with pytest.raises(ReferenceDataError, match="cells.parquet: "):
+        load_cells(str(path))
+    other = tmp_path / "other.parquet"
+    columns = {"cell_id": ["A"], "country": ["FR"], "plmn": ["20801"], "place": ["x"], "lat": ["north"], "lon": [1.0]}
+    pl.DataFrame(columns).write_parquet(other)
+    with pytest.raises(ReferenceDataError, match="other.parquet: "):
+        load_cells(str(other))
+
+
+@pytest.mark.parametrize("subscriber_type", ["Platinum", "PREPAID", "x"])
+def test_a_subscriber_type_that_no_cdr_may_have_is_refused(csv, subscriber_type):
+    text = f"imsi,segment,plan,subscriber_type\n208011234567890,a,b,prepaid\n208011234567891,a,b,{subscriber_type}\n"
+    with pytest.raises(ReferenceDataError, match=r"subscribers.csv: .*subscriber_type.* 2"):
+        load_subscribers(csv(text, "subscribers.csv"))
+
+
+@pytest.mark.parametrize(
+    "row", ["A,FR,20801,x,91,0", "A,FR,20801,x,0,-181", "A,FR,20801,x,NaN,0", "A,France,20801,x,0,0"]
+)
+def test_a_cell_that_lies_nowhere_is_refused(csv, row):
+    with pytest.raises(ReferenceDataError, match=r"cells.csv: .* 1"):
+        load_cells(csv(CELLS + row + "\n"))
