@@ -16,13 +16,13 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from transforms.batches import MAX_ROWS, SplitBatch  # before polars, which is told here to use one thread
-from orion_beam.config import REFERENCE_DIRECTORY  # isort: skip
+from orion_beam.config import REFERENCE_DIRECTORY
 from orion_beam.countries import all_profiles
 from orion_beam.generator import generate_batches
+from schemas.cdr import UnifiedCdr
 from schemas.country import CountryProfile
 from schemas.raw import RAW_CDR_SCHEMA
-from schemas.cdr import UnifiedCdr
+from transforms.batches import MAX_ROWS, SplitBatch
 from transforms.decode import decode_batch
 from transforms.encode import Wire, encode_batch
 from transforms.enrich import ReferenceData, enrich_batch, operators_of
@@ -49,7 +49,8 @@ def raw_batches(profile: CountryProfile, rows: int, batch_rows: int) -> list[pa.
             "source_timestamp": generated.timestamp.to_arrow(),
             "country": pa.repeat(profile.code, count),
         }
-        batches.append(pa.RecordBatch.from_arrays([columns[name] for name in RAW_CDR_SCHEMA.names], schema=RAW_CDR_SCHEMA))
+        arrays = [columns[name] for name in RAW_CDR_SCHEMA.names]
+        batches.append(pa.RecordBatch.from_arrays(arrays, schema=RAW_CDR_SCHEMA))
     return batches
 
 
@@ -89,15 +90,14 @@ def main() -> None:
     parser.add_argument("--batch-rows", type=int, default=MAX_ROWS, help="rows of a batch")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
-    costs = {
-        code: measure(profile, arguments.rows, arguments.batch_rows) for code, profile in all_profiles().items()
-    }
+    costs = {code: measure(profile, arguments.rows, arguments.batch_rows) for code, profile in all_profiles().items()}
     per_cdr = sum(sum(cost.values()) for cost in costs.values()) / len(costs)
     if arguments.json:
         print(json.dumps({"us_per_cdr": costs, "mix_us_per_cdr": per_cdr, "mix_cdr_per_s": 1e6 / per_cdr}))
         return
     names = list(next(iter(costs.values())))
-    table = Table("country", title=f"microseconds of CPU a CDR, {FAULT_RATE:.0%} faults, {arguments.batch_rows} rows a batch")
+    title = f"microseconds of CPU a CDR, {FAULT_RATE:.0%} faults, {arguments.batch_rows} rows a batch"
+    table = Table("country", title=title)
     for name in [*names, "sum", "CDR/s"]:
         table.add_column(name, justify="right")
     for code, cost in costs.items():

@@ -1,5 +1,5 @@
 """ORION Beam: call detail records of several countries, unified on Kafka by one Beam graph."""
 
-from schemas.version import VERSION as __version__
+from schemas.version import VERSION
 
-__all__ = ["__version__"]
+__version__ = VERSION

@@ -94,9 +94,33 @@ class JobConfig(_Model):
         for stage in (*self.publish, *([self.start_from] if self.start_from else [])):
             if stage not in PUBLISHABLE:
                 raise ValueError(f"stage {stage} has no topic of its own")
-        if (self.publish or self.start_from) and isinstance(self.sink, FileSink):
-            raise ValueError("stages can be published, and started from, on Kafka only")
+        if self.publish:
+            _ = self.kafka_sink
+        if self.start_from:
+            _ = self.kafka_source
         return self
+
+    @property
+    def kafka_source(self) -> KafkaSource:
+        """The source, which is Kafka.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if not isinstance(self.source, KafkaSource):
+            raise ValueError("a job can start from a stage on Kafka only")
+        return self.source
+
+    @property
+    def kafka_sink(self) -> KafkaSink:
+        """The sink, which is Kafka.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if not isinstance(self.sink, KafkaSink):
+            raise ValueError("stages can be published on Kafka only")
+        return self.sink
 
     @property
     def profiles(self) -> Mapping[str, CountryProfile]:

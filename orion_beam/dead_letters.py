@@ -8,6 +8,9 @@ from schemas.dead_letter import DeadLetter
 
 OWN_PREFIX = "orion."
 
+Headers = list[tuple[str, str | bytes | None]]
+"""Kafka's headers, as confluent-kafka wants them."""
+
 _HEADERS = {
     "orion.error.stage": "stage",
     "orion.error.code": "code",
@@ -32,11 +35,11 @@ def _text(value: Any) -> str:
     return ",".join(value) if isinstance(value, list) else str(value)
 
 
-def headers_of(letter: Mapping[str, Any]) -> list[tuple[str, bytes | None]]:
+def headers_of(letter: Mapping[str, Any]) -> Headers:
     """Return the headers of a dead letter: the source's own, then ours. Ours of an earlier attempt are left out."""
-    kept = [(h["key"], h["value"]) for h in letter["headers"] or () if not h["key"].startswith(OWN_PREFIX)]
-    own = [(name, _text(letter[field]).encode()) for name, field in _HEADERS.items() if letter[field] is not None]
-    return kept + own
+    headers: Headers = [(h["key"], h["value"]) for h in letter["headers"] or () if not h["key"].startswith(OWN_PREFIX)]
+    headers += [(name, _text(letter[field]).encode()) for name, field in _HEADERS.items() if letter[field] is not None]
+    return headers
 
 
 def letter_of(key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> DeadLetter:

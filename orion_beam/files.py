@@ -139,6 +139,7 @@ class _WritePart(beam.DoFn):  # type: ignore[misc]
         self._sync = sync
 
     def start_bundle(self) -> None:
+        self._discard()
         self._part: IO[bytes] | None = None
 
     def process(self, bodies: list[bytes]) -> None:
@@ -155,7 +156,18 @@ class _WritePart(beam.DoFn):  # type: ignore[misc]
     def finish_bundle(self) -> Iterator[WindowedValue]:
         if self._part is not None:
             self._part.close()
-            yield WindowedValue(self._part.name, MIN_TIMESTAMP, [GlobalWindow()])
+            part, self._part = self._part.name, None
+            yield WindowedValue(part, MIN_TIMESTAMP, [GlobalWindow()])
+
+    def teardown(self) -> None:
+        self._discard()
+
+    def _discard(self) -> None:
+        """Remove the part of a bundle that failed."""
+        part = getattr(self, "_part", None)
+        if part is not None:
+            part.close()
+            Path(part.name).unlink(missing_ok=True)
 
 
 class _JoinParts(beam.DoFn):  # type: ignore[misc]

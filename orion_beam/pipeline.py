@@ -33,7 +33,7 @@ def build_pipeline(pipeline: beam.Pipeline, config: JobConfig) -> None:
         batches, dead_letters = batches | chain[stage]
         rejects.append(dead_letters)
         if stage in config.publish:
-            rejects.append(batches | f"Publish {STAGE_TOPICS[stage]}" >> PublishStage(config, stage))
+            rejects.append(batches | f"Publish {STAGE_TOPICS[stage]}" >> PublishStage(config.kafka_sink, stage))
     batches | "WriteCdrs" >> WriteCdrs(config)
     rejects | "FlattenDeadLetters" >> beam.Flatten() | "WriteDeadLetters" >> WriteDeadLetters(config)
 
@@ -41,5 +41,5 @@ def build_pipeline(pipeline: beam.Pipeline, config: JobConfig) -> None:
 def _read(pipeline: beam.Pipeline, config: JobConfig) -> tuple[beam.PCollection, list[beam.PCollection]]:
     if config.start_from is None:
         return pipeline | "ReadRawCdrs" >> ReadRawCdrs(config), []
-    resumed = pipeline | "ReadStage" >> ReadStage(config, config.start_from)
+    resumed = pipeline | "ReadStage" >> ReadStage(config.kafka_source, config.start_from, config.profiles)
     return resumed.accepted, [resumed.dead_letters]

@@ -1,11 +1,14 @@
 """ReadRawCdrs: raw messages of all countries, whatever they are read from, as batches of one schema."""
 
+from collections.abc import Mapping
+
 import apache_beam as beam
 
-from orion_beam.config import STAGE_TOPICS, FileSource, JobConfig
+from orion_beam.config import STAGE_TOPICS, FileSource, JobConfig, KafkaSource
 from orion_beam.files import ReadFiles
 from orion_beam.kafka.read import ReadKafka
 from schemas.codes import Stage
+from schemas.country import CountryProfile
 from transforms.resume import DecodeStage
 from transforms.stage import StageOutput
 
@@ -37,14 +40,15 @@ class ReadStage(beam.PTransform):  # type: ignore[misc]
     Out: StageOutput of accepted batches (the stage's schema) and dead letters, see DecodeStage. At least once.
     """
 
-    def __init__(self, config: JobConfig, stage: Stage) -> None:
-        """Take the job's source, which must be Kafka, and the stage."""
+    def __init__(self, source: KafkaSource, stage: Stage, profiles: Mapping[str, CountryProfile]) -> None:
+        """Take where the topic is, the stage, and the profiles of the job's countries."""
         super().__init__()
-        self.config = config
+        self.source = source
         self.stage = stage
+        self.profiles = profiles
 
     @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
     def expand(self, pipeline: beam.Pipeline) -> StageOutput:
         """Read and decode."""
-        messages = pipeline | ReadKafka(self.config.source, {STAGE_TOPICS[self.stage]: None})
-        return messages | DecodeStage(self.stage, self.config.profiles)
+        messages = pipeline | ReadKafka(self.source, {STAGE_TOPICS[self.stage]: None})
+        return messages | DecodeStage(self.stage, self.profiles)  # type: ignore[no-any-return]

@@ -2,7 +2,7 @@
 
 import apache_beam as beam
 
-from orion_beam.config import STAGE_TOPICS, FileSink, JobConfig
+from orion_beam.config import STAGE_TOPICS, FileSink, JobConfig, KafkaSink
 from orion_beam.files import DEAD_LETTER_FILE, FINAL_FILE, EncodeDeadLetters, WriteAvroFile, values_of
 from orion_beam.kafka.write import ProduceDeadLetters, ProduceMessages
 from orion_beam.metrics import DEAD_LETTER, FINAL, CountRows
@@ -62,10 +62,10 @@ class PublishStage(beam.PTransform):  # type: ignore[misc]
     The values carry the original message, so that a reject of the later job is still redriven to the raw topic.
     """
 
-    def __init__(self, config: JobConfig, stage: Stage) -> None:
-        """Take the stage and the job's sink, which must be Kafka."""
+    def __init__(self, sink: KafkaSink, stage: Stage) -> None:
+        """Take the stage and where its topic is."""
         super().__init__()
-        self.sink = config.sink
+        self.sink = sink
         self.stage = stage
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:

@@ -2,10 +2,12 @@
 
 import logging
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 
 import apache_beam as beam
@@ -80,6 +82,8 @@ def run_flink(config: JobConfig, arguments: Sequence[str]) -> None:
         threading.excepthook = lambda _: None
         with suppress(Exception):
             result.cancel()
+        # The JVM's shutdown hook and Beam's remove the same temporary directory, and Beam's minds being second.
+        shutil.rmtree = partial(shutil.rmtree, ignore_errors=True)  # type: ignore[assignment]
         raise
 
 
@@ -88,5 +92,5 @@ def _is_not_about_flink(record: logging.LogRecord) -> bool:
     return not ("Unparseable argument" in record.msg and any(name in record.getMessage() for name in _DEFAULTS))
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
+def _terminate(_: int, __: FrameType | None) -> None:
     raise TerminatedError

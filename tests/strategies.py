@@ -77,7 +77,7 @@ FIELDS: dict[str, st.SearchStrategy[str]] = {
     "event_time": _mixed(
         _times, "2026-02-30T00:00:00Z", "2026-06-01T13:00:00Z", "2026-06-01T13:00:01Z", "2030-01-01T00:00:00Z",
         "2026-03-29T02:30:00", "2025-10-26T02:30:00", "2016-12-31T23:59:60Z", "2026-06-01T00:00:00+15:00", "0",
-        "2026-06-01T10:00:00Z".translate(ARABIC), "0000-01-01T00:00:00Z", "0001-01-02T00:00:00Z", "1" * 40,
+        "2026-06-01T10:00:00Z".translate(ARABIC), "0000-01-01T00:00:00Z", "1" * 40,
     ),
     "text": _mixed(st.sampled_from(["internet", "orange.fr", "MO"]), "NaN"),
     "peer": _mixed(st.tuples(st.sampled_from(["", "+"]), _digits(5, 15)).map("".join), "INFO", "3244"),

@@ -43,7 +43,9 @@ _BROKEN_PAYLOAD = tuple(
     (Violation(code, PAYLOAD_FIELD),)
     for code in (Code.MALFORMED_PAYLOAD, Code.EMPTY_PAYLOAD, Code.OVERSIZED_PAYLOAD, Code.INVALID_ENCODING)
 )
-_NOTHING_DECODED = pl.DataFrame(schema=dict.fromkeys(DecodedFields.model_fields, pl.String) | {"is_malformed": pl.Boolean})
+_NOTHING_DECODED = pl.DataFrame(
+    schema=dict.fromkeys(DecodedFields.model_fields, pl.String) | {"is_malformed": pl.Boolean}
+)
 
 
 def decode_batch(
@@ -64,7 +66,7 @@ def decode_batch(
     decoders, verdict = _verdict(profile, max_payload_bytes)
     readable = raw.select("raw_value", text=_text_of(raw["raw_value"])).select("text", verdict)
     texts, verdicts = readable["text"], readable["verdict"].to_numpy().copy()
-    parts, places = [_NOTHING_DECODED], [np.empty(0, np.int64)]
+    parts, places = [_NOTHING_DECODED], [np.flatnonzero([])]
     for index in np.unique(verdicts[verdicts < len(decoders)]):
         rows = np.flatnonzero(verdicts == index)
         part = decoders[index].decode(texts if len(rows) == len(texts) else texts[rows])
@@ -102,8 +104,9 @@ def _verdict(profile: CountryProfile, max_payload_bytes: int) -> tuple[list[Deco
         pl.lit(len(decoders) + index, pl.Int16) for index in range(len(_BROKEN_PAYLOAD))
     )
     payload, text = pl.col("raw_value"), pl.col("text")
-    verdict = pl.when(payload.bin.size("b") > max_payload_bytes).then(oversized)
-    verdict = verdict.when(payload.is_null() | (text == "")).then(empty).when(text.is_null()).then(invalid)
+    is_oversized = payload.bin.size("b") > max_payload_bytes
+    is_empty = payload.is_null() | (text == "")
+    verdict = pl.when(is_oversized).then(oversized).when(is_empty).then(empty).when(text.is_null()).then(invalid)
     for index, decoder in enumerate(decoders):
         verdict = verdict.when(decoder.claims).then(pl.lit(index, pl.Int16))
     return decoders, verdict.otherwise(malformed).alias("verdict")
@@ -116,16 +119,16 @@ def _text_of(payload: pl.Series) -> pl.Series:
     except pl.exceptions.ComputeError:
         # For one broken payload polars refuses the whole column, whatever `strict` says, and it looks at all bytes of
         # the buffers, referred to or not: the broken ones have to be left behind by a copy.
-        is_text = pl.Series([_is_utf8(value) for value in payload.to_list()], dtype=pl.Boolean)
+        is_text = pl.Series(np.array([value is not None and _is_utf8(value) for value in payload.to_list()]))
         emptied = pl.select(pl.when(is_text).then(payload).otherwise(pl.lit(b""))).to_series()
         copied = pl.Series(emptied.to_arrow(compat_level=pl.CompatLevel.oldest())).cast(pl.String)
         text = pl.select(pl.when(is_text).then(copied)).to_series()
     return text.str.strip_prefix("\ufeff").str.strip_chars_end(BLANKS)
 
 
-def _is_utf8(value: bytes | None) -> bool:
+def _is_utf8(value: bytes) -> bool:
     try:
-        return value is not None and value.decode() is not None
+        return value.isascii() or bool(value.decode())
     except UnicodeDecodeError:
         return False
 
@@ -133,14 +136,16 @@ def _is_utf8(value: bytes | None) -> bool:
 @cache
 def column_names_of(profile: CountryProfile) -> frozenset[str]:
     """Return the lines that a file of the country may begin with: they name columns and are no record."""
-    return frozenset(decoder.column_names for decoder in _verdict(profile, MAX_PAYLOAD_BYTES)[0] if decoder.column_names)
+    decoders, _ = _verdict(profile, MAX_PAYLOAD_BYTES)
+    return frozenset(decoder.column_names for decoder in decoders if decoder.column_names)
 
 
 @cache
 def _columns_of(raw_format: RawFormat, present: tuple[str, ...]) -> tuple[list[pl.Expr], list[pl.Expr]]:
     """Return what turns a decoder's frame into all text columns: trimming; then nulls for blanks and what it lacks."""
     trimmed = [pl.col(name).str.strip_chars(BLANKS) for name in _TEXT_FIELDS if name in present]
-    columns = [pl.col("raw_format") if "raw_format" in present else pl.lit(raw_format.value).alias("raw_format")]
+    is_told = "raw_format" in present
+    columns = [pl.col("raw_format") if is_told else pl.lit(raw_format.value).alias("raw_format")]
     for name in _TEXT_FIELDS:
         text = pl.when(pl.col(name) != "").then(name) if name in present else pl.lit(None, pl.String)
         columns.append(text.alias(name))

@@ -22,7 +22,7 @@ from transforms.rejects import no_rejects
 from transforms.stage import Split, StageOutput, split_stage
 
 ENCODED_SCHEMA = pa.schema([("key", pa.binary_view()), ("value", pa.binary()), ("country", pa.string_view())])
-"""A message of a CDR topic, and which country it is of. The IMSI is the key, so that a subscriber's CDRs stay in one partition, in order."""
+"""A message of a CDR topic, and its country. The key is the IMSI: a subscriber's CDRs stay in one partition."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,10 @@ def encode_avro(frame: pl.DataFrame, model: type[BaseModel]) -> pa.BinaryArray:
     for field in _required(model):
         if frame[field].null_count():
             raise ValueError(f"{model.__name__}.{field} must not be null")
-    target = _bytes_as_text(arrow_schema(model))
     try:
-        columns = [_plain(frame[field.name], field.type) for field in target]
+        batch = _plain(frame, _text_layout(model))
     except (pl.exceptions.ComputeError, pa.ArrowInvalid):
         return _encode_avro_by_row(frame, model)
-    batch = pa.RecordBatch.from_arrays(columns, schema=target)
     return pa.concat_arrays(pyruhvro.serialize_record_batch(batch, _text_schema(model), 1))
 
 
@@ -79,13 +77,18 @@ def _encode_avro_by_row(frame: pl.DataFrame, model: type[BaseModel]) -> pa.Binar
     return pa.array(bodies, pa.binary())
 
 
-def _plain(column: pl.Series, target: pa.DataType) -> pa.Array:
-    """Return a column in the Arrow type that the encoder reads: it knows no views and no bytes."""
-    if column.dtype == pl.Binary:
-        column = column.cast(pl.String)
-    if isinstance(column.dtype, pl.List):
-        return column.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(target)
-    return column.to_arrow(compat_level=pl.CompatLevel.newest()).cast(target)
+def _plain(frame: pl.DataFrame, target: pa.Schema) -> pa.RecordBatch:
+    """Return the columns of `target` in the Arrow types that the encoder reads: it knows no views and no bytes."""
+    views = frame.rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
+    columns = []
+    for name, kind in zip(target.names, target.types, strict=True):
+        if pa.types.is_list(kind):
+            # Arrow casts no views inside of lists.
+            columns.append(frame[name].to_arrow(compat_level=pl.CompatLevel.oldest()).cast(kind))
+        else:
+            column = views.column(name).chunk(0) if frame.height else pa.nulls(0, kind)
+            columns.append(column if column.type == kind else column.cast(kind))
+    return pa.RecordBatch.from_arrays(columns, schema=target)
 
 
 @cache
@@ -94,8 +97,9 @@ def _required(model: type[BaseModel]) -> tuple[str, ...]:
     return tuple(field["name"] for field in fields if not isinstance(field["type"], list))
 
 
-def _bytes_as_text(schema: pa.Schema) -> pa.Schema:
-    """Return the schema with string for binary.
+@cache
+def _text_layout(model: type[BaseModel]) -> pa.Schema:
+    """Return the model's Arrow schema with string for binary.
 
     The encoder has no bytes. Avro writes bytes and strings alike (Avro 1.12 specification, Binary encoding), so bytes
     that are UTF-8 pass through it as strings and readers of the true schema see no difference.
@@ -110,7 +114,7 @@ def _bytes_as_text(schema: pa.Schema) -> pa.Schema:
             return pa.struct([(kind.field(i).name, text(kind.field(i).type)) for i in range(kind.num_fields)])
         return kind
 
-    return pa.schema([(field.name, text(field.type)) for field in schema])
+    return pa.schema([(field.name, text(field.type)) for field in arrow_schema(model)])
 
 
 @cache

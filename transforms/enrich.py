@@ -36,9 +36,8 @@ class ReferenceData:
 
 def operators_of(profiles: Mapping[str, CountryProfile]) -> dict[str, str]:
     """Return the operator's name for each PLMN of the profiles."""
-    return {
-        plmn: operator.name for profile in profiles.values() for operator in profile.operators for plmn in operator.plmns
-    }
+    operators = [operator for profile in profiles.values() for operator in profile.operators]
+    return {plmn: operator.name for operator in operators for plmn in operator.plmns}
 
 
 def enrich_batch(batch: pa.RecordBatch, profile: CountryProfile, reference: ReferenceData) -> SplitBatch:
@@ -66,7 +65,7 @@ def enrich_batch(batch: pa.RecordBatch, profile: CountryProfile, reference: Refe
         serving_operator=operators(pl.col("cell_plmn")),
     )
     frame = frame.with_columns(_roaming(profile).alias("roaming"))
-    frame = frame.with_columns(*_roaming_ends(profile))
+    frame = frame.with_columns(*_roaming_ends())
     bits = frame.select(fraud.conditions(profile)).to_series()
     frame = frame.with_columns(
         fraud.scores(bits).alias("fraud_score"),
@@ -101,7 +100,7 @@ def _roaming(profile: CountryProfile) -> pl.Expr:
 
 
 @cache
-def _roaming_ends(profile: CountryProfile) -> list[pl.Expr]:
+def _roaming_ends() -> list[pl.Expr]:
     """Return is_roaming, and who and which country is at the other end of the roaming."""
     roaming = pl.col("roaming")
     is_at_other_end = roaming.is_in(["outbound", "national"])

@@ -46,13 +46,12 @@ def conditions(profile: CountryProfile) -> pl.Expr:
 
 
 def _cases() -> list[list[str]]:
-    return [
-        [reason for index, reason in enumerate(WEIGHTS) if bits >> index & 1] for bits in range(1 << len(WEIGHTS))
-    ]
+    return [[reason for index, reason in enumerate(WEIGHTS) if bits >> index & 1] for bits in range(1 << len(WEIGHTS))]
 
 
 _REASONS = pl.Series(_cases(), dtype=pl.List(pl.String))
-_SCORES = pl.Series([min(1.0, round(sum(WEIGHTS[reason] for reason in case), 2)) for case in _cases()], dtype=pl.Float64)
+_SUMS = [round(sum(WEIGHTS[reason] for reason in case), 2) for case in _cases()]
+_SCORES = pl.Series([min(1.0, score) for score in _SUMS], dtype=pl.Float64)
 
 
 def scores(bits: pl.Series) -> pl.Series:

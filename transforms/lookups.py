@@ -56,7 +56,7 @@ class _Table:
     """What a reference file must hold: its columns, the unique one, and where a row breaks a rule."""
 
     key: str
-    columns: Mapping[str, pl.DataType | type[pl.DataType]]
+    columns: Mapping[str, type[pl.DataType]]
     broken: pl.Expr
 
 
@@ -70,7 +70,7 @@ _SUBSCRIBERS = _Table("imsi", SUBSCRIBER_COLUMNS, ~pl.col("subscriber_type").is_
 @cache
 def _load(path: str, kind: Literal["cells", "subscribers"]) -> Lookup:
     table = _CELLS if kind == "cells" else _SUBSCRIBERS
-    schema = dict(table.columns)
+    schema = pl.Schema(table.columns)
     try:
         with FileSystems.open(path) as file:
             content = pa.BufferReader(file.read())

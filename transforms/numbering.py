@@ -43,8 +43,8 @@ def e164(column: str, profile: CountryProfile) -> pl.Expr:
     taken for an international number without a prefix. The numbers must keep the rule `invalid_msisdn`.
     """
     number = pl.col(column)
-    form = pl.when(number.str.starts_with("+")).then(number)
-    form = form.when(number.str.starts_with("00")).then(pl.lit("+") + number.str.slice(2))
+    prefixed = pl.when(number.str.starts_with("+")).then(number)
+    form = prefixed.when(number.str.starts_with("00")).then(pl.lit("+") + number.str.slice(2))
     if profile.trunk_prefix is not None:
         is_national = number.str.starts_with(profile.trunk_prefix) & (
             number.str.len_bytes() == profile.national_digits + len(profile.trunk_prefix)

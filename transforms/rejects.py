@@ -48,7 +48,7 @@ class _Explanations:
             indices = [self._index_of(broken) for broken in violations]
             if self._table.height < len(self._rows):
                 texts = pl.List(pl.String)
-                schema = {"code": pl.String, "codes": texts, "fields": texts, "message": pl.String}
+                schema = pl.Schema([("code", pl.String), ("codes", texts), ("fields", texts), ("message", pl.String)])
                 self._table = pl.DataFrame(self._rows, schema=schema)
             return self._table[indices]
 
@@ -98,12 +98,16 @@ def dead_letters(
     if frame.height == 0:
         return _NO_REJECTS
     attempts = [_attempt(headers) for headers in frame["raw_headers"].to_list()]
-    letters = frame.hstack(_explanations.of(violations)).select(
-        *_ORIGINAL,
-        *_LITERALS[stage],
-        attempt=pl.Series(attempts, dtype=pl.Int32),
-        failed_at=pl.lit(datetime.now(UTC), pl.Datetime("ms", "UTC")),
-    ).select(DEAD_LETTER_SCHEMA.names)
+    letters = (
+        frame.hstack(_explanations.of(violations))
+        .select(
+            *_ORIGINAL,
+            *_LITERALS[stage],
+            attempt=pl.Series(attempts, dtype=pl.Int32),
+            failed_at=pl.lit(datetime.now(UTC), pl.Datetime("ms", "UTC")),
+        )
+        .select(DEAD_LETTER_SCHEMA.names)
+    )
     # Not as views: they would keep the whole batch in memory, and be sent along with it, for a few rows.
     return letters.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()[0]
 

@@ -49,7 +49,10 @@ def _iso(zone: str) -> tuple[tuple[pl.Expr, ...], ...]:
     time = pl.when(offset.is_null()).then(_local(moment, zone)).otherwise(shifted.dt.replace_time_zone("UTC"))
     return (
         (base.alias("base"), _TEXT.str.slice(19).alias("rest")),
-        ((pl.col("base") + fraction.cast(pl.Duration("ms"))).alias("moment"), rest.str.extract(_OFFSET).alias("offset")),
+        (
+            (pl.col("base") + fraction.cast(pl.Duration("ms"))).alias("moment"),
+            rest.str.extract(_OFFSET).alias("offset"),
+        ),
         (east.alias("east"),),
         (time.alias("time"),),
     )
@@ -113,9 +116,9 @@ def parse_event_times(texts: pl.Series, zone: str) -> pl.Series:
     if len(present) == 1:
         return _in_range(_read(texts, int(present[0]), zone))
     order = np.argsort(indices, kind="stable")
-    ends = np.cumsum(np.bincount(indices))
-    grouped = texts[order]
-    times = [_read(grouped[int(ends[index - 1]) if index else 0 : int(ends[index])], int(index), zone) for index in present]
+    grouped, sizes = texts[order], np.bincount(indices)
+    starts = np.cumsum(sizes) - sizes
+    times = [_read(grouped.slice(int(starts[index]), int(sizes[index])), int(index), zone) for index in present]
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     return _in_range(pl.concat(times)[back])
@@ -135,7 +138,8 @@ def _read(texts: pl.Series, index: int, zone: str) -> pl.Series:
 
 
 def _in_range(times: pl.Series) -> pl.Series:
-    return times.to_frame("time").select(pl.when(pl.col("time").is_between(FIRST_TIME, LAST_TIME)).then("time")).to_series()
+    is_in_range = pl.col("time").is_between(FIRST_TIME, LAST_TIME)
+    return times.to_frame("time").select(pl.when(is_in_range).then("time")).to_series()
 
 
 @cache

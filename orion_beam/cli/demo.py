@@ -27,7 +27,7 @@ from runners.jars import ensure_jars, find_java
 from runners.local import LocalKafka
 from schemas.country import CountryProfile
 
-_START_TIMEOUT_S = 120.0
+_START_TIMEOUT_S = 180.0
 """How long the job may take to read its first record: it starts JVMs, and machines differ."""
 _STALL_TIMEOUT_S = 60.0
 """How long nothing may happen after that."""
@@ -299,8 +299,8 @@ def demo(
 ) -> None:
     """Run the whole pipeline on this machine with generated CDRs, and check that none is lost.
 
-    Starts a Kafka on a free port, the job on an embedded Flink, and the generator; ends when every CDR has come out,
-    and stops and deletes all that it started. Exit code 1 means that a CDR was lost or something failed.
+    Starts a Kafka on a free port, the job on an embedded Flink, and the generator. Ends when every CDR has come out,
+    and then stops and deletes all that it started. Exit code 1 means that a CDR was lost or something failed.
 
     Example: orion-beam demo --countries FR,SN --count 100000
     """

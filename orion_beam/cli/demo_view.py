@@ -1,5 +1,6 @@
 """What `orion-beam demo` shows: a live table, or lines now and then where there is no terminal, and a summary."""
 
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from schemas.codes import Code
 
 _RATE_WINDOW_S = 3.0
 _LINE_INTERVAL_S = 5.0
+_PLAIN_WIDTH = 140
 
 
 @dataclass(frozen=True)
@@ -143,16 +145,9 @@ def open_view(*, is_live: bool) -> Iterator[View]:
 
 
 _SAMPLE_FIELDS = (
-    "event_time",
-    "event_type",
-    "imsi",
-    "msisdn",
-    "rat",
-    "geo_place",
-    "home_operator",
-    "roaming",
-    "fraud_score",
-)
+    "imsi", "msisdn", "event_type", "event_time", "rat", "geo_place", "home_operator", "roaming", "bytes_up",
+    "bytes_down", "duration_s", "fraud_score",
+)  # fmt: skip
 _MASKED_FIELDS = {"imsi", "msisdn"}
 
 
@@ -163,7 +158,8 @@ def print_summary(summary: Mapping[str, Any], samples: Mapping[str, Mapping[str,
         summary: as `orion-beam demo --json` prints it.
         samples: a final CDR of each country, with clear numbers: they are masked here.
     """
-    console = Console()
+    # A file or pipe has no width, and 80 columns would cut the tables.
+    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
     console.print(_outcomes(summary["countries"]))
     console.print(_codes(summary["countries"]))
     console.print(_samples(samples))
@@ -207,9 +203,9 @@ def _codes(countries: Mapping[str, Any]) -> Table:
 
 
 def _samples(samples: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = Table("country", *_SAMPLE_FIELDS, title="A final CDR of each, numbers masked", title_justify="left")
-    for country, row in sorted(samples.items()):
-        table.add_row(country, *(_text(name, row[name]) for name in _SAMPLE_FIELDS))
+    table = Table("", *sorted(samples), title="A final CDR of each country, numbers masked", title_justify="left")
+    for name in _SAMPLE_FIELDS:
+        table.add_row(name, *(_text(name, samples[country][name]) for country in sorted(samples)))
     return table
 
 
@@ -217,7 +213,7 @@ def _text(name: str, value: Any) -> str:
     if name in _MASKED_FIELDS:
         return mask(value)
     if name == "event_time":
-        return f"{value:%Y-%m-%d %H:%M:%SZ}"
+        return f"{value:%Y-%m-%d %H:%MZ}"
     return "" if value is None else str(value)
 
 

@@ -174,13 +174,15 @@ def _summary(outcomes: Mapping[Outcome, int]) -> dict[str, object]:
         kind: sum(rows for outcome, rows in outcomes.items() if outcome.kind == name)
         for kind, name in (("final", FINAL), ("dead_letters", DEAD_LETTER), ("header_lines", HEADER_LINES))
     }
-    return {"countries": dict(by_country)} | totals | {"records": totals["final"] + totals["dead_letters"]}
+    return {"countries": dict(by_country), **totals, "records": totals["final"] + totals["dead_letters"]}
 
 
 def _table(outcomes: Mapping[Outcome, int]) -> Table:
     table = Table("country", "outcome", "code", title="Records")
     table.add_column("rows", justify="right")
-    for outcome, rows in sorted(outcomes.items(), key=lambda item: (item[0].country, item[0].kind, -item[1])):
+    for outcome, rows in sorted(
+        outcomes.items(), key=lambda item: (item[0].country, item[0].kind, -item[1], item[0].code)
+    ):
         table.add_row(outcome.country, outcome.kind.replace("_", " "), outcome.code, f"{rows:,}")
     table.add_section()
     records = sum(rows for outcome, rows in outcomes.items() if outcome.kind != HEADER_LINES)

@@ -45,7 +45,8 @@ def show(
     model = _named(name)
     if arrow:
         # Between the transforms, batches hold views; what leaves the graph does not.
-        typer.echo(arrow_schema(model, ArrowLayout.VIEWS if issubclass(model, RawCdr) else ArrowLayout.PLAIN).to_string())
+        layout = ArrowLayout.VIEWS if issubclass(model, RawCdr) else ArrowLayout.PLAIN
+        typer.echo(arrow_schema(model, layout).to_string())
     else:
         typer.echo(avro_schema(model), nl=False)
 

@@ -27,9 +27,10 @@ from schemas.derive import avro_schema
 
 _SCHEMA = avro_schema(UnifiedCdr)
 _HEADER = single_object_header(_SCHEMA)
+_HEADER_BYTES = len(_HEADER)
 
-_POLL_MESSAGES = 50_000
-"""One poll decodes at most so many: enough to spread a call's cost, few enough to stay below 100 MB."""
+_POLL_MESSAGES = 10_000
+"""One poll decodes at most so many: enough to spread a call's cost, few enough to stay in the cache."""
 _MISSING_SHOWN = 10
 _NO_LEADER = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART}
 
@@ -361,12 +362,12 @@ class Tally:
         if not messages:
             return
         values = [message.value() or b"" for message in messages]
-        if {value[: len(_HEADER)] for value in values} != {_HEADER}:
+        if {value[:_HEADER_BYTES] for value in values} != {_HEADER}:
             raise UserError(
                 f"{self._topics[0]} holds values that are no UnifiedCdr of this version in Avro's single-object"
                 " encoding: only those can be counted"
             )
-        batch = pyruhvro.deserialize_array([value[len(_HEADER) :] for value in values], _SCHEMA)
+        batch = pyruhvro.deserialize_array([value[_HEADER_BYTES:] for value in values], _SCHEMA)
         rows = pl.DataFrame(batch.select(["country", "source_topic", "source_partition", "source_offset"]))
         countries = dict(rows["country"].value_counts().iter_rows())
         self.counts.final.update(countries)

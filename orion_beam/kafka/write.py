@@ -10,7 +10,7 @@ import pyarrow as pa
 from confluent_kafka import KafkaError, Message, Producer
 
 from orion_beam.config import KafkaSink
-from orion_beam.dead_letters import headers_of
+from orion_beam.dead_letters import Headers, headers_of
 from orion_beam.kafka.clients import producer_config
 
 MAX_IN_FLIGHT = 100_000
@@ -41,7 +41,7 @@ class _Writer:
             errors = {str(message["_error"]) for message in messages if "_error" in message}
             raise DeliveryError(f"{topic}: {len(messages) - queued} messages not queued: {', '.join(errors)}")
 
-    def write(self, topic: str, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes | None]]) -> None:
+    def write(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         self._wait_for_room()
         self._producer.produce(topic, value, key, headers=headers)
 

@@ -1,6 +1,6 @@
 """What the integration tests are made of: jobs as child processes, feeds of CDRs, and what comes out of topics."""
 
-import os
+import json
 import random
 import signal
 import subprocess
@@ -9,8 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -18,13 +17,22 @@ from typing import Any, NamedTuple
 
 import fastavro
 import psutil
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    Message,
+    Producer,
+    TopicPartition,
+)
+from pydantic import BaseModel
 
 from orion_beam.countries import all_profiles
 from orion_beam.generator import generate_batches
-from orion_beam.kafka.tally import OffsetRange, SourcePartition, offset_ranges
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, raw_topic
-from schemas.avro_format import single_object_header
+from orion_beam.kafka.tally import Tally, offset_ranges
+from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, PARTITIONS, admin_client, create_topics, raw_topic
+from runners.local import LocalKafka
 from schemas.cdr import UnifiedCdr
 from schemas.derive import avro_schema
 
@@ -248,15 +256,91 @@ def read_topic(servers: str, topic: str) -> list[Message]:
     return messages
 
 
+def records_on(servers: str, *topics: str) -> int:
+    """Return how many records topics hold."""
+    return sum(held.high - held.low for held in offset_ranges(servers, topics).values())
+
+
 def committed_offsets(servers: str, group: str, topic: str) -> dict[int, int]:
-    """Return the offsets that a group has committed, by partition."""
-    partitions = [part.partition for part in offset_ranges(servers, [topic])]
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": group, "log_level": 0})
-    try:
-        committed = consumer.committed([TopicPartition(topic, partition) for partition in partitions], timeout=10)
-    finally:
-        consumer.close()
-    return {part.partition: part.offset for part in committed if part.offset >= 0}
+    """Return the offsets at which a group goes on, by partition; none where it has committed none."""
+    parts = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+    asked = [ConsumerGroupTopicPartitions(group, parts)]
+    admin = admin_client(servers)  # must live until the answer is there
+    answer = admin.list_consumer_group_offsets(asked, request_timeout=10)[group].result(timeout=20)
+    return {part.partition: part.offset for part in answer.topic_partitions if part.offset >= 0}
 
 
-_SCHEMA = fastavro.parse_schema(UnifiedCdr and __import__("json").loads(avro_schema(UnifiedCdr)))
+def avro_reader(model: type[BaseModel], prefix_length: int = 10) -> Callable[[bytes], dict[str, Any]]:
+    """Return a function that reads a model's value with fastavro, behind its header."""
+    schema = fastavro.parse_schema(json.loads(avro_schema(model)))
+
+    def read(value: bytes) -> dict[str, Any]:
+        body = BytesIO(value[prefix_length:])
+        record = fastavro.schemaless_reader(body, schema, None)
+        assert body.read() == b"", "bytes are left behind the record"
+        assert isinstance(record, dict)
+        return record
+
+    return read
+
+
+def source_of_record(record: Mapping[str, Any]) -> Source:
+    """Return where the raw message of a record was read."""
+    return Source(record["source_topic"], record["source_partition"], record["source_offset"])
+
+
+def source_of_letter(letter: Message) -> Source:
+    """Return where the raw message of a dead letter was read."""
+    headers = dict(letter.headers() or ())
+    topic, partition, offset = (headers[f"orion.source.{name}"].decode() for name in ("topic", "partition", "offset"))
+    return Source(topic, int(partition), int(offset))
+
+
+def outcomes(servers: str, topic: str) -> Counter[Source]:
+    """Return how often each record of a raw topic has come out, on cdr.final and cdr.dlq together."""
+    read = avro_reader(UnifiedCdr)
+    final = [source_of_record(read(message.value())) for message in read_topic(servers, FINAL.name)]
+    dead = [source_of_letter(message) for message in read_topic(servers, DEAD_LETTERS.name)]
+    return Counter(source for source in (*final, *dead) if source.topic == topic)
+
+
+def await_all_out(job: Job, servers: str, feed: Feed) -> None:
+    """Wait until all that was fed has come out, on cdr.final (in single-object encoding) or cdr.dlq."""
+    topics = {source.topic for source in feed.expected}
+    with Tally(servers) as tally:
+
+        def all_out() -> bool:
+            tally.poll(0.2)
+            return sum(tally.accounted(topics).values()) >= len(feed.expected)
+
+        job.await_until(all_out, START_TIMEOUT_S, "every record has come out")
+
+
+@contextmanager
+def jobs_in(directory: Path) -> Iterator[StartJob]:
+    """Hand out a function that starts jobs; at the end none is left, and pytest shows their logs if a test failed."""
+    with ExitStack() as started:
+
+        def start(servers: str, *arguments: str, beam: Sequence[str] = ()) -> Job:
+            directory.mkdir(exist_ok=True)
+            job = Job(
+                directory / f"job-{len(list(directory.glob('job-*.log'))) + 1}.log", servers, *arguments, beam=beam
+            )
+            started.callback(_show, job)
+            started.callback(job.clean_up)
+            return job
+
+        yield start
+
+
+@contextmanager
+def kafka_in(directory: Path) -> Iterator[LocalKafka]:
+    """Run a broker that has all topics."""
+    with LocalKafka(directory) as broker:
+        create_topics(broker.bootstrap_servers, list(all_profiles()))
+        yield broker
+
+
+def _show(job: Job) -> None:
+    tail = "\n".join(job.log.splitlines()[-_LOG_TAIL_LINES:])
+    print(f"--- {job.log_file} ends:\n{tail}")

@@ -27,15 +27,15 @@ CELLS = pl.DataFrame(
     ],
     schema=["key", "country", "plmn", "place", "lat", "lon"],
     orient="row",
-).sort("key")
+)
 SUBSCRIBERS = pl.DataFrame(
     [("208011234567890", "consumer", "Max 100", "prepaid"), ("208011234567899", None, None, None)],
     schema=["key", "segment", "plan", "subscriber_type"],
     orient="row",
 )
 REFERENCE = ReferenceData(
-    Lookup(CELLS["key"], CELLS.drop("key")),
-    Lookup(SUBSCRIBERS["key"], SUBSCRIBERS.drop("key")),
+    Lookup.of(CELLS, "key"),
+    Lookup.of(SUBSCRIBERS, "key"),
     operators_of(all_profiles()),
 )
 

@@ -98,7 +98,7 @@ def test_parquet_that_is_none_or_has_other_types_is_refused(tmp_path):
 @pytest.mark.parametrize("subscriber_type", ["Platinum", "PREPAID", "x"])
 def test_a_subscriber_type_that_no_cdr_may_have_is_refused(csv, subscriber_type):
     text = f"imsi,segment,plan,subscriber_type\n208011234567890,a,b,prepaid\n208011234567891,a,b,{subscriber_type}\n"
-    with pytest.raises(ReferenceDataError, match=r"subscribers.csv: .*subscriber_type.* 2"):
+    with pytest.raises(ReferenceDataError, match="subscribers.csv: .* in rows? 2$"):
         load_subscribers(csv(text, "subscribers.csv"))
 
 
@@ -106,5 +106,5 @@ def test_a_subscriber_type_that_no_cdr_may_have_is_refused(csv, subscriber_type)
     "row", ["A,FR,20801,x,91,0", "A,FR,20801,x,0,-181", "A,FR,20801,x,NaN,0", "A,France,20801,x,0,0"]
 )
 def test_a_cell_that_lies_nowhere_is_refused(csv, row):
-    with pytest.raises(ReferenceDataError, match=r"cells.csv: .* 1"):
+    with pytest.raises(ReferenceDataError, match="cells.csv: .* in rows? 1$"):
         load_cells(csv(CELLS + row + "\n"))

@@ -50,7 +50,7 @@ def assert_agreement(payloads: list[bytes | None], arrivals: list[datetime | Non
 
 @every_format
 @given(data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=30)
 def test_records_of_a_format_get_the_verdict_of_its_row_model(data: Any, profile: Any, raw_format: Any) -> None:
     payloads = data.draw(st.lists(records(raw_format), min_size=1, max_size=10))
     assert_agreement(payloads, data.draw(timestamps(len(payloads))), profile)
@@ -58,7 +58,7 @@ def test_records_of_a_format_get_the_verdict_of_its_row_model(data: Any, profile
 
 @every_country
 @given(data=st.data())
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_mixed_and_mutated_payloads_get_the_verdict_of_the_oracle(data: Any, profile: Any) -> None:
     payloads = data.draw(batches_of(profile))
     assert_agreement(payloads, data.draw(timestamps(len(payloads))), profile)
@@ -76,7 +76,7 @@ def test_many_payloads_get_the_verdict_of_the_oracle(data: Any, profile: Any) ->
 
 @every_country
 @given(data=st.data())
-@settings(max_examples=20)
+@settings(max_examples=15)
 def test_a_verdict_depends_on_neither_neighbours_nor_order_nor_batch_size(data: Any, profile: Any) -> None:
     payloads = data.draw(st.lists(anything(profile), min_size=2, max_size=15))
     together = verdicts_of(raw_batch(profile.code, payloads, timestamps=ARRIVED), profile)

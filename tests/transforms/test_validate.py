@@ -96,7 +96,8 @@ def test_a_required_field_that_is_absent_is_named(member, value, expected):
     ("member", "field"),
     [
         ("imei", "imei"), ("cell_id", "cell_id"), ("rat", "rat"), ("duration", "duration_s"),
-        ("call_type", "call_type"), ("bytes_uploaded", "bytes_up"), ("bytes_downloaded", "bytes_down"), ("apn", "apn"), ("sms_type", "sms_type"),
+        ("call_type", "call_type"), ("bytes_uploaded", "bytes_up"), ("bytes_downloaded", "bytes_down"),
+        ("apn", "apn"), ("sms_type", "sms_type"),
         ("message_length", "message_length"), ("charging_id", "charging_id"), ("lac_tac", "lac_tac"),
         ("subscriber_type", "subscriber_type"), ("called_number", "peer_msisdn"), ("destination_number", "peer_msisdn"),
     ],

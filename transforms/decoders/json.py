@@ -21,6 +21,8 @@ from transforms.decoders import TRIM_START, Decoder
 # What a field may be: an object or array in its place makes the payload malformed.
 Scalar = str | int | float | bool | None
 
+Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
+
 
 class _TnSubscriber(msgspec.Struct, gc=False):
     imsi: Scalar = None
@@ -93,10 +95,10 @@ _FLAT_COLUMNS = (
 _Cdr = TypeVar("_Cdr", bound=msgspec.Struct)
 
 
-def _parse_each(payloads: pl.Series, kind: type[_Cdr], nothing: _Cdr) -> tuple[list[_Cdr], list[bool]]:
+def _parse_each(payloads: pl.Series, kind: type[_Cdr], nothing: _Cdr) -> tuple[list[_Cdr], Mask]:
     """Return each payload's object, `nothing` in place of a malformed one, and which are malformed."""
     parse = msgspec.json.Decoder(kind).decode
-    cdrs, is_malformed = [], [False] * len(payloads)
+    cdrs, is_malformed = [], np.zeros(len(payloads), np.bool_)
     for row, payload in enumerate(payloads.to_list()):
         try:
             cdrs.append(parse(payload))
@@ -129,7 +131,8 @@ def _texts(values: Sequence[Scalar]) -> pl.Series:
     if kinds == {int}:
         with suppress(OverflowError, TypeError):
             return pl.Series(values, dtype=pl.Int64).cast(pl.String)
-    return pl.Series([value if value.__class__ is str else text_of(value) for value in values], dtype=pl.String)
+    texts = [value if value is None or value.__class__ is str else text_of(value) for value in values]
+    return pl.Series(texts, dtype=pl.String)
 
 
 def _columns(cdrs: Sequence[msgspec.Struct], names: Sequence[str]) -> dict[str, Sequence[Scalar]]:

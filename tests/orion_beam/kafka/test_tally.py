@@ -1,8 +1,10 @@
 """The tally: its bookkeeping, and on a real Kafka that duplicates, gaps and contradictions are found."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -72,18 +74,20 @@ def test_a_ledger_leaves_out_offsets_that_are_not_held() -> None:
     assert marks(_Ledger(), 3, 5) == [0, 0]
 
 
-def partition(**changes: object) -> PartitionConservation:
-    balanced = {
-        "source": SourcePartition("cdr.raw.FR", 3),
-        "held": OffsetRange(0, 100),
-        "final": 98,
-        "dead_lettered": 2,
-        "in_both": 0,
-        "missing": 0,
-        "first_missing": (),
-        "duplicates": 0,
-    }
-    return PartitionConservation(**(balanced | changes))
+BALANCED = PartitionConservation(
+    source=SourcePartition("cdr.raw.FR", 3),
+    held=OffsetRange(0, 100),
+    final=98,
+    dead_lettered=2,
+    in_both=0,
+    missing=0,
+    first_missing=(),
+    duplicates=0,
+)
+
+
+def partition(**changes: Any) -> PartitionConservation:
+    return replace(BALANCED, **changes)
 
 
 def test_a_report_holds_when_nothing_is_missing_or_in_both() -> None:
@@ -126,7 +130,7 @@ class Topics:
         self.flush()
 
     def final(self, topic: str, partition: int, offsets: list[int], country: str = "FR") -> None:
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "imsi": "208010000000001", "msisdn": "+33612345678", "mcc": "208", "mnc": "01", "event_type": "data",
                 "event_time": SENT, "event_date": SENT.date(), "event_hour": 13, "timezone": "Europe/Paris",
@@ -139,7 +143,7 @@ class Topics:
             for offset in offsets
         ]  # fmt: skip
         columns = {field.name: [row.get(field.name) for row in rows] for field in UNIFIED_SCHEMA}
-        schema = pl.from_arrow(UNIFIED_SCHEMA.empty_table()).schema
+        schema = pl.DataFrame(UNIFIED_SCHEMA.empty_table()).schema
         bodies = encode_avro(pl.DataFrame(columns, schema=schema), UnifiedCdr).to_pylist()
         header = single_object_header(avro_schema(UnifiedCdr))
         written = round((SENT + LATENCY).timestamp() * 1000)
@@ -155,7 +159,7 @@ class Topics:
                 "country": "FR", "source_topic": topic, "source_partition": partition, "source_offset": offset,
                 "source_timestamp": SENT, "attempt": 1, "version": "0.1.0", "failed_at": SENT,
             }  # fmt: skip
-            self._producer.produce("cdr.dlq", b"raw", b"key", headers=headers_of(letter))
+            self._producer.produce("cdr.dlq", b"raw", b"key", headers=[*headers_of(letter)])
         self.flush()
 
     def anything(self, topic: str, value: bytes) -> None:

@@ -1,0 +1,23 @@
+"""A broker and jobs for each test; those who share them within a file have their own fixtures."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runners.local import LocalKafka
+from tests.integration.harness import StartJob, jobs_in, kafka_in
+
+
+@pytest.fixture
+def kafka(tmp_path: Path) -> Iterator[LocalKafka]:
+    """A broker with all topics, empty."""
+    with kafka_in(tmp_path / "kafka") as broker:
+        yield broker
+
+
+@pytest.fixture
+def start_job(tmp_path: Path) -> Iterator[StartJob]:
+    """Starts `orion-beam run`; takes the bootstrap servers, its arguments, and as `beam` those behind the `--`."""
+    with jobs_in(tmp_path / "jobs") as start:
+        yield start

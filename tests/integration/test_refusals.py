@@ -1,0 +1,61 @@
+"""A record that the broker refuses for good stops the job, loudly, and is not lost."""
+
+import os
+
+import pytest
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+
+from orion_beam.kafka.tally import conservation
+from orion_beam.kafka.topics import DEAD_LETTERS, admin_client, raw_topic
+from runners.local import LocalKafka
+from tests.integration.harness import (
+    FREQUENT_CHECKPOINTS,
+    START_TIMEOUT_S,
+    Feed,
+    StartJob,
+    await_all_out,
+    await_until,
+    read_topic,
+)
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+
+def limit_messages(servers: str, topic: str, max_bytes: int) -> None:
+    limit = ConfigEntry(
+        "max.message.bytes",
+        str(max_bytes),
+        incremental_operation=AlterConfigOpType.SET,  # type: ignore[call-arg]
+    )
+    admin = admin_client(servers)
+    for done in admin.incremental_alter_configs(
+        [ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[limit])]
+    ).values():
+        done.result(timeout=20)
+
+
+def test_a_record_that_the_broker_refuses_stops_the_job_and_is_not_lost(kafka: LocalKafka, start_job: StartJob) -> None:
+    servers, topic = kafka.bootstrap_servers, raw_topic("FR").name
+    limit_messages(servers, DEAD_LETTERS.name, 50_000)
+    garbage = os.urandom(100 * 1024)  # compression makes it no smaller
+    feed = Feed(servers)
+    feed.send_generated("FR", 1_000)
+    feed.send(topic, b"key", garbage, code="oversized_payload")
+    feed.flush()
+
+    job = start_job(servers, "--countries", "FR", beam=[FREQUENT_CHECKPOINTS])
+    assert job.exit_code(START_TIMEOUT_S) not in {0, 130, 143}
+    await_until(lambda: not job.remains, 10, "its processes have ended")
+    assert "DeliveryError" in job.log
+    assert "cdr.dlq" in job.log
+
+    limit_messages(servers, DEAD_LETTERS.name, 2 << 20)
+    again = start_job(servers, "--countries", "FR", beam=[FREQUENT_CHECKPOINTS])
+    await_all_out(again, servers, feed)
+    assert conservation(servers, [topic]).problems == []
+    assert {letter.value() for letter in read_topic(servers, DEAD_LETTERS.name)} == {garbage}

@@ -1,0 +1,179 @@
+"""A chain that is split: one job publishes the stages, another goes on from a stage's topic."""
+
+import signal
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from confluent_kafka import Message
+from pydantic import BaseModel
+
+from orion_beam.kafka.topics import DEAD_LETTERS, ENRICHED, FINAL, NORMALIZED, VALIDATED
+from schemas.avro_format import single_object_header
+from schemas.cdr import EnrichedCdr, NormalizedCdr, UnifiedCdr, ValidatedCdr
+from schemas.derive import avro_schema
+from tests.integration.harness import (
+    START_TIMEOUT_S,
+    Feed,
+    Source,
+    avro_reader,
+    await_all_out,
+    jobs_in,
+    kafka_in,
+    read_topic,
+    records_on,
+    source_of,
+    source_of_letter,
+    source_of_record,
+)
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+COUNTRIES = ("FR", "SN")
+RECORDS_PER_COUNTRY = 2_000
+MODELS = {VALIDATED.name: ValidatedCdr, NORMALIZED.name: NormalizedCdr, ENRICHED.name: EnrichedCdr}
+FOREIGN = {
+    "no Avro": b"208011234567890;+33612345678",
+    "empty": b"",
+    "tombstone": None,
+    "cut short": single_object_header(avro_schema(NormalizedCdr)) + b"\x1e20801",
+    "record of another stage": single_object_header(avro_schema(ValidatedCdr)) + b"\x00" * 100,
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Chain:
+    """What two jobs have left behind: the first over all stages, publishing them; the second from cdr.normalized on."""
+
+    expected: dict[Source, str | None]
+    stages: dict[str, list[Message]]
+    final_of_first: list[Message]
+    final_of_second: list[Message]
+    letters_of_first: list[Message]
+    letters_of_second: list[Message]
+    foreign: dict[str, Source]
+    exit_codes: list[int]
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    directory = tmp_path_factory.mktemp("stages")
+    countries = ",".join(COUNTRIES)
+    with kafka_in(directory / "kafka") as kafka, jobs_in(directory / "jobs") as start_job:
+        servers = kafka.bootstrap_servers
+        feed = Feed(servers)
+        for country in COUNTRIES:
+            feed.send_generated(country, RECORDS_PER_COUNTRY, fault_rate=0.02)
+        feed.flush()
+        accepted = list(feed.expected.values()).count(None)
+        first = start_job(
+            *(servers, "--countries", countries, "--group-id", "first"),
+            *("--publish", "validated,normalized,enriched"),
+        )
+        await_all_out(first, servers, feed)
+        first.await_until(
+            lambda: records_on(servers, *MODELS) >= len(MODELS) * accepted, START_TIMEOUT_S, "the stages are published"
+        )
+        first.send(signal.SIGTERM)
+        exit_codes = [first.exit_code()]
+        stages = {topic: read_topic(servers, topic) for topic in MODELS}
+        final, letters = read_topic(servers, FINAL.name), read_topic(servers, DEAD_LETTERS.name)
+
+        strangers = Feed(servers)
+        foreign = {}
+        for name, value in FOREIGN.items():
+            before = set(strangers.expected)
+            strangers.send(
+                NORMALIZED.name, b"key", value, code="malformed_payload", headers=[("trace", b"1")], partition=3
+            )
+            strangers.flush()
+            (foreign[name],) = set(strangers.expected) - before
+        second = start_job(servers, "--countries", countries, "--group-id", "second", "--start-from", "normalized")
+        awaited = 2 * len(final) + len(letters) + len(FOREIGN)
+        second.await_until(
+            lambda: records_on(servers, FINAL.name, DEAD_LETTERS.name) >= awaited,
+            START_TIMEOUT_S,
+            "every normalized record has come out",
+        )
+        second.send(signal.SIGTERM)
+        exit_codes.append(second.exit_code())
+        final_places = {source_of(message) for message in final}
+        letter_places = {source_of(letter) for letter in letters}
+        yield Chain(
+            feed.expected,
+            stages,
+            final,
+            [message for message in read_topic(servers, FINAL.name) if source_of(message) not in final_places],
+            letters,
+            [letter for letter in read_topic(servers, DEAD_LETTERS.name) if source_of(letter) not in letter_places],
+            foreign,
+            exit_codes,
+        )
+
+
+def accepted(chain: Chain) -> Counter[Source]:
+    return Counter(source for source, code in chain.expected.items() if code is None)
+
+
+@pytest.mark.parametrize(("topic", "model"), MODELS.items(), ids=MODELS)
+def test_a_stage_s_topic_holds_each_accepted_record_once(chain: Chain, topic: str, model: type[BaseModel]) -> None:
+    read, header = avro_reader(model), single_object_header(avro_schema(model))
+    messages = chain.stages[topic]
+    assert {message.value()[:10] for message in messages} == {header}
+    records = [read(message.value()) for message in messages]
+    assert Counter(map(source_of_record, records)) == accepted(chain)
+    assert [message.key() for message in messages] == [record["imsi"].encode() for record in records]
+
+
+def test_publishing_changes_nothing_of_what_comes_out(chain: Chain) -> None:
+    assert Counter(map(source_of_record, records(chain.final_of_first))) == accepted(chain)
+    rejected = Counter(source for source, code in chain.expected.items() if code is not None)
+    assert Counter(map(source_of_letter, chain.letters_of_first)) == rejected
+
+
+def test_a_job_that_starts_from_a_stage_gives_the_same_values(chain: Chain) -> None:
+    first, second = by_source(chain.final_of_first), by_source(chain.final_of_second)
+    assert first.keys() == second.keys()
+    assert {source: second[source] for source in first if second[source] != first[source]} == {}
+    assert {len(messages) for messages in second.values()} == {1}
+
+
+def test_a_job_that_starts_from_a_stage_keeps_the_order_of_a_subscriber(chain: Chain) -> None:
+    for messages in (chain.final_of_first, chain.final_of_second):
+        offsets = defaultdict(list)
+        for message, record in zip(messages, records(messages), strict=True):
+            source = source_of_record(record)
+            offsets[message.partition(), record["imsi"], source.topic, source.partition].append(source.offset)
+        assert all(found == sorted(found) for found in offsets.values())
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_foreign_message_on_a_stage_s_topic_becomes_a_dead_letter(chain: Chain, name: str) -> None:
+    (letter,) = [one for one in chain.letters_of_second if source_of_letter(one) == chain.foreign[name]]
+    headers = dict(letter.headers() or ())
+    assert (letter.key(), letter.value()) == (b"key", FOREIGN[name])
+    assert headers["orion.error.code"] == b"malformed_payload"
+    assert headers["trace"] == b"1"
+
+
+def test_a_job_that_starts_from_a_stage_rejects_nothing_else(chain: Chain) -> None:
+    assert {source_of_letter(letter) for letter in chain.letters_of_second} == set(chain.foreign.values())
+
+
+def test_sigterm_ends_both_jobs_as_a_shell_expects(chain: Chain) -> None:
+    assert chain.exit_codes == [143, 143]
+
+
+def records(messages: list[Message]) -> list[dict[str, Any]]:
+    read = avro_reader(UnifiedCdr)
+    return [read(message.value()) for message in messages]
+
+
+def by_source(messages: list[Message]) -> dict[Source, list[tuple[bytes | None, bytes | None, int | None]]]:
+    """Return key, value and partition of the messages by the record that they are made of."""
+    found = defaultdict(list)
+    for message, record in zip(messages, records(messages), strict=True):
+        found[source_of_record(record)].append((message.key(), message.value(), message.partition()))
+    return dict(found)

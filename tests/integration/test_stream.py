@@ -1,0 +1,322 @@
+"""One undisturbed stream on real Kafka and embedded Flink: 200,000 CDRs of four countries, and what came of each."""
+
+import json
+import signal
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pytest
+from confluent_kafka import Message
+
+from orion_beam import __version__
+from orion_beam.dead_letters import letter_of
+from orion_beam.kafka.tally import ConservationReport, conservation
+from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, PARTITIONS, raw_topic
+from schemas.avro_format import single_object_header
+from schemas.cdr import UnifiedCdr
+from schemas.derive import avro_schema
+from tests.integration.harness import (
+    Feed,
+    Source,
+    avro_reader,
+    await_all_out,
+    committed_offsets,
+    jobs_in,
+    kafka_in,
+    read_topic,
+    source_of,
+    source_of_letter,
+    source_of_record,
+)
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+COUNTRIES = ("FR", "TN", "MA", "SN")
+RECORDS_PER_COUNTRY = 50_000
+FAULT_RATE = 0.02
+GROUP = "stream"
+GOOD_FR = b"208011234567890;+33612345678;;FR-1;4G;1;2;2025-06-01T12:00:00Z"
+SPECIAL_PARTITION = 7
+
+
+@dataclass(frozen=True)
+class Special:
+    """A message that no generator sends."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    code: str | None
+
+
+SPECIALS = {
+    "tombstone": Special(b"208011234567890", None, (), "empty_payload"),
+    "null key and value": Special(None, None, (), "empty_payload"),
+    "null key": Special(None, b"no CDR\n;\x00", (), "malformed_payload"),
+    "empty key": Special(b"", b"no CDR", (), "malformed_payload"),
+    "bytes that are no text": Special(b"\xff\x00", b"\xfe\xff\x00", (), "invalid_encoding"),
+    "headers": Special(
+        b"k",
+        b"no CDR",
+        (("trace", b"1"), ("trace", b"2"), ("null", None), ("empty", b""), ("bytes", b"\xff\x00"), ("", b"no name")),
+        "malformed_payload",
+    ),
+    "redriven": Special(b"k", b"no CDR", (("orion.attempt", b"2"), ("trace", b"1")), "malformed_payload"),
+    "accepted without key": Special(None, GOOD_FR, (("trace", b"1"),), None),
+}
+
+
+@dataclass(frozen=True, repr=False)
+class Stream:
+    """What a job that ran undisturbed has left behind."""
+
+    expected: dict[Source, str | None]
+    specials: dict[str, Source]
+    raw: dict[Source, Message]
+    final: list[tuple[Message, dict[str, Any]]]
+    letters: list[Message]
+    report: ConservationReport
+    committed: dict[str, dict[int, int]]
+    exit_code: int
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
+    directory = tmp_path_factory.mktemp("stream")
+    topics = [raw_topic(country).name for country in COUNTRIES]
+    with kafka_in(directory / "kafka") as kafka, jobs_in(directory / "jobs") as start_job:
+        servers = kafka.bootstrap_servers
+        job = start_job(servers, "--group-id", GROUP)
+        feed = Feed(servers)
+        specials = {name: _send_special(feed, special) for name, special in SPECIALS.items()}
+        for seed, country in enumerate(COUNTRIES):
+            feed.send_generated(country, RECORDS_PER_COUNTRY, seed=seed, fault_rate=FAULT_RATE)
+        feed.flush()
+        await_all_out(job, servers, feed)
+        job.send(signal.SIGINT)
+        exit_code = job.exit_code()
+        read = avro_reader(UnifiedCdr)
+        yield Stream(
+            feed.expected,
+            specials,
+            {source_of(message): message for topic in topics for message in read_topic(servers, topic)},
+            [(message, read(message.value())) for message in read_topic(servers, FINAL.name)],
+            read_topic(servers, DEAD_LETTERS.name),
+            conservation(servers, topics),
+            {topic: committed_offsets(servers, GROUP, topic) for topic in topics},
+            exit_code,
+        )
+
+
+def _send_special(feed: Feed, special: Special) -> Source:
+    before = set(feed.expected)
+    feed.send(
+        raw_topic("FR").name,
+        special.key,
+        special.value,
+        code=special.code,
+        headers=special.headers,
+        partition=SPECIAL_PARTITION,
+    )
+    feed.flush()
+    (source,) = set(feed.expected) - before
+    return source
+
+
+def test_every_record_comes_out_exactly_once(stream: Stream) -> None:
+    assert len(stream.expected) == len(COUNTRIES) * RECORDS_PER_COUNTRY + len(SPECIALS)
+    out = Counter(source_of_record(record) for _, record in stream.final)
+    out.update(source_of_letter(letter) for letter in stream.letters)
+    assert set(out) == set(stream.expected)
+    assert set(out.values()) == {1}
+
+
+def test_the_conservation_report_says_so(stream: Stream) -> None:
+    assert stream.report.problems == []
+    assert stream.report.is_exactly_once
+    assert stream.report.final == len(stream.final)
+    assert stream.report.dead_lettered == len(stream.letters)
+
+
+def test_each_record_is_accepted_or_rejected_with_the_code_of_its_fault(stream: Stream) -> None:
+    given: dict[Source, str | None] = {source_of_record(record): None for _, record in stream.final}
+    given |= {source_of_letter(letter): _header(letter, "orion.error.code") for letter in stream.letters}
+    wrong = {
+        source: (given.get(source), code, stream.raw[source].value())
+        for source, code in stream.expected.items()
+        if given.get(source) != code
+    }
+    assert wrong == {}
+    # The generator makes every fault there is, so that this says something of each.
+    assert len({code for code in stream.expected.values() if code}) >= 12
+
+
+def test_records_of_a_subscriber_keep_their_order(stream: Stream) -> None:
+    last: dict[tuple[int, str, str, int], int] = {}
+    out_of_order = []
+    for message, record in stream.final:
+        source = source_of_record(record)
+        where = (message.partition(), record["imsi"], source.topic, source.partition)
+        if last.get(where, -1) >= source.offset:
+            out_of_order.append(source)
+        last[where] = source.offset
+    assert out_of_order == []
+    assert len(stream.final) > 2 * len(last), "too few records of one subscriber to say anything of their order"
+
+
+def test_a_subscriber_has_one_partition(stream: Stream) -> None:
+    partitions = defaultdict(set)
+    for message, record in stream.final:
+        partitions[record["imsi"]].add(message.partition())
+    assert {len(found) for found in partitions.values()} == {1}
+    assert {message.partition() for message, _ in stream.final} == set(range(PARTITIONS))
+
+
+def test_values_are_avro_with_the_single_object_header(stream: Stream) -> None:
+    header = single_object_header(avro_schema(UnifiedCdr))
+    assert len(header) == 10
+    assert {message.value()[:10] for message, _ in stream.final} == {header}
+    # The fixture has read each with fastavro, to its last byte.
+    fields = [field["name"] for field in json.loads(avro_schema(UnifiedCdr))["fields"]]
+    assert {tuple(record) for _, record in stream.final} == {tuple(fields)}
+
+
+def test_values_tell_of_the_record_they_are_made_of(stream: Stream) -> None:
+    for message, record in stream.final:
+        source = source_of_record(record)
+        raw = stream.raw[source]
+        assert message.key() == record["imsi"].encode()
+        assert record["country"] == source.topic.removeprefix("cdr.raw.")
+        assert round(record["source_timestamp"].timestamp() * 1000) == raw.timestamp()[1]
+        assert record["imsi"].encode() in raw.value()
+        assert record["msisdn"].removeprefix("+").encode()[-9:] in raw.value()
+
+
+def test_equal_records_have_one_cdr_id_and_others_have_their_own(stream: Stream) -> None:
+    ids = Counter(record["cdr_id"] for _, record in stream.final)
+    assert len(ids) > 0.99 * len(stream.final)
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        # The vectors of Kafka's own UtilsTest.
+        ("21", -973932308),
+        ("foobar", -790332482),
+        ("a-little-bit-long-string", -985981536),
+        ("a-little-bit-longer-string", -1486304829),
+        ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+        ("abc", 479470107),
+    ],
+)
+def test_murmur2_is_that_of_the_java_client(key: str, expected: int) -> None:
+    assert murmur2(key.encode()) == expected
+
+
+def test_a_key_is_where_the_java_client_puts_it(stream: Stream) -> None:
+    misplaced = {
+        (message.key(), message.partition())
+        for message, _ in stream.final
+        if message.partition() != java_partition(message.key())
+    }
+    assert misplaced == set()
+
+
+def test_dead_letters_hold_the_original_key_and_value(stream: Stream) -> None:
+    for letter in stream.letters:
+        raw = stream.raw[source_of_letter(letter)]
+        assert (letter.key(), letter.value()) == (raw.key(), raw.value())
+
+
+def test_dead_letters_say_why_and_from_where(stream: Stream) -> None:
+    for letter in stream.letters:
+        raw = stream.raw[source_of_letter(letter)]
+        read = letter_of(letter.key(), letter.value(), letter.headers())
+        assert read.country == raw.topic().removeprefix("cdr.raw.")
+        assert read.codes[0] == read.code
+        assert len(set(read.codes)) == len(read.codes)
+        assert read.fields
+        assert read.stage in {"decode", "validate"}
+        assert 0 < len(read.message.encode()) <= 1024
+        assert read.version == __version__
+        assert read.source_timestamp is not None
+        assert round(read.source_timestamp.timestamp() * 1000) == raw.timestamp()[1]
+        assert abs(round(read.failed_at.timestamp() * 1000) - letter.timestamp()[1]) < 60_000
+
+
+def test_dead_letters_have_every_header_once_and_as_text(stream: Stream) -> None:
+    names = {
+        *(f"orion.error.{name}" for name in ("stage", "code", "codes", "fields", "message")),
+        *(f"orion.source.{name}" for name in ("topic", "partition", "offset", "timestamp")),
+        *("orion.country", "orion.attempt", "orion.version", "orion.failed_at"),
+    }
+    for letter in stream.letters:
+        own = [(name, value) for name, value in letter.headers() or () if name.startswith("orion.")]
+        assert Counter(name for name, _ in own) == Counter(names)
+        assert all(value.decode() for _, value in own)
+
+
+def test_messages_of_dead_letters_name_no_subscriber(stream: Stream) -> None:
+    for letter in stream.letters:
+        key = letter.key()
+        if key and len(key) == 15:
+            assert key.decode() not in _header(letter, "orion.error.message")
+
+
+@pytest.mark.parametrize("name", [name for name, special in SPECIALS.items() if special.code])
+def test_unusual_messages_are_dead_lettered_unchanged(stream: Stream, name: str) -> None:
+    special, source = SPECIALS[name], stream.specials[name]
+    (letter,) = [letter for letter in stream.letters if source_of_letter(letter) == source]
+    assert (letter.key(), letter.value()) == (special.key, special.value)
+    kept = [header for header in letter.headers() or () if not header[0].startswith("orion.")]
+    assert kept == [header for header in special.headers if not header[0].startswith("orion.")]
+    assert _header(letter, "orion.attempt") == ("2" if name == "redriven" else "1")
+
+
+def test_a_record_without_a_key_gets_its_imsi_as_key(stream: Stream) -> None:
+    source = stream.specials["accepted without key"]
+    (message,) = [message for message, record in stream.final if source_of_record(record) == source]
+    assert message.key() == b"208011234567890"
+
+
+def test_committed_offsets_reach_no_further_than_what_was_sent(stream: Stream) -> None:
+    ends: Counter[tuple[str, int]] = Counter()
+    for source in stream.expected:
+        ends[source.topic, source.partition] = max(ends[source.topic, source.partition], source.offset + 1)
+    for topic, committed in stream.committed.items():
+        for partition, offset in committed.items():
+            assert offset <= ends[topic, partition]
+
+
+def test_ctrl_c_ends_the_job_as_a_shell_expects(stream: Stream) -> None:
+    assert stream.exit_code == 130
+
+
+def _header(letter: Message, name: str) -> str:
+    (value,) = [value for header, value in letter.headers() or () if header == name]
+    return value.decode()
+
+
+@cache
+def java_partition(key: bytes) -> int:
+    """What `BuiltInPartitioner.partitionForKey` of Kafka's Java client returns."""
+    return (murmur2(key) & 0x7FFFFFFF) % PARTITIONS
+
+
+def murmur2(data: bytes) -> int:
+    """What `Utils.murmur2` of Kafka's Java client returns."""
+    mask, multiplier = 0xFFFFFFFF, 0x5BD1E995
+    state = 0x9747B28C ^ len(data)
+    whole = len(data) // 4 * 4
+    for start in range(0, whole, 4):
+        word = int.from_bytes(data[start : start + 4], "little") * multiplier & mask
+        word = (word ^ word >> 24) * multiplier & mask
+        state = (state * multiplier & mask) ^ word
+    if rest := data[whole:]:
+        state = (state ^ int.from_bytes(rest, "little")) * multiplier & mask
+    state = (state ^ state >> 13) * multiplier & mask
+    state ^= state >> 15
+    return state - (1 << 32) if state >> 31 else state

@@ -1,0 +1,198 @@
+"""`orion-beam run` as a user calls it: counts when it goes well, one line and exit code 2 when the user errs."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import fastavro
+import pytest
+
+from orion_beam.cli.main import main
+from orion_beam.kafka import topics
+
+PIPE = b"208011234567890|33612345678|sms|||\n"
+FR_HEADER = b"imsi;msisdn;imei;cell_id;rat;bytes_up;bytes_down;event_time\n"
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(monkeypatch, capsys) -> Callable[..., Answer]:
+    def call(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["orion-beam", "run", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Answer(int(ended.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "fr.csv").write_bytes(FR_HEADER + PIPE * 3 + b"x\n\xff\n\xfe\n\n\n\n")
+    (tmp_path / "sn.txt").write_bytes(PIPE)
+    return tmp_path
+
+
+def test_files_become_containers_and_counts(run, files):
+    answer = run("--input", f"FR={files}/fr.csv", "--input", f"SN={files}/sn.txt", "--output", files / "out", "--json")
+    assert answer.code == 0
+    assert answer.err == ""
+    assert json.loads(answer.out) == {
+        "countries": {
+            "FR": {
+                "final": 3,
+                "dead_letters": 6,
+                "codes": {"empty_payload": 3, "invalid_encoding": 2, "malformed_payload": 1},
+                "header_lines": 1,
+            },
+            "SN": {"final": 1, "dead_letters": 0, "codes": {}, "header_lines": 0},
+        },
+        "final": 4,
+        "dead_letters": 6,
+        "header_lines": 1,
+        "records": 10,
+        "output": str(files / "out"),
+    }
+    for name, count in {"cdr.final.avro": 4, "cdr.dlq.avro": 6}.items():
+        with (files / "out" / name).open("rb") as file:
+            assert len(list(fastavro.reader(file))) == count
+
+
+def test_counts_are_a_table_for_people(run, files):
+    answer = run("--input", f"FR={files}/fr.csv", "--output", files / "out")
+    assert answer.code == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in answer.out.splitlines() if line[:1] == "│"]
+    assert rows == [
+        ["FR", "dead letter", "empty_payload", "3"],
+        ["FR", "dead letter", "invalid_encoding", "2"],
+        ["FR", "dead letter", "malformed_payload", "1"],
+        ["FR", "final", "", "3"],
+        ["FR", "header lines", "", "1"],
+        ["all", "records", "", "9"],
+    ]
+    assert answer.out.replace("\n", "").endswith(f"written to {files / 'out'}")
+
+
+def test_two_files_of_one_country_are_both_read(run, files):
+    answer = run(
+        "--input", f"FR={files}/fr.csv", "--input", f"FR={files}/sn.txt", "--output", files / "new" / "out", "--json"
+    )
+    assert json.loads(answer.out)["countries"]["FR"]["final"] == 4
+
+
+def test_an_empty_file_is_no_mistake(run, tmp_path):
+    (tmp_path / "empty").touch()
+    answer = run("--input", f"FR={tmp_path}/empty", "--output", tmp_path, "--json")
+    assert (answer.code, json.loads(answer.out)["records"]) == (0, 0)
+
+
+def assert_refused(answer: Answer, *named: str) -> None:
+    """A user's mistake is one line that names the thing, and exit code 2."""
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err.startswith("orion-beam: error: ")
+    assert answer.err.count("\n") == 1
+    assert answer.err.endswith("\n")
+    for name in named:
+        assert name in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], ["nothing to read", "--input COUNTRY=PATH", "--bootstrap-servers"]),
+        (["--input", "FR={files}/fr.csv"], ["--input needs --output"]),
+        (["--input", "FR={files}/fr.csv", "--output", "{files}", "--bootstrap-servers", "localhost:1"], ["--input"]),
+        (["--input", "FR={files}/nowhere.csv", "--output", "{files}"], ["nowhere.csv", "No such file"]),
+        (["--input", "FR={files}", "--output", "{files}"], ["FR={files}", "Is a directory"]),
+        (["--input", "FR={files}/*.csv", "--output", "{files}"], ["*.csv", "No such file"]),
+        (["--input", "XX={files}/fr.csv", "--output", "{files}"], ["unknown country 'XX'", "FR, MA, SN, TN"]),
+        (["--input", "fr={files}/fr.csv", "--output", "{files}"], ["unknown country 'fr'"]),
+        (["--input", "{files}/fr.csv", "--output", "{files}"], ["expected COUNTRY=PATH"]),
+        (["--input", "FR=", "--output", "{files}"], ["expected COUNTRY=PATH"]),
+        (["--input", "FR={files}/fr.csv", "--output", "{files}/sn.txt"], ["--output", "sn.txt"]),
+        (["--input", "FR={files}/fr.csv", "--output", "{files}/sn.txt/out"], ["--output", "sn.txt/out"]),
+        (["--output", "{files}", "--bootstrap-servers", "localhost:1"], ["--output goes with --input"]),
+        (["--bootstrap-servers", "localhost:1", "--countries", "FR,XX"], ["unknown country 'XX'"]),
+        (["--bootstrap-servers", "localhost:1", "--publish", "decoded"], ["--publish decoded", "validated"]),
+        (["--bootstrap-servers", "localhost:1", "--start-from", "final"], ["--start-from final", "validated"]),
+        (["--bootstrap-servers", "localhost:1", "--consumer-config", "x"], ["--consumer-config x", "NAME=VALUE"]),
+        (["--bootstrap-servers", "localhost:1", "--producer-config", "=1"], ["--producer-config =1", "NAME=VALUE"]),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_it(run, files, arguments, named):
+    arguments, named = ([text.format(files=files) for text in texts] for texts in (arguments, named))
+    assert_refused(run(*arguments), *named)
+
+
+@pytest.mark.parametrize(
+    ("option", "setting"),
+    [
+        ("consumer", "enable.auto.commit=true"),
+        ("consumer", "enable.auto.commit= TRUE "),
+        ("consumer", "auto.offset.reset=latest"),
+        ("producer", "acks=0"),
+        ("producer", "acks=1"),
+        ("producer", "request.required.acks=1"),
+        ("producer", "enable.idempotence=false"),
+        ("producer", "enable.idempotence=F"),
+        ("producer", "enable.idempotence=0"),
+        ("producer", "delivery.report.only.error=0"),
+    ],
+)
+def test_a_kafka_setting_that_loses_records_is_refused_with_the_reason(run, option, setting):
+    answer = run("--bootstrap-servers", "localhost:1", f"--{option}-config", setting)
+    assert_refused(answer, f"{option} setting {setting.split('=')[0]}", "is refused: ", "leave it out")
+
+
+def test_a_broker_that_cannot_be_reached_is_named_when_the_time_is_up(run, monkeypatch):
+    assert topics.TIMEOUT_S <= 10
+    monkeypatch.setattr(topics, "TIMEOUT_S", 1)
+    began = time.monotonic()
+    assert_refused(run("--bootstrap-servers", "localhost:1", "--countries", "FR"), "localhost:1", "does not answer")
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "named"),
+    [
+        (
+            "--cells",
+            "cell_id,country,plmn,place,lat,lon\nA,FR,20801,x,1,2\nA,FR,20801,x,1,2\n",
+            ["cell_id", "rows 1, 2"],
+        ),
+        ("--cells", "cell_id,country,plmn,place,lat,lon\nA,FR,20801,x,north,2\n", ["reference.csv"]),
+        ("--cells", "a,b\n1,2\n", ["reference.csv", "cell_id"]),
+        ("--cells", "", ["reference.csv"]),
+        ("--subscribers", "imsi,segment,plan,subscriber_type\n,a,b,prepaid\n", ["imsi", "1"]),
+        ("--subscribers", "imsi,segment,plan,subscriber_type\n1,a,b,gold\n", ["reference.csv", "1"]),
+        ("--subscribers", None, ["reference.csv", "No such file"]),
+    ],
+)
+def test_a_bad_reference_file_is_refused_before_anything_runs(run, files, option, content, named):
+    path = files / "reference.csv"
+    if content is not None:
+        path.write_text(content)
+    answer = run("--input", f"FR={files}/fr.csv", "--output", files / "out", option, path)
+    assert_refused(answer, str(path), *named)
+    assert not (files / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--bogus"], ["--value-format", "xml"], ["extra"], ["--input"]])
+def test_an_option_that_there_is_not_ends_with_code_2(run, arguments):
+    answer = run(*arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert "─ Error ─" in answer.err
+
+
+def test_help_says_what_it_does(run):
+    answer = run("--help")
+    assert answer.code == 0
+    assert "Turn raw CDRs into unified ones" in answer.out

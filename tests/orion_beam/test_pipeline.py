@@ -1,0 +1,98 @@
+"""The graph: every output is used, and every step has a name that says what it does."""
+
+from pathlib import Path
+
+import apache_beam as beam
+import pyarrow as pa
+import pytest
+from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
+from apache_beam.portability.api import beam_runner_api_pb2
+from pydantic import ValidationError
+
+from orion_beam.config import FileSink, FileSource, JobConfig
+from orion_beam.pipeline import build_pipeline
+from schemas.codes import Stage
+
+
+def file_job(**changes: object) -> JobConfig:
+    fields = {
+        "countries": ("FR", "SN"), "source": FileSource(inputs=(("FR", "fr.csv"), ("SN", "sn.txt"))),
+        "sink": FileSink(directory=Path("out")), "wire_prefix": b"",
+    }  # fmt: skip
+    return JobConfig.model_validate(fields | changes)
+
+
+class _Nodes(PipelineVisitor):  # type: ignore[misc]
+    def __init__(self) -> None:
+        self.nodes: list[AppliedPTransform] = []
+
+    def visit_transform(self, transform_node: AppliedPTransform) -> None:
+        self.nodes.append(transform_node)
+
+    def enter_composite_transform(self, transform_node: AppliedPTransform) -> None:
+        self.nodes.append(transform_node)
+
+
+@pytest.fixture
+def nodes() -> list[AppliedPTransform]:
+    pipeline = beam.Pipeline()
+    build_pipeline(pipeline, file_job())
+    visitor = _Nodes()
+    pipeline.visit(visitor)
+    return visitor.nodes
+
+
+def test_the_top_level_is_a_table_of_contents(nodes):
+    top = [node.full_label for node in nodes if node.full_label and "/" not in node.full_label]
+    assert top == [
+        "ReadRawCdrs", "DecodeCdrs", "ValidateCdrs", "NormalizeCdrs", "EnrichCdrs", "EncodeCdrs", "WriteCdrs",
+        "FlattenDeadLetters", "WriteDeadLetters",
+    ]  # fmt: skip
+
+
+def test_every_stage_hands_its_dead_letters_to_the_write(nodes):
+    (flatten,) = (node for node in nodes if node.full_label == "FlattenDeadLetters")
+    producers = {collection.producer.full_label for collection in flatten.inputs}
+    assert producers == {f"{stage.capitalize()}Cdrs/Split{stage.capitalize()}/ParDo(_SplitFn)" for stage in Stage} or {
+        producer.split("/")[0] for producer in producers
+    } == {f"{stage.capitalize()}Cdrs" for stage in Stage}
+    assert {collection.tag for collection in flatten.inputs} == {"dead_letters"}
+    (write,) = (node for node in nodes if node.full_label == "WriteDeadLetters")
+    assert [collection.producer.full_label for collection in write.inputs] == ["FlattenDeadLetters"]
+
+
+def test_no_batch_of_a_stage_goes_nowhere(nodes):
+    consumed = {id(collection) for node in nodes for collection in node.inputs}
+    unused = [
+        (node.full_label, tag)
+        for node in nodes
+        for tag, collection in node.outputs.items()
+        if collection.element_type is pa.RecordBatch and id(collection) not in consumed
+    ]
+    assert unused == []
+
+
+def test_batches_between_the_stages_have_the_batch_coder():
+    pipeline = beam.Pipeline()
+    build_pipeline(pipeline, file_job())
+    proto: beam_runner_api_pb2.Pipeline = pipeline.to_runner_api()
+    components = proto.components
+    stages = [
+        node for node in components.transforms.values() if node.unique_name.endswith("ParDo(_SplitFn)")
+        or "/Split" in node.unique_name and node.spec.urn == "beam:transform:pardo:v1"
+    ]  # fmt: skip
+    assert len(stages) == len(Stage)
+    for stage in stages:
+        for collection in [*stage.inputs.values(), *stage.outputs.values()]:
+            coder = components.coders[components.pcollections[collection].coder_id]
+            assert b"RecordBatchCoder" in coder.spec.payload or "RecordBatchCoder" in str(coder)
+
+
+def test_a_stage_that_has_no_topic_cannot_be_published():
+    with pytest.raises(ValidationError, match="has no topic of its own"):
+        file_job(publish=(Stage.DECODE,))
+
+
+def test_stages_are_published_on_kafka_only():
+    with pytest.raises(ValidationError, match="on Kafka only"):
+        file_job(publish=(Stage.VALIDATE,))

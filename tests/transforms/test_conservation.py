@@ -1,0 +1,92 @@
+"""Rows in are rows accepted plus rows dead-lettered, for every stage, in order, with the bytes that came in."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orion_beam.config import REFERENCE_DIRECTORY
+from orion_beam.testing import raw_batch, rows
+from schemas.avro_format import single_object_header
+from schemas.cdr import UnifiedCdr
+from schemas.codes import Stage
+from schemas.country import CountryProfile
+from schemas.derive import avro_schema
+from tests.strategies import ARRIVED, PROFILES, batches_of
+from transforms.batches import SplitBatch
+from transforms.decode import decode_batch
+from transforms.encode import Wire, encode_batch
+from transforms.enrich import ReferenceData, enrich_batch, operators_of
+from transforms.lookups import load_cells, load_subscribers
+from transforms.normalize import normalize_batch
+from transforms.stage import split_isolating
+from transforms.validate import validate_batch
+
+REFERENCE = ReferenceData(
+    load_cells(str(REFERENCE_DIRECTORY / "cells.csv")),
+    load_subscribers(str(REFERENCE_DIRECTORY / "subscribers.parquet")),
+    operators_of(PROFILES),
+)
+WIRE = Wire(single_object_header(avro_schema(UnifiedCdr)))
+
+
+def chain_of(profile: CountryProfile) -> dict[Stage, Callable[[pa.RecordBatch], SplitBatch]]:
+    return {
+        Stage.DECODE: lambda batch: decode_batch(batch, profile),
+        Stage.VALIDATE: lambda batch: validate_batch(batch, profile),
+        Stage.NORMALIZE: lambda batch: normalize_batch(batch, profile),
+        Stage.ENRICH: lambda batch: enrich_batch(batch, profile, REFERENCE),
+    }
+
+
+def assert_rows_are_kept(payloads: list[bytes | None], profile: CountryProfile) -> None:
+    batch = raw_batch(profile.code, payloads, keys=payloads, timestamps=ARRIVED)
+    offsets = set(range(len(payloads)))
+    for stage, split in chain_of(profile).items():
+        outcome = split_isolating(split, batch, stage)
+        accepted, rejected = rows(outcome.accepted), rows(outcome.rejected)
+        assert {letter["code"] for letter in rejected} & {"internal_error"} == set()
+        for found in (accepted, rejected):
+            order = [row["source_offset"] for row in found]
+            assert order == sorted(order)
+        kept, lost = ({row["source_offset"] for row in found} for found in (accepted, rejected))
+        assert kept | lost == offsets
+        assert len(accepted) + len(rejected) == len(offsets)
+        for row in accepted:
+            assert row["raw_value"] == row["raw_key"] == payloads[row["source_offset"]]
+        for letter in rejected:
+            assert letter["value"] == letter["key"] == payloads[letter["source_offset"]]
+        batch, offsets = outcome.accepted, kept
+    encoded = encode_batch(batch, UnifiedCdr, WIRE).accepted
+    assert encoded.column("key").to_pylist() == [row["imsi"].encode() for row in rows(batch)]
+
+
+every_country = pytest.mark.parametrize("profile", PROFILES.values(), ids=list(PROFILES))
+
+
+@every_country
+@given(data=st.data())
+@settings(max_examples=30)
+def test_whatever_arrives_is_accepted_or_dead_lettered(data: Any, profile: Any) -> None:
+    assert_rows_are_kept(data.draw(batches_of(profile)), profile)
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(1800)
+@every_country
+@given(data=st.data())
+@settings(max_examples=3000)
+def test_whatever_arrives_a_thousand_times_is_accepted_or_dead_lettered(data: Any, profile: Any) -> None:
+    assert_rows_are_kept(data.draw(batches_of(profile, 40)), profile)
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(1800)
+@given(data=st.data())
+@settings(max_examples=20_000)
+def test_random_bytes_are_accepted_or_dead_lettered(data: Any) -> None:
+    profile = PROFILES[data.draw(st.sampled_from(list(PROFILES)))]
+    assert_rows_are_kept(data.draw(st.lists(st.none() | st.binary(max_size=300), max_size=20)), profile)

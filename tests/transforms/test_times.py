@@ -1,0 +1,118 @@
+"""parse_event_times against the row model's parser: the same instants, the same refusals."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import polars as pl
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from schemas.fields import parse_event_time
+from transforms.times import parse_event_times
+
+ZONES = ["Europe/Paris", "Africa/Tunis", "Africa/Casablanca", "Africa/Dakar"]
+
+
+def by_row(text: str | None, zone: str) -> datetime | None:
+    try:
+        return None if text is None else parse_event_time(text, ZoneInfo(zone))
+    except (ValueError, OverflowError):
+        return None
+
+
+def by_column(texts: list[str | None], zone: str) -> list[datetime | None]:
+    return list(parse_event_times(pl.Series(texts, dtype=pl.String), zone))
+
+
+def _spelled(moment: datetime, fraction: str, offset: str) -> list[str]:
+    # strftime pads no years.
+    day, clock = f"{moment.year:04d}-{moment:%m-%d}", f"{moment:%H:%M:%S}"
+    compact = f"{moment.year:04d}{moment:%m%d}"
+    return [
+        f"{day}T{clock}{offset}",
+        f"{day} {clock}{fraction}{offset}",
+        f"{day}T{clock}{fraction}",
+        f"{compact}T{moment:%H%M%S}Z",
+        f"{compact}{moment:%H%M%S}",
+    ]
+
+
+_moments = st.datetimes() | st.datetimes(datetime(2015, 1, 1), datetime(2030, 1, 1))
+_fractions = st.from_regex(r"(?:\.[0-9]{0,10})?", fullmatch=True)
+_offsets = st.sampled_from(["Z", "", "+01:00", "-0330", "+14:00", "-14:59", "+15:00", "+00:60", "+1:00", "z", "-00:00"])
+_spellings = st.builds(_spelled, _moments, _fractions, _offsets).flatmap(st.sampled_from)
+_digits = st.text(st.sampled_from("0123456789"), max_size=16)
+_near = st.text(st.sampled_from("0123456789-:TZ+ ."), max_size=30)
+
+
+@st.composite
+def spoiled(draw: st.DrawFn) -> str:
+    text = draw(_spellings)
+    place = draw(st.integers(0, len(text)))
+    return text[:place] + draw(st.sampled_from(["", "6", "9", "-", " ", "T", "\n", "٣", "\0"])) + text[place + 1 :]
+
+
+def is_local_where_databases_differ(text: str) -> bool:
+    """Say whether it is a local time before 1970, where databases may vary, or after 2099, where polars' one ends."""
+    is_dated = re.match("[0-9]{4}-|[0-9]{14}$", text) is not None and not "1970" <= text[:4] <= "2099"
+    return is_dated and re.search("(Z|[+-][0-9]{2}:?[0-9]{2})$", text) is None
+
+
+_texts = st.one_of(_spellings, _spellings, spoiled(), _digits, _near).filter(
+    lambda text: not is_local_where_databases_differ(text)
+)
+_texts_or_none = _texts | st.none()
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@given(texts=st.lists(_texts_or_none, max_size=20))
+@settings(max_examples=100)
+@example(texts=["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z"])
+@example(texts=["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "000000000", "9999999999999"])
+def test_columns_and_rows_read_the_same_instants(zone: Any, texts: Any) -> None:
+    assert by_column(texts, zone) == [by_row(text, zone) for text in texts]
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("zone", ZONES)
+@given(texts=st.lists(_texts_or_none, max_size=40))
+@settings(max_examples=5000)
+def test_columns_and_rows_read_the_same_instants_of_many(zone: Any, texts: Any) -> None:
+    assert by_column(texts, zone) == [by_row(text, zone) for text in texts]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_local_times_around_every_change_of_the_clock_are_read_alike(zone):
+    start, step = datetime(2026, 1, 1), timedelta(minutes=30)
+    texts = [(start + index * step).strftime("%Y-%m-%dT%H:%M:%S") for index in range(365 * 48)]
+    found = parse_event_times(pl.Series(texts), zone).to_list()
+    assert found == [by_row(text, zone) for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-10-25T02:30:00", datetime(2026, 10, 25, 0, 30, tzinfo=UTC)),
+        ("2026-03-29T02:30:00", None),
+        ("20260601100000", datetime(2026, 6, 1, 8, tzinfo=UTC)),
+        ("20260601T100000Z", datetime(2026, 6, 1, 10, tzinfo=UTC)),
+        ("2026-06-01T10:00:00.9999999Z", datetime(2026, 6, 1, 10, 0, 0, 999_000, tzinfo=UTC)),
+        ("1780308000", datetime(2026, 6, 1, 10, tzinfo=UTC)),
+        ("1780308000123", datetime(2026, 6, 1, 10, 0, 0, 123_000, tzinfo=UTC)),
+    ],
+)
+def test_a_spelling_alone_and_among_all_others_is_read_alike(text, expected):
+    others = ["2026-06-01 10:00:00+02:00", "20260601100000", "1780308000", "x", None, "2026-06-01T10:00:00Z"]
+    assert by_column([text], "Europe/Paris") == [expected]
+    assert by_column([*others, text, *others], "Europe/Paris")[len(others)] == expected
+
+
+@pytest.mark.parametrize("texts", [[], [None], ["x"], [None, "x", ""]])
+def test_the_type_is_that_of_instants_even_if_there_are_none(texts):
+    times = parse_event_times(pl.Series(texts, dtype=pl.String), "Europe/Paris")
+    assert times.dtype == pl.Datetime("ms", "UTC")
+    assert times.to_list() == [None] * len(texts)
