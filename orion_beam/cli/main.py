@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from orion_beam import __version__
-from orion_beam.errors import UserError
+from orion_beam.errors import JobFailedError, UserError
 
 
 class _PassThroughCommand(TyperCommand):
@@ -103,9 +103,9 @@ def main() -> None:
     logging.getLogger().addFilter(lambda record: "crcmod" not in str(record.msg))
     try:
         app(prog_name="orion-beam")
-    except UserError as error:
+    except (UserError, JobFailedError) as error:
         print(f"orion-beam: error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, UserError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)
 

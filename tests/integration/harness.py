@@ -22,6 +22,7 @@ from confluent_kafka import (
     Consumer,
     ConsumerGroupTopicPartitions,
     KafkaError,
+    KafkaException,
     Message,
     Producer,
     TopicPartition,
@@ -263,11 +264,18 @@ def records_on(servers: str, *topics: str) -> int:
 
 def committed_offsets(servers: str, group: str, topic: str) -> dict[int, int]:
     """Return the offsets at which a group goes on, by partition; none where it has committed none."""
-    parts = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
-    asked = [ConsumerGroupTopicPartitions(group, parts)]
-    admin = admin_client(servers)  # must live until the answer is there
-    answer = admin.list_consumer_group_offsets(asked, request_timeout=10)[group].result(timeout=20)
-    return {part.partition: part.offset for part in answer.topic_partitions if part.offset >= 0}
+    asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(topic, place) for place in range(PARTITIONS)])]
+    give_up = time.monotonic() + READ_TIMEOUT_S
+    while True:
+        admin = admin_client(servers)  # must live until the answer is there
+        try:
+            answer = admin.list_consumer_group_offsets(asked, request_timeout=3)[group].result()
+        except KafkaException as error:
+            # The first to ask a broker for a group makes it create the topic of offsets, and gets no answer.
+            if error.args[0].code() != KafkaError._TIMED_OUT or time.monotonic() > give_up:
+                raise
+        else:
+            return {part.partition: part.offset for part in answer.topic_partitions if part.offset >= 0}
 
 
 def avro_reader(model: type[BaseModel], prefix_length: int = 10) -> Callable[[bytes], dict[str, Any]]:

@@ -5,10 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from schemas.fields import BLANKS
 from schemas.raw import RawFormat
-
-TRIM_START = f"^[{BLANKS}]*"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import polars as pl
 
 from schemas.fields import BLANKS, text_of
 from schemas.raw import RawFormat
-from transforms.decoders import TRIM_START, Decoder
+from transforms.decoders import Decoder
 
 # What a field may be: an object or array in its place makes the payload malformed.
 Scalar = str | int | float | bool | None
@@ -174,7 +174,7 @@ def decode_flat(payloads: pl.Series) -> pl.DataFrame:
 _NO_SUBSCRIBER, _NO_NETWORK, _NO_USAGE = _TnSubscriber(), _TnNetwork(), _TnUsage()
 _MALFORMED_TN = _TnCdr(None, None, None)
 
-_IS_OBJECT = pl.col("text").str.contains(TRIM_START + r"\{")
+_IS_OBJECT = pl.col("text").str.strip_chars_start(BLANKS).str.starts_with("{")
 _NAMES_A_MEMBER = pl.col("text").str.contains(r'"(?:subscriber|network|usage)"\s*:')
 
 TN_JSON = Decoder(RawFormat.TN_JSON, _IS_OBJECT & _NAMES_A_MEMBER, decode_tn)
