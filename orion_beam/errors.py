@@ -10,4 +10,4 @@ class PrerequisiteError(UserError):
 
 
 class JobFailedError(Exception):
-    """The job ended by itself, and a stream must not; what it said before is in its log. Commands end with exit code 1."""
+    """The job ended by itself, which a stream must not. Commands end with exit code 1."""
