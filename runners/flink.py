@@ -11,6 +11,7 @@ from functools import partial
 from types import FrameType
 
 import apache_beam as beam
+import grpc
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.utils.subprocess_server import SubprocessServer
 
@@ -28,6 +29,8 @@ _DEFAULTS = {
     "--parallelism": "2",
     # A restart goes on behind the last checkpoint: this much is done again at most.
     "--checkpointing_interval": "10000",
+    # What fails again and again must end the job, and not write the same records without end.
+    "--number_of_execution_retries": "3",
     # Elements are batches of up to MAX_ROWS rows: a bundle ends by time, and by size only when it is very full.
     "--max_bundle_size": "50",
     "--max_bundle_time_mills": "100",
@@ -76,6 +79,7 @@ def run_flink(config: JobConfig, arguments: Sequence[str]) -> None:
         pipeline = beam.Pipeline(options=PipelineOptions(list(arguments), save_main_session=False))
         build_pipeline(pipeline, config)
     result = pipeline.run()
+    _silence_lost_peers()
     # Beam's own handler of SIGINT would stop the JVM first, and then there is nobody left to cancel the job.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -85,11 +89,30 @@ def run_flink(config: JobConfig, arguments: Sequence[str]) -> None:
         with suppress(Exception):
             result.cancel()
         raise
+    except grpc.RpcError:
+        _silence()
+        raise JobFailedError(f"{_JOB_FAILED} (its JVM is gone)") from None
     except Exception as error:
         _silence()
         reason = str(error).strip().partition("\n")[0][:_MAX_REASON] or type(error).__name__
         raise JobFailedError(f"{_JOB_FAILED} ({reason})") from None
     raise JobFailedError(_JOB_FAILED)
+
+
+def _silence_lost_peers() -> None:
+    """Keep Beam's threads from telling at length, each for itself, that the JVM they talk to is gone."""
+    hook = threading.excepthook
+
+    def say_unless_lost(thread: threading.ExceptHookArgs) -> None:
+        if not issubclass(thread.exc_type, grpc.RpcError):
+            hook(thread)
+
+    def is_not_lost(record: logging.LogRecord) -> bool:
+        return record.exc_info is None or not isinstance(record.exc_info[1], grpc.RpcError)
+
+    threading.excepthook = say_unless_lost
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(is_not_lost)
 
 
 def _silence() -> None:

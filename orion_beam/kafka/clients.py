@@ -7,12 +7,12 @@ from orion_beam.errors import UserError
 CONSUMER_DEFAULTS = {
     "auto.offset.reset": "earliest",
     "enable.auto.commit": "false",
-    "max.poll.records": "5000",
+    # A frame takes what one poll brought: under load, whole batches.
+    "max.poll.records": "16384",
     "session.timeout.ms": "30000",
-    # One fetch should fill a batch: 100 kB are some 700 records, and the wait is bounded anyway.
     "fetch.min.bytes": "1",
     "fetch.max.wait.ms": "20",
-    "max.partition.fetch.bytes": "1048576",
+    "max.partition.fetch.bytes": "4194304",
 }
 """Of the Java consumer inside the batched Kafka read."""
 

@@ -17,6 +17,9 @@ from transforms.batches import MAX_ROWS, slices_of
 
 BATCHED_READ_URN = "orion:kafka_batches:v1"
 
+ENOUGH_ROWS = MAX_ROWS // 4
+"""Rows that are worth a batch of their own: to wait for more would leave Python idle until the bundle ends."""
+
 # The splittable-DoFn read stalls for good at the first checkpoint at parallelism 2; the source that it replaced runs
 # natively inside Flink, in the JVM of the task (EMBEDDED), and takes part in its checkpoints.
 _EXPANSION_ARGUMENTS = [
@@ -73,8 +76,8 @@ class DecodeFrames(beam.DoFn):  # type: ignore[misc]
     """Maps frames to batches, and joins the small ones of a bundle.
 
     A quiet topic gives frames of a few rows, and the columnar chain costs the same for one row as for hundreds. So the
-    frames of a bundle are joined, topic by topic, until they fill a batch or the bundle ends. Order within a partition
-    holds, since frames arrive in order.
+    frames of a bundle are joined, topic by topic, until they are ENOUGH_ROWS or the bundle ends. Order within a
+    partition holds, since frames arrive in order.
     """
 
     def __init__(self, countries: Mapping[str, str]) -> None:
@@ -90,11 +93,8 @@ class DecodeFrames(beam.DoFn):  # type: ignore[misc]
         batch = decode_frame(frame)
         topic = batch.column("source_topic")[0].as_py()
         pending = self._pending.setdefault(topic, [])
-        if sum(held.num_rows for held in pending) + batch.num_rows > MAX_ROWS:
-            yield from self._emit(topic)
-            pending = self._pending.setdefault(topic, [])
         pending.append(batch)
-        if batch.num_rows >= MAX_ROWS:
+        if sum(held.num_rows for held in pending) >= ENOUGH_ROWS:
             yield from self._emit(topic)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:

@@ -32,7 +32,13 @@ _HEADER_BYTES = len(_HEADER)
 _POLL_MESSAGES = 10_000
 """One poll decodes at most so many: enough to spread a call's cost, few enough to stay in the cache."""
 _MISSING_SHOWN = 10
-_NO_LEADER = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART}
+_NO_LEADER = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH,
+}
 
 _IN_FINAL = np.uint8(1)
 _IN_DEAD_LETTERS = np.uint8(2)

@@ -20,7 +20,6 @@ import psutil
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -32,7 +31,7 @@ from pydantic import BaseModel
 from orion_beam.countries import all_profiles
 from orion_beam.generator import generate_batches
 from orion_beam.kafka.tally import Tally, offset_ranges
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, PARTITIONS, admin_client, create_topics, raw_topic
+from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, PARTITIONS, create_topics, raw_topic
 from runners.local import LocalKafka
 from schemas.cdr import UnifiedCdr
 from schemas.derive import avro_schema
@@ -45,6 +44,14 @@ READ_TIMEOUT_S = 60.0
 
 _LOOK_EVERY_S = 0.1
 _LOG_TAIL_LINES = 60
+_NO_COORDINATOR = {
+    KafkaError._TIMED_OUT,
+    KafkaError._WAIT_COORD,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
+"""What a broker says of groups right after its start."""
 
 
 def await_until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
@@ -65,6 +72,33 @@ class Source(NamedTuple):
     topic: str
     partition: int
     offset: int
+
+
+class Record(NamedTuple):
+    """A Kafka record as it was read."""
+
+    source: Source
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+    timestamp_ms: int
+
+    @property
+    def partition(self) -> int:
+        """Where it is."""
+        return self.source.partition
+
+    @property
+    def payload(self) -> bytes:
+        """The value, which must be there."""
+        assert self.value is not None
+        return self.value
+
+    def header(self, name: str) -> str:
+        """Return the text of the one header of a name."""
+        (value,) = [value for key, value in self.headers if key == name]
+        assert value is not None
+        return value.decode()
 
 
 class Job:
@@ -180,15 +214,18 @@ class Feed:
         *,
         code: str | None,
         headers: Sequence[tuple[str, bytes | None]] = (),
-        **place: int,
+        partition: int = -1,
+        timestamp: int = 0,
     ) -> None:
-        """Send one record; `place` may be partition and timestamp."""
+        """Send one record, to the partition of its key and with the time of now unless told otherwise."""
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             assert error is None, error
             self.expected[source_of(message)] = code
 
-        self._producer.produce(topic, value, key, on_delivery=delivered, headers=list(headers), **place)
+        self._producer.produce(
+            topic, value, key, partition, on_delivery=delivered, timestamp=timestamp, headers=list(headers)
+        )
 
     def send_generated(self, country: str, records: int, *, seed: int = 0, fault_rate: float = 0.0) -> None:
         """Send a country's generated CDRs."""
@@ -225,11 +262,20 @@ class Feed:
 
 def source_of(message: Message) -> Source:
     """Return where a message is."""
-    return Source(message.topic(), message.partition(), message.offset())
+    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    assert topic is not None
+    assert partition is not None
+    assert offset is not None
+    return Source(topic, partition, offset)
 
 
-def read_topic(servers: str, topic: str) -> list[Message]:
-    """Return all that a topic holds now; the messages of a partition are in order."""
+def _record_of(message: Message) -> Record:
+    headers: Any = message.headers() or []
+    return Record(source_of(message), message.key(), message.value(), headers, message.timestamp()[1])
+
+
+def read_topic(servers: str, topic: str) -> list[Record]:
+    """Return all that a topic holds now; those of a partition in order."""
     ends = {part: held for part, held in offset_ranges(servers, [topic]).items() if held.low < held.high}
     consumer = Consumer(
         {
@@ -240,7 +286,7 @@ def read_topic(servers: str, topic: str) -> list[Message]:
             "log_level": 0,
         }
     )
-    messages: list[Message] = []
+    records: list[Record] = []
     at_end: set[int] = set()
     try:
         consumer.assign([TopicPartition(part.topic, part.partition, OFFSET_BEGINNING) for part in ends])
@@ -248,13 +294,14 @@ def read_topic(servers: str, topic: str) -> list[Message]:
         while len(at_end) < len(ends):
             assert time.monotonic() < give_up, f"{topic} cannot be read to its end"
             for message in consumer.consume(10_000, 0.2):
-                if message.error() is None:
-                    messages.append(message)
-                elif message.error().code() == KafkaError._PARTITION_EOF:
-                    at_end.add(message.partition())
+                error = message.error()
+                if error is None:
+                    records.append(_record_of(message))
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    at_end.add(source_of(message).partition)
     finally:
         consumer.close()
-    return messages
+    return records
 
 
 def records_on(servers: str, *topics: str) -> int:
@@ -264,18 +311,25 @@ def records_on(servers: str, *topics: str) -> int:
 
 def committed_offsets(servers: str, group: str, topic: str) -> dict[int, int]:
     """Return the offsets at which a group goes on, by partition; none where it has committed none."""
-    asked = [ConsumerGroupTopicPartitions(group, [TopicPartition(topic, place) for place in range(PARTITIONS)])]
-    give_up = time.monotonic() + READ_TIMEOUT_S
-    while True:
-        admin = admin_client(servers)  # must live until the answer is there
+    parts = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+    # Not an AdminClient: one that asks a broker whose topic of offsets is just being created crashes the process.
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": group, "log_level": 0})
+    committed: list[TopicPartition] = []
+
+    def answers() -> bool:
         try:
-            answer = admin.list_consumer_group_offsets(asked, request_timeout=3)[group].result()
+            committed[:] = consumer.committed(parts, timeout=10)
         except KafkaException as error:
-            # The first to ask a broker for a group makes it create the topic of offsets, and gets no answer.
-            if error.args[0].code() != KafkaError._TIMED_OUT or time.monotonic() > give_up:
+            if error.args[0].code() not in _NO_COORDINATOR:
                 raise
-        else:
-            return {part.partition: part.offset for part in answer.topic_partitions if part.offset >= 0}
+            return False
+        return True
+
+    try:
+        await_until(answers, READ_TIMEOUT_S, "the broker says what is committed")
+    finally:
+        consumer.close()
+    return {part.partition: part.offset for part in committed if part.offset >= 0}
 
 
 def avro_reader(model: type[BaseModel], prefix_length: int = 10) -> Callable[[bytes], dict[str, Any]]:
@@ -297,17 +351,16 @@ def source_of_record(record: Mapping[str, Any]) -> Source:
     return Source(record["source_topic"], record["source_partition"], record["source_offset"])
 
 
-def source_of_letter(letter: Message) -> Source:
+def source_of_letter(letter: Record) -> Source:
     """Return where the raw message of a dead letter was read."""
-    headers = dict(letter.headers() or ())
-    topic, partition, offset = (headers[f"orion.source.{name}"].decode() for name in ("topic", "partition", "offset"))
+    topic, partition, offset = (letter.header(f"orion.source.{name}") for name in ("topic", "partition", "offset"))
     return Source(topic, int(partition), int(offset))
 
 
 def outcomes(servers: str, topic: str) -> Counter[Source]:
     """Return how often each record of a raw topic has come out, on cdr.final and cdr.dlq together."""
     read = avro_reader(UnifiedCdr)
-    final = [source_of_record(read(message.value())) for message in read_topic(servers, FINAL.name)]
+    final = [source_of_record(read(message.payload)) for message in read_topic(servers, FINAL.name)]
     dead = [source_of_letter(message) for message in read_topic(servers, DEAD_LETTERS.name)]
     return Counter(source for source in (*final, *dead) if source.topic == topic)
 

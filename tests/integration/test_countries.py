@@ -15,7 +15,6 @@ from typing import Any
 
 import fastavro
 import pytest
-from confluent_kafka import Message
 
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, raw_topic
 from schemas.cdr import UnifiedCdr
@@ -23,6 +22,7 @@ from schemas.derive import avro_schema
 from tests.integration.harness import (
     START_TIMEOUT_S,
     Feed,
+    Record,
     Source,
     jobs_in,
     kafka_in,
@@ -122,8 +122,8 @@ class Run:
 
     registry: Registry
     expected: dict[Source, str | None]
-    final: list[Message]
-    letters: list[Message]
+    final: list[Record]
+    letters: list[Record]
 
 
 @pytest.fixture(scope="module")
@@ -151,13 +151,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 def test_garbage_of_one_country_is_dead_lettered(run: Run) -> None:
     out = Counter(source_of_letter(letter) for letter in run.letters)
     assert out == {source: 1 for source, code in run.expected.items() if code}
-    codes = Counter(dict(letter.headers() or ())["orion.error.code"] for letter in run.letters)
+    codes = Counter(dict(letter.headers)["orion.error.code"] for letter in run.letters)
     assert b"internal_error" not in codes
 
 
 def test_garbage_of_one_country_keeps_no_record_of_another_back(run: Run) -> None:
     subject = f"{FINAL.name}-value"
-    out = Counter(source_of_record(run.registry.read(subject, message.value())) for message in run.final)
+    out = Counter(source_of_record(run.registry.read(subject, message.payload)) for message in run.final)
     assert out == {source: 1 for source, code in run.expected.items() if code is None}
 
 
@@ -169,4 +169,4 @@ def test_the_schema_is_registered_for_the_topic_s_values(run: Run) -> None:
 
 
 def test_confluent_s_readers_find_the_schema_s_id_before_each_value(run: Run) -> None:
-    assert {message.value()[:5] for message in run.final} == {b"\x00\x01\x02\x03\x04"}
+    assert {message.payload[:5] for message in run.final} == {b"\x00\x01\x02\x03\x04"}

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from confluent_kafka import Message
 from pydantic import BaseModel
 
 from orion_beam.kafka.topics import DEAD_LETTERS, ENRICHED, FINAL, NORMALIZED, VALIDATED
@@ -17,6 +16,7 @@ from schemas.derive import avro_schema
 from tests.integration.harness import (
     START_TIMEOUT_S,
     Feed,
+    Record,
     Source,
     avro_reader,
     await_all_out,
@@ -24,7 +24,6 @@ from tests.integration.harness import (
     kafka_in,
     read_topic,
     records_on,
-    source_of,
     source_of_letter,
     source_of_record,
 )
@@ -48,11 +47,11 @@ class Chain:
     """What two jobs have left behind: the first over all stages, publishing them; the second from cdr.normalized on."""
 
     expected: dict[Source, str | None]
-    stages: dict[str, list[Message]]
-    final_of_first: list[Message]
-    final_of_second: list[Message]
-    letters_of_first: list[Message]
-    letters_of_second: list[Message]
+    stages: dict[str, list[Record]]
+    final_of_first: list[Record]
+    final_of_second: list[Record]
+    letters_of_first: list[Record]
+    letters_of_second: list[Record]
     foreign: dict[str, Source]
     exit_codes: list[int]
 
@@ -99,15 +98,15 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         )
         second.send(signal.SIGTERM)
         exit_codes.append(second.exit_code())
-        final_places = {source_of(message) for message in final}
-        letter_places = {source_of(letter) for letter in letters}
+        final_places = {message.source for message in final}
+        letter_places = {letter.source for letter in letters}
         yield Chain(
             feed.expected,
             stages,
             final,
-            [message for message in read_topic(servers, FINAL.name) if source_of(message) not in final_places],
+            [message for message in read_topic(servers, FINAL.name) if message.source not in final_places],
             letters,
-            [letter for letter in read_topic(servers, DEAD_LETTERS.name) if source_of(letter) not in letter_places],
+            [letter for letter in read_topic(servers, DEAD_LETTERS.name) if letter.source not in letter_places],
             foreign,
             exit_codes,
         )
@@ -121,10 +120,10 @@ def accepted(chain: Chain) -> Counter[Source]:
 def test_a_stage_s_topic_holds_each_accepted_record_once(chain: Chain, topic: str, model: type[BaseModel]) -> None:
     read, header = avro_reader(model), single_object_header(avro_schema(model))
     messages = chain.stages[topic]
-    assert {message.value()[:10] for message in messages} == {header}
-    records = [read(message.value()) for message in messages]
+    assert {message.payload[:10] for message in messages} == {header}
+    records = [read(message.payload) for message in messages]
     assert Counter(map(source_of_record, records)) == accepted(chain)
-    assert [message.key() for message in messages] == [record["imsi"].encode() for record in records]
+    assert [message.key for message in messages] == [record["imsi"].encode() for record in records]
 
 
 def test_publishing_changes_nothing_of_what_comes_out(chain: Chain) -> None:
@@ -145,15 +144,15 @@ def test_a_job_that_starts_from_a_stage_keeps_the_order_of_a_subscriber(chain: C
         offsets = defaultdict(list)
         for message, record in zip(messages, records(messages), strict=True):
             source = source_of_record(record)
-            offsets[message.partition(), record["imsi"], source.topic, source.partition].append(source.offset)
+            offsets[message.partition, record["imsi"], source.topic, source.partition].append(source.offset)
         assert all(found == sorted(found) for found in offsets.values())
 
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_a_foreign_message_on_a_stage_s_topic_becomes_a_dead_letter(chain: Chain, name: str) -> None:
     (letter,) = [one for one in chain.letters_of_second if source_of_letter(one) == chain.foreign[name]]
-    headers = dict(letter.headers() or ())
-    assert (letter.key(), letter.value()) == (b"key", FOREIGN[name])
+    headers = dict(letter.headers)
+    assert (letter.key, letter.value) == (b"key", FOREIGN[name])
     assert headers["orion.error.code"] == b"malformed_payload"
     assert headers["trace"] == b"1"
 
@@ -166,14 +165,14 @@ def test_sigterm_ends_both_jobs_as_a_shell_expects(chain: Chain) -> None:
     assert chain.exit_codes == [143, 143]
 
 
-def records(messages: list[Message]) -> list[dict[str, Any]]:
+def records(messages: list[Record]) -> list[dict[str, Any]]:
     read = avro_reader(UnifiedCdr)
-    return [read(message.value()) for message in messages]
+    return [read(message.payload) for message in messages]
 
 
-def by_source(messages: list[Message]) -> dict[Source, list[tuple[bytes | None, bytes | None, int | None]]]:
+def by_source(messages: list[Record]) -> dict[Source, list[tuple[bytes | None, bytes, int]]]:
     """Return key, value and partition of the messages by the record that they are made of."""
     found = defaultdict(list)
     for message, record in zip(messages, records(messages), strict=True):
-        found[source_of_record(record)].append((message.key(), message.value(), message.partition()))
+        found[source_of_record(record)].append((message.key, message.payload, message.partition))
     return dict(found)

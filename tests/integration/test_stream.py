@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any
 
 import pytest
-from confluent_kafka import Message
 
 from orion_beam import __version__
 from orion_beam.dead_letters import letter_of
@@ -20,6 +19,7 @@ from schemas.cdr import UnifiedCdr
 from schemas.derive import avro_schema
 from tests.integration.harness import (
     Feed,
+    Record,
     Source,
     avro_reader,
     await_all_out,
@@ -27,7 +27,6 @@ from tests.integration.harness import (
     jobs_in,
     kafka_in,
     read_topic,
-    source_of,
     source_of_letter,
     source_of_record,
 )
@@ -75,9 +74,9 @@ class Stream:
 
     expected: dict[Source, str | None]
     specials: dict[str, Source]
-    raw: dict[Source, Message]
-    final: list[tuple[Message, dict[str, Any]]]
-    letters: list[Message]
+    raw: dict[Source, Record]
+    final: list[tuple[Record, dict[str, Any]]]
+    letters: list[Record]
     report: ConservationReport
     committed: dict[str, dict[int, int]]
     exit_code: int
@@ -102,8 +101,8 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
         yield Stream(
             feed.expected,
             specials,
-            {source_of(message): message for topic in topics for message in read_topic(servers, topic)},
-            [(message, read(message.value())) for message in read_topic(servers, FINAL.name)],
+            {message.source: message for topic in topics for message in read_topic(servers, topic)},
+            [(message, read(message.payload)) for message in read_topic(servers, FINAL.name)],
             read_topic(servers, DEAD_LETTERS.name),
             conservation(servers, topics),
             {topic: committed_offsets(servers, GROUP, topic) for topic in topics},
@@ -143,9 +142,9 @@ def test_the_conservation_report_says_so(stream: Stream) -> None:
 
 def test_each_record_is_accepted_or_rejected_with_the_code_of_its_fault(stream: Stream) -> None:
     given: dict[Source, str | None] = {source_of_record(record): None for _, record in stream.final}
-    given |= {source_of_letter(letter): _header(letter, "orion.error.code") for letter in stream.letters}
+    given |= {source_of_letter(letter): letter.header("orion.error.code") for letter in stream.letters}
     wrong = {
-        source: (given.get(source), code, stream.raw[source].value())
+        source: (given.get(source), code, stream.raw[source].value)
         for source, code in stream.expected.items()
         if given.get(source) != code
     }
@@ -159,7 +158,7 @@ def test_records_of_a_subscriber_keep_their_order(stream: Stream) -> None:
     out_of_order = []
     for message, record in stream.final:
         source = source_of_record(record)
-        where = (message.partition(), record["imsi"], source.topic, source.partition)
+        where = (message.partition, record["imsi"], source.topic, source.partition)
         if last.get(where, -1) >= source.offset:
             out_of_order.append(source)
         last[where] = source.offset
@@ -170,15 +169,15 @@ def test_records_of_a_subscriber_keep_their_order(stream: Stream) -> None:
 def test_a_subscriber_has_one_partition(stream: Stream) -> None:
     partitions = defaultdict(set)
     for message, record in stream.final:
-        partitions[record["imsi"]].add(message.partition())
+        partitions[record["imsi"]].add(message.partition)
     assert {len(found) for found in partitions.values()} == {1}
-    assert {message.partition() for message, _ in stream.final} == set(range(PARTITIONS))
+    assert {message.partition for message, _ in stream.final} == set(range(PARTITIONS))
 
 
 def test_values_are_avro_with_the_single_object_header(stream: Stream) -> None:
     header = single_object_header(avro_schema(UnifiedCdr))
     assert len(header) == 10
-    assert {message.value()[:10] for message, _ in stream.final} == {header}
+    assert {message.payload[:10] for message, _ in stream.final} == {header}
     # The fixture has read each with fastavro, to its last byte.
     fields = [field["name"] for field in json.loads(avro_schema(UnifiedCdr))["fields"]]
     assert {tuple(record) for _, record in stream.final} == {tuple(fields)}
@@ -188,11 +187,11 @@ def test_values_tell_of_the_record_they_are_made_of(stream: Stream) -> None:
     for message, record in stream.final:
         source = source_of_record(record)
         raw = stream.raw[source]
-        assert message.key() == record["imsi"].encode()
+        assert message.key == record["imsi"].encode()
         assert record["country"] == source.topic.removeprefix("cdr.raw.")
-        assert round(record["source_timestamp"].timestamp() * 1000) == raw.timestamp()[1]
-        assert record["imsi"].encode() in raw.value()
-        assert record["msisdn"].removeprefix("+").encode()[-9:] in raw.value()
+        assert round(record["source_timestamp"].timestamp() * 1000) == raw.timestamp_ms
+        assert record["imsi"].encode() in raw.payload
+        assert record["msisdn"].removeprefix("+").encode()[-9:] in raw.payload
 
 
 def test_equal_records_have_one_cdr_id_and_others_have_their_own(stream: Stream) -> None:
@@ -218,9 +217,9 @@ def test_murmur2_is_that_of_the_java_client(key: str, expected: int) -> None:
 
 def test_a_key_is_where_the_java_client_puts_it(stream: Stream) -> None:
     misplaced = {
-        (message.key(), message.partition())
+        (message.key, message.partition)
         for message, _ in stream.final
-        if message.partition() != java_partition(message.key())
+        if message.partition != java_partition(message.key)
     }
     assert misplaced == set()
 
@@ -228,14 +227,14 @@ def test_a_key_is_where_the_java_client_puts_it(stream: Stream) -> None:
 def test_dead_letters_hold_the_original_key_and_value(stream: Stream) -> None:
     for letter in stream.letters:
         raw = stream.raw[source_of_letter(letter)]
-        assert (letter.key(), letter.value()) == (raw.key(), raw.value())
+        assert (letter.key, letter.value) == (raw.key, raw.value)
 
 
 def test_dead_letters_say_why_and_from_where(stream: Stream) -> None:
     for letter in stream.letters:
         raw = stream.raw[source_of_letter(letter)]
-        read = letter_of(letter.key(), letter.value(), letter.headers())
-        assert read.country == raw.topic().removeprefix("cdr.raw.")
+        read = letter_of(letter.key, letter.value, letter.headers)
+        assert read.country == raw.source.topic.removeprefix("cdr.raw.")
         assert read.codes[0] == read.code
         assert len(set(read.codes)) == len(read.codes)
         assert read.fields
@@ -243,8 +242,8 @@ def test_dead_letters_say_why_and_from_where(stream: Stream) -> None:
         assert 0 < len(read.message.encode()) <= 1024
         assert read.version == __version__
         assert read.source_timestamp is not None
-        assert round(read.source_timestamp.timestamp() * 1000) == raw.timestamp()[1]
-        assert abs(round(read.failed_at.timestamp() * 1000) - letter.timestamp()[1]) < 60_000
+        assert round(read.source_timestamp.timestamp() * 1000) == raw.timestamp_ms
+        assert abs(round(read.failed_at.timestamp() * 1000) - letter.timestamp_ms) < 60_000
 
 
 def test_dead_letters_have_every_header_once_and_as_text(stream: Stream) -> None:
@@ -254,32 +253,32 @@ def test_dead_letters_have_every_header_once_and_as_text(stream: Stream) -> None
         *("orion.country", "orion.attempt", "orion.version", "orion.failed_at"),
     }
     for letter in stream.letters:
-        own = [(name, value) for name, value in letter.headers() or () if name.startswith("orion.")]
+        own = [(name, value) for name, value in letter.headers if name.startswith("orion.")]
         assert Counter(name for name, _ in own) == Counter(names)
-        assert all(value.decode() for _, value in own)
+        assert all(value for _, value in own)
 
 
 def test_messages_of_dead_letters_name_no_subscriber(stream: Stream) -> None:
     for letter in stream.letters:
-        key = letter.key()
+        key = letter.key
         if key and len(key) == 15:
-            assert key.decode() not in _header(letter, "orion.error.message")
+            assert key.decode() not in letter.header("orion.error.message")
 
 
 @pytest.mark.parametrize("name", [name for name, special in SPECIALS.items() if special.code])
 def test_unusual_messages_are_dead_lettered_unchanged(stream: Stream, name: str) -> None:
     special, source = SPECIALS[name], stream.specials[name]
     (letter,) = [letter for letter in stream.letters if source_of_letter(letter) == source]
-    assert (letter.key(), letter.value()) == (special.key, special.value)
-    kept = [header for header in letter.headers() or () if not header[0].startswith("orion.")]
+    assert (letter.key, letter.value) == (special.key, special.value)
+    kept = [header for header in letter.headers if not header[0].startswith("orion.")]
     assert kept == [header for header in special.headers if not header[0].startswith("orion.")]
-    assert _header(letter, "orion.attempt") == ("2" if name == "redriven" else "1")
+    assert letter.header("orion.attempt") == ("2" if name == "redriven" else "1")
 
 
 def test_a_record_without_a_key_gets_its_imsi_as_key(stream: Stream) -> None:
     source = stream.specials["accepted without key"]
     (message,) = [message for message, record in stream.final if source_of_record(record) == source]
-    assert message.key() == b"208011234567890"
+    assert message.key == b"208011234567890"
 
 
 def test_committed_offsets_reach_no_further_than_what_was_sent(stream: Stream) -> None:
@@ -293,11 +292,6 @@ def test_committed_offsets_reach_no_further_than_what_was_sent(stream: Stream) -
 
 def test_ctrl_c_ends_the_job_as_a_shell_expects(stream: Stream) -> None:
     assert stream.exit_code == 130
-
-
-def _header(letter: Message, name: str) -> str:
-    (value,) = [value for header, value in letter.headers() or () if header == name]
-    return value.decode()
 
 
 @cache

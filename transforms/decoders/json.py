@@ -7,6 +7,7 @@ broken one can move its neighbours, and reads `5.0` as 5. msgspec parses each pa
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from operator import attrgetter
 from types import NoneType
 from typing import TypeVar
 
@@ -135,9 +136,12 @@ def _texts(values: Sequence[Scalar]) -> pl.Series:
     return pl.Series(texts, dtype=pl.String)
 
 
-def _columns(cdrs: Sequence[msgspec.Struct], names: Sequence[str]) -> dict[str, Sequence[Scalar]]:
-    """Return the fields of structs, which must be at least one, as columns."""
-    return dict(zip(names, zip(*map(msgspec.structs.astuple, cdrs), strict=True), strict=True))
+def _columns(
+    cdrs: Sequence[msgspec.Struct], kind: type[msgspec.Struct], names: Sequence[str]
+) -> dict[str, list[Scalar]]:
+    """Return the fields of structs as columns, field by field: a tuple each would keep the garbage collector busy."""
+    fields = kind.__struct_fields__
+    return {name: list(map(attrgetter(field), cdrs)) for name, field in zip(names, fields, strict=True)}
 
 
 def decode_tn(payloads: pl.Series) -> pl.DataFrame:
@@ -147,9 +151,9 @@ def decode_tn(payloads: pl.Series) -> pl.DataFrame:
     """
     cdrs, is_malformed = _parse_each(payloads, _TnCdr, _MALFORMED_TN)
     columns = (
-        _columns([cdr.subscriber or _NO_SUBSCRIBER for cdr in cdrs], ("imsi", "msisdn", "imei"))
-        | _columns([cdr.network or _NO_NETWORK for cdr in cdrs], ("cell_id", "rat"))
-        | _columns([cdr.usage or _NO_USAGE for cdr in cdrs], ("bytes_up", "bytes_down"))
+        _columns([cdr.subscriber or _NO_SUBSCRIBER for cdr in cdrs], _TnSubscriber, ("imsi", "msisdn", "imei"))
+        | _columns([cdr.network or _NO_NETWORK for cdr in cdrs], _TnNetwork, ("cell_id", "rat"))
+        | _columns([cdr.usage or _NO_USAGE for cdr in cdrs], _TnUsage, ("bytes_up", "bytes_down"))
         | {"event_time": [cdr.timestamp for cdr in cdrs]}
     )
     frame = pl.DataFrame({name: _texts(values) for name, values in columns.items()} | {"is_malformed": is_malformed})
@@ -165,7 +169,7 @@ def decode_tn(payloads: pl.Series) -> pl.DataFrame:
 def decode_flat(payloads: pl.Series) -> pl.DataFrame:
     """Read flat records; the peer is the called number or, for an sms, the destination number."""
     cdrs, is_malformed = _parse_each(payloads, _FlatCdr, _FlatCdr())
-    frame = pl.DataFrame({name: _texts(values) for name, values in _columns(cdrs, _FLAT_COLUMNS).items()})
+    frame = pl.DataFrame({name: _texts(values) for name, values in _columns(cdrs, _FlatCdr, _FLAT_COLUMNS).items()})
     called = pl.col("called_number").str.strip_chars(BLANKS)
     peer = pl.when(called != "").then(called).otherwise("destination_number")
     return frame.with_columns(peer_msisdn=peer, is_malformed=pl.Series(is_malformed))

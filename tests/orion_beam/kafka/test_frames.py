@@ -32,7 +32,7 @@ RECORDS = st.builds(
     Record,
     partition=st.integers(0, 2**31 - 1),
     offset=INT64,
-    timestamp=st.just(-1) | st.integers(0, 2**62),
+    timestamp=st.just(-1) | st.integers(0, 253_402_128_000_000) | st.integers(2**60, 2**62),
     key=BYTES,
     value=BYTES,
     headers=st.lists(st.tuples(st.text(max_size=8), BYTES), max_size=4),
@@ -95,7 +95,9 @@ def expected(topic: str, records: Sequence[Record]) -> pa.RecordBatch:
         "source_topic": [topic] * len(records),
         "source_partition": [record.partition for record in records],
         "source_offset": [record.offset for record in records],
-        "source_timestamp": [None if record.timestamp == -1 else record.timestamp for record in records],
+        "source_timestamp": [
+            record.timestamp if 0 <= record.timestamp <= 253_402_128_000_000 else None for record in records
+        ],
     }
     return pa.RecordBatch.from_arrays(
         [pa.array(columns[field.name], field.type) for field in RAW_MESSAGE_SCHEMA], schema=RAW_MESSAGE_SCHEMA
