@@ -13,7 +13,7 @@ import pyarrow as pa
 
 MAX_ROWS = 16_384
 """Rows of a batch at most. The chain costs the same for a batch of one row as for hundreds, so more is cheaper: 16,384
-take a quarter less CPU a row than 4,096, and twice as many hardly less than that."""
+take a quarter less CPU a row than 4,096, see docs/decisions.md."""
 
 
 @dataclass(frozen=True)
