@@ -13,6 +13,7 @@ from types import FrameType
 import apache_beam as beam
 import grpc
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineResult
 from apache_beam.utils.subprocess_server import SubprocessServer
 
 from orion_beam.config import JobConfig
@@ -74,11 +75,7 @@ def run_flink(config: JobConfig, arguments: Sequence[str]) -> None:
     os.environ.setdefault("JDK_JAVA_OPTIONS", JVM_OPTIONS)
     signal.signal(signal.SIGTERM, _terminate)
     logging.getLogger("apache_beam.options.pipeline_options").addFilter(_is_not_about_flink)
-    # One expansion service for all reads, not a JVM each.
-    with SubprocessServer.cache_subprocesses():
-        pipeline = beam.Pipeline(options=PipelineOptions(list(arguments), save_main_session=False))
-        build_pipeline(pipeline, config)
-    result = pipeline.run()
+    result = _start(config, arguments)
     _silence_lost_peers()
     # Beam's own handler of SIGINT would stop the JVM first, and then there is nobody left to cancel the job.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -97,6 +94,20 @@ def run_flink(config: JobConfig, arguments: Sequence[str]) -> None:
         reason = str(error).strip().partition("\n")[0][:_MAX_REASON] or type(error).__name__
         raise JobFailedError(f"{_JOB_FAILED} ({reason})") from None
     raise JobFailedError(_JOB_FAILED)
+
+
+def _start(config: JobConfig, arguments: Sequence[str], attempts: int = 3) -> PipelineResult:
+    """Submit the job. Beam picks free ports before its JVMs bind them: one that was lost in between is tried again."""
+    try:
+        # One expansion service for all reads, not a JVM each.
+        with SubprocessServer.cache_subprocesses():
+            pipeline = beam.Pipeline(options=PipelineOptions(list(arguments), save_main_session=False))
+            build_pipeline(pipeline, config)
+        return pipeline.run()
+    except RuntimeError as error:
+        if "failed to start up" not in str(error) or attempts == 1:
+            raise
+        return _start(config, arguments, attempts - 1)
 
 
 def _silence_lost_peers() -> None:
