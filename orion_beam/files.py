@@ -1,6 +1,5 @@
 """Files: raw records one a line, and Avro containers of CDRs and dead letters."""
 
-import io
 import itertools
 import json
 import os
@@ -13,7 +12,6 @@ from typing import IO
 
 import apache_beam as beam
 import fastavro
-import polars as pl
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.transforms.window import GlobalWindow
@@ -30,6 +28,8 @@ from schemas.fields import BLANKS
 from schemas.raw import RAW_CDR_SCHEMA
 from transforms.batches import MAX_ROWS
 from transforms.decode import column_names_of
+from transforms.encode import avro_bodies
+from transforms.texts import to_list
 
 FINAL_FILE = "cdr.final.avro"
 DEAD_LETTER_FILE = "cdr.dlq.avro"
@@ -200,21 +200,9 @@ def _long(value: int) -> bytes:
 
 def values_of(batch: pa.RecordBatch) -> list[bytes]:
     """Return the values of a batch of `transforms.encode.ENCODED_SCHEMA`."""
-    return pl.Series(batch.column("value")).to_list()
+    return to_list(batch.column("value"))
 
 
-class EncodeDeadLetters(beam.DoFn):  # type: ignore[misc]
-    """Encodes dead letters row by row: they are few, and their bytes need not be UTF-8."""
-
-    def setup(self) -> None:
-        """Parse the schema once."""
-        self._schema = fastavro.parse_schema(json.loads(avro_schema(DeadLetter)))
-
-    def process(self, batch: pa.RecordBatch) -> Iterator[list[bytes]]:
-        """Return the Avro bodies of a batch of `schemas.dead_letter.DEAD_LETTER_SCHEMA`."""
-        bodies = []
-        for letter in batch.to_pylist():
-            body = io.BytesIO()
-            fastavro.schemaless_writer(body, self._schema, letter)
-            bodies.append(body.getvalue())
-        yield bodies
+def dead_letter_bodies(batch: pa.RecordBatch) -> list[bytes]:
+    """Return the Avro bodies of a batch of `schemas.dead_letter.DEAD_LETTER_SCHEMA`: few, and of any bytes."""
+    return avro_bodies(batch, DeadLetter)

@@ -3,7 +3,7 @@
 import apache_beam as beam
 
 from orion_beam.config import STAGE_TOPICS, FileSink, JobConfig, KafkaSink
-from orion_beam.files import DEAD_LETTER_FILE, FINAL_FILE, EncodeDeadLetters, WriteAvroFile, values_of
+from orion_beam.files import DEAD_LETTER_FILE, FINAL_FILE, WriteAvroFile, dead_letter_bodies, values_of
 from orion_beam.kafka.write import ProduceDeadLetters, ProduceMessages
 from orion_beam.metrics import DEAD_LETTER, FINAL, CountRows
 from schemas.avro_format import single_object_header
@@ -50,7 +50,7 @@ class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
         """Write by the kind of sink."""
         if isinstance(self.sink, FileSink):
             counted = letters | "CountRows" >> beam.ParDo(CountRows(DEAD_LETTER))
-            bodies = counted | "Encode" >> beam.ParDo(EncodeDeadLetters())
+            bodies = counted | "Encode" >> beam.Map(dead_letter_bodies)
             return bodies | WriteAvroFile(self.sink.directory / DEAD_LETTER_FILE, DeadLetter)
         return letters | ProduceDeadLetters(self.sink)
 

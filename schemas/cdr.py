@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from schemas.derive import ArrowLayout, Int32, arrow_schema
+from schemas.derive import Int32, arrow_schema
 from schemas.raw import RawCdr
 
 SCHEMA_VERSION = 1
@@ -161,8 +161,8 @@ class EnrichedCdr(RawCdr, EnrichedFields):
     """What EnrichCdrs hands on, and the value on cdr.enriched."""
 
 
-DECODED_SCHEMA = arrow_schema(DecodedCdr, ArrowLayout.VIEWS)
-VALIDATED_SCHEMA = arrow_schema(ValidatedCdr, ArrowLayout.VIEWS)
-NORMALIZED_SCHEMA = arrow_schema(NormalizedCdr, ArrowLayout.VIEWS)
-ENRICHED_SCHEMA = arrow_schema(EnrichedCdr, ArrowLayout.VIEWS)
+DECODED_SCHEMA = arrow_schema(DecodedCdr)
+VALIDATED_SCHEMA = arrow_schema(ValidatedCdr)
+NORMALIZED_SCHEMA = arrow_schema(NormalizedCdr)
+ENRICHED_SCHEMA = arrow_schema(EnrichedCdr)
 UNIFIED_SCHEMA = arrow_schema(UnifiedCdr)

@@ -5,7 +5,7 @@ from datetime import datetime
 from pydantic import BaseModel, Field
 
 from schemas.codes import Code, Stage
-from schemas.derive import ArrowLayout, Int32, arrow_schema
+from schemas.derive import Int32, arrow_schema
 from schemas.raw import Header
 
 
@@ -30,4 +30,4 @@ class DeadLetter(BaseModel):
     failed_at: datetime
 
 
-DEAD_LETTER_SCHEMA = arrow_schema(DeadLetter, ArrowLayout.LARGE)
+DEAD_LETTER_SCHEMA = arrow_schema(DeadLetter)

@@ -33,23 +33,6 @@ _ARROW_SCALARS: dict[type, pa.DataType] = {
 }
 
 
-class ArrowLayout(Enum):
-    """How texts, bytes and lists are laid out in Arrow."""
-
-    PLAIN = "plain"
-    """string, binary, list: what others expect."""
-    LARGE = "large"
-    """large_string, large_binary, large_list: what polars exports with a copy, which holds on to no other rows."""
-    VIEWS = "views"
-    """string_view, binary_view, large_list: what polars keeps; batches pass between it and Arrow without a copy."""
-
-
-_ARROW_LAYOUTS: dict[ArrowLayout, dict[type, pa.DataType]] = {
-    ArrowLayout.PLAIN: _ARROW_SCALARS,
-    ArrowLayout.LARGE: _ARROW_SCALARS | {str: pa.large_string(), bytes: pa.large_binary()},
-    ArrowLayout.VIEWS: _ARROW_SCALARS | {str: pa.string_view(), bytes: pa.binary_view()},
-}
-
 _AVRO_SCALARS: dict[type, Any] = {
     str: "string",
     bytes: "bytes",
@@ -88,32 +71,26 @@ def _type_of(field: FieldInfo) -> tuple[Any, bool]:
     return (Int32Width if any(isinstance(mark, Int32Width) for mark in field.metadata) else annotation), nullable
 
 
-def _arrow_type(annotation: Any, scalars: dict[type, pa.DataType]) -> pa.DataType:
+def _arrow_type(annotation: Any) -> pa.DataType:
     if get_origin(annotation) is list:
-        item = _arrow_type(_unwrap(get_args(annotation)[0])[0], scalars)
-        return pa.list_(item) if scalars is _ARROW_SCALARS else pa.large_list(item)
+        return pa.list_(_arrow_type(_unwrap(get_args(annotation)[0])[0]))
     if issubclass(annotation, BaseModel):
-        return pa.struct(_arrow_fields(annotation, scalars))
-    return scalars[annotation]
+        return pa.struct(_arrow_fields(annotation))
+    return _ARROW_SCALARS[annotation]
 
 
-def _arrow_fields(model: type[BaseModel], scalars: dict[type, pa.DataType]) -> list[pa.Field]:
-    fields = []
-    for name, field in model.model_fields.items():
-        annotation, _ = _type_of(field)
-        fields.append(pa.field(name, _arrow_type(annotation, scalars)))
-    return fields
+def _arrow_fields(model: type[BaseModel]) -> list[pa.Field]:
+    return [pa.field(name, _arrow_type(_type_of(field)[0])) for name, field in model.model_fields.items()]
 
 
 @cache
-def arrow_schema(model: type[BaseModel], layout: ArrowLayout = ArrowLayout.PLAIN) -> pa.Schema:
+def arrow_schema(model: type[BaseModel]) -> pa.Schema:
     """Return the Arrow schema of `model`: one field each, in order, all nullable.
 
     Args:
         model: a flat pydantic model; lists and lists of flat models are the only nesting.
-        layout: how texts, bytes and lists are laid out.
     """
-    return pa.schema(_arrow_fields(model, _ARROW_LAYOUTS[layout]))
+    return pa.schema(_arrow_fields(model))
 
 
 def _avro_type(annotation: Any) -> Any:

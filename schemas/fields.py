@@ -127,7 +127,7 @@ def _keep_text(text: str, _: ValidationInfo) -> str:
     return text
 
 
-def _local(moment: datetime, zone: ZoneInfo) -> datetime:
+def local_instant(moment: datetime, zone: ZoneInfo) -> datetime:
     """Return local wall time as an instant: the first of two in an overlap, ValueError in a gap."""
     instant = moment.replace(tzinfo=zone).astimezone(UTC)
     if instant.astimezone(zone).replace(tzinfo=None) != moment:
@@ -157,7 +157,7 @@ def _read_event_time(text: str, zone: ZoneInfo) -> datetime:
     if _EPOCH_MILLIS.fullmatch(text):
         return datetime.fromtimestamp(int(text) // 1000, UTC) + timedelta(milliseconds=int(text) % 1000)
     if _COMPACT_TIME.fullmatch(text):
-        return _local(datetime.strptime(text, "%Y%m%d%H%M%S"), zone)
+        return local_instant(datetime.strptime(text, "%Y%m%d%H%M%S"), zone)
     if _BASIC_TIME.fullmatch(text):
         return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     if (iso := _ISO_TIME.fullmatch(text)) is None:
@@ -168,7 +168,7 @@ def _read_event_time(text: str, zone: ZoneInfo) -> datetime:
     moment = datetime.strptime(f"{date} {time}", "%Y-%m-%d %H:%M:%S")
     moment += timedelta(milliseconds=int((fraction or "0")[:3].ljust(3, "0")))
     if offset is None:
-        return _local(moment, zone)
+        return local_instant(moment, zone)
     if offset == "Z":
         return moment.replace(tzinfo=UTC)
     if (parts := _OFFSET.fullmatch(offset)) is None:

@@ -1,15 +1,15 @@
 """The element of every PCollection between read and write: a `pa.RecordBatch` of up to `MAX_ROWS` rows of one country.
 
-polars is the engine inside the pure functions, Arrow is what flows between the transforms. The two share memory: texts
-are string views on both sides, so a stage costs no copy of what it does not change.
+Arrow flows between the transforms, and the pure functions inside them work on its columns, see `transforms.texts`.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import apache_beam as beam
-import polars as pl
 import pyarrow as pa
+
+from transforms.texts import Mask
 
 MAX_ROWS = 16_384
 """Rows of a batch at most. The chain costs the same for a batch of one row as for hundreds, so more is cheaper: 16,384
@@ -29,24 +29,9 @@ class SplitBatch:
     rejected: pa.RecordBatch
 
 
-def frame_of(batch: pa.RecordBatch) -> pl.DataFrame:
-    """Return the polars view of a batch."""
-    return pl.DataFrame(batch)
-
-
-def batch_of(frame: pl.DataFrame, schema: pa.Schema) -> pa.RecordBatch:
-    """Return the columns of `schema` as one batch, without copying texts.
-
-    Raises:
-        TypeError: a column has another type than `schema` says: a bug in the stage that made it.
-    """
-    # Arrow picks columns at a tenth of what polars takes for it.
-    table = frame.rechunk().to_arrow(compat_level=pl.CompatLevel.newest()).select(schema.names)
-    if not table.schema.equals(schema):
-        wrong = [f"{is_.name} is {is_.type}, not {must.type}" for is_, must in zip(table.schema, schema, strict=True)
-                 if is_.type != must.type]  # fmt: skip
-        raise TypeError(f"batch breaks its schema: {'; '.join(wrong)}")
-    return table.to_batches()[0] if table.num_rows else empty_batch(schema)
+def rows_of(batch: pa.RecordBatch, mask: Mask) -> pa.RecordBatch:
+    """Return the rows of a batch for which the mask holds, in order."""
+    return batch if mask.all() else batch.filter(pa.array(mask))
 
 
 def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
@@ -65,25 +50,11 @@ def slices_of(batch: pa.RecordBatch, rows: int = MAX_ROWS) -> Iterator[pa.Record
         yield batch.slice(start, rows)
 
 
-def _without_foreign_rows(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """Return the batch with view columns that point at bytes of its own rows only: IPC writes whole buffers."""
-
-    def compact(column: pa.Array) -> pa.Array:
-        if pa.types.is_string_view(column.type):
-            return column.cast(pa.large_string()).cast(pa.string_view())
-        if pa.types.is_binary_view(column.type):
-            return column.cast(pa.large_binary()).cast(pa.binary_view())
-        return column
-
-    return pa.RecordBatch.from_arrays([compact(column) for column in batch.columns], schema=batch.schema)
-
-
 class RecordBatchCoder(beam.coders.Coder):  # type: ignore[misc]
     """Arrow IPC stream of exactly one batch, for where a batch crosses a process."""
 
     def encode(self, batch: pa.RecordBatch) -> bytes:
         """Return the batch as an Arrow IPC stream: of a slice, its own rows only."""
-        batch = _without_foreign_rows(batch)
         sink = pa.BufferOutputStream()
         # Beam runs several bundles at a time: threads of Arrow's own would only get into their way.
         with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(use_threads=False)) as stream:

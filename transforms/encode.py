@@ -14,14 +14,14 @@ import pyarrow.compute as pc
 import pyruhvro
 from pydantic import BaseModel
 
-from schemas.cdr import SCHEMA_VERSION, EnrichedCdr, UnifiedCdr
+from schemas.cdr import SCHEMA_VERSION, UNIFIED_SCHEMA, UnifiedCdr
 from schemas.codes import Stage
 from schemas.derive import arrow_schema, avro_schema
-from transforms.batches import SplitBatch, frame_of
+from transforms.batches import SplitBatch
 from transforms.rejects import no_rejects
 from transforms.stage import Split, StageOutput, split_stage
 
-ENCODED_SCHEMA = pa.schema([("key", pa.binary_view()), ("value", pa.binary()), ("country", pa.string_view())])
+ENCODED_SCHEMA = pa.schema([("key", pa.binary()), ("value", pa.binary()), ("country", pa.string())])
 """A message of a CDR topic, and its country. The key is the IMSI: a subscriber's CDRs stay in one partition."""
 
 
@@ -37,58 +37,55 @@ class Wire:
     prefix: bytes | None
 
 
-def unified_frame(batch: pa.RecordBatch, run_id: str | None) -> pl.DataFrame:
+def unified(batch: pa.RecordBatch, run_id: str | None) -> pa.RecordBatch:
     """Return the columns of `schemas.cdr.UnifiedCdr` of an enriched batch."""
-    return frame_of(batch).select(
-        *(name for name in UnifiedCdr.model_fields if name in EnrichedCdr.model_fields),
-        schema_version=pl.lit(SCHEMA_VERSION, pl.Int32),
-        run_id=pl.lit(run_id, pl.String),
-    )
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True)) | {
+        "schema_version": pa.repeat(pa.scalar(SCHEMA_VERSION, pa.int32()), batch.num_rows),
+        "run_id": pa.repeat(pa.scalar(run_id, pa.string()), batch.num_rows),
+    }
+    return pa.RecordBatch.from_arrays([columns[name] for name in UNIFIED_SCHEMA.names], schema=UNIFIED_SCHEMA)
 
 
-def encode_avro(frame: pl.DataFrame, model: type[BaseModel]) -> pa.BinaryArray:
+def encode_avro(batch: pa.RecordBatch, model: type[BaseModel]) -> pa.BinaryArray:
     """Return the Avro bodies of rows, by `schemas.derive.avro_schema(model)`.
 
     Args:
-        frame: the columns of `model`.
+        batch: the columns of `model`.
         model: says order, types, and which columns may be null.
 
     Raises:
         ValueError: a column holds a null and must not (the encoder would write an empty value in its place).
     """
     for field in _required(model):
-        if frame[field].null_count():
+        if batch.column(field).null_count:
             raise ValueError(f"{model.__name__}.{field} must not be null")
     try:
-        batch = _plain(frame, _text_layout(model))
-    except (pl.exceptions.ComputeError, pa.ArrowInvalid):
-        return _encode_avro_by_row(frame, model)
-    return pa.concat_arrays(pyruhvro.serialize_record_batch(batch, _text_schema(model), 1))
+        # The encoder has no bytes, see _text_layout.
+        texts = batch.cast(_text_layout(model))
+    except pa.ArrowInvalid:
+        return _encode_avro_by_row(batch, model)
+    return pa.concat_arrays(pyruhvro.serialize_record_batch(texts, _text_schema(model), 1))
 
 
-def _encode_avro_by_row(frame: pl.DataFrame, model: type[BaseModel]) -> pa.BinaryArray:
+def _encode_avro_by_row(batch: pa.RecordBatch, model: type[BaseModel]) -> pa.BinaryArray:
     """Encode what the columnar encoder cannot: keys and headers that are not UTF-8."""
-    schema = fastavro.parse_schema(json.loads(avro_schema(model)))
+    return pa.array(avro_bodies(batch, model), pa.binary())
+
+
+def avro_bodies(batch: pa.RecordBatch, model: type[BaseModel]) -> list[bytes]:
+    """Return the Avro bodies of rows, encoded row by row: any bytes will do, and it takes fifty times as long."""
+    schema = _parsed_schema(model)
     bodies = []
-    for row in frame.select(*model.model_fields).iter_rows(named=True):
+    for row in batch.to_pylist():
         body = io.BytesIO()
         fastavro.schemaless_writer(body, schema, row)
         bodies.append(body.getvalue())
-    return pa.array(bodies, pa.binary())
+    return bodies
 
 
-def _plain(frame: pl.DataFrame, target: pa.Schema) -> pa.RecordBatch:
-    """Return the columns of `target` in the Arrow types that the encoder reads: it knows no views and no bytes."""
-    views = frame.rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
-    columns = []
-    for name, kind in zip(target.names, target.types, strict=True):
-        if pa.types.is_list(kind):
-            # Arrow casts no views inside of lists.
-            columns.append(frame[name].to_arrow(compat_level=pl.CompatLevel.oldest()).cast(kind))
-        else:
-            column = views.column(name).chunk(0) if frame.height else pa.nulls(0, kind)
-            columns.append(column if column.type == kind else column.cast(kind))
-    return pa.RecordBatch.from_arrays(columns, schema=target)
+@cache
+def _parsed_schema(model: type[BaseModel]) -> Any:
+    return fastavro.parse_schema(json.loads(avro_schema(model)))
 
 
 @cache
@@ -129,15 +126,16 @@ def _text_schema(model: type[BaseModel]) -> str:
     return json.dumps(text(json.loads(avro_schema(model))))
 
 
-def encode_json(frame: pl.DataFrame) -> pa.BinaryArray:
+def encode_json(batch: pa.RecordBatch) -> pa.BinaryArray:
     """Return rows as JSON objects: times in ISO 8601, nulls included."""
+    frame = pl.DataFrame(batch)
     times = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime)]
     dates = [name for name, kind in frame.schema.items() if kind == pl.Date]
     readable = frame.with_columns(
         pl.col(times).dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ"), pl.col(dates).dt.strftime("%Y-%m-%d")
     )
     texts = readable.select(pl.struct(pl.all()).struct.json_encode()).to_series()
-    return texts.to_arrow(compat_level=pl.CompatLevel.newest()).cast(pa.string()).cast(pa.binary())
+    return texts.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string()).cast(pa.binary())
 
 
 def encode_batch(batch: pa.RecordBatch, model: type[BaseModel], wire: Wire, run_id: str | None = None) -> SplitBatch:
@@ -152,13 +150,12 @@ def encode_batch(batch: pa.RecordBatch, model: type[BaseModel], wire: Wire, run_
     Returns:
         All rows, accepted, as ENCODED_SCHEMA, in order.
     """
-    frame = unified_frame(batch, run_id) if model is UnifiedCdr else frame_of(batch)
+    rows = unified(batch, run_id) if model is UnifiedCdr else batch
     if wire.prefix is None:
-        values = encode_json(frame.select(*model.model_fields))
+        values = encode_json(rows.select(list(model.model_fields)))
     else:
-        values = pc.binary_join_element_wise(wire.prefix, encode_avro(frame, model), b"")
-    keys = frame["imsi"].cast(pl.Binary).to_arrow(compat_level=pl.CompatLevel.newest())
-    columns = [keys, values, batch.column("country")]
+        values = pc.binary_join_element_wise(wire.prefix, encode_avro(rows, model), b"")
+    columns = [batch.column("imsi").cast(pa.binary()), values, batch.column("country")]
     return SplitBatch(pa.RecordBatch.from_arrays(columns, schema=ENCODED_SCHEMA), no_rejects())
 
 

@@ -2,22 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from typing import NamedTuple
 
 import apache_beam as beam
-import polars as pl
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.cdr import ENRICHED_SCHEMA
 from schemas.codes import Stage
 from schemas.country import CountryProfile
 from transforms import fraud
-from transforms.batches import SplitBatch, batch_of, country_of, frame_of
+from transforms.batches import SplitBatch, country_of
 from transforms.lookups import Lookup, load_cells, load_subscribers
-from transforms.numbering import countries_by_mcc
+from transforms.numbering import home_networks
 from transforms.rejects import no_rejects
 from transforms.stage import Split, StageOutput, split_stage
-
+from transforms.texts import Mask, chosen, index_in, is_null, mask_of, one_of, where
 
 @dataclass(frozen=True)
 class ReferenceData:
@@ -51,72 +53,80 @@ def enrich_batch(batch: pa.RecordBatch, profile: CountryProfile, reference: Refe
     Returns:
         All rows, accepted, as `schemas.cdr.ENRICHED_SCHEMA`, in order.
     """
-    frame = frame_of(batch)
-    cells = reference.cells.find(frame["cell_id"])
-    subscribers = reference.subscribers.find(frame["imsi"])
-    operators = partial(_replace, mapping=reference.operators)
-    frame = frame.with_columns(
-        *cells.select(geo_place="place", geo_lat="lat", geo_lon="lon", cell_country="country", cell_plmn="plmn"),
-        *subscribers.select("segment", "plan", known_type="subscriber_type"),
-        home_operator=operators(pl.col("mcc") + pl.col("mnc")),
-        home_country=_replace(pl.col("mcc"), countries_by_mcc()),
-    ).with_columns(
-        pl.coalesce("subscriber_type", "known_type").alias("subscriber_type"),
-        serving_operator=operators(pl.col("cell_plmn")),
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    cells = reference.cells.find(columns["cell_id"])
+    subscribers = reference.subscribers.find(columns["imsi"])
+    networks = _Networks(
+        home_operator=_operators(pc.binary_join_element_wise(columns["mcc"], columns["mnc"], ""), reference.operators),
+        home_country=home_networks(columns["imsi"]).country,
+        serving_operator=_operators(cells["plmn"], reference.operators),
+        serving_country=cells["country"],
     )
-    frame = frame.with_columns(_roaming(profile).alias("roaming"))
-    frame = frame.with_columns(*_roaming_ends())
-    bits = frame.select(fraud.conditions(profile)).to_series()
-    frame = frame.with_columns(
-        fraud.scores(bits).alias("fraud_score"),
-        fraud.reasons(bits).alias("fraud_reasons"),
-        pl.lit(fraud.MODEL_VERSION).alias("model_version"),
-    )
-    return SplitBatch(batch_of(frame, ENRICHED_SCHEMA), no_rejects())
+    roaming = _roaming(columns["mcc"], networks, profile)
+    is_inbound, is_at_other_end = roaming == _INBOUND, (roaming == _OUTBOUND) | (roaming == _NATIONAL)
+    columns |= {
+        "geo_place": cells["place"],
+        "geo_lat": cells["lat"],
+        "geo_lon": cells["lon"],
+        "segment": subscribers["segment"],
+        "plan": subscribers["plan"],
+        "subscriber_type": pc.coalesce(columns["subscriber_type"], subscribers["subscriber_type"]),
+        "home_operator": networks.home_operator,
+        "roaming": chosen(_ROAMING, roaming),
+        "is_roaming": pa.array(is_inbound | is_at_other_end),
+        "roaming_partner": where(
+            is_inbound, networks.home_operator, where(is_at_other_end, networks.serving_operator, None)
+        ),
+        "roaming_country": where(
+            is_inbound, networks.home_country, where(is_at_other_end, networks.serving_country, None)
+        ),
+    }
+    bits = fraud.conditions(columns, is_inbound | is_at_other_end, profile)
+    columns |= {
+        "fraud_score": fraud.scores(bits),
+        "fraud_reasons": fraud.reasons(bits),
+        "model_version": pa.repeat(fraud.MODEL_VERSION, batch.num_rows),
+    }
+    arrays = [columns[name] for name in ENRICHED_SCHEMA.names]
+    return SplitBatch(pa.RecordBatch.from_arrays(arrays, schema=ENRICHED_SCHEMA), no_rejects())
 
 
-def _replace(column: pl.Expr, mapping: Mapping[str, str]) -> pl.Expr:
-    return column.replace_strict(mapping, default=None, return_dtype=pl.String)
+def _operators(plmns: pa.StringArray, operators: Mapping[str, str]) -> pa.StringArray:
+    return chosen(pa.array(operators.values(), pa.string()), index_in(plmns, pa.array(operators, pa.string())))
 
 
-@cache
-def _roaming(profile: CountryProfile) -> pl.Expr:
+class _Networks(NamedTuple):
+    """Who issued the IMSI, and whose cell served it; null where it is not known."""
+
+    home_operator: pa.StringArray
+    home_country: pa.StringArray
+    serving_operator: pa.StringArray
+    serving_country: pa.StringArray
+
+
+_ROAMING = pa.array(["home", "national", "outbound", "inbound", "unknown"])
+_HOME, _NATIONAL, _OUTBOUND, _INBOUND, _UNKNOWN = range(len(_ROAMING))
+
+
+def _roaming(mccs: pa.StringArray, networks: _Networks, profile: CountryProfile) -> npt.NDArray[np.int8]:
     """Return the roaming class: the IMSI's PLMN against the country, and against the cell where it is known.
 
     A PLMN that no operator of ours has (an MVNO's, say) is `unknown`, never `home`.
     """
-    is_ours = pl.col("mcc").is_in(profile.mccs)
-    return (
-        pl.when(~is_ours & pl.col("home_country").is_not_null())
-        .then(pl.lit("inbound"))
-        .when(~is_ours | pl.col("home_operator").is_null())
-        .then(pl.lit("unknown"))
-        .when(pl.col("cell_country") != profile.code)
-        .then(pl.lit("outbound"))
-        .when(pl.col("serving_operator") != pl.col("home_operator"))
-        .then(pl.lit("national"))
-        .otherwise(pl.lit("home"))
-    )
+    is_ours = one_of(mccs, pa.array(profile.mccs))
+    is_abroad = _are_known_and_differ(networks.serving_country, pa.scalar(profile.code))
+    is_elsewhere = _are_known_and_differ(networks.serving_operator, networks.home_operator)
+    conditions = {
+        _INBOUND: ~is_ours & ~is_null(networks.home_country),
+        _UNKNOWN: ~is_ours | is_null(networks.home_operator),
+        _OUTBOUND: is_abroad,
+        _NATIONAL: is_elsewhere,
+    }
+    return np.select(list(conditions.values()), [np.int8(kind) for kind in conditions], np.int8(_HOME))
 
 
-@cache
-def _roaming_ends() -> list[pl.Expr]:
-    """Return is_roaming, and who and which country is at the other end of the roaming."""
-    roaming = pl.col("roaming")
-    is_at_other_end = roaming.is_in(["outbound", "national"])
-    return [
-        roaming.is_in(["inbound", "outbound", "national"]).alias("is_roaming"),
-        pl.when(roaming == "inbound")
-        .then("home_operator")
-        .when(is_at_other_end)
-        .then("serving_operator")
-        .alias("roaming_partner"),
-        pl.when(roaming == "inbound")
-        .then("home_country")
-        .when(is_at_other_end)
-        .then("cell_country")
-        .alias("roaming_country"),
-    ]
+def _are_known_and_differ(texts: pa.StringArray, others: pa.StringArray | pa.Scalar) -> Mask:
+    return mask_of(pc.not_equal(texts, others))
 
 
 @dataclass(eq=False)

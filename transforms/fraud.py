@@ -3,11 +3,15 @@
 A row's conditions are one number of five bits, and score and reasons are looked up by it: 32 cases, computed once.
 """
 
-from functools import cache
+from collections.abc import Mapping
 
-import polars as pl
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.country import CountryProfile
+from transforms.texts import Mask, is_null, mask_of, one_of, starts_with
 
 MODEL_VERSION = "rules-1"
 
@@ -24,41 +28,46 @@ WEIGHTS = {
 """Reason to weight."""
 
 
-@cache
-def conditions(profile: CountryProfile) -> pl.Expr:
-    """Return one bit for each reason of WEIGHTS, in order, as UInt8.
+def conditions(columns: Mapping[str, pa.Array], is_roaming: Mask, profile: CountryProfile) -> npt.NDArray[np.uint8]:
+    """Return one bit for each reason of WEIGHTS, in order.
 
-    Reads event_type, duration_s, bytes_up, bytes_down, peer_msisdn, is_roaming, roaming_country, roaming_partner.
+    Reads event_type, duration_s, bytes_up, bytes_down, peer_msisdn, roaming_country, roaming_partner.
     """
-    usage = pl.col("bytes_up").fill_null(0).cast(pl.Float64) + pl.col("bytes_down").fill_null(0)
-    peer = pl.col("peer_msisdn")
-    is_abroad = peer.str.starts_with("+") & ~peer.str.starts_with(f"+{profile.calling_code}")
-    usual = [profile.code, *profile.usual_roaming_countries]
+    usage = sum(columns[name].fill_null(0).to_numpy().astype(np.float64) for name in ("bytes_up", "bytes_down"))
+    peer, event_type = columns["peer_msisdn"], columns["event_type"]
+    is_abroad = starts_with(peer, b"+") & ~starts_with(peer, f"+{profile.calling_code}".encode())
+    usual = pa.array([profile.code, *profile.usual_roaming_countries])
+    country = columns["roaming_country"]
     met = {
-        "voice_over_2h": (pl.col("event_type") == "voice") & (pl.col("duration_s") > LONG_CALL_S),
+        "voice_over_2h": one_of(event_type, _VOICE) & mask_of(pc.greater(columns["duration_s"], LONG_CALL_S)),
         "over_10_gb": usage > HEAVY_USAGE_BYTES,
-        "unusual_roaming_country": pl.col("is_roaming") & ~pl.col("roaming_country").is_in(usual),
-        "unknown_roaming_partner": pl.col("is_roaming") & pl.col("roaming_partner").is_null(),
-        "international_voice_or_sms": pl.col("event_type").is_in(["voice", "sms"]) & is_abroad,
+        "unusual_roaming_country": is_roaming & ~is_null(country) & ~one_of(country, usual),
+        "unknown_roaming_partner": is_roaming & is_null(columns["roaming_partner"]),
+        "international_voice_or_sms": one_of(event_type, _VOICE_OR_SMS) & is_abroad,
     }
-    bits = [met[reason].fill_null(False).cast(pl.UInt8) * (1 << index) for index, reason in enumerate(WEIGHTS)]
-    return pl.sum_horizontal(bits).cast(pl.UInt8)
+    bits = np.zeros(len(peer), np.uint8)
+    for index, reason in enumerate(WEIGHTS):
+        bits |= met[reason].astype(np.uint8) << np.uint8(index)
+    return bits
+
+
+_VOICE = pa.array(["voice"])
+_VOICE_OR_SMS = pa.array(["voice", "sms"])
 
 
 def _cases() -> list[list[str]]:
     return [[reason for index, reason in enumerate(WEIGHTS) if bits >> index & 1] for bits in range(1 << len(WEIGHTS))]
 
 
-_REASONS = pl.Series(_cases(), dtype=pl.List(pl.String))
-_SUMS = [round(sum(WEIGHTS[reason] for reason in case), 2) for case in _cases()]
-_SCORES = pl.Series([min(1.0, score) for score in _SUMS], dtype=pl.Float64)
+_REASONS = pa.array(_cases(), pa.list_(pa.string()))
+_SCORES = pa.array([min(1.0, round(sum(WEIGHTS[reason] for reason in case), 2)) for case in _cases()])
 
 
-def scores(bits: pl.Series) -> pl.Series:
+def scores(bits: npt.NDArray[np.uint8]) -> pa.DoubleArray:
     """Return the fraud score, 0 to 1, of rows that meet these conditions."""
-    return _SCORES.gather(bits)
+    return _SCORES.take(pa.array(bits))
 
 
-def reasons(bits: pl.Series) -> pl.Series:
+def reasons(bits: npt.NDArray[np.uint8]) -> pa.ListArray:
     """Return the reasons of rows that meet these conditions."""
-    return _REASONS.gather(bits)
+    return _REASONS.take(pa.array(bits))

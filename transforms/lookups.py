@@ -8,9 +8,11 @@ from typing import Literal
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.io.filesystems import FileSystems
 
 from schemas.fields import SUBSCRIBER_TYPES
+from transforms.texts import mask_of
 
 CELL_COLUMNS = {"cell_id": pl.String, "country": pl.String, "plmn": pl.String, "place": pl.String,
                 "lat": pl.Float64, "lon": pl.Float64}  # fmt: skip
@@ -21,34 +23,60 @@ class ReferenceDataError(ValueError):
     """Reference data that cannot be used; names file, column or rows, and what is wrong."""
 
 
-@dataclass(frozen=True)
 class Lookup:
-    """A table with a unique text key, kept sorted by it: a look-up is one binary search a row, whatever the size.
+    """A table with a unique text key, found by hash: the same few steps a row, whatever the size.
 
-    Attributes:
-        keys: sorted, unique, no nulls.
-        values: one row for each key, then one of nulls, for keys that are not there.
+    The hashes are sorted, and their first bits say where among them to look: steps over the whole column until each
+    hash is reached.
     """
 
-    keys: pl.Series
-    values: pl.DataFrame
+    def __init__(self, keys: pl.Series, values: pa.RecordBatch) -> None:
+        """Take unique keys without nulls, and a row of values for each."""
+        self._seed = 0
+        while True:
+            hashes = keys.hash(self._seed).to_numpy()
+            order = np.argsort(hashes, kind="stable")
+            hashes = hashes[order]
+            if not (hashes[1:] == hashes[:-1]).any():
+                break
+            # One chance in a million even for ten million keys.
+            self._seed += 1
+        bits = max(1, len(keys).bit_length())
+        self._shift = np.uint64(64 - bits)
+        self._starts = np.searchsorted(hashes >> self._shift, np.arange(1 << bits, dtype=np.uint64)).astype(np.int32)
+        # The last entry is what a hash beyond all others meets: no key, and a row of nulls.
+        self._hashes = np.append(hashes, np.uint64(_LAST_HASH))
+        rows = pa.array(order)
+        self._keys = pa.concat_arrays([_texts(keys).take(rows), pa.nulls(1, pa.string())])
+        self._names = values.schema.names
+        self._values = [pa.concat_arrays([column.take(rows), pa.nulls(1, column.type)]) for column in values.columns]
 
     @classmethod
     def of(cls, frame: pl.DataFrame, key: str) -> "Lookup":
         """Return the lookup of a frame by one of its columns, which must be unique and without nulls."""
-        frame = frame.sort(key)
         values = frame.drop(key)
-        return cls(frame[key], pl.concat([values, values.clear(1)]))
+        columns = {
+            name: _texts(values[name]) if kind == pl.String else values[name].to_arrow()
+            for name, kind in values.schema.items()
+        }
+        return cls(frame[key], pa.RecordBatch.from_pydict(columns))
 
-    def find(self, keys: pl.Series) -> pl.DataFrame:
-        """Return the values for each key, in order: a row of nulls for a key that is null or not there."""
-        nowhere = len(self.keys)
-        if nowhere == 0:
-            return self.values[np.zeros(len(keys), np.int64)]
-        places = self.keys.search_sorted(keys).to_numpy()
-        candidates = self.keys[np.minimum(places, nowhere - 1)]
-        is_found = candidates.eq_missing(keys).to_numpy()
-        return self.values[np.where(is_found, places, nowhere)]
+    def find(self, keys: pa.StringArray) -> dict[str, pa.Array]:
+        """Return columns of the values for each key, in order: nulls for a key that is null or not there."""
+        hashes = pl.Series(keys).hash(self._seed).to_numpy()
+        places = self._starts[hashes >> self._shift]
+        while (is_behind := self._hashes[places] < hashes).any():
+            places += is_behind
+        is_found = mask_of(pc.equal(self._keys.take(pa.array(places)), keys))
+        rows = pa.array(np.where(is_found, places, len(self._keys) - 1))
+        return {name: values.take(rows) for name, values in zip(self._names, self._values, strict=True)}
+
+
+_LAST_HASH = np.iinfo(np.uint64).max
+
+
+def _texts(column: pl.Series) -> pa.StringArray:
+    return column.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())
 
 
 @dataclass(frozen=True)

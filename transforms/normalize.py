@@ -2,22 +2,31 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import apache_beam as beam
+import numpy as np
 import polars as pl
 import polars_hash as plh
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.cdr import NORMALIZED_SCHEMA
 from schemas.codes import Stage
 from schemas.country import CountryProfile
 from schemas.fields import RAT_GENERATIONS, SUBSCRIBER_TYPES
-from transforms import numbering
-from transforms.batches import SplitBatch, batch_of, frame_of
+from transforms.batches import SplitBatch
+from transforms.numbering import e164, home_networks, is_number
 from transforms.rejects import no_rejects
-from transforms.rules import rat_name
+from transforms.rules import rat_indices
 from transforms.stage import StageOutput, by_country, split_stage
+from transforms.texts import chosen, one_of, where
+from transforms.times import as_times, to_local
+
+_GENERATIONS = pa.array(RAT_GENERATIONS.values())
+_SUBSCRIBER_TYPES = pa.array(SUBSCRIBER_TYPES)
+_HOUR_MS = 3_600_000
+_CONTENT_HASH = plh.col("content").nchash.xxh3_128()
 
 
 def normalize_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatch:
@@ -30,47 +39,49 @@ def normalize_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatc
     Returns:
         All rows, accepted, as `schemas.cdr.NORMALIZED_SCHEMA`, in order.
     """
-    normalized = frame_of(batch).with_columns(*_local_time(profile), *_unified(profile), _cdr_id())
-    return SplitBatch(batch_of(normalized, NORMALIZED_SCHEMA), no_rejects())
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    home = home_networks(columns["imsi"])
+    hours = to_local(as_times(columns["event_time"]), profile.time_zone) // _HOUR_MS
+    columns |= {
+        "cdr_id": _cdr_ids(batch),
+        "msisdn": e164(columns["msisdn"], profile),
+        "peer_msisdn": _peer(columns["peer_msisdn"], profile),
+        "subscriber_type": _subscriber_type(columns["subscriber_type"]),
+        "rat": chosen(_GENERATIONS, rat_indices(columns["rat"])),
+        "mcc": home.mcc,
+        "mnc": home.mnc,
+        "event_date": pa.array((hours // 24).astype(np.int32)).cast(pa.date32()),
+        "event_hour": pa.array((hours % 24).astype(np.int32)),
+        "timezone": pa.repeat(profile.time_zone, batch.num_rows),
+    }
+    arrays = [columns[name] for name in NORMALIZED_SCHEMA.names]
+    return SplitBatch(pa.RecordBatch.from_arrays(arrays, schema=NORMALIZED_SCHEMA), no_rejects())
 
 
-def _local_time(profile: CountryProfile) -> list[pl.Expr]:
-    local = pl.col("event_time").dt.convert_time_zone(profile.time_zone)
-    return [
-        local.dt.date().alias("event_date"),
-        local.dt.hour().cast(pl.Int32).alias("event_hour"),
-        pl.lit(profile.time_zone).alias("timezone"),
-    ]
+def _peer(peers: pa.StringArray, profile: CountryProfile) -> pa.StringArray:
+    """Return the numbers among the peers in the one form; a short code or a name has none."""
+    if peers.null_count == len(peers):
+        return peers
+    is_peer_number = is_number(peers)
+    return where(is_peer_number, e164(where(is_peer_number, peers, None), profile), peers)
 
 
-@cache
-def _unified(profile: CountryProfile) -> list[pl.Expr]:
-    peer = pl.col("peer_msisdn")
-    subscriber_type = pl.col("subscriber_type").str.to_lowercase()
-    return [
-        numbering.e164("msisdn", profile).alias("msisdn"),
-        # A peer may be a short code or a name, which has no international form.
-        pl.when(peer.str.contains(r"^(?:\+|00)?[0-9]{10,15}$"))
-        .then(numbering.e164("peer_msisdn", profile))
-        .otherwise(peer)
-        .alias("peer_msisdn"),
-        numbering.mcc().alias("mcc"),
-        numbering.mnc().alias("mnc"),
-        rat_name().replace_strict(RAT_GENERATIONS, default=None, return_dtype=pl.String).alias("rat"),
-        pl.when(subscriber_type.is_in(SUBSCRIBER_TYPES)).then(subscriber_type).alias("subscriber_type"),
-    ]
+def _subscriber_type(types: pa.StringArray) -> pa.StringArray:
+    lowered = pc.ascii_lower(types)
+    return where(one_of(lowered, _SUBSCRIBER_TYPES), lowered, None)
 
 
-def _cdr_id() -> pl.Expr:
+def _cdr_ids(batch: pa.RecordBatch) -> pa.StringArray:
     """Return the idempotence key: XXH3-128 of country, event time and payload.
 
     It is made of what arrived, not of what the rules make of it, so that a replay with mended rules writes the same
     key again. The event time tells apart pipe text that has none in its payload.
     """
-    content = plh.concat_str(
-        pl.col("country"), pl.col("event_time").dt.timestamp("ms"), pl.col("raw_value").cast(pl.String), separator="|"
-    )
-    return content.nchash.xxh3_128().cast(pl.String).alias("cdr_id")
+    times = batch.column("event_time").cast(pa.int64()).cast(pa.string())
+    payloads = batch.column("raw_value").cast(pa.string())
+    content = pc.binary_join_element_wise(batch.column("country"), times, payloads, "|")
+    hashes = pl.DataFrame({"content": content}).select(_CONTENT_HASH).to_series()
+    return hashes.cast(pl.String).to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())
 
 
 @dataclass(eq=False)

@@ -4,51 +4,91 @@
 MNCs of both lengths (India's 405, Trinidad's 374) the longer one is listed.
 """
 
+import csv
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
-import polars as pl
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.country import CountryProfile
+from transforms.texts import ZERO, Mask, bytes_of, chosen, cut, is_digits, lengths_of, offsets_of, starts_with, where
 
 _MCC_FILE = Path(__file__).parent / "data" / "mcc.csv"
 
 
-@cache
-def _mobile_country_codes() -> pl.DataFrame:
-    return pl.read_csv(_MCC_FILE, schema={"mcc": pl.String, "country": pl.String, "mnc_digits": pl.Int64})
+class _MobileCountryCodes(NamedTuple):
+    """By the number that an MCC is: how many digits its MNCs have, and the index of its country, -1 if there is none."""
 
-
-def mcc() -> pl.Expr:
-    """Return the mobile country code of the column `imsi`: its first three digits (3GPP TS 23.003 clause 2.2)."""
-    return pl.col("imsi").str.slice(0, 3)
-
-
-def mnc() -> pl.Expr:
-    """Return the mobile network code of the column `imsi`: two or three digits by the MCC's plan."""
-    long = _mobile_country_codes().filter(pl.col("mnc_digits") == 3)["mcc"].to_list()
-    return pl.when(mcc().is_in(long)).then(pl.col("imsi").str.slice(3, 3)).otherwise(pl.col("imsi").str.slice(3, 2))
+    mnc_digits: npt.NDArray[np.int64]
+    country: npt.NDArray[np.int64]
+    countries: pa.StringArray
 
 
 @cache
-def countries_by_mcc() -> dict[str, str]:
-    """Return the ISO 3166-1 alpha-2 country of each mobile country code."""
-    return dict(_mobile_country_codes().select("mcc", "country").iter_rows())
+def _mobile_country_codes() -> _MobileCountryCodes:
+    with _MCC_FILE.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    countries = sorted({row["country"] for row in rows})
+    codes = _MobileCountryCodes(np.full(1000, 2), np.full(1000, -1), pa.array(countries))
+    for row in rows:
+        codes.mnc_digits[int(row["mcc"])] = int(row["mnc_digits"])
+        codes.country[int(row["mcc"])] = countries.index(row["country"])
+    return codes
 
 
-def e164(column: str, profile: CountryProfile) -> pl.Expr:
-    """Return a column of subscriber numbers in one form: + and digits (ITU-T E.164).
+class HomeNetwork(NamedTuple):
+    """The network that issued an IMSI.
+
+    Attributes:
+        mcc: mobile country code.
+        mnc: mobile network code.
+        country: ISO 3166-1 alpha-2, null for an MCC that no country has.
+    """
+
+    mcc: pa.StringArray
+    mnc: pa.StringArray
+    country: pa.StringArray
+
+
+def home_networks(imsis: pa.StringArray) -> HomeNetwork:
+    """Split valid IMSIs (3GPP TS 23.003 clause 2.2): three digits of MCC, two or three of MNC by the MCC's plan."""
+    codes, starts, data = _mobile_country_codes(), offsets_of(imsis)[:-1].astype(np.int64), bytes_of(imsis)
+    number = np.zeros(len(imsis), np.int64)
+    for place in range(3):
+        number = number * 10 + (data[starts + place] - np.uint8(ZERO))
+    behind = starts + 3
+    mnc = cut(imsis, behind, behind + codes.mnc_digits[number])
+    return HomeNetwork(cut(imsis, starts, behind), mnc, chosen(codes.countries, codes.country[number]))
+
+
+def is_number(texts: pa.StringArray) -> Mask:
+    """Say which texts may be subscriber numbers: 10 to 15 digits, perhaps with `+` or `00` before them."""
+    lengths = lengths_of(texts)
+    has_plus, has_zeros = starts_with(texts, b"+"), starts_with(texts, b"00")
+    digits = lengths - has_plus
+    is_long_enough = (digits >= 10) & (digits <= 15) | has_zeros & (lengths >= 12) & (lengths <= 17)
+    return is_digits(texts, skip=has_plus.astype(np.int32)) & is_long_enough
+
+
+def e164(numbers: pa.StringArray, profile: CountryProfile) -> pa.StringArray:
+    """Return subscriber numbers in one form: + and digits (ITU-T E.164).
 
     `+` and `00` start an international number; a national one has the country's trunk prefix and length; all else is
-    taken for an international number without a prefix. The numbers must keep the rule `invalid_msisdn`.
+    taken for an international number without a prefix. Each must be null or what `is_number` says may be one.
     """
-    number = pl.col(column)
-    prefixed = pl.when(number.str.starts_with("+")).then(number)
-    form = prefixed.when(number.str.starts_with("00")).then(pl.lit("+") + number.str.slice(2))
+    has_plus, has_zeros = starts_with(numbers, b"+"), starts_with(numbers, b"00")
+    skipped = np.where(has_plus, 1, np.where(has_zeros, 2, 0))
+    prefix: pa.Array | pa.Scalar = pa.scalar("+")
     if profile.trunk_prefix is not None:
-        is_national = number.str.starts_with(profile.trunk_prefix) & (
-            number.str.len_bytes() == profile.national_digits + len(profile.trunk_prefix)
-        )
-        national = pl.lit(f"+{profile.calling_code}") + number.str.slice(len(profile.trunk_prefix))
-        form = form.when(is_national).then(national)
-    return form.otherwise(pl.lit("+") + number)
+        is_national = starts_with(numbers, profile.trunk_prefix.encode()) & ~has_zeros
+        is_national &= lengths_of(numbers) == profile.national_digits + len(profile.trunk_prefix)
+        if is_national.any():
+            skipped = np.where(is_national, len(profile.trunk_prefix), skipped)
+            prefix = where(is_national, f"+{profile.calling_code}", "+")
+    offsets = offsets_of(numbers)
+    ends = offsets[1:]
+    return pc.binary_join_element_wise(prefix, cut(numbers, np.minimum(offsets[:-1] + skipped, ends), ends), "")

@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from threading import Lock
+from functools import lru_cache
 
-import polars as pl
+import numpy as np
 import pyarrow as pa
 
 from schemas.codes import Code, Stage
 from schemas.dead_letter import DEAD_LETTER_SCHEMA
 from schemas.version import VERSION
-from transforms.batches import empty_batch, frame_of
+from transforms.batches import empty_batch
+from transforms.texts import lengths_of
 
 PAYLOAD_FIELD = "value"
 """What `fields` names when the message as a whole breaks a rule."""
@@ -32,38 +33,12 @@ class Violation:
         return f"{self.field}: {self.code.value}: {self.code.meaning}"
 
 
-class _Explanations:
-    """What is said of each combination of broken rules: few ever occur, so they are texts in a table, not made anew."""
-
-    def __init__(self) -> None:
-        self._index: dict[tuple[Violation, ...], int] = {}
-        self._rows: list[dict[str, object]] = []
-        self._table = pl.DataFrame()
-        self._lock = Lock()
-
-    def of(self, violations: Sequence[tuple[Violation, ...]]) -> pl.DataFrame:
-        """Return code, codes, fields and message of each row."""
-        # Bundles run on several threads; the table only ever grows, so rows found before it grew stay right.
-        with self._lock:
-            indices = [self._index_of(broken) for broken in violations]
-            if self._table.height < len(self._rows):
-                texts = pl.List(pl.String)
-                schema = pl.Schema([("code", pl.String), ("codes", texts), ("fields", texts), ("message", pl.String)])
-                self._table = pl.DataFrame(self._rows, schema=schema)
-            return self._table[indices]
-
-    def _index_of(self, broken: tuple[Violation, ...]) -> int:
-        index = self._index.get(broken)
-        if index is None:
-            index = self._index[broken] = len(self._rows)
-            message = "; ".join(map(str, broken)).encode()[:MAX_MESSAGE_BYTES].decode(errors="ignore")
-            codes = [violation.code.value for violation in broken]
-            fields = [violation.field for violation in broken]
-            self._rows.append({"code": codes[0], "codes": codes, "fields": fields, "message": message})
-        return index
-
-
-_explanations = _Explanations()
+@lru_cache(maxsize=4096)
+def _explain(broken: tuple[Violation, ...]) -> tuple[str, list[str], list[str], str]:
+    """Return code, codes, fields and message; few combinations of broken rules ever occur."""
+    codes = [violation.code.value for violation in broken]
+    message = "; ".join(map(str, broken)).encode()[:MAX_MESSAGE_BYTES].decode(errors="ignore")
+    return codes[0], codes, [violation.field for violation in broken], message
 
 
 def _attempt(headers: Sequence[dict[str, object]] | None) -> int:
@@ -82,7 +57,7 @@ def no_rejects() -> pa.RecordBatch:
 
 
 def dead_letters(
-    rows: pa.RecordBatch | pl.DataFrame, stage: Stage, violations: Sequence[tuple[Violation, ...]]
+    rows: pa.RecordBatch, stage: Stage, violations: Sequence[tuple[Violation, ...]]
 ) -> pa.RecordBatch:
     """Make the dead letters of `rows`.
 
@@ -94,30 +69,28 @@ def dead_letters(
     Returns:
         One row each, as DEAD_LETTER_SCHEMA.
     """
-    frame = rows if isinstance(rows, pl.DataFrame) else frame_of(rows)
-    if frame.height == 0:
+    count = rows.num_rows
+    if count == 0:
         return _NO_REJECTS
-    attempts = [_attempt(headers) for headers in frame["raw_headers"].to_list()]
-    letters = (
-        frame.hstack(_explanations.of(violations))
-        .select(
-            *_ORIGINAL,
-            *_LITERALS[stage],
-            attempt=pl.Series(attempts, dtype=pl.Int32),
-            failed_at=pl.lit(datetime.now(UTC), pl.Datetime("ms", "UTC")),
-        )
-        .select(DEAD_LETTER_SCHEMA.names)
-    )
-    # Not as views: they would keep the whole batch in memory, and be sent along with it, for a few rows.
-    return letters.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()[0]
+    code, codes, fields, message = zip(*map(_explain, violations), strict=True)
+    attempts = [1] * count
+    for row in np.flatnonzero(lengths_of(rows.column("raw_headers"))):
+        attempts[row] = _attempt(rows.column("raw_headers")[row].as_py())
+    columns = {name: rows.column(original) for name, original in _ORIGINAL.items()} | {
+        "stage": pa.repeat(stage.value, count),
+        "code": pa.array(code, pa.string()),
+        "codes": pa.array(codes, _TEXTS),
+        "fields": pa.array(fields, _TEXTS),
+        "message": pa.array(message, pa.string()),
+        "attempt": pa.array(attempts, pa.int32()),
+        "version": pa.repeat(VERSION, count),
+        "failed_at": pa.repeat(pa.scalar(datetime.now(UTC), DEAD_LETTER_SCHEMA.field("failed_at").type), count),
+    }
+    arrays = [columns[name] for name in DEAD_LETTER_SCHEMA.names]
+    return pa.RecordBatch.from_arrays(arrays, schema=DEAD_LETTER_SCHEMA)
 
 
 _NO_REJECTS = empty_batch(DEAD_LETTER_SCHEMA)
-_LITERALS = {stage: (pl.lit(VERSION).alias("version"), pl.lit(stage.value).alias("stage")) for stage in Stage}
-_ORIGINAL = [
-    pl.col("raw_key").alias("key"),
-    pl.col("raw_value").alias("value"),
-    pl.col("raw_headers").alias("headers"),
-    *map(pl.col, ("country", "source_topic", "source_partition", "source_offset", "source_timestamp")),
-    *map(pl.col, ("code", "codes", "fields", "message")),
-]
+_TEXTS = pa.list_(pa.string())
+_SOURCE = ("country", "source_topic", "source_partition", "source_offset", "source_timestamp")
+_ORIGINAL = {"key": "raw_key", "value": "raw_value", "headers": "raw_headers"} | {name: name for name in _SOURCE}

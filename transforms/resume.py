@@ -9,18 +9,20 @@ from typing import Any
 
 import apache_beam as beam
 import fastavro
-import polars as pl
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from schemas.avro_format import single_object_header
 from schemas.cdr import EnrichedCdr, NormalizedCdr, ValidatedCdr
 from schemas.codes import Code, Stage
 from schemas.country import CountryProfile
-from schemas.derive import ArrowLayout, arrow_schema, avro_schema
-from transforms.batches import batch_of, frame_of
+from schemas.derive import arrow_schema, avro_schema
+from transforms.batches import rows_of
 from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters
 from transforms.stage import ACCEPTED, DEAD_LETTERS, StageOutput, typed_outputs
+from transforms.texts import one_of, to_list
 
 STAGE_MODELS: dict[Stage, type[BaseModel]] = {
     Stage.VALIDATE: ValidatedCdr,
@@ -33,7 +35,7 @@ UNKNOWN_COUNTRY = "ZZ"
 """Of a message that is no record of ours: ISO 3166-1 leaves ZZ to users."""
 
 
-def decode_stage(batch: pa.RecordBatch, model: type[BaseModel]) -> tuple[pl.DataFrame, pa.RecordBatch]:
+def decode_stage(batch: pa.RecordBatch, model: type[BaseModel]) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     """Read the values of a stage's topic.
 
     Args:
@@ -47,16 +49,16 @@ def decode_stage(batch: pa.RecordBatch, model: type[BaseModel]) -> tuple[pl.Data
     header, parse = single_object_header(avro_schema(model)), _parser(model)
     records: list[dict[str, Any]] = []
     is_record = []
-    for value in pl.Series(batch.column("raw_value")).to_list():
+    for value in to_list(batch.column("raw_value")):
         record = parse(value[len(header) :]) if value is not None and value.startswith(header) else None
         is_record.append(record is not None)
         if record is not None:
             records.append(record)
-    frame = pl.DataFrame(pa.Table.from_pylist(records, schema=arrow_schema(model)))
-    foreign = frame_of(batch).filter(~pl.Series(is_record, dtype=pl.Boolean))
-    foreign = foreign.with_columns(country=pl.lit(UNKNOWN_COUNTRY))
+    foreign = rows_of(batch, ~np.array(is_record, np.bool_))
+    foreign = foreign.append_column("country", pa.repeat(UNKNOWN_COUNTRY, foreign.num_rows))
     reason = (Violation(Code.MALFORMED_PAYLOAD, PAYLOAD_FIELD),)
-    return frame, dead_letters(foreign, Stage.DECODE, [reason] * foreign.height)
+    rejected = dead_letters(foreign, Stage.DECODE, [reason] * foreign.num_rows)
+    return pa.RecordBatch.from_pylist(records, schema=arrow_schema(model)), rejected
 
 
 @cache
@@ -80,11 +82,11 @@ class _DecodeStageFn(beam.DoFn):  # type: ignore[misc]
         self._countries = countries
 
     def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch | beam.pvalue.TaggedOutput]:
-        frame, foreign = decode_stage(batch, self._model)
+        records, foreign = decode_stage(batch, self._model)
         # A stage's topic holds all countries; a batch holds one. Another job's countries are that job's to read.
-        for (country,), rows in frame.partition_by("country", maintain_order=True, as_dict=True).items():
+        for country in pc.unique(records.column("country")).to_pylist():
             if country in self._countries:
-                yield batch_of(rows, arrow_schema(self._model, ArrowLayout.VIEWS))
+                yield rows_of(records, one_of(records.column("country"), pa.array([country])))
         if foreign.num_rows:
             yield beam.pvalue.TaggedOutput(DEAD_LETTERS, foreign)
 

@@ -1,160 +1,245 @@
-"""Event times in columns: the spellings of `schemas.fields.parse_event_time`, one expression for each.
+"""Event times in columns: the spellings of `schemas.fields.parse_event_time`, and the clocks of time zones.
 
-Texts are told apart by length, and each spelling's expression sees only its own: a batch holds a few spellings.
+Texts of one length are a matrix of characters, so a digit's place is a row of it and a whole column is read at once.
+Instants and local times are milliseconds since 1970 as int64; the smallest int64 stands for none.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
+from zoneinfo import ZoneInfo
 
 import numpy as np
-import polars as pl
+import numpy.typing as npt
+import pyarrow as pa
 
-from schemas.fields import FIRST_TIME, LAST_TIME
+from schemas.fields import FIRST_TIME, LAST_TIME, local_instant
+from transforms.texts import Mask, bytes_of, is_null, lengths_of
 
-_DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_TIME = r"[0-9]{2}:[0-9]{2}:[0-5][0-9]"
-_UTC = pl.Datetime("ms", "UTC")
-_TEXT = pl.col("text")
-_OFFSET = "(Z|[+-][0-9:]+)$"
+Times = npt.NDArray[np.int64]
+"""Milliseconds since 1970, or NONE."""
+
+NONE = np.iinfo(np.int64).min
+TIMESTAMP = pa.timestamp("ms", "UTC")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+_DAY_MS = 86_400_000
+_ZERO, _DOT, _COLON, _DASH, _PLUS, _T, _Z, _BLANK = map(ord, "0.:-+TZ ")
 
 
-@dataclass(frozen=True)
-class _Spelling:
-    """A way to write an instant.
+def _milliseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MS
+
+
+_FIRST, _LAST = _milliseconds(FIRST_TIME), _milliseconds(LAST_TIME)
+
+
+class _Characters:
+    """Texts of one length, as a matrix: a row for each place, a column for each text.
 
     Attributes:
-        pattern: what the text looks like.
-        steps: expressions of `text` and of earlier steps, in a zone, the last one named `time` (null: no such instant).
-            They are steps because polars computes an expression anew wherever it stands.
+        is_good: which texts have kept every expectation so far.
     """
 
-    pattern: str
-    steps: Callable[[str], tuple[tuple[pl.Expr, ...], ...]]
+    def __init__(self, texts: pa.StringArray, length: int) -> None:
+        self._places = np.ascontiguousarray(bytes_of(texts)[: len(texts) * length].reshape(len(texts), length).T)
+        self.is_good: Mask = np.ones(len(texts), np.bool_)
+
+    def __getitem__(self, place: int) -> npt.NDArray[np.uint8]:
+        return self._places[place]
+
+    def expect(self, place: int, *characters: int) -> None:
+        """Demand one of some characters at a place."""
+        found = self._places[place] == characters[0]
+        for character in characters[1:]:
+            found |= self._places[place] == character
+        self.is_good &= found
+
+    def number(self, start: int, digits: int) -> Times:
+        """Return the number that the digits from a place on are, and demand that they are digits."""
+        value: Times = np.zeros(len(self.is_good), np.int64)
+        for place in range(start, start + digits):
+            digit = self._places[place] - np.uint8(_ZERO)
+            self.is_good &= digit <= 9
+            value = value * 10 + digit
+        return value
+
+    def moment(self, date: tuple[int, int, int], clock: tuple[int, int, int]) -> Times:
+        """Return the wall clock's time whose year, month, day and hour, minute, second stand at these places."""
+        year, month, day = self.number(date[0], 4), self.number(date[1], 2), self.number(date[2], 2)
+        hour, minute, second = (self.number(place, 2) for place in clock)
+        self.is_good &= (month >= 1) & (month <= 12) & (hour <= 23) & (minute <= 59) & (second <= 59)
+        months = ((year - 1970) * 12 + month - 1).astype("M8[M]")
+        first = months.astype("M8[D]").astype(np.int64)
+        after = (months + 1).astype("M8[D]").astype(np.int64)
+        self.is_good &= (day >= 1) & (day <= after - first)
+        return ((first + day - 1) * 86_400 + hour * 3600 + minute * 60 + second) * 1000
 
 
-def _iso_utc(_: str) -> tuple[tuple[pl.Expr, ...], ...]:
-    return ((_naive(_TEXT, "%Y-%m-%dT%H:%M:%SZ").dt.replace_time_zone("UTC").alias("time"),),)
+def _iso(texts: _Characters, length: int, zone: str) -> Times:
+    """`YYYY-MM-DDTHH:MM:SS`, or with a blank for the T; then perhaps a fraction, then perhaps an offset."""
+    for place in (4, 7):
+        texts.expect(place, _DASH)
+    for place in (13, 16):
+        texts.expect(place, _COLON)
+    texts.expect(10, _T, _BLANK)
+    moment = texts.moment((0, 5, 8), (11, 14, 17))
+    # The end tells which offset there is: none, Z, +HHMM or +HH:MM.
+    ends_in_z = texts[-1] == _Z
+    is_signed = {width: (texts[-width] == _PLUS) | (texts[-width] == _DASH) for width in (5, 6)}
+    kinds = {1: ends_in_z, 5: is_signed[5] & ~ends_in_z, 6: is_signed[6] & (texts[-3] == _COLON) & ~ends_in_z}
+    kinds[0] = ~(kinds[1] | kinds[5] | kinds[6])
+    time = np.full(len(moment), NONE)
+    base = texts.is_good
+    for width, is_kind in kinds.items():
+        if is_kind.any():
+            texts.is_good = base.copy()
+            instants = _behind_clock(texts, moment, length, width, zone)
+            read = is_kind & texts.is_good
+            time[read] = instants[read]
+    texts.is_good = base & (time != NONE)
+    return time
 
 
-def _iso(zone: str) -> tuple[tuple[pl.Expr, ...], ...]:
-    """Read ISO 8601 piece by piece: parsing fraction and offset by a format costs five times as much."""
-    rest, offset, moment = pl.col("rest"), pl.col("offset"), pl.col("moment")
-    base = _naive(_TEXT.str.slice(0, 10) + "T" + _TEXT.str.slice(11, 8), "%Y-%m-%dT%H:%M:%S")
-    fraction = rest.str.extract(r"^\.([0-9]{1,3})").fill_null("0").str.pad_end(3, "0").cast(pl.Int64)
-    hours = offset.str.slice(1, 2).cast(pl.Int64, strict=False)
-    minutes = offset.str.slice(-2).cast(pl.Int64, strict=False)
-    east = ((hours * 60 + minutes) * 60_000).fill_null(0).cast(pl.Duration("ms"))
-    shifted = pl.when(offset.str.starts_with("-")).then(moment + pl.col("east")).otherwise(moment - pl.col("east"))
-    time = pl.when(offset.is_null()).then(_local(moment, zone)).otherwise(shifted.dt.replace_time_zone("UTC"))
-    return (
-        (base.alias("base"), _TEXT.str.slice(19).alias("rest")),
-        (
-            (pl.col("base") + fraction.cast(pl.Duration("ms"))).alias("moment"),
-            rest.str.extract(_OFFSET).alias("offset"),
-        ),
-        (east.alias("east"),),
-        (time.alias("time"),),
-    )
+def _behind_clock(texts: _Characters, moment: Times, length: int, offset_width: int, zone: str) -> Times:
+    """Return the instants of ISO texts whose offset has so many characters; all between is the fraction."""
+    fraction_digits = length - 19 - offset_width - 1
+    if fraction_digits != -1:
+        if not 1 <= fraction_digits <= 9:
+            return np.full(len(moment), NONE)
+        texts.expect(19, _DOT)
+        texts.number(20, fraction_digits)
+        shown = min(fraction_digits, 3)
+        moment = moment + texts.number(20, shown) * 10 ** (3 - shown)
+    if offset_width == 0:
+        return to_instants(moment, zone)
+    if offset_width == 1:
+        return moment
+    sign = length - offset_width
+    hours, minutes = texts.number(sign + 1, 2), texts.number(length - 2, 2)
+    texts.is_good &= (hours <= 14) & (minutes <= 59)
+    east = (hours * 60 + minutes) * 60_000
+    return np.where(texts[sign] == _DASH, moment + east, moment - east)
 
 
-def _basic(_: str) -> tuple[tuple[pl.Expr, ...], ...]:
-    return ((_naive(_TEXT, "%Y%m%dT%H%M%SZ").dt.replace_time_zone("UTC").alias("time"),),)
+def _basic(texts: _Characters, _: int, __: str) -> Times:
+    """`YYYYMMDDTHHMMSSZ`."""
+    texts.expect(8, _T)
+    texts.expect(15, _Z)
+    return texts.moment((0, 4, 6), (9, 11, 13))
 
 
-def _compact(zone: str) -> tuple[tuple[pl.Expr, ...], ...]:
-    return ((_local(_naive(_TEXT, "%Y%m%d%H%M%S"), zone).alias("time"),),)
+def _compact(texts: _Characters, _: int, zone: str) -> Times:
+    """`YYYYMMDDHHMMSS`, local."""
+    return to_instants(texts.moment((0, 4, 6), (8, 10, 12)), zone)
 
 
-def _epoch_seconds(_: str) -> tuple[tuple[pl.Expr, ...], ...]:
-    return (((_TEXT.cast(pl.Int64, strict=False) * 1000).cast(_UTC).alias("time"),),)
+def _epoch(texts: _Characters, length: int, _: str, unit_ms: int) -> Times:
+    return texts.number(0, length) * unit_ms
 
 
-def _epoch_millis(_: str) -> tuple[tuple[pl.Expr, ...], ...]:
-    return ((_TEXT.cast(pl.Int64, strict=False).cast(_UTC).alias("time"),),)
+_Read = Callable[[_Characters, int, str], Times]
+
+_BY_LENGTH: dict[int, _Read] = dict.fromkeys(range(19, 36), _iso) | {
+    9: partial(_epoch, unit_ms=1000),
+    10: partial(_epoch, unit_ms=1000),
+    12: partial(_epoch, unit_ms=1),
+    13: partial(_epoch, unit_ms=1),
+    14: _compact,
+    16: _basic,
+}
+"""Length of a text to the one spelling that it may have."""
 
 
-_ISO_UTC = _Spelling(f"^{_DATE}T{_TIME}Z$", _iso_utc)
-_ISO = _Spelling(rf"^{_DATE}[T ]{_TIME}(?:\.[0-9]{{1,9}})?(?:Z|[+-](?:0[0-9]|1[0-4]):?[0-5][0-9])?$", _iso)
-_BASIC = _Spelling(r"^[0-9]{8}T[0-9]{4}[0-5][0-9]Z$", _basic)
-_COMPACT = _Spelling(r"^[0-9]{12}[0-5][0-9]$", _compact)
-_EPOCH_SECONDS = _Spelling(r"^[0-9]{9,10}$", _epoch_seconds)
-_EPOCH_MILLIS = _Spelling(r"^[0-9]{12,13}$", _epoch_millis)
-
-_SPELLINGS = (_ISO_UTC, _ISO, _BASIC, _COMPACT, _EPOCH_SECONDS, _EPOCH_MILLIS)
-_BY_LENGTH = {9: _EPOCH_SECONDS, 10: _EPOCH_SECONDS, 12: _EPOCH_MILLIS, 13: _EPOCH_MILLIS, 14: _COMPACT, 16: _BASIC}
-_LONGEST = 64
-
-
-def _spelling_of_length() -> np.ndarray[tuple[int], np.dtype[np.int8]]:
-    """Return for each length of text the index of the one spelling that it may have. ISO with 20 bytes ends in Z."""
-    indices = np.full(_LONGEST + 1, _SPELLINGS.index(_ISO), np.int8)
-    indices[20] = _SPELLINGS.index(_ISO_UTC)
-    for length, spelling in _BY_LENGTH.items():
-        indices[length] = _SPELLINGS.index(spelling)
-    return indices
-
-
-_INDEX_OF_LENGTH = _spelling_of_length()
-
-
-def parse_event_times(texts: pl.Series, zone: str) -> pl.Series:
-    """Return the instants that texts name, null where they name none.
+def parse_event_times(texts: pa.StringArray, zone: str) -> Times:
+    """Return the instants that texts name, NONE where they name none.
 
     Args:
-        texts: String; nulls stay null.
+        texts: string column.
         zone: IANA zone of texts without an offset. Of an hour that comes twice the first counts.
-
-    Returns:
-        Datetime("ms", "UTC").
     """
-    if texts.is_empty():
-        return texts.cast(_UTC)
-    lengths = texts.str.len_bytes().fill_null(0).to_numpy()
-    indices = _INDEX_OF_LENGTH[np.minimum(lengths, _LONGEST)]
-    present = np.unique(indices)
-    if len(present) == 1:
-        return _in_range(_read(texts, int(present[0]), zone))
-    order = np.argsort(indices, kind="stable")
-    grouped, sizes = texts[order], np.bincount(indices)
-    starts = np.cumsum(sizes) - sizes
-    times = [_read(grouped.slice(int(starts[index]), int(sizes[index])), int(index), zone) for index in present]
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    return _in_range(pl.concat(times)[back])
-
-
-def _read(texts: pl.Series, index: int, zone: str) -> pl.Series:
-    frame = texts.to_frame("text")
-    for step in _steps(index, zone):
-        frame = frame.with_columns(step)
-    times = frame.select(_SPELLED).to_series()
-    if _SPELLINGS[index] is _ISO_UTC and times.null_count():
-        # As long, but with a blank for the T: rare enough to be looked at only when something was not read.
-        unread = np.flatnonzero(times.is_null().to_numpy())
-        if texts[unread].str.contains(" ", literal=True).any():
-            times = times.scatter(unread, _read(texts[unread], _SPELLINGS.index(_ISO), zone))
+    times = np.full(len(texts), NONE)
+    lengths = np.where(is_null(texts), 0, lengths_of(texts))
+    for length in np.flatnonzero(np.bincount(lengths)) if len(texts) else ():
+        if (read := _BY_LENGTH.get(int(length))) is None:
+            continue
+        rows = np.flatnonzero(lengths == length)
+        # Taken rows are packed; their bytes start at the start of the buffer.
+        characters = _Characters(texts.take(pa.array(rows)), int(length))
+        instants = read(characters, int(length), zone)
+        is_read = characters.is_good & (instants >= _FIRST) & (instants <= _LAST)
+        times[rows[is_read]] = instants[is_read]
     return times
 
 
-def _in_range(times: pl.Series) -> pl.Series:
-    is_in_range = pl.col("time").is_between(FIRST_TIME, LAST_TIME)
-    return times.to_frame("time").select(pl.when(is_in_range).then("time")).to_series()
+def as_timestamps(times: Times) -> pa.TimestampArray:
+    """Return times as an Arrow column, null for NONE."""
+    is_none = times == NONE
+    return pa.array(times, pa.int64(), mask=is_none if is_none.any() else None).cast(TIMESTAMP)
 
 
-@cache
-def _steps(index: int, zone: str) -> tuple[tuple[pl.Expr, ...], ...]:
-    spelling = _SPELLINGS[index]
-    first, *others = spelling.steps(zone)
-    return ((*first, _TEXT.str.contains(spelling.pattern).alias("is_spelled")), *others)
+def as_times(timestamps: pa.TimestampArray) -> Times:
+    """Return an Arrow column as times, NONE for null."""
+    numbers = timestamps.cast(pa.int64())
+    return (numbers.fill_null(NONE) if numbers.null_count else numbers).to_numpy()  # type: ignore[no-any-return]
 
 
-_SPELLED = pl.when(pl.col("is_spelled")).then("time")
+_SLOT_MS = 15 * 60_000
+"""Since 1973 every zone's clock has changed at a multiple of this, so that all times of a slot have one offset."""
+_SLOTS_SINCE = _milliseconds(datetime(1973, 1, 1, tzinfo=UTC))
+_MANY_SLOTS = 1 << 16
+
+_Clock = Callable[[str, int], int]
+"""What is added to a time, by zone and time; NONE if there is no such time."""
 
 
-def _naive(text: pl.Expr, spelling: str) -> pl.Expr:
-    return text.str.to_datetime(spelling, time_unit="ms", strict=False)
+def to_instants(moments: Times, zone: str) -> Times:
+    """Return the instants of local times: the first of two in an overlap, NONE in a gap."""
+    return _moved(moments, _from_local, zone)
 
 
-def _local(moment: pl.Expr, zone: str) -> pl.Expr:
-    return moment.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
+def to_local(instants: Times, zone: str) -> Times:
+    """Return the local times of instants."""
+    return _moved(instants, _from_utc, zone)
+
+
+def _moved(times: Times, clock: _Clock, zone: str) -> Times:
+    """Return times moved as a clock says, which is asked once for each slot."""
+    moved = np.full(len(times), NONE)
+    for row in np.flatnonzero((times < _SLOTS_SINCE) & (times != NONE)):
+        shift = clock(zone, int(times[row]))
+        moved[row] = NONE if shift == NONE else times[row] + shift
+    recent = np.flatnonzero(times >= _SLOTS_SINCE)
+    if not len(recent):
+        return moved
+    slots = times[recent] // _SLOT_MS
+    first = int(slots.min())
+    if int(slots.max()) - first < _MANY_SLOTS:
+        places = slots - first
+        present = np.flatnonzero(np.bincount(places))
+        shifts = np.zeros(present[-1] + 1, np.int64)
+        shifts[present] = [clock(zone, (first + int(place)) * _SLOT_MS) for place in present]
+    else:
+        present, places = np.unique(slots, return_inverse=True)
+        shifts = np.array([clock(zone, int(slot) * _SLOT_MS) for slot in present])
+    shift = shifts[places]
+    moved[recent] = np.where(shift == NONE, NONE, times[recent] + shift)
+    return moved
+
+
+@lru_cache(maxsize=4 * _MANY_SLOTS)
+def _from_local(zone: str, moment: int) -> int:
+    try:
+        return _milliseconds(local_instant(_EPOCH.replace(tzinfo=None) + moment * _MS, ZoneInfo(zone))) - moment
+    except (ValueError, OverflowError):
+        return NONE
+
+
+@lru_cache(maxsize=4 * _MANY_SLOTS)
+def _from_utc(zone: str, instant: int) -> int:
+    try:
+        local = (_EPOCH + instant * _MS).astimezone(ZoneInfo(zone))
+    except OverflowError:
+        return NONE
+    return _milliseconds(local.replace(tzinfo=UTC)) - instant

@@ -5,23 +5,18 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import apache_beam as beam
-import polars as pl
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.cdr import VALIDATED_SCHEMA
 from schemas.codes import Stage
 from schemas.country import CountryProfile
-from schemas.raw import RawFormat
-from transforms.batches import SplitBatch, batch_of, frame_of
+from transforms.batches import SplitBatch, rows_of
 from transforms.rejects import Violation, dead_letters, no_rejects
-from transforms.rules import COUNTS, RULES
+from transforms.rules import COUNTS, RULES, DecodedRows
 from transforms.stage import StageOutput, by_country, split_stage
-from transforms.times import parse_event_times
-
-# One bit a rule: the rows of a batch break few different sets of rules.
-_BROKEN_BITS = pl.sum_horizontal(
-    [rule.broken.fill_null(False).cast(pl.UInt32) * (1 << index) for index, rule in enumerate(RULES)]
-).alias("broken")
+from transforms.times import as_timestamps
 
 
 def validate_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatch:
@@ -35,30 +30,22 @@ def validate_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatch
         Accepted rows as `schemas.cdr.VALIDATED_SCHEMA`, in order; a rejected row's codes are all rules it breaks, in
         the order of `transforms.rules.RULES`.
     """
-    frame = frame_of(batch)
-    times = parse_event_times(frame["event_time"], profile.time_zone)
-    frame = frame.with_columns(
-        # Pipe text has no time of its own: the Kafka timestamp stands in.
-        pl.when(pl.col("raw_format") == RawFormat.PIPE_TEXT.value)
-        .then("source_timestamp")
-        .otherwise(times)
-        .alias("parsed_time"),
-        *(pl.col(name).cast(pl.Int64, strict=False).alias(f"parsed_{name}") for name in COUNTS),
-    )
-    broken = frame.select(_BROKEN_BITS).to_series()
-    is_rejected = broken > 0
-    rejected = no_rejects()
-    if is_rejected.any():
-        violations = [_violations(bits) for bits in broken.filter(is_rejected)]
-        rejected = dead_letters(frame.filter(is_rejected), Stage.VALIDATE, violations)
-        frame = frame.filter(~is_rejected)
-    accepted = frame.with_columns(
-        # A format without an event type reports data usage.
-        pl.col("event_type").str.to_lowercase().fill_null("data"),
-        *(pl.col(f"parsed_{name}").alias(name) for name in COUNTS),
-        event_time="parsed_time",
-    )
-    return SplitBatch(batch_of(accepted, VALIDATED_SCHEMA), rejected)
+    rows = DecodedRows.of(batch, profile.time_zone)
+    # One bit a rule: the rows of a batch break few different sets of rules.
+    broken = np.zeros(batch.num_rows, np.uint32)
+    for index, rule in enumerate(RULES):
+        broken |= rule.broken(rows).astype(np.uint32) << np.uint32(index)
+    columns = dict(rows.texts) | {name: rows.counts[name].values for name in COUNTS}
+    # A format without an event type reports data usage.
+    columns["event_type"] = pc.ascii_lower(rows.texts["event_type"]).fill_null("data")
+    columns["event_time"] = as_timestamps(rows.event_times)
+    arrays = [columns[name] for name in VALIDATED_SCHEMA.names]
+    is_kept = broken == 0
+    accepted = rows_of(pa.RecordBatch.from_arrays(arrays, schema=VALIDATED_SCHEMA), is_kept)
+    if accepted.num_rows == batch.num_rows:
+        return SplitBatch(accepted, no_rejects())
+    violations = [_violations(bits) for bits in broken[~is_kept].tolist()]
+    return SplitBatch(accepted, dead_letters(rows_of(batch, ~is_kept), Stage.VALIDATE, violations))
 
 
 @lru_cache(maxsize=4096)

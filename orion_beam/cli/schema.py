@@ -10,8 +10,7 @@ from pydantic import BaseModel
 
 from orion_beam.avro import compatibility
 from orion_beam.errors import UserError
-from schemas.derive import ArrowLayout, arrow_schema, avro_schema
-from schemas.raw import RawCdr
+from schemas.derive import arrow_schema, avro_schema
 from schemas.write import WRITTEN_MODELS
 
 app = typer.Typer(help="Show the records' schemas; check that a changed one is compatible.", no_args_is_help=True)
@@ -44,9 +43,7 @@ def show(
         return
     model = _named(name)
     if arrow:
-        # Between the transforms, batches hold views; what leaves the graph does not.
-        layout = ArrowLayout.VIEWS if issubclass(model, RawCdr) else ArrowLayout.PLAIN
-        typer.echo(arrow_schema(model, layout).to_string())
+        typer.echo(arrow_schema(model).to_string())
     else:
         typer.echo(avro_schema(model), nl=False)
 

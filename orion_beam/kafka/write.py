@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
-import polars as pl
 import pyarrow as pa
 from confluent_kafka import KafkaError, Message, Producer
 
 from orion_beam.config import KafkaSink
 from orion_beam.dead_letters import Headers, headers_of
 from orion_beam.kafka.clients import producer_config
+from transforms.texts import to_list
 
 MAX_IN_FLIGHT = 100_000
 """Messages that a producer holds at most; it is far below the producer's own limit, so that it never refuses one."""
@@ -80,8 +80,7 @@ class _WriteFn(beam.DoFn):  # type: ignore[misc]
 
 class _WriteMessagesFn(_WriteFn):
     def process(self, batch: pa.RecordBatch) -> None:
-        frame = pl.DataFrame(batch)
-        keys, values = frame["key"].to_list(), frame["value"].to_list()
+        keys, values = to_list(batch.column("key")), to_list(batch.column("value"))
         messages = [{"key": key, "value": value} for key, value in zip(keys, values, strict=True)]
         self._writer.write_batch(self._topic, messages)
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from schemas.cdr import UnifiedCdr
 from schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
-from schemas.derive import ArrowLayout, Int32, arrow_schema, avro_schema
+from schemas.derive import Int32, arrow_schema, avro_schema
 from schemas.write import WRITTEN_MODELS
 
 
@@ -56,30 +56,28 @@ AVRO_FIELDS = {field["name"]: field for field in AVRO["fields"]}
 
 
 @pytest.mark.parametrize(
-    ("name", "plain", "view"),
+    ("name", "expected"),
     [
-        ("text", pa.string(), pa.string_view()),
-        ("raw", pa.binary(), pa.binary_view()),
-        ("flag", pa.bool_(), pa.bool_()),
-        ("wide", pa.int64(), pa.int64()),
-        ("narrow", pa.int32(), pa.int32()),
-        ("ratio", pa.float64(), pa.float64()),
-        ("moment", pa.timestamp("ms", "UTC"), pa.timestamp("ms", "UTC")),
-        ("day", pa.date32(), pa.date32()),
-        ("choice", pa.string(), pa.string_view()),
-        ("colour", pa.string(), pa.string_view()),
-        ("texts", pa.list_(pa.string()), pa.large_list(pa.string_view())),
-        ("maybe", pa.string(), pa.string_view()),
+        ("text", pa.string()),
+        ("raw", pa.binary()),
+        ("flag", pa.bool_()),
+        ("wide", pa.int64()),
+        ("narrow", pa.int32()),
+        ("ratio", pa.float64()),
+        ("moment", pa.timestamp("ms", "UTC")),
+        ("day", pa.date32()),
+        ("choice", pa.string()),
+        ("colour", pa.string()),
+        ("texts", pa.list_(pa.string())),
+        ("maybe", pa.string()),
         (
             "inners",
             pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())])),
-            pa.large_list(pa.struct([("key", pa.string_view()), ("value", pa.binary_view())])),
         ),
     ],
 )
-def test_a_type_has_one_arrow_type_and_one_view_type(name, plain, view):
-    assert arrow_schema(Everything).field(name).type == plain
-    assert arrow_schema(Everything, ArrowLayout.VIEWS).field(name).type == view
+def test_a_type_has_one_arrow_type(name, expected):
+    assert arrow_schema(Everything).field(name).type == expected
 
 
 def test_arrow_fields_keep_the_order_of_the_model():

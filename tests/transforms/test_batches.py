@@ -12,15 +12,7 @@ from schemas.dead_letter import DEAD_LETTER_SCHEMA
 from schemas.raw import RAW_CDR_SCHEMA
 from tests.strategies import PROFILES, batches_of
 from tests.transforms.chain import normalized
-from transforms.batches import (
-    MAX_ROWS,
-    RecordBatchCoder,
-    batch_of,
-    country_of,
-    empty_batch,
-    frame_of,
-    slices_of,
-)
+from transforms.batches import MAX_ROWS, RecordBatchCoder, country_of, empty_batch, slices_of
 from transforms.decode import decode_batch
 
 CODER = RecordBatchCoder()
@@ -103,12 +95,6 @@ def test_a_batch_is_cut_into_pieces_of_at_most_so_many_rows():
     assert rows(pieces) == rows(batch)
     assert list(slices_of(raw_batch("FR", []))) == []
     assert [piece.num_rows for piece in slices_of(raw_batch("FR", [b"x"] * (MAX_ROWS + 1)))] == [MAX_ROWS, 1]
-
-
-def test_columns_of_another_type_than_the_schema_are_a_bug():
-    frame = frame_of(normalized("FR", [PIPE])).with_columns(event_hour=frame_of(normalized("FR", [PIPE]))["mcc"])
-    with pytest.raises(TypeError, match="event_hour is string_view, not int32"):
-        batch_of(frame, NORMALIZED_SCHEMA)
 
 
 def test_the_country_of_a_batch_is_that_of_its_rows():

@@ -1,6 +1,7 @@
 """Reference data: what is loaded, what is refused and how, and how it is looked up."""
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from transforms.lookups import Lookup, ReferenceDataError, load_cells, load_subscribers
@@ -19,7 +20,7 @@ def csv(tmp_path):
 
 
 def found(lookup: Lookup, *keys: str | None) -> list[dict[str, object]]:
-    return lookup.find(pl.Series(keys, dtype=pl.String)).to_dicts()
+    return pa.RecordBatch.from_pydict(lookup.find(pa.array(keys, pa.string()))).to_pylist()
 
 
 def test_values_are_found_by_key_in_the_order_asked(csv):
@@ -108,3 +109,12 @@ def test_a_subscriber_type_that_no_cdr_may_have_is_refused(csv, subscriber_type)
 def test_a_cell_that_lies_nowhere_is_refused(csv, row):
     with pytest.raises(ReferenceDataError, match="cells.csv: .* in rows? 1$"):
         load_cells(csv(CELLS + row + "\n"))
+
+
+def test_each_of_many_keys_is_found_and_no_other():
+    keys = [f"{number:05d}" for number in range(0, 20_000, 2)]
+    lookup = Lookup.of(pl.DataFrame({"key": keys, "value": [key[::-1] for key in keys]}), "key")
+    asked = [f"{number:05d}" for number in range(20_000)]
+    assert [row["value"] for row in found(lookup, *asked)] == [
+        key[::-1] if index % 2 == 0 else None for index, key in enumerate(asked)
+    ]

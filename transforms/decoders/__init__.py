@@ -1,11 +1,27 @@
 """The decoders, one file a raw format: each claims the payloads of its format and turns them into columns of text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
-import polars as pl
+import pyarrow as pa
 
 from schemas.raw import RawFormat
+from transforms.payloads import Payloads
+from transforms.texts import Mask
+
+
+class Decoded(NamedTuple):
+    """What a decoder reads out of payloads.
+
+    Attributes:
+        texts: string columns of `schemas.cdr.DecodedFields`, without blanks around, null where blank; those that are
+            not there are null. A column `raw_format` says where a payload turned out to be of another format.
+        is_malformed: payloads that are not of the format after all; their texts mean nothing.
+    """
+
+    texts: Mapping[str, pa.StringArray]
+    is_malformed: Mask
 
 
 @dataclass(frozen=True)
@@ -14,16 +30,12 @@ class Decoder:
 
     Attributes:
         format: the format's name.
-        claims: expression over the columns `text` (payloads as text, without BOM and trailing blanks) and `raw_value`
-            (as they came): is it mine?
-        decode: turns the payloads that were claimed, in order, into a frame of the same height: columns of
-            `schemas.cdr.DecodedFields` as text (those it has; blanks are trimmed later), and `is_malformed`
-            (boolean, no nulls) for payloads that are not of the format after all. A column `raw_format` says where a
-            payload turned out to be of another format.
+        claims: says which of some payloads, none of them empty, are its own.
+        decode: reads payloads that were claimed.
         column_names: the line that a file of this format may begin with, if there is one.
     """
 
     format: RawFormat
-    claims: pl.Expr
-    decode: Callable[[pl.Series], pl.DataFrame]
+    claims: Callable[[Payloads], Mask]
+    decode: Callable[[Payloads], Decoded]
     column_names: str | None = None

@@ -1,9 +1,13 @@
 """SN records of fixed width: 102 characters."""
 
-import polars as pl
+from itertools import accumulate
+
+import numpy as np
 
 from schemas.raw import RawFormat
-from transforms.decoders import Decoder
+from transforms.decoders import Decoded, Decoder
+from transforms.payloads import Payloads
+from transforms.texts import Mask
 
 _WIDTHS = {
     "imsi": 15,
@@ -15,32 +19,34 @@ _WIDTHS = {
     "bytes_down": 12,
     "event_time": 20,
 }
-WIDTH = sum(_WIDTHS.values())
-_EVENT_TIME_AT = WIDTH - _WIDTHS["event_time"]
+_BOUNDS = (0, *accumulate(_WIDTHS.values()))
+WIDTH = _BOUNDS[-1]
+_EVENT_TIME_AT = _BOUNDS[-2]
 
 
-def _columns() -> list[pl.Expr]:
-    columns, start = [], 0
-    for name, width in _WIDTHS.items():
-        columns.append(pl.col("text").str.slice(start, width).alias(name))
-        start += width
-    return columns
-
-
-_COLUMNS = _columns()
-
-
-def decode(payloads: pl.Series) -> pl.DataFrame:
+def decode(payloads: Payloads) -> Decoded:
     """Cut fixed-width records by character."""
-    return payloads.to_frame("text").select(*_COLUMNS, is_malformed=pl.lit(False))
+    bounds = np.minimum(payloads.starts + np.array(_BOUNDS)[:, np.newaxis], payloads.ends)
+    for row in np.flatnonzero(payloads.characters(payloads.ends) < payloads.lengths):
+        # Characters of several bytes: rare enough to be counted one by one.
+        text = payloads.source.data[payloads.starts[row] : payloads.ends[row]].tobytes().decode()
+        bounds[:, row] = payloads.starts[row] + [len(text[:bound].encode()) for bound in _BOUNDS]
+    texts = {name: payloads.fields(bounds[place], bounds[place + 1]) for place, name in enumerate(_WIDTHS)}
+    return Decoded(texts, np.zeros(len(payloads), np.bool_))
 
 
-# The blanks that pad the event time may have been trimmed on the way, so a record may be shorter than 102 characters.
-# One that is so short that its event time is gone must come in full length.
-_LENGTH = pl.col("text").str.len_chars()
-_IS_LONG_ENOUGH = (_LENGTH > _EVENT_TIME_AT) | (pl.col("raw_value").bin.size("b") == WIDTH)
-SN_FIXED_WIDTH = Decoder(
-    RawFormat.SN_FIXED_WIDTH,
-    _IS_LONG_ENOUGH & (_LENGTH <= WIDTH) & ~pl.col("text").str.contains(r"[|;={]"),
-    decode,
-)
+def _claims(payloads: Payloads) -> Mask:
+    """Claim what has the length, and none of the other formats' separators.
+
+    The blanks that pad the event time may have been trimmed on the way, so a record may be shorter than 102 characters.
+    One that is so short that its event time is gone must come in full length.
+    """
+    length = payloads.characters(payloads.ends)
+    is_long_enough = (length > _EVENT_TIME_AT) | (payloads.characters(payloads.untrimmed_ends) == WIDTH)
+    is_mine: Mask = is_long_enough & (length <= WIDTH)
+    for separator in (b"|", b";", b"=", b"{"):
+        is_mine &= ~payloads.hold(separator)
+    return is_mine
+
+
+SN_FIXED_WIDTH = Decoder(RawFormat.SN_FIXED_WIDTH, _claims, decode)

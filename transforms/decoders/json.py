@@ -13,16 +13,17 @@ from typing import TypeVar
 
 import msgspec
 import numpy as np
-import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from schemas.fields import BLANKS, text_of
+from schemas.fields import text_of
 from schemas.raw import RawFormat
-from transforms.decoders import Decoder
+from transforms.decoders import Decoded, Decoder
+from transforms.payloads import Payloads
+from transforms.texts import Mask, chosen, to_list, trimmed
 
 # What a field may be: an object or array in its place makes the payload malformed.
 Scalar = str | int | float | bool | None
-
-Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 class _TnSubscriber(msgspec.Struct, gc=False):
@@ -96,11 +97,11 @@ _FLAT_COLUMNS = (
 _Cdr = TypeVar("_Cdr", bound=msgspec.Struct)
 
 
-def _parse_each(payloads: pl.Series, kind: type[_Cdr], nothing: _Cdr) -> tuple[list[_Cdr], Mask]:
+def _parse_each(payloads: Payloads, kind: type[_Cdr], nothing: _Cdr) -> tuple[list[_Cdr], Mask]:
     """Return each payload's object, `nothing` in place of a malformed one, and which are malformed."""
     parse = msgspec.json.Decoder(kind).decode
     cdrs, is_malformed = [], np.zeros(len(payloads), np.bool_)
-    for row, payload in enumerate(payloads.to_list()):
+    for row, payload in enumerate(to_list(payloads.texts())):
         try:
             cdrs.append(parse(payload))
         except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -124,62 +125,70 @@ def _parse_odd_numbers(payload: str, kind: type[_Cdr]) -> _Cdr | None:
         return None
 
 
-def _texts(values: Sequence[Scalar]) -> pl.Series:
+def _texts(values: Sequence[Scalar]) -> pa.StringArray:
     """Return scalars as a column of text: a number is its digits, so that quotes around it make no difference."""
     kinds = set(map(type, values)) - {NoneType}
-    if kinds <= {str}:
-        return pl.Series(values, dtype=pl.String)
     if kinds == {int}:
-        with suppress(OverflowError, TypeError):
-            return pl.Series(values, dtype=pl.Int64).cast(pl.String)
-    texts = [value if value is None or value.__class__ is str else text_of(value) for value in values]
-    return pl.Series(texts, dtype=pl.String)
+        with suppress(OverflowError):
+            return pa.array(values, pa.int64()).cast(pa.string())
+    if not kinds <= {str}:
+        values = [value if value is None or value.__class__ is str else text_of(value) for value in values]
+    return trimmed(pa.array(values, pa.string()))
 
 
 def _columns(
     cdrs: Sequence[msgspec.Struct], kind: type[msgspec.Struct], names: Sequence[str]
-) -> dict[str, list[Scalar]]:
+) -> dict[str, pa.StringArray]:
     """Return the fields of structs as columns, field by field: a tuple each would keep the garbage collector busy."""
     fields = kind.__struct_fields__
-    return {name: list(map(attrgetter(field), cdrs)) for name, field in zip(names, fields, strict=True)}
+    return {name: _texts(list(map(attrgetter(field), cdrs))) for name, field in zip(names, fields, strict=True)}
 
 
-def decode_tn(payloads: pl.Series) -> pl.DataFrame:
-    """Read TN's nested records; an absent member's fields are null.
+def decode_tn(payloads: Payloads) -> Decoded:
+    """Read TN's nested records.
 
-    A record without any of the three members is a flat one after all: their names may stand further inside.
+    A record without any of the three members is a flat one after all.
     """
     cdrs, is_malformed = _parse_each(payloads, _TnCdr, _MALFORMED_TN)
-    columns = (
+    texts = (
         _columns([cdr.subscriber or _NO_SUBSCRIBER for cdr in cdrs], _TnSubscriber, ("imsi", "msisdn", "imei"))
         | _columns([cdr.network or _NO_NETWORK for cdr in cdrs], _TnNetwork, ("cell_id", "rat"))
         | _columns([cdr.usage or _NO_USAGE for cdr in cdrs], _TnUsage, ("bytes_up", "bytes_down"))
-        | {"event_time": [cdr.timestamp for cdr in cdrs]}
+        | {"event_time": _texts([cdr.timestamp for cdr in cdrs])}
     )
-    frame = pl.DataFrame({name: _texts(values) for name, values in columns.items()} | {"is_malformed": is_malformed})
-    is_flat = np.array([(cdr.subscriber is cdr.network is cdr.usage is msgspec.UNSET) for cdr in cdrs])
-    if not is_flat.any():
-        return frame
-    flat_rows, tn_rows = np.flatnonzero(is_flat), np.flatnonzero(~is_flat)
-    flat = decode_flat(payloads[flat_rows]).with_columns(raw_format=pl.lit(RawFormat.FLAT_JSON.value))
-    nested = frame[tn_rows].with_columns(raw_format=pl.lit(RawFormat.TN_JSON.value))
-    return pl.concat([nested, flat], how="diagonal")[np.argsort(np.concatenate([tn_rows, flat_rows]))]
+    is_flat = np.array([(cdr.subscriber is cdr.network is cdr.usage is msgspec.UNSET) for cdr in cdrs], np.bool_)
+    flat_rows = np.flatnonzero(is_flat)
+    if not len(flat_rows):
+        return Decoded(texts, is_malformed)
+    flat = decode_flat(payloads.of_rows(flat_rows))
+    is_malformed[flat_rows] = flat.is_malformed
+    # Each row's place in the nested records followed by the flat ones.
+    places = np.arange(len(payloads))
+    places[flat_rows] = len(payloads) + np.arange(len(flat_rows))
+    nothing = pa.nulls(len(payloads), pa.string()), pa.nulls(len(flat_rows), pa.string())
+    joined = {
+        name: pa.concat_arrays([texts.get(name, nothing[0]), flat.texts.get(name, nothing[1])]).take(pa.array(places))
+        for name in texts.keys() | flat.texts.keys()
+    }
+    formats = pa.array([RawFormat.TN_JSON.value, RawFormat.FLAT_JSON.value])
+    return Decoded(joined | {"raw_format": chosen(formats, is_flat.astype(np.int8))}, is_malformed)
 
 
-def decode_flat(payloads: pl.Series) -> pl.DataFrame:
+def decode_flat(payloads: Payloads) -> Decoded:
     """Read flat records; the peer is the called number or, for an sms, the destination number."""
     cdrs, is_malformed = _parse_each(payloads, _FlatCdr, _FlatCdr())
-    frame = pl.DataFrame({name: _texts(values) for name, values in _columns(cdrs, _FlatCdr, _FLAT_COLUMNS).items()})
-    called = pl.col("called_number").str.strip_chars(BLANKS)
-    peer = pl.when(called != "").then(called).otherwise("destination_number")
-    return frame.with_columns(peer_msisdn=peer, is_malformed=pl.Series(is_malformed))
+    texts = _columns(cdrs, _FlatCdr, _FLAT_COLUMNS)
+    called, destination = texts.pop("called_number"), texts.pop("destination_number")
+    return Decoded(texts | {"peer_msisdn": pc.coalesce(called, destination)}, is_malformed)
 
 
 _NO_SUBSCRIBER, _NO_NETWORK, _NO_USAGE = _TnSubscriber(), _TnNetwork(), _TnUsage()
 _MALFORMED_TN = _TnCdr(None, None, None)
 
-_IS_OBJECT = pl.col("text").str.strip_chars_start(BLANKS).str.starts_with("{")
-_NAMES_A_MEMBER = pl.col("text").str.contains(r'"(?:subscriber|network|usage)"\s*:')
 
-TN_JSON = Decoder(RawFormat.TN_JSON, _IS_OBJECT & _NAMES_A_MEMBER, decode_tn)
-FLAT_JSON = Decoder(RawFormat.FLAT_JSON, _IS_OBJECT, decode_flat)
+def _claims(payloads: Payloads) -> Mask:
+    return payloads.begin_with(b"{")
+
+
+TN_JSON = Decoder(RawFormat.TN_JSON, _claims, decode_tn)
+FLAT_JSON = Decoder(RawFormat.FLAT_JSON, _claims, decode_flat)

@@ -1,23 +1,21 @@
 """Short pipe text: `imsi|msisdn|event_type|duration|bytes_up|bytes_down`, from any country."""
 
-import polars as pl
-
 from schemas.raw import RawFormat
-from transforms.decoders import Decoder
+from transforms.decoders import Decoded, Decoder
+from transforms.payloads import Payloads
+from transforms.texts import Mask
 
 _FIELDS = ("imsi", "msisdn", "event_type", "duration_s", "bytes_up", "bytes_down")
 
 
-def decode(payloads: pl.Series) -> pl.DataFrame:
+def decode(payloads: Payloads) -> Decoded:
     """Read pipe text of exactly six fields."""
-    parts = payloads.str.split_exact("|", len(_FIELDS)).struct.rename_fields([*_FIELDS, "excess"]).struct.unnest()
-    is_malformed = pl.col("bytes_down").is_null() | pl.col("excess").is_not_null()
-    return parts.select(*_FIELDS, is_malformed=is_malformed)
+    fields, separators = payloads.split(b"|", len(_FIELDS))
+    return Decoded(dict(zip(_FIELDS, fields, strict=True)), separators != len(_FIELDS) - 1)
 
 
-PIPE_TEXT = Decoder(
-    RawFormat.PIPE_TEXT,
-    pl.col("text").str.contains("|", literal=True),
-    decode,
-    "imsi|msisdn|event_type|duration|bytes_up|bytes_down",
-)
+def _claims(payloads: Payloads) -> Mask:
+    return payloads.hold(b"|")
+
+
+PIPE_TEXT = Decoder(RawFormat.PIPE_TEXT, _claims, decode, "imsi|msisdn|event_type|duration|bytes_up|bytes_down")

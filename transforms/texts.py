@@ -1,0 +1,137 @@
+"""Columns of text at the level of Arrow's buffers: the small operations that the stages are made of.
+
+Arrow keeps the texts of a column in one buffer of bytes, with the offset at which each begins. So what is asked of
+every byte (is it a digit, is it a separator) is one numpy operation over the buffer, and a column is cut out of
+another by computing offsets. A call costs microseconds however many rows there are, and nothing is done row by row.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.fields import BLANKS
+
+Mask = npt.NDArray[np.bool_]
+Bytes = npt.NDArray[np.uint8]
+Offsets = npt.NDArray[np.int64]
+
+ZERO = ord("0")
+
+
+def offsets_of(column: pa.Array) -> npt.NDArray[np.int32]:
+    """Return where each row of a string or binary column begins in its bytes, and where the last one ends."""
+    if len(column) == 0:
+        return np.zeros(1, np.int32)
+    offsets = np.frombuffer(column.buffers()[1], np.int32)
+    return offsets[column.offset : column.offset + len(column) + 1]
+
+
+def bytes_of(column: pa.Array) -> Bytes:
+    """Return the bytes that the offsets of a string or binary column refer to."""
+    data = column.buffers()[2]
+    return np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8)
+
+
+def lengths_of(column: pa.Array) -> npt.NDArray[np.int32]:
+    """Return the length of each row in bytes; of a null it means nothing."""
+    return np.diff(offsets_of(column))
+
+
+def is_null(column: pa.Array) -> Mask:
+    """Return which rows are null."""
+    if column.null_count == 0:
+        return np.zeros(len(column), np.bool_)
+    return mask_of(column.is_null())
+
+
+def mask_of(flags: pa.BooleanArray) -> Mask:
+    """Return a boolean column as a mask: null counts as False."""
+    flags = flags.fill_null(False) if flags.null_count else flags
+    return flags.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def where(mask: Mask, chosen: Any, other: Any) -> pa.Array:
+    """Return `chosen` (column or scalar, None for null) where the mask holds, else `other`."""
+    return pc.if_else(pa.array(mask), chosen, other)
+
+
+def to_list(column: pa.Array) -> list[Any]:
+    """Return a column's values as Python objects, thirty times as fast as Arrow does it for texts and bytes."""
+    return pl.Series(column).to_list()
+
+
+def cut(source: pa.Array, starts: npt.NDArray[np.integer], ends: npt.NDArray[np.integer]) -> pa.StringArray:
+    """Cut one text a row out of the bytes of a column.
+
+    Args:
+        source: string or binary column.
+        starts: where each text begins in `bytes_of(source)`; must not decrease.
+        ends: where it ends.
+
+    Returns:
+        String column, null where a text is empty.
+    """
+    count = len(starts)
+    if count == 0:
+        return pa.array([], pa.string())
+    # As a column in which every second text is wanted: between two of them lies what is between them in the source.
+    bounds = np.empty(2 * count, np.int32)
+    bounds[::2], bounds[1::2] = starts, ends
+    spans = pa.Array.from_buffers(pa.string(), 2 * count - 1, [None, pa.py_buffer(bounds), source.buffers()[2]])
+    return empty_as_null(spans.take(pa.array(np.arange(0, 2 * count, 2))))
+
+
+def empty_as_null(texts: pa.StringArray) -> pa.StringArray:
+    """Return texts with null for the empty ones."""
+    is_empty = lengths_of(texts) == 0
+    return where(is_empty, None, texts) if is_empty.any() else texts
+
+
+def trimmed(texts: pa.StringArray) -> pa.StringArray:
+    """Return texts without the blanks around them, and null for those that have nothing else."""
+    return empty_as_null(pc.ascii_trim(texts, characters=BLANKS))
+
+
+def is_digits(texts: pa.Array, skip: npt.NDArray[np.integer] | int = 0) -> Mask:
+    """Return which texts consist of ASCII digits alone (also an empty one), `skip` bytes at the start not counted."""
+    offsets, data = offsets_of(texts), bytes_of(texts)
+    first = int(offsets[0])
+    # uint8 wraps around: what is below "0" becomes large.
+    others = np.flatnonzero(data[first : offsets[-1]] - np.uint8(ZERO) > 9) + first
+    mask = np.ones(len(texts), np.bool_)
+    rows = np.searchsorted(offsets[1:], others, side="right")
+    counted = others >= (offsets[:-1] + skip)[rows]
+    mask[rows[counted]] = False
+    return mask
+
+
+def starts_with(texts: pa.Array, prefix: bytes) -> Mask:
+    """Return which texts start with some ASCII characters."""
+    return mask_of(pc.starts_with(texts, pattern=prefix.decode()))
+
+
+def chosen(options: pa.Array, indices: npt.NDArray[np.integer]) -> pa.Array:
+    """Return for each row the option of its index; null for a negative one."""
+    is_none = indices < 0
+    return options.take(pa.array(indices, mask=is_none) if is_none.any() else pa.array(indices))
+
+
+def index_in(texts: pa.Array, options: pa.Array) -> npt.NDArray[np.int32]:
+    """Return each text's place among the options, -1 for one that is none of them, or null."""
+    found = pc.index_in(texts, value_set=options, skip_nulls=True)
+    return found.fill_null(-1).to_numpy()  # type: ignore[no-any-return]
+
+
+def one_of(texts: pa.Array, options: pa.Array) -> Mask:
+    """Return which texts are one of the options."""
+    return mask_of(pc.is_in(texts, value_set=options, skip_nulls=True))
+
+
+def row_by_row(rows: Sequence[int] | Offsets, column: pa.Array, function: Callable[[Any], Any]) -> list[Any]:
+    """Apply a function to a few rows of a column: what columns cannot do, or what is too rare to be worth it."""
+    return [function(value) for value in column.take(pa.array(rows, pa.int64())).to_pylist()]
