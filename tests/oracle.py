@@ -49,7 +49,7 @@ def judge(payload: bytes | None, arrived: datetime | None, profile: CountryProfi
     if not text:
         return _rejected((Code.EMPTY_PAYLOAD, "value"))
     try:
-        raw_format, record = split(text, profile, len(payload or b""))
+        raw_format, record = split(text, profile, len((payload or b"").decode("utf-8-sig")))
     except (ValueError, RecursionError):
         return _rejected((Code.MALFORMED_PAYLOAD, "value"))
     return validate(raw_format, record, arrived, profile)

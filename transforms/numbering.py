@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.country import CountryProfile
-from transforms.texts import ZERO, Mask, bytes_of, chosen, cut, is_digits, lengths_of, offsets_of, starts_with, where
+from transforms.texts import ZERO, Mask, buffer_of, bytes_of, chosen, cut, is_digits, lengths_of, offsets_of, starts_with, where
 
 _MCC_FILE = Path(__file__).parent / "data" / "mcc.csv"
 
@@ -61,8 +61,8 @@ def home_networks(imsis: pa.StringArray) -> HomeNetwork:
     for place in range(3):
         number = number * 10 + (data[starts + place] - np.uint8(ZERO))
     behind = starts + 3
-    mnc = cut(imsis, behind, behind + codes.mnc_digits[number])
-    return HomeNetwork(cut(imsis, starts, behind), mnc, chosen(codes.countries, codes.country[number]))
+    mnc = cut(buffer_of(imsis), behind, behind + codes.mnc_digits[number])
+    return HomeNetwork(cut(buffer_of(imsis), starts, behind), mnc, chosen(codes.countries, codes.country[number]))
 
 
 def is_number(texts: pa.StringArray) -> Mask:
@@ -91,4 +91,4 @@ def e164(numbers: pa.StringArray, profile: CountryProfile) -> pa.StringArray:
             prefix = where(is_national, f"+{profile.calling_code}", "+")
     offsets = offsets_of(numbers)
     ends = offsets[1:]
-    return pc.binary_join_element_wise(prefix, cut(numbers, np.minimum(offsets[:-1] + skipped, ends), ends), "")
+    return pc.binary_join_element_wise(prefix, cut(buffer_of(numbers), np.minimum(offsets[:-1] + skipped, ends), ends), "")

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas.fields import BLANKS
-from transforms.texts import Bytes, Mask, Offsets, bytes_of, cut, is_null, offsets_of, row_by_row, trimmed
+from transforms.texts import Bytes, Mask, Offsets, buffer_of, bytes_of, cut, is_null, offsets_of, row_by_row, trimmed
 
 _BYTE_ORDER_MARK = "\ufeff".encode()
 _BLANKS = BLANKS.encode()
@@ -18,12 +18,12 @@ _NOWHERE = np.iinfo(np.int64).max
 
 
 class Source:
-    """The column of bytes that payloads lie in, and where in it certain bytes stand: looked for once, when asked."""
+    """The bytes that payloads lie in, and where among them certain bytes stand: looked for once, when asked."""
 
-    def __init__(self, column: pa.BinaryArray) -> None:
-        """Take the column."""
-        self.column = column
-        self.data: Bytes = bytes_of(column)
+    def __init__(self, buffer: pa.Buffer) -> None:
+        """Take the bytes."""
+        self.buffer = buffer
+        self.data: Bytes = np.frombuffer(buffer, np.uint8)
         self._positions: dict[bytes, Offsets] = {}
 
     def positions(self, byte: bytes) -> Offsets:
@@ -36,11 +36,6 @@ class Source:
     def continuing(self) -> Offsets:
         """Where the bytes stand that continue a character of UTF-8."""
         return np.flatnonzero((self.data & 0xC0) == 0x80)
-
-    @cached_property
-    def may_have_blanks(self) -> bool:
-        """Whether there is a byte up to the blank; the others among these are rare."""
-        return bool((self.data <= ord(" ")).any())
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +57,10 @@ class Payloads:
     @classmethod
     def of(cls, column: pa.BinaryArray) -> "Payloads":
         """Return the payloads of a column of bytes; a null one is empty."""
-        source = Source(column)
         offsets = offsets_of(column).astype(np.int64)
+        # A slice's bytes only: the column may be a large one's.
+        source = Source(buffer_of(column).slice(offsets[0], offsets[-1] - offsets[0]))
+        offsets -= offsets[0]
         starts, ends = offsets[:-1].copy(), offsets[1:]
         nulls = is_null(column)
         starts[nulls] = ends[nulls]
@@ -133,12 +130,11 @@ class Payloads:
 
     def fields(self, starts: Offsets, ends: Offsets) -> pa.StringArray:
         """Cut one field out of each: without the blanks around it, null where there is nothing else."""
-        texts = cut(self.source.column, starts, ends)
-        return trimmed(texts) if self.source.may_have_blanks else texts
+        return trimmed(cut(self.source.buffer, starts, ends))
 
     def texts(self) -> pa.StringArray:
-        """Return each as text; empty ones are null."""
-        return cut(self.source.column, self.starts, self.ends)
+        """Return each as text."""
+        return cut(self.source.buffer, self.starts, self.ends)
 
 
 def are_utf8(payloads: pa.BinaryArray) -> Mask:

@@ -17,7 +17,7 @@ from schemas.fields import EVENT_TYPES, FUTURE_TOLERANCE, MAX_COUNT, RAT_GENERAT
 from schemas.raw import RawFormat
 from transforms.numbering import is_number
 from transforms.rejects import Violation
-from transforms.texts import Mask, index_in, is_digits, is_null, lengths_of, one_of, row_by_row
+from transforms.texts import Mask, index_in, is_digits, is_null, lengths_of, one_of, row_by_row, starts_with, where
 from transforms.times import NONE, Times, as_times, parse_event_times
 
 COUNTS = ("duration_s", "bytes_up", "bytes_down", "message_length")
@@ -78,11 +78,11 @@ def _counts(texts: pa.StringArray) -> Count:
     values = pc.if_else(pa.array(is_short), texts, None).cast(pa.int64())
     long_rows = np.flatnonzero(is_read & ~is_short)
     if len(long_rows):
-        numbers = values.to_pylist()
-        for row, number in zip(long_rows, row_by_row(long_rows, texts, _long_count), strict=True):
-            numbers[row] = number
-            is_read[row] = number is not None
-        values = pa.array(numbers, pa.int64())
+        numbers = values.fill_null(0).to_numpy().copy()
+        long_numbers = row_by_row(long_rows, texts, _long_count)
+        numbers[long_rows] = [number or 0 for number in long_numbers]
+        is_read[long_rows] = [number is not None for number in long_numbers]
+        values = pa.array(numbers, mask=~is_read)
     return Count(values, ~nulls & ~is_read)
 
 
@@ -97,11 +97,14 @@ def rat_indices(rats: pa.StringArray) -> npt.NDArray[np.int32]:
 
     Letters of either case are alike, and numbers may have zeros before them.
     """
-    is_numeric = is_digits(rats)
-    names = pc.ascii_lower(rats)
-    if is_numeric.any():
-        names = pc.if_else(pa.array(is_numeric), pc.ascii_ltrim(rats, characters="0"), names)
-    return index_in(names, _RATS)
+    indices = index_in(pc.ascii_lower(rats), _RATS)
+    others = np.flatnonzero((indices < 0) & starts_with(rats, b"0"))
+    if len(others):
+        indices = indices.copy()
+        numbers = rats.take(pa.array(others))
+        without_zeros = where(is_digits(numbers), pc.ascii_ltrim(numbers, characters="0"), None)
+        indices[others] = index_in(without_zeros, _RATS)
+    return indices
 
 
 @dataclass(frozen=True)

@@ -31,10 +31,17 @@ def offsets_of(column: pa.Array) -> npt.NDArray[np.int32]:
     return offsets[column.offset : column.offset + len(column) + 1]
 
 
-def bytes_of(column: pa.Array) -> Bytes:
+def buffer_of(column: pa.Array) -> pa.Buffer:
     """Return the bytes that the offsets of a string or binary column refer to."""
-    data = column.buffers()[2]
-    return np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8)
+    return column.buffers()[2] or _NO_BYTES
+
+
+_NO_BYTES = pa.py_buffer(b"")
+
+
+def bytes_of(column: pa.Array) -> Bytes:
+    """Return the bytes that the offsets of a string or binary column refer to, as numbers."""
+    return np.frombuffer(buffer_of(column), np.uint8)
 
 
 def lengths_of(column: pa.Array) -> npt.NDArray[np.int32]:
@@ -65,16 +72,16 @@ def to_list(column: pa.Array) -> list[Any]:
     return pl.Series(column).to_list()
 
 
-def cut(source: pa.Array, starts: npt.NDArray[np.integer], ends: npt.NDArray[np.integer]) -> pa.StringArray:
+def cut(source: pa.Buffer, starts: npt.NDArray[np.integer], ends: npt.NDArray[np.integer]) -> pa.StringArray:
     """Cut one text a row out of the bytes of a column.
 
     Args:
-        source: string or binary column.
-        starts: where each text begins in `bytes_of(source)`; must not decrease.
+        source: the bytes of a string or binary column.
+        starts: where each text begins in them; must not decrease.
         ends: where it ends.
 
     Returns:
-        String column, null where a text is empty.
+        String column without nulls.
     """
     count = len(starts)
     if count == 0:
@@ -82,8 +89,8 @@ def cut(source: pa.Array, starts: npt.NDArray[np.integer], ends: npt.NDArray[np.
     # As a column in which every second text is wanted: between two of them lies what is between them in the source.
     bounds = np.empty(2 * count, np.int32)
     bounds[::2], bounds[1::2] = starts, ends
-    spans = pa.Array.from_buffers(pa.string(), 2 * count - 1, [None, pa.py_buffer(bounds), source.buffers()[2]])
-    return empty_as_null(spans.take(pa.array(np.arange(0, 2 * count, 2))))
+    spans = pa.Array.from_buffers(pa.string(), 2 * count - 1, [None, pa.py_buffer(bounds), source])
+    return spans.take(pa.array(np.arange(0, 2 * count, 2)))
 
 
 def empty_as_null(texts: pa.StringArray) -> pa.StringArray:
@@ -94,7 +101,9 @@ def empty_as_null(texts: pa.StringArray) -> pa.StringArray:
 
 def trimmed(texts: pa.StringArray) -> pa.StringArray:
     """Return texts without the blanks around them, and null for those that have nothing else."""
-    return empty_as_null(pc.ascii_trim(texts, characters=BLANKS))
+    # Every blank is at most " ", and what else is, is rare: mostly there is nothing to trim.
+    may_have_blanks = (bytes_of(texts) <= ord(" ")).any()
+    return empty_as_null(pc.ascii_trim(texts, characters=BLANKS) if may_have_blanks else texts)
 
 
 def is_digits(texts: pa.Array, skip: npt.NDArray[np.integer] | int = 0) -> Mask:

@@ -6,9 +6,7 @@ broken one can move its neighbours, and reads `5.0` as 5. msgspec parses each pa
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from operator import attrgetter
-from types import NoneType
 from typing import TypeVar
 
 import msgspec
@@ -100,13 +98,17 @@ _Cdr = TypeVar("_Cdr", bound=msgspec.Struct)
 def _parse_each(payloads: Payloads, kind: type[_Cdr], nothing: _Cdr) -> tuple[list[_Cdr], Mask]:
     """Return each payload's object, `nothing` in place of a malformed one, and which are malformed."""
     parse = msgspec.json.Decoder(kind).decode
-    cdrs, is_malformed = [], np.zeros(len(payloads), np.bool_)
-    for row, payload in enumerate(to_list(payloads.texts())):
+    cdrs: list[_Cdr] = []
+    is_malformed = np.zeros(len(payloads), np.bool_)
+    texts = to_list(payloads.texts())
+    parsed = map(parse, texts)
+    while len(cdrs) < len(texts):
         try:
-            cdrs.append(parse(payload))
+            # What was parsed before a payload that raises is kept, and the map goes on behind it.
+            cdrs.extend(parsed)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
-            cdr = _parse_odd_numbers(payload, kind)
-            is_malformed[row] = cdr is None
+            cdr = _parse_odd_numbers(texts[len(cdrs)], kind)
+            is_malformed[len(cdrs)] = cdr is None
             cdrs.append(nothing if cdr is None else cdr)
     return cdrs, is_malformed
 
@@ -127,13 +129,12 @@ def _parse_odd_numbers(payload: str, kind: type[_Cdr]) -> _Cdr | None:
 
 def _texts(values: Sequence[Scalar]) -> pa.StringArray:
     """Return scalars as a column of text: a number is its digits, so that quotes around it make no difference."""
-    kinds = set(map(type, values)) - {NoneType}
-    if kinds == {int}:
-        with suppress(OverflowError):
-            return pa.array(values, pa.int64()).cast(pa.string())
-    if not kinds <= {str}:
+    try:
+        texts = pa.array(values, pa.string())
+    except pa.ArrowTypeError:
         values = [value if value is None or value.__class__ is str else text_of(value) for value in values]
-    return trimmed(pa.array(values, pa.string()))
+        texts = pa.array(values, pa.string())
+    return trimmed(texts)
 
 
 def _columns(
