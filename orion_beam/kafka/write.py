@@ -1,15 +1,16 @@
 """Writing Kafka: messages and dead letters, by confluent-kafka, all delivered before a bundle ends."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from confluent_kafka import KafkaError, Message, Producer
+import confluent_kafka
+from confluent_kafka import KafkaError, Producer
 
 from orion_beam.config import KafkaSink
-from orion_beam.dead_letters import Headers, headers_of
+from orion_beam.dead_letters import Message, messages_of
 from orion_beam.kafka.clients import producer_config
 from transforms.texts import to_list
 
@@ -30,7 +31,7 @@ class _Writer:
         self._error: KafkaError | None = None
         self._producer = Producer(dict(config) | {"on_delivery": self._on_error}, logger=_logger)
 
-    def _on_error(self, error: KafkaError | None, _: Message) -> None:
+    def _on_error(self, error: KafkaError | None, _: confluent_kafka.Message) -> None:
         self._error = self._error or error
 
     def write_batch(self, topic: str, messages: list[dict[str, bytes]]) -> None:
@@ -41,9 +42,10 @@ class _Writer:
             errors = {str(message["_error"]) for message in messages if "_error" in message}
             raise DeliveryError(f"{topic}: {len(messages) - queued} messages not queued: {', '.join(errors)}")
 
-    def write(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-        self._wait_for_room()
-        self._producer.produce(topic, value, key, headers=headers)
+    def write(self, topic: str, messages: Iterable[Message]) -> None:
+        for message in messages:
+            self._wait_for_room()
+            self._producer.produce(topic, message.value, message.key, headers=message.headers)
 
     def _wait_for_room(self) -> None:
         while len(self._producer) > MAX_IN_FLIGHT:
@@ -87,8 +89,7 @@ class _WriteMessagesFn(_WriteFn):
 
 class _WriteDeadLettersFn(_WriteFn):
     def process(self, batch: pa.RecordBatch) -> None:
-        for letter in batch.to_pylist():
-            self._writer.write(self._topic, letter["key"], letter["value"], headers_of(letter))
+        self._writer.write(self._topic, messages_of(batch))
 
 
 class ProduceMessages(beam.PTransform):  # type: ignore[misc]

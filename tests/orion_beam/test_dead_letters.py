@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orion_beam.dead_letters import headers_of, letter_of
+from orion_beam.dead_letters import letter_of
 from orion_beam.testing import raw_batch, rows
 from schemas.codes import Code, Stage
 from schemas.dead_letter import DeadLetter
+from tests.letters import headers_of
 from transforms.rejects import Violation, dead_letters
 
 LETTER: dict[str, Any] = {

@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 from confluent_kafka import Producer
 
-from orion_beam.dead_letters import headers_of
 from orion_beam.errors import PrerequisiteError, UserError
 from orion_beam.kafka.tally import (
     _IN_DEAD_LETTERS,
@@ -29,6 +28,7 @@ from orion_beam.kafka.topics import create_topics
 from schemas.avro_format import single_object_header
 from schemas.cdr import UNIFIED_SCHEMA, UnifiedCdr
 from schemas.derive import avro_schema
+from tests.letters import headers_of
 from transforms.encode import encode_avro
 
 SENT = datetime.now(UTC).replace(microsecond=0)  # what is older than its topic keeps may be gone before it is read
