@@ -75,6 +75,11 @@ def running_job(bootstrap_servers: str, log: Path, beam_options: Sequence[str]) 
         job.wait(60)
 
 
+def workers(job: psutil.Process) -> list[psutil.Process]:
+    """Return the Python processes of a job."""
+    return [process for process in (job, *job.children(recursive=True)) if "python" in process.name()]
+
+
 def throughput(count: int, out: Callable[[], int]) -> tuple[float, float]:
     """Wait until all records are out; return the rate, and the rate without the first tenth."""
     marks: list[tuple[float, int]] = []
@@ -133,7 +138,7 @@ def measure(count: int, rate: int, seconds: int, beam_options: Sequence[str]) ->
         with running_job(servers, log, beam_options) as job, records_out(servers) as out:
             _console.print("the job starts …")
             overall, warm = throughput(count, out)
-            memory = job.memory_info().rss / 2**20
+            memory = max(process.memory_info().rss for process in workers(job)) / 2**20
             _console.print(f"{overall:,.0f} CDR/s; now {rate:,} CDR/s for {seconds} s …")
             latencies = latencies_ms(servers, rate, seconds)
     p50, p99 = np.percentile(latencies, [50, 99])

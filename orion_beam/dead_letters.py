@@ -33,7 +33,6 @@ _HEADERS = {
 """Header to field of `schemas.dead_letter.DeadLetter`. Lists are joined by commas, times are epoch milliseconds."""
 
 
-
 class Message(NamedTuple):
     """What of a dead letter goes to Kafka."""
 

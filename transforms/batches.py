@@ -45,9 +45,11 @@ def country_of(batch: pa.RecordBatch) -> str:
 
 
 def slices_of(batch: pa.RecordBatch, rows: int = MAX_ROWS) -> Iterator[pa.RecordBatch]:
-    """Cut a batch into pieces of at most `rows` rows, without copying."""
-    for start in range(0, batch.num_rows, rows):
-        yield batch.slice(start, rows)
+    """Cut a batch into as few pieces of at most `rows` rows as will do, all about as long, without copying."""
+    pieces = -(-batch.num_rows // rows)
+    for piece in range(pieces):
+        start, end = (batch.num_rows * bound // pieces for bound in (piece, piece + 1))
+        yield batch.slice(start, end - start)
 
 
 class RecordBatchCoder(beam.coders.Coder):  # type: ignore[misc]

@@ -91,7 +91,9 @@ class _Part(NamedTuple):
     decoded: Decoded
 
 
-def _broken(values: pa.BinaryArray, payloads: Payloads, max_payload_bytes: int) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
+def _broken(
+    values: pa.BinaryArray, payloads: Payloads, max_payload_bytes: int
+) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
     """Return for each payload the index of what cannot be read about it in _CODES, _KEPT if nothing."""
     broken = np.full(len(values), _KEPT, np.int8)
     broken[~are_utf8(values)] = _CODES.index(Code.INVALID_ENCODING)

@@ -21,6 +21,7 @@ from transforms.rejects import no_rejects
 from transforms.stage import Split, StageOutput, split_stage
 from transforms.texts import Mask, chosen, index_in, is_null, mask_of, one_of, where
 
+
 @dataclass(frozen=True)
 class ReferenceData:
     """What enrichment looks up.

@@ -15,13 +15,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.country import CountryProfile
-from transforms.texts import ZERO, Mask, buffer_of, bytes_of, chosen, cut, is_digits, lengths_of, offsets_of, starts_with, where
+from transforms.texts import (
+    ZERO,
+    Mask,
+    buffer_of,
+    bytes_of,
+    chosen,
+    cut,
+    is_digits,
+    lengths_of,
+    offsets_of,
+    starts_with,
+    where,
+)
 
 _MCC_FILE = Path(__file__).parent / "data" / "mcc.csv"
 
 
 class _MobileCountryCodes(NamedTuple):
-    """By the number that an MCC is: how many digits its MNCs have, and the index of its country, -1 if there is none."""
+    """By the number that an MCC is: how many digits its MNCs have, and the index of its country or -1."""
 
     mnc_digits: npt.NDArray[np.int64]
     country: npt.NDArray[np.int64]
@@ -90,5 +102,5 @@ def e164(numbers: pa.StringArray, profile: CountryProfile) -> pa.StringArray:
             skipped = np.where(is_national, len(profile.trunk_prefix), skipped)
             prefix = where(is_national, f"+{profile.calling_code}", "+")
     offsets = offsets_of(numbers)
-    ends = offsets[1:]
-    return pc.binary_join_element_wise(prefix, cut(buffer_of(numbers), np.minimum(offsets[:-1] + skipped, ends), ends), "")
+    digits = cut(buffer_of(numbers), np.minimum(offsets[:-1] + skipped, offsets[1:]), offsets[1:])
+    return pc.binary_join_element_wise(prefix, digits, "")

@@ -56,9 +56,7 @@ def no_rejects() -> pa.RecordBatch:
     return _NO_REJECTS
 
 
-def dead_letters(
-    rows: pa.RecordBatch, stage: Stage, violations: Sequence[tuple[Violation, ...]]
-) -> pa.RecordBatch:
+def dead_letters(rows: pa.RecordBatch, stage: Stage, violations: Sequence[tuple[Violation, ...]]) -> pa.RecordBatch:
     """Make the dead letters of `rows`.
 
     Args:

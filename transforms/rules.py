@@ -141,7 +141,7 @@ def _is_event_type_unknown(rows: DecodedRows) -> Mask:
 
 
 def _is_in_the_future(rows: DecodedRows) -> Mask:
-    is_known = (rows.event_times != NONE) & (rows.arrived != NONE)
+    is_known: Mask = (rows.event_times != NONE) & (rows.arrived != NONE)
     return is_known & (rows.event_times > rows.arrived + _FUTURE_TOLERANCE_MS)
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.fields import FIRST_TIME, LAST_TIME, local_instant
-from transforms.texts import Mask, bytes_of, is_null, lengths_of
+from transforms.texts import Bytes, Mask, bytes_of, is_null, lengths_of
 
 Times = npt.NDArray[np.int64]
 """Milliseconds since 1970, or NONE."""
@@ -43,11 +43,12 @@ class _Characters:
     """
 
     def __init__(self, texts: pa.StringArray, length: int) -> None:
-        self._places = np.ascontiguousarray(bytes_of(texts)[: len(texts) * length].reshape(len(texts), length).T)
+        self._places: Bytes = np.ascontiguousarray(bytes_of(texts)[: len(texts) * length].reshape(len(texts), length).T)
         self.is_good: Mask = np.ones(len(texts), np.bool_)
 
-    def __getitem__(self, place: int) -> npt.NDArray[np.uint8]:
-        return self._places[place]
+    def __getitem__(self, place: int) -> Bytes:
+        characters: Bytes = self._places[place]
+        return characters
 
     def expect(self, place: int, *characters: int) -> None:
         """Demand one of some characters at a place."""
@@ -208,8 +209,8 @@ def _moved(times: Times, clock: _Clock, zone: str) -> Times:
     """Return times moved as a clock says, which is asked once for each slot."""
     moved = np.full(len(times), NONE)
     for row in np.flatnonzero((times < _SLOTS_SINCE) & (times != NONE)):
-        shift = clock(zone, int(times[row]))
-        moved[row] = NONE if shift == NONE else times[row] + shift
+        change = clock(zone, int(times[row]))
+        moved[row] = NONE if change == NONE else times[row] + change
     recent = np.flatnonzero(times >= _SLOTS_SINCE)
     if not len(recent):
         return moved

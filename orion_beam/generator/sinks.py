@@ -4,18 +4,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError, Message, Producer
 
 from orion_beam.errors import UserError
 from orion_beam.generator.batches import GeneratedBatch
+from orion_beam.kafka.topics import require_topics
 from schemas.country import CountryProfile
 
-BROKER_TIMEOUT_S = 8.0
 MAX_OUTSTANDING = 200_000
 """Messages that wait for the broker before the generator does."""
 
 _FLUSH_TIMEOUT_S = 30.0
+# What librdkafka takes for the present.
+_NOW = 0
 # librdkafka's own complaints about a broker that does not answer; the user gets one line from us.
 _QUIET: dict[str, Any] = {"log_level": 2, "error_cb": lambda _: None}
 
@@ -38,31 +39,22 @@ class Sink(Protocol):
         """Wait until everything has arrived, and close."""
 
 
-def _require_topics(bootstrap_servers: str, topics: list[str]) -> None:
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, **_QUIET})
-    try:
-        # Asked for all topics and not for ours, because to ask for a topic may create it.
-        existing = admin.list_topics(timeout=BROKER_TIMEOUT_S).topics
-    except KafkaException:
-        raise UserError(
-            f"no Kafka broker answers at {bootstrap_servers}: start one (orion-beam local up) or correct "
-            "--bootstrap-servers"
-        ) from None
-    if missing := [topic for topic in topics if topic not in existing]:
-        raise UserError(f"no topic {', '.join(missing)} on {bootstrap_servers}: create it, or leave its country out")
-
-
 class KafkaSink:
     """Produces to each country's raw topic, keyed by IMSI and partitioned as Java clients do it."""
 
-    def __init__(self, bootstrap_servers: str, profiles: list[CountryProfile]) -> None:
+    def __init__(self, bootstrap_servers: str, profiles: list[CountryProfile], *, stamps_now: bool = False) -> None:
         """Check that the broker answers and that the topics exist, within 10 s.
 
+        Args:
+            bootstrap_servers: where to produce.
+            profiles: the countries whose topics are needed.
+            stamps_now: messages get the time at which they are sent, not the one that they were generated for.
+
         Raises:
-            UserError: they do not.
+            PrerequisiteError: they do not.
         """
-        _require_topics(bootstrap_servers, [profile.topic for profile in profiles])
-        self._bootstrap_servers = bootstrap_servers
+        require_topics(bootstrap_servers, [profile.topic for profile in profiles])
+        self._bootstrap_servers, self._stamps_now = bootstrap_servers, stamps_now
         self._failure: KafkaError | None = None
         self._producer = Producer(
             {
@@ -84,7 +76,7 @@ class KafkaSink:
 
     def prepare(self, batch: GeneratedBatch) -> list[Any]:
         """Return (key, value, timestamp) of each message."""
-        timestamps = batch.timestamp.to_physical().to_list()
+        timestamps = [_NOW] * len(batch) if self._stamps_now else batch.timestamp.to_physical().to_list()
         return list(zip(batch.key.to_list(), batch.value.to_list(), timestamps, strict=True))
 
     def send(self, profile: CountryProfile, items: list[Any]) -> None:

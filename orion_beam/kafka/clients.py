@@ -10,9 +10,13 @@ CONSUMER_DEFAULTS = {
     # A frame takes what one poll brought: under load, whole batches.
     "max.poll.records": "16384",
     "session.timeout.ms": "30000",
-    "fetch.min.bytes": "1",
+    # A fetch for each record that arrives would keep the broker busier than the records do.
+    "fetch.min.bytes": "65536",
     "fetch.max.wait.ms": "20",
-    "max.partition.fetch.bytes": "4194304",
+    # What is fetched ahead lies in the JVM until Python is ready for it, and costs its garbage collector: a consumer
+    # holds two of these at most.
+    "fetch.max.bytes": "8388608",
+    "max.partition.fetch.bytes": "1048576",
 }
 """Of the Java consumer inside the batched Kafka read."""
 

@@ -17,7 +17,7 @@ from transforms.batches import MAX_ROWS, slices_of
 
 BATCHED_READ_URN = "orion:kafka_batches:v1"
 
-ENOUGH_ROWS = MAX_ROWS // 4
+ENOUGH_ROWS = MAX_ROWS * 3 // 4
 """Rows that are worth a batch of their own: to wait for more would leave Python idle until the bundle ends."""
 
 # The splittable-DoFn read stalls for good at the first checkpoint at parallelism 2; the source that it replaced runs

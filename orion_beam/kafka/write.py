@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import apache_beam as beam
-import pyarrow as pa
 import confluent_kafka
+import pyarrow as pa
 from confluent_kafka import KafkaError, Producer
 
 from orion_beam.config import KafkaSink

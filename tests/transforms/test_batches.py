@@ -91,10 +91,13 @@ def test_the_size_of_a_batch_is_estimated_without_encoding_it():
 def test_a_batch_is_cut_into_pieces_of_at_most_so_many_rows():
     batch = raw_batch("FR", [b"x"] * 10)
     pieces = list(slices_of(batch, 4))
-    assert [piece.num_rows for piece in pieces] == [4, 4, 2]
+    assert [piece.num_rows for piece in pieces] == [3, 3, 4]
     assert rows(pieces) == rows(batch)
     assert list(slices_of(raw_batch("FR", []))) == []
-    assert [piece.num_rows for piece in slices_of(raw_batch("FR", [b"x"] * (MAX_ROWS + 1)))] == [MAX_ROWS, 1]
+    assert [piece.num_rows for piece in slices_of(raw_batch("FR", [b"x"] * (MAX_ROWS + 1)))] == [
+        MAX_ROWS // 2,
+        MAX_ROWS // 2 + 1,
+    ]
 
 
 def test_the_country_of_a_batch_is_that_of_its_rows():

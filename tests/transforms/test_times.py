@@ -110,7 +110,11 @@ def test_the_type_is_that_of_instants_even_if_there_are_none(texts):
 
 
 @pytest.mark.parametrize("zone", [*ZONES, "Africa/Monrovia", "Australia/Lord_Howe", "Asia/Kathmandu"])
-@given(moments=st.lists(st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29)) | _moments.filter(lambda m: 1 < m.year < 9999)))
+@given(
+    moments=st.lists(
+        st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29)) | _moments.filter(lambda m: 1 < m.year < 9999)
+    )
+)
 @settings(max_examples=100)
 def test_local_time_is_what_the_zone_says(zone: Any, moments: Any) -> None:
     instants = [moment.replace(microsecond=0, tzinfo=UTC) for moment in moments]

@@ -22,7 +22,7 @@ _NAMES = pa.array(_KEYS.values())
 
 
 def decode(payloads: Payloads) -> Decoded:
-    """Read key-value records: unknown keys are ignored, absent ones are null; of a key that comes twice the first counts.
+    """Read key-value records: unknown keys are ignored, absent ones are null; of a key twice there the first counts.
 
     All pairs of all records are found first, then each field picks its own.
     """
