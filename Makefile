@@ -43,11 +43,10 @@ format: $(INSTALLED) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: jars ## Run unit and integration tests
-	$(BIN)/pytest -m "not deep" --durations=15
+test: test-unit test-integration ## Run unit and integration tests
 
 test-unit: $(INSTALLED) ## Run the tests that need Python only
-	$(BIN)/pytest -m "not integration and not deep"
+	$(BIN)/pytest -n 2 -m "not integration and not deep"
 
 test-integration: jars ## Run the tests on real Kafka and Flink
 	$(BIN)/pytest -m "integration and not deep" --durations=15

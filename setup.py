@@ -41,6 +41,7 @@ DEV_DEPENDENCIES = [
     "mypy==2.4.1",
     "pytest==9.2.0",
     "pytest-timeout==2.4.0",
+    "pytest-xdist==3.8.0",
     "ruff==0.17.6",
 ]
 
