@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from orion_beam.errors import UserError
 from schemas.country import CountryProfile
+from transforms.rules import check_rules
 
 PROFILES_DIRECTORY = Path(__file__).parent / "profiles"
 
@@ -17,10 +18,12 @@ def load_profile(path: Path) -> CountryProfile:
     """Read and check one profile.
 
     Raises:
-        UserError: the file is not TOML, or a field breaks its rule; names file, field and rule.
+        UserError: the file is not TOML, a field breaks its rule, or a rule cannot be switched; names file and field.
     """
     try:
-        return CountryProfile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        profile = CountryProfile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        check_rules(profile)
+        return profile
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])

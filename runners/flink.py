@@ -5,8 +5,8 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 
@@ -20,6 +20,7 @@ from orion_beam.config import JobConfig
 from orion_beam.errors import JobFailedError
 from orion_beam.pipeline import build_pipeline
 from runners.jars import Jars, guard_environment
+from runners.workers import silence_lost_peers, worker_pool
 
 EMBEDDED_MASTER = "[local]"
 
@@ -42,13 +43,6 @@ _DEFAULTS = {
     "--sdk_worker_parallelism": "2",
 }
 
-_EXPERIMENTS = (
-    # Flushes the data plane by time, too: it halves the latency.
-    "data_buffer_time_limit_ms=10",
-    # The workers of embedded Flink are processes of their own, not threads of the one that submits.
-    "use_loopback_process_worker",
-)
-
 JVM_OPTIONS = "-Xms2g -Xmx2g -Xmn1400m -XX:+UseParallelGC -XX:TieredStopAtLevel=1"
 """Of embedded Flink, unless JDK_JAVA_OPTIONS says otherwise. Frames of a megabyte die young, in a large young
 generation; and for the minutes that a JVM of this kind lives, its optimizing compiler costs more than it saves."""
@@ -66,9 +60,7 @@ def flink_arguments(jars: Jars, beam_arguments: Sequence[str]) -> list[str]:
     given = {argument.partition("=")[0] for argument in beam_arguments}
     defaults = dict(_DEFAULTS) | {"--flink_job_server_jar": str(jars.flink_job_server)}
     kept = [name if value is None else f"{name}={value}" for name, value in defaults.items() if name not in given]
-    chosen = {argument.rpartition("--experiments=")[2].partition("=")[0] for argument in beam_arguments}
-    experiments = [f"--experiments={name}" for name in _EXPERIMENTS if name.partition("=")[0] not in chosen]
-    return [*kept, *experiments, *beam_arguments]
+    return [*kept, *beam_arguments]
 
 
 def run_flink(config: JobConfig, arguments: Sequence[str]) -> None:
@@ -86,8 +78,24 @@ def run_flink(config: JobConfig, arguments: Sequence[str]) -> None:
     os.environ.setdefault("JDK_JAVA_OPTIONS", JVM_OPTIONS)
     signal.signal(signal.SIGTERM, _terminate)
     logging.getLogger("apache_beam.options.pipeline_options").addFilter(_is_not_about_flink)
+    with _workers(arguments) as environment:
+        _run(config, [*arguments, *environment])
+
+
+@contextmanager
+def _workers(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """Give embedded Flink workers of ours, unless the user has others; a cluster has its own."""
+    is_embedded = any(argument.partition("=")[2] == EMBEDDED_MASTER for argument in arguments)
+    if not is_embedded or any(argument.startswith("--environment_type") for argument in arguments):
+        yield []
+        return
+    with worker_pool() as address:
+        yield ["--environment_type=EXTERNAL", f"--environment_config={address}"]
+
+
+def _run(config: JobConfig, arguments: Sequence[str]) -> None:
     result = _start(config, arguments)
-    _silence_lost_peers()
+    silence_lost_peers()
     # Beam's own handler of SIGINT would stop the JVM first, and then there is nobody left to cancel the job.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -119,22 +127,6 @@ def _start(config: JobConfig, arguments: Sequence[str], attempts: int = 3) -> Pi
         if "failed to start up" not in str(error) or attempts == 1:
             raise
         return _start(config, arguments, attempts - 1)
-
-
-def _silence_lost_peers() -> None:
-    """Keep Beam's threads from telling at length, each for itself, that the JVM they talk to is gone."""
-    hook = threading.excepthook
-
-    def say_unless_lost(thread: threading.ExceptHookArgs) -> None:
-        if not issubclass(thread.exc_type, grpc.RpcError):
-            hook(thread)
-
-    def is_not_lost(record: logging.LogRecord) -> bool:
-        return record.exc_info is None or not isinstance(record.exc_info[1], grpc.RpcError)
-
-    threading.excepthook = say_unless_lost
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(is_not_lost)
 
 
 def _silence() -> None:

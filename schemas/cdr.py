@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from schemas.derive import Int32, arrow_schema
 from schemas.raw import RawCdr
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class DecodedFields(BaseModel):
@@ -61,6 +61,8 @@ class ValidatedFields(BaseModel):
     sms_type: str | None
     message_length: int | None
     event_time: datetime
+    event_type_inferred: bool
+    warnings: list[str]
 
 
 class _Identity(BaseModel):
@@ -123,6 +125,12 @@ class _CdrId(BaseModel):
     raw_format: str = Field(description="schemas.raw.RawFormat; pipe_text: event_time is the Kafka timestamp")
 
 
+class _Quality(BaseModel):
+    tac: str | None = Field(default=None, description="type allocation code: the IMEI's first 8 digits, TS 23.003")
+    event_type_inferred: bool = Field(default=False, description="the raw format has no event type")
+    warnings: list[str] = Field(default_factory=list, description="ids of rules that it breaks and may, see rules.md")
+
+
 class _Provenance(BaseModel):
     source_topic: str = Field(description="Kafka topic, or path of the file")
     source_partition: Int32
@@ -133,11 +141,11 @@ class _Provenance(BaseModel):
 
 
 # pydantic takes the fields of the last base first.
-class NormalizedFields(_CdrId, _Time, _Usage, _Network, _Identity):
+class NormalizedFields(_Quality, _CdrId, _Time, _Usage, _Network, _Identity):
     """A CDR in one form whatever country sent it: canonical numbers, generations, UTC and local time."""
 
 
-class EnrichedFields(_CdrId, _Enrichment, _Roaming, _Time, _Usage, _Network, _Identity):
+class EnrichedFields(_Quality, _CdrId, _Enrichment, _Roaming, _Time, _Usage, _Network, _Identity):
     """A normalized CDR with roaming class, operator, place, segment and fraud score."""
 
 

@@ -13,6 +13,17 @@ class Stage(StrEnum):
     ENCODE = "encode"
 
 
+class Severity(StrEnum):
+    """What a broken rule does to a record."""
+
+    ERROR = "error"
+    """It becomes a dead letter."""
+    WARN = "warn"
+    """It goes on, and its `warnings` name the rule."""
+    OFF = "off"
+    """Nothing: the rule is not looked at."""
+
+
 class Code(StrEnum):
     """Why a record was rejected. A dead letter lists every code that applies, the first one also on its own."""
 
@@ -40,5 +51,16 @@ class Code(StrEnum):
     INVALID_NUMBER = "invalid_number", "a count is not a whole number from 0 to 2^63 - 1"
     UNKNOWN_EVENT_TYPE = "unknown_event_type", "the event type is none of voice, sms, data"
     UNKNOWN_RAT = "unknown_rat", "the RAT is neither a known name nor a 3GPP RAT-Type number of a cellular access"
+    # validate: warnings, unless a country's profile says otherwise
+    LUHN_FAILED = "luhn_failed", "the last digit of a 15-digit IMEI is not its Luhn check digit"
+    UNKNOWN_MCC = "unknown_mcc", "the IMSI's first three digits are no country's MCC"
+    TEST_IMSI = "test_imsi", "the IMSI is of a test or private network (MCC 001 or 999)"
+    MSISDN_NOT_PLAUSIBLE = "msisdn_not_plausible", "no number of this form is assigned in its country code's plan"
+    PEER_NOT_PLAUSIBLE = "peer_not_plausible", "the peer has the form of a subscriber number that no plan assigns"
+    PEER_SHORT_CODE = "peer_short_code", "the peer is a short code: a service, not a subscriber"
+    SAME_PARTY = "same_party", "subscriber and peer are one number"
+    ZERO_DURATION = "zero_duration", "a call of 0 s"
+    COUNTER_BEYOND_32_BITS = "counter_beyond_32_bits", "more bytes than a 32-bit counter holds"
+    LATE = "late", "the event is older, when it arrives, than the country's late_after_s"
     # normalize, enrich, encode (and, as a last resort, decode and validate)
     INTERNAL_ERROR = "internal_error", "a bug of ORION Beam: the record is kept, the job goes on, an alert fires"

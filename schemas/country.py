@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from schemas.codes import Severity
 from schemas.raw import RawFormat
 
 CountryCode = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
@@ -36,6 +37,18 @@ class CountryProfile(BaseModel):
     formats: tuple[RawFormat, ...] = Field(description="besides flat JSON and pipe text, which every country may send")
     operators: tuple[Operator, ...]
     usual_roaming_countries: tuple[CountryCode, ...] = Field(description="the home region's usual partners")
+    late_after_s: int = Field(
+        default=2 * 86_400, gt=0, description="age at which a CDR that arrives is late, in seconds"
+    )
+    rules: tuple[tuple[str, Severity], ...] = Field(
+        default=(), description="a table of rule id to severity, see `orion-beam rules`"
+    )
+
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _pairs_of_table(cls, rules: object) -> object:
+        # A profile is hashable, which a table is not.
+        return tuple(rules.items()) if isinstance(rules, dict) else rules
 
     @field_validator("time_zone")
     @classmethod

@@ -107,8 +107,10 @@ def _avro_fields(model: type[BaseModel]) -> list[dict[str, Any]]:
         annotation, nullable = _type_of(field)
         avro = _avro_type(annotation)
         entry: dict[str, Any] = {"name": name, "type": ["null", avro] if nullable else avro}
-        if nullable:
-            # The default lets a reader of this version read a writer's record that lacks the field.
+        # The default lets a reader of this version read a writer's record that lacks the field.
+        if not field.is_required():
+            entry["default"] = field.get_default(call_default_factory=True)
+        elif nullable:
             entry["default"] = None
         if field.description:
             entry["doc"] = field.description

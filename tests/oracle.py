@@ -3,11 +3,17 @@
 It shares no code with the decoders and rules of `transforms/`. It is slow and obvious.
 """
 
+import csv
 import json
+import re
+from collections.abc import Iterator
 from datetime import datetime
+from functools import cache
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import phonenumbers
 from pydantic import ValidationError
 
 from schemas.cdr import ValidatedFields
@@ -15,6 +21,7 @@ from schemas.codes import Code
 from schemas.country import CountryProfile
 from schemas.fields import BLANKS, text_of
 from schemas.raw import RAW_MODELS, RawFormat
+from transforms import numbering
 
 MAX_PAYLOAD_BYTES = 65_536
 FIXED_WIDTHS = (15, 16, 15, 10, 2, 12, 12, 20)
@@ -114,7 +121,8 @@ def validate(
     if broken:
         return _rejected(*broken)
     fields: dict[str, Any] = dict.fromkeys(ValidatedFields.model_fields) | {"raw_format": raw_format.value}
-    fields["event_type"] = "data"
+    has_event_type = raw_format in (RawFormat.FLAT_JSON, RawFormat.PIPE_TEXT)
+    fields["event_type"], fields["event_type_inferred"] = "data", not has_event_type
     for name, value in parsed.model_dump().items():
         for member, text in value.items() if isinstance(value, dict) else [(name, value)]:
             fields[_unified((member,))] = text
@@ -122,7 +130,64 @@ def validate(
     fields.pop("destination_number", None)
     if raw_format is RawFormat.PIPE_TEXT:
         fields["event_time"] = arrived
+    fields["warnings"] = list(warnings_of(fields, arrived, profile))
     return Verdict(fields, frozenset())
+
+
+def warnings_of(fields: dict[str, Any], arrived: datetime | None, profile: CountryProfile) -> Iterator[str]:
+    """Yield the rules that an accepted record breaks, by libphonenumber, the standards' text and plain arithmetic."""
+    imsi, imei, peer_text = fields["imsi"], fields["imei"], fields["peer_msisdn"]
+    if imei and len(imei) == 15 and not has_luhn_digit(imei):
+        yield "luhn_failed"
+    is_test = imsi[:3] in ("001", "999")
+    if imsi[:3] not in MCCS and not is_test:
+        yield "unknown_mcc"
+    if is_test:
+        yield "test_imsi"
+    msisdn, peer = international(fields["msisdn"], profile), international(peer_text, profile)
+    if not is_assigned(msisdn):
+        yield "msisdn_not_plausible"
+    if peer and not is_assigned(peer):
+        yield "peer_not_plausible"
+    if peer_text and re.fullmatch("[0-9]{2,6}", peer_text):
+        yield "peer_short_code"
+    if peer == msisdn:
+        yield "same_party"
+    if fields["duration_s"] == 0:
+        yield "zero_duration"
+    for name in ("bytes_up", "bytes_down"):
+        if (fields[name] or 0) >= 2**32:
+            yield f"counter_beyond_32_bits.{name}"
+    if arrived and (arrived - fields["event_time"]).total_seconds() > profile.late_after_s:
+        yield "late"
+
+
+MCC_FILE = Path(numbering.__file__).parent / "data" / "mcc.csv"
+MCCS = {row["mcc"] for row in csv.DictReader(MCC_FILE.read_text(encoding="utf-8").splitlines())}
+
+
+def has_luhn_digit(imei: str) -> bool:
+    digits = [int(digit) * (2 if place % 2 else 1) for place, digit in enumerate(imei)]
+    return sum(digit // 10 + digit % 10 for digit in digits) % 10 == 0
+
+
+def international(text: str | None, profile: CountryProfile) -> str | None:
+    if not text or not re.fullmatch(r"(?:\+|00)?[0-9]{10,15}", text):
+        return None
+    if text.startswith(("+", "00")):
+        return "+" + text.removeprefix("+") if text.startswith("+") else "+" + text[2:]
+    trunk = profile.trunk_prefix
+    if trunk and text.startswith(trunk) and len(text) == profile.national_digits + 1:
+        return f"+{profile.calling_code}{text[1:]}"
+    return "+" + text
+
+
+@cache
+def is_assigned(number: str | None) -> bool:
+    try:
+        return phonenumbers.is_valid_number(phonenumbers.parse(number))
+    except phonenumbers.NumberParseException:
+        return False
 
 
 def _unified(loc: tuple[int | str, ...]) -> str:

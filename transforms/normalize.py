@@ -16,7 +16,7 @@ from schemas.codes import Stage
 from schemas.country import CountryProfile
 from schemas.fields import RAT_GENERATIONS, SUBSCRIBER_TYPES
 from transforms.batches import SplitBatch
-from transforms.numbering import e164, home_networks, is_number
+from transforms.numbering import e164, home_networks, is_number, type_allocation_codes
 from transforms.rejects import no_rejects
 from transforms.rules import rat_indices
 from transforms.stage import StageOutput, by_country, split_stage
@@ -46,6 +46,7 @@ def normalize_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatc
         "cdr_id": _cdr_ids(batch),
         "msisdn": e164(columns["msisdn"], profile),
         "peer_msisdn": _peer(columns["peer_msisdn"], profile),
+        "tac": type_allocation_codes(columns["imei"]),
         "subscriber_type": _subscriber_type(columns["subscriber_type"]),
         "rat": chosen(_GENERATIONS, rat_indices(columns["rat"])),
         "mcc": home.mcc,

@@ -22,7 +22,9 @@ from transforms.texts import (
     bytes_of,
     chosen,
     cut,
+    index_in,
     is_digits,
+    is_null,
     lengths_of,
     offsets_of,
     starts_with,
@@ -77,6 +79,38 @@ def home_networks(imsis: pa.StringArray) -> HomeNetwork:
     return HomeNetwork(cut(buffer_of(imsis), starts, behind), mnc, chosen(codes.countries, codes.country[number]))
 
 
+def has_known_mcc(imsis: pa.StringArray) -> Mask:
+    """Say which IMSIs begin with a country's MCC (ITU-T E.212); what is no IMSI may say either."""
+    # Bytes: of a text that is no IMSI the first three may end within a character.
+    return index_in(pc.binary_slice(imsis.cast(pa.binary()), 0, 3), _assigned_mccs()) >= 0
+
+
+@cache
+def _assigned_mccs() -> pa.BinaryArray:
+    return pa.array([f"{mcc:03d}".encode() for mcc in np.flatnonzero(_mobile_country_codes().country >= 0)])
+
+
+def has_luhn_digit(imeis: pa.StringArray) -> Mask:
+    """Say which IMEIs of 15 digits end in their check digit (3GPP TS 23.003 annex B); others may say either."""
+    mask = np.zeros(len(imeis), np.bool_)
+    rows = np.flatnonzero(lengths_of(imeis) == _IMEI_DIGITS)
+    places = offsets_of(imeis)[rows] + np.arange(_IMEI_DIGITS)[:, np.newaxis]
+    digits = bytes_of(imeis)[places] - np.uint8(ZERO)
+    doubled = digits[1::2] * 2
+    mask[rows] = (digits[::2].sum(axis=0) + (doubled // 10 + doubled % 10).sum(axis=0)) % 10 == 0
+    return mask
+
+
+def type_allocation_codes(imeis: pa.StringArray) -> pa.StringArray:
+    """Return the TAC of valid IMEIs: their first eight digits (3GPP TS 23.003 clause 6.2.1)."""
+    starts = offsets_of(imeis)[:-1]
+    codes = cut(buffer_of(imeis), starts, np.minimum(starts + _TAC_DIGITS, offsets_of(imeis)[1:]))
+    return where(is_null(imeis), None, codes) if imeis.null_count else codes
+
+
+_IMEI_DIGITS, _TAC_DIGITS = 15, 8
+
+
 def is_number(texts: pa.StringArray) -> Mask:
     """Say which texts may be subscriber numbers: 10 to 15 digits, perhaps with `+` or `00` before them."""
     lengths = lengths_of(texts)
@@ -103,4 +137,5 @@ def e164(numbers: pa.StringArray, profile: CountryProfile) -> pa.StringArray:
             prefix = where(is_national, f"+{profile.calling_code}", "+")
     offsets = offsets_of(numbers)
     digits = cut(buffer_of(numbers), np.minimum(offsets[:-1] + skipped, offsets[1:]), offsets[1:])
-    return pc.binary_join_element_wise(prefix, digits, "")
+    form = pc.binary_join_element_wise(prefix, digits, "")
+    return where(is_null(numbers), None, form) if numbers.null_count else form

@@ -3,8 +3,10 @@
 They accept and refuse exactly what the row types of `schemas/fields.py` do; a property test holds the two together.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +14,26 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.codes import Code
+from schemas.codes import Code, Severity
+from schemas.country import CountryProfile
 from schemas.fields import EVENT_TYPES, FUTURE_TOLERANCE, MAX_COUNT, RAT_GENERATIONS
 from schemas.raw import RawFormat
+from transforms import numbering
 from transforms.numbering import is_number
+from transforms.plausibility import are_plausible
 from transforms.rejects import Violation
-from transforms.texts import Mask, index_in, is_digits, is_null, lengths_of, one_of, row_by_row, starts_with, where
+from transforms.texts import (
+    Mask,
+    index_in,
+    is_digits,
+    is_null,
+    lengths_of,
+    mask_of,
+    one_of,
+    row_by_row,
+    starts_with,
+    where,
+)
 from transforms.times import NONE, Times, as_times, parse_event_times
 
 COUNTS = ("duration_s", "bytes_up", "bytes_down", "message_length")
@@ -47,25 +63,48 @@ class DecodedRows:
     """Decoded texts, and what they say once they are read.
 
     Attributes:
+        profile: of the country.
         texts: columns of `schemas.cdr.DecodedFields`.
         arrived: source timestamps.
         event_times: instants of the CDRs; pipe text has none of its own, so the Kafka timestamp stands in.
         counts: the fields COUNTS.
     """
 
+    profile: CountryProfile
     texts: Mapping[str, pa.StringArray]
     arrived: Times
     event_times: Times
     counts: Mapping[str, Count]
 
     @classmethod
-    def of(cls, batch: pa.RecordBatch, time_zone: str) -> "DecodedRows":
+    def of(cls, batch: pa.RecordBatch, profile: CountryProfile) -> "DecodedRows":
         """Read times and counts of a batch of `schemas.cdr.DECODED_SCHEMA`."""
         texts = dict(zip(batch.schema.names, batch.columns, strict=True))
         arrived = as_times(batch.column("source_timestamp"))
         is_pipe_text = one_of(texts["raw_format"], pa.array([RawFormat.PIPE_TEXT.value]))
-        event_times = np.where(is_pipe_text, arrived, parse_event_times(texts["event_time"], time_zone))
-        return cls(texts, arrived, event_times, {name: _counts(texts[name]) for name in COUNTS})
+        event_times = np.where(is_pipe_text, arrived, parse_event_times(texts["event_time"], profile.time_zone))
+        return cls(profile, texts, arrived, event_times, {name: _counts(texts[name]) for name in COUNTS})
+
+    @cached_property
+    def msisdns(self) -> pa.StringArray:
+        """Subscriber numbers in E.164 with +, null where they are none."""
+        return _numbers(self.texts["msisdn"], self.profile)
+
+    @cached_property
+    def peers(self) -> pa.StringArray:
+        """The peers' numbers in E.164 with +, null where they are none."""
+        return _numbers(self.texts["peer_msisdn"], self.profile)
+
+    @cached_property
+    def has_event_type(self) -> Mask:
+        """Whether the raw format carries an event type."""
+        return one_of(self.texts["raw_format"], _FORMATS_WITH_EVENT_TYPE)
+
+
+def _numbers(texts: pa.StringArray, profile: CountryProfile) -> pa.StringArray:
+    if texts.null_count == len(texts):
+        return texts
+    return numbering.e164(where(is_number(texts), texts, None), profile)
 
 
 def _counts(texts: pa.StringArray) -> Count:
@@ -109,18 +148,39 @@ def rat_indices(rats: pa.StringArray) -> npt.NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule: what it is called when it is broken, and where it is."""
+    """A rule.
+
+    Attributes:
+        violation: code, and field.
+        broken: says which rows break it.
+        source: the standard that it is from, with the clause.
+        severity: what it does, unless a profile says otherwise.
+        is_fixed: no profile may say otherwise: what comes behind cannot do without.
+        clears_field: where it is only warned of, the field becomes null.
+    """
 
     violation: Violation
     broken: Callable[[DecodedRows], Mask]
+    source: str
+    severity: Severity = Severity.ERROR
+    is_fixed: bool = False
+    clears_field: bool = False
+
+    @property
+    def id(self) -> str:
+        """What profiles and warnings call it: the code, with the field where several rules have one code."""
+        code, field = self.violation.code, self.violation.field
+        return f"{code.value}.{field}" if _RULES_OF_CODE[code] > 1 else code.value
 
 
-def _missing(field: str) -> Rule:
-    return Rule(Violation(Code.MISSING_FIELD, field), lambda rows: is_null(rows.texts[field]))
+def _missing(field: str, source: str) -> Rule:
+    return Rule(
+        Violation(Code.MISSING_FIELD, field), lambda rows: is_null(rows.texts[field]), source=source, is_fixed=True
+    )
 
 
-def _unlike(field: str, is_good: Callable[[pa.StringArray], Mask], code: Code) -> Rule:
-    return Rule(Violation(code, field), lambda rows: ~is_null(rows.texts[field]) & ~is_good(rows.texts[field]))
+def _unlike(field: str, is_good: Callable[[pa.StringArray], Mask]) -> Callable[[DecodedRows], Mask]:
+    return lambda rows: ~is_null(rows.texts[field]) & ~is_good(rows.texts[field])
 
 
 def _digits(shortest: int, longest: int) -> Callable[[pa.StringArray], Mask]:
@@ -132,12 +192,12 @@ def _digits(shortest: int, longest: int) -> Callable[[pa.StringArray], Mask]:
 
 
 def _no_count(field: str) -> Rule:
-    return Rule(Violation(Code.INVALID_NUMBER, field), lambda rows: rows.counts[field].is_broken)
+    violation = Violation(Code.INVALID_NUMBER, field)
+    return Rule(violation, lambda rows: rows.counts[field].is_broken, source=_DESIGN, clears_field=True)
 
 
 def _is_event_type_unknown(rows: DecodedRows) -> Mask:
-    is_known = one_of(pc.ascii_lower(rows.texts["event_type"]), _EVENT_TYPES)
-    return one_of(rows.texts["raw_format"], _FORMATS_WITH_EVENT_TYPE) & ~is_known
+    return rows.has_event_type & ~one_of(pc.ascii_lower(rows.texts["event_type"]), _EVENT_TYPES)
 
 
 def _is_in_the_future(rows: DecodedRows) -> Mask:
@@ -145,22 +205,121 @@ def _is_in_the_future(rows: DecodedRows) -> Mask:
     return is_known & (rows.event_times > rows.arrived + _FUTURE_TOLERANCE_MS)
 
 
+def _is_late(rows: DecodedRows) -> Mask:
+    is_known: Mask = (rows.event_times != NONE) & (rows.arrived != NONE)
+    return is_known & (rows.event_times < rows.arrived - rows.profile.late_after_s * 1000)
+
+
+def _fails_luhn(rows: DecodedRows) -> Mask:
+    imeis = rows.texts["imei"]
+    return ~is_null(imeis) & _digits(15, 15)(imeis) & ~numbering.has_luhn_digit(imeis)
+
+
+def _has_unknown_mcc(rows: DecodedRows) -> Mask:
+    imsis = rows.texts["imsi"]
+    return _digits(14, 15)(imsis) & ~is_null(imsis) & ~numbering.has_known_mcc(imsis) & ~_is_of_test_network(rows)
+
+
+def _is_of_test_network(rows: DecodedRows) -> Mask:
+    imsis = rows.texts["imsi"]
+    return starts_with(imsis, b"001") | starts_with(imsis, b"999")
+
+
+def _is_short_code(rows: DecodedRows) -> Mask:
+    peers = rows.texts["peer_msisdn"]
+    lengths = lengths_of(peers)
+    return ~is_null(peers) & is_digits(peers) & (lengths >= 2) & (lengths <= 6)
+
+
+def _is_beyond_32_bits(field: str) -> Rule:
+    def broken(rows: DecodedRows) -> Mask:
+        return mask_of(pc.greater(rows.counts[field].values, _LARGEST_32_BIT_COUNT))
+
+    return Rule(Violation(Code.COUNTER_BEYOND_32_BITS, field), broken, source=_TS_32_298, severity=Severity.WARN)
+
+
+def _warning(code: Code, field: str, broken: Callable[[DecodedRows], Mask], source: str) -> Rule:
+    return Rule(Violation(code, field), broken, source=source, severity=Severity.WARN)
+
+
+_LARGEST_32_BIT_COUNT = 2**32 - 1
+_DESIGN = "ORION data model"
+_TS_23_003_IMSI = "3GPP TS 23.003 clause 2.2"
+_TS_23_003_MSISDN = "3GPP TS 23.003 clause 3.3, ITU-T E.164"
+_TS_23_003_IMEI = "3GPP TS 23.003 clause 6.2"
+_TS_32_298 = "3GPP TS 32.298 clause 5.1.2.2 (data volumes)"
+_E_212 = "ITU-T E.212"
+
 RULES: tuple[Rule, ...] = (
-    _missing("imsi"),
-    _unlike("imsi", _digits(14, 15), Code.INVALID_IMSI),
-    _missing("msisdn"),
-    _unlike("msisdn", is_number, Code.INVALID_MSISDN),
-    _unlike("imei", _digits(14, 16), Code.INVALID_IMEI),
-    Rule(Violation(Code.UNKNOWN_EVENT_TYPE, "event_type"), _is_event_type_unknown),
-    _unlike("rat", lambda rats: rat_indices(rats) >= 0, Code.UNKNOWN_RAT),
+    _missing("imsi", _TS_23_003_IMSI),
+    Rule(Violation(Code.INVALID_IMSI, "imsi"), _unlike("imsi", _digits(14, 15)), source=_TS_23_003_IMSI, is_fixed=True),
+    _missing("msisdn", _TS_23_003_MSISDN),
+    Rule(Violation(Code.INVALID_MSISDN, "msisdn"), _unlike("msisdn", is_number), _TS_23_003_MSISDN, is_fixed=True),
+    Rule(Violation(Code.INVALID_IMEI, "imei"), _unlike("imei", _digits(14, 16)), _TS_23_003_IMEI, clears_field=True),
+    Rule(Violation(Code.UNKNOWN_EVENT_TYPE, "event_type"), _is_event_type_unknown, _DESIGN, is_fixed=True),
+    Rule(
+        Violation(Code.UNKNOWN_RAT, "rat"),
+        _unlike("rat", lambda rats: rat_indices(rats) >= 0),
+        source="3GPP TS 29.274 clause 8.17, TS 29.061 clause 16.4.7.2",
+        clears_field=True,
+    ),
     *map(_no_count, COUNTS),
     Rule(
         Violation(Code.MISSING_FIELD, "event_time"),
         lambda rows: is_null(rows.texts["event_time"]) & (rows.event_times == NONE),
+        source=_DESIGN,
+        is_fixed=True,
     ),
     Rule(
         Violation(Code.INVALID_TIMESTAMP, "event_time"),
         lambda rows: ~is_null(rows.texts["event_time"]) & (rows.event_times == NONE),
+        source="ISO 8601-1:2019, and the spellings of the ORION data model",
+        is_fixed=True,
     ),
-    Rule(Violation(Code.FUTURE_TIMESTAMP, "event_time"), _is_in_the_future),
+    Rule(Violation(Code.FUTURE_TIMESTAMP, "event_time"), _is_in_the_future, source=_DESIGN),
+    _warning(Code.LUHN_FAILED, "imei", _fails_luhn, "3GPP TS 23.003 annex B"),
+    _warning(Code.UNKNOWN_MCC, "imsi", _has_unknown_mcc, _E_212),
+    _warning(Code.TEST_IMSI, "imsi", _is_of_test_network, _E_212),
+    _warning(
+        Code.MSISDN_NOT_PLAUSIBLE,
+        "msisdn",
+        lambda rows: ~are_plausible(rows.msisdns, rows.profile.calling_code),
+        "ITU-T E.164, plans of libphonenumber",
+    ),
+    _warning(
+        Code.PEER_NOT_PLAUSIBLE,
+        "peer_msisdn",
+        lambda rows: ~are_plausible(rows.peers, rows.profile.calling_code),
+        "ITU-T E.164, plans of libphonenumber",
+    ),
+    _warning(Code.PEER_SHORT_CODE, "peer_msisdn", _is_short_code, "ITU-T E.164 clause 6 (not international)"),
+    _warning(Code.SAME_PARTY, "peer_msisdn", lambda rows: mask_of(pc.equal(rows.msisdns, rows.peers)), _DESIGN),
+    _warning(
+        Code.ZERO_DURATION, "duration_s", lambda rows: mask_of(pc.equal(rows.counts["duration_s"].values, 0)), _DESIGN
+    ),
+    _is_beyond_32_bits("bytes_up"),
+    _is_beyond_32_bits("bytes_down"),
+    _warning(Code.LATE, "event_time", _is_late, _DESIGN),
 )
+"""In the order in which a dead letter, or the warnings of a CDR, lists them."""
+
+_RULES_OF_CODE = Counter(rule.violation.code for rule in RULES)
+RULES_BY_ID = {rule.id: rule for rule in RULES}
+
+
+def check_rules(profile: CountryProfile) -> None:
+    """Check that a profile switches only rules that there are, and that may be switched.
+
+    Raises:
+        ValueError: it does not; names the rule.
+    """
+    for name, _ in profile.rules:
+        if name not in RULES_BY_ID:
+            raise ValueError(f"rules.{name}: there is no such rule, see `orion-beam rules`")
+        if RULES_BY_ID[name].is_fixed:
+            raise ValueError(f"rules.{name}: is always an error: no CDR can do without")
+
+
+def severity_of(rule: Rule, profile: CountryProfile) -> Severity:
+    """Return what a rule does in a country."""
+    return dict(profile.rules).get(rule.id, rule.severity)

@@ -6,46 +6,67 @@ from functools import lru_cache, partial
 
 import apache_beam as beam
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.cdr import VALIDATED_SCHEMA
-from schemas.codes import Stage
+from schemas.codes import Severity, Stage
 from schemas.country import CountryProfile
 from transforms.batches import SplitBatch, rows_of
 from transforms.rejects import Violation, dead_letters, no_rejects
-from transforms.rules import COUNTS, RULES, DecodedRows
+from transforms.rules import COUNTS, RULES, DecodedRows, severity_of
 from transforms.stage import StageOutput, by_country, split_stage
+from transforms.texts import where
 from transforms.times import as_timestamps
 
 
 def validate_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatch:
-    """Check every rule of every row, and give counts and times their types.
+    """Check every rule of every row as the country's profile has it, and give counts and times their types.
 
     Args:
         batch: rows of `schemas.cdr.DECODED_SCHEMA`.
-        profile: gives the zone of times without an offset.
+        profile: gives the zone of times without an offset, and the severity of rules.
 
     Returns:
         Accepted rows as `schemas.cdr.VALIDATED_SCHEMA`, in order; a rejected row's codes are all rules it breaks, in
-        the order of `transforms.rules.RULES`.
+        the order of `transforms.rules.RULES`. Rules that only warn are listed in `warnings`.
     """
-    rows = DecodedRows.of(batch, profile.time_zone)
-    # One bit a rule: the rows of a batch break few different sets of rules.
-    broken = np.zeros(batch.num_rows, np.uint32)
-    for index, rule in enumerate(RULES):
-        broken |= rule.broken(rows).astype(np.uint32) << np.uint32(index)
+    rows = DecodedRows.of(batch, profile)
     columns = dict(rows.texts) | {name: rows.counts[name].values for name in COUNTS}
+    # One bit a rule: the rows of a batch break few different sets of rules.
+    errors, warnings = np.zeros(batch.num_rows, np.uint64), np.zeros(batch.num_rows, np.uint64)
+    for index, rule in enumerate(RULES):
+        severity = severity_of(rule, profile)
+        if severity is Severity.OFF:
+            continue
+        is_broken = rule.broken(rows)
+        bits = errors if severity is Severity.ERROR else warnings
+        bits |= is_broken.astype(np.uint64) << np.uint64(index)
+        if severity is Severity.WARN and rule.clears_field and is_broken.any():
+            columns[rule.violation.field] = where(is_broken, None, columns[rule.violation.field])
     # A format without an event type reports data usage.
     columns["event_type"] = pc.ascii_lower(rows.texts["event_type"]).fill_null("data")
+    columns["event_type_inferred"] = pa.array(~rows.has_event_type)
     columns["event_time"] = as_timestamps(rows.event_times)
+    columns["warnings"] = _warnings(warnings)
     arrays = [columns[name] for name in VALIDATED_SCHEMA.names]
-    is_kept = broken == 0
+    is_kept = errors == 0
     accepted = rows_of(pa.RecordBatch.from_arrays(arrays, schema=VALIDATED_SCHEMA), is_kept)
     if accepted.num_rows == batch.num_rows:
         return SplitBatch(accepted, no_rejects())
-    violations = [_violations(bits) for bits in broken[~is_kept].tolist()]
+    violations = [_violations(bits) for bits in errors[~is_kept].tolist()]
     return SplitBatch(accepted, dead_letters(rows_of(batch, ~is_kept), Stage.VALIDATE, violations))
+
+
+def _warnings(bits: npt.NDArray[np.uint64]) -> pa.ListArray:
+    """Return the ids of the rules that each row breaks."""
+    rows = np.flatnonzero(bits)
+    sets, places = np.unique(bits[rows], return_inverse=True)
+    indices = np.zeros(len(bits), np.int64)
+    indices[rows] = places + 1
+    ids = [[], *([rule.id for index, rule in enumerate(RULES) if int(each) >> index & 1] for each in sets)]
+    return pa.array(ids, pa.list_(pa.string())).take(pa.array(indices))
 
 
 @lru_cache(maxsize=4096)
@@ -55,11 +76,11 @@ def _violations(bits: int) -> tuple[Violation, ...]:
 
 @dataclass(eq=False)
 class ValidateCdrs(beam.PTransform):  # type: ignore[misc]
-    """Rejects every row that breaks a rule, with all the rules that it breaks.
+    """Rejects every row that breaks a rule, with all the rules that it breaks; or warns, as the profile has it.
 
     In: `pa.RecordBatch` of `schemas.cdr.DECODED_SCHEMA`, one country a batch. Out: StageOutput of accepted batches
     (`schemas.cdr.VALIDATED_SCHEMA`) and dead letters (`schemas.dead_letter.DEAD_LETTER_SCHEMA`). Every row goes to
-    exactly one of the two; order holds. There is no maximum age: replayed records are old.
+    exactly one of the two; order holds. Old records are never rejected, only warned of: replayed ones are old.
 
     Attributes:
         profiles: country profiles by code.

@@ -136,9 +136,9 @@ def test_arrow_and_avro_of_a_record_have_the_same_fields(model):
     assert avro == arrow_schema(model).names == list(model.model_fields)
 
 
-def test_the_unified_cdr_is_flat_but_for_the_reasons():
+def test_the_unified_cdr_is_flat_but_for_its_two_lists():
     nested = [field.name for field in arrow_schema(UnifiedCdr) if pa.types.is_nested(field.type)]
-    assert nested == ["fraud_reasons"]
+    assert nested == ["fraud_reasons", "warnings"]
 
 
 def test_a_dead_letter_goes_through_arrow_and_avro_unchanged():

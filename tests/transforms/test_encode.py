@@ -153,7 +153,7 @@ def test_the_unified_record_says_schema_version_and_run(run_id):
     outcome = encode_batch(batch_of_rows(EnrichedCdr, [row]), UnifiedCdr, AVRO, run_id)
     (body,) = outcome.accepted.column("value").to_pylist()
     expected = {name: row[name] for name in UnifiedCdr.model_fields if name in row}
-    expected |= {"schema_version": 1, "run_id": run_id}
+    expected |= {"schema_version": 2, "run_id": run_id}
     assert read_by_fastavro(UnifiedCdr, body) == expected
     assert body == written_by_fastavro(UnifiedCdr, expected)
 
@@ -197,7 +197,7 @@ def test_json_has_every_field_with_times_in_iso_8601():
     expected = {name: row[name] for name in UnifiedCdr.model_fields if name in row} | {
         "event_time": "2026-06-01T12:00:00.123Z",
         "event_date": "2026-06-01",
-        "schema_version": 1,
+        "schema_version": 2,
         "run_id": None,
     }
     assert json.loads(value) == expected

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
+import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
 
@@ -138,13 +138,13 @@ class Topics:
                 "model_version": "1", "cdr_id": f"{topic}-{partition}-{offset}", "raw_format": "fr_semicolon",
                 "source_topic": topic, "source_partition": partition, "source_offset": offset,
                 # A file's records may have no timestamp; here, that of offset 0 has none.
-                "source_timestamp": SENT if offset else None, "schema_version": 1,
+                "source_timestamp": SENT if offset else None, "schema_version": 2,
+                "event_type_inferred": True, "warnings": [],
             }
             for offset in offsets
         ]  # fmt: skip
         columns = {field.name: [row.get(field.name) for row in rows] for field in UNIFIED_SCHEMA}
-        schema = pl.DataFrame(UNIFIED_SCHEMA.empty_table()).schema
-        bodies = encode_avro(pl.DataFrame(columns, schema=schema), UnifiedCdr).to_pylist()
+        bodies = encode_avro(pa.RecordBatch.from_pydict(columns, schema=UNIFIED_SCHEMA), UnifiedCdr).to_pylist()
         header = single_object_header(avro_schema(UnifiedCdr))
         written = round((SENT + LATENCY).timestamp() * 1000)
         for body in bodies:

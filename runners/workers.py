@@ -1,0 +1,81 @@
+"""The Python workers of embedded Flink: a pool that starts each as a process of its own."""
+
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
+from apache_beam.runners.worker.sdk_worker import SdkHarness
+from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer, kill_process_gracefully
+from apache_beam.utils import thread_pool_executor
+
+DATA_BUFFER_TIME_LIMIT_MS = 10
+"""The data plane is flushed by time, not only by size: it halves the latency."""
+
+
+class _WorkerPool(BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]
+    """Beam's own pool, but for the command: Beam's is whatever `python` is first on the path."""
+
+    def StartWorker(self, request: beam_fn_api_pb2.StartWorkerRequest, _: object) -> object:  # noqa: N802 - Beam's name
+        """Start a worker that connects to the JVM."""
+        command = [sys.executable, "-m", "runners.workers", request.control_endpoint.url, request.worker_id]
+        # Ctrl-C is for the one who submits the job: who then has the workers stopped.
+        worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        self._worker_processes[request.worker_id] = worker
+        return beam_fn_api_pb2.StartWorkerResponse()
+
+    def stop(self) -> None:
+        """Stop the workers that the JVM has not."""
+        for worker in self._worker_processes.values():
+            kill_process_gracefully(worker)
+
+
+@contextmanager
+def worker_pool() -> Iterator[str]:
+    """Run a pool on the loopback interface; give its address for `--environment_config`."""
+    pool = _WorkerPool(use_process=True)
+    server = grpc.server(thread_pool_executor.shared_unbounded_instance())
+    port = server.add_insecure_port("127.0.0.1:0")
+    beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(1)
+        pool.stop()
+
+
+def silence_lost_peers() -> None:
+    """Keep Beam's threads from telling at length, each for itself, that the JVM they talk to is gone."""
+    hook = threading.excepthook
+
+    def say_unless_lost(thread: threading.ExceptHookArgs) -> None:
+        if not issubclass(thread.exc_type, grpc.RpcError):
+            hook(thread)
+
+    def is_not_lost(record: logging.LogRecord) -> bool:
+        return record.exc_info is None or not isinstance(record.exc_info[1], grpc.RpcError)
+
+    threading.excepthook = say_unless_lost
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(is_not_lost)
+
+
+def main() -> None:
+    """Be a worker, until the JVM says that there is no more work, or is gone."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s:%(name)s:%(message)s")
+    silence_lost_peers()
+    control_address, worker_id = sys.argv[1:]
+    harness = SdkHarness(control_address, worker_id=worker_id, data_buffer_time_limit_ms=DATA_BUFFER_TIME_LIMIT_MS)
+    try:
+        harness.run()
+    except grpc.RpcError:
+        sys.exit("the JVM is gone: this worker ends")
+
+
+if __name__ == "__main__":
+    main()

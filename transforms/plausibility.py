@@ -1,0 +1,101 @@
+"""Whether subscriber numbers can exist: the numbering plans (ITU-T E.164) that libphonenumber keeps.
+
+A number is plausible if the plan of its country calling code assigns numbers of its form. The country's own numbers are
+looked at in columns; the others, a few in a hundred, one by one with patterns that are compiled once. Only what the
+patterns leave open goes through the library itself.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import cache, lru_cache
+
+import numpy as np
+import phonenumbers
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms.texts import Mask, buffer_of, cut, is_null, mask_of, offsets_of, row_by_row, starts_with
+
+_LONGEST_CALLING_CODE = 3
+_KINDS = (
+    "premium_rate", "toll_free", "shared_cost", "voip", "personal_number", "pager", "uan", "voicemail", "fixed_line",
+    "mobile",
+)  # fmt: skip
+
+
+def are_plausible(numbers: pa.StringArray, calling_code: str) -> Mask:
+    """Say which numbers the numbering plans assign.
+
+    Args:
+        numbers: E.164 with +; null is plausible.
+        calling_code: of the country whose numbers most of them are.
+    """
+    mask = np.ones(len(numbers), np.bool_)
+    is_own = starts_with(numbers, f"+{calling_code}".encode())
+    own_rows = np.flatnonzero(is_own)
+    if len(own_rows):
+        offsets = offsets_of(numbers)
+        starts, ends = offsets[own_rows] + 1 + len(calling_code), offsets[own_rows + 1]
+        national = cut(buffer_of(numbers), starts, ends)
+        mask[own_rows] = np.any([_match(national, plan) for plan in _plans(calling_code)], axis=0)
+        open_rows = own_rows[~mask[own_rows]]
+        mask[open_rows] = row_by_row(open_rows, numbers, is_plausible)
+    other_rows = np.flatnonzero(~is_own & ~is_null(numbers))
+    mask[other_rows] = row_by_row(other_rows, numbers, is_plausible)
+    return mask
+
+
+@lru_cache(maxsize=1 << 16)
+def is_plausible(number: str) -> bool:
+    """Say whether a number, E.164 with +, is one that its numbering plan assigns."""
+    digits = number[1:]
+    for length in range(1, _LONGEST_CALLING_CODE + 1):
+        calling_code, national = digits[:length], digits[length:]
+        for plan in _plans(calling_code):
+            if plan.matches(national):
+                return True
+            if plan.national_prefix and re.match(plan.national_prefix, national):
+                # The library takes a trunk prefix for a slip of the writer, and looks behind it.
+                return _is_valid(number)
+    return False
+
+
+def _is_valid(number: str) -> bool:
+    try:
+        return phonenumbers.is_valid_number(phonenumbers.parse(number))
+    except phonenumbers.NumberParseException:
+        return False
+
+
+class _Plan:
+    """The numbers of one region: of the general form, and of the form of some kind of number."""
+
+    def __init__(self, metadata: phonenumbers.PhoneMetadata) -> None:
+        kinds = {getattr(metadata, kind).national_number_pattern for kind in _KINDS if getattr(metadata, kind)}
+        self.general = f"(?:{metadata.general_desc.national_number_pattern})"
+        self.kinds = f"(?:{'|'.join(sorted(kinds - {None, 'NA'}))})"
+        self.national_prefix = metadata.national_prefix_for_parsing
+        self._general, self._kinds = re.compile(self.general, re.ASCII), re.compile(self.kinds, re.ASCII)
+
+    def matches(self, national: str) -> bool:
+        """Say whether a national significant number is one of the plan's."""
+        return bool(self._kinds.fullmatch(national) and self._general.fullmatch(national))
+
+
+def _match(national: pa.StringArray, plan: _Plan) -> Mask:
+    matches = (mask_of(pc.match_substring_regex(national, f"^{form}$")) for form in (plan.general, plan.kinds))
+    return np.logical_and(*matches)
+
+
+@cache
+def _plans(calling_code: str) -> tuple[_Plan, ...]:
+    return tuple(map(_Plan, _metadata(calling_code)))
+
+
+def _metadata(calling_code: str) -> Iterator[phonenumbers.PhoneMetadata]:
+    code = int(calling_code) if calling_code else 0
+    for region in phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(code, ()):
+        if region == phonenumbers.REGION_CODE_FOR_NON_GEO_ENTITY:
+            yield phonenumbers.PhoneMetadata.metadata_for_nongeo_region(code)
+        else:
+            yield phonenumbers.PhoneMetadata.metadata_for_region(region)
