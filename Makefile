@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup jars uber-jar lint format test test-unit test-integration test-deep golden schemas \
+.PHONY: help setup jars uber-jar lint format test test-unit test-integration test-deep golden schemas docs \
 	demo bench-quick bench-core clean need-python need-java
 
 help: ## Show this list
@@ -49,7 +49,7 @@ test-unit: $(INSTALLED) ## Run the tests that need Python only
 	$(BIN)/pytest -n 2 -m "not integration and not deep"
 
 test-integration: jars ## Run the tests on real Kafka and Flink
-	$(BIN)/pytest -m "integration and not deep" --durations=15
+	$(BIN)/pytest -n 2 --dist loadfile -m "integration and not deep" --durations=15
 
 test-deep: jars ## Run the tests that take minutes
 	$(BIN)/pytest -m deep --durations=15
@@ -59,6 +59,9 @@ golden: $(INSTALLED) ## Rewrite the expected outputs of the golden tests; review
 
 schemas: $(INSTALLED) ## Rewrite the checked-in Avro schemas from the pydantic models
 	$(BIN)/python -m schemas.write
+
+docs: $(INSTALLED) ## Rewrite the pages that are made from code
+	$(BIN)/orion-beam rules --markdown > docs/rules.md
 
 demo: jars ## Run the whole pipeline on this machine with generated CDRs
 	$(BIN)/orion-beam demo

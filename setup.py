@@ -24,6 +24,7 @@ DEPENDENCIES = [
     "fastavro==1.13.1",
     "msgspec==0.22.0",
     "numpy==2.2.6",
+    "phonenumbers==9.0.43",
     "polars==2.1.0",
     "polars-hash==0.9.3",
     "prometheus-client==0.26.0",

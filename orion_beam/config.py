@@ -76,6 +76,7 @@ class JobConfig(_Model):
         publish: stages whose output is also written to their topics.
         start_from: the stage whose topic is read instead of the raw topics.
         wire_prefix: what stands before each Avro value on cdr.final; None writes JSON.
+        reference_refresh_s: how often to look whether cells or subscribers have changed; None never looks.
         run_id: of a replay.
     """
 
@@ -87,6 +88,7 @@ class JobConfig(_Model):
     wire_prefix: bytes | None
     cells: str = str(REFERENCE_DIRECTORY / "cells.csv")
     subscribers: str = str(REFERENCE_DIRECTORY / "subscribers.parquet")
+    reference_refresh_s: float | None = Field(default=None, gt=0)
     run_id: str | None = None
 
     @model_validator(mode="after")

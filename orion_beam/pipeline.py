@@ -25,7 +25,7 @@ def build_pipeline(pipeline: beam.Pipeline, config: JobConfig) -> None:
         Stage.DECODE: DecodeCdrs(profiles),
         Stage.VALIDATE: ValidateCdrs(profiles),
         Stage.NORMALIZE: NormalizeCdrs(profiles),
-        Stage.ENRICH: EnrichCdrs(profiles, operators, config.cells, config.subscribers),
+        Stage.ENRICH: EnrichCdrs(profiles, operators, config.cells, config.subscribers, config.reference_refresh_s),
         Stage.ENCODE: EncodeCdrs(UnifiedCdr, Wire(config.wire_prefix), config.run_id),
     }
     batches, rejects = _read(pipeline, config)

@@ -131,6 +131,10 @@ class _Quality(BaseModel):
     warnings: list[str] = Field(default_factory=list, description="ids of rules that it breaks and may, see rules.md")
 
 
+class _Reference(BaseModel):
+    reference_version: str | None = Field(default=None, description="of cells and subscribers: hashes of the files")
+
+
 class _Provenance(BaseModel):
     source_topic: str = Field(description="Kafka topic, or path of the file")
     source_partition: Int32
@@ -145,7 +149,7 @@ class NormalizedFields(_Quality, _CdrId, _Time, _Usage, _Network, _Identity):
     """A CDR in one form whatever country sent it: canonical numbers, generations, UTC and local time."""
 
 
-class EnrichedFields(_Quality, _CdrId, _Enrichment, _Roaming, _Time, _Usage, _Network, _Identity):
+class EnrichedFields(_Reference, _Quality, _CdrId, _Enrichment, _Roaming, _Time, _Usage, _Network, _Identity):
     """A normalized CDR with roaming class, operator, place, segment and fraud score."""
 
 

@@ -15,7 +15,7 @@ from schemas.codes import Stage
 from schemas.country import CountryProfile
 from transforms import fraud
 from transforms.batches import SplitBatch, country_of
-from transforms.lookups import Lookup, load_cells, load_subscribers
+from transforms.lookups import Lookup, live_cells, live_subscribers
 from transforms.numbering import home_networks
 from transforms.rejects import no_rejects
 from transforms.stage import Split, StageOutput, split_stage
@@ -35,6 +35,11 @@ class ReferenceData:
     cells: Lookup
     subscribers: Lookup
     operators: Mapping[str, str]
+
+    @property
+    def version(self) -> str:
+        """What is written into CDRs: the versions of cells and subscribers."""
+        return f"{self.cells.version}/{self.subscribers.version}"
 
 
 def operators_of(profiles: Mapping[str, CountryProfile]) -> dict[str, str]:
@@ -87,6 +92,7 @@ def enrich_batch(batch: pa.RecordBatch, profile: CountryProfile, reference: Refe
         "fraud_score": fraud.scores(bits),
         "fraud_reasons": fraud.reasons(bits),
         "model_version": pa.repeat(fraud.MODEL_VERSION, batch.num_rows),
+        "reference_version": pa.repeat(reference.version, batch.num_rows),
     }
     arrays = [columns[name] for name in ENRICHED_SCHEMA.names]
     return SplitBatch(pa.RecordBatch.from_arrays(arrays, schema=ENRICHED_SCHEMA), no_rejects())
@@ -136,19 +142,21 @@ class EnrichCdrs(beam.PTransform):  # type: ignore[misc]
 
     In: `pa.RecordBatch` of `schemas.cdr.NORMALIZED_SCHEMA`, one country a batch. Out: StageOutput of accepted batches
     (`schemas.cdr.ENRICHED_SCHEMA`) and dead letters (only `internal_error`, a bug). Every row goes to exactly one of
-    the two; order holds. Reference data is as fresh as the worker: it is loaded when a worker starts, once a process.
+    the two; order holds. Reference data is loaded when a worker starts, once a process, and again when it changes.
 
     Attributes:
         profiles: country profiles by code.
         operators: operator name by PLMN, see `operators_of`.
         cells: path of the cells (CSV or Parquet), see `transforms.lookups.CELL_COLUMNS`.
         subscribers: path of the subscribers (CSV or Parquet), see `transforms.lookups.SUBSCRIBER_COLUMNS`.
+        reference_refresh_s: how often to look whether these files have changed; None never looks.
     """
 
     profiles: Mapping[str, CountryProfile]
     operators: Mapping[str, str]
     cells: str
     subscribers: str
+    reference_refresh_s: float | None = None
 
     def __post_init__(self) -> None:
         """Name the transform."""
@@ -160,5 +168,11 @@ class EnrichCdrs(beam.PTransform):  # type: ignore[misc]
         return split_stage(batches, Stage.ENRICH, self._prepare)
 
     def _prepare(self) -> Split:
-        reference = ReferenceData(load_cells(self.cells), load_subscribers(self.subscribers), self.operators)
-        return lambda batch: enrich_batch(batch, self.profiles[country_of(batch)], reference)
+        cells = live_cells(self.cells, self.reference_refresh_s)
+        subscribers = live_subscribers(self.subscribers, self.reference_refresh_s)
+
+        def enrich(batch: pa.RecordBatch) -> SplitBatch:
+            reference = ReferenceData(cells.current, subscribers.current, self.operators)
+            return enrich_batch(batch, self.profiles[country_of(batch)], reference)
+
+        return enrich

@@ -72,7 +72,7 @@ class _Plan:
 
     def __init__(self, metadata: phonenumbers.PhoneMetadata) -> None:
         kinds = {getattr(metadata, kind).national_number_pattern for kind in _KINDS if getattr(metadata, kind)}
-        self.general = f"(?:{metadata.general_desc.national_number_pattern})"
+        self.general = f"(?:{getattr(metadata.general_desc, 'national_number_pattern', 'NA')})"
         self.kinds = f"(?:{'|'.join(sorted(kinds - {None, 'NA'}))})"
         self.national_prefix = metadata.national_prefix_for_parsing
         self._general, self._kinds = re.compile(self.general, re.ASCII), re.compile(self.kinds, re.ASCII)
@@ -89,10 +89,10 @@ def _match(national: pa.StringArray, plan: _Plan) -> Mask:
 
 @cache
 def _plans(calling_code: str) -> tuple[_Plan, ...]:
-    return tuple(map(_Plan, _metadata(calling_code)))
+    return tuple(_Plan(metadata) for metadata in _metadata(calling_code) if metadata is not None)
 
 
-def _metadata(calling_code: str) -> Iterator[phonenumbers.PhoneMetadata]:
+def _metadata(calling_code: str) -> Iterator[phonenumbers.PhoneMetadata | None]:
     code = int(calling_code) if calling_code else 0
     for region in phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(code, ()):
         if region == phonenumbers.REGION_CODE_FOR_NON_GEO_ENTITY:

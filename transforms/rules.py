@@ -292,7 +292,7 @@ RULES: tuple[Rule, ...] = (
         lambda rows: ~are_plausible(rows.peers, rows.profile.calling_code),
         "ITU-T E.164, plans of libphonenumber",
     ),
-    _warning(Code.PEER_SHORT_CODE, "peer_msisdn", _is_short_code, "ITU-T E.164 clause 6 (not international)"),
+    _warning(Code.PEER_SHORT_CODE, "peer_msisdn", _is_short_code, "ITU-T E.164 (national use only)"),
     _warning(Code.SAME_PARTY, "peer_msisdn", lambda rows: mask_of(pc.equal(rows.msisdns, rows.peers)), _DESIGN),
     _warning(
         Code.ZERO_DURATION, "duration_s", lambda rows: mask_of(pc.equal(rows.counts["duration_s"].values, 0)), _DESIGN

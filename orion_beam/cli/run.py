@@ -1,6 +1,7 @@
 """`orion-beam run`: the pipeline over files, or as a stream from Kafka to Kafka."""
 
 import json
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
@@ -64,6 +65,9 @@ def run(
     subscribers: Annotated[str, typer.Option(help="Subscribers, CSV or Parquet.")] = str(
         REFERENCE_DIRECTORY / "subscribers.parquet"
     ),
+    reference_refresh: Annotated[
+        str, typer.Option(help="How often a stream looks whether these two have changed: 300s, 5m, 1h, or off.")
+    ] = "300s",
     consumer_settings: Annotated[
         list[str] | None, typer.Option("--consumer-config", help="NAME=VALUE for the Kafka consumer; repeatable.")
     ] = None,
@@ -115,6 +119,7 @@ def run(
         publish=published,
         start_from=start,
         wire_prefix=_wire_prefix(value_format, schema_registry, sink.final_topic),
+        reference_refresh_s=_seconds(reference_refresh),
         **reference,
     )
     arguments = flink_arguments(jars, context.args)
@@ -125,6 +130,16 @@ def run(
     except TerminatedError:
         _say("terminated; offsets are committed up to the last checkpoint")
         raise typer.Exit(143) from None
+
+
+def _seconds(text: str) -> float | None:
+    """Return the seconds of `300s`, `5m` or `1h`; None for `off`."""
+    if text == "off":
+        return None
+    found = re.fullmatch(r"([0-9]+)([smh])", text)
+    if found is None or int(found[1]) == 0:
+        raise UserError(f"--reference-refresh {text!r} is no duration: write it as 300s, 5m, 1h, or off")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def _run_files(

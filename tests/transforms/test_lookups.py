@@ -1,10 +1,13 @@
 """Reference data: what is loaded, what is refused and how, and how it is looked up."""
 
+import time
+from pathlib import Path
+
 import polars as pl
 import pyarrow as pa
 import pytest
 
-from transforms.lookups import Lookup, ReferenceDataError, load_cells, load_subscribers
+from transforms.lookups import LiveLookup, Lookup, ReferenceDataError, load_cells, load_subscribers
 
 CELLS = "cell_id,country,plmn,place,lat,lon\n"
 
@@ -118,3 +121,43 @@ def test_each_of_many_keys_is_found_and_no_other():
     assert [row["value"] for row in found(lookup, *asked)] == [
         key[::-1] if index % 2 == 0 else None for index, key in enumerate(asked)
     ]
+
+
+def test_a_file_that_changes_is_read_again_and_the_version_says_so(csv):
+    path = csv(CELLS + "A,FR,20801,Lyon,45.7,4.8\n")
+    live = LiveLookup(path, load_cells, None)
+    first = live.current.version
+    assert not live.refresh()
+    csv(CELLS + "A,FR,20801,Villeurbanne,45.7,4.9\n")
+    assert live.refresh()
+    assert live.current.version != first
+    assert found(live.current, "A")[0]["place"] == "Villeurbanne"
+
+
+@pytest.mark.parametrize("content", [CELLS + "A,FR,20801,x,1,2\nA,FR,20801,x,1,2\n", "nonsense", None])
+def test_the_last_good_state_stays_in_use_and_the_bad_file_is_named_once(csv, caplog, content):
+    path = csv(CELLS + "A,FR,20801,Lyon,45.7,4.8\n")
+    live = LiveLookup(path, load_cells, None)
+    if content is None:
+        Path(path).unlink()
+    else:
+        csv(content)
+    assert not live.refresh()
+    assert not live.refresh()
+    assert found(live.current, "A")[0]["place"] == "Lyon"
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert f"{path}: " in caplog.text
+    assert f"version {live.current.version} stays in use" in caplog.text
+    csv(CELLS + "A,FR,20801,Bron,45.7,4.9\n")
+    assert live.refresh()
+    assert found(live.current, "A")[0]["place"] == "Bron"
+
+
+def test_a_change_is_noticed_by_itself(csv):
+    path = csv(CELLS + "A,FR,20801,Lyon,45.7,4.8\n")
+    live = LiveLookup(path, load_cells, 0.01)
+    csv(CELLS + "A,FR,20801,Villeurbanne,45.7,4.9\n")
+    deadline = time.monotonic() + 10
+    while found(live.current, "A")[0]["place"] != "Villeurbanne" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert found(live.current, "A")[0]["place"] == "Villeurbanne"

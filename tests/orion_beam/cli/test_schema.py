@@ -3,32 +3,13 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import fastavro
 import pytest
 
-from orion_beam.cli.main import main
 from schemas.derive import avro_schema, avsc_path
 from schemas.write import WRITTEN_MODELS
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def orion_beam(monkeypatch, capsys) -> Callable[..., Answer]:
-    def call(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["orion-beam", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Answer(int(ended.value.code or 0), *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture

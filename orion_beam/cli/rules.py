@@ -1,0 +1,72 @@
+"""`orion-beam rules`: which rules a CDR must keep, what breaking one does, and the standard that each is from."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orion_beam.countries import profiles_of
+from transforms.rules import RULES, Rule, severity_of
+
+_HEADING = """# The rules of validation
+
+Written by `make docs` from `transforms/rules.py`. A broken rule of severity *error* makes the record a dead letter with
+this code; *warn* puts the id into the CDR's `warnings`, and the CDR goes on; *off* is not looked at. A country may
+switch what is not fixed, in a table `[rules]` of its profile: `luhn_failed = "error"`. Where a rule that clears its
+field only warns, the field becomes null.
+
+| id | field | severity | may be switched | meaning | source |
+|---|---|---|---|---|---|
+"""
+
+
+def markdown() -> str:
+    """Return `docs/rules.md`."""
+    return _HEADING + "".join(
+        f"| `{rule.id}` | {rule.violation.field} | {rule.severity} | {_switchable(rule)} "
+        f"| {rule.violation.code.meaning} | {rule.source} |\n"
+        for rule in RULES
+    )
+
+
+def _switchable(rule: Rule) -> str:
+    if rule.is_fixed:
+        return "no"
+    return "yes; clears the field" if rule.clears_field else "yes"
+
+
+def rules(
+    country: Annotated[
+        str | None, typer.Option(help="Severities as this country's profile has them, such as FR.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/rules.md.")] = False,
+) -> None:
+    """List the rules of validation: id, field, severity, meaning, source.
+
+    Example: orion-beam rules --country FR --json
+    """
+    profile = None if country is None else profiles_of([country.upper()])[country.upper()]
+    listed = [
+        {
+            "id": rule.id,
+            "code": rule.violation.code.value,
+            "field": rule.violation.field,
+            "severity": (rule.severity if profile is None else severity_of(rule, profile)).value,
+            "fixed": rule.is_fixed,
+            "meaning": rule.violation.code.meaning,
+            "source": rule.source,
+        }
+        for rule in RULES
+    ]
+    if as_json:
+        typer.echo(json.dumps(listed, indent=2))
+    elif as_markdown:
+        typer.echo(markdown(), nl=False)
+    else:
+        table = Table("id", "severity", "meaning", "source")
+        for entry in listed:
+            table.add_row(*(str(entry[name]) for name in ("id", "severity", "meaning", "source")))
+        Console().print(table)
