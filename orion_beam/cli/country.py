@@ -1,0 +1,123 @@
+"""`orion-beam country`: begin a new country, and check one against the conformance kit."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orion_beam.conformance import Finding, check_country
+from orion_beam.countries import PROFILES_DIRECTORY, load_profile, profiles_of
+from orion_beam.errors import UserError
+from schemas.country import CountryProfile
+from transforms.decode import column_names_of
+
+app = typer.Typer(help="Begin a new country; check one against the conformance kit.", no_args_is_help=True)
+
+TESTDATA = Path("tests", "testdata")
+
+_PROFILE = """\
+# Sources: ITU-T E.212 (MCC, MNC), ITU-T E.164 (calling code), the regulator's numbering plan, IANA time zones.
+code = "{code}"
+name = "{name}"
+topic = "cdr.raw.{code}"
+mccs = ["{mcc}"]
+calling_code = "{calling_code}"
+national_digits = {national_digits}
+time_zone = "{time_zone}"
+formats = []
+usual_roaming_countries = []
+
+[[operators]]
+name = "First operator"
+plmns = ["{mcc}01"]
+"""
+
+
+@app.command(
+    epilog='Example: orion-beam country new CI --name "Côte d\'Ivoire" --mcc 612 --calling-code 225'
+    " --national-digits 10 --time-zone Africa/Abidjan"
+)
+def new(
+    code: Annotated[str, typer.Argument(help="ISO 3166-1 alpha-2, such as CI.")],
+    name: Annotated[str, typer.Option(help="The country's name.")],
+    mcc: Annotated[str, typer.Option(help="Mobile country code, ITU-T E.212.")],
+    calling_code: Annotated[str, typer.Option(help="ITU-T E.164, without +.")],
+    national_digits: Annotated[int, typer.Option(help="Length of a national significant number.")],
+    time_zone: Annotated[str, typer.Option(help="IANA, such as Africa/Abidjan.")],
+    profiles: Annotated[Path, typer.Option(help="Directory of the profiles.")] = PROFILES_DIRECTORY,
+    cases: Annotated[Path, typer.Option(help="Directory of the golden cases.")] = TESTDATA,
+) -> None:
+    """Write a profile and a folder of golden cases. The profile is checked; what is there already is not touched."""
+    if re.fullmatch("[A-Z]{2}", code) is None:
+        raise UserError(f"country code {code!r} is not two capital letters (ISO 3166-1 alpha-2)")
+    path, folder = profiles / f"{code}.toml", cases / code.lower()
+    for existing in (path, folder):
+        if existing.exists():
+            raise UserError(f"{existing} is there already")
+    text = _PROFILE.format(
+        code=code, name=name, mcc=mcc, calling_code=calling_code, national_digits=national_digits, time_zone=time_zone
+    )
+    draft = path.with_suffix(".draft")
+    draft.write_text(text, encoding="utf-8")
+    try:
+        profile = load_profile(draft)
+        draft.rename(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    folder.mkdir(parents=True)
+    lines = _first_cases(profile)
+    (folder / "input.txt").write_text("".join(f"{line}\n" for line in lines.values()), encoding="utf-8")
+    (folder / "cases.txt").write_text("".join(f"{case}\n" for case in lines), encoding="utf-8")
+    typer.echo(f"{path}: fill in formats, operators and usual roaming countries")
+    typer.echo(f"{folder}: add a line for each rule of a format of its own, then run `make golden` and read the result")
+    typer.echo(f"then: orion-beam country check {code}")
+
+
+def _first_cases(profile: CountryProfile) -> dict[str, str]:
+    """Return cases of the two formats that every country may send."""
+    imsi, number = f"{profile.mccs[0]}01".ljust(15, "1"), f"+{profile.calling_code}".ljust(11, "7")
+    record = {"event_type": "data", "imsi": imsi, "msisdn": number, "timestamp": "2026-06-01T10:00:00Z"}
+    return {
+        "flat JSON: data": json.dumps(record | {"bytes_uploaded": 1000, "bytes_downloaded": 2000}),
+        "flat JSON: a call": json.dumps(record | {"event_type": "voice", "duration": 60, "called_number": "3639"}),
+        "flat JSON: an sms, local time": json.dumps(record | {"event_type": "sms", "timestamp": "2026-06-01 10:00:00"}),
+        "flat JSON: IMSI missing": json.dumps(record | {"imsi": None}),
+        "flat JSON: every field broken": json.dumps(dict.fromkeys(record, "x")),
+        "pipe text": f"{imsi}|{number}|voice|60||",
+        "pipe text: a field too many": f"{imsi}|{number}|voice|60|||",
+        "no known format": "no record",
+    }
+
+
+@app.command(epilog="Example: orion-beam country check SN")
+def check(
+    code: Annotated[str, typer.Argument(help="Country code, such as SN.")],
+    cases: Annotated[Path, typer.Option(help="Directory of the golden cases.")] = TESTDATA,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
+    """Mutate a country's golden cases in every known way; exit code 1 if a row is lost, changed or meets a bug."""
+    profile = profiles_of([code.upper()])[code.upper()]
+    path = cases / profile.code.lower() / "input.txt"
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise UserError(f"golden cases {path}: {error.strerror}; --cases names their directory") from None
+    headers = {line.encode() for line in column_names_of(profile)}
+    findings = list(check_country(profile, [line for line in lines if line not in headers]))
+    if as_json:
+        typer.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
+    else:
+        _print(findings)
+    if any(finding.failures for finding in findings):
+        raise typer.Exit(1)
+
+
+def _print(findings: list[Finding]) -> None:
+    table = Table("mutation", "records", "result")
+    for finding in findings:
+        table.add_row(finding.check, str(finding.records), "\n".join(finding.failures) or "ok")
+    Console().print(table)

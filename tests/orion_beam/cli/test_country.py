@@ -1,0 +1,108 @@
+"""`orion-beam country`: a new country begins with two files, and the conformance kit finds what breaks one."""
+
+import json
+
+import pytest
+
+from orion_beam.conformance import MUTATIONS, check_country
+from orion_beam.countries import all_profiles, load_profile
+from schemas.codes import Stage
+from transforms import decode
+from transforms.decoders import semicolon
+
+NEW = [
+    "country", "new", "CI", "--name", "Côte d'Ivoire", "--mcc", "612", "--calling-code", "225",
+    "--national-digits", "10", "--time-zone", "Africa/Abidjan",
+]  # fmt: skip
+GOOD = b"208011234567890;+33612345678;352099001761481;FR-PAR-001;4G;1000;2000;2026-06-01T10:00:00Z"
+
+
+@pytest.fixture
+def new_country(orion_beam, tmp_path):
+    (tmp_path / "profiles").mkdir()
+    return lambda *more: orion_beam(*NEW, "--profiles", tmp_path / "profiles", "--cases", tmp_path / "testdata", *more)
+
+
+def test_a_new_country_is_a_profile_and_cases_that_pass_the_kit(new_country, tmp_path):
+    answer = new_country()
+    assert answer.code == 0
+    assert "orion-beam country check CI" in answer.out
+    profile = load_profile(tmp_path / "profiles" / "CI.toml")
+    assert (profile.name, profile.topic, profile.mccs) == ("Côte d'Ivoire", "cdr.raw.CI", ("612",))
+    lines = (tmp_path / "testdata" / "ci" / "input.txt").read_bytes().splitlines()
+    assert len(lines) == len((tmp_path / "testdata" / "ci" / "cases.txt").read_text().splitlines())
+    findings = list(check_country(profile, lines))
+    assert [finding.check for finding in findings] == list(MUTATIONS)
+    assert all(finding.records == len(lines) and finding.failures == [] for finding in findings)
+
+
+def test_what_is_there_already_is_not_touched(new_country, tmp_path):
+    assert new_country().code == 0
+    before = (tmp_path / "profiles" / "CI.toml").read_bytes()
+    code, _, err = new_country()
+    assert (code, err.count("\n")) == (2, 1)
+    assert "CI.toml is there already" in err
+    assert (tmp_path / "profiles" / "CI.toml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
+        ("--time-zone", "Africa/Nowhere", "time_zone"),
+        ("--mcc", "61", "mccs"),
+        ("--calling-code", "+225", "calling_code"),
+    ],
+)
+def test_a_profile_that_is_not_good_is_refused_and_leaves_nothing(new_country, tmp_path, option, value, named):
+    code, _, err = new_country(option, value)
+    assert (code, err.count("\n")) == (2, 1)
+    assert named in err
+    assert list(tmp_path.rglob("*.*")) == []
+
+
+def test_a_code_of_other_letters_is_refused(orion_beam, tmp_path):
+    code, _, err = orion_beam(*NEW[:2], "ci", *NEW[3:], "--profiles", tmp_path, "--cases", tmp_path)
+    assert code == 2
+    assert "'ci' is not two capital letters" in err
+
+
+@pytest.mark.parametrize("country", ["FR", "TN", "MA", "SN"])
+def test_every_country_passes_the_kit(orion_beam, country):
+    answer = orion_beam("country", "check", country, "--json")
+    assert answer.code == 0
+    findings = json.loads(answer.out)
+    assert len(findings) == len(MUTATIONS)
+    assert all(finding["records"] > 40 for finding in findings)
+
+
+def test_a_country_without_cases_is_one_line(orion_beam, tmp_path):
+    code, _, err = orion_beam("country", "check", "FR", "--cases", tmp_path)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--cases names their directory" in err
+
+
+def test_the_kit_finds_a_bug(monkeypatch):
+    def fragile(payloads):
+        if b"\xe9" in payloads.source.data.tobytes() or any(payloads.lengths < 50):
+            raise IndexError("too short")
+        return semicolon.decode_fr(payloads)
+
+    broken = decode.Decoder(semicolon.FR_SEMICOLON.format, semicolon.FR_SEMICOLON.claims, fragile)
+    monkeypatch.setitem(decode._DECODERS, broken.format, broken)
+    decode._decoders_of.cache_clear()
+    try:
+        findings = {finding.check: finding for finding in check_country(all_profiles()["FR"], [GOOD])}
+    finally:
+        decode._decoders_of.cache_clear()
+    assert findings["unchanged"].failures == []
+    assert findings["cut in half"].failures == [f"line 1: internal_error in stage {Stage.DECODE}"]
+
+
+def test_the_kit_finds_a_lost_row(monkeypatch):
+    from orion_beam import conformance
+
+    real = conformance.decode_batch
+    monkeypatch.setattr(conformance, "decode_batch", lambda batch, profile: real(batch.slice(0, 1), profile))
+    monkeypatch.setattr(conformance, "split_isolating", lambda split, batch, _: split(batch))
+    (finding, *_) = check_country(all_profiles()["FR"], [GOOD])
+    assert finding.failures == ["line 1: came out 0 times, and 0 as a dead letter"]
