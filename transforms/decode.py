@@ -14,7 +14,7 @@ from schemas.codes import Code, Stage
 from schemas.country import CountryProfile
 from schemas.raw import RawFormat
 from transforms.batches import SplitBatch, rows_of
-from transforms.decoders import Decoded, Decoder, fixed_width, json, key_value, pipe_text, semicolon
+from transforms.decoders import Decoder, fixed_width, json, key_value, pipe_text, semicolon
 from transforms.payloads import Payloads, are_utf8
 from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
 from transforms.stage import StageOutput, by_country, split_stage
@@ -27,7 +27,7 @@ _DECODERS: dict[RawFormat, Decoder] = {
     decoder.format: decoder
     for decoder in (
         # JSON shows in the first byte, so it comes before the formats that only look for a separator. TN's comes before
-        # the flat one, which it hands on itself.
+        # the flat one, for which it leaves what is flat.
         json.TN_JSON,
         json.FLAT_JSON,
         semicolon.FR_SEMICOLON,
@@ -66,13 +66,16 @@ def decode_batch(
         is_claimed = decoder.claims(payloads.of_rows(open_rows))
         rows, open_rows = open_rows[is_claimed], open_rows[~is_claimed]
         if len(rows):
-            part = decoder.decode(payloads.of_rows(rows))
-            broken[rows[part.is_malformed]] = _CODES.index(Code.MALFORMED_PAYLOAD)
-            parts.append(_Part(decoder.format, rows, part))
+            texts, is_malformed, is_for_others = decoder.decode(payloads.of_rows(rows))
+            broken[rows[is_malformed]] = _CODES.index(Code.MALFORMED_PAYLOAD)
+            is_read = ~is_malformed if is_for_others is None else ~(is_malformed | is_for_others)
+            if is_for_others is not None:
+                open_rows = np.sort(np.concatenate([open_rows, rows[is_for_others]]))
+            parts.append(_Part(rows, is_read, {"raw_format": pa.repeat(decoder.format.value, len(rows))} | dict(texts)))
     broken[open_rows] = _CODES.index(Code.MALFORMED_PAYLOAD)
     is_kept = broken == _KEPT
     raw = rows_of(batch, is_kept)
-    accepted = pa.RecordBatch.from_arrays([*_columns_of(parts, is_kept), *raw.columns], schema=DECODED_SCHEMA)
+    accepted = pa.RecordBatch.from_arrays([*_columns_of(parts), *raw.columns], schema=DECODED_SCHEMA)
     if raw.num_rows == batch.num_rows:
         return SplitBatch(accepted, no_rejects())
     violations = [(Violation(_CODES[index], PAYLOAD_FIELD),) for index in broken[~is_kept]]
@@ -84,11 +87,11 @@ _KEPT = -1
 
 
 class _Part(NamedTuple):
-    """The rows of a batch that one decoder read."""
+    """What one decoder made of the rows that it claimed, and which of them it read."""
 
-    format: RawFormat
     rows: Offsets
-    decoded: Decoded
+    is_read: Mask
+    texts: Mapping[str, pa.StringArray]
 
 
 def _broken(
@@ -108,27 +111,18 @@ def _decoders_of(profile: CountryProfile) -> tuple[Decoder, ...]:
     return tuple(decoder for raw_format, decoder in _DECODERS.items() if raw_format in sent)
 
 
-def _columns_of(parts: Sequence[_Part], is_kept: Mask) -> Iterator[pa.Array]:
-    """Yield the columns of `schemas.cdr.DecodedFields` for the rows that are kept, in their order."""
+def _columns_of(parts: Sequence[_Part]) -> Iterator[pa.Array]:
+    """Yield the columns of `schemas.cdr.DecodedFields` for the rows that were read, in the batch's order."""
     rows = np.concatenate([np.zeros(0, np.int64), *(part.rows for part in parts)])
-    places = np.flatnonzero(is_kept[rows])
-    order = places[np.argsort(rows[places], kind="stable")] if len(parts) > 1 else places
+    places = np.flatnonzero(np.concatenate([np.zeros(0, np.bool_), *(part.is_read for part in parts)]))
+    order = pa.array(places[np.argsort(rows[places], kind="stable")])
+    is_in_order = len(parts) == 1 and len(order) == len(rows)
     for name in DecodedFields.model_fields:
-        columns = [part.decoded.texts.get(name) for part in parts]
-        if name == "raw_format":
-            columns = [
-                pa.repeat(part.format.value, len(part.rows)) if column is None else column
-                for part, column in zip(parts, columns, strict=True)
-            ]
-        if all(column is None for column in columns):
+        if not any(name in part.texts for part in parts):
             yield pa.nulls(len(order), pa.string())
             continue
-        present = [
-            pa.nulls(len(part.rows), pa.string()) if column is None else column
-            for part, column in zip(parts, columns, strict=True)
-        ]
-        joined = pa.concat_arrays(present) if len(present) > 1 else present[0]
-        yield joined if len(parts) == 1 and len(order) == len(joined) else joined.take(pa.array(order))
+        columns = [part.texts.get(name, pa.nulls(len(part.rows), pa.string())) for part in parts]
+        yield columns[0] if is_in_order else pa.concat_arrays(columns).take(order)
 
 
 @cache

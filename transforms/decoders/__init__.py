@@ -16,12 +16,14 @@ class Decoded(NamedTuple):
 
     Attributes:
         texts: string columns of `schemas.cdr.DecodedFields`, without blanks around, null where blank; those that are
-            not there are null. A column `raw_format` says where a payload turned out to be of another format.
+            not there are null.
         is_malformed: payloads that are not of the format after all; their texts mean nothing.
+        is_for_others: payloads that turned out to be for the decoders behind this one; None for none of them.
     """
 
     texts: Mapping[str, pa.StringArray]
     is_malformed: Mask
+    is_for_others: Mask | None = None
 
 
 @dataclass(frozen=True)

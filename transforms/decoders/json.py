@@ -18,7 +18,7 @@ from schemas.fields import text_of
 from schemas.raw import RawFormat
 from transforms.decoders import Decoded, Decoder
 from transforms.payloads import Payloads
-from transforms.texts import Mask, chosen, to_list, trimmed
+from transforms.texts import Mask, to_list, trimmed
 
 # What a field may be: an object or array in its place makes the payload malformed.
 Scalar = str | int | float | bool | None
@@ -148,7 +148,7 @@ def _columns(
 def decode_tn(payloads: Payloads) -> Decoded:
     """Read TN's nested records.
 
-    A record without any of the three members is a flat one after all.
+    A record without any of the three members is a flat one.
     """
     cdrs, is_malformed = _parse_each(payloads, _TnCdr, _MALFORMED_TN)
     texts = (
@@ -158,21 +158,7 @@ def decode_tn(payloads: Payloads) -> Decoded:
         | {"event_time": _texts([cdr.timestamp for cdr in cdrs])}
     )
     is_flat = np.array([(cdr.subscriber is cdr.network is cdr.usage is msgspec.UNSET) for cdr in cdrs], np.bool_)
-    flat_rows = np.flatnonzero(is_flat)
-    if not len(flat_rows):
-        return Decoded(texts, is_malformed)
-    flat = decode_flat(payloads.of_rows(flat_rows))
-    is_malformed[flat_rows] = flat.is_malformed
-    # Each row's place in the nested records followed by the flat ones.
-    places = np.arange(len(payloads))
-    places[flat_rows] = len(payloads) + np.arange(len(flat_rows))
-    nothing = pa.nulls(len(payloads), pa.string()), pa.nulls(len(flat_rows), pa.string())
-    joined = {
-        name: pa.concat_arrays([texts.get(name, nothing[0]), flat.texts.get(name, nothing[1])]).take(pa.array(places))
-        for name in texts.keys() | flat.texts.keys()
-    }
-    formats = pa.array([RawFormat.TN_JSON.value, RawFormat.FLAT_JSON.value])
-    return Decoded(joined | {"raw_format": chosen(formats, is_flat.astype(np.int8))}, is_malformed)
+    return Decoded(texts, is_malformed, is_flat)
 
 
 def decode_flat(payloads: Payloads) -> Decoded:
