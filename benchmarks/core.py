@@ -22,7 +22,7 @@ from orion_beam.generator import generate_batches
 from schemas.cdr import UnifiedCdr
 from schemas.country import CountryProfile
 from schemas.raw import RAW_CDR_SCHEMA
-from transforms.batches import MAX_ROWS, SplitBatch
+from transforms.batches import MAX_ROWS, SplitBatch, batch_of
 from transforms.decode import decode_batch
 from transforms.encode import Wire, encode_batch
 from transforms.enrich import ReferenceData, enrich_batch, operators_of
@@ -49,8 +49,7 @@ def raw_batches(profile: CountryProfile, rows: int, batch_rows: int) -> list[pa.
             "source_timestamp": generated.timestamp.to_arrow(),
             "country": pa.repeat(profile.code, count),
         }
-        arrays = [columns[name] for name in RAW_CDR_SCHEMA.names]
-        batches.append(pa.RecordBatch.from_arrays(arrays, schema=RAW_CDR_SCHEMA))
+        batches.append(batch_of(columns, RAW_CDR_SCHEMA))
     return batches
 
 

@@ -26,7 +26,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.derive import avro_schema
 from schemas.fields import BLANKS
 from schemas.raw import RAW_CDR_SCHEMA
-from transforms.batches import MAX_ROWS
+from transforms.batches import MAX_ROWS, batch_of
 from transforms.decode import column_names_of
 from transforms.encode import avro_bodies
 from transforms.texts import to_list
@@ -88,7 +88,7 @@ def _batch(lines: list[bytes], country: str, path: str, offset: int, arrived: da
         "source_timestamp": pa.repeat(pa.scalar(arrived, pa.timestamp("ms", "UTC")), rows),
         "country": pa.repeat(country, rows),
     }
-    return pa.RecordBatch.from_arrays([columns[name] for name in RAW_CDR_SCHEMA.names], schema=RAW_CDR_SCHEMA)
+    return batch_of(columns, RAW_CDR_SCHEMA)
 
 
 class ReadFiles(beam.PTransform):  # type: ignore[misc]

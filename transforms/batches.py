@@ -3,7 +3,7 @@
 Arrow flows between the transforms, and the pure functions inside them work on its columns, see `transforms.texts`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -27,6 +27,16 @@ class SplitBatch:
 
     accepted: pa.RecordBatch
     rejected: pa.RecordBatch
+
+
+def columns_of(batch: pa.RecordBatch) -> dict[str, pa.Array]:
+    """Return the columns of a batch by name."""
+    return dict(zip(batch.schema.names, batch.columns, strict=True))
+
+
+def batch_of(columns: Mapping[str, pa.Array], schema: pa.Schema) -> pa.RecordBatch:
+    """Return the columns of `schema` as a batch; others are left out."""
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
 def rows_of(batch: pa.RecordBatch, mask: Mask) -> pa.RecordBatch:

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from schemas.cdr import SCHEMA_VERSION, UNIFIED_SCHEMA, UnifiedCdr
 from schemas.codes import Stage
 from schemas.derive import arrow_schema, avro_schema
-from transforms.batches import SplitBatch
+from transforms.batches import SplitBatch, batch_of, columns_of
 from transforms.rejects import no_rejects
 from transforms.stage import Split, StageOutput, split_stage
 
@@ -39,11 +39,11 @@ class Wire:
 
 def unified(batch: pa.RecordBatch, run_id: str | None) -> pa.RecordBatch:
     """Return the columns of `schemas.cdr.UnifiedCdr` of an enriched batch."""
-    columns = dict(zip(batch.schema.names, batch.columns, strict=True)) | {
+    columns = columns_of(batch) | {
         "schema_version": pa.repeat(pa.scalar(SCHEMA_VERSION, pa.int32()), batch.num_rows),
         "run_id": pa.repeat(pa.scalar(run_id, pa.string()), batch.num_rows),
     }
-    return pa.RecordBatch.from_arrays([columns[name] for name in UNIFIED_SCHEMA.names], schema=UNIFIED_SCHEMA)
+    return batch_of(columns, UNIFIED_SCHEMA)
 
 
 def encode_avro(batch: pa.RecordBatch, model: type[BaseModel]) -> pa.BinaryArray:

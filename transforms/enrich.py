@@ -14,9 +14,9 @@ from schemas.cdr import ENRICHED_SCHEMA
 from schemas.codes import Stage
 from schemas.country import CountryProfile
 from transforms import fraud
-from transforms.batches import SplitBatch, country_of
-from transforms.lookups import Lookup, live_cells, live_subscribers
-from transforms.numbering import home_networks
+from transforms.batches import SplitBatch, batch_of, columns_of, country_of
+from transforms.lookups import Lookup, live_lookup, load_cells, load_subscribers
+from transforms.numbering import home_countries
 from transforms.rejects import no_rejects
 from transforms.stage import Split, StageOutput, split_stage
 from transforms.texts import Mask, chosen, index_in, is_null, mask_of, one_of, where
@@ -59,12 +59,12 @@ def enrich_batch(batch: pa.RecordBatch, profile: CountryProfile, reference: Refe
     Returns:
         All rows, accepted, as `schemas.cdr.ENRICHED_SCHEMA`, in order.
     """
-    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    columns = columns_of(batch)
     cells = reference.cells.find(columns["cell_id"])
     subscribers = reference.subscribers.find(columns["imsi"])
     networks = _Networks(
         home_operator=_operators(pc.binary_join_element_wise(columns["mcc"], columns["mnc"], ""), reference.operators),
-        home_country=home_networks(columns["imsi"]).country,
+        home_country=home_countries(columns["imsi"]),
         serving_operator=_operators(cells["plmn"], reference.operators),
         serving_country=cells["country"],
     )
@@ -94,8 +94,7 @@ def enrich_batch(batch: pa.RecordBatch, profile: CountryProfile, reference: Refe
         "model_version": pa.repeat(fraud.MODEL_VERSION, batch.num_rows),
         "reference_version": pa.repeat(reference.version, batch.num_rows),
     }
-    arrays = [columns[name] for name in ENRICHED_SCHEMA.names]
-    return SplitBatch(pa.RecordBatch.from_arrays(arrays, schema=ENRICHED_SCHEMA), no_rejects())
+    return SplitBatch(batch_of(columns, ENRICHED_SCHEMA), no_rejects())
 
 
 def _operators(plmns: pa.StringArray, operators: Mapping[str, str]) -> pa.StringArray:
@@ -168,8 +167,8 @@ class EnrichCdrs(beam.PTransform):  # type: ignore[misc]
         return split_stage(batches, Stage.ENRICH, self._prepare)
 
     def _prepare(self) -> Split:
-        cells = live_cells(self.cells, self.reference_refresh_s)
-        subscribers = live_subscribers(self.subscribers, self.reference_refresh_s)
+        cells = live_lookup(self.cells, load_cells, self.reference_refresh_s)
+        subscribers = live_lookup(self.subscribers, load_subscribers, self.reference_refresh_s)
 
         def enrich(batch: pa.RecordBatch) -> SplitBatch:
             reference = ReferenceData(cells.current, subscribers.current, self.operators)

@@ -209,12 +209,6 @@ def _stamp(path: str) -> tuple[int, float] | None:
 
 
 @cache
-def live_cells(path: str, refresh_s: float | None) -> LiveLookup:
-    """Return the cells in use, the same for all of a process; see `load_cells`."""
-    return LiveLookup(path, load_cells, refresh_s)
-
-
-@cache
-def live_subscribers(path: str, refresh_s: float | None) -> LiveLookup:
-    """Return the subscribers in use, the same for all of a process; see `load_subscribers`."""
-    return LiveLookup(path, load_subscribers, refresh_s)
+def live_lookup(path: str, load: Callable[[str], Lookup], refresh_s: float | None) -> LiveLookup:
+    """Return a reference file in use, the same for all of a process."""
+    return LiveLookup(path, load, refresh_s)

@@ -15,8 +15,8 @@ from schemas.cdr import NORMALIZED_SCHEMA
 from schemas.codes import Stage
 from schemas.country import CountryProfile
 from schemas.fields import RAT_GENERATIONS, SUBSCRIBER_TYPES
-from transforms.batches import SplitBatch
-from transforms.numbering import e164, home_networks, is_number, type_allocation_codes
+from transforms.batches import SplitBatch, batch_of, columns_of
+from transforms.numbering import e164, home_networks, numbers_among, type_allocation_codes
 from transforms.rejects import no_rejects
 from transforms.rules import rat_indices
 from transforms.stage import StageOutput, by_country, split_stage
@@ -39,13 +39,14 @@ def normalize_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatc
     Returns:
         All rows, accepted, as `schemas.cdr.NORMALIZED_SCHEMA`, in order.
     """
-    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    columns = columns_of(batch)
     home = home_networks(columns["imsi"])
     hours = to_local(as_times(columns["event_time"]), profile.time_zone) // _HOUR_MS
     columns |= {
         "cdr_id": _cdr_ids(batch),
         "msisdn": e164(columns["msisdn"], profile),
-        "peer_msisdn": _peer(columns["peer_msisdn"], profile),
+        # A short code or a name has no such form.
+        "peer_msisdn": pc.coalesce(numbers_among(columns["peer_msisdn"], profile), columns["peer_msisdn"]),
         "tac": type_allocation_codes(columns["imei"]),
         "subscriber_type": _subscriber_type(columns["subscriber_type"]),
         "rat": chosen(_GENERATIONS, rat_indices(columns["rat"])),
@@ -55,16 +56,7 @@ def normalize_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatc
         "event_hour": pa.array((hours % 24).astype(np.int32)),
         "timezone": pa.repeat(profile.time_zone, batch.num_rows),
     }
-    arrays = [columns[name] for name in NORMALIZED_SCHEMA.names]
-    return SplitBatch(pa.RecordBatch.from_arrays(arrays, schema=NORMALIZED_SCHEMA), no_rejects())
-
-
-def _peer(peers: pa.StringArray, profile: CountryProfile) -> pa.StringArray:
-    """Return the numbers among the peers in the one form; a short code or a name has none."""
-    if peers.null_count == len(peers):
-        return peers
-    is_peer_number = is_number(peers)
-    return where(is_peer_number, e164(where(is_peer_number, peers, None), profile), peers)
+    return SplitBatch(batch_of(columns, NORMALIZED_SCHEMA), no_rejects())
 
 
 def _subscriber_type(types: pa.StringArray) -> pa.StringArray:

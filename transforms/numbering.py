@@ -55,28 +55,33 @@ def _mobile_country_codes() -> _MobileCountryCodes:
 
 
 class HomeNetwork(NamedTuple):
-    """The network that issued an IMSI.
-
-    Attributes:
-        mcc: mobile country code.
-        mnc: mobile network code.
-        country: ISO 3166-1 alpha-2, null for an MCC that no country has.
-    """
+    """The network that issued an IMSI: mobile country code and mobile network code."""
 
     mcc: pa.StringArray
     mnc: pa.StringArray
-    country: pa.StringArray
 
 
 def home_networks(imsis: pa.StringArray) -> HomeNetwork:
     """Split valid IMSIs (3GPP TS 23.003 clause 2.2): three digits of MCC, two or three of MNC by the MCC's plan."""
-    codes, starts, data = _mobile_country_codes(), offsets_of(imsis)[:-1].astype(np.int64), bytes_of(imsis)
+    starts = offsets_of(imsis)[:-1].astype(np.int64)
+    behind = starts + 3
+    mnc_ends = behind + _mobile_country_codes().mnc_digits[_mccs(imsis)]
+    return HomeNetwork(cut(buffer_of(imsis), starts, behind), cut(buffer_of(imsis), behind, mnc_ends))
+
+
+def home_countries(imsis: pa.StringArray) -> pa.StringArray:
+    """Return the country (ISO 3166-1 alpha-2) of valid IMSIs, null for an MCC that no country has."""
+    codes = _mobile_country_codes()
+    return chosen(codes.countries, codes.country[_mccs(imsis)])
+
+
+def _mccs(imsis: pa.StringArray) -> npt.NDArray[np.int64]:
+    """Return the MCC of valid IMSIs as a number."""
+    starts, data = offsets_of(imsis)[:-1].astype(np.int64), bytes_of(imsis)
     number = np.zeros(len(imsis), np.int64)
     for place in range(3):
         number = number * 10 + (data[starts + place] - np.uint8(ZERO))
-    behind = starts + 3
-    mnc = cut(buffer_of(imsis), behind, behind + codes.mnc_digits[number])
-    return HomeNetwork(cut(buffer_of(imsis), starts, behind), mnc, chosen(codes.countries, codes.country[number]))
+    return number
 
 
 def has_known_mcc(imsis: pa.StringArray) -> Mask:
@@ -139,3 +144,8 @@ def e164(numbers: pa.StringArray, profile: CountryProfile) -> pa.StringArray:
     digits = cut(buffer_of(numbers), np.minimum(offsets[:-1] + skipped, offsets[1:]), offsets[1:])
     form = pc.binary_join_element_wise(prefix, digits, "")
     return where(is_null(numbers), None, form) if numbers.null_count else form
+
+
+def numbers_among(texts: pa.StringArray, profile: CountryProfile) -> pa.StringArray:
+    """Return those texts that may be subscriber numbers in the one form, null for the others."""
+    return texts if texts.null_count == len(texts) else e164(where(is_number(texts), texts, None), profile)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from schemas.codes import Code, Stage
 from schemas.dead_letter import DEAD_LETTER_SCHEMA
 from schemas.version import VERSION
-from transforms.batches import empty_batch
+from transforms.batches import batch_of, empty_batch
 from transforms.texts import lengths_of
 
 PAYLOAD_FIELD = "value"
@@ -84,8 +84,7 @@ def dead_letters(rows: pa.RecordBatch, stage: Stage, violations: Sequence[tuple[
         "version": pa.repeat(VERSION, count),
         "failed_at": pa.repeat(pa.scalar(datetime.now(UTC), DEAD_LETTER_SCHEMA.field("failed_at").type), count),
     }
-    arrays = [columns[name] for name in DEAD_LETTER_SCHEMA.names]
-    return pa.RecordBatch.from_arrays(arrays, schema=DEAD_LETTER_SCHEMA)
+    return batch_of(columns, DEAD_LETTER_SCHEMA)
 
 
 _NO_REJECTS = empty_batch(DEAD_LETTER_SCHEMA)

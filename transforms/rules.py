@@ -19,6 +19,7 @@ from schemas.country import CountryProfile
 from schemas.fields import EVENT_TYPES, FUTURE_TOLERANCE, MAX_COUNT, RAT_GENERATIONS
 from schemas.raw import RawFormat
 from transforms import numbering
+from transforms.batches import columns_of
 from transforms.numbering import is_number
 from transforms.plausibility import are_plausible
 from transforms.rejects import Violation
@@ -79,7 +80,7 @@ class DecodedRows:
     @classmethod
     def of(cls, batch: pa.RecordBatch, profile: CountryProfile) -> "DecodedRows":
         """Read times and counts of a batch of `schemas.cdr.DECODED_SCHEMA`."""
-        texts = dict(zip(batch.schema.names, batch.columns, strict=True))
+        texts = columns_of(batch)
         arrived = as_times(batch.column("source_timestamp"))
         is_pipe_text = one_of(texts["raw_format"], pa.array([RawFormat.PIPE_TEXT.value]))
         event_times = np.where(is_pipe_text, arrived, parse_event_times(texts["event_time"], profile.time_zone))
@@ -88,23 +89,17 @@ class DecodedRows:
     @cached_property
     def msisdns(self) -> pa.StringArray:
         """Subscriber numbers in E.164 with +, null where they are none."""
-        return _numbers(self.texts["msisdn"], self.profile)
+        return numbering.numbers_among(self.texts["msisdn"], self.profile)
 
     @cached_property
     def peers(self) -> pa.StringArray:
         """The peers' numbers in E.164 with +, null where they are none."""
-        return _numbers(self.texts["peer_msisdn"], self.profile)
+        return numbering.numbers_among(self.texts["peer_msisdn"], self.profile)
 
     @cached_property
     def has_event_type(self) -> Mask:
         """Whether the raw format carries an event type."""
         return one_of(self.texts["raw_format"], _FORMATS_WITH_EVENT_TYPE)
-
-
-def _numbers(texts: pa.StringArray, profile: CountryProfile) -> pa.StringArray:
-    if texts.null_count == len(texts):
-        return texts
-    return numbering.e164(where(is_number(texts), texts, None), profile)
 
 
 def _counts(texts: pa.StringArray) -> Count:

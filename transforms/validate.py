@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from schemas.cdr import VALIDATED_SCHEMA
 from schemas.codes import Severity, Stage
 from schemas.country import CountryProfile
-from transforms.batches import SplitBatch, rows_of
+from transforms.batches import SplitBatch, batch_of, rows_of
 from transforms.rejects import Violation, dead_letters, no_rejects
 from transforms.rules import COUNTS, RULES, DecodedRows, severity_of
 from transforms.stage import StageOutput, by_country, split_stage
@@ -50,9 +50,8 @@ def validate_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatch
     columns["event_type_inferred"] = pa.array(~rows.has_event_type)
     columns["event_time"] = as_timestamps(rows.event_times)
     columns["warnings"] = _warnings(warnings)
-    arrays = [columns[name] for name in VALIDATED_SCHEMA.names]
     is_kept = errors == 0
-    accepted = rows_of(pa.RecordBatch.from_arrays(arrays, schema=VALIDATED_SCHEMA), is_kept)
+    accepted = rows_of(batch_of(columns, VALIDATED_SCHEMA), is_kept)
     if accepted.num_rows == batch.num_rows:
         return SplitBatch(accepted, no_rejects())
     violations = [_violations(bits) for bits in errors[~is_kept].tolist()]
