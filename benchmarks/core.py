@@ -8,7 +8,7 @@ CPU time of this thread's process, not wall time, so that other work on the mach
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from statistics import median
 
@@ -16,19 +16,15 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
-from orion_beam.config import REFERENCE_DIRECTORY
 from orion_beam.countries import all_profiles
 from orion_beam.generator import generate_batches
+from orion_beam.testing import chain_of
 from schemas.cdr import UnifiedCdr
 from schemas.country import CountryProfile
 from schemas.raw import RAW_CDR_SCHEMA
-from transforms.batches import MAX_ROWS, SplitBatch, batch_of
-from transforms.decode import decode_batch
+from transforms.batches import MAX_ROWS, batch_of
 from transforms.encode import Wire, encode_batch
-from transforms.enrich import ReferenceData, enrich_batch, operators_of
-from transforms.lookups import load_cells, load_subscribers
-from transforms.normalize import normalize_batch
-from transforms.validate import validate_batch
+from transforms.stage import Split
 
 FAULT_RATE = 0.02
 ROUNDS = 5
@@ -53,17 +49,9 @@ def raw_batches(profile: CountryProfile, rows: int, batch_rows: int) -> list[pa.
     return batches
 
 
-def stages(profile: CountryProfile) -> Iterator[tuple[str, Callable[[pa.RecordBatch], SplitBatch]]]:
+def stages(profile: CountryProfile) -> Iterator[tuple[str, Split]]:
     """Yield the pure functions of the chain."""
-    reference = ReferenceData(
-        load_cells(str(REFERENCE_DIRECTORY / "cells.csv")),
-        load_subscribers(str(REFERENCE_DIRECTORY / "subscribers.parquet")),
-        operators_of(all_profiles()),
-    )
-    yield "decode", partial(decode_batch, profile=profile)
-    yield "validate", partial(validate_batch, profile=profile)
-    yield "normalize", partial(normalize_batch, profile=profile)
-    yield "enrich", partial(enrich_batch, profile=profile, reference=reference)
+    yield from chain_of(profile).items()
     yield "encode", partial(encode_batch, model=UnifiedCdr, wire=Wire(b"0123456789"))
 
 

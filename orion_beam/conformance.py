@@ -9,21 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-import pyarrow as pa
-
-from orion_beam.config import REFERENCE_DIRECTORY
-from orion_beam.countries import all_profiles
-from orion_beam.testing import Row, raw_batch, rows
-from schemas.codes import Code, Stage
+from orion_beam.testing import Row, chain_of, raw_batch, rows
+from schemas.codes import Code
 from schemas.country import CountryProfile
-from transforms.batches import SplitBatch
-from transforms.decode import decode_batch
 from transforms.encode import unified
-from transforms.enrich import ReferenceData, enrich_batch, operators_of
-from transforms.lookups import load_cells, load_subscribers
-from transforms.normalize import normalize_batch
 from transforms.stage import split_isolating
-from transforms.validate import validate_batch
 
 _ARRIVED = datetime(2026, 6, 1, 12, tzinfo=UTC)
 _SEPARATORS = (b";", b"|", b",")
@@ -135,18 +125,7 @@ class _Chain:
     """The stages, from raw messages to unified CDRs."""
 
     def __init__(self, profile: CountryProfile) -> None:
-        reference = ReferenceData(
-            load_cells(str(REFERENCE_DIRECTORY / "cells.csv")),
-            load_subscribers(str(REFERENCE_DIRECTORY / "subscribers.parquet")),
-            operators_of(all_profiles()),
-        )
-        self._profile = profile
-        self._stages: dict[Stage, Callable[[pa.RecordBatch], SplitBatch]] = {
-            Stage.DECODE: lambda batch: decode_batch(batch, profile),
-            Stage.VALIDATE: lambda batch: validate_batch(batch, profile),
-            Stage.NORMALIZE: lambda batch: normalize_batch(batch, profile),
-            Stage.ENRICH: lambda batch: enrich_batch(batch, profile, reference),
-        }
+        self._profile, self._stages = profile, chain_of(profile)
 
     def outcome(self, payloads: Sequence[bytes | None]) -> list[_Outcome]:
         """Return what becomes of each payload, all in one batch; keys are null."""

@@ -1,45 +1,21 @@
 """Rows in are rows accepted plus rows dead-lettered, for every stage, in order, with the bytes that came in."""
 
-from collections.abc import Callable
 from typing import Any
 
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orion_beam.config import REFERENCE_DIRECTORY
-from orion_beam.testing import raw_batch, rows
+from orion_beam.testing import chain_of, raw_batch, rows
 from schemas.avro_format import single_object_header
 from schemas.cdr import UnifiedCdr
-from schemas.codes import Stage
 from schemas.country import CountryProfile
 from schemas.derive import avro_schema
 from tests.strategies import ARRIVED, PROFILES, batches_of
-from transforms.batches import SplitBatch
-from transforms.decode import decode_batch
 from transforms.encode import Wire, encode_batch
-from transforms.enrich import ReferenceData, enrich_batch, operators_of
-from transforms.lookups import load_cells, load_subscribers
-from transforms.normalize import normalize_batch
 from transforms.stage import split_isolating
-from transforms.validate import validate_batch
 
-REFERENCE = ReferenceData(
-    load_cells(str(REFERENCE_DIRECTORY / "cells.csv")),
-    load_subscribers(str(REFERENCE_DIRECTORY / "subscribers.parquet")),
-    operators_of(PROFILES),
-)
 WIRE = Wire(single_object_header(avro_schema(UnifiedCdr)))
-
-
-def chain_of(profile: CountryProfile) -> dict[Stage, Callable[[pa.RecordBatch], SplitBatch]]:
-    return {
-        Stage.DECODE: lambda batch: decode_batch(batch, profile),
-        Stage.VALIDATE: lambda batch: validate_batch(batch, profile),
-        Stage.NORMALIZE: lambda batch: normalize_batch(batch, profile),
-        Stage.ENRICH: lambda batch: enrich_batch(batch, profile, REFERENCE),
-    }
 
 
 def assert_rows_are_kept(payloads: list[bytes | None], profile: CountryProfile) -> None:

@@ -1,36 +1,22 @@
 """`orion-beam run` as a user calls it: counts when it goes well, one line and exit code 2 when the user errs."""
 
 import json
-import sys
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
 
 import fastavro
 import pytest
 
-from orion_beam.cli.main import main
 from orion_beam.kafka import topics
+from tests.orion_beam.cli.conftest import Answer
 
 PIPE = b"208011234567890|33612345678|sms|||\n"
 FR_HEADER = b"imsi;msisdn;imei;cell_id;rat;bytes_up;bytes_down;event_time\n"
 
 
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def run(monkeypatch, capsys) -> Callable[..., Answer]:
-    def call(*arguments: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["orion-beam", "run", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Answer(int(ended.value.code or 0), *capsys.readouterr())
-
-    return call
+def run(orion_beam):
+    return partial(orion_beam, "run")
 
 
 @pytest.fixture
