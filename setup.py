@@ -63,6 +63,7 @@ setup(
         "orion_beam",
         "orion_beam.cli",
         "orion_beam.generator",
+        "orion_beam.generator.formats",
         "orion_beam.kafka",
         "runners",
     ],
@@ -71,7 +72,7 @@ setup(
         "transforms": ["py.typed", "data/*"],
         "orion_beam": ["py.typed", "profiles/*.toml", "reference/*"],
         # The Java sources go along because the jars are built from them where they are first needed.
-        "orion_beam.generator": ["*.csv"],
+        "orion_beam.generator": ["*.csv", "towns/*.csv"],
         "runners": ["py.typed", "java/pom.xml", "java/*/pom.xml", "java/src/**/*", "java/*/src/**/*"],
     },
     entry_points={"console_scripts": ["orion-beam = orion_beam.cli.main:main"]},

@@ -25,7 +25,7 @@ import psutil
 from confluent_kafka import Consumer, TopicPartition
 from rich.console import Console
 
-from orion_beam.countries import all_profiles
+from orion_beam.countries import default_profiles
 from orion_beam.kafka.tally import Tally
 from orion_beam.kafka.topics import create_topics
 from runners.jars import ensure_jars
@@ -129,7 +129,7 @@ def measure(count: int, rate: int, seconds: int, beam_options: Sequence[str]) ->
     """Return the figures of one run."""
     with tempfile.TemporaryDirectory() as directory, LocalKafka(Path(directory, "kafka")) as kafka:
         servers = kafka.bootstrap_servers
-        create_topics(servers, list(all_profiles()))
+        create_topics(servers, list(default_profiles()))
         _console.print(f"producing {count:,} CDRs …")
         start = time.monotonic()
         generate(servers, "--count", str(count))

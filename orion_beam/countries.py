@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from orion_beam.errors import UserError
 from schemas.country import CountryProfile
+from transforms.formats import check_formats
 from transforms.rules import check_rules
 
 PROFILES_DIRECTORY = Path(__file__).parent / "profiles"
@@ -18,10 +19,11 @@ def load_profile(path: Path) -> CountryProfile:
     """Read and check one profile.
 
     Raises:
-        UserError: the file is not TOML, a field breaks its rule, or a rule cannot be switched; names file and field.
+        UserError: the file is not TOML, a field breaks its rule, or a format or rule is unknown; names file and field.
     """
     try:
         profile = CountryProfile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        check_formats(profile)
         check_rules(profile)
         return profile
     except ValidationError as error:
@@ -37,6 +39,11 @@ def all_profiles() -> Mapping[str, CountryProfile]:
     """Return every shipped profile by country code."""
     profiles = [load_profile(path) for path in sorted(PROFILES_DIRECTORY.glob("*.toml"))]
     return {profile.code: profile for profile in profiles}
+
+
+def default_profiles() -> Mapping[str, CountryProfile]:
+    """Return the profiles of the countries that are meant where none are named, by country code."""
+    return {code: profile for code, profile in all_profiles().items() if profile.is_default}
 
 
 def profiles_of(codes: Iterable[str]) -> Mapping[str, CountryProfile]:

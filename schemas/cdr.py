@@ -122,7 +122,7 @@ class _Enrichment(BaseModel):
 
 class _CdrId(BaseModel):
     cdr_id: str = Field(description="deterministic from the CDR's content: the idempotence key")
-    raw_format: str = Field(description="schemas.raw.RawFormat; pipe_text: event_time is the Kafka timestamp")
+    raw_format: str = Field(description="its name; pipe_text: event_time is the Kafka timestamp")
 
 
 class _Quality(BaseModel):

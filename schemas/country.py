@@ -6,7 +6,6 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from schemas.codes import Severity
-from schemas.raw import RawFormat
 
 CountryCode = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Plmn = Annotated[str, Field(pattern=r"^[0-9]{5,6}$")]
@@ -29,12 +28,15 @@ class CountryProfile(BaseModel):
     code: CountryCode
     name: str
     topic: str = Field(description="the raw topic")
+    is_default: bool = Field(default=False, description="is among the countries that are meant where none are named")
     mccs: tuple[Annotated[str, Field(pattern=r"^[0-9]{3}$")], ...] = Field(min_length=1, description="ITU-T E.212")
     calling_code: str = Field(pattern=r"^[1-9][0-9]{0,2}$", description="ITU-T E.164")
     trunk_prefix: str | None = Field(default=None, pattern=r"^[0-9]$", description="dialled before a national number")
     national_digits: int = Field(description="length of a national significant number", ge=5, le=12)
     time_zone: str = Field(description="IANA")
-    formats: tuple[RawFormat, ...] = Field(description="besides flat JSON and pipe text, which every country may send")
+    formats: tuple[str, ...] = Field(
+        description="names of raw formats, besides flat JSON and pipe text, which every country may send"
+    )
     operators: tuple[Operator, ...]
     usual_roaming_countries: tuple[CountryCode, ...] = Field(description="the home region's usual partners")
     late_after_s: int = Field(

@@ -1,15 +1,15 @@
 """The oracle: what becomes of one raw message, row by row in plain Python, by design.md and the row models.
 
-It shares no code with the decoders and rules of `transforms/`. It is slow and obvious.
+How a raw format is read stands in `tests/raw_formats`. All this shares no code with the decoders and rules of
+`transforms/`. It is slow and obvious.
 """
 
 import csv
-import json
 import re
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cache
-from itertools import accumulate, pairwise
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +20,11 @@ from schemas.cdr import ValidatedFields
 from schemas.codes import Code
 from schemas.country import CountryProfile
 from schemas.fields import BLANKS, text_of
-from schemas.raw import RAW_MODELS, RawFormat
 from transforms import numbering
+from transforms.formats import all_formats
 
 MAX_PAYLOAD_BYTES = 65_536
-FIXED_WIDTHS = (15, 16, 15, 10, 2, 12, 12, 20)
+EVERY_COUNTRY = ("flat_json", "pipe_text")
 UNIFIED_NAMES = {
     "cell": "cell_id",
     "up": "bytes_up",
@@ -35,7 +35,6 @@ UNIFIED_NAMES = {
     "bytes_downloaded": "bytes_down",
     "duration": "duration_s",
 }
-NESTED_MEMBERS = ("subscriber", "network", "usage")
 
 
 class Verdict(NamedTuple):
@@ -62,73 +61,37 @@ def judge(payload: bytes | None, arrived: datetime | None, profile: CountryProfi
     return validate(raw_format, record, arrived, profile)
 
 
-def split(text: str, profile: CountryProfile, size: int) -> tuple[RawFormat, dict[str, Any]]:
-    """Return the format of a payload of `size` bytes and its record; ValueError says that it is of none."""
-    if text.lstrip(BLANKS).startswith("{"):
-        record = read_json(text)
-        is_nested = RawFormat.TN_JSON in profile.formats and any(name in record for name in NESTED_MEMBERS)
-        return RawFormat.TN_JSON if is_nested else RawFormat.FLAT_JSON, record
-    for raw_format in (RawFormat.FR_SEMICOLON, RawFormat.MA_SEMICOLON):
-        if raw_format in profile.formats and ";" in text:
-            return raw_format, _by_place(text.split(";"), raw_format, exact=raw_format is RawFormat.FR_SEMICOLON)
-    if RawFormat.SN_KEY_VALUE in profile.formats and "=" in text.split("|")[0]:
-        pairs = [pair.split("=", 1) for pair in text.split("|") if "=" in pair]
-        # Of a key that comes twice the first counts.
-        return RawFormat.SN_KEY_VALUE, {key.strip(BLANKS): value for key, value in reversed(pairs)}
-    if RawFormat.SN_FIXED_WIDTH in profile.formats and not set("|;={") & set(text):
-        starts = [0, *accumulate(FIXED_WIDTHS)]
-        # Without its event time it could be cut off anywhere, unless it has its full length in blanks.
-        if len(text) > starts[-1] or (len(text) <= starts[-2] and size != starts[-1]):
-            raise ValueError("neither 102 characters nor 102 with the last blanks trimmed")
-        cuts = [text[start:end] for start, end in pairwise(starts)]
-        return RawFormat.SN_FIXED_WIDTH, _by_place(cuts, RawFormat.SN_FIXED_WIDTH, exact=True)
-    return RawFormat.PIPE_TEXT, _by_place(text.split("|"), RawFormat.PIPE_TEXT, exact=True)
+def split(text: str, profile: CountryProfile, size: int) -> tuple[str, dict[str, Any]]:
+    """Return the format of a payload of `size` characters and its record; ValueError says that it is of none."""
+    for name in (*profile.formats, *EVERY_COUNTRY):
+        record = import_module(f"tests.raw_formats.{name}").read(text, size)
+        if record is not None:
+            return name, record
+    raise ValueError("no format")
 
 
-def read_json(text: str) -> dict[str, Any]:
-    """Return a JSON object; NaN and Infinity, which are no JSON, are left to the rules. Lone surrogates are no text."""
-
-    def integer(digits: str) -> int | str:
-        # Python refuses to read more than 4,300 digits at once; no count has as many.
-        return int(digits) if len(digits) < 4000 else digits
-
-    record = json.loads(text, parse_constant=str, parse_int=integer)
-    json.dumps(record, ensure_ascii=False).encode()
-    return dict(record)
-
-
-def _by_place(parts: list[str], raw_format: RawFormat, *, exact: bool) -> dict[str, Any]:
-    names = list(RAW_MODELS[raw_format].model_fields)
-    if len(parts) > len(names) or (exact and len(parts) < len(names)):
-        raise ValueError("number of columns")
-    return dict(zip(names, parts, strict=False))
-
-
-def validate(
-    raw_format: RawFormat, record: dict[str, Any], arrived: datetime | None, profile: CountryProfile
-) -> Verdict:
+def validate(raw_format: str, record: dict[str, Any], arrived: datetime | None, profile: CountryProfile) -> Verdict:
     """Return what the row model says of a record."""
     broken = set()
-    if raw_format is RawFormat.PIPE_TEXT and arrived is None:
+    if raw_format == "pipe_text" and arrived is None:
         broken.add((Code.MISSING_FIELD, "event_time"))
     try:
         context = {"time_zone": profile.zone, "source_timestamp": arrived}
-        parsed = RAW_MODELS[raw_format].model_validate(record, context=context)
+        parsed = all_formats()[raw_format].row_model.model_validate(record, context=context)
     except ValidationError as error:
         broken |= {(Code(found["type"]), _unified(found["loc"])) for found in error.errors()}
     if any(code is Code.MALFORMED_PAYLOAD for code, _ in broken):
         return _rejected((Code.MALFORMED_PAYLOAD, "value"))
     if broken:
         return _rejected(*broken)
-    fields: dict[str, Any] = dict.fromkeys(ValidatedFields.model_fields) | {"raw_format": raw_format.value}
-    has_event_type = raw_format in (RawFormat.FLAT_JSON, RawFormat.PIPE_TEXT)
-    fields["event_type"], fields["event_type_inferred"] = "data", not has_event_type
+    fields: dict[str, Any] = dict.fromkeys(ValidatedFields.model_fields) | {"raw_format": raw_format}
+    fields["event_type"], fields["event_type_inferred"] = "data", "event_type" not in type(parsed).model_fields
     for name, value in parsed.model_dump().items():
         for member, text in value.items() if isinstance(value, dict) else [(name, value)]:
             fields[_unified((member,))] = text
     fields["peer_msisdn"] = text_of(fields.pop("called_number", None)) or fields.pop("destination_number", None)
     fields.pop("destination_number", None)
-    if raw_format is RawFormat.PIPE_TEXT:
+    if raw_format == "pipe_text":
         fields["event_time"] = arrived
     fields["warnings"] = list(warnings_of(fields, arrived, profile))
     return Verdict(fields, frozenset())

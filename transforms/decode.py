@@ -12,9 +12,8 @@ import pyarrow as pa
 from schemas.cdr import DECODED_SCHEMA, DecodedFields
 from schemas.codes import Code, Stage
 from schemas.country import CountryProfile
-from schemas.raw import RawFormat
 from transforms.batches import SplitBatch, rows_of
-from transforms.decoders import Decoder, fixed_width, json, key_value, pipe_text, semicolon
+from transforms.formats import formats_of
 from transforms.payloads import Payloads, are_utf8
 from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
 from transforms.stage import StageOutput, by_country, split_stage
@@ -22,24 +21,6 @@ from transforms.texts import Mask, Offsets, is_null, lengths_of
 
 MAX_PAYLOAD_BYTES = 65_536
 """Largest payload that is looked at: a CDR has some hundred bytes, so more is not one."""
-
-_DECODERS: dict[RawFormat, Decoder] = {
-    decoder.format: decoder
-    for decoder in (
-        # JSON shows in the first byte, so it comes before the formats that only look for a separator. TN's comes before
-        # the flat one, for which it leaves what is flat.
-        json.TN_JSON,
-        json.FLAT_JSON,
-        semicolon.FR_SEMICOLON,
-        semicolon.MA_SEMICOLON,
-        key_value.SN_KEY_VALUE,
-        fixed_width.SN_FIXED_WIDTH,
-        pipe_text.PIPE_TEXT,
-    )
-}
-"""By format; of two decoders that claim a payload the first gets it."""
-
-_EVERY_COUNTRY = (RawFormat.FLAT_JSON, RawFormat.PIPE_TEXT)
 
 
 def decode_batch(
@@ -60,18 +41,18 @@ def decode_batch(
     broken = _broken(batch.column("raw_value"), payloads, max_payload_bytes)
     parts: list[_Part] = []
     open_rows = np.flatnonzero(broken == _KEPT)
-    for decoder in _decoders_of(profile):
+    for raw_format in formats_of(profile):
         if not len(open_rows):
             break
-        is_claimed = decoder.claims(payloads.of_rows(open_rows))
+        is_claimed = raw_format.claims(payloads.of_rows(open_rows))
         rows, open_rows = open_rows[is_claimed], open_rows[~is_claimed]
         if len(rows):
-            texts, is_malformed, is_for_others = decoder.decode(payloads.of_rows(rows))
+            texts, is_malformed, is_for_others = raw_format.decode(payloads.of_rows(rows))
             broken[rows[is_malformed]] = _CODES.index(Code.MALFORMED_PAYLOAD)
             is_read = ~is_malformed if is_for_others is None else ~(is_malformed | is_for_others)
             if is_for_others is not None:
                 open_rows = np.sort(np.concatenate([open_rows, rows[is_for_others]]))
-            parts.append(_Part(rows, is_read, {"raw_format": pa.repeat(decoder.format.value, len(rows))} | dict(texts)))
+            parts.append(_Part(rows, is_read, {"raw_format": pa.repeat(raw_format.name, len(rows))} | dict(texts)))
     broken[open_rows] = _CODES.index(Code.MALFORMED_PAYLOAD)
     is_kept = broken == _KEPT
     raw = rows_of(batch, is_kept)
@@ -87,7 +68,7 @@ _KEPT = -1
 
 
 class _Part(NamedTuple):
-    """What one decoder made of the rows that it claimed, and which of them it read."""
+    """What the decoder of one format made of the rows that it claimed, and which of them it read."""
 
     rows: Offsets
     is_read: Mask
@@ -103,12 +84,6 @@ def _broken(
     broken[payloads.lengths == 0] = _CODES.index(Code.EMPTY_PAYLOAD)
     broken[~is_null(values) & (lengths_of(values) > max_payload_bytes)] = _CODES.index(Code.OVERSIZED_PAYLOAD)
     return broken
-
-
-@cache
-def _decoders_of(profile: CountryProfile) -> tuple[Decoder, ...]:
-    sent = {*profile.formats, *_EVERY_COUNTRY}
-    return tuple(decoder for raw_format, decoder in _DECODERS.items() if raw_format in sent)
 
 
 def _columns_of(parts: Sequence[_Part]) -> Iterator[pa.Array]:
@@ -128,7 +103,7 @@ def _columns_of(parts: Sequence[_Part]) -> Iterator[pa.Array]:
 @cache
 def column_names_of(profile: CountryProfile) -> frozenset[str]:
     """Return the lines that a file of the country may begin with: they name columns and are no record."""
-    return frozenset(decoder.column_names for decoder in _decoders_of(profile) if decoder.column_names)
+    return frozenset(each.column_names for each in formats_of(profile) if each.column_names)
 
 
 @dataclass(eq=False)

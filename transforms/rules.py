@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 from schemas.codes import Code, Severity
 from schemas.country import CountryProfile
 from schemas.fields import EVENT_TYPES, FUTURE_TOLERANCE, MAX_COUNT, RAT_GENERATIONS
-from schemas.raw import RawFormat
 from transforms import numbering
 from transforms.batches import columns_of
+from transforms.formats import all_formats
 from transforms.numbering import is_number
 from transforms.plausibility import are_plausible
 from transforms.rejects import Violation
@@ -40,7 +40,8 @@ from transforms.times import NONE, Times, as_times, parse_event_times
 COUNTS = ("duration_s", "bytes_up", "bytes_down", "message_length")
 """The fields that hold whole numbers."""
 
-_FORMATS_WITH_EVENT_TYPE = pa.array([RawFormat.FLAT_JSON.value, RawFormat.PIPE_TEXT.value])
+_FORMATS_WITH_EVENT_TYPE = pa.array([each.name for each in all_formats().values() if each.has_event_type])
+_FORMATS_WITHOUT_EVENT_TIME = pa.array([each.name for each in all_formats().values() if not each.has_event_time])
 _EVENT_TYPES = pa.array(EVENT_TYPES)
 _RATS = pa.array(RAT_GENERATIONS)
 _FUTURE_TOLERANCE_MS = round(FUTURE_TOLERANCE.total_seconds() * 1000)
@@ -67,7 +68,7 @@ class DecodedRows:
         profile: of the country.
         texts: columns of `schemas.cdr.DecodedFields`.
         arrived: source timestamps.
-        event_times: instants of the CDRs; pipe text has none of its own, so the Kafka timestamp stands in.
+        event_times: instants of the CDRs; where the format has none (pipe text), the Kafka timestamp stands in.
         counts: the fields COUNTS.
     """
 
@@ -82,8 +83,8 @@ class DecodedRows:
         """Read times and counts of a batch of `schemas.cdr.DECODED_SCHEMA`."""
         texts = columns_of(batch)
         arrived = as_times(batch.column("source_timestamp"))
-        is_pipe_text = one_of(texts["raw_format"], pa.array([RawFormat.PIPE_TEXT.value]))
-        event_times = np.where(is_pipe_text, arrived, parse_event_times(texts["event_time"], profile.time_zone))
+        has_no_time = one_of(texts["raw_format"], _FORMATS_WITHOUT_EVENT_TIME)
+        event_times = np.where(has_no_time, arrived, parse_event_times(texts["event_time"], profile.time_zone))
         return cls(profile, texts, arrived, event_times, {name: _counts(texts[name]) for name in COUNTS})
 
     @cached_property

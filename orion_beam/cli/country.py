@@ -18,6 +18,7 @@ from transforms.decode import column_names_of
 app = typer.Typer(help="Begin a new country; check one against the conformance kit.", no_args_is_help=True)
 
 TESTDATA = Path("tests", "testdata")
+TESTS = Path("tests", "countries")
 
 _PROFILE = """\
 # Sources: ITU-T E.212 (MCC, MNC), ITU-T E.164 (calling code), the regulator's numbering plan, IANA time zones.
@@ -36,6 +37,18 @@ name = "First operator"
 plmns = ["{mcc}01"]
 """
 
+_TEST = '''\
+"""{name}: its golden cases, and what the conformance kit makes of them."""
+
+
+def test_golden_cases(golden_cases):
+    golden_cases("{code}")
+
+
+def test_no_mutation_of_a_case_loses_or_changes_a_row(conformance_kit):
+    conformance_kit("{code}")
+'''
+
 
 @app.command(
     epilog='Example: orion-beam country new CI --name "Côte d\'Ivoire" --mcc 612 --calling-code 225'
@@ -50,12 +63,13 @@ def new(
     time_zone: Annotated[str, typer.Option(help="IANA, such as Africa/Abidjan.")],
     profiles: Annotated[Path, typer.Option(help="Directory of the profiles.")] = PROFILES_DIRECTORY,
     cases: Annotated[Path, typer.Option(help="Directory of the golden cases.")] = TESTDATA,
+    tests: Annotated[Path, typer.Option(help="Directory of the countries' tests.")] = TESTS,
 ) -> None:
-    """Write a profile and a folder of golden cases. The profile is checked; what is there already is not touched."""
+    """Write a profile, a folder of golden cases and a test. The profile is checked; what is there is not touched."""
     if re.fullmatch("[A-Z]{2}", code) is None:
         raise UserError(f"country code {code!r} is not two capital letters (ISO 3166-1 alpha-2)")
-    path, folder = profiles / f"{code}.toml", cases / code.lower()
-    for existing in (path, folder):
+    path, folder, test = profiles / f"{code}.toml", cases / code.lower(), tests / f"test_{code.lower()}.py"
+    for existing in (path, folder, test):
         if existing.exists():
             raise UserError(f"{existing} is there already")
     text = _PROFILE.format(
@@ -72,8 +86,11 @@ def new(
     lines = _first_cases(profile)
     (folder / "input.txt").write_text("".join(f"{line}\n" for line in lines.values()), encoding="utf-8")
     (folder / "cases.txt").write_text("".join(f"{case}\n" for case in lines), encoding="utf-8")
+    test.parent.mkdir(parents=True, exist_ok=True)
+    test.write_text(_TEST.format(code=code, name=name), encoding="utf-8")
     typer.echo(f"{path}: fill in formats, operators and usual roaming countries")
     typer.echo(f"{folder}: add a line for each rule of a format of its own, then run `make golden` and read the result")
+    typer.echo(f"{test}: runs the cases and the kit; add what is particular to the country")
     typer.echo(f"then: orion-beam country check {code}")
 
 

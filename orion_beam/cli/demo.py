@@ -19,7 +19,7 @@ import typer
 from confluent_kafka import KafkaException
 
 from orion_beam.cli.demo_view import CountryProgress, View, further_steps, open_view, print_summary
-from orion_beam.countries import all_profiles, profiles_of
+from orion_beam.countries import default_profiles, profiles_of
 from orion_beam.errors import UserError
 from orion_beam.kafka.tally import Tally, offset_ranges
 from orion_beam.kafka.topics import create_topics
@@ -291,7 +291,7 @@ class _Demo:
 
 def demo(
     count: Annotated[int, typer.Option(help="How many CDRs, over all countries.")] = 400_000,
-    countries: Annotated[str | None, typer.Option(help="Country codes, such as FR,TN.  [default: all]")] = None,
+    countries: Annotated[str | None, typer.Option(help="Country codes, such as FR,TN.  [default: FR,MA,SN,TN]")] = None,
     fault_rate: Annotated[float, typer.Option(help="Share of faulty CDRs, 0 to 1.")] = 0.02,
     seed: Annotated[int, typer.Option(help="Another seed, other CDRs.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="When done, leave Kafka up to look at, until Ctrl-C.")] = False,
@@ -321,7 +321,7 @@ def _checked_plan(count: int, countries: str | None, fault_rate: float, seed: in
         raise UserError(f"--count must be at least 1, not {count}")
     if not 0 <= fault_rate <= 1:
         raise UserError(f"--fault-rate must be from 0 to 1, not {fault_rate}")
-    codes = all_profiles() if countries is None else [code.strip().upper() for code in countries.split(",")]
+    codes = default_profiles() if countries is None else [code.strip().upper() for code in countries.split(",")]
     return _Plan(profiles_of(codes), count, fault_rate, seed)
 
 

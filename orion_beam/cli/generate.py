@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from orion_beam.countries import all_profiles, profiles_of
+from orion_beam.countries import default_profiles, profiles_of
 from orion_beam.errors import UserError
 from orion_beam.generator import GeneratedBatch, generate_batches
 from orion_beam.generator.batches import BATCH_ROWS
@@ -121,7 +121,7 @@ def _check(
 
 def _selected(countries: str | None) -> list[CountryProfile]:
     if countries is None:
-        return list(all_profiles().values())
+        return list(default_profiles().values())
     codes = dict.fromkeys(code.strip().upper() for code in countries.split(","))
     return list(profiles_of(codes).values())
 
@@ -185,7 +185,7 @@ def _print_summary(streams: Sequence[_Stream], seconds: float, as_json: bool) ->
 
 
 def generate(
-    countries: Annotated[str | None, typer.Option(help="Country codes, such as FR,TN.  [default: all]")] = None,
+    countries: Annotated[str | None, typer.Option(help="Country codes, such as FR,TN.  [default: FR,MA,SN,TN]")] = None,
     count: Annotated[int | None, typer.Option(help="How many records, over all countries.")] = None,
     rate: Annotated[
         float | None, typer.Option(help="Records a second, over all countries; until Ctrl-C, or until --count.")

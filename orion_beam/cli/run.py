@@ -24,7 +24,7 @@ from orion_beam.config import (
     KafkaSource,
     ValueFormat,
 )
-from orion_beam.countries import all_profiles, profiles_of
+from orion_beam.countries import default_profiles, profiles_of
 from orion_beam.errors import UserError
 from orion_beam.kafka.clients import consumer_config, producer_config
 from orion_beam.kafka.topics import require_topics
@@ -49,7 +49,9 @@ def run(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Directory for cdr.final.avro and cdr.dlq.avro.")] = None,
     bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka brokers, host:port,…")] = None,
-    countries: Annotated[str | None, typer.Option(help="Countries to read, all if not given: FR,TN")] = None,
+    countries: Annotated[
+        str | None, typer.Option(help="Countries to read.  [default: FR,MA,SN,TN]")
+    ] = None,
     group_id: Annotated[str, typer.Option(help="Consumer group whose offsets say where to go on.")] = "orion-beam",
     publish: Annotated[str, typer.Option(help="Also write these topics: validated,normalized,enriched")] = "",
     start_from: Annotated[
@@ -95,7 +97,7 @@ def run(
         raise UserError("nothing to read: give --input COUNTRY=PATH or --bootstrap-servers HOST:PORT")
     if output is not None:
         raise UserError("--output goes with --input; a stream writes to cdr.final and cdr.dlq")
-    codes = _parse_list(countries) or tuple(all_profiles())
+    codes = _parse_list(countries) or tuple(default_profiles())
     profiles = profiles_of(codes)
     published = tuple(_stage(name, "--publish") for name in _parse_list(publish))
     start = None if start_from is None else _stage(start_from, "--start-from")

@@ -9,16 +9,15 @@ import polars as pl
 
 from orion_beam.generator.draws import Bits, Index, below, chance, spread
 from orion_beam.generator.faults import alter_fields, alter_payloads, choices, expected_codes
-from orion_beam.generator.formats import RENDERINGS
+from orion_beam.generator.formats import renderings
 from orion_beam.generator.population import POPULATION_SIZE
 from orion_beam.generator.times import in_order, last_gap
 from orion_beam.generator.traffic import Traffic, arrivals_ms
 from schemas.country import CountryProfile
-from schemas.raw import RawFormat
 
 BATCH_ROWS = 32_768
-FLAT_JSON_SHARE = 0.20
-PIPE_TEXT_SHARE = 0.02
+SHARES_OF_ALL = {"flat_json": 0.20, "pipe_text": 0.02}
+"""How often come the formats that every country sends; the others are the country's own, in equal shares."""
 ODDITY_SHARE = 0.005
 """Of good records: those with a trailing CR, a byte order mark, a newline in a cell's name and the like."""
 BULK_WINDOW_S = 600.0
@@ -53,11 +52,11 @@ class GeneratedBatch:
         return len(self) - self.expected_code.null_count()
 
 
-def _format_table(profile: CountryProfile) -> tuple[tuple[RawFormat, ...], Index]:
+def _format_table(profile: CountryProfile) -> tuple[tuple[str, ...], Index]:
     """Return the country's formats and a table of 1,024 positions in them, each format as often as it is sent."""
-    formats = (*profile.formats, RawFormat.FLAT_JSON, RawFormat.PIPE_TEXT)
-    own = (1 - FLAT_JSON_SHARE - PIPE_TEXT_SHARE) / max(1, len(profile.formats))
-    return formats, spread([*[own] * len(profile.formats), FLAT_JSON_SHARE, PIPE_TEXT_SHARE], 1024)
+    own = [name for name in profile.formats if name in renderings()]
+    share = (1 - sum(SHARES_OF_ALL.values())) / max(1, len(own))
+    return (*own, *SHARES_OF_ALL), spread([*[share] * len(own), *SHARES_OF_ALL.values()], 1024)
 
 
 class CdrGenerator:
@@ -122,10 +121,10 @@ class CdrGenerator:
         timestamp = pl.Series(arrivals).cast(pl.Datetime("ms", "UTC"))
         return GeneratedBatch(self._profile.code, timestamp=timestamp, **columns)
 
-    def _parts(self, rows: Bits, arrivals: Index, raw_format: RawFormat) -> Iterator[tuple[pl.DataFrame, Index]]:
+    def _parts(self, rows: Bits, arrivals: Index, raw_format: str) -> Iterator[tuple[pl.DataFrame, Index]]:
         """Yield key, value and expected code of the unaltered and of the altered rows, with their places in `rows`."""
-        rendering = RENDERINGS[raw_format]
-        texts = self._traffic.events(rows, arrivals, raw_format, rendering.spellings)
+        rendering = renderings()[raw_format]
+        texts = self._traffic.events(rows, arrivals, rendering)
         frame = pl.DataFrame(texts).with_columns(country=pl.lit(self._profile.code))
         alterations = self._alterations(rows, raw_format)
         plain, altered = np.flatnonzero(alterations < 0), np.flatnonzero(alterations >= 0)
@@ -158,7 +157,7 @@ class CdrGenerator:
             altered,
         )
 
-    def _alterations(self, rows: Bits, raw_format: RawFormat) -> Index:
+    def _alterations(self, rows: Bits, raw_format: str) -> Index:
         """Return each row's alteration, -1 for none."""
         has_gap = self._skipped_time is not None
         is_faulty = chance(self._traffic.draw(rows, "faulty"), self._fault_rate)

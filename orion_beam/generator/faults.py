@@ -4,7 +4,7 @@ An alteration works on columns of the few rows that it concerns, on a field befo
 payload afterwards, or both. Exactly one is made to a row, so the code that it breaks is known.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,24 +12,23 @@ import numpy as np
 import polars as pl
 
 from orion_beam.generator.draws import Index
-from orion_beam.generator.formats import RENDERINGS
+from orion_beam.generator.formats import Spoil, renderings
 from schemas.codes import Code
-from schemas.raw import RawFormat
 
 OVERSIZED_BYTES = 70 * 1024
 """More than the largest payload that is looked at, less than the largest message that brokers take."""
 
 _USUAL_WEIGHT = 8
-_JSON = frozenset({RawFormat.TN_JSON, RawFormat.FLAT_JSON})
-_FIXED = frozenset({RawFormat.SN_FIXED_WIDTH})
-_DELIMITED = frozenset(RawFormat) - _JSON - _FIXED
+_ALL = frozenset(renderings())
+_JSON = frozenset(name for name, rendering in renderings().items() if rendering.is_json)
+_FIXED = frozenset(name for name, rendering in renderings().items() if rendering.is_fixed_width)
+_DELIMITED = _ALL - _JSON - _FIXED
+_NOT_FIXED = _ALL - _FIXED
 _JSON_NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 _COUNTS = ("duration_s", "bytes_up", "bytes_down", "message_length")
 _ARABIC_INDIC = dict(zip("0123456789", "٠١٢٣٤٥٦٧٨٩", strict=True))
 _MINUTE_MS = 60_000
 _YEAR_MS = 525_960 * _MINUTE_MS
-
-Spoil = Callable[[pl.Expr], pl.Expr]
 
 
 @dataclass(frozen=True)
@@ -57,14 +56,14 @@ class Alteration:
     spoil: Spoil | None = None
     payload: Spoil | None = None
     bad_bytes: str | None = None
-    formats: frozenset[RawFormat] = frozenset(RawFormat)
+    formats: frozenset[str] = _ALL
     fits_lines: bool = True
     needs_gap: bool = False
     weight: int = _USUAL_WEIGHT
 
-    def suits(self, raw_format: RawFormat) -> bool:
+    def suits(self, raw_format: str) -> bool:
         """Return whether records of this format can be altered so."""
-        return raw_format in self.formats and (self.field is None or self.field in RENDERINGS[raw_format].fields)
+        return raw_format in self.formats and (self.field is None or self.field in renderings()[raw_format].fields)
 
 
 def _only(text: str) -> Spoil:
@@ -88,15 +87,11 @@ def _ahead(ms: int) -> Spoil:
     return lambda _: pl.from_epoch(pl.col("arrival_ms") + ms, time_unit="ms").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _each(code: Code | None, field: str, texts: Sequence[str], formats: frozenset[RawFormat]) -> list[Alteration]:
+def _each(code: Code | None, field: str, texts: Sequence[str], formats: frozenset[str]) -> list[Alteration]:
     return [
         Alteration(f"{field} {text!r}", code, field, text=text, formats=formats, fits_lines="\n" not in text)
         for text in texts
     ]
-
-
-_NOT_FIXED = frozenset(RawFormat) - _FIXED
-_ALL = frozenset(RawFormat)
 
 
 def _payload_faults() -> list[Alteration]:
@@ -105,19 +100,11 @@ def _payload_faults() -> list[Alteration]:
         Alteration("JSON cut off", malformed, payload=lambda p: p.str.head(p.str.len_chars() // 2), formats=_JSON),
         Alteration("start of JSON", malformed, payload=lambda _: pl.lit('{"event_type":"data","imsi":"')),
         Alteration("trailer of a file", malformed, payload=_only("### TRAILER RECORDS 000017 ###")),
-        Alteration(
-            "columns missing", malformed, payload=lambda p: p.str.replace(r";[^;]*;[^;]*$", ""),
-            formats=frozenset({RawFormat.FR_SEMICOLON}),
-        ),
-        Alteration(
-            "columns too many", malformed, payload=lambda p: p + pl.lit(";0;0"),
-            formats=frozenset({RawFormat.FR_SEMICOLON, RawFormat.MA_SEMICOLON}),
-        ),
-        Alteration(
-            "pipe text cut off", malformed, payload=lambda p: p.str.replace(r"\|[^|]*\|[^|]*$", ""),
-            formats=frozenset({RawFormat.PIPE_TEXT}),
-        ),
-        Alteration("fixed width cut off", malformed, payload=lambda p: p.str.head(60), formats=_FIXED),
+        *[
+            Alteration(f"{name} {breakage}", malformed, payload=spoil, formats=frozenset({name}))
+            for name, rendering in renderings().items()
+            for breakage, spoil in rendering.breakages.items()
+        ],
         Alteration("byte 0xFF", encoding, bad_bytes="ff"),
         Alteration("UTF-8 sequence cut off", encoding, bad_bytes="c328"),
         Alteration("surrogate in UTF-8", encoding, bad_bytes="eda080"),
@@ -136,8 +123,7 @@ def _missing_fields() -> list[Alteration]:
     return [
         Alteration("imsi empty", code, "imsi", text=""),
         Alteration("imsi blank", code, "imsi", text="  "),
-        # It is the first member there, and the comma after it would stay.
-        Alteration("imsi absent", code, "imsi", spoil=_absent, formats=_ALL - {RawFormat.TN_JSON}),
+        Alteration("imsi absent", code, "imsi", spoil=_absent),
         Alteration("msisdn empty", code, "msisdn", text=""),
         Alteration("msisdn absent", code, "msisdn", spoil=_absent),
         # At the end of a fixed-width record, blanks may be trimmed: then it is cut off rather than empty.
@@ -234,7 +220,7 @@ _CODES = pl.Series([alteration.code for alteration in ALTERATIONS], dtype=pl.Str
 
 
 @cache
-def choices(raw_format: RawFormat, *, faulty: bool, fits_lines: bool, has_gap: bool) -> Index:
+def choices(raw_format: str, *, faulty: bool, fits_lines: bool, has_gap: bool) -> Index:
     """Return the alterations of a format, as positions in ALTERATIONS, each as often as its weight."""
     wanted = FAULTS if faulty else ODDITIES
     return np.array(
@@ -265,7 +251,7 @@ def _applied(column: pl.Expr, spoils: Sequence[tuple[int, Spoil]]) -> pl.Expr:
     return altered
 
 
-def alter_fields(frame: pl.DataFrame, raw_format: RawFormat) -> pl.DataFrame:
+def alter_fields(frame: pl.DataFrame, raw_format: str) -> pl.DataFrame:
     """Return rows with their fields altered.
 
     Args:
@@ -283,7 +269,8 @@ def alter_fields(frame: pl.DataFrame, raw_format: RawFormat) -> pl.DataFrame:
         column = pl.when(replaced).then(texts).otherwise(pl.col(field))
         spoils = [(p, alteration.spoil) for p, alteration in of_field if alteration.spoil is not None]
         altered[field] = _applied(column, spoils)
-    return _as_json(frame.with_columns(**altered)) if RENDERINGS[raw_format].is_json else frame.with_columns(**altered)
+    frame = frame.with_columns(**altered)
+    return _as_json(frame) if renderings()[raw_format].is_json else frame
 
 
 def _as_json(frame: pl.DataFrame) -> pl.DataFrame:

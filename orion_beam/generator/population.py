@@ -188,14 +188,13 @@ def subscribers_of(profile: CountryProfile, size: int = POPULATION_SIZE) -> pl.D
 def cells_of(profile: CountryProfile) -> pl.DataFrame:
     """Return the cells of a country: cell_id (10 characters), country, plmn, place, lat, lon, lac_tac.
 
-    They lie around the country's towns, the more the larger the town. A country whose towns are not in `towns.csv` has
+    They lie around the country's towns, the more the larger the town. A country whose towns are not in `towns/` has
     cells without coordinates.
     """
-    towns = pl.read_csv(HERE / "towns.csv", schema_overrides={"lat": pl.Float64, "lon": pl.Float64}).filter(
-        country=profile.code
-    )
-    if towns.is_empty():
-        towns = pl.DataFrame({"code": ["XXX"], "place": [profile.name], "lat": [None], "lon": [None], "weight": [1]})
+    path = HERE / "towns" / f"{profile.code}.csv"
+    nowhere = {"code": ["XXX"], "place": [profile.name], "lat": [None], "lon": [None], "weight": [1]}
+    coordinates = {"lat": pl.Float64, "lon": pl.Float64}
+    towns = pl.read_csv(path, schema_overrides=coordinates) if path.exists() else pl.DataFrame(nowhere)
     counters = np.arange(CELLS_PER_COUNTRY, dtype=np.uint64)
     bits = draw(counters, "cell", profile.code)
     # The root of the size: a small town has few cells, but some.

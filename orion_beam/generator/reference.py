@@ -1,14 +1,14 @@
 """Makes the reference data that the package ships, from the generator's population.
 
-Run `python -m orion_beam.generator.reference` after a change to the population or a new country; a test fails when the
-shipped files are not what this module makes.
+Run `python -m orion_beam.generator.reference` after a change to the population or to the default countries; a test
+fails when the shipped files are not what this module makes.
 """
 
 from pathlib import Path
 
 import polars as pl
 
-from orion_beam.countries import all_profiles
+from orion_beam.countries import default_profiles
 from orion_beam.generator.population import POPULATION_SIZE, cells_of, subscribers_of
 
 REFERENCE_DIRECTORY = Path(__file__).parent.parent / "reference"
@@ -18,17 +18,17 @@ SUBSCRIBERS_PER_COUNTRY = 2_000
 
 
 def reference_cells() -> pl.DataFrame:
-    """Return the cells of all countries: cell_id, country, plmn, place, lat, lon."""
-    frames = [cells_of(profile) for profile in all_profiles().values()]
+    """Return the cells of the default countries: cell_id, country, plmn, place, lat, lon."""
+    frames = [cells_of(profile) for profile in default_profiles().values()]
     return pl.concat(frames).select("cell_id", "country", "plmn", "place", "lat", "lon")
 
 
 def reference_subscribers() -> pl.DataFrame:
-    """Return some subscribers of all countries: imsi, segment, plan, subscriber_type.
+    """Return some subscribers of the default countries: imsi, segment, plan, subscriber_type.
 
     They are every tenth of the population: active and quiet ones alike, and many CDRs find none, as in real life.
     """
-    frames = [subscribers_of(profile) for profile in all_profiles().values()]
+    frames = [subscribers_of(profile) for profile in default_profiles().values()]
     step = POPULATION_SIZE // SUBSCRIBERS_PER_COUNTRY
     return pl.concat([frame.gather_every(step) for frame in frames]).select(
         "imsi", "segment", "plan", "subscriber_type"

@@ -8,11 +8,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from orion_beam.generator.draws import Bits, Index, Mask, bell, below, chance, draw, part, spread
+from orion_beam.generator.formats import Rendering
 from orion_beam.generator.population import ANCHORS, POPULATION_SIZE, Population, population_of
 from orion_beam.generator.times import Spelling, offsets_s, spelled
 from schemas.country import CountryProfile
 from schemas.fields import EVENT_TYPES
-from schemas.raw import RawFormat
 
 VISITOR_SHARE = 0.06
 BURST_SHARE = 0.01
@@ -82,14 +82,13 @@ class Traffic:
         """Return 64 random bits for each row."""
         return draw(rows, label, *self._labels)
 
-    def events(self, rows: Bits, arrivals_ms: Index, raw_format: RawFormat, spellings: Sequence[Spelling]) -> Texts:
+    def events(self, rows: Bits, arrivals_ms: Index, rendering: Rendering) -> Texts:
         """Return the events of rows that share a raw format.
 
         Args:
             rows: numbers of the rows, from 0.
             arrivals_ms: when each CDR arrives, epoch milliseconds.
-            raw_format: decides which fields there are and whether the RAT is a number.
-            spellings: of event times: 64 entries, chosen from alike; empty where the format has no event time.
+            rendering: of the raw format: decides which fields there are, and how they are spelled.
 
         Returns:
             Columns named as in `schemas.cdr.DecodedFields`, and `key`, the subscriber's IMSI; null is absent. In JSON
@@ -102,8 +101,8 @@ class Traffic:
         look, how_much = self.draw(rows, "look"), self.draw(rows, "how much")
         is_extreme = chance(self.draw(rows, "extreme"), EXTREME_SHARE)
         is_extreme |= self._population.is_suspicious[who] & (part(look, 3) < 0x8000)
-        carries_type = raw_format in (RawFormat.FLAT_JSON, RawFormat.PIPE_TEXT)
-        event_type = _EVENT_MIX[below(self.draw(rows, "type"), 256)] if carries_type else None
+        has_type = "event_type" in rendering.fields
+        event_type = _EVENT_MIX[below(self.draw(rows, "type"), 256)] if has_type else None
 
         someone = pl.Series(who)
         imsi = self._people["imsi"].gather(someone)
@@ -113,19 +112,20 @@ class Traffic:
             "msisdn": _choice(_NUMBER_PREFIXES, look) + self._people["msisdn"].gather(someone),
         }
         texts |= self._usage(event_type, how_much, is_extreme)
-        if raw_format is not RawFormat.PIPE_TEXT:
-            texts |= self._network(whose, who, look, raw_format)
+        if "cell_id" in rendering.fields:
+            texts |= self._network(whose, who, look, rendering)
+        if rendering.spellings:
             times = self._event_times_ms(rows, arrivals_ms)
-            chosen = np.array(spellings)[(part(look, 2) & np.uint64(63)).astype(np.int64)]
+            chosen = np.array(rendering.spellings)[(part(look, 2) & np.uint64(63)).astype(np.int64)]
             texts["event_time"] = spelled(times, chosen, self._zone)
-            if raw_format in (RawFormat.TN_JSON, RawFormat.FLAT_JSON):
+            if rendering.is_json:
                 texts |= self._quotes(look, chosen)
         if event_type is not None:
             # The table repeats the types in order, so that a step of their number changes the spelling alone.
             step = (part(look, 1) & np.uint64(15)).astype(np.int64) * len(EVENT_TYPES)
             spelling_of = pl.Series(_EVENT_SPELLINGS, dtype=pl.String)
             texts["event_type"] = spelling_of.gather(pl.Series(event_type + step))
-            if raw_format is RawFormat.FLAT_JSON:
+            if "peer_msisdn" in rendering.fields:
                 texts["subscriber_type"] = self._people["subscriber_type"].gather(someone)
                 texts |= self._conversation(rows, event_type, is_extreme)
         return texts
@@ -140,7 +140,7 @@ class Traffic:
         visitors = people.home_size + part(other, 0).astype(np.int64) % (people.people.height - people.home_size or 1)
         return np.where(chance(other, VISITOR_SHARE), visitors, at_home)
 
-    def _network(self, whose: Bits, who: Index, look: Bits, raw_format: RawFormat) -> Texts:
+    def _network(self, whose: Bits, who: Index, look: Bits, rendering: Rendering) -> Texts:
         people = self._population
         bits = self.draw(whose, "where")
         cell = people.anchors[who, (part(bits, 0) % np.uint64(ANCHORS)).astype(np.int64)]
@@ -151,12 +151,12 @@ class Traffic:
         if away:
             cell = np.where((roll > 64_900) & (who < people.home_size), people.home_cells + pick % away, cell)
         place = pl.Series(cell)
-        rats = _RAT_NUMBERS if raw_format is RawFormat.SN_FIXED_WIDTH else _RAT_NAMES
+        rats = _RAT_NUMBERS if rendering.is_fixed_width else _RAT_NAMES
         texts = {"cell_id": self._cells["cell_id"].gather(place), "rat": _choice(rats, part(look, 1))}
-        if raw_format is not RawFormat.MA_SEMICOLON:
+        if "imei" in rendering.fields:
             is_known = part(look, 0) >= int(NO_IMEI_SHARE * 65_536)
             texts["imei"] = _where(is_known, self._people["imei"].gather(pl.Series(who)))
-        if raw_format is RawFormat.FLAT_JSON:
+        if "lac_tac" in rendering.fields:
             texts["lac_tac"] = self._cells["lac_tac"].gather(place)
         return texts
 
@@ -202,7 +202,7 @@ class Traffic:
         }
 
     def _conversation(self, rows: Bits, event_type: Index, is_extreme: Mask) -> Texts:
-        """Return what only flat JSON tells: the other party, kinds of call and sms, APN, charging id."""
+        """Return what only some formats tell: the other party, kinds of call and sms, APN, charging id."""
         people = self._population
         bits = self.draw(rows, "peer")
         kind = part(bits, 3)

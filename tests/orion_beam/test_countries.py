@@ -2,17 +2,17 @@
 
 import pytest
 
-from orion_beam.countries import PROFILES_DIRECTORY, all_profiles, load_profile, profiles_of
+from orion_beam.countries import PROFILES_DIRECTORY, all_profiles, default_profiles, load_profile, profiles_of
 from orion_beam.errors import UserError
 
 FRANCE = (PROFILES_DIRECTORY / "FR.toml").read_text(encoding="utf-8")
 
 
-def test_the_four_countries_are_shipped():
-    assert set(all_profiles()) == {"FR", "TN", "MA", "SN"}
+def test_four_countries_are_meant_where_none_are_named():
+    assert set(default_profiles()) == {"FR", "TN", "MA", "SN"}
 
 
-@pytest.mark.parametrize("code", ["FR", "TN", "MA", "SN"])
+@pytest.mark.parametrize("code", all_profiles())
 def test_a_profile_agrees_with_itself(code):
     profile = all_profiles()[code]
     assert profile.code == code
@@ -36,7 +36,7 @@ def test_profiles_come_in_the_order_asked_for():
 
 
 def test_an_unknown_country_is_named_with_those_there_are():
-    with pytest.raises(UserError, match=r"^unknown country 'XX': known are FR, MA, SN, TN$"):
+    with pytest.raises(UserError, match=r"^unknown country 'XX': known are .*FR, MA, SN, TN$"):
         profiles_of(["FR", "XX"])
 
 
@@ -48,7 +48,7 @@ def test_an_unknown_country_is_named_with_those_there_are():
         ('mccs = ["208"]', "mccs = []", r"mccs: Tuple should have at least 1 item"),
         ('mccs = ["208"]', 'mccs = ["20"]', r"mccs\.0: String should match"),
         ('plmns = ["20801", "20802"]', 'plmns = ["2080"]', r"operators\.0\.plmns\.0: String should match"),
-        ('formats = ["fr_semicolon"]', 'formats = ["csv"]', r"formats\.0: Input should be "),
+        ('formats = ["fr_semicolon"]', 'formats = ["csv"]', r"formats: there is no raw format 'csv', only "),
         ('name = "France"', 'nom = "France"', r"name: Field required"),
         ('name = "France"', 'name = "France"\ncolour = "blue"', r"colour: Extra inputs are not permitted"),
         ("national_digits = 9", "national_digits = 99", r"national_digits: .*less than or equal to 12"),

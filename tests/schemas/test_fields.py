@@ -21,7 +21,10 @@ from schemas.fields import (
     parse_event_time,
     text_of,
 )
-from schemas.raw import RAW_MODELS, FlatJsonCdr, MaSemicolonCdr, TnJsonCdr
+from transforms.decoders.flat_json import FlatJsonCdr
+from transforms.decoders.ma_semicolon import MaSemicolonCdr
+from transforms.decoders.tn_json import TnJsonCdr
+from transforms.formats import all_formats
 
 PARIS = ZoneInfo("Europe/Paris")
 ARRIVED = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -306,10 +309,10 @@ def test_only_ascii_blanks_are_trimmed():
     assert text_of("\u00a0x\u2003") == "\u00a0x\u2003"
 
 
-@pytest.mark.parametrize("model", RAW_MODELS.values(), ids=lambda model: model.__name__)
-def test_an_empty_row_misses_every_required_field_at_once(model):
+@pytest.mark.parametrize("name", all_formats())
+def test_an_empty_row_misses_every_required_field_at_once(name):
     with pytest.raises(ValidationError) as caught:
-        model.model_validate({}, context=CONTEXT)
+        all_formats()[name].row_model.model_validate({}, context=CONTEXT)
     missing = [error["loc"][-1] for error in caught.value.errors() if error["type"] == Code.MISSING_FIELD]
     assert {str(name).lower() for name in missing} >= {"imsi", "msisdn"}
 

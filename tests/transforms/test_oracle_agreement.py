@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from orion_beam.testing import raw_batch, rows
 from schemas.cdr import ValidatedFields
 from schemas.country import CountryProfile
-from tests.oracle import Verdict, judge
-from tests.strategies import ARRIVED, EVERY_COUNTRY, PROFILES, anything, batches_of, records, timestamps
+from tests.oracle import EVERY_COUNTRY, Verdict, judge
+from tests.strategies import ARRIVED, PROFILES, anything, batches_of, records, timestamps
 from transforms.decode import decode_batch
 from transforms.validate import validate_batch
 

@@ -6,9 +6,10 @@ import phonenumbers
 import pyarrow as pa
 import pytest
 
+from orion_beam.countries import all_profiles
 from transforms.plausibility import are_plausible, is_plausible
 
-OURS = {"FR": "33", "TN": "216", "MA": "212", "SN": "221"}
+OURS = {code: profile.calling_code for code, profile in all_profiles().items()}
 
 
 def by_library(number: str) -> bool:

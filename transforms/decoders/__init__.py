@@ -1,4 +1,7 @@
-"""The decoders, one file a raw format: each claims the payloads of its format and turns them into columns of text."""
+"""The raw formats, one module each: its row model, which payloads are its own, and how they become columns of text.
+
+A module that holds a `FORMAT` is a raw format; `transforms.formats` finds it here, and profiles call it by its name.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,7 +9,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from schemas.raw import RawFormat
+from schemas.raw import RawRow
 from transforms.payloads import Payloads
 from transforms.texts import Mask
 
@@ -18,7 +21,7 @@ class Decoded(NamedTuple):
         texts: string columns of `schemas.cdr.DecodedFields`, without blanks around, null where blank; those that are
             not there are null.
         is_malformed: payloads that are not of the format after all; their texts mean nothing.
-        is_for_others: payloads that turned out to be for the decoders behind this one; None for none of them.
+        is_for_others: payloads that turned out to be for the formats behind this one; None for none of them.
     """
 
     texts: Mapping[str, pa.StringArray]
@@ -27,17 +30,30 @@ class Decoded(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Decoder:
+class RawFormat:
     """How to tell and read one raw format.
 
     Attributes:
-        format: the format's name.
+        name: what profiles and CDRs call it, and the name of its module.
+        row_model: its record as the standards have it, the oracle of the decoder.
         claims: says which of some payloads, none of them empty, are its own.
         decode: reads payloads that were claimed.
         column_names: the line that a file of this format may begin with, if there is one.
+        is_told_by_first_byte: it is looked for before the formats that are told by a separator somewhere inside.
+        is_sent_by_all: every country may send it; a profile need not name it.
+        has_event_time: a record says when its event was; else the Kafka timestamp does.
     """
 
-    format: RawFormat
+    name: str
+    row_model: type[RawRow]
     claims: Callable[[Payloads], Mask]
     decode: Callable[[Payloads], Decoded]
     column_names: str | None = None
+    is_told_by_first_byte: bool = False
+    is_sent_by_all: bool = False
+    has_event_time: bool = True
+
+    @property
+    def has_event_type(self) -> bool:
+        """Whether a record says which kind of event it is of; else it is taken for data usage."""
+        return "event_type" in self.row_model.model_fields

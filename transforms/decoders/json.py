@@ -1,4 +1,4 @@
-"""JSON records: TN's nested objects, and the flat object that every country may send.
+"""Reading JSON records: TN's nested objects, and the flat object that every country may send.
 
 JSON is the one family of formats that is read row by row: a columnar parser joins payloads into one document, where a
 broken one can move its neighbours, and reads `5.0` as 5. msgspec parses each payload alone into typed slots.
@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.fields import text_of
-from schemas.raw import RawFormat
-from transforms.decoders import Decoded, Decoder
+from transforms.decoders import Decoded
 from transforms.payloads import Payloads
 from transforms.texts import Mask, to_list, trimmed
 
@@ -173,9 +172,6 @@ _NO_SUBSCRIBER, _NO_NETWORK, _NO_USAGE = _TnSubscriber(), _TnNetwork(), _TnUsage
 _MALFORMED_TN = _TnCdr(None, None, None)
 
 
-def _claims(payloads: Payloads) -> Mask:
+def is_object(payloads: Payloads) -> Mask:
+    """Say which payloads begin as JSON objects do."""
     return payloads.begin_with(b"{")
-
-
-TN_JSON = Decoder(RawFormat.TN_JSON, _claims, decode_tn)
-FLAT_JSON = Decoder(RawFormat.FLAT_JSON, _claims, decode_flat)

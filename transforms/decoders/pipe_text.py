@@ -1,9 +1,25 @@
-"""Short pipe text: `imsi|msisdn|event_type|duration|bytes_up|bytes_down`, from any country."""
+"""Short pipe text, from any country: six fields, separated by `|`."""
 
-from schemas.raw import RawFormat
-from transforms.decoders import Decoded, Decoder
+from schemas.fields import Count, EventType, Imsi, Msisdn
+from schemas.raw import RawRow
+from transforms.decoders import Decoded, RawFormat
 from transforms.payloads import Payloads
 from transforms.texts import Mask
+
+
+class PipeTextCdr(RawRow):
+    """`imsi|msisdn|event_type|duration|bytes_up|bytes_down`.
+
+    The Kafka timestamp is its event time, which `raw_format=pipe_text` says of the unified record.
+    """
+
+    imsi: Imsi
+    msisdn: Msisdn
+    event_type: EventType
+    duration: Count
+    bytes_up: Count
+    bytes_down: Count
+
 
 _FIELDS = ("imsi", "msisdn", "event_type", "duration_s", "bytes_up", "bytes_down")
 
@@ -18,4 +34,12 @@ def _claims(payloads: Payloads) -> Mask:
     return payloads.hold(b"|")
 
 
-PIPE_TEXT = Decoder(RawFormat.PIPE_TEXT, _claims, decode, "imsi|msisdn|event_type|duration|bytes_up|bytes_down")
+FORMAT = RawFormat(
+    "pipe_text",
+    PipeTextCdr,
+    _claims,
+    decode,
+    column_names="|".join(PipeTextCdr.model_fields),
+    is_sent_by_all=True,
+    has_event_time=False,
+)

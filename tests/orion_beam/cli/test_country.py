@@ -1,6 +1,8 @@
 """`orion-beam country`: a new country begins with two files, and the conformance kit finds what breaks one."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -8,27 +10,31 @@ from orion_beam.conformance import MUTATIONS, check_country
 from orion_beam.countries import all_profiles, load_profile
 from schemas.codes import Stage
 from transforms import decode
-from transforms.decoders import semicolon
+from transforms.decoders import fr_semicolon
 
 NEW = [
     "country", "new", "CI", "--name", "Côte d'Ivoire", "--mcc", "612", "--calling-code", "225",
     "--national-digits", "10", "--time-zone", "Africa/Abidjan",
 ]  # fmt: skip
+SENEGAL = Path(__file__).parents[2] / "countries" / "test_sn.py"
 GOOD = b"208011234567890;+33612345678;352099001761481;FR-PAR-001;4G;1000;2000;2026-06-01T10:00:00Z"
 
 
 @pytest.fixture
 def new_country(orion_beam, tmp_path):
     (tmp_path / "profiles").mkdir()
-    return lambda *more: orion_beam(*NEW, "--profiles", tmp_path / "profiles", "--cases", tmp_path / "testdata", *more)
+    directories = ("--profiles", tmp_path / "profiles", "--cases", tmp_path / "testdata", "--tests", tmp_path / "tests")
+    return lambda *more: orion_beam(*NEW, *directories, *more)
 
 
-def test_a_new_country_is_a_profile_and_cases_that_pass_the_kit(new_country, tmp_path):
+def test_a_new_country_is_a_profile_a_test_and_cases_that_pass_the_kit(new_country, tmp_path):
     answer = new_country()
     assert answer.code == 0
     assert "orion-beam country check CI" in answer.out
     profile = load_profile(tmp_path / "profiles" / "CI.toml")
     assert (profile.name, profile.topic, profile.mccs) == ("Côte d'Ivoire", "cdr.raw.CI", ("612",))
+    test = (tmp_path / "tests" / "test_ci.py").read_text(encoding="utf-8")
+    assert test.replace("Côte d'Ivoire", "Senegal").replace("CI", "SN") == SENEGAL.read_text(encoding="utf-8")
     lines = (tmp_path / "testdata" / "ci" / "input.txt").read_bytes().splitlines()
     assert len(lines) == len((tmp_path / "testdata" / "ci" / "cases.txt").read_text().splitlines())
     findings = list(check_country(profile, lines))
@@ -66,9 +72,8 @@ def test_a_code_of_other_letters_is_refused(orion_beam, tmp_path):
     assert "'ci' is not two capital letters" in err
 
 
-@pytest.mark.parametrize("country", ["FR", "TN", "MA", "SN"])
-def test_every_country_passes_the_kit(orion_beam, country):
-    answer = orion_beam("country", "check", country, "--json")
+def test_the_kit_says_what_it_tried(orion_beam):
+    answer = orion_beam("country", "check", "SN", "--json")
     assert answer.code == 0
     findings = json.loads(answer.out)
     assert len(findings) == len(MUTATIONS)
@@ -85,15 +90,11 @@ def test_the_kit_finds_a_bug(monkeypatch):
     def fragile(payloads):
         if b"\xe9" in payloads.source.data.tobytes() or any(payloads.lengths < 50):
             raise IndexError("too short")
-        return semicolon.decode_fr(payloads)
+        return fr_semicolon.decode(payloads)
 
-    broken = decode.Decoder(semicolon.FR_SEMICOLON.format, semicolon.FR_SEMICOLON.claims, fragile)
-    monkeypatch.setitem(decode._DECODERS, broken.format, broken)
-    decode._decoders_of.cache_clear()
-    try:
-        findings = {finding.check: finding for finding in check_country(all_profiles()["FR"], [GOOD])}
-    finally:
-        decode._decoders_of.cache_clear()
+    broken = replace(fr_semicolon.FORMAT, decode=fragile)
+    monkeypatch.setattr(decode, "formats_of", lambda _: (broken,))
+    findings = {finding.check: finding for finding in check_country(all_profiles()["FR"], [GOOD])}
     assert findings["unchanged"].failures == []
     assert findings["cut in half"].failures == [f"line 1: internal_error in stage {Stage.DECODE}"]
 

@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate, pairwise
 from typing import Any
 
 import polars as pl
@@ -12,11 +11,11 @@ from pydantic import ValidationError
 
 from orion_beam.countries import all_profiles
 from orion_beam.generator import GeneratedBatch, generate_batches
-from orion_beam.generator.formats import FIXED_WIDTHS
 from schemas.codes import Code, Severity
 from schemas.country import CountryProfile
 from schemas.fields import BLANKS
-from schemas.raw import RAW_MODELS, RawFormat
+from tests.oracle import EVERY_COUNTRY, split
+from transforms.formats import all_formats
 from transforms.rules import RULES
 
 START = datetime(2026, 11, 22, 18, 30, tzinfo=UTC)
@@ -33,28 +32,10 @@ def frame_of(batch: GeneratedBatch) -> pl.DataFrame:
     return pl.DataFrame({name: getattr(batch, name) for name in ("key", "value", "timestamp", "expected_code")})
 
 
-def parse(payload: bytes, country: str) -> tuple[RawFormat, dict[str, Any]]:
+def parse(payload: bytes, profile: CountryProfile) -> tuple[str, dict[str, Any]]:
     """Read a payload the slow and obvious way; ValueError says that it is of no format."""
-    text = payload.decode().removeprefix("\ufeff").rstrip(BLANKS)
-    if text.lstrip(BLANKS).startswith("{"):
-        record = json.loads(text)
-        return RawFormat.TN_JSON if country == "TN" and "subscriber" in record else RawFormat.FLAT_JSON, record
-    if country in ("FR", "MA") and ";" in text:
-        raw_format = RawFormat(f"{country.lower()}_semicolon")
-        parts, names = text.split(";"), list(RAW_MODELS[raw_format].model_fields)
-        if len(parts) > len(names) or (country == "FR" and len(parts) < len(names)):
-            raise ValueError("number of columns")
-        return raw_format, dict(zip(names, parts, strict=False))
-    if country == "SN" and text[0].isupper() and "=" in text:
-        return RawFormat.SN_KEY_VALUE, dict(pair.split("=", 1) for pair in text.split("|"))
-    if country == "SN" and 82 < len(text) <= 102 and "|" not in text:
-        starts = [0, *accumulate(FIXED_WIDTHS.values())]
-        cuts = [text[start:end] for start, end in pairwise(starts)]
-        return RawFormat.SN_FIXED_WIDTH, dict(zip(FIXED_WIDTHS, cuts, strict=True))
-    parts = text.split("|")
-    if len(parts) != len(RAW_MODELS[RawFormat.PIPE_TEXT].model_fields):
-        raise ValueError("no format")
-    return RawFormat.PIPE_TEXT, dict(zip(RAW_MODELS[RawFormat.PIPE_TEXT].model_fields, parts, strict=True))
+    text = payload.decode().removeprefix("\ufeff")
+    return split(text.rstrip(BLANKS), profile, len(text))
 
 
 def verdict(payload: bytes | None, arrived: datetime, profile: CountryProfile) -> list[str]:
@@ -64,14 +45,14 @@ def verdict(payload: bytes | None, arrived: datetime, profile: CountryProfile) -
     if payload is None or not payload.strip(BLANKS.encode()):
         return [Code.EMPTY_PAYLOAD]
     try:
-        raw_format, record = parse(payload, profile.code)
+        raw_format, record = parse(payload, profile)
     except UnicodeDecodeError:
         return [Code.INVALID_ENCODING]
     except ValueError:
         return [Code.MALFORMED_PAYLOAD]
     try:
         context = {"time_zone": profile.zone, "source_timestamp": arrived}
-        RAW_MODELS[raw_format].model_validate(record, context=context)
+        all_formats()[raw_format].row_model.model_validate(record, context=context)
     except ValidationError as error:
         return [found["type"] for found in error.errors()]
     return []
@@ -118,10 +99,10 @@ def test_fault_share(rate: float) -> None:
 @every_country
 def test_formats_are_those_of_the_profile(profile: CountryProfile) -> None:
     rows = whole(profile, 5_000)
-    shares = Counter(parse(value, profile.code)[0] for value in rows["value"])
-    assert set(shares) == {*profile.formats, RawFormat.FLAT_JSON, RawFormat.PIPE_TEXT}
-    assert shares[RawFormat.FLAT_JSON] / 5_000 == pytest.approx(0.20, abs=0.03)
-    assert shares[RawFormat.PIPE_TEXT] / 5_000 == pytest.approx(0.02, abs=0.01)
+    shares = Counter(parse(value, profile)[0] for value in rows["value"])
+    assert set(shares) == {*profile.formats, *EVERY_COUNTRY}
+    assert shares["flat_json"] / 5_000 == pytest.approx(0.20, abs=0.03)
+    assert shares["pipe_text"] / 5_000 == pytest.approx(0.02, abs=0.01)
 
 
 @every_country

@@ -4,10 +4,25 @@ from itertools import accumulate
 
 import numpy as np
 
-from schemas.raw import RawFormat
-from transforms.decoders import Decoded, Decoder
+from schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat
+from schemas.raw import RawRow
+from transforms.decoders import Decoded, RawFormat
 from transforms.payloads import Payloads
 from transforms.texts import Mask
+
+
+class SnFixedWidthCdr(RawRow):
+    """102 characters: imsi 15, msisdn 16, imei 15, cell 10, rat 2, up 12, down 12, event_time 20; blanks pad right."""
+
+    imsi: Imsi
+    msisdn: Msisdn
+    imei: Imei
+    cell_id: FreeText
+    rat: Rat
+    bytes_up: Count
+    bytes_down: Count
+    event_time: EventTime
+
 
 _WIDTHS = {
     "imsi": 15,
@@ -49,4 +64,4 @@ def _claims(payloads: Payloads) -> Mask:
     return is_mine
 
 
-SN_FIXED_WIDTH = Decoder(RawFormat.SN_FIXED_WIDTH, _claims, decode)
+FORMAT = RawFormat("sn_fixed_width", SnFixedWidthCdr, _claims, decode)

@@ -3,10 +3,25 @@
 import numpy as np
 import pyarrow as pa
 
-from schemas.raw import RawFormat
-from transforms.decoders import Decoded, Decoder
+from schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat
+from schemas.raw import RawRow
+from transforms.decoders import Decoded, RawFormat
 from transforms.payloads import Payloads
 from transforms.texts import Mask, index_in
+
+
+class SnKeyValueCdr(RawRow):
+    """`IMSI=...|MSISDN=...|...`: pairs in any order."""
+
+    IMSI: Imsi
+    MSISDN: Msisdn
+    IMEI: Imei
+    CELL: FreeText
+    RAT: Rat
+    UP: Count
+    DOWN: Count
+    TS: EventTime
+
 
 _KEYS = {
     "imsi": "IMSI",
@@ -53,4 +68,4 @@ def _claims(payloads: Payloads) -> Mask:
     return is_pair_first
 
 
-SN_KEY_VALUE = Decoder(RawFormat.SN_KEY_VALUE, _claims, decode)
+FORMAT = RawFormat("sn_key_value", SnKeyValueCdr, _claims, decode)

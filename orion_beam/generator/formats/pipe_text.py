@@ -1,0 +1,12 @@
+"""Short pipe text: six fields, separated by `|`."""
+
+from orion_beam.generator.formats import Rendering, joined
+
+_FIELDS = ("imsi", "msisdn", "event_type", "duration_s", "bytes_up", "bytes_down")
+
+RENDERING = Rendering(
+    fields=_FIELDS,
+    payload=joined("|", _FIELDS),
+    spellings=(),
+    breakages={"columns missing": lambda payload: payload.str.replace(r"\|[^|]*\|[^|]*$", "")},
+)

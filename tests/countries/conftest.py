@@ -1,0 +1,111 @@
+"""What every country is held to, in a test file of its own: `orion-beam country new` writes one."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pytest
+
+from orion_beam.cli.main import main
+from orion_beam.conformance import check_country
+from orion_beam.countries import profiles_of
+from transforms.decode import column_names_of
+
+TESTDATA = Path(__file__).parents[1] / "testdata"
+ARRIVED = datetime(2026, 6, 1, 12, tzinfo=UTC)
+# What differs from run to run, or is the same of every line.
+LEFT_OUT = {
+    "source_topic",
+    "source_partition",
+    "source_timestamp",
+    "schema_version",
+    "failed_at",
+    "version",
+    "model_version",
+}
+
+
+def readable(value: Any) -> Any:
+    """Return a value as JSON has it: bytes as text, with escapes where they are none."""
+    if isinstance(value, bytes):
+        return value.decode(errors="backslashreplace")
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def lines_of(path: Path, cases: list[str]) -> list[str]:
+    """Return the records of a container by line number, as JSON lines without what is null or empty."""
+    with path.open("rb") as file:
+        records = sorted(fastavro.reader(file), key=lambda record: record["source_offset"])
+    return [
+        json.dumps(
+            {"line": record["source_offset"] + 1, "case": cases[record.pop("source_offset")]}
+            | {k: readable(v) for k, v in record.items() if v not in (None, []) and k not in LEFT_OUT},
+            ensure_ascii=False,
+        )
+        for record in records
+    ]
+
+
+@pytest.fixture
+def golden_cases(tmp_path, monkeypatch, capsys, update_golden) -> Callable[[str], None]:
+    """Run each line of `testdata/<country>/input.txt` through the real command and compare what becomes of it.
+
+    `cases.txt` says of each line what it shows. `make golden` rewrites the expected files; review the difference.
+    """
+
+    def run(country: str) -> None:
+        folder = TESTDATA / country.lower()
+        cases = (folder / "cases.txt").read_text(encoding="utf-8").splitlines()
+        source = shutil.copy(folder / "input.txt", tmp_path / "input.txt")
+        os.utime(source, (ARRIVED.timestamp(), ARRIVED.timestamp()))
+        reference = [f"--{name}={TESTDATA / 'reference' / name}.csv" for name in ("cells", "subscribers")]
+        arguments = [
+            "orion-beam",
+            "run",
+            "--input",
+            f"{country}={source}",
+            "--output",
+            str(tmp_path),
+            "--json",
+            *reference,
+        ]
+        monkeypatch.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        found = {
+            "expected_final.jsonl": lines_of(tmp_path / "cdr.final.avro", cases),
+            "expected_dead_letters.jsonl": lines_of(tmp_path / "cdr.dlq.avro", cases),
+        }
+        for name, lines in found.items():
+            if update_golden:
+                (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            assert lines == (folder / name).read_text(encoding="utf-8").splitlines()
+        counts = json.loads(capsys.readouterr().out)
+        assert [counts["final"], counts["dead_letters"]] == [len(lines) for lines in found.values()]
+        assert counts["records"] + counts["header_lines"] == len(cases)
+        assert len(set(cases)) == len(cases) > 40
+
+    return run
+
+
+@pytest.fixture
+def conformance_kit() -> Callable[[str], None]:
+    """Mutate a country's golden cases in every way that feeds are known to break."""
+
+    def run(country: str) -> None:
+        profile = profiles_of([country])[country]
+        headers = {line.encode() for line in column_names_of(profile)}
+        lines = (TESTDATA / country.lower() / "input.txt").read_bytes().split(b"\n")
+        findings = list(check_country(profile, [line for line in lines if line not in headers]))
+        assert [finding for finding in findings if finding.failures] == []
+
+    return run

@@ -1,0 +1,35 @@
+"""Flat JSON: what every country may send, and what carries voice and sms."""
+
+from pydantic import Field
+
+from schemas.fields import Count, EventTime, EventType, FreeText, Imei, Imsi, Msisdn, Rat
+from schemas.raw import RawRow
+from transforms.decoders import RawFormat
+from transforms.decoders.json import decode_flat, is_object
+
+
+class FlatJsonCdr(RawRow):
+    """A flat JSON object. Which fields there are depends on the event type."""
+
+    event_type: EventType
+    imsi: Imsi
+    msisdn: Msisdn
+    imei: Imei
+    cell_id: FreeText
+    rat: Rat
+    timestamp: EventTime
+    duration: Count = Field(description="voice: seconds")
+    called_number: FreeText
+    call_type: FreeText
+    bytes_uploaded: Count
+    bytes_downloaded: Count
+    apn: FreeText
+    destination_number: FreeText
+    sms_type: FreeText
+    message_length: Count = Field(description="sms: characters")
+    charging_id: FreeText
+    subscriber_type: FreeText
+    lac_tac: FreeText
+
+
+FORMAT = RawFormat("flat_json", FlatJsonCdr, is_object, decode_flat, is_told_by_first_byte=True, is_sent_by_all=True)

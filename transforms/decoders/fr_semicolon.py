@@ -1,0 +1,36 @@
+"""FR's records: exactly eight fields, separated by `;`."""
+
+from schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat
+from schemas.raw import RawRow
+from transforms.decoders import Decoded, RawFormat
+from transforms.payloads import Payloads
+from transforms.texts import Mask
+
+
+class FrSemicolonCdr(RawRow):
+    """`imsi;msisdn;imei;cell_id;rat;bytes_up;bytes_down;event_time`: exactly eight fields."""
+
+    imsi: Imsi
+    msisdn: Msisdn
+    imei: Imei
+    cell_id: FreeText
+    rat: Rat
+    bytes_up: Count
+    bytes_down: Count
+    event_time: EventTime
+
+
+_FIELDS = tuple(FrSemicolonCdr.model_fields)
+
+
+def decode(payloads: Payloads) -> Decoded:
+    """Read FR records: fewer or more than eight fields means that some are not what their place says."""
+    fields, separators = payloads.split(b";", len(_FIELDS))
+    return Decoded(dict(zip(_FIELDS, fields, strict=True)), separators != len(_FIELDS) - 1)
+
+
+def _claims(payloads: Payloads) -> Mask:
+    return payloads.hold(b";")
+
+
+FORMAT = RawFormat("fr_semicolon", FrSemicolonCdr, _claims, decode, column_names=";".join(_FIELDS))

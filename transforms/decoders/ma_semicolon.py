@@ -1,0 +1,35 @@
+"""MA's records: up to seven fields, separated by `;`, of which trailing ones may be missing."""
+
+from schemas.fields import Count, EventTime, FreeText, Imsi, Msisdn, Rat
+from schemas.raw import RawRow
+from transforms.decoders import Decoded, RawFormat
+from transforms.payloads import Payloads
+from transforms.texts import Mask
+
+
+class MaSemicolonCdr(RawRow):
+    """`imsi;msisdn;cell_id;rat;bytes_up;bytes_down;event_time`: trailing fields may be missing, then they are null."""
+
+    imsi: Imsi
+    msisdn: Msisdn
+    cell_id: FreeText
+    rat: Rat
+    bytes_up: Count
+    bytes_down: Count
+    event_time: EventTime
+
+
+_FIELDS = tuple(MaSemicolonCdr.model_fields)
+
+
+def decode(payloads: Payloads) -> Decoded:
+    """Read MA records: trailing fields that are not there are null."""
+    fields, separators = payloads.split(b";", len(_FIELDS))
+    return Decoded(dict(zip(_FIELDS, fields, strict=True)), separators >= len(_FIELDS))
+
+
+def _claims(payloads: Payloads) -> Mask:
+    return payloads.hold(b";")
+
+
+FORMAT = RawFormat("ma_semicolon", MaSemicolonCdr, _claims, decode, column_names=";".join(_FIELDS))

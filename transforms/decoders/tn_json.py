@@ -1,0 +1,51 @@
+"""TN's records: nested JSON."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator
+
+from schemas.codes import Code
+from schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat, reject
+from schemas.raw import RawRow
+from transforms.decoders import RawFormat
+from transforms.decoders.json import decode_tn, is_object
+
+
+class TnSubscriber(RawRow):
+    """The `subscriber` member of a Tunisian record."""
+
+    imsi: Imsi
+    msisdn: Msisdn
+    imei: Imei
+
+
+class TnNetwork(RawRow):
+    """The `network` member of a Tunisian record."""
+
+    cell: FreeText
+    rat: Rat
+
+
+class TnUsage(RawRow):
+    """The `usage` member of a Tunisian record: bytes."""
+
+    up: Count
+    down: Count
+
+
+def _object(value: Any) -> Any:
+    if value is not None and not isinstance(value, (dict, BaseModel)):
+        raise reject(Code.MALFORMED_PAYLOAD)
+    return {} if value is None else value
+
+
+class TnJsonCdr(RawRow):
+    """`{"subscriber":{...},"network":{...},"usage":{...},"timestamp":...}`: nested JSON."""
+
+    subscriber: Annotated[TnSubscriber, BeforeValidator(_object)]
+    network: Annotated[TnNetwork, BeforeValidator(_object)]
+    usage: Annotated[TnUsage, BeforeValidator(_object)]
+    timestamp: EventTime
+
+
+FORMAT = RawFormat("tn_json", TnJsonCdr, is_object, decode_tn, is_told_by_first_byte=True)
