@@ -16,9 +16,9 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table
 
+from orion_beam.chain import chain_of, load_reference
 from orion_beam.countries import default_profiles
 from orion_beam.generator import generate_batches
-from orion_beam.testing import chain_of
 from schemas.cdr import UnifiedCdr
 from schemas.country import CountryProfile
 from schemas.raw import RAW_CDR_SCHEMA
@@ -51,7 +51,7 @@ def raw_batches(profile: CountryProfile, rows: int, batch_rows: int) -> list[pa.
 
 def stages(profile: CountryProfile) -> Iterator[tuple[str, Split]]:
     """Yield the pure functions of the chain."""
-    yield from chain_of(profile).items()
+    yield from chain_of(profile, load_reference()).items()
     yield "encode", partial(encode_batch, model=UnifiedCdr, wire=Wire(b"0123456789"))
 
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from orion_beam.testing import Row, chain_of, raw_batch, rows
+from orion_beam.chain import chain_of, load_reference, run_chain
+from orion_beam.testing import Row, raw_batch, rows
 from schemas.codes import Code
 from schemas.country import CountryProfile
 from transforms.encode import unified
-from transforms.stage import split_isolating
 
 _ARRIVED = datetime(2026, 6, 1, 12, tzinfo=UTC)
 _SEPARATORS = (b";", b"|", b",")
@@ -125,17 +125,15 @@ class _Chain:
     """The stages, from raw messages to unified CDRs."""
 
     def __init__(self, profile: CountryProfile) -> None:
-        self._profile, self._stages = profile, chain_of(profile)
+        self._profile, self._stages = profile, chain_of(profile, load_reference())
 
     def outcome(self, payloads: Sequence[bytes | None]) -> list[_Outcome]:
         """Return what becomes of each payload, all in one batch; keys are null."""
         batch = raw_batch(self._profile.code, payloads, timestamps=_ARRIVED)
         outcomes = [_Outcome([], []) for _ in payloads]
-        for stage, split in self._stages.items():
-            found = split_isolating(split, batch, stage)
-            batch = found.accepted
-            for letter in rows(found.rejected):
-                outcomes[letter["source_offset"]].dead_letters.append(letter)
-        for row in rows(unified(batch, None)) if batch.num_rows else ():
+        found = run_chain(self._stages, batch)
+        for letter in rows(found.rejected):
+            outcomes[letter["source_offset"]].dead_letters.append(letter)
+        for row in rows(unified(found.accepted, None)) if found.accepted.num_rows else ():
             outcomes[row["source_offset"]].final.append(row)
         return outcomes

@@ -1,16 +1,24 @@
 """A dead letter as a Kafka message: the headers that say why, after Kafka Connect's convention."""
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.dead_letter import DeadLetter
-from transforms.texts import lengths_of, to_list
+from schemas.codes import Code, Stage
+from schemas.dead_letter import DEAD_LETTER_SCHEMA
+from transforms.batches import batch_of, rows_of
+from transforms.payloads import are_utf8
+from transforms.texts import Mask, is_null, lengths_of, mask_of, one_of, starts_with, to_list, where
 
 OWN_PREFIX = "orion."
+
+LETTER_SCHEMA = pa.schema(
+    [*DEAD_LETTER_SCHEMA, pa.field("letter_partition", pa.int32()), pa.field("letter_offset", pa.int64())]
+)
+"""A dead letter, and where on its topic it is."""
 
 Headers = list[tuple[str, str | bytes | None]]
 """Kafka's headers, as confluent-kafka wants them."""
@@ -67,18 +75,110 @@ def _header_values(column: pa.Array) -> pa.BinaryArray:
     return column.cast(pa.string()).cast(pa.binary())
 
 
-def letter_of(key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> DeadLetter:
-    """Return the dead letter that a Kafka message is, the inverse of `messages_of`.
+class ReadLetters(NamedTuple):
+    """What the messages of a dead-letter topic are.
 
-    Raises:
-        ValueError: the message lacks our headers: it is no dead letter of ours.
+    Attributes:
+        letters: dead letters of ours, as LETTER_SCHEMA, in order.
+        foreign: the other messages, as they were read: our headers are not there, or say what we never write.
     """
-    headers = list(headers)
-    own = {name: (text or b"").decode() for name, text in headers if name in _HEADERS}
-    fields: dict[str, Any] = {field: own[name] for name, field in _HEADERS.items() if name in own}
-    for name in ("codes", "fields"):
-        fields[name] = fields[name].split(",") if fields.get(name) else []
-    for name in ("source_timestamp", "failed_at"):
-        fields[name] = int(fields[name]) / 1000 if name in fields else None
-    kept = [{"key": name, "value": text} for name, text in headers if not name.startswith(OWN_PREFIX)]
-    return DeadLetter.model_validate({"key": key, "value": value, "headers": kept} | fields)
+
+    letters: pa.RecordBatch
+    foreign: pa.RecordBatch
+
+
+def letters_of(messages: pa.RecordBatch) -> ReadLetters:
+    """Return the dead letters that messages are, the inverse of `messages_of`.
+
+    Anybody can write to a topic, so nothing is taken on trust. Of a header that is there twice the last one counts.
+
+    Args:
+        messages: rows of `schemas.raw.RAW_MESSAGE_SCHEMA`, read from a dead-letter topic.
+    """
+    headers = _HeaderRows.of(messages.column("raw_headers"))
+    texts = {field: headers.texts(name) for name, field in _HEADERS.items()}
+    is_ours = np.ones(messages.num_rows, np.bool_)
+    for field, pattern in _PATTERNS.items():
+        is_ours &= mask_of(pc.match_substring_regex(texts[field], pattern)) | _may_lack(field, texts[field])
+    for field, known in (("stage", _STAGES), ("code", _CODES)):
+        is_ours &= one_of(texts[field], known)
+    codes, fields = (pc.split_pattern(texts[field].fill_null(""), ",") for field in ("codes", "fields"))
+    is_ours &= lengths_of(codes) == lengths_of(fields)
+    rows = np.repeat(np.arange(messages.num_rows), lengths_of(codes))
+    is_ours[rows[~one_of(codes.flatten(), _CODES)]] = False
+    ours = rows_of(messages, is_ours)
+    columns = {
+        field: text.filter(pa.array(is_ours)) for field, text in {**texts, "codes": codes, "fields": fields}.items()
+    }
+    columns |= {name: ours.column(original) for name, original in _AS_READ.items()}
+    columns["headers"] = headers.of_the_source().filter(pa.array(is_ours))
+    typed = {field.name: _typed(columns[field.name], field.type) for field in LETTER_SCHEMA}
+    return ReadLetters(batch_of(typed, LETTER_SCHEMA), rows_of(messages, ~is_ours))
+
+
+class _HeaderRows(NamedTuple):
+    """The headers of all rows, one after the other, and which row each is of."""
+
+    names: pa.StringArray
+    values: pa.BinaryArray
+    rows: npt.NDArray[np.int64]
+    row_count: int
+
+    @classmethod
+    def of(cls, column: pa.ListArray) -> "_HeaderRows":
+        pairs = column.flatten()
+        rows = np.repeat(np.arange(len(column)), lengths_of(column))
+        return cls(pairs.field("key"), pairs.field("value"), rows, len(column))
+
+    def texts(self, name: str) -> pa.StringArray:
+        """Return each row's value of one header; null where it is not there, or no UTF-8."""
+        found = np.flatnonzero(mask_of(pc.equal(self.names, name)))
+        places = np.full(self.row_count, -1)
+        # Of several with one index, numpy keeps the last.
+        places[self.rows[found]] = found
+        values = self.values.take(pa.array(places, mask=places < 0))
+        is_text = are_utf8(values)
+        return (values if is_text.all() else where(is_text, values, None)).cast(pa.string())
+
+    def of_the_source(self) -> pa.ListArray:
+        """Return each row's headers without ours."""
+        kept = ~starts_with(self.names, OWN_PREFIX.encode())
+        offsets = np.zeros(self.row_count + 1, np.int32)
+        np.cumsum(np.bincount(self.rows[kept], minlength=self.row_count), out=offsets[1:])
+        kind = LETTER_SCHEMA.field("headers").type
+        columns = [column.filter(pa.array(kept)) for column in (self.names, self.values)]
+        pairs = pa.StructArray.from_arrays(columns, fields=list(kind.value_type))
+        return pa.ListArray.from_arrays(pa.array(offsets), pairs, type=kind)
+
+
+def _may_lack(field: str, texts: pa.StringArray) -> Mask:
+    return is_null(texts) if field == "source_timestamp" else np.zeros(len(texts), np.bool_)
+
+
+def _typed(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_timestamp(kind) and pa.types.is_string(column.type):
+        column = column.cast(pa.int64())
+    return column.cast(kind)
+
+
+_PATTERNS = {
+    "message": "",
+    "fields": "",
+    "version": "",
+    "source_topic": "^[a-zA-Z0-9._/-]+$",
+    "source_partition": "^[0-9]{1,9}$",
+    "source_offset": "^[0-9]{1,18}$",
+    "source_timestamp": "^-?[0-9]{1,13}$",
+    "country": "^[A-Z]{2}$",
+    "attempt": "^[1-9][0-9]{0,8}$",
+    "failed_at": "^-?[0-9]{1,13}$",
+}
+"""What each of our headers must look like; stage and codes are those of the enums."""
+
+_STAGES, _CODES = pa.array([stage.value for stage in Stage]), pa.array([code.value for code in Code])
+_AS_READ = {
+    "key": "raw_key",
+    "value": "raw_value",
+    "letter_partition": "source_partition",
+    "letter_offset": "source_offset",
+}

@@ -10,7 +10,6 @@ import itertools
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,18 +18,8 @@ import pyarrow as pa
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import BeamAssertException
 
-from orion_beam.config import REFERENCE_DIRECTORY
-from orion_beam.countries import all_profiles
-from schemas.codes import Stage
-from schemas.country import CountryProfile
 from schemas.raw import RAW_CDR_SCHEMA
 from transforms.batches import RecordBatchCoder
-from transforms.decode import decode_batch
-from transforms.enrich import ReferenceData, enrich_batch, operators_of
-from transforms.lookups import load_cells, load_subscribers
-from transforms.normalize import normalize_batch
-from transforms.stage import Split
-from transforms.validate import validate_batch
 
 Row = dict[str, Any]
 
@@ -82,21 +71,6 @@ def raw_batch(
     }
     arrays = [pa.array(columns[field.name], field.type) for field in RAW_CDR_SCHEMA]
     return pa.RecordBatch.from_arrays(arrays, schema=RAW_CDR_SCHEMA)
-
-
-def chain_of(profile: CountryProfile) -> dict[Stage, Split]:
-    """Return the pure functions of a country's stages up to enrichment, with the reference data that is shipped."""
-    reference = ReferenceData(
-        load_cells(str(REFERENCE_DIRECTORY / "cells.csv")),
-        load_subscribers(str(REFERENCE_DIRECTORY / "subscribers.parquet")),
-        operators_of(all_profiles()),
-    )
-    return {
-        Stage.DECODE: partial(decode_batch, profile=profile),
-        Stage.VALIDATE: partial(validate_batch, profile=profile),
-        Stage.NORMALIZE: partial(normalize_batch, profile=profile),
-        Stage.ENRICH: partial(enrich_batch, profile=profile, reference=reference),
-    }
 
 
 def rows(batches: pa.RecordBatch | Iterable[pa.RecordBatch]) -> list[Row]:

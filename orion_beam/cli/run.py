@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from orion_beam.chain import load_reference
 from orion_beam.config import (
     PUBLISHABLE,
     REFERENCE_DIRECTORY,
@@ -37,7 +38,6 @@ from schemas.avro_format import single_object_header
 from schemas.cdr import UnifiedCdr
 from schemas.codes import Stage
 from schemas.derive import avro_schema
-from transforms.lookups import ReferenceDataError, load_cells, load_subscribers
 
 _STAGES = {STAGE_TOPICS[stage].removeprefix("cdr."): stage for stage in PUBLISHABLE}
 
@@ -49,9 +49,7 @@ def run(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Directory for cdr.final.avro and cdr.dlq.avro.")] = None,
     bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka brokers, host:port,…")] = None,
-    countries: Annotated[
-        str | None, typer.Option(help="Countries to read.  [default: FR,MA,SN,TN]")
-    ] = None,
+    countries: Annotated[str | None, typer.Option(help="Countries to read.  [default: FR,MA,SN,TN]")] = None,
     group_id: Annotated[str, typer.Option(help="Consumer group whose offsets say where to go on.")] = "orion-beam",
     publish: Annotated[str, typer.Option(help="Also write these topics: validated,normalized,enriched")] = "",
     start_from: Annotated[
@@ -86,7 +84,7 @@ def run(
 
     Example: orion-beam run --bootstrap-servers localhost:9092 --countries FR -- --parallelism=4
     """
-    _check_reference(cells, subscribers)
+    load_reference(cells, subscribers)
     reference = {"cells": cells, "subscribers": subscribers}
     if inputs:
         if output is None or bootstrap_servers is not None:
@@ -213,14 +211,6 @@ def _config(**fields: object) -> JobConfig:
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"{'.'.join(map(str, first['loc'])) or 'options'}: {first['msg']}") from None
-
-
-def _check_reference(cells: str, subscribers: str) -> None:
-    try:
-        load_cells(cells)
-        load_subscribers(subscribers)
-    except ReferenceDataError as error:
-        raise UserError(str(error)) from None
 
 
 def _parse_inputs(inputs: list[str]) -> tuple[tuple[str, str], ...]:

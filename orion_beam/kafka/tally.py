@@ -420,7 +420,7 @@ class _DeadLetterRow(NamedTuple):
 
 
 def _dead_letter(message: Message) -> _DeadLetterRow:
-    # Only what counts; `orion_beam.dead_letters.letter_of` reads, and checks, all of it.
+    # Only what counts; `orion_beam.dead_letters.letters_of` reads, and checks, all of it.
     headers: dict[str, Any] = dict(message.headers() or ())
     try:
         country, code, topic, partition, offset = (headers[name].decode() for name in _DEAD_LETTER_HEADERS)

@@ -3,15 +3,16 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orion_beam.dead_letters import letter_of
+from orion_beam.dead_letters import letters_of
 from orion_beam.testing import raw_batch, rows
 from schemas.codes import Code, Stage
 from schemas.dead_letter import DeadLetter
-from tests.letters import headers_of
+from tests.letters import headers_of, letter_of, messages_batch
 from transforms.rejects import Violation, dead_letters
 
 LETTER: dict[str, Any] = {
@@ -55,6 +56,14 @@ def test_the_headers_say_why_and_where_from():
     ]
 
 
+PLACE = {"letter_partition": 5, "letter_offset": 0}
+
+
+def back(letter: dict[str, Any]) -> dict[str, Any]:
+    """Return a dead letter as the row model has it, and where it was read."""
+    return DeadLetter.model_validate(letter).model_dump(mode="python") | PLACE
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -67,27 +76,41 @@ def test_the_headers_say_why_and_where_from():
 )
 def test_a_dead_letter_comes_back_from_its_headers(changes):
     letter = LETTER | changes
-    assert letter_of(letter["key"], letter["value"], headers_of(letter)) == DeadLetter.model_validate(letter)
+    assert letter_of(letter["key"], letter["value"], headers_of(letter)) == back(letter)
 
 
 _bytes = st.none() | st.binary(max_size=30)
 _names = st.text(max_size=10).filter(lambda name: not name.startswith("orion."))
-
-
-@given(
+_letters = st.builds(
+    lambda key, value, headers, codes, moment: LETTER
+    | {
+        "key": key, "value": value, "headers": headers, "code": codes[0].value,
+        "source_timestamp": moment and moment.replace(microsecond=moment.microsecond // 1000 * 1000),
+        "codes": [code.value for code in codes], "fields": [f"field_{index}" for index in range(len(codes))],
+    },
     key=_bytes,
     value=_bytes,
     headers=st.lists(st.fixed_dictionaries({"key": _names, "value": _bytes}), max_size=4),
     codes=st.lists(st.sampled_from(list(Code)), min_size=1, max_size=4),
     moment=st.none() | st.datetimes(datetime(1970, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),
-)
-def test_any_dead_letter_comes_back_from_its_headers(key, value, headers, codes, moment):
-    when = moment and moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-    letter = LETTER | {
-        "key": key, "value": value, "headers": headers, "source_timestamp": when, "code": codes[0].value,
-        "codes": [code.value for code in codes], "fields": [f"field_{index}" for index in range(len(codes))],
-    }  # fmt: skip
-    assert letter_of(key, value, headers_of(letter)) == DeadLetter.model_validate(letter)
+)  # fmt: skip
+_foreign = st.lists(st.tuples(_names | st.sampled_from([name for name, _ in headers_of(LETTER)]), _bytes), max_size=20)
+
+
+@given(st.lists(_letters | _foreign, min_size=1, max_size=6))
+def test_any_dead_letters_come_back_from_their_headers_and_foreign_ones_do_not_move_them(messages):
+    batch = messages_batch(
+        *(
+            (each["key"], each["value"], headers_of(each)) if isinstance(each, dict) else (b"k", b"v", each)
+            for each in messages
+        )
+    )
+    # A slice, as a batch that was cut is one.
+    (twice,) = pa.Table.from_batches([batch, batch]).combine_chunks().to_batches()
+    read = letters_of(twice.slice(len(messages)))
+    places = {offset: each for offset, each in enumerate(messages) if isinstance(each, dict)}
+    assert read.letters.to_pylist() == [back(each) | {"letter_offset": offset} for offset, each in places.items()]
+    assert read.foreign.column("source_offset").to_pylist() == sorted(set(range(len(messages))) - set(places))
 
 
 def test_headers_of_an_earlier_attempt_are_replaced_not_repeated():
@@ -105,17 +128,15 @@ def test_headers_of_an_earlier_attempt_are_replaced_not_repeated():
 
 @pytest.mark.parametrize("missing", ["orion.error.stage", "orion.error.code", "orion.source.topic", "orion.failed_at"])
 def test_a_message_without_our_headers_is_no_dead_letter(missing):
-    headers = [(name, value) for name, value in headers_of(LETTER) if name != missing]
-    with pytest.raises(ValueError, match="validation error"):
-        letter_of(b"", b"", headers)
+    assert letter_of(b"", b"", [(name, value) for name, value in headers_of(LETTER) if name != missing]) is None
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("orion.error.code", b"new_code"), ("orion.source.offset", b"x"), ("orion.error.stage", b"\xff"),
-     ("orion.failed_at", b"yesterday"), ("orion.attempt", None)],
+    [("orion.error.code", b"new_code"), ("orion.error.codes", b"invalid_imsi"), ("orion.source.offset", b"x"),
+     ("orion.error.stage", b"\xff"), ("orion.failed_at", b"yesterday"), ("orion.attempt", None),
+     ("orion.attempt", b"0"), ("orion.source.partition", b"99999999999"), ("orion.failed_at", b"9" * 14)],
 )  # fmt: skip
 def test_a_message_with_broken_headers_is_no_dead_letter(name, value):
     headers = [(each, value if each == name else text) for each, text in headers_of(LETTER)]
-    with pytest.raises(ValueError, match=r".+"):
-        letter_of(b"", b"", headers)
+    assert letter_of(b"", b"", headers) is None

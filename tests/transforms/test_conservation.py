@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orion_beam.testing import chain_of, raw_batch, rows
+from orion_beam.chain import chain_of, load_reference
+from orion_beam.testing import raw_batch, rows
 from schemas.avro_format import single_object_header
 from schemas.cdr import UnifiedCdr
 from schemas.country import CountryProfile
@@ -21,7 +22,7 @@ WIRE = Wire(single_object_header(avro_schema(UnifiedCdr)))
 def assert_rows_are_kept(payloads: list[bytes | None], profile: CountryProfile) -> None:
     batch = raw_batch(profile.code, payloads, keys=payloads, timestamps=ARRIVED)
     offsets = set(range(len(payloads)))
-    for stage, split in chain_of(profile).items():
+    for stage, split in chain_of(profile, load_reference()).items():
         outcome = split_isolating(split, batch, stage)
         accepted, rejected = rows(outcome.accepted), rows(outcome.rejected)
         assert {letter["code"] for letter in rejected} & {"internal_error"} == set()

@@ -100,10 +100,10 @@ def test_the_kit_finds_a_bug(monkeypatch):
 
 
 def test_the_kit_finds_a_lost_row(monkeypatch):
-    from orion_beam import conformance, testing
+    from orion_beam import chain
 
-    real = testing.decode_batch
-    monkeypatch.setattr(testing, "decode_batch", lambda batch, profile: real(batch.slice(0, 1), profile))
-    monkeypatch.setattr(conformance, "split_isolating", lambda split, batch, _: split(batch))
+    real = chain.decode_batch
+    monkeypatch.setattr(chain, "decode_batch", lambda batch, profile: real(batch.slice(0, 1), profile))
+    monkeypatch.setattr(chain, "split_isolating", lambda split, batch, _: split(batch))
     (finding, *_) = check_country(all_profiles()["FR"], [GOOD])
     assert finding.failures == ["line 1: came out 0 times, and 0 as a dead letter"]

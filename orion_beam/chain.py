@@ -1,0 +1,68 @@
+"""The chain as pure functions, for whoever asks what it makes of a record without a job: the desk, kits, benchmarks."""
+
+from collections.abc import Mapping
+from functools import partial
+
+import pyarrow as pa
+
+from orion_beam.config import REFERENCE_DIRECTORY
+from orion_beam.countries import all_profiles
+from orion_beam.errors import UserError
+from schemas.codes import Stage
+from schemas.country import CountryProfile
+from transforms.batches import SplitBatch
+from transforms.decode import decode_batch
+from transforms.enrich import ReferenceData, enrich_batch, operators_of
+from transforms.lookups import ReferenceDataError, load_cells, load_subscribers
+from transforms.normalize import normalize_batch
+from transforms.rejects import no_rejects
+from transforms.stage import Split, split_isolating
+from transforms.validate import validate_batch
+
+CELLS = str(REFERENCE_DIRECTORY / "cells.csv")
+SUBSCRIBERS = str(REFERENCE_DIRECTORY / "subscribers.parquet")
+
+
+def load_reference(cells: str = CELLS, subscribers: str = SUBSCRIBERS) -> ReferenceData:
+    """Load what enrichment looks up; the shipped files unless told otherwise.
+
+    Raises:
+        UserError: a file cannot be read, or is no reference data.
+    """
+    try:
+        return ReferenceData(load_cells(cells), load_subscribers(subscribers), operators_of(all_profiles()))
+    except ReferenceDataError as error:
+        raise UserError(str(error)) from None
+
+
+def chain_of(profile: CountryProfile, reference: ReferenceData) -> dict[Stage, Split]:
+    """Return the pure functions of a country's stages up to enrichment. Encoding refuses nothing, but by a bug."""
+    return {
+        Stage.DECODE: partial(decode_batch, profile=profile),
+        Stage.VALIDATE: partial(validate_batch, profile=profile),
+        Stage.NORMALIZE: partial(normalize_batch, profile=profile),
+        Stage.ENRICH: partial(enrich_batch, profile=profile, reference=reference),
+    }
+
+
+def run_chain(chain: Mapping[Stage, Split], batch: pa.RecordBatch) -> SplitBatch:
+    """Run stages one after the other, as a job does.
+
+    Args:
+        chain: see `chain_of`.
+        batch: rows of `schemas.raw.RAW_CDR_SCHEMA` of one country.
+
+    Returns:
+        Rows that every stage accepted, as the last one gives them, in order; without any, a batch of no rows of the
+        stage that was the last to get some. The others as dead letters, stage by stage.
+    """
+    rejected = []
+    for stage, split in chain.items():
+        if batch.num_rows == 0:
+            break
+        outcome = split_isolating(split, batch, stage)
+        batch = outcome.accepted
+        if outcome.rejected.num_rows:
+            rejected.append(outcome.rejected)
+    joined = pa.Table.from_batches(rejected).combine_chunks().to_batches()[0] if rejected else no_rejects()
+    return SplitBatch(batch, joined)
