@@ -37,6 +37,10 @@ class DecodedFields(BaseModel):
     sms_type: str | None
     message_length: str | None
     event_time: str | None
+    node_id: str | None
+    local_sequence_number: str | None
+    record_sequence_number: str | None
+    cause_for_record_closing: str | None
 
 
 class ValidatedFields(BaseModel):
@@ -61,6 +65,10 @@ class ValidatedFields(BaseModel):
     sms_type: str | None
     message_length: int | None
     event_time: datetime
+    node_id: str | None
+    local_sequence_number: int | None
+    record_sequence_number: int | None
+    cause_for_record_closing: int | None
     event_type_inferred: bool
     warnings: list[str]
 
@@ -131,6 +139,19 @@ class _Quality(BaseModel):
     warnings: list[str] = Field(default_factory=list, description="ids of rules that it breaks and may, see rules.md")
 
 
+class _Recording(BaseModel):
+    node_id: str | None = Field(default=None, description="the network function that wrote the record, TS 32.298")
+    local_sequence_number: int | None = Field(default=None, description="consecutive in the node, TS 32.298")
+    record_sequence_number: int | None = Field(default=None, description="of a partial record, from 1, TS 32.298")
+    cause_for_record_closing: int | None = Field(default=None, description="CauseForRecClosing of TS 32.298")
+    partial: Literal["first", "intermediate", "last", "complete"] | None = Field(
+        default=None, description="which record of its session it is; set by TagPartials"
+    )
+    duplicate_of: str | None = Field(
+        default=None, description="source of the first record of the same natural key; set by FlagDuplicates"
+    )
+
+
 class _Reference(BaseModel):
     reference_version: str | None = Field(default=None, description="of cells and subscribers: hashes of the files")
 
@@ -145,11 +166,13 @@ class _Provenance(BaseModel):
 
 
 # pydantic takes the fields of the last base first.
-class NormalizedFields(_Quality, _CdrId, _Time, _Usage, _Network, _Identity):
+class NormalizedFields(_Recording, _Quality, _CdrId, _Time, _Usage, _Network, _Identity):
     """A CDR in one form whatever country sent it: canonical numbers, generations, UTC and local time."""
 
 
-class EnrichedFields(_Reference, _Quality, _CdrId, _Enrichment, _Roaming, _Time, _Usage, _Network, _Identity):
+class EnrichedFields(
+    _Recording, _Reference, _Quality, _CdrId, _Enrichment, _Roaming, _Time, _Usage, _Network, _Identity
+):
     """A normalized CDR with roaming class, operator, place, segment and fraud score."""
 
 

@@ -65,6 +65,7 @@ FIELDS: dict[str, st.SearchStrategy[str]] = {
     "bytes_down": _mixed(_counts, *_odd_counts),
     "duration_s": _mixed(_counts, *_odd_counts),
     "message_length": _mixed(_counts, *_odd_counts),
+    "count": st.one_of(_counts, _counts, _counts, _mixed(_counts, *_odd_counts)),
     "event_type": _mixed(st.sampled_from(["voice", "sms", "data", "VOICE", "Data"]), "mms", "1", "v\u043eice"),
     "event_time": _mixed(
         _times, "2026-02-30T00:00:00Z", "2026-06-01T13:00:00Z", "2026-06-01T13:00:01Z", "2030-01-01T00:00:00Z",

@@ -55,6 +55,9 @@ def normalize_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatc
         "event_date": pa.array((hours // 24).astype(np.int32)).cast(pa.date32()),
         "event_hour": pa.array((hours % 24).astype(np.int32)),
         "timezone": pa.repeat(profile.time_zone, batch.num_rows),
+        # Of transforms that a user switches on.
+        "partial": pa.nulls(batch.num_rows, pa.string()),
+        "duplicate_of": pa.nulls(batch.num_rows, pa.string()),
     }
     return SplitBatch(batch_of(columns, NORMALIZED_SCHEMA), no_rejects())
 

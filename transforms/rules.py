@@ -37,7 +37,15 @@ from transforms.texts import (
 )
 from transforms.times import NONE, Times, as_times, parse_event_times
 
-COUNTS = ("duration_s", "bytes_up", "bytes_down", "message_length")
+COUNTS = (
+    "duration_s",
+    "bytes_up",
+    "bytes_down",
+    "message_length",
+    "local_sequence_number",
+    "record_sequence_number",
+    "cause_for_record_closing",
+)
 """The fields that hold whole numbers."""
 
 _FORMATS_WITH_EVENT_TYPE = pa.array([each.name for each in all_formats().values() if each.has_event_type])
@@ -104,9 +112,9 @@ class DecodedRows:
 
 
 def _counts(texts: pa.StringArray) -> Count:
-    nulls = is_null(texts)
-    if nulls.all():
+    if texts.null_count == len(texts):
         return Count(pa.nulls(len(texts), pa.int64()), np.zeros(len(texts), np.bool_))
+    nulls = is_null(texts)
     lengths = lengths_of(texts)
     is_read = ~nulls & is_digits(texts) & (lengths > 0)
     is_short = is_read & (lengths <= _SAFE_DIGITS)

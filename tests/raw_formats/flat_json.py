@@ -13,7 +13,8 @@ _MEMBERS = {
     "timestamp": "event_time", "duration": "duration_s", "called_number": "peer", "call_type": "text",
     "bytes_uploaded": "bytes_up", "bytes_downloaded": "bytes_down", "apn": "text", "destination_number": "peer",
     "sms_type": "text", "message_length": "message_length", "charging_id": "text", "subscriber_type": "text",
-    "lac_tac": "text",
+    "lac_tac": "text", "node_id": "text", "local_sequence_number": "count", "record_sequence_number": "count",
+    "cause_for_record_closing": "count",
 }  # fmt: skip
 
 

@@ -205,7 +205,8 @@ def test_json_has_every_field_with_times_in_iso_8601():
 
 
 def test_json_values_are_records_of_the_model():
-    row = one_row(EnrichedCdr, subscriber_type="prepaid", rat="4G", event_type="data", roaming="home", imei=None)
+    literals = {"subscriber_type": "prepaid", "rat": "4G", "event_type": "data", "roaming": "home", "partial": "last"}
+    row = one_row(EnrichedCdr, **literals, imei=None)
     outcome = encode_batch(batch_of_rows(EnrichedCdr, [row]), UnifiedCdr, Wire(None), "r")
     (value,) = outcome.accepted.column("value").to_pylist()
     record = UnifiedCdr.model_validate_json(value)

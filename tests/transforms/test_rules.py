@@ -20,7 +20,8 @@ ARRIVED = datetime(2026, 6, 1, 12, tzinfo=UTC)
 GOOD: dict[str, Any] = {
     "event_type": "voice", "imsi": "208011234567890", "msisdn": "+33612345678", "imei": "352099001761481",
     "rat": "LTE", "timestamp": "2026-06-01T10:00:00Z", "duration": 60, "called_number": "+33698765432",
-    "bytes_uploaded": 10, "bytes_downloaded": 20, "message_length": 5,
+    "bytes_uploaded": 10, "bytes_downloaded": 20, "message_length": 5, "node_id": "pgw-1",
+    "local_sequence_number": 7, "record_sequence_number": 1, "cause_for_record_closing": 0,
 }  # fmt: skip
 BAD: dict[str, dict[str, Any]] = {
     "missing_field.imsi": {"imsi": ""},
@@ -34,6 +35,9 @@ BAD: dict[str, dict[str, Any]] = {
     "invalid_number.bytes_up": {"bytes_uploaded": "-1"},
     "invalid_number.bytes_down": {"bytes_downloaded": "1e3"},
     "invalid_number.message_length": {"message_length": "many"},
+    "invalid_number.local_sequence_number": {"local_sequence_number": "-1"},
+    "invalid_number.record_sequence_number": {"record_sequence_number": 1.5},
+    "invalid_number.cause_for_record_closing": {"cause_for_record_closing": "normalRelease"},
     "missing_field.event_time": {"timestamp": " "},
     "invalid_timestamp": {"timestamp": "2026-02-30T00:00:00Z"},
     "future_timestamp": {"timestamp": "2026-06-01T13:00:01Z"},

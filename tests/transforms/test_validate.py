@@ -99,6 +99,8 @@ def test_a_required_field_that_is_absent_is_named(member, value, expected):
         ("call_type", "call_type"), ("bytes_uploaded", "bytes_up"), ("bytes_downloaded", "bytes_down"),
         ("apn", "apn"), ("sms_type", "sms_type"),
         ("message_length", "message_length"), ("charging_id", "charging_id"), ("lac_tac", "lac_tac"),
+        ("node_id", "node_id"), ("local_sequence_number", "local_sequence_number"),
+        ("record_sequence_number", "record_sequence_number"), ("cause_for_record_closing", "cause_for_record_closing"),
         ("subscriber_type", "subscriber_type"), ("called_number", "peer_msisdn"), ("destination_number", "peer_msisdn"),
     ],
 )  # fmt: skip
@@ -114,7 +116,8 @@ BROKEN_COUNTS = [-1, 1.0, 1.5, "1e3", "1E3", "NaN", "Infinity", "+1", "1,000", "
 @pytest.mark.parametrize(
     ("member", "field"),
     [("duration", "duration_s"), ("bytes_uploaded", "bytes_up"), ("bytes_downloaded", "bytes_down"),
-     ("message_length", "message_length")],
+     ("message_length", "message_length"), ("local_sequence_number", "local_sequence_number"),
+     ("record_sequence_number", "record_sequence_number"), ("cause_for_record_closing", "cause_for_record_closing")],
 )  # fmt: skip
 def test_a_count_that_is_no_whole_number_of_64_bits_is_rejected(member, field, value):
     assert validate(GOOD | {member: value}) == [("invalid_number", field)]

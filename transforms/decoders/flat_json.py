@@ -30,6 +30,10 @@ class FlatJsonCdr(RawRow):
     charging_id: FreeText
     subscriber_type: FreeText
     lac_tac: FreeText
+    node_id: FreeText
+    local_sequence_number: Count = Field(description="consecutive in the node, 3GPP TS 32.298")
+    record_sequence_number: Count = Field(description="of a partial record, from 1, 3GPP TS 32.298")
+    cause_for_record_closing: Count = Field(description="3GPP TS 32.298")
 
 
 FORMAT = RawFormat("flat_json", FlatJsonCdr, is_object, decode_flat, is_told_by_first_byte=True, is_sent_by_all=True)

@@ -66,6 +66,10 @@ class _FlatCdr(msgspec.Struct, gc=False):
     charging_id: Scalar = None
     subscriber_type: Scalar = None
     lac_tac: Scalar = None
+    node_id: Scalar = None
+    local_sequence_number: Scalar = None
+    record_sequence_number: Scalar = None
+    cause_for_record_closing: Scalar = None
 
 
 # In the order of _FlatCdr's fields; the two numbers make one column.
@@ -89,6 +93,10 @@ _FLAT_COLUMNS = (
     "charging_id",
     "subscriber_type",
     "lac_tac",
+    "node_id",
+    "local_sequence_number",
+    "record_sequence_number",
+    "cause_for_record_closing",
 )
 
 _Cdr = TypeVar("_Cdr", bound=msgspec.Struct)

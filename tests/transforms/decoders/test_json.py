@@ -28,12 +28,16 @@ FLAT = {
     "cell_id": "C1", "rat": "LTE", "timestamp": 1780308000, "country": "XX", "duration": 60,
     "called_number": "33699999999", "call_type": "MO", "bytes_uploaded": "1", "bytes_downloaded": 2, "apn": "internet",
     "sms_type": "MT", "message_length": 160, "charging_id": 4711, "subscriber_type": "prepaid", "lac_tac": "0042",
+    "node_id": "pgw-1", "local_sequence_number": 4294967295, "record_sequence_number": "1",
+    "cause_for_record_closing": 16,
 }  # fmt: skip
 FLAT_EXPECTED = {
     "raw_format": "flat_json", "imsi": "208011234567890", "msisdn": "33612345678", "imei": "352099001761481",
     "subscriber_type": "prepaid", "rat": "LTE", "cell_id": "C1", "lac_tac": "0042", "event_type": "voice",
     "duration_s": "60", "bytes_up": "1", "bytes_down": "2", "charging_id": "4711", "peer_msisdn": "33699999999",
     "call_type": "MO", "apn": "internet", "sms_type": "MT", "message_length": "160", "event_time": "1780308000",
+    "node_id": "pgw-1", "local_sequence_number": "4294967295", "record_sequence_number": "1",
+    "cause_for_record_closing": "16",
 }  # fmt: skip
 every_country = pytest.mark.parametrize("country", ["FR", "TN", "MA", "SN"])
 
