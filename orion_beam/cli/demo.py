@@ -21,7 +21,8 @@ from confluent_kafka import KafkaException
 from orion_beam.cli.demo_view import CountryProgress, View, further_steps, open_view, print_summary
 from orion_beam.countries import default_profiles, profiles_of
 from orion_beam.errors import UserError
-from orion_beam.kafka.tally import Tally, offset_ranges
+from orion_beam.kafka.ranges import offset_ranges
+from orion_beam.kafka.tally import Tally
 from orion_beam.kafka.topics import create_topics
 from runners.jars import ensure_jars, find_java
 from runners.local import LocalKafka
@@ -255,7 +256,7 @@ class _Demo:
             dead_lettered[country] += letters
         sent = dict.fromkeys(topics.values(), 0)
         for source, held in offset_ranges(self.bootstrap_servers, topics.values()).items():
-            sent[source.topic] += held.high - held.low
+            sent[source.topic] += held.offsets
         return {
             code: CountryProgress(sent[topic], accounted[topic], counts.final[code], dead_lettered[code])
             for code, topic in topics.items()

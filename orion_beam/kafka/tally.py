@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyruhvro
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported implicitly
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from orion_beam.errors import UserError
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, TIMEOUT_S, admin_client, require_topics
+from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges
+from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, TIMEOUT_S, require_topics
 from schemas.avro_format import single_object_header
 from schemas.cdr import UnifiedCdr
 from schemas.derive import avro_schema
@@ -32,32 +32,11 @@ _HEADER_BYTES = len(_HEADER)
 _POLL_MESSAGES = 10_000
 """One poll decodes at most so many: enough to spread a call's cost, few enough to stay in the cache."""
 _MISSING_SHOWN = 10
-_NO_LEADER = {
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError.UNKNOWN_LEADER_EPOCH,
-    KafkaError.FENCED_LEADER_EPOCH,
-}
 
 _IN_FINAL = np.uint8(1)
 _IN_DEAD_LETTERS = np.uint8(2)
 
 Offsets = npt.NDArray[np.int64]
-
-
-class SourcePartition(NamedTuple):
-    """A partition of a raw topic."""
-
-    topic: str
-    partition: int
-
-
-class OffsetRange(NamedTuple):
-    """The offsets that a partition holds: from `low` to `high` - 1."""
-
-    low: int
-    high: int
 
 
 @dataclass
@@ -93,7 +72,7 @@ class _Ledger:
 
     def marks(self, held: OffsetRange) -> npt.NDArray[np.uint8]:
         """Return the outcomes of the offsets from `low` to `high` - 1."""
-        marks = np.zeros(held.high - held.low, np.uint8)
+        marks = np.zeros(held.offsets, np.uint8)
         start, end = max(held.low, self._first), min(held.high, self._first + len(self._marks))
         if start < end:
             marks[start - held.low : end - held.low] = self._marks[start - self._first : end - self._first]
@@ -137,12 +116,12 @@ class PartitionConservation:
     @property
     def problems(self) -> list[str]:
         """A line for people for each way in which this partition does not balance."""
-        where = f"{self.source.topic}[{self.source.partition}]"
+        where = self.source
         lines = []
         if self.missing:
             more = ", \u2026" if self.missing > len(self.first_missing) else ""
             shown = ", ".join(map(str, self.first_missing)) + more
-            lines.append(f"{where}: {self.missing:,} of {self.held.high - self.held.low:,} missing, offsets {shown}")
+            lines.append(f"{where}: {self.missing:,} of {self.held.offsets:,} missing, offsets {shown}")
         if self.in_both:
             lines.append(f"{where}: {self.in_both:,} both written and dead-lettered")
         return lines
@@ -161,7 +140,7 @@ class ConservationReport:
     @property
     def records(self) -> int:
         """Records that the raw topics hold."""
-        return sum(part.held.high - part.held.low for part in self.partitions)
+        return sum(part.held.offsets for part in self.partitions)
 
     @property
     def final(self) -> int:
@@ -428,37 +407,6 @@ def _dead_letter(message: Message) -> _DeadLetterRow:
     except (KeyError, ValueError):
         where = f"{message.topic()}[{message.partition()}] at offset {message.offset()}"
         raise UserError(f"{where} is no dead letter of ORION Beam: it lacks its headers") from None
-
-
-def offset_ranges(bootstrap_servers: str, topics: Iterable[str]) -> dict[SourcePartition, OffsetRange]:
-    """Return the offsets that each partition of the topics holds.
-
-    Raises:
-        PrerequisiteError: the broker cannot be reached, or lacks a topic.
-        KafkaException: the broker reports an error.
-    """
-    topics = list(topics)
-    require_topics(bootstrap_servers, topics)
-    admin = admin_client(bootstrap_servers)
-    known = admin.list_topics(timeout=TIMEOUT_S).topics
-    parts = [SourcePartition(topic, partition) for topic in topics for partition in known[topic].partitions]
-    low = _offsets(admin, parts, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-    high = _offsets(admin, parts, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-    return {part: OffsetRange(low[part], high[part]) for part in parts}
-
-
-def _offsets(admin: AdminClient, parts: Sequence[SourcePartition], spec: OffsetSpec) -> dict[SourcePartition, int]:
-    asked = {TopicPartition(part.topic, part.partition): spec for part in parts}
-    give_up = time.monotonic() + TIMEOUT_S
-    while True:
-        answers = admin.list_offsets(asked, request_timeout=TIMEOUT_S)
-        try:
-            return {SourcePartition(of.topic, of.partition): of_it.result().offset for of, of_it in answers.items()}
-        except KafkaException as error:
-            # A partition of a topic that is just being created, or whose broker restarts, has no leader for a moment.
-            if error.args[0].code() not in _NO_LEADER or time.monotonic() > give_up:
-                raise
-            time.sleep(0.1)
 
 
 def conservation(

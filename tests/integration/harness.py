@@ -30,7 +30,8 @@ from pydantic import BaseModel
 
 from orion_beam.countries import all_profiles
 from orion_beam.generator import generate_batches
-from orion_beam.kafka.tally import Tally, offset_ranges
+from orion_beam.kafka.ranges import offset_ranges
+from orion_beam.kafka.tally import Tally
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, PARTITIONS, create_topics, raw_topic
 from runners.local import LocalKafka
 from schemas.cdr import UnifiedCdr
@@ -306,7 +307,7 @@ def read_topic(servers: str, topic: str) -> list[Record]:
 
 def records_on(servers: str, *topics: str) -> int:
     """Return how many records topics hold."""
-    return sum(held.high - held.low for held in offset_ranges(servers, topics).values())
+    return sum(held.offsets for held in offset_ranges(servers, topics).values())
 
 
 def committed_offsets(servers: str, group: str, topic: str) -> dict[int, int]:

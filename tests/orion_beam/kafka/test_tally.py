@@ -12,17 +12,15 @@ import pytest
 from confluent_kafka import Producer
 
 from orion_beam.errors import PrerequisiteError, UserError
+from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges
 from orion_beam.kafka.tally import (
     _IN_DEAD_LETTERS,
     _IN_FINAL,
     ConservationReport,
-    OffsetRange,
     PartitionConservation,
-    SourcePartition,
     Tally,
     _Ledger,
     conservation,
-    offset_ranges,
 )
 from orion_beam.kafka.topics import create_topics
 from schemas.avro_format import single_object_header

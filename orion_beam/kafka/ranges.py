@@ -1,0 +1,323 @@
+"""Offset ranges: which offsets partitions hold or held at some time, and a bounded read of exactly those wanted."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported implicitly
+
+from orion_beam.errors import PrerequisiteError, UserError
+from orion_beam.kafka.topics import TIMEOUT_S, admin_client, require_topics
+from schemas.fields import LAST_TIME
+from schemas.raw import RAW_MESSAGE_SCHEMA
+from transforms.batches import MAX_ROWS, batch_of, rows_of
+
+STALL_TIMEOUT_S = 60.0
+"""How long a broker may hand out nothing before a bounded read gives up."""
+
+_POLL_S = 0.1
+_NO_LEADER = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH,
+}
+_GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
+_HEADERS_TYPE = RAW_MESSAGE_SCHEMA.field("raw_headers").type
+_TIMESTAMP_TYPE = RAW_MESSAGE_SCHEMA.field("source_timestamp").type
+_LAST_TIMESTAMP_MS = round(LAST_TIME.timestamp() * 1000)
+
+Advance = Callable[[int], None]
+"""Told how many offsets further a read is: of a range all, also those that hold no record (any more)."""
+
+
+class SourcePartition(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        """Return it as `topic[partition]`."""
+        return f"{self.topic}[{self.partition}]"
+
+
+class OffsetRange(NamedTuple):
+    """Offsets of a partition, from `low` to `high` - 1."""
+
+    low: int
+    high: int
+
+    @property
+    def offsets(self) -> int:
+        """How many there are. Records may be fewer: transaction markers and compaction leave gaps."""
+        return self.high - self.low
+
+
+def offset_ranges(
+    bootstrap_servers: str, topics: Iterable[str], *, committed_only: bool = False
+) -> dict[SourcePartition, OffsetRange]:
+    """Return the offsets that each partition of the topics holds.
+
+    Args:
+        bootstrap_servers: the brokers.
+        topics: their names.
+        committed_only: up to the first transaction that is still open, see `read_ranges`.
+
+    Raises:
+        PrerequisiteError: the broker cannot be reached, or lacks a topic.
+        KafkaException: the broker reports an error.
+    """
+    topics = list(topics)
+    require_topics(bootstrap_servers, topics)
+    admin = admin_client(bootstrap_servers)
+    known = admin.list_topics(timeout=TIMEOUT_S).topics
+    parts = [SourcePartition(topic, partition) for topic in topics for partition in known[topic].partitions]
+    level = IsolationLevel.READ_COMMITTED if committed_only else IsolationLevel.READ_UNCOMMITTED
+    low = _list_offsets(admin, parts, OffsetSpec.earliest(), level)  # type: ignore[no-untyped-call]
+    high = _list_offsets(admin, parts, OffsetSpec.latest(), level)  # type: ignore[no-untyped-call]
+    return {part: OffsetRange(low[part], high[part]) for part in parts}
+
+
+def offsets_at(
+    bootstrap_servers: str, held: Mapping[SourcePartition, OffsetRange], at: datetime
+) -> dict[SourcePartition, int]:
+    """Return the offset of each partition's first record with a Kafka timestamp of `at` or later.
+
+    Where there is none (an empty or quiet partition, or a time to come) it is the end of what the partition holds. So
+    between the offsets at two times, every record is older than the later time. Where timestamps are out of order, a
+    record may be older than the earlier time as well, and one that arrived behind younger ones may be left out.
+
+    Args:
+        bootstrap_servers: the brokers.
+        held: what each partition holds, see `offset_ranges`.
+        at: a time with a zone.
+
+    Raises:
+        KafkaException: the broker reports an error.
+    """
+    spec = OffsetSpec.for_timestamp(round(at.timestamp() * 1000))
+    found = _list_offsets(admin_client(bootstrap_servers), list(held), spec, IsolationLevel.READ_UNCOMMITTED)
+    # The broker answers -1 for none, and a record that has come since `held` was asked for lies beyond it.
+    return {
+        part: within.high if found[part] < 0 else min(max(found[part], within.low), within.high)
+        for part, within in held.items()
+    }
+
+
+def _list_offsets(
+    admin: AdminClient, parts: Sequence[SourcePartition], spec: OffsetSpec, level: IsolationLevel
+) -> dict[SourcePartition, int]:
+    if not parts:
+        return {}
+    asked = {TopicPartition(part.topic, part.partition): spec for part in parts}
+    give_up = time.monotonic() + TIMEOUT_S
+    while True:
+        answers = admin.list_offsets(asked, isolation_level=level, request_timeout=TIMEOUT_S)
+        try:
+            return {SourcePartition(of.topic, of.partition): of_it.result().offset for of, of_it in answers.items()}
+        except KafkaException as error:
+            # A partition of a topic that is just being created, or whose broker restarts, has no leader for a moment.
+            if error.args[0].code() not in _NO_LEADER or time.monotonic() > give_up:
+                raise
+            time.sleep(0.1)
+
+
+def read_ranges(
+    bootstrap_servers: str,
+    ranges: Mapping[SourcePartition, OffsetRange],
+    *,
+    max_rows: int = MAX_ROWS,
+    committed_only: bool = False,
+    advance: Advance | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Read exactly the records of these offsets, and end.
+
+    It belongs to no consumer group and commits nothing. Offsets without a record (transaction markers, records that
+    compaction has removed) are passed over, wherever in a range they are.
+
+    Args:
+        bootstrap_servers: the brokers.
+        ranges: the offsets to read, by partition; they must lie within what the partition holds.
+        max_rows: rows of a batch at most.
+        committed_only: leave out records of transactions that were aborted (`read_committed`). The default reads
+            them, as Kafka's consumers do by default, the stream's among them.
+        advance: told, after each batch has been taken, how many offsets the read has got on.
+
+    Yields:
+        Batches of `schemas.raw.RAW_MESSAGE_SCHEMA`, each of one topic; the rows of a partition are in order. A record
+        without a timestamp has a null one.
+
+    Raises:
+        UserError: a partition no longer, or not yet, holds the offsets; names it and them.
+        PrerequisiteError: the broker hands out nothing for STALL_TIMEOUT_S.
+        KafkaException: the broker reports another error.
+    """
+    wanted = {part: offsets for part, offsets in ranges.items() if offsets.offsets > 0}
+    by_topic: dict[str, _TopicRead] = {}
+    for part, offsets in wanted.items():
+        by_topic.setdefault(part.topic, _TopicRead(part.topic)).add(part.partition, offsets)
+    consumer = Consumer(_reader_config(bootstrap_servers, committed_only))
+    try:
+        consumer.assign([TopicPartition(*part, offsets.low) for part, offsets in wanted.items()])
+        give_up = time.monotonic() + STALL_TIMEOUT_S
+        while left := sum(read.left for read in by_topic.values()):
+            # Asked for no more than there is, it comes back with the last record, and not when the time is up.
+            messages = consumer.consume(min(max_rows, left), _POLL_S)
+            if messages:
+                give_up = time.monotonic() + STALL_TIMEOUT_S
+            elif time.monotonic() > give_up:
+                slow = next(read for read in by_topic.values() if read.left)
+                raise PrerequisiteError(f"Kafka at {bootstrap_servers} hands out no more of {slow}: is it up?")
+            for topic, some in _by_topic(messages, by_topic).items():
+                read = by_topic[topic]
+                before = read.left
+                batch = read.take(some)
+                if batch.num_rows:
+                    yield batch
+                if finished := read.pop_finished():
+                    consumer.incremental_unassign([TopicPartition(topic, partition) for partition in finished])
+                if advance is not None:
+                    advance(before - read.left)
+    finally:
+        consumer.close()
+
+
+def _reader_config(bootstrap_servers: str, committed_only: bool) -> dict[str, Any]:
+    return {
+        "bootstrap.servers": bootstrap_servers,
+        # librdkafka wants a name; without subscription and commits the broker never hears of the group.
+        "group.id": "orion-beam-ranges",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        # The end of a partition is told even where the last offsets hold no record, so that nobody waits for one.
+        "enable.partition.eof": True,
+        # Offsets that are gone are an error, not a reason to go on elsewhere.
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed" if committed_only else "read_uncommitted",
+        "fetch.wait.max.ms": 50,
+        "fetch.message.max.bytes": 4 << 20,
+        # A partition's queue is this long at most: records wait in memory, and several partitions are read at a time.
+        "queued.max.messages.kbytes": 16 << 10,
+        "log_level": 0,
+        "error_cb": lambda _: None,
+    }
+
+
+def _by_topic(messages: list[Message], topics: Mapping[str, "_TopicRead"]) -> dict[str, list[Message]]:
+    if len(topics) == 1 or not messages:
+        return dict.fromkeys(topics, messages) if messages else {}
+    sorted_out: dict[str, list[Message]] = {topic: [] for topic in topics}
+    for message in messages:
+        sorted_out[message.topic() or ""].append(message)
+    return {topic: some for topic, some in sorted_out.items() if some}
+
+
+class _TopicRead:
+    """How far the read of one topic's ranges has come: the next offset and the end, by partition."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self._next: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self._end: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self._open: set[int] = set()
+
+    def __str__(self) -> str:
+        partition = min(self._open)
+        return f"{self._topic}[{partition}] from offset {self._next[partition]} on"
+
+    @property
+    def left(self) -> int:
+        """Offsets that are still to be read."""
+        return int((self._end - self._next).sum())
+
+    def add(self, partition: int, offsets: OffsetRange) -> None:
+        """Want these offsets of a partition."""
+        missing = partition + 1 - len(self._next)
+        if missing > 0:
+            self._next, self._end = (np.pad(each, (0, missing)) for each in (self._next, self._end))
+        self._next[partition], self._end[partition] = offsets
+        self._open.add(partition)
+
+    def take(self, messages: list[Message]) -> pa.RecordBatch:
+        """Return those of the messages that are wanted, and take in what the others say."""
+        events = [message for message in messages if message.error() is not None]
+        records = [message for message in messages if message.error() is None] if events else messages
+        count = len(records)
+        partitions = np.fromiter([record.partition() for record in records], np.int32, count)
+        offsets = np.fromiter([record.offset() for record in records], np.int64, count)
+        is_wanted = (offsets >= self._next[partitions]) & (offsets < self._end[partitions])
+        # Of several with one index, numpy keeps the last, and the last of a partition is its highest.
+        self._next[partitions] = np.minimum(offsets + 1, self._end[partitions])
+        # The end of a partition comes behind its records.
+        for event in events:
+            self._note(event)
+        return rows_of(_batch_of(records, self._topic, partitions, offsets), is_wanted)
+
+    def pop_finished(self) -> list[int]:
+        """Return the partitions that have come to their end since the last call."""
+        finished = [partition for partition in self._open if self._next[partition] >= self._end[partition]]
+        self._open.difference_update(finished)
+        return finished
+
+    def _note(self, event: Message) -> None:
+        """Take in the end of a partition; raise on what is an error."""
+        error, partition, reached = event.error(), event.partition(), event.offset()
+        is_end = error is not None and error.code() == KafkaError._PARTITION_EOF
+        if is_end and partition not in self._open:
+            return
+        if error is None or partition is None or partition not in self._open:
+            raise KafkaException(error)
+        where = SourcePartition(self._topic, partition)
+        start, end = int(self._next[partition]), int(self._end[partition])
+        if is_end:
+            if reached is None or reached < end:
+                raise UserError(f"{where} ends at offset {reached}, and was to be read up to {end}")
+            self._next[partition] = end
+        elif error.code() in _GONE:
+            raise UserError(f"{where} holds no longer what was to be read from offset {start} on")
+        else:
+            raise KafkaException(error)
+
+
+def _batch_of(
+    messages: list[Message], topic: str, partitions: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]
+) -> pa.RecordBatch:
+    count = len(messages)
+    stamps = np.fromiter([message.timestamp()[1] for message in messages], np.int64, count)
+    # What is negative is none, and what no calendar of four digits holds is none, either.
+    is_none = (stamps < 0) | (stamps > _LAST_TIMESTAMP_MS)
+    headers = [message.headers() for message in messages]
+    columns = {
+        "raw_key": pa.array([message.key() for message in messages], pa.binary()),
+        "raw_value": pa.array([message.value() for message in messages], pa.binary()),
+        "raw_headers": _headers_of(headers) if any(headers) else _no_headers(count),
+        "source_topic": pa.repeat(pa.scalar(topic, pa.string()), count),
+        "source_partition": pa.array(partitions, pa.int32()),
+        "source_offset": pa.array(offsets, pa.int64()),
+        "source_timestamp": pa.array(stamps, pa.int64(), mask=is_none if is_none.any() else None).cast(_TIMESTAMP_TYPE),
+    }
+    return batch_of(columns, RAW_MESSAGE_SCHEMA)
+
+
+def _no_headers(count: int) -> pa.ListArray:
+    offsets = pa.py_buffer(bytes(4 * (count + 1)))
+    return pa.Array.from_buffers(
+        _HEADERS_TYPE, count, [None, offsets], children=[pa.array([], _HEADERS_TYPE.value_type)]
+    )
+
+
+def _headers_of(headers: list[Any]) -> pa.ListArray:
+    several = [each or [] for each in headers]
+    names = pa.array([name for each in several for name, _ in each], pa.string())
+    values = pa.array([value for each in several for _, value in each], pa.binary())
+    starts = np.zeros(len(several) + 1, np.int32)
+    np.cumsum([len(each) for each in several], out=starts[1:])
+    pairs = pa.StructArray.from_arrays([names, values], fields=list(_HEADERS_TYPE.value_type))
+    return pa.ListArray.from_arrays(pa.array(starts), pairs, type=_HEADERS_TYPE)
