@@ -32,6 +32,7 @@ DEPENDENCIES = [
     "pyarrow==18.1.0",
     "pydantic==2.14.3",
     "pyruhvro==0.4.0",
+    "pyyaml==6.0.4",
     "rich==15.0.0",
     "typer==0.29.2",
 ]
@@ -44,6 +45,7 @@ DEV_DEPENDENCIES = [
     "pytest-timeout==2.4.0",
     "pytest-xdist==3.8.0",
     "ruff==0.17.6",
+    "types-pyyaml==6.0.12.20261113",
 ]
 
 setup(
@@ -71,8 +73,9 @@ setup(
         "schemas": ["py.typed", "avro/*.avsc"],
         "transforms": ["py.typed", "data/*"],
         "orion_beam": ["py.typed", "profiles/*.toml", "reference/*"],
-        # The Java sources go along because the jars are built from them where they are first needed.
         "orion_beam.generator": ["*.csv", "towns/*.csv"],
+        "orion_beam.kafka": ["*.yaml"],
+        # The Java sources go along because the jars are built from them where they are first needed.
         "runners": ["py.typed", "java/pom.xml", "java/*/pom.xml", "java/src/**/*", "java/*/src/**/*"],
     },
     entry_points={"console_scripts": ["orion-beam = orion_beam.cli.main:main"]},

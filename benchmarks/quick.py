@@ -29,7 +29,7 @@ from orion_beam.countries import default_profiles
 from orion_beam.kafka.tally import Tally
 from orion_beam.kafka.topics import create_topics
 from runners.jars import ensure_jars
-from runners.local import LocalKafka
+from runners.local_kafka import LocalKafka
 
 FAULT_RATE = 0.02
 WARM_UP_S = 5

@@ -3,21 +3,17 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from orion_beam.countries import all_profiles, profiles_of
+from orion_beam.kafka.catalogue import TopicName
+from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, STAGE_TOPICS
 from schemas.codes import Stage
 from schemas.country import CountryProfile
 
 REFERENCE_DIRECTORY = Path(__file__).parent / "reference"
-
-PUBLISHABLE = (Stage.VALIDATE, Stage.NORMALIZE, Stage.ENRICH)
-STAGE_TOPICS = {Stage.VALIDATE: "cdr.validated", Stage.NORMALIZE: "cdr.normalized", Stage.ENRICH: "cdr.enriched"}
-"""The topic that a stage's output may be published to, and a chain may start from."""
-
-TopicName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 
 
 class _Model(BaseModel):
@@ -59,8 +55,8 @@ class KafkaSink(_Model):
 
     bootstrap_servers: str
     producer_config: Mapping[str, str] = {}
-    final_topic: TopicName = "cdr.final"
-    dead_letter_topic: TopicName = "cdr.dlq"
+    final_topic: TopicName = FINAL.name
+    dead_letter_topic: TopicName = DEAD_LETTERS.name
 
 
 class FileSink(_Model):
@@ -94,7 +90,7 @@ class JobConfig(_Model):
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:
         for stage in (*self.publish, *([self.start_from] if self.start_from else [])):
-            if stage not in PUBLISHABLE:
+            if stage not in STAGE_TOPICS:
                 raise ValueError(f"stage {stage} has no topic of its own")
         if self.publish:
             _ = self.kafka_sink

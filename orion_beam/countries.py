@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from orion_beam.errors import UserError
+from orion_beam.errors import UserError, first_problem
 from schemas.country import CountryProfile
 from transforms.formats import check_formats
 from transforms.rules import check_rules
@@ -27,9 +27,7 @@ def load_profile(path: Path) -> CountryProfile:
         check_rules(profile)
         return profile
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"country profile {path}: {field}: {first['msg']}") from None
+        raise UserError(f"country profile {path}: {first_problem(error)}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"country profile {path}: {error}") from None
 

@@ -1,5 +1,7 @@
 """The errors that end a command with one line: exit code 2 for what the user can mend, 1 for a job that failed."""
 
+from pydantic import ValidationError
+
 
 class UserError(Exception):
     """Something the user gave or has on the machine is wrong; the message names it and the fix."""
@@ -11,3 +13,10 @@ class PrerequisiteError(UserError):
 
 class JobFailedError(Exception):
     """The job ended by itself, which a stream must not. Commands end with exit code 1."""
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the first field that breaks its rule and how, as `field.inner: what is wrong`; never the value."""
+    first = error.errors()[0]
+    field = ".".join(map(str, first["loc"]))
+    return f"{field}: {first['msg']}" if field else first["msg"]

@@ -2,7 +2,8 @@
 
 import apache_beam as beam
 
-from orion_beam.config import STAGE_TOPICS, JobConfig
+from orion_beam.config import JobConfig
+from orion_beam.kafka.topics import STAGE_TOPICS
 from orion_beam.read import ReadRawCdrs, ReadStage
 from orion_beam.write import PublishStage, WriteCdrs, WriteDeadLetters
 from schemas.cdr import UnifiedCdr

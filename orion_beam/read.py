@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 import apache_beam as beam
 
-from orion_beam.config import STAGE_TOPICS, FileSource, JobConfig, KafkaSource
+from orion_beam.config import FileSource, JobConfig, KafkaSource
 from orion_beam.files import ReadFiles
 from orion_beam.kafka.read import ReadKafka
+from orion_beam.kafka.topics import STAGE_TOPICS
 from schemas.codes import Stage
 from schemas.country import CountryProfile
 from transforms.resume import DecodeStage

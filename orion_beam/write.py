@@ -2,8 +2,9 @@
 
 import apache_beam as beam
 
-from orion_beam.config import STAGE_TOPICS, FileSink, JobConfig, KafkaSink
+from orion_beam.config import FileSink, JobConfig, KafkaSink
 from orion_beam.files import DEAD_LETTER_FILE, FINAL_FILE, WriteAvroFile, dead_letter_bodies, values_of
+from orion_beam.kafka.topics import STAGE_TOPICS
 from orion_beam.kafka.write import ProduceDeadLetters, ProduceMessages
 from orion_beam.metrics import DEAD_LETTER, FINAL, CountRows
 from schemas.avro_format import single_object_header

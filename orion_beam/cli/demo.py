@@ -25,7 +25,7 @@ from orion_beam.kafka.ranges import offset_ranges
 from orion_beam.kafka.tally import Tally
 from orion_beam.kafka.topics import create_topics
 from runners.jars import ensure_jars, find_java
-from runners.local import LocalKafka
+from runners.local_kafka import LocalKafka
 from schemas.country import CountryProfile
 
 _START_TIMEOUT_S = 180.0

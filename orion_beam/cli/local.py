@@ -3,14 +3,13 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from orion_beam.countries import profiles_of
 from orion_beam.errors import UserError
-from orion_beam.kafka.topics import Profile, create_topics
+from orion_beam.kafka.topics import create_topics, profile_for
 from runners import local
 
 app = typer.Typer(help="A Kafka on this machine, for development.", no_args_is_help=True)
@@ -21,25 +20,32 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command()
 def up(
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port to listen on, on the loopback interface; 0 picks a free one.")
+        int,
+        typer.Option(min=0, max=65535, help="Port of the first broker, on the loopback interface; 0: any."),
     ] = local.DEFAULT_PORT,
+    brokers: Annotated[
+        int | None, typer.Option(min=1, max=9, help="How many; as many as there were if not given, at first one.")
+    ] = None,
     countries: Annotated[str, typer.Option(help="Countries whose raw topics to create.")] = "FR,TN,MA,SN",
     as_json: AsJson = False,
 ) -> None:
     """Start Kafka in the background and create the topics that are missing.
 
-    It goes on until `orion-beam local down`. Running it again changes nothing. The first time, the Java part is
-    built, which takes a minute or so.
+    It goes on until `orion-beam local down`. Running it again starts brokers that are gone, and changes nothing else.
+    Three brokers or more have the production profile of the topic catalogue: one may fail. The first time, the Java
+    part is built, which takes a minute or so.
 
     Example: orion-beam local up --countries FR,SN
+
+    Example: orion-beam local up --brokers 3
     """
     with _user_errors():
         codes = [code.strip() for code in countries.split(",") if code.strip()]
         profiles_of(codes)
-        state, started = local.up(port or None, report=lambda line: typer.echo(line, err=True))
-        created = create_topics(state.bootstrap_servers, codes, Profile.DEVELOPMENT)
+        state, started = local.up(port or None, report=lambda line: typer.echo(line, err=True), brokers=brokers)
+        created = create_topics(state.bootstrap_servers, codes, profile_for(len(state.brokers)))
     if as_json:
-        typer.echo(json.dumps(asdict(state) | {"running": True, "topics_created": created}))
+        typer.echo(json.dumps(state.model_dump() | {"running": True, "topics_created": created}))
         return
     typer.echo(f"Kafka {'is up' if started else 'was up already'} at {state.bootstrap_servers}")
     typer.echo(f"Topics created: {', '.join(created) or 'none, they are all there'}")
@@ -74,11 +80,13 @@ def status(as_json: AsJson = False) -> None:
     with _user_errors():
         state = local.status()
     if as_json:
-        typer.echo(json.dumps({"running": False} if state is None else asdict(state) | {"running": True}))
+        typer.echo(json.dumps({"running": False} if state is None else state.model_dump() | {"running": True}))
     elif state is None:
         typer.echo("Kafka is not running. Start it with: orion-beam local up")
     else:
-        typer.echo(f"Kafka is up at {state.bootstrap_servers} (process {state.pid}, data in {state.data_dir})")
+        running = ", ".join(str(broker.pid) for broker in state.running)
+        count = "" if state.running == state.brokers else f", {len(state.running)} of {len(state.brokers)} brokers"
+        typer.echo(f"Kafka is up at {state.bootstrap_servers}{count} (process {running}, data in {state.data_dir})")
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """`orion-beam run`: the pipeline over files, or as a stream from Kafka to Kafka."""
 
 import json
-import re
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
@@ -15,9 +14,7 @@ from rich.table import Table
 
 from orion_beam.chain import load_reference
 from orion_beam.config import (
-    PUBLISHABLE,
     REFERENCE_DIRECTORY,
-    STAGE_TOPICS,
     FileSink,
     FileSource,
     JobConfig,
@@ -26,9 +23,10 @@ from orion_beam.config import (
     ValueFormat,
 )
 from orion_beam.countries import default_profiles, profiles_of
-from orion_beam.errors import UserError
+from orion_beam.durations import parse_duration_s
+from orion_beam.errors import UserError, first_problem
 from orion_beam.kafka.clients import consumer_config, producer_config
-from orion_beam.kafka.topics import require_topics
+from orion_beam.kafka.topics import STAGE_TOPICS, require_topics
 from orion_beam.metrics import DEAD_LETTER, FINAL, HEADER_LINES, Outcome
 from orion_beam.registry import register_schema
 from runners.direct import run_direct
@@ -39,7 +37,7 @@ from schemas.cdr import UnifiedCdr
 from schemas.codes import Stage
 from schemas.derive import avro_schema
 
-_STAGES = {STAGE_TOPICS[stage].removeprefix("cdr."): stage for stage in PUBLISHABLE}
+_STAGES = {topic.removeprefix("cdr."): stage for stage, topic in STAGE_TOPICS.items()}
 
 
 def run(
@@ -133,13 +131,11 @@ def run(
 
 
 def _seconds(text: str) -> float | None:
-    """Return the seconds of `300s`, `5m` or `1h`; None for `off`."""
-    if text == "off":
-        return None
-    found = re.fullmatch(r"([0-9]+)([smh])", text)
-    if found is None or int(found[1]) == 0:
-        raise UserError(f"--reference-refresh {text!r} is no duration: write it as 300s, 5m, 1h, or off")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+    """Return the seconds of a duration such as `300s`; None for `off`."""
+    try:
+        return None if text == "off" else parse_duration_s(text)
+    except ValueError as error:
+        raise UserError(f"--reference-refresh {error}, or off") from None
 
 
 def _run_files(
@@ -209,8 +205,7 @@ def _config(**fields: object) -> JobConfig:
     try:
         return JobConfig.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"{'.'.join(map(str, first['loc'])) or 'options'}: {first['msg']}") from None
+        raise UserError(f"options: {first_problem(error)}") from None
 
 
 def _parse_inputs(inputs: list[str]) -> tuple[tuple[str, str], ...]:

@@ -1,83 +1,53 @@
-"""The topics of ORION Beam as data; creating those that are missing, and requiring those that a job uses."""
+"""The topics of ORION Beam: their names, creating those that are missing, and requiring those that a job uses."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterable, Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from orion_beam.errors import PrerequisiteError, UserError
+from orion_beam.kafka.catalogue import Catalogue, NamedTopic, Topic, load_catalogue
+from schemas.codes import Stage
 
-PARTITIONS = 12
-DAY_MS = 24 * 60 * 60 * 1000
+CATALOGUE: Catalogue = load_catalogue()
+"""The one that comes with ORION Beam."""
+
+VALIDATED = CATALOGUE.topics.validated
+NORMALIZED = CATALOGUE.topics.normalized
+ENRICHED = CATALOGUE.topics.enriched
+FINAL = CATALOGUE.topics.final
+DEAD_LETTERS = CATALOGUE.topics.dead_letters
+AUDIT = CATALOGUE.topics.audit
+PARTITIONS = FINAL.partitions
+
+STAGE_TOPICS: Mapping[Stage, str] = {
+    Stage.VALIDATE: VALIDATED.name,
+    Stage.NORMALIZE: NORMALIZED.name,
+    Stage.ENRICH: ENRICHED.name,
+}
+"""The topic that a stage's output may be published to, and a chain may start from."""
+
+DEVELOPMENT = "development"
+PRODUCTION = "production"
+"""Profiles of the catalogue that comes with ORION Beam."""
+
 TIMEOUT_S = 10
 """How long a broker may take to answer before it counts as unreachable."""
 
 
-class Profile(StrEnum):
-    """How many brokers there are to count on."""
-
-    DEVELOPMENT = "development"
-    PRODUCTION = "production"
-
-
-@dataclass(frozen=True)
-class _Durability:
-    replication: int
-    min_insync_replicas: int
-
-
-_DURABILITY = {
-    Profile.DEVELOPMENT: _Durability(replication=1, min_insync_replicas=1),
-    Profile.PRODUCTION: _Durability(replication=3, min_insync_replicas=2),
-}
-
-
-@dataclass(frozen=True)
-class Topic:
-    """A topic and how it is kept."""
-
-    name: str
-    retention_days: int
-    partitions: int = PARTITIONS
-
-    def settings(self, profile: Profile) -> dict[str, str]:
-        """Return the topic's configuration as Kafka names it."""
-        return {
-            "retention.ms": str(self.retention_days * DAY_MS),
-            "compression.type": "snappy",
-            "min.insync.replicas": str(_DURABILITY[profile].min_insync_replicas),
-            "unclean.leader.election.enable": "false",
-        }
-
-    def replication(self, profile: Profile) -> int:
-        """Return on how many brokers each partition is kept."""
-        return _DURABILITY[profile].replication
-
-
-VALIDATED = Topic("cdr.validated", retention_days=3)
-NORMALIZED = Topic("cdr.normalized", retention_days=3)
-ENRICHED = Topic("cdr.enriched", retention_days=1)
-FINAL = Topic("cdr.final", retention_days=1)
-DEAD_LETTERS = Topic("cdr.dlq", retention_days=30)
-
-
-def raw_topic(country: str) -> Topic:
+def raw_topic(country: str) -> NamedTopic:
     """Return the topic to which a country's operators send."""
-    return Topic(f"cdr.raw.{country}", retention_days=7)
+    return CATALOGUE.raw_topic(country)
 
 
-def catalogue(countries: Iterable[str]) -> tuple[Topic, ...]:
-    """Return every topic that jobs over `countries` read or write."""
-    return (*map(raw_topic, countries), VALIDATED, NORMALIZED, ENRICHED, FINAL, DEAD_LETTERS)
+def profile_for(brokers: int) -> str:
+    """Return the profile that a local cluster of so many brokers can keep."""
+    return PRODUCTION if brokers >= CATALOGUE.profile(PRODUCTION).replication else DEVELOPMENT
 
 
-def create_topics(
-    bootstrap_servers: str, countries: Sequence[str], profile: Profile | str = Profile.DEVELOPMENT
-) -> list[str]:
-    """Create the topics that are missing. Topics that exist are left as they are.
+def create_topics(bootstrap_servers: str, countries: Sequence[str], profile: str = DEVELOPMENT) -> list[str]:
+    """Create the topics of the catalogue that are missing. Topics that exist are left as they are.
 
     Returns:
         The names of those that were created.
@@ -86,17 +56,27 @@ def create_topics(
         PrerequisiteError: the broker cannot be reached.
         UserError: the broker refuses, for instance because it has too few nodes for the profile.
     """
-    profile = Profile(profile)
-    admin = admin_client(bootstrap_servers)
-    existing = _topics(admin, bootstrap_servers)
-    missing = [topic for topic in catalogue(countries) if topic.name not in existing]
-    if not missing:
+    wanted = CATALOGUE.topics_of(countries, profile)
+    existing = topic_names(bootstrap_servers)
+    return create(bootstrap_servers, [topic for topic in wanted if topic.name not in existing])
+
+
+def create(bootstrap_servers: str, topics: Sequence[Topic]) -> list[str]:
+    """Create topics. One that has come into being meanwhile is left as it is.
+
+    Returns:
+        The names of those that were created.
+
+    Raises:
+        UserError: the broker refuses.
+    """
+    if not topics:
         return []
     requests = [
-        NewTopic(topic.name, topic.partitions, topic.replication(profile), config=topic.settings(profile))
-        for topic in missing
+        NewTopic(topic.name, topic.partitions, topic.replication, config=dict(topic.settings)) for topic in topics
     ]
     created = []
+    admin = admin_client(bootstrap_servers)  # its answers end with it
     for name, future in admin.create_topics(requests, operation_timeout=TIMEOUT_S).items():
         try:
             future.result()
@@ -113,12 +93,11 @@ def require_topics(bootstrap_servers: str, topics: Iterable[str]) -> None:
     Raises:
         PrerequisiteError: the broker cannot be reached within 10 s, or lacks a topic; names both and the fix.
     """
-    existing = _topics(admin_client(bootstrap_servers), bootstrap_servers)
-    missing = sorted(set(topics) - existing)
+    missing = sorted(set(topics) - topic_names(bootstrap_servers))
     if missing:
         raise PrerequisiteError(
-            f"Kafka at {bootstrap_servers} has no topic {', '.join(missing)}: create it,"
-            " for development with `orion-beam local up`"
+            f"Kafka at {bootstrap_servers} has no topic {', '.join(missing)}: create it with"
+            " `orion-beam topics apply`, for development with `orion-beam local up`"
         )
 
 
@@ -129,11 +108,21 @@ def admin_client(bootstrap_servers: str) -> AdminClient:
     )
 
 
-def _topics(admin: AdminClient, bootstrap_servers: str) -> set[str]:
+def topic_names(bootstrap_servers: str) -> set[str]:
+    """Return the names of all topics that there are.
+
+    Raises:
+        PrerequisiteError: the broker cannot be reached.
+    """
     try:
-        return set(admin.list_topics(timeout=TIMEOUT_S).topics)
+        return set(admin_client(bootstrap_servers).list_topics(timeout=TIMEOUT_S).topics)
     except KafkaException as error:
-        raise PrerequisiteError(
-            f"Kafka at {bootstrap_servers} does not answer ({error.args[0].str()}):"
-            " check the address, or start one with `orion-beam local up`"
-        ) from None
+        raise unreachable(bootstrap_servers, error) from None
+
+
+def unreachable(bootstrap_servers: str, error: KafkaException) -> PrerequisiteError:
+    """Return what to raise when a broker does not answer."""
+    return PrerequisiteError(
+        f"Kafka at {bootstrap_servers} does not answer ({error.args[0].str()}):"
+        " check the address, or start one with `orion-beam local up`"
+    )

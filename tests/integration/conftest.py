@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.local import LocalKafka
+from runners.local_kafka import LocalKafka
 from tests.integration.harness import StartJob, jobs_in, kafka_in
 
 

@@ -33,7 +33,7 @@ from orion_beam.generator import generate_batches
 from orion_beam.kafka.ranges import offset_ranges
 from orion_beam.kafka.tally import Tally
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, PARTITIONS, create_topics, raw_topic
-from runners.local import LocalKafka
+from runners.local_kafka import LocalKafka
 from schemas.cdr import UnifiedCdr
 from schemas.derive import avro_schema
 

@@ -12,7 +12,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 
 from orion_beam.kafka.tally import conservation
 from orion_beam.kafka.topics import DEAD_LETTERS, admin_client, raw_topic
-from runners.local import LocalKafka
+from runners.local_kafka import LocalKafka
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,
     START_TIMEOUT_S,

@@ -11,7 +11,7 @@ import pytest
 
 from orion_beam.kafka.tally import conservation
 from orion_beam.kafka.topics import raw_topic
-from runners.local import LocalKafka
+from runners.local_kafka import LocalKafka
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,
     START_TIMEOUT_S,

@@ -167,7 +167,7 @@ class Topics:
 
 @pytest.fixture
 def topics(tmp_path: Path) -> Iterator[Topics]:
-    from runners.local import LocalKafka
+    from runners.local_kafka import LocalKafka
 
     with LocalKafka(tmp_path / "kafka") as broker:
         create_topics(broker.bootstrap_servers, ["FR", "TN"])

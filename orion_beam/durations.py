@@ -1,0 +1,24 @@
+"""Durations as people write them: `90s`, `15m`, `12h`, `7d`."""
+
+import re
+
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def parse_duration_s(text: str) -> int:
+    """Return the seconds of a duration.
+
+    Raises:
+        ValueError: it is none, or none at all is left of it.
+    """
+    found = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
+    if found is None or int(found[1]) == 0:
+        raise ValueError(f"{text!r} is no duration: write it as 90s, 15m, 12h or 7d")
+    return int(found[1]) * _SECONDS[found[2]]
+
+
+def format_duration(seconds: float) -> str:
+    """Return a duration in the largest unit that leaves it whole, such as `36h`; rounded to the second."""
+    whole = round(seconds)
+    unit = next(unit for unit in reversed(_SECONDS) if whole % _SECONDS[unit] == 0)
+    return f"{whole // _SECONDS[unit]}{unit}"
