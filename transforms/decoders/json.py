@@ -139,7 +139,15 @@ def _texts(values: Sequence[Scalar]) -> pa.StringArray:
     try:
         texts = pa.array(values, pa.string())
     except pa.ArrowTypeError:
-        values = [value if value is None or value.__class__ is str else text_of(value) for value in values]
+        # Whole numbers are the bulk of what is no text, and `str` is all that they need.
+        values = [
+            value
+            if value is None or (kind := value.__class__) is str
+            else str(value)
+            if kind is int
+            else text_of(value)
+            for value in values
+        ]
         texts = pa.array(values, pa.string())
     return trimmed(texts)
 
@@ -147,9 +155,14 @@ def _texts(values: Sequence[Scalar]) -> pa.StringArray:
 def _columns(
     cdrs: Sequence[msgspec.Struct], kind: type[msgspec.Struct], names: Sequence[str]
 ) -> dict[str, pa.StringArray]:
-    """Return the fields of structs as columns, field by field: a tuple each would keep the garbage collector busy."""
-    fields = kind.__struct_fields__
-    return {name: _texts(list(map(attrgetter(field), cdrs))) for name, field in zip(names, fields, strict=True)}
+    """Return the fields of structs as columns, field by field: a tuple each would keep the garbage collector busy.
+
+    A field that is null in all of them has no column.
+    """
+    columns = {
+        name: list(map(attrgetter(field), cdrs)) for name, field in zip(names, kind.__struct_fields__, strict=True)
+    }
+    return {name: _texts(values) for name, values in columns.items() if values.count(None) < len(values)}
 
 
 def decode_tn(payloads: Payloads) -> Decoded:
@@ -172,8 +185,8 @@ def decode_flat(payloads: Payloads) -> Decoded:
     """Read flat records; the peer is the called number or, for an sms, the destination number."""
     cdrs, is_malformed = _parse_each(payloads, _FlatCdr, _FlatCdr())
     texts = _columns(cdrs, _FlatCdr, _FLAT_COLUMNS)
-    called, destination = texts.pop("called_number"), texts.pop("destination_number")
-    return Decoded(texts | {"peer_msisdn": pc.coalesce(called, destination)}, is_malformed)
+    peers = [texts.pop(name) for name in ("called_number", "destination_number") if name in texts]
+    return Decoded(texts | ({"peer_msisdn": pc.coalesce(*peers)} if peers else {}), is_malformed)
 
 
 _NO_SUBSCRIBER, _NO_NETWORK, _NO_USAGE = _TnSubscriber(), _TnNetwork(), _TnUsage()
