@@ -50,6 +50,9 @@ SUBCOMMANDS = {
     "run": _Entry("orion_beam.cli.run:run", "Run the pipeline: a stream, a replay or files.", cls=_PassThroughCommand),
     "generate": _Entry("orion_beam.cli.generate:generate", "Generate raw CDRs, to files or to Kafka."),
     "local": _Entry("orion_beam.cli.local:app", "Start and stop Kafka on this machine."),
+    "topics": _Entry(
+        "orion_beam.cli.topics:app", "Plan, apply and verify topics and their settings, from a catalogue."
+    ),
     "country": _Entry("orion_beam.cli.country:app", "Begin a new country; check one against the conformance kit."),
     "rules": _Entry("orion_beam.cli.rules:rules", "List the rules of validation, with severity and source."),
     "schema": _Entry("orion_beam.cli.schema:app", "Show the records' schemas; check that a changed one is compatible."),

@@ -12,7 +12,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from orion_beam.errors import UserError
 from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges, offsets_at, read_ranges
-from runners.local import LocalKafka
+from runners.local_kafka import LocalKafka
 from schemas.raw import RAW_MESSAGE_SCHEMA
 from tests.integration.harness import await_until
 
