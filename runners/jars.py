@@ -34,6 +34,9 @@ Report = Callable[[str], None]
 _LAYOUT = b"1"
 """Changes when what is published, other than the Java sources' outcome, changes."""
 
+PARENT_VARIABLE = "ORION_PARENT_PID"
+"""Names, in its environment, the process that another one is to end with: see ParentGuard and `runners.guard`."""
+
 _GUARD = "dev.orion.beam.ParentGuard"
 _LAUNCHERS = {
     "flink-job-server.jar": "org.apache.beam.runners.flink.FlinkJobServerDriver",
@@ -104,12 +107,12 @@ def orion_home() -> Path:
 
 
 def guard_environment() -> dict[str, str]:
-    """Return the environment that ties a JVM to this process from its very start.
+    """Return the environment that ties a JVM, or a command of `orion-beam`, to this process from its very start.
 
     Launcher jars end with the process that started them anyway. This closes the gap while a JVM starts up; put it into
-    the environment of those that Beam starts.
+    the environment of those that Beam starts. Commands end with nobody else unless they are told to.
     """
-    return {"ORION_PARENT_PID": str(os.getpid())}
+    return {PARENT_VARIABLE: str(os.getpid())}
 
 
 def find_java() -> str:

@@ -13,6 +13,8 @@ from apache_beam.runners.worker.sdk_worker import SdkHarness
 from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer, kill_process_gracefully
 from apache_beam.utils import thread_pool_executor
 
+from runners.guard import end_with_parent
+
 DATA_BUFFER_TIME_LIMIT_MS = 10
 """The data plane is flushed by time, not only by size: it halves the latency."""
 
@@ -69,6 +71,7 @@ def main() -> None:
     """Be a worker, until the JVM says that there is no more work, or is gone."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s:%(name)s:%(message)s")
     silence_lost_peers()
+    end_with_parent()
     control_address, worker_id = sys.argv[1:]
     harness = SdkHarness(control_address, worker_id=worker_id, data_buffer_time_limit_ms=DATA_BUFFER_TIME_LIMIT_MS)
     try:

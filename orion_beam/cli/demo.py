@@ -24,7 +24,7 @@ from orion_beam.errors import UserError
 from orion_beam.kafka.ranges import offset_ranges
 from orion_beam.kafka.tally import Tally
 from orion_beam.kafka.topics import create_topics
-from runners.jars import ensure_jars, find_java
+from runners.jars import ensure_jars, find_java, guard_environment
 from runners.local_kafka import LocalKafka
 from schemas.country import CountryProfile
 
@@ -103,6 +103,7 @@ class _Command:
                 stdout=output,
                 stderr=log,
                 start_new_session=True,
+                env=os.environ | guard_environment(),
             )
 
     @property

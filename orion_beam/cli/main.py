@@ -4,6 +4,7 @@ A subcommand is imported when it is called: Beam takes seconds to import, and `-
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -104,6 +105,9 @@ def _orion_beam(
 
 def main() -> None:
     """Run the command line. A user's mistake is one line and exit code 2, an interrupt is exit code 130."""
+    if "ORION_PARENT_PID" in os.environ:
+        # Imported only where it is asked for: `--help` should be quick.
+        import_module("runners.guard").end_with_parent()
     # Beam says this on import, of a package that only its TFRecord files need.
     logging.getLogger().addFilter(lambda record: "crcmod" not in str(record.msg))
     try:

@@ -29,6 +29,7 @@ from orion_beam.kafka.clients import consumer_config, producer_config
 from orion_beam.kafka.topics import STAGE_TOPICS, require_topics
 from orion_beam.metrics import DEAD_LETTER, FINAL, HEADER_LINES, Outcome
 from orion_beam.registry import register_schema
+from runners.beam_options import check_beam_options
 from runners.direct import run_direct
 from runners.flink import TerminatedError, flink_arguments, run_flink
 from runners.jars import ensure_jars
@@ -82,6 +83,7 @@ def run(
 
     Example: orion-beam run --bootstrap-servers localhost:9092 --countries FR -- --parallelism=4
     """
+    check_beam_options(context.args)
     load_reference(cells, subscribers)
     reference = {"cells": cells, "subscribers": subscribers}
     if inputs:

@@ -1,6 +1,7 @@
 """What the integration tests are made of: jobs as child processes, feeds of CDRs, and what comes out of topics."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -33,6 +34,7 @@ from orion_beam.generator import generate_batches
 from orion_beam.kafka.ranges import offset_ranges
 from orion_beam.kafka.tally import Tally
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, PARTITIONS, create_topics, raw_topic
+from runners.jars import guard_environment
 from runners.local_kafka import LocalKafka
 from schemas.cdr import UnifiedCdr
 from schemas.derive import avro_schema
@@ -116,6 +118,7 @@ class Job:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env=os.environ | guard_environment(),
             )
         self._handle = psutil.Process(self._process.pid)
 
@@ -134,14 +137,14 @@ class Job:
     def jvms(self) -> list[psutil.Process]:
         """The Java processes that run for it now."""
         self._note_children()
-        return [child for child in self._seen.values() if _is_alive(child) and child.name() == "java"]
+        return [child for child in self._seen.values() if is_alive(child) and child.name() == "java"]
 
     @property
     def remains(self) -> list[str]:
         """The processes that it has started, and itself, as far as they are still there."""
         self._note_children()
         own = [] if self._process.poll() is not None else [self._handle]
-        return [f"{one.pid} {one.name()}" for one in (*own, *self._seen.values()) if _is_alive(one)]
+        return [f"{one.pid} {one.name()}" for one in (*own, *self._seen.values()) if is_alive(one)]
 
     def await_until(self, condition: Callable[[], object], timeout_s: float, what: str) -> None:
         """Wait until `condition` is truthy while the job runs."""
@@ -165,7 +168,7 @@ class Job:
     def clean_up(self) -> None:
         """End it, and all that it has started, whatever state they are in."""
         for one in (self._handle, *self._seen.values()):
-            if _is_alive(one):
+            if is_alive(one):
                 one.kill()
         self._process.wait()
 
@@ -177,7 +180,8 @@ class Job:
         self._seen |= {child.pid: child for child in children if child.pid not in self._seen}
 
 
-def _is_alive(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
+    """Return whether a process runs; one that is dead and not yet reaped does not."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -110,6 +110,8 @@ def assert_refused(answer: Answer, *named: str) -> None:
         (["--bootstrap-servers", "localhost:1", "--publish", "decoded"], ["--publish decoded", "validated"]),
         (["--bootstrap-servers", "localhost:1", "--start-from", "final"], ["--start-from final", "validated"]),
         (["--bootstrap-servers", "localhost:1", "--consumer-config", "x"], ["--consumer-config x", "NAME=VALUE"]),
+        (["--input", "FR={files}/fr.csv", "--output", "{files}", "--", "--runer=x"], ["--runer", "mean --runner?"]),
+        (["--bootstrap-servers", "localhost:1", "--", "--paralelism=4"], ["--paralelism", "mean --parallelism?"]),
         (["--bootstrap-servers", "localhost:1", "--producer-config", "=1"], ["--producer-config =1", "NAME=VALUE"]),
     ],
 )

@@ -1,0 +1,56 @@
+"""Options behind `--`: a real one passes, in every spelling that Beam takes; a misspelt one is refused by name."""
+
+import pytest
+
+from orion_beam.errors import UserError
+from runners.beam_options import check_beam_options, flink_options
+from runners.flink import flink_arguments
+from runners.jars import Jars
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--parallelism=4"],
+        ["--parallelism", "4"],
+        ["--checkpointing_interval=1000", "--faster_copy", "--environment_type=EXTERNAL"],
+        ["--checkpointing_interval", "1000", "--state_backend", "rocksdb"],
+        ["--flink_submit_uber_jar", "--flink_master=http://jobmanager:8081"],
+        ["--experiments=use_deprecated_read", "--experiments=another"],
+    ],
+)
+def test_options_of_beam_and_flink_pass(arguments: list[str]) -> None:
+    check_beam_options(arguments)
+
+
+def test_our_own_defaults_pass(tmp_path) -> None:
+    check_beam_options(flink_arguments(Jars.within(tmp_path), []))
+
+
+def test_each_option_of_the_job_server_passes() -> None:
+    values = {"boolean": [], "integer": ["7"], "number": ["0.5"], "array": ["text"], "string": ['{"key": "value"}']}
+    every = [text for name, kind in flink_options().items() for text in (f"--{name}", *values[kind])]
+    assert len(every) > 100
+    check_beam_options(every)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--paralelism=4"], ["--paralelism:", "did you mean --parallelism?"]),
+        (["--parallelism=4", "--checkpoint_interval", "5"], ["--checkpoint_interval:", "--checkpointing_interval?"]),
+        (["--flink-master=host:1"], ["--flink-master:", "--flink_master?"]),
+        (["--xyzzy"], ["--xyzzy:", "--help"]),
+        (["-p", "4"], ["option -p:"]),
+        (["four"], ["'four'", "--name=value"]),
+        (["--faster_copy", "true"], ["'true'", "--name=value"]),
+        (["--parallelism=four"], ["--parallelism", "'four'"]),
+        (["--parallelism"], ["--parallelism", "expected one argument"]),
+    ],
+)
+def test_any_other_option_is_refused_by_name_with_the_closest(arguments: list[str], named: list[str]) -> None:
+    with pytest.raises(UserError) as refused:
+        check_beam_options(arguments)
+    for text in named:
+        assert text in str(refused.value)
