@@ -13,8 +13,8 @@ from schemas.country import CountryProfile
 from transforms.batches import SplitBatch
 from transforms.decode import decode_batch
 from transforms.enrich import ReferenceData, enrich_batch, operators_of
-from transforms.lookups import ReferenceDataError, load_cells, load_subscribers
 from transforms.normalize import normalize_batch
+from transforms.reference import ReferenceDataError, load_cells, load_subscribers
 from transforms.rejects import no_rejects
 from transforms.stage import Split, split_isolating
 from transforms.validate import validate_batch

@@ -15,8 +15,9 @@ from schemas.codes import Stage
 from schemas.country import CountryProfile
 from transforms import fraud
 from transforms.batches import SplitBatch, batch_of, columns_of, country_of
-from transforms.lookups import Lookup, live_lookup, load_cells, load_subscribers
+from transforms.lookups import Lookup
 from transforms.numbering import home_countries
+from transforms.reference import live_lookup, load_cells, load_subscribers
 from transforms.rejects import no_rejects
 from transforms.stage import Split, StageOutput, split_stage
 from transforms.texts import Mask, chosen, index_in, is_null, mask_of, one_of, where
@@ -146,8 +147,8 @@ class EnrichCdrs(beam.PTransform):  # type: ignore[misc]
     Attributes:
         profiles: country profiles by code.
         operators: operator name by PLMN, see `operators_of`.
-        cells: path of the cells (CSV or Parquet), see `transforms.lookups.CELL_COLUMNS`.
-        subscribers: path of the subscribers (CSV or Parquet), see `transforms.lookups.SUBSCRIBER_COLUMNS`.
+        cells: path of the cells (CSV or Parquet), see `transforms.reference.CELL_COLUMNS`.
+        subscribers: path of the subscribers (CSV or Parquet), see `transforms.reference.SUBSCRIBER_COLUMNS`.
         reference_refresh_s: how often to look whether these files have changed; None never looks.
     """
 

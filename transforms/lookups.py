@@ -1,214 +1,250 @@
-"""Reference data in columns: cells and subscribers, loaded once and looked up a batch at a time."""
+"""Look-ups in columns: a table with a unique text key, found a batch at a time.
 
-import hashlib
-import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
-from threading import Event, Thread
+Keys are found by hash, in the same few steps whatever the size of the table. What takes time in a large one is waiting
+for memory, so that what a row needs is in as few places as possible: one for where to look, one for the hash, one for
+the row of values, of which few are different.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from math import prod
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
 
-from schemas.fields import SUBSCRIBER_TYPES
-from transforms.texts import mask_of
+from transforms.texts import Mask, Offsets, is_digits, is_null, lengths_of, mask_of
 
-CELL_COLUMNS = {"cell_id": pl.String, "country": pl.String, "plmn": pl.String, "place": pl.String,
-                "lat": pl.Float64, "lon": pl.Float64}  # fmt: skip
-SUBSCRIBER_COLUMNS = {"imsi": pl.String, "segment": pl.String, "plan": pl.String, "subscriber_type": pl.String}
+_Hashes = npt.NDArray[np.uint64]
 
-
-_logger = logging.getLogger(__name__)
+_LAST_HASH = np.iinfo(np.uint64).max
+_PREFIXES_AT_ONCE = 1 << 20
+_MOST_DISTINCT_ROWS = 1 << 22
+_MOST_DIGITS = 18
 
 
-class ReferenceDataError(ValueError):
-    """Reference data that cannot be used; names file, column or rows, and what is wrong."""
+class DuplicateKeysError(ValueError):
+    """A table whose key is not unique.
+
+    Attributes:
+        rows: those whose key comes again, counted from 0.
+    """
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        """Take the rows."""
+        super().__init__(f"{len(rows)} rows share their keys")
+        self.rows = rows
+
+
+class _SortedHashes:
+    """Hashes in ascending order; the first bits of one say where to look for it, and steps lead on from there.
+
+    Attributes:
+        order: which of the hashes as they were given stands at each place.
+    """
+
+    def __init__(self, hashes: _Hashes) -> None:
+        self.order = np.argsort(hashes).astype(np.int32)
+        # The last entry is what a hash beyond all others meets.
+        self._hashes = np.append(hashes[self.order], np.uint64(_LAST_HASH))
+        bits = max(1, len(hashes).bit_length())
+        self._shift = np.uint64(64 - bits)
+        self._starts = np.empty(1 << bits, np.int32)
+        for first in range(0, 1 << bits, _PREFIXES_AT_ONCE):
+            prefixes = np.arange(first, min(first + _PREFIXES_AT_ONCE, 1 << bits), dtype=np.uint64)
+            places = np.searchsorted(self._hashes[:-1], prefixes << self._shift)
+            self._starts[first : first + len(prefixes)] = places
+
+    def twins(self) -> Offsets:
+        """Return the places whose hash is also the next one's."""
+        return np.flatnonzero(self._hashes[1:-1] == self._hashes[:-2])
+
+    def find(self, hashes: _Hashes) -> tuple[Offsets, Mask]:
+        """Return a place for each hash, and whether it stands there."""
+        places = self._starts[hashes >> self._shift]
+        while (is_behind := (found := self._hashes[places]) < hashes).any():
+            places += is_behind
+        return places, (found == hashes) & (places < len(self.order))
+
+
+class Keys(ABC):
+    """The keys of a table: given in chunks, then found."""
+
+    _sorted: _SortedHashes
+
+    @abstractmethod
+    def add(self, chunk: pa.StringArray) -> None:
+        """Take keys of more rows, none of them null."""
+
+    @abstractmethod
+    def sort(self) -> npt.NDArray[np.int32]:
+        """Return which row's key stands at each place, when all are added.
+
+        Raises:
+            DuplicateKeysError: a key comes twice.
+        """
+
+    @abstractmethod
+    def find(self, keys: pa.StringArray) -> tuple[Offsets, Mask]:
+        """Return a place for each key, and whether it is the key's."""
+
+
+class NumberKeys(Keys):
+    """Keys of up to 18 digits: a key's hash is the number that it is, mixed one to one, so that no text is kept."""
+
+    def __init__(self) -> None:
+        """Begin without keys."""
+        self._chunks: list[_Hashes] = []
+
+    def add(self, chunk: pa.StringArray) -> None:
+        """Take keys of more rows, all of them digits."""
+        self._chunks.append(_mixed(chunk))
+
+    def sort(self) -> npt.NDArray[np.int32]:
+        """Return which row's key stands at each place."""
+        hashes = np.concatenate([np.empty(0, np.uint64), *self._chunks])
+        self._chunks = []
+        self._sorted = _SortedHashes(hashes)
+        twins = self._sorted.twins()
+        if len(twins):
+            raise DuplicateKeysError(_rows_at(self._sorted, twins))
+        return self._sorted.order
+
+    def find(self, keys: pa.StringArray) -> tuple[Offsets, Mask]:
+        """Return a place for each key, and whether it is the key's."""
+        is_number = ~is_null(keys) & is_digits(keys) & (lengths_of(keys) <= _MOST_DIGITS)
+        places, is_found = self._sorted.find(_mixed(pc.if_else(pa.array(is_number), keys, "")))
+        return places, is_found & is_number
+
+
+class TextKeys(Keys):
+    """Keys of any text: that the text of a hash is the one asked for is checked, so that the result is exact."""
+
+    def __init__(self) -> None:
+        """Begin without keys."""
+        self._chunks: list[pa.StringArray] = [pa.array([], pa.string())]
+        self._seed = 0
+
+    def add(self, chunk: pa.StringArray) -> None:
+        """Take keys of more rows."""
+        self._chunks.append(chunk)
+
+    def sort(self) -> npt.NDArray[np.int32]:
+        """Return which row's key stands at each place."""
+        texts = pa.concat_arrays(self._chunks)
+        self._chunks = []
+        self._sorted = _SortedHashes(self._hashed(texts))
+        self._texts = texts.take(pa.array(self._sorted.order))
+        twins = self._sorted.twins()
+        is_same = mask_of(pc.equal(self._texts.take(pa.array(twins)), self._texts.take(pa.array(twins + 1))))
+        if is_same.any():
+            raise DuplicateKeysError(_rows_at(self._sorted, twins[is_same]))
+        if len(twins):
+            # One chance in a million even for ten million keys: another seed makes other hashes.
+            self._seed, self._chunks = self._seed + 1, [texts]
+            return self.sort()
+        self._texts = pa.concat_arrays([self._texts, pa.nulls(1, pa.string())])
+        return self._sorted.order
+
+    def find(self, keys: pa.StringArray) -> tuple[Offsets, Mask]:
+        """Return a place for each key, and whether it is the key's."""
+        places, _ = self._sorted.find(self._hashed(keys))
+        return places, mask_of(pc.equal(self._texts.take(pa.array(places)), keys))
+
+    def _hashed(self, texts: pa.StringArray) -> _Hashes:
+        hashes: _Hashes = pl.Series(texts).hash(self._seed).to_numpy()
+        return hashes
+
+
+def _mixed(digits: pa.StringArray) -> _Hashes:
+    """Return a hash for each text of up to 18 digits, and for each another."""
+    # A 1 before them keeps zeros at the start.
+    mixed: _Hashes = pc.binary_join_element_wise("1", digits, "").cast(pa.int64()).to_numpy().astype(np.uint64)
+    # The finalizer of splitmix64 (Steele, Lea, Flood 2014): each of its steps can be undone.
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
+
+
+def _rows_at(hashes: _SortedHashes, twins: Offsets) -> list[int]:
+    return sorted({*hashes.order[twins].tolist(), *hashes.order[twins + 1].tolist()})
 
 
 class Lookup:
-    """A table with a unique text key, found by hash: the same few steps a row, whatever the size.
+    """A table with a unique text key, found by it."""
 
-    The hashes are sorted, and their first bits say where among them to look: steps over the whole column until each
-    hash is reached.
-    """
+    def __init__(self, keys: Keys, values: Mapping[str, Sequence[pa.Array]], version: str = "") -> None:
+        """Build the table.
 
-    def __init__(self, keys: pl.Series, values: pa.RecordBatch, version: str = "") -> None:
-        """Take unique keys without nulls, a row of values for each, and what this state of the table is called."""
+        Args:
+            keys: with all keys added.
+            values: columns in chunks, at least one of each, plain or dictionary-encoded; a row for each key.
+            version: what this state of the table is called.
+
+        Raises:
+            DuplicateKeysError: a key comes twice.
+        """
         self.version = version
-        self._seed = 0
-        while True:
-            hashes = keys.hash(self._seed).to_numpy()
-            order = np.argsort(hashes, kind="stable")
-            hashes = hashes[order]
-            if not (hashes[1:] == hashes[:-1]).any():
-                break
-            # One chance in a million even for ten million keys.
-            self._seed += 1
-        bits = max(1, len(keys).bit_length())
-        self._shift = np.uint64(64 - bits)
-        self._starts = np.searchsorted(hashes >> self._shift, np.arange(1 << bits, dtype=np.uint64)).astype(np.int32)
-        # The last entry is what a hash beyond all others meets: no key, and a row of nulls.
-        self._hashes = np.append(hashes, np.uint64(_LAST_HASH))
-        rows = pa.array(order)
-        self._keys = pa.concat_arrays([_texts(keys).take(rows), pa.nulls(1, pa.string())])
-        self._names = values.schema.names
-        # Few values stand in many rows.
-        self._values = [
-            pa.concat_arrays([column.take(rows), pa.nulls(1, column.type)]).dictionary_encode()
-            for column in values.columns
-        ]
+        self._keys = keys
+        order = keys.sort()
+        rows, self._values = _distinct_rows({name: _joined(chunks) for name, chunks in values.items()}, len(order))
+        self._rows = rows[order]
 
     @classmethod
     def of(cls, frame: pl.DataFrame, key: str, version: str = "") -> "Lookup":
         """Return the lookup of a frame by one of its columns, which must be unique and without nulls."""
-        values = frame.drop(key)
-        columns = {
-            name: _texts(values[name]) if kind == pl.String else values[name].to_arrow()
-            for name, kind in values.schema.items()
-        }
-        return cls(frame[key], pa.RecordBatch.from_pydict(columns), version)
+        keys = TextKeys()
+        keys.add(plain(frame[key]))
+        return cls(keys, {name: [plain(frame[name])] for name in frame.columns if name != key}, version)
 
     def __len__(self) -> int:
         """Return the number of keys."""
-        return len(self._keys) - 1
+        return len(self._rows)
 
     def find(self, keys: pa.StringArray) -> dict[str, pa.Array]:
         """Return columns of the values for each key, in order: nulls for a key that is null or not there."""
-        hashes = pl.Series(keys).hash(self._seed).to_numpy()
-        places = self._starts[hashes >> self._shift]
-        while (is_behind := self._hashes[places] < hashes).any():
-            places += is_behind
-        is_found = mask_of(pc.equal(self._keys.take(pa.array(places)), keys))
-        rows = pa.array(np.where(is_found, places, len(self._keys) - 1))
-        taken = (values.take(rows).dictionary_decode() for values in self._values)
-        return dict(zip(self._names, taken, strict=True))
+        places, is_found = self._keys.find(keys)
+        rows = np.full(len(places), -1, np.int32)
+        rows[is_found] = self._rows[places[is_found]]
+        taken = pa.array(rows, mask=~is_found)
+        return {name: values.take(taken).dictionary_decode() for name, values in self._values.items()}
 
 
-_LAST_HASH = np.iinfo(np.uint64).max
+def _joined(chunks: Sequence[pa.Array]) -> pa.DictionaryArray:
+    """Return a column of values as one, dictionary-encoded: few values stand in many rows."""
+    encoded = [chunk if pa.types.is_dictionary(chunk.type) else chunk.dictionary_encode() for chunk in chunks]
+    return pa.chunked_array(encoded).unify_dictionaries().combine_chunks()
 
 
-def _texts(column: pl.Series) -> pa.StringArray:
-    return column.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())
+def _distinct_rows(
+    columns: Mapping[str, pa.DictionaryArray], count: int
+) -> tuple[npt.NDArray[np.int32], dict[str, pa.DictionaryArray]]:
+    """Return for each row which of the rows that differ it is, and those; all of them where they are too many."""
+    sizes = [len(column.dictionary) + 1 for column in columns.values()]
+    if prod(sizes) > _MOST_DISTINCT_ROWS:
+        return np.arange(count, dtype=np.int32), dict(columns)
+    # A row's values as the digits of one number; null is 0.
+    numbers = np.zeros(count, np.int32)
+    for size, column in zip(sizes, columns.values(), strict=True):
+        numbers *= size
+        numbers += pc.add(column.indices, 1).fill_null(0).to_numpy()
+    is_there = np.zeros(prod(sizes), np.bool_)
+    is_there[numbers] = True
+    rows = (np.cumsum(is_there, dtype=np.int32) - 1)[numbers]
+    distinct, rest = {}, np.flatnonzero(is_there)
+    for size, (name, column) in zip(reversed(sizes), reversed(list(columns.items())), strict=True):
+        rest, digits = np.divmod(rest, size)
+        indices = pa.array(digits - 1, pa.int32(), mask=digits == 0)
+        distinct[name] = pa.DictionaryArray.from_arrays(indices, column.dictionary)
+    return rows, {name: distinct[name] for name in columns}
 
 
-@dataclass(frozen=True)
-class _Table:
-    """What a reference file must hold: its columns, the unique one, and where a row breaks a rule."""
-
-    key: str
-    columns: Mapping[str, type[pl.DataType]]
-    broken: pl.Expr
-
-
-_CELLS = _Table("cell_id", CELL_COLUMNS, ~pl.col("country").str.contains("^[A-Z]{2}$")
-                | ~pl.col("plmn").str.contains("^[0-9]{5,6}$")
-                | ~pl.col("lat").is_between(-90, 90)
-                | ~pl.col("lon").is_between(-180, 180))  # fmt: skip
-_SUBSCRIBERS = _Table("imsi", SUBSCRIBER_COLUMNS, ~pl.col("subscriber_type").is_in(SUBSCRIBER_TYPES))
-
-
-def _load(path: str, table: _Table) -> Lookup:
-    schema = pl.Schema(table.columns)
-    try:
-        with FileSystems.open(path) as file:
-            read = file.read()
-        content, version = pa.BufferReader(read), hashlib.blake2b(read, digest_size=4).hexdigest()
-        frame = (
-            pl.read_parquet(content).select(*schema).cast(schema)
-            if path.endswith(".parquet")
-            else pl.read_csv(content, schema_overrides=schema).select(*schema)
-        )
-    except (OSError, pl.exceptions.PolarsError) as error:
-        # Only the first line of polars' text says what is wrong; the rest is advice on polars.
-        raise ReferenceDataError(f"reference data {path}: {str(error).splitlines()[0]}") from None
-    key = pl.col(table.key)
-    for rule, broken in ((f"{table.key} is empty or comes twice", key.is_null() | key.is_duplicated()),
-                         ("a value is out of range", table.broken)):  # fmt: skip
-        rows = frame.with_row_index("row", offset=1).filter(broken.fill_null(False))["row"].head(5).to_list()
-        if rows:
-            raise ReferenceDataError(f"reference data {path}: {rule} in rows {', '.join(map(str, rows))}")
-    return Lookup.of(frame, table.key, version)
-
-
-def load_cells(path: str) -> Lookup:
-    """Load the cells: `cell_id` to country, plmn, place, lat, lon.
-
-    Args:
-        path: CSV or Parquet (by its ending) on any file system that Beam knows.
-
-    Raises:
-        ReferenceDataError: the file cannot be read, lacks a column, has a cell twice or a value out of range.
-    """
-    return _load(path, _CELLS)
-
-
-def load_subscribers(path: str) -> Lookup:
-    """Load the subscribers: `imsi` to segment, plan, subscriber_type.
-
-    Args:
-        path: CSV or Parquet (by its ending) on any file system that Beam knows.
-
-    Raises:
-        ReferenceDataError: the file cannot be read, lacks a column, has an IMSI twice or an unknown subscriber type.
-    """
-    return _load(path, _SUBSCRIBERS)
-
-
-class LiveLookup:
-    """A reference file in use: it is read again when it changes.
-
-    A file that is not good, or not there, is logged once, and the last good state stays in use. Readers never wait: a
-    new state takes the old one's place when it is complete.
-    """
-
-    def __init__(self, path: str, load: Callable[[str], Lookup], refresh_s: float | None) -> None:
-        """Load the file, and look every `refresh_s` seconds whether it has changed; None never looks.
-
-        Raises:
-            ReferenceDataError: the file is not good.
-        """
-        self._path, self._load = path, load
-        self._stamp = _stamp(path)
-        self.current = load(path)
-        if refresh_s is not None:
-            Thread(target=self._watch, args=(refresh_s,), name=f"reference data {path}", daemon=True).start()
-
-    def refresh(self) -> bool:
-        """Read the file if it has changed since it was last looked at; return whether its content is in use now."""
-        stamp = _stamp(self._path)
-        if stamp == self._stamp:
-            return False
-        self._stamp = stamp
-        try:
-            self.current = self._load(self._path)
-        except ReferenceDataError as error:
-            _logger.error("%s; version %s stays in use", error, self.current.version)
-            return False
-        _logger.warning(
-            "reference data %s: version %s with %d rows is in use", self._path, self.current.version, len(self.current)
-        )
-        return True
-
-    def _watch(self, refresh_s: float) -> None:
-        never = Event()
-        while not never.wait(refresh_s):
-            self.refresh()
-
-
-def _stamp(path: str) -> tuple[int, float] | None:
-    """Return size and time of a file, None if it is not there."""
-    try:
-        (found,) = FileSystems.match([path])[0].metadata_list
-    except (BeamIOError, ValueError):
-        return None
-    return found.size_in_bytes, found.last_updated_in_seconds
-
-
-@cache
-def live_lookup(path: str, load: Callable[[str], Lookup], refresh_s: float | None) -> LiveLookup:
-    """Return a reference file in use, the same for all of a process."""
-    return LiveLookup(path, load, refresh_s)
+def plain(column: pl.Series) -> pa.Array:
+    """Return a column as Arrow keeps texts elsewhere here: with offsets of 32 bits."""
+    array = column.to_arrow(compat_level=pl.CompatLevel.oldest())
+    return array.cast(pa.string()) if pa.types.is_large_string(array.type) else array

@@ -23,7 +23,7 @@ from runners.direct import run_direct
 from schemas.dead_letter import DeadLetter
 from schemas.raw import RAW_CDR_SCHEMA, Header
 from transforms.batches import MAX_ROWS, RecordBatchCoder
-from transforms.lookups import ReferenceDataError
+from transforms.reference import ReferenceDataError
 
 PIPE = b"208011234567890|33612345678|sms|||"
 MTIME = datetime(2026, 6, 1, 12, tzinfo=UTC)

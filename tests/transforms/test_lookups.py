@@ -1,117 +1,15 @@
-"""Reference data: what is loaded, what is refused and how, and how it is looked up."""
-
-import time
-from pathlib import Path
+"""Look-ups in columns: every key is found, and no other."""
 
 import polars as pl
 import pyarrow as pa
 import pytest
 
-from transforms.lookups import LiveLookup, Lookup, ReferenceDataError, load_cells, load_subscribers
-
-CELLS = "cell_id,country,plmn,place,lat,lon\n"
-
-
-@pytest.fixture
-def csv(tmp_path):
-    def write(text: str, name: str = "cells.csv") -> str:
-        path = tmp_path / name
-        path.write_text(text, encoding="utf-8")
-        return str(path)
-
-    return write
+from transforms import lookups
+from transforms.lookups import DuplicateKeysError, Lookup, NumberKeys
 
 
 def found(lookup: Lookup, *keys: str | None) -> list[dict[str, object]]:
     return pa.RecordBatch.from_pydict(lookup.find(pa.array(keys, pa.string()))).to_pylist()
-
-
-def test_values_are_found_by_key_in_the_order_asked(csv):
-    lookup = load_cells(csv(CELLS + "B,FR,20801,Lyon,45.7,4.8\nA,SN,60801,Dakar,14.7,-17.4\n"))
-    a = {"country": "SN", "plmn": "60801", "place": "Dakar", "lat": 14.7, "lon": -17.4}
-    b = {"country": "FR", "plmn": "20801", "place": "Lyon", "lat": 45.7, "lon": 4.8}
-    nothing = dict.fromkeys(a)
-    assert found(lookup, "B", "A", None, "B", "C", "", "AA") == [b, a, nothing, b, nothing, nothing, nothing]
-    assert found(lookup) == []
-
-
-def test_a_file_without_rows_knows_nothing(csv):
-    lookup = load_cells(csv(CELLS))
-    assert found(lookup, "A", None) == [dict.fromkeys(["country", "plmn", "place", "lat", "lon"])] * 2
-
-
-def test_keys_and_plmns_are_texts_with_their_leading_zeros(csv):
-    assert found(load_cells(csv(CELLS + "0042,US,00101,Test,1,2\n")), "0042", "42")[0]["plmn"] == "00101"
-
-
-def test_columns_may_stand_in_any_order_among_others(csv):
-    lookup = load_cells(csv("lon,lat,x,place,plmn,country,cell_id\n4.8,45.7,9,Lyon,20801,FR,A\n"))
-    assert found(lookup, "A") == [{"country": "FR", "plmn": "20801", "place": "Lyon", "lat": 45.7, "lon": 4.8}]
-
-
-def test_parquet_is_read_as_csv_is(tmp_path, csv):
-    text = "imsi,segment,plan,subscriber_type\n208011234567890,consumer,Max,prepaid\n208011234567891,,,\n"
-    path = tmp_path / "subscribers.parquet"
-    pl.read_csv(text.encode(), infer_schema=False).write_parquet(path)
-    imsis = "208011234567890", "208011234567891", "2"
-    from_parquet = found(load_subscribers(str(path)), *imsis)
-    assert from_parquet == found(load_subscribers(csv(text, "subscribers.csv")), *imsis)
-    assert from_parquet[0] == {"segment": "consumer", "plan": "Max", "subscriber_type": "prepaid"}
-    assert from_parquet[1] == from_parquet[2] == dict.fromkeys(from_parquet[0])
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("A,FR,20801,x,1,2\n,FR,20801,x,1,2\n", "cell_id is empty or comes twice in rows? 2"),
-        ("A,FR,20801,x,1,2\nB,FR,20801,x,1,2\nA,FR,20801,x,1,2\n", "cell_id is empty or comes twice in rows? 1, 3"),
-        ("A,FR,20801,x,north,2\n", "cells.csv: "),
-    ],
-)
-def test_rows_that_cannot_be_used_are_refused(csv, content, message):
-    with pytest.raises(ReferenceDataError, match=message):
-        load_cells(csv(CELLS + content))
-
-
-@pytest.mark.parametrize("text", ["", "cell_id,country\nA,FR\n", "a;b\n1;2\n", "\0\0\0"])
-def test_a_file_without_the_columns_is_refused(csv, text):
-    path = csv(text)
-    with pytest.raises(ReferenceDataError, match="cells.csv: "):
-        load_cells(path)
-
-
-def test_a_file_that_is_not_there_or_no_file_is_refused(tmp_path):
-    with pytest.raises(ReferenceDataError, match="nowhere.csv: "):
-        load_cells(str(tmp_path / "nowhere.csv"))
-    with pytest.raises(ReferenceDataError, match=str(tmp_path)):
-        load_cells(str(tmp_path))
-
-
-def test_parquet_that_is_none_or_has_other_types_is_refused(tmp_path):
-    path = tmp_path / "cells.parquet"
-    path.write_bytes(b"no parquet")
-    with pytest.raises(ReferenceDataError, match="cells.parquet: "):
-        load_cells(str(path))
-    other = tmp_path / "other.parquet"
-    columns = {"cell_id": ["A"], "country": ["FR"], "plmn": ["20801"], "place": ["x"], "lat": ["north"], "lon": [1.0]}
-    pl.DataFrame(columns).write_parquet(other)
-    with pytest.raises(ReferenceDataError, match="other.parquet: "):
-        load_cells(str(other))
-
-
-@pytest.mark.parametrize("subscriber_type", ["Platinum", "PREPAID", "x"])
-def test_a_subscriber_type_that_no_cdr_may_have_is_refused(csv, subscriber_type):
-    text = f"imsi,segment,plan,subscriber_type\n208011234567890,a,b,prepaid\n208011234567891,a,b,{subscriber_type}\n"
-    with pytest.raises(ReferenceDataError, match="subscribers.csv: .* in rows? 2$"):
-        load_subscribers(csv(text, "subscribers.csv"))
-
-
-@pytest.mark.parametrize(
-    "row", ["A,FR,20801,x,91,0", "A,FR,20801,x,0,-181", "A,FR,20801,x,NaN,0", "A,France,20801,x,0,0"]
-)
-def test_a_cell_that_lies_nowhere_is_refused(csv, row):
-    with pytest.raises(ReferenceDataError, match="cells.csv: .* in rows? 1$"):
-        load_cells(csv(CELLS + row + "\n"))
 
 
 def test_each_of_many_keys_is_found_and_no_other():
@@ -123,41 +21,61 @@ def test_each_of_many_keys_is_found_and_no_other():
     ]
 
 
-def test_a_file_that_changes_is_read_again_and_the_version_says_so(csv):
-    path = csv(CELLS + "A,FR,20801,Lyon,45.7,4.8\n")
-    live = LiveLookup(path, load_cells, None)
-    first = live.current.version
-    assert not live.refresh()
-    csv(CELLS + "A,FR,20801,Villeurbanne,45.7,4.9\n")
-    assert live.refresh()
-    assert live.current.version != first
-    assert found(live.current, "A")[0]["place"] == "Villeurbanne"
+def test_keys_that_share_a_hash_are_told_apart(monkeypatch):
+    real = pl.Series.hash
+    monkeypatch.setattr(
+        pl.Series, "hash", lambda keys, seed: real(keys, seed) * 0 + 7 if seed == 0 else real(keys, seed)
+    )
+    lookup = Lookup.of(pl.DataFrame({"key": ["a", "b"], "value": [1, 2]}), "key")
+    assert [row["value"] for row in found(lookup, "b", "a", "c")] == [2, 1, None]
 
 
-@pytest.mark.parametrize("content", [CELLS + "A,FR,20801,x,1,2\nA,FR,20801,x,1,2\n", "nonsense", None])
-def test_the_last_good_state_stays_in_use_and_the_bad_file_is_named_once(csv, caplog, content):
-    path = csv(CELLS + "A,FR,20801,Lyon,45.7,4.8\n")
-    live = LiveLookup(path, load_cells, None)
-    if content is None:
-        Path(path).unlink()
-    else:
-        csv(content)
-    assert not live.refresh()
-    assert not live.refresh()
-    assert found(live.current, "A")[0]["place"] == "Lyon"
-    assert [record.levelname for record in caplog.records] == ["ERROR"]
-    assert f"{path}: " in caplog.text
-    assert f"version {live.current.version} stays in use" in caplog.text
-    csv(CELLS + "A,FR,20801,Bron,45.7,4.9\n")
-    assert live.refresh()
-    assert found(live.current, "A")[0]["place"] == "Bron"
+def test_keys_that_come_twice_are_named():
+    with pytest.raises(DuplicateKeysError) as caught:
+        Lookup.of(pl.DataFrame({"key": ["a", "b", "c", "b", "a"], "value": 1}), "key")
+    assert caught.value.rows == [0, 1, 3, 4]
 
 
-def test_a_change_is_noticed_by_itself(csv):
-    path = csv(CELLS + "A,FR,20801,Lyon,45.7,4.8\n")
-    live = LiveLookup(path, load_cells, 0.01)
-    csv(CELLS + "A,FR,20801,Villeurbanne,45.7,4.9\n")
-    deadline = time.monotonic() + 10
-    while found(live.current, "A")[0]["place"] != "Villeurbanne" and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert found(live.current, "A")[0]["place"] == "Villeurbanne"
+def by_number(*keys: str) -> Lookup:
+    numbers = NumberKeys()
+    for key in keys:
+        numbers.add(pa.array([key]))
+    return Lookup(numbers, {"value": [pa.array([key[::-1]]) for key in keys]})
+
+
+def test_keys_of_digits_are_found_with_their_zeros_and_nothing_else_is():
+    lookup = by_number("208011234567890", "001011234567890", "01011234567890", "999999999999999999", "0")
+    asked = ["001011234567890", "01011234567890", "1011234567890", "0", "", "00", None, "20801123456789x",
+             "208011234567890", "999999999999999999", "1999999999999999999", "9" * 40, "-1", "٣"]  # fmt: skip
+    known = {"208011234567890", "001011234567890", "01011234567890", "999999999999999999", "0"}
+    assert [row["value"] for row in found(lookup, *asked)] == [key[::-1] if key in known else None for key in asked]
+
+
+def test_keys_of_digits_that_come_twice_are_named():
+    with pytest.raises(DuplicateKeysError) as caught:
+        by_number("1", "2", "01", "2")
+    assert caught.value.rows == [1, 3]
+
+
+@pytest.mark.parametrize("most", [1, 1 << 22])
+def test_chunks_become_one_table_whether_few_rows_differ_or_many(monkeypatch, most):
+    monkeypatch.setattr(lookups, "_MOST_DISTINCT_ROWS", most)
+    chunks = [["a", None, "b"], ["c", "b", None], []]
+    numbers = [[1.5, 2.5, None], [1.5, None, None], []]
+    keys = NumberKeys()
+    for first in (0, 3):
+        keys.add(pa.array([str(first + row) for row in range(3)]))
+    values = {
+        "text": [pa.array(chunk, pa.string()).dictionary_encode() for chunk in chunks],
+        "number": [pa.array(chunk, pa.float64()) for chunk in numbers],
+    }
+    rows = found(Lookup(keys, values), "5", "4", "3", "2", "1", "0", "6")
+    assert [row["text"] for row in rows] == [None, "b", "c", "b", None, "a", None]
+    assert [row["number"] for row in rows] == [None, None, 1.5, None, 2.5, 1.5, None]
+
+
+def test_a_table_larger_than_one_step_of_prefixes_is_found_whole(monkeypatch):
+    monkeypatch.setattr(lookups, "_PREFIXES_AT_ONCE", 8)
+    keys = [str(number) for number in range(100)]
+    lookup = Lookup.of(pl.DataFrame({"key": keys, "value": range(100)}), "key")
+    assert [row["value"] for row in found(lookup, *keys)] == list(range(100))

@@ -22,8 +22,8 @@ from transforms.batches import RecordBatchCoder, SplitBatch
 from transforms.decode import DecodeCdrs, decode_batch
 from transforms.encode import EncodeCdrs, Wire, encode_batch
 from transforms.enrich import EnrichCdrs, ReferenceData, enrich_batch, operators_of
-from transforms.lookups import ReferenceDataError, load_cells, load_subscribers
 from transforms.normalize import NormalizeCdrs, normalize_batch
+from transforms.reference import ReferenceDataError, load_cells, load_subscribers
 from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
 from transforms.stage import StageOutput, split_stage
 from transforms.validate import ValidateCdrs, validate_batch
