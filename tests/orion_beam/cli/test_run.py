@@ -154,13 +154,13 @@ def test_a_broker_that_cannot_be_reached_is_named_when_the_time_is_up(run, monke
         (
             "--cells",
             "cell_id,country,plmn,place,lat,lon\nA,FR,20801,x,1,2\nA,FR,20801,x,1,2\n",
-            ["cell_id", "rows 1, 2"],
+            ["cell_id", "lines 2, 3"],
         ),
         ("--cells", "cell_id,country,plmn,place,lat,lon\nA,FR,20801,x,north,2\n", ["reference.csv"]),
         ("--cells", "a,b\n1,2\n", ["reference.csv", "cell_id"]),
         ("--cells", "", ["reference.csv"]),
-        ("--subscribers", "imsi,segment,plan,subscriber_type\n,a,b,prepaid\n", ["imsi", "1"]),
-        ("--subscribers", "imsi,segment,plan,subscriber_type\n1,a,b,gold\n", ["reference.csv", "1"]),
+        ("--subscribers", "imsi,segment,plan,subscriber_type\n,a,b,prepaid\n", ["imsi", "lines 2"]),
+        ("--subscribers", "imsi,segment,plan,subscriber_type\n1,a,b,gold\n", ["reference.csv", "lines 2"]),
         ("--subscribers", None, ["reference.csv", "No such file"]),
     ],
 )
