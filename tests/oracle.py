@@ -139,9 +139,9 @@ def international(text: str | None, profile: CountryProfile) -> str | None:
         return None
     if text.startswith(("+", "00")):
         return "+" + text.removeprefix("+") if text.startswith("+") else "+" + text[2:]
-    trunk = profile.trunk_prefix
-    if trunk and text.startswith(trunk) and len(text) == profile.national_digits + 1:
-        return f"+{profile.calling_code}{text[1:]}"
+    trunk = profile.trunk_prefix or ""
+    if text.startswith(trunk or "0") and len(text) == profile.national_digits + len(trunk):
+        return f"+{profile.calling_code}{text.removeprefix(trunk)}"
     return "+" + text
 
 

@@ -128,18 +128,19 @@ def is_number(texts: pa.StringArray) -> Mask:
 def e164(numbers: pa.StringArray, profile: CountryProfile) -> pa.StringArray:
     """Return subscriber numbers in one form: + and digits (ITU-T E.164).
 
-    `+` and `00` start an international number; a national one has the country's trunk prefix and length; all else is
-    taken for an international number without a prefix. Each must be null or what `is_number` says may be one.
+    `+` and `00` start an international number; a national one has the country's trunk prefix and length, or, where
+    there is no trunk prefix, begins with a zero of its own (no country code does) and has the country's length; all
+    else is taken for an international number without a prefix. Each must be null or what `is_number` says may be one.
     """
     has_plus, has_zeros = starts_with(numbers, b"+"), starts_with(numbers, b"00")
     skipped = np.where(has_plus, 1, np.where(has_zeros, 2, 0))
     prefix: pa.Array | pa.Scalar = pa.scalar("+")
-    if profile.trunk_prefix is not None:
-        is_national = starts_with(numbers, profile.trunk_prefix.encode()) & ~has_zeros
-        is_national &= lengths_of(numbers) == profile.national_digits + len(profile.trunk_prefix)
-        if is_national.any():
-            skipped = np.where(is_national, len(profile.trunk_prefix), skipped)
-            prefix = where(is_national, f"+{profile.calling_code}", "+")
+    trunk_prefix = profile.trunk_prefix or ""
+    is_national = starts_with(numbers, (trunk_prefix or "0").encode()) & ~has_zeros
+    is_national &= lengths_of(numbers) == profile.national_digits + len(trunk_prefix)
+    if is_national.any():
+        skipped = np.where(is_national, len(trunk_prefix), skipped)
+        prefix = where(is_national, f"+{profile.calling_code}", "+")
     offsets = offsets_of(numbers)
     digits = cut(buffer_of(numbers), np.minimum(offsets[:-1] + skipped, offsets[1:]), offsets[1:])
     form = pc.binary_join_element_wise(prefix, digits, "")
