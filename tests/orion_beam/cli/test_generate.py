@@ -27,7 +27,7 @@ def run(*arguments: str) -> Any:
         (["--output", "out"], "give --count"),
         (["--count", "1"], "either --bootstrap-servers HOST:PORT or --output DIR"),
         (["--count", "1", "--output", "out", "--bootstrap-servers", "localhost:1"], "either --bootstrap-servers"),
-        (["--count", "1", "--output", "out", "--countries", "FR,XX"], "unknown country 'XX': known are FR"),
+        (["--count", "1", "--output", "out", "--countries", "FR,XX"], "unknown country 'XX': known are "),
         (["--count", "0", "--output", "out"], "--count must be at least 1"),
         (["--rate", "0", "--output", "out"], "--rate must be more than 0"),
         (["--rate", "nan", "--output", "out"], "--rate must be more than 0"),

@@ -20,6 +20,7 @@ from transforms.rules import RULES
 
 START = datetime(2026, 11, 22, 18, 30, tzinfo=UTC)
 PROFILES = list(all_profiles().values())
+FRANCE = all_profiles()["FR"]
 every_country = pytest.mark.parametrize("profile", PROFILES, ids=[profile.code for profile in PROFILES])
 
 
@@ -84,7 +85,7 @@ def test_batch_size_makes_no_difference(profile: CountryProfile) -> None:
 
 
 def test_good_records_do_not_depend_on_the_fault_rate() -> None:
-    few, many = (whole(PROFILES[0], 2_000, fault_rate=rate) for rate in (0.01, 0.3))
+    few, many = (whole(FRANCE, 2_000, fault_rate=rate) for rate in (0.01, 0.3))
     good = many["expected_code"].is_null()
     odd = few["value"] != many["value"]
     assert not (odd & good).any()
@@ -92,7 +93,7 @@ def test_good_records_do_not_depend_on_the_fault_rate() -> None:
 
 @pytest.mark.parametrize("rate", [0.0, 0.02, 1.0])
 def test_fault_share(rate: float) -> None:
-    batches = list(generate_batches(PROFILES[0], 20_000, seed=3, fault_rate=rate, start=START))
+    batches = list(generate_batches(FRANCE, 20_000, seed=3, fault_rate=rate, start=START))
     assert sum(batch.faulty_count for batch in batches) / 20_000 == pytest.approx(rate, abs=0.005)
 
 
@@ -113,7 +114,7 @@ def test_records_for_lines_hold_no_newline_and_are_not_empty(profile: CountryPro
 
 
 def test_traffic_has_visitors_extremes_and_heavy_users() -> None:
-    rows = whole(PROFILES[0], 60_000)
+    rows = whole(FRANCE, 60_000)
     imsis = rows["key"].cast(pl.String)
     assert 0.03 < 1 - imsis.str.starts_with("208").mean() < 0.10  # type: ignore[operator]
     assert imsis.value_counts()["count"].max() > 100  # type: ignore[operator]
@@ -125,10 +126,10 @@ def test_traffic_has_visitors_extremes_and_heavy_users() -> None:
 
 
 def test_rows_arrive_at_the_rate_from_the_start_on() -> None:
-    timestamps = whole(PROFILES[0], 100, rows_per_second=10)["timestamp"]
+    timestamps = whole(FRANCE, 100, rows_per_second=10)["timestamp"]
     assert timestamps[0] == START
     assert (timestamps[-1] - timestamps[0]).total_seconds() == pytest.approx(9.9)
-    before = whole(PROFILES[0], 100)["timestamp"]
+    before = whole(FRANCE, 100)["timestamp"]
     assert before.max() < START  # type: ignore[operator]
     assert before[0] == START - timedelta(minutes=10)
 
@@ -159,4 +160,4 @@ def test_a_new_country_needs_only_a_profile() -> None:
 )
 def test_arguments_out_of_range(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must"):
-        list(generate_batches(PROFILES[0], **options))
+        list(generate_batches(FRANCE, **options))
