@@ -5,15 +5,14 @@ import socket
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from runners.jars import find_java, guard_environment
+from runners.jars import GUARD, find_java, guard_environment
 
 HOST = "127.0.0.1"
 STOP_TIMEOUT_S = 30.0
-
-_GUARD = "dev.orion.beam.ParentGuard"
 
 _LOGGING_PROPERTIES = """\
 appender.out.type = Console
@@ -108,7 +107,7 @@ class Broker:
     def launch(self, classpath: str) -> None:
         """Start it. It takes some seconds until it answers."""
         # Detached, the guard must not be there: it would end the broker with the command that started it.
-        main = ["kafka.Kafka"] if self._detached else ["-Dorion.main.class=kafka.Kafka", _GUARD]
+        main = ["kafka.Kafka"] if self._detached else ["-Dorion.main.class=kafka.Kafka", GUARD]
         self._run([*self._java(classpath), *main, str(self._properties)])
 
     def wait(self) -> int:
@@ -170,3 +169,12 @@ def is_taken(port: int) -> bool:
         except OSError:
             return True
     return False
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that were free a moment ago. Somebody else may take one at any time."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind((HOST, 0))
+        return [one.getsockname()[1] for one in sockets]

@@ -13,11 +13,13 @@ from types import FrameType
 import apache_beam as beam
 import grpc
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.flink_uber_jar_job_server import FlinkBeamJob
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.utils.subprocess_server import SubprocessServer
 
 from orion_beam.config import JobConfig
 from orion_beam.errors import JobFailedError
+from orion_beam.flink_rest import FlinkRest
 from orion_beam.pipeline import build_pipeline
 from runners.jars import Jars, guard_environment
 from runners.workers import silence_lost_peers, worker_pool
@@ -78,6 +80,7 @@ def run_flink(config: JobConfig, arguments: Sequence[str]) -> None:
     os.environ.setdefault("JDK_JAVA_OPTIONS", JVM_OPTIONS)
     signal.signal(signal.SIGTERM, _terminate)
     logging.getLogger("apache_beam.options.pipeline_options").addFilter(_is_not_about_options)
+    FlinkBeamJob.cancel = _cancel_on_cluster
     with _workers(arguments) as environment:
         _run(config, [*arguments, *environment])
 
@@ -127,6 +130,12 @@ def _start(config: JobConfig, arguments: Sequence[str], attempts: int = 3) -> Pi
         if "failed to start up" not in str(error) or attempts == 1:
             raise
         return _start(config, arguments, attempts - 1)
+
+
+def _cancel_on_cluster(job: FlinkBeamJob) -> None:
+    """Cancel a job that was submitted as one jar; Beam 2.70 itself posts to a path that Flink does not have."""
+    FlinkRest(job._master_url).cancel(job._flink_job_id)
+    job.delete_jar()
 
 
 def _silence() -> None:

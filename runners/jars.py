@@ -37,7 +37,7 @@ _LAYOUT = b"1"
 PARENT_VARIABLE = "ORION_PARENT_PID"
 """Names, in its environment, the process that another one is to end with: see ParentGuard and `runners.guard`."""
 
-_GUARD = "dev.orion.beam.ParentGuard"
+GUARD = "dev.orion.beam.ParentGuard"
 _LAUNCHERS = {
     "flink-job-server.jar": "org.apache.beam.runners.flink.FlinkJobServerDriver",
     "expansion-service.jar": "org.apache.beam.sdk.expansion.service.ExpansionService",
@@ -48,8 +48,8 @@ _PUBLISHED = {"job", "kafka", "guard.jar", *_LAUNCHERS}
 _NO_TESTS = ("-DskipTests", "-Dmaven.test.skip=true")  # neither run them nor compile them
 
 # What Flink 1.19 and Beam reach into on Java 17, so that `java -jar` needs no flags.
-_ADD_EXPORTS = ("java.base/sun.net.util", "java.rmi/sun.rmi.registry")
-_ADD_OPENS = (
+ADD_EXPORTS = ("java.base/sun.net.util", "java.rmi/sun.rmi.registry")
+ADD_OPENS = (
     "java.base/java.lang",
     "java.base/java.net",
     "java.base/java.io",
@@ -78,13 +78,15 @@ class Jars:
         flink_job_server: For Beam's `--flink_job_server_jar`; Flink is in it.
         expansion_service: For Beam's `JavaJarExpansionService`; knows `orion:kafka_batches:v1`.
         job_classpath: Class path of the two.
-        kafka_classpath: Class path of a Kafka broker, and of the guard that ends it with its parent.
+        kafka_classpath: Class path of a Kafka broker, and of the guard.
+        guard: Ends a JVM with its parent, see ParentGuard.
     """
 
     flink_job_server: Path
     expansion_service: Path
     job_classpath: str
     kafka_classpath: str
+    guard: Path
 
     @classmethod
     def within(cls, directory: Path) -> "Jars":
@@ -94,6 +96,7 @@ class Jars:
             expansion_service=directory / "expansion-service.jar",
             job_classpath=str(directory / "job" / "*"),
             kafka_classpath=os.pathsep.join([str(directory / "kafka" / "*"), str(directory / "guard.jar")]),
+            guard=directory / "guard.jar",
         )
 
 
@@ -165,7 +168,7 @@ def ensure_jars(report: Report = silent) -> Jars:
         if scratch is not None:
             report("building the Java part; the first time this downloads about 250 MB")
             _maven(scratch, [*_NO_TESTS, "package"], report)
-            _maven(scratch, ["-Dbroker", "dependency:copy-dependencies"], report)
+            _maven(scratch, ["-Dpart=broker", "dependency:copy-dependencies"], report)
             target = scratch / "target"
             _write_launchers(target)
             _write_guard(target / "guard.jar", target / "classes")
@@ -189,6 +192,23 @@ def build_uber_jar(report: Report = silent) -> Path:
             _maven(scratch, [*_NO_TESTS, "-Puber", "package"], report)
             (scratch / "target" / "orion-beam-uber.jar").rename(jar)
     return jar
+
+
+def ensure_flink(report: Report = silent) -> str:
+    """Return the class path of a Flink cluster of the version that jobs are made for; nothing of Beam is in it.
+
+    Raises:
+        PrerequisiteError: Java or Maven is missing or too old, or Maven cannot reach its registry.
+        RuntimeError: the build fails; names its log.
+    """
+    guard = ensure_jars(report).guard
+    directory = orion_home() / "jars" / f"flink-{_key()}"
+    with _published(directory, report) as scratch:
+        if scratch is not None:
+            report("fetching Flink")
+            _maven(scratch, ["-Dpart=flink", "dependency:copy-dependencies"], report)
+            (scratch / "target" / "flink").rename(directory)
+    return os.pathsep.join([str(directory / "*"), str(guard)])
 
 
 def _key() -> str:
@@ -271,10 +291,10 @@ def _write_launchers(directory: Path) -> None:
     """
     for name, main_class in _LAUNCHERS.items():
         attributes = {
-            "Main-Class": _GUARD,
+            "Main-Class": GUARD,
             "Orion-Main-Class": main_class,
-            "Add-Exports": " ".join(_ADD_EXPORTS),
-            "Add-Opens": " ".join(_ADD_OPENS),
+            "Add-Exports": " ".join(ADD_EXPORTS),
+            "Add-Opens": " ".join(ADD_OPENS),
             "Class-Path": " ".join(f"job/{jar.name}" for jar in sorted((directory / "job").glob("*.jar"))),
         }
         with zipfile.ZipFile(directory / name, "w") as jar_file:
@@ -284,7 +304,7 @@ def _write_launchers(directory: Path) -> None:
 def _write_guard(jar: Path, classes: Path) -> None:
     """Write the guard into a jar of its own, for the broker, which cannot share the job's jars."""
     with zipfile.ZipFile(jar, "w") as jar_file:
-        path = _GUARD.replace(".", "/") + ".class"
+        path = GUARD.replace(".", "/") + ".class"
         jar_file.write(classes / path, path)
 
 

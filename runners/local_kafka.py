@@ -1,11 +1,9 @@
 """A real Kafka on this machine, for development and tests: one broker or several, bound to the loopback interface."""
 
 import base64
-import socket
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,7 +14,7 @@ from confluent_kafka.admin import AdminClient
 from orion_beam.errors import PrerequisiteError, UserError
 from orion_beam.kafka.catalogue import MIN_INSYNC
 from orion_beam.kafka.topics import CATALOGUE, admin_client, profile_for
-from runners.broker import HOST, Broker, Ports, is_taken
+from runners.broker import HOST, Broker, Ports, free_ports, is_taken
 from runners.jars import Report, ensure_jars, silent
 
 START_TIMEOUT_S = 120.0
@@ -182,7 +180,7 @@ class LocalKafka:
 
     def _choose_ports(self) -> tuple[Ports, ...]:
         count = len(self.brokers)
-        free = _free_ports(2 * count)
+        free = free_ports(2 * count)
         if self._wanted_port is None:
             return tuple(map(Ports, free[:count], free[count:]))
         wanted = range(self._wanted_port, self._wanted_port + count)
@@ -269,12 +267,3 @@ def kept_brokers(data_dir: Path) -> int | None:
     if (data_dir / "data").exists():
         return 1
     return len(list(data_dir.glob("broker-*"))) or None
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago. Somebody else may take one at any time."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in sockets]

@@ -1,0 +1,87 @@
+"""A job submitted to a Flink cluster as one jar: it survives a TaskManager that is killed, and Ctrl-C cancels it."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from orion_beam.kafka.tally import conservation
+from orion_beam.kafka.topics import raw_topic
+from runners.broker import HOST, free_ports
+from runners.jars import build_uber_jar, guard_environment
+from runners.local_flink import LocalFlink
+from runners.local_kafka import LocalKafka
+from tests.integration.harness import (
+    FREQUENT_CHECKPOINTS,
+    START_TIMEOUT_S,
+    Feed,
+    StartJob,
+    await_all_out,
+    await_until,
+    records_on,
+)
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(420)]
+
+COUNTRY = "SN"
+RECORDS_PER_SECOND = 1_000
+
+
+@contextmanager
+def worker_pool(log_file: Path) -> Iterator[str]:
+    """Beam's own pool of Python workers, as the README has it started on the hosts of a cluster."""
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | guard_environment() | {"PATH": path}
+    with log_file.open("wb") as log:
+        pool = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        yield f"{HOST}:{port}"
+    finally:
+        os.killpg(pool.pid, signal.SIGKILL)
+        pool.wait()
+
+
+def test_a_job_on_a_cluster_loses_nothing_when_a_task_manager_is_killed_and_ends_on_ctrl_c(
+    kafka: LocalKafka, start_job: StartJob, tmp_path: Path
+):
+    servers = kafka.bootstrap_servers
+    jar = build_uber_jar(print)
+    feed = Feed(servers)
+    with worker_pool(tmp_path / "workers.log") as workers, LocalFlink(tmp_path / "flink") as cluster:
+        job = start_job(
+            servers,
+            *("--countries", COUNTRY),
+            beam=[
+                f"--flink_master={cluster.address}",
+                "--flink_submit_uber_jar",
+                f"--flink_job_server_jar={jar}",
+                "--environment_type=EXTERNAL",
+                f"--environment_config={workers}",
+                FREQUENT_CHECKPOINTS,
+            ],
+        )
+        with feed.flowing(COUNTRY, RECORDS_PER_SECOND):
+            job.await_until(lambda: records_on(servers, "cdr.final") > 0, START_TIMEOUT_S, "the first record is out")
+            cluster.kill_task_manager()
+            before = records_on(servers, "cdr.final")
+            cluster.start_task_manager()
+            job.await_until(
+                lambda: records_on(servers, "cdr.final") > before + RECORDS_PER_SECOND,
+                START_TIMEOUT_S,
+                "the job goes on on the new TaskManager",
+            )
+        await_all_out(job, servers, feed)
+        assert cluster.job_states() == ["RUNNING"]
+        job.send(signal.SIGINT)
+        assert job.exit_code() == 130
+        await_until(lambda: cluster.job_states() == ["CANCELED"], 5, "the cluster knows that the job is cancelled")
+    report = conservation(servers, [raw_topic(COUNTRY).name])
+    assert report.records == len(feed.expected)
+    assert report.holds, report.problems
