@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from orion_beam.countries import all_profiles
+
 COMMAND = [sys.executable, "-m", "orion_beam.cli.main", "demo"]
 
 
@@ -179,7 +181,7 @@ def test_a_job_that_dies_is_a_failure_that_names_its_log(demo):
     [
         (["--count", "0"], "--count must be at least 1, not 0"),
         (["--fault-rate", "2"], "--fault-rate must be from 0 to 1, not 2.0"),
-        (["--countries", "FR,XX"], "unknown country 'XX': known are "),
+        (["--countries", "FR,XX"], f"unknown country 'XX': known are {', '.join(all_profiles())}"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments, message):
