@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from schemas.raw import RawRow
+from transforms.layouts import Layout
 from transforms.payloads import Payloads
 from transforms.texts import Mask
 
@@ -42,6 +43,7 @@ class RawFormat:
         is_told_by_first_byte: it is looked for before the formats that are told by a separator somewhere inside.
         is_sent_by_all: every country may send it; a profile need not name it.
         has_event_time: a record says when its event was; else the Kafka timestamp does.
+        layout: where fields stand, for whoever mends or pseudonymises records; without one, nobody can.
     """
 
     name: str
@@ -52,6 +54,7 @@ class RawFormat:
     is_told_by_first_byte: bool = False
     is_sent_by_all: bool = False
     has_event_time: bool = True
+    layout: Layout | None = None
 
     @property
     def has_event_type(self) -> bool:

@@ -6,6 +6,7 @@ from schemas.fields import Count, EventTime, EventType, FreeText, Imei, Imsi, Ms
 from schemas.raw import RawRow
 from transforms.decoders import RawFormat
 from transforms.decoders.json import decode_flat, is_object
+from transforms.layouts import JsonObject
 
 
 class FlatJsonCdr(RawRow):
@@ -36,4 +37,21 @@ class FlatJsonCdr(RawRow):
     cause_for_record_closing: Count = Field(description="3GPP TS 32.298")
 
 
-FORMAT = RawFormat("flat_json", FlatJsonCdr, is_object, decode_flat, is_told_by_first_byte=True, is_sent_by_all=True)
+_RENAMED = {
+    "event_time": "timestamp",
+    "duration_s": "duration",
+    "bytes_up": "bytes_uploaded",
+    "bytes_down": "bytes_downloaded",
+    "peer_msisdn": "called_number,destination_number",
+}
+_ALIKE = {name: name for name in FlatJsonCdr.model_fields if name not in ",".join(_RENAMED.values()).split(",")}
+
+FORMAT = RawFormat(
+    "flat_json",
+    FlatJsonCdr,
+    is_object,
+    decode_flat,
+    is_told_by_first_byte=True,
+    is_sent_by_all=True,
+    layout=JsonObject(_ALIKE | _RENAMED),
+)

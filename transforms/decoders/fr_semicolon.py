@@ -3,6 +3,7 @@
 from schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat
 from schemas.raw import RawRow
 from transforms.decoders import Decoded, RawFormat
+from transforms.layouts import Separated
 from transforms.payloads import Payloads
 from transforms.texts import Mask
 
@@ -33,4 +34,11 @@ def _claims(payloads: Payloads) -> Mask:
     return payloads.hold(b";")
 
 
-FORMAT = RawFormat("fr_semicolon", FrSemicolonCdr, _claims, decode, column_names=";".join(_FIELDS))
+FORMAT = RawFormat(
+    "fr_semicolon",
+    FrSemicolonCdr,
+    _claims,
+    decode,
+    column_names=";".join(_FIELDS),
+    layout=Separated(";", _FIELDS),
+)

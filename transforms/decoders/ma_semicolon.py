@@ -3,6 +3,7 @@
 from schemas.fields import Count, EventTime, FreeText, Imsi, Msisdn, Rat
 from schemas.raw import RawRow
 from transforms.decoders import Decoded, RawFormat
+from transforms.layouts import Separated
 from transforms.payloads import Payloads
 from transforms.texts import Mask
 
@@ -32,4 +33,11 @@ def _claims(payloads: Payloads) -> Mask:
     return payloads.hold(b";")
 
 
-FORMAT = RawFormat("ma_semicolon", MaSemicolonCdr, _claims, decode, column_names=";".join(_FIELDS))
+FORMAT = RawFormat(
+    "ma_semicolon",
+    MaSemicolonCdr,
+    _claims,
+    decode,
+    column_names=";".join(_FIELDS),
+    layout=Separated(";", _FIELDS),
+)

@@ -3,6 +3,7 @@
 from schemas.fields import Count, EventType, Imsi, Msisdn
 from schemas.raw import RawRow
 from transforms.decoders import Decoded, RawFormat
+from transforms.layouts import Separated
 from transforms.payloads import Payloads
 from transforms.texts import Mask
 
@@ -42,4 +43,5 @@ FORMAT = RawFormat(
     column_names="|".join(PipeTextCdr.model_fields),
     is_sent_by_all=True,
     has_event_time=False,
+    layout=Separated("|", _FIELDS),
 )

@@ -7,6 +7,7 @@ import numpy as np
 from schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat
 from schemas.raw import RawRow
 from transforms.decoders import Decoded, RawFormat
+from transforms.layouts import FixedWidth
 from transforms.payloads import Payloads
 from transforms.texts import Mask
 
@@ -64,4 +65,4 @@ def _claims(payloads: Payloads) -> Mask:
     return is_mine
 
 
-FORMAT = RawFormat("sn_fixed_width", SnFixedWidthCdr, _claims, decode)
+FORMAT = RawFormat("sn_fixed_width", SnFixedWidthCdr, _claims, decode, layout=FixedWidth(_WIDTHS))

@@ -6,6 +6,7 @@ import pyarrow as pa
 from schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat
 from schemas.raw import RawRow
 from transforms.decoders import Decoded, RawFormat
+from transforms.layouts import Pairs
 from transforms.payloads import Payloads
 from transforms.texts import Mask, index_in
 
@@ -68,4 +69,4 @@ def _claims(payloads: Payloads) -> Mask:
     return is_pair_first
 
 
-FORMAT = RawFormat("sn_key_value", SnKeyValueCdr, _claims, decode)
+FORMAT = RawFormat("sn_key_value", SnKeyValueCdr, _claims, decode, layout=Pairs("|", _KEYS))

@@ -9,6 +9,7 @@ from schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat, 
 from schemas.raw import RawRow
 from transforms.decoders import RawFormat
 from transforms.decoders.json import decode_tn, is_object
+from transforms.layouts import JsonObject
 
 
 class TnSubscriber(RawRow):
@@ -48,4 +49,17 @@ class TnJsonCdr(RawRow):
     timestamp: EventTime
 
 
-FORMAT = RawFormat("tn_json", TnJsonCdr, is_object, decode_tn, is_told_by_first_byte=True)
+_LAYOUT = JsonObject(
+    {
+        "imsi": "subscriber.imsi",
+        "msisdn": "subscriber.msisdn",
+        "imei": "subscriber.imei",
+        "cell_id": "network.cell",
+        "rat": "network.rat",
+        "bytes_up": "usage.up",
+        "bytes_down": "usage.down",
+        "event_time": "timestamp",
+    }
+)
+
+FORMAT = RawFormat("tn_json", TnJsonCdr, is_object, decode_tn, is_told_by_first_byte=True, layout=_LAYOUT)
