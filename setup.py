@@ -64,6 +64,7 @@ setup(
         "transforms.decoders",
         "orion_beam",
         "orion_beam.cli",
+        "orion_beam.dlq",
         "orion_beam.generator",
         "orion_beam.generator.formats",
         "orion_beam.kafka",
@@ -73,6 +74,7 @@ setup(
         "schemas": ["py.typed", "avro/*.avsc"],
         "transforms": ["py.typed", "data/*"],
         "orion_beam": ["py.typed", "profiles/*.toml", "reference/*"],
+        "orion_beam.dlq": ["report.html"],
         "orion_beam.generator": ["*.csv", "towns/*.csv"],
         "orion_beam.kafka": ["*.yaml"],
         # The Java sources go along because the jars are built from them where they are first needed.

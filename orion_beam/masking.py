@@ -1,5 +1,7 @@
 """Masking of subscribers' numbers, for everything that people read: screens, logs, messages."""
 
+import re
+
 _KEPT_AT_START = 4
 """Holds any calling code or MCC; of an ordinary number it says no more than its range."""
 _KEPT_AT_END = 3
@@ -21,3 +23,17 @@ def mask(number: str | None) -> str:
     at_start = max(0, min(_KEPT_AT_START, len(digits) - at_end - _MASKED_AT_LEAST))
     hidden = len(digits) - at_start - at_end
     return plus + digits[:at_start] + _MASK * hidden + digits[at_start + hidden :]
+
+
+def mask_digits(text: str) -> str:
+    """Return a text that means to be one number with its digits hidden as `mask` does, whatever stands between them."""
+    digits = iter(mask("".join(each for each in text if each.isdecimal())))
+    return "".join(next(digits) if each.isdecimal() else each for each in text)
+
+
+def mask_numbers(text: str, shortest: int = 7) -> str:
+    """Return any text with each run of so many digits or more hidden as `mask` does.
+
+    One blank, dot or NUL between digits does not end a run: people group numbers, and UTF-16 looks like that.
+    """
+    return re.sub(rf"\d(?:[ .\0]?\d){{{shortest - 1},}}", lambda found: mask_digits(found[0]), text)

@@ -1,0 +1,220 @@
+"""`orion-beam dlq`: the desk for dead letters."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from orion_beam.cli.letters import (
+    BootstrapServers,
+    CodeOption,
+    CountryOption,
+    DlqTopic,
+    FromOption,
+    OffsetsOption,
+    StageOption,
+    ToOption,
+    audit_reveal,
+    filter_of,
+    place_of,
+    progress_of,
+)
+from orion_beam.dlq.export import ExportFormat, export
+from orion_beam.dlq.filters import LetterFilter, Selection
+from orion_beam.dlq.report import html_report
+from orion_beam.dlq.statistics import LetterStatistics
+from orion_beam.dlq.view import LetterView, views_of
+from orion_beam.errors import UserError
+from orion_beam.kafka.ranges import OffsetRange
+
+app = typer.Typer(help="Look at dead letters, try them again, and send them back.", no_args_is_help=True)
+
+
+@app.command(epilog="Example: orion-beam dlq stats --bootstrap-servers localhost:9092 --country FR --html letters.html")
+def stats(
+    bootstrap_servers: BootstrapServers,
+    code: CodeOption = None,
+    country: CountryOption = None,
+    stage: StageOption = None,
+    since: FromOption = None,
+    until: ToOption = None,
+    offsets: OffsetsOption = None,
+    dlq_topic: DlqTopic = "cdr.dlq",
+    as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page with charts, which needs no network.")] = None,
+) -> None:
+    """Count dead letters by country, stage, code, field and hour."""
+    wanted = filter_of(code, country, stage, since, until, offsets)
+    selection = Selection.of(bootstrap_servers, dlq_topic, wanted)
+    statistics = LetterStatistics()
+    with progress_of("counting", selection.offsets) as advance:
+        for read in selection.read(advance):
+            statistics.add(read)
+    if html is not None:
+        page = html_report(statistics, dlq_topic, datetime.now(UTC), _words(wanted))
+        try:
+            html.write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"--html {html}: {error.strerror}") from None
+    if as_json:
+        typer.echo(json.dumps({"topic": dlq_topic, "filter": wanted.described()} | statistics.as_json()))
+        return
+    Console().print(_statistics_table(statistics))
+    typer.echo(f"{statistics.letters:,} dead letters, {statistics.foreign:,} foreign messages on {dlq_topic}")
+    if html is not None:
+        typer.echo(f"written to {html}")
+
+
+def _words(wanted: LetterFilter) -> str:
+    return "; ".join(f"{name} {json.dumps(value)}" for name, value in wanted.described().items())
+
+
+def _statistics_table(statistics: LetterStatistics) -> Table:
+    table = Table("by", "", title="Dead letters")
+    table.add_column("letters", justify="right")
+    for name in ("country", "stage", "code"):
+        for value, count in statistics.by(name).most_common():
+            table.add_row(name, value, f"{count:,}")
+        table.add_section()
+    fields: dict[str, int] = {}
+    for rule, count in statistics.rules.items():
+        fields[rule.field] = fields.get(rule.field, 0) + count
+    for field, count in sorted(fields.items(), key=lambda item: (-item[1], item[0])):
+        table.add_row("field", field, f"{count:,}")
+    table.add_section()
+    for hour, count in sorted(statistics.by("hour").items())[-24:]:
+        table.add_row("hour", f"{hour:%Y-%m-%d %H:00Z}", f"{count:,}")
+    return table
+
+
+@app.command(epilog="Example: orion-beam dlq ls --bootstrap-servers localhost:9092 --code invalid_imsi --limit 20")
+def ls(
+    bootstrap_servers: BootstrapServers,
+    code: CodeOption = None,
+    country: CountryOption = None,
+    stage: StageOption = None,
+    since: FromOption = None,
+    until: ToOption = None,
+    offsets: OffsetsOption = None,
+    dlq_topic: DlqTopic = "cdr.dlq",
+    limit: Annotated[int, typer.Option(help="How many to list at most.", min=1)] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
+) -> None:
+    """List dead letters: where they lie, where they are from, what is wrong. No content."""
+    selection = Selection.of(bootstrap_servers, dlq_topic, filter_of(code, country, stage, since, until, offsets))
+    table = Table("place", "failed at", "country", "stage", "rules", "attempt", "source", title=dlq_topic)
+    for listed in _listed(selection, limit):
+        if as_json:
+            typer.echo(json.dumps(listed))
+            continue
+        if listed["foreign"]:
+            table.add_row(listed["place"], "", "", "", "foreign: our headers are not there, or are broken", "", "")
+            continue
+        rules = ", ".join(map(":".join, zip(listed["fields"], listed["codes"], strict=True)))
+        source = f"{listed['source_topic']}[{listed['source_partition']}]@{listed['source_offset']}"
+        row = (listed["place"], listed["failed_at"][:19], listed["country"], listed["stage"], rules)
+        table.add_row(*row, str(listed["attempt"]), source)
+    if not as_json:
+        Console().print(table)
+
+
+def _listed(selection: Selection, limit: int) -> Iterator[dict[str, Any]]:
+    names = ["failed_at", "country", "stage", "codes", "fields", "attempt", "source_topic", "source_partition",
+             "source_offset", "letter_partition", "letter_offset"]  # fmt: skip
+    for read in selection.read():
+        for letter in read.letters.select(names).to_pylist():
+            place = f"{letter.pop('letter_partition')}@{letter.pop('letter_offset')}"
+            yield {"place": place, "foreign": False} | letter | {"failed_at": letter["failed_at"].isoformat()}
+            if (limit := limit - 1) == 0:
+                return
+        for message in read.foreign.select(["source_partition", "source_offset"]).to_pylist():
+            yield {"place": f"{message['source_partition']}@{message['source_offset']}", "foreign": True}
+            if (limit := limit - 1) == 0:
+                return
+
+
+@app.command(epilog="Example: orion-beam dlq show 3@1234 --bootstrap-servers localhost:9092")
+def show(
+    place: Annotated[str, typer.Argument(help="PARTITION@OFFSET on the dead-letter topic, as `ls` lists it.")],
+    bootstrap_servers: BootstrapServers,
+    dlq_topic: DlqTopic = "cdr.dlq",
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show subscribers' numbers; that is noted on orion.audit.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """Show one dead letter: why it was refused, and what its record says, with the broken fields marked."""
+    partition, offset = place_of(place)
+    wanted = LetterFilter(offsets={partition: OffsetRange(offset, offset + 1)})
+    selection = Selection.of(bootstrap_servers, dlq_topic, wanted)
+    reads = list(selection.read())
+    letters = [read.letters for read in reads if read.letters.num_rows]
+    if not letters:
+        is_foreign = any(read.foreign.num_rows for read in reads)
+        reason = "is foreign: it lacks our headers" if is_foreign else "holds nothing (any more)"
+        raise UserError(f"{dlq_topic} {place} {reason}; `orion-beam dlq ls` lists what there is")
+    if reveal:
+        audit_reveal(bootstrap_servers, "show", dlq_topic, wanted)
+    (view,) = views_of(letters[0], dlq_topic, reveal=reveal)
+    if as_json:
+        typer.echo(json.dumps(view.as_json(), ensure_ascii=False))
+    else:
+        _print_view(view, dlq_topic)
+
+
+def _print_view(view: LetterView, topic: str) -> None:
+    console = Console()
+    reasons = Table(show_header=False, box=None)
+    for name, value in view.reasons.items():
+        reasons.add_row(Text(name, style="dim"), Text(", ".join(value) if isinstance(value, list) else str(value)))
+    reasons.add_row(Text("key", style="dim"), Text(str(view.key)))
+    for name, text in view.headers:
+        reasons.add_row(Text(f"header {name}", style="dim"), Text(str(text)))
+    record = Table("", "field", "text", "what is wrong", title="The record")
+    for field in view.fields:
+        style = "bold red" if field.problems else ""
+        cells = ("✗" if field.problems else "", field.field, str(field.text), "; ".join(field.problems))
+        record.add_row(*(Text(cell, style=style) for cell in cells))
+    console.print(Text(f"{topic} {view.place}", style="bold"), reasons, record)
+
+
+@app.command(
+    "export",
+    epilog="Example: orion-beam dlq export --bootstrap-servers localhost:9092 --code invalid_imsi --output bad.jsonl",
+)
+def export_letters(
+    bootstrap_servers: BootstrapServers,
+    output: Annotated[Path, typer.Option(help="The file.")],
+    code: CodeOption = None,
+    country: CountryOption = None,
+    stage: StageOption = None,
+    since: FromOption = None,
+    until: ToOption = None,
+    offsets: OffsetsOption = None,
+    dlq_topic: DlqTopic = "cdr.dlq",
+    kind: Annotated[
+        ExportFormat, typer.Option("--format", help="jsonl, or avro: orion.cdr.DeadLetter, needs --reveal.")
+    ] = ExportFormat.JSONL,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="With the original bytes; that is noted on orion.audit.")
+    ] = False,
+) -> None:
+    """Write dead letters to a file that only you can read: masked or, with --reveal, as they are."""
+    wanted = filter_of(code, country, stage, since, until, offsets)
+    selection = Selection.of(bootstrap_servers, dlq_topic, wanted)
+    if kind is ExportFormat.AVRO and not reveal:
+        raise UserError("an Avro export holds the original bytes: say --reveal, or take --format jsonl")
+    if reveal:
+        audit_reveal(bootstrap_servers, "export", dlq_topic, wanted)
+
+    with progress_of("exporting", selection.offsets) as advance:
+        batches: Iterator[pa.RecordBatch] = (read.letters for read in selection.read(advance))
+        written = export(batches, output, dlq_topic, kind, reveal=reveal)
+    typer.echo(f"{written:,} dead letters written to {output}")

@@ -1,0 +1,131 @@
+"""What the commands of the desk share: the options of the filter, and the audit line of what is revealed."""
+
+import getpass
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from orion_beam.countries import all_profiles
+from orion_beam.dlq.filters import LetterFilter
+from orion_beam.errors import UserError
+from orion_beam.kafka.journal import write_journal
+from orion_beam.kafka.ranges import Advance, OffsetRange
+from schemas.codes import Code, Stage
+
+BootstrapServers = Annotated[str, typer.Option(help="Kafka brokers, host:port,…")]
+DlqTopic = Annotated[str, typer.Option(help="Topic of the dead letters.")]
+CodeOption = Annotated[str | None, typer.Option("--code", help="Those that break one of these rules: invalid_imsi,…")]
+CountryOption = Annotated[str | None, typer.Option("--country", help="Those of these countries: FR,TN")]
+StageOption = Annotated[str | None, typer.Option("--stage", help="Those that these stages refused: decode,validate")]
+FromOption = Annotated[
+    str | None, typer.Option("--from", help="Those that failed then or later: 2026-01-01T00:00Z, with an offset.")
+]
+ToOption = Annotated[str | None, typer.Option("--to", help="Those that failed before then: 2026-01-02T00:00Z")]
+OffsetsOption = Annotated[
+    str | None, typer.Option(help="Those at these offsets of the topic, by partition, the end excluded: 0=100-200,3=17")
+]
+
+_OFFSETS = re.compile(r"([0-9]{1,9})=([0-9]{1,18})(?:-([0-9]{1,18}))?")
+_PLACE = re.compile(r"([0-9]{1,9})@([0-9]{1,18})")
+
+
+def filter_of(
+    code: str | None,
+    country: str | None,
+    stage: str | None,
+    since: str | None,
+    until: str | None,
+    offsets: str | None,
+) -> LetterFilter:
+    """Return the filter that options mean.
+
+    Raises:
+        UserError: one of them means nothing; names it and what it may be.
+    """
+    wanted = LetterFilter(
+        codes=frozenset(Code[name.upper()] for name in _known("--code", code, [each.value for each in Code])),
+        countries=frozenset(_known("--country", country, [*all_profiles(), "ZZ"])),
+        stages=frozenset(Stage(name) for name in _known("--stage", stage, [each.value for each in Stage])),
+        since=_instant("--from", since),
+        until=_instant("--to", until),
+        offsets=_offsets(offsets),
+    )
+    if wanted.since is not None and wanted.until is not None and wanted.since >= wanted.until:
+        raise UserError(f"--from {since} is not before --to {until}")
+    return wanted
+
+
+def place_of(text: str) -> tuple[int, int]:
+    """Return partition and offset of `3@1234`.
+
+    Raises:
+        UserError: it is none.
+    """
+    if (found := _PLACE.fullmatch(text)) is None:
+        raise UserError(f"{text!r} is no place: write it as PARTITION@OFFSET, such as 3@1234")
+    return int(found[1]), int(found[2])
+
+
+def _known(option: str, text: str | None, known: list[str]) -> list[str]:
+    names = [part.strip() for part in (text or "").split(",") if part.strip()]
+    for name in names:
+        if name not in known:
+            raise UserError(f"{option} {name}: expected some of {', '.join(known)}")
+    return names
+
+
+def _instant(option: str, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError(f"{option} {text!r} is no time: write it as 2026-01-01T00:00Z") from None
+    if moment.tzinfo is None:
+        raise UserError(f"{option} {text} has no offset: say which zone, such as {text}Z or {text}+01:00")
+    return moment.astimezone(UTC)
+
+
+def _offsets(text: str | None) -> dict[int, OffsetRange]:
+    ranges = {}
+    for part in filter(None, (text or "").split(",")):
+        if (found := _OFFSETS.fullmatch(part.strip())) is None:
+            raise UserError(f"--offsets {part}: write it as PARTITION=FROM-TO or PARTITION=OFFSET, such as 0=100-200")
+        low = int(found[2])
+        ranges[int(found[1])] = OffsetRange(low, int(found[3]) if found[3] else low + 1)
+        if ranges[int(found[1])].offsets <= 0:
+            raise UserError(f"--offsets {part}: the end must be behind the start")
+    return ranges
+
+
+def audit_reveal(bootstrap_servers: str, command: str, topic: str, wanted: LetterFilter) -> None:
+    """Note who is shown subscribers' numbers, and of which letters; without that nobody is.
+
+    Raises:
+        UserError: it cannot be noted.
+    """
+    entry = {
+        "kind": "reveal",
+        "command": f"dlq {command}",
+        "user": getpass.getuser(),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "topic": topic,
+        "filter": wanted.described(),
+    }
+    write_journal(bootstrap_servers, f"reveal/{uuid.uuid4()}", entry)
+
+
+@contextmanager
+def progress_of(what: str, offsets: int) -> Iterator[Advance]:
+    """Show how far a read has come, where somebody looks; hand out what to tell about it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=offsets)
+        yield lambda count: progress.advance(task, count)

@@ -1,0 +1,110 @@
+"""Dead letters in a file: Avro as `orion-beam run` writes it, or a JSON object a line."""
+
+import base64
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Any
+
+import fastavro
+import pyarrow as pa
+
+from orion_beam.dlq.view import views_of
+from orion_beam.errors import UserError
+from schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
+from schemas.derive import avro_schema
+
+
+class ExportFormat(StrEnum):
+    """What a file of dead letters is made of."""
+
+    AVRO = "avro"
+    """Records of `orion.cdr.DeadLetter`: original bytes, so it needs --reveal."""
+    JSONL = "jsonl"
+    """An object a line: masked and decoded or, with --reveal, the original bytes."""
+
+
+def export(batches: Iterable[pa.RecordBatch], path: Path, topic: str, kind: ExportFormat, *, reveal: bool) -> int:
+    """Write letters to a file, which is there when all are written, and not before.
+
+    Args:
+        batches: of `orion_beam.dead_letters.LETTER_SCHEMA`.
+        path: of the file.
+        topic: that they lie on.
+        kind: what the file is made of.
+        reveal: with the original bytes.
+
+    Returns:
+        How many letters were written.
+
+    Raises:
+        UserError: the file cannot be written, or would hold original bytes without `reveal`.
+    """
+    if kind is ExportFormat.AVRO and not reveal:
+        raise UserError("an Avro export holds the original bytes: say --reveal, or take --format jsonl")
+    written = 0
+
+    def counted() -> Iterator[pa.RecordBatch]:
+        nonlocal written
+        for batch in batches:
+            written += batch.num_rows
+            yield batch
+
+    with _complete_or_absent(path) as file:
+        _WRITERS[kind](counted(), file, topic, reveal)
+    return written
+
+
+def _write_avro(batches: Iterable[pa.RecordBatch], file: IO[bytes], _: str, __: bool) -> None:
+    rows = (row for batch in batches for row in batch.select(DEAD_LETTER_SCHEMA.names).to_pylist())
+    fastavro.writer(file, json.loads(avro_schema(DeadLetter)), rows)
+
+
+def _write_jsonl(batches: Iterable[pa.RecordBatch], file: IO[bytes], topic: str, reveal: bool) -> None:
+    for batch in batches:
+        originals = _originals(batch) if reveal else [{}] * batch.num_rows
+        for view, original in zip(views_of(batch, topic, reveal=reveal), originals, strict=True):
+            file.write(json.dumps(view.as_json() | original, ensure_ascii=False).encode() + b"\n")
+
+
+def _originals(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Return what is lost when bytes are shown as text: the bytes themselves."""
+    return [
+        {
+            "key_base64": _base64(row["key"]),
+            "value_base64": _base64(row["value"]),
+            "headers_base64": [[header["key"], _base64(header["value"])] for header in row["headers"]],
+        }
+        for row in batch.select(["key", "value", "headers"]).to_pylist()
+    ]
+
+
+def _base64(value: bytes | None) -> str | None:
+    return None if value is None else base64.b64encode(value).decode()
+
+
+_WRITERS: dict[ExportFormat, Callable[[Iterable[pa.RecordBatch], IO[bytes], str, bool], None]] = {
+    ExportFormat.AVRO: _write_avro,
+    ExportFormat.JSONL: _write_jsonl,
+}
+
+
+@contextmanager
+def _complete_or_absent(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes its name when the block ends well, and leaves nothing behind when it does not."""
+    try:
+        # mkstemp makes it readable to its owner alone.
+        handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise UserError(f"--output {path}: {error.strerror}") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        os.replace(draft, path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,126 @@
+"""What today's code makes of dead letters: the chain, run over the original records, without sending anything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orion_beam.chain import chain_of, run_chain
+from orion_beam.countries import all_profiles
+from schemas.codes import Stage
+from schemas.raw import RAW_CDR_SCHEMA
+from transforms.batches import batch_of, columns_of, rows_of
+from transforms.decode import decode_batch
+from transforms.enrich import ReferenceData
+from transforms.stage import Split
+from transforms.texts import Mask, one_of
+
+
+class Refusal(NamedTuple):
+    """Why the chain refuses a record: the stage, and all rules that it breaks."""
+
+    stage: str
+    codes: tuple[str, ...]
+
+
+class Judgement(NamedTuple):
+    """What the chain makes of each of some letters, in their order.
+
+    Attributes:
+        is_known: the letter's country has a profile; of the others nothing can be said.
+        passes: the record would come out on cdr.final.
+        refusals: by row, why it would not.
+        formats: the raw format of each that passes, else None.
+    """
+
+    is_known: Mask
+    passes: Mask
+    refusals: Mapping[int, Refusal]
+    formats: list[str | None]
+
+
+def as_raw(letters: pa.RecordBatch, topic: str) -> pa.RecordBatch:
+    """Return the records that letters hold, as if they were read.
+
+    Args:
+        letters: rows of `orion_beam.dead_letters.LETTER_SCHEMA`.
+        topic: that they lie on; their places there are the coordinates, so that each row has its own.
+
+    Returns:
+        Rows of `schemas.raw.RAW_CDR_SCHEMA`, in order. The timestamp is that of the original.
+    """
+    columns = columns_of(letters)
+    return batch_of(
+        columns
+        | {f"raw_{name}": columns[name] for name in ("key", "value", "headers")}
+        | {
+            "source_topic": pa.repeat(pa.scalar(topic, pa.string()), letters.num_rows),
+            "source_partition": columns["letter_partition"],
+            "source_offset": columns["letter_offset"],
+        },
+        RAW_CDR_SCHEMA,
+    )
+
+
+@dataclass
+class Judge:
+    """Runs the chain of each letter's country.
+
+    Attributes:
+        topic: that the letters lie on.
+        reference: what enrichment looks up.
+    """
+
+    topic: str
+    reference: ReferenceData
+    _chains: dict[str, Mapping[Stage, Split]] = field(default_factory=dict)
+
+    def judge(self, letters: pa.RecordBatch) -> Judgement:
+        """Return what the chain makes of rows of `orion_beam.dead_letters.LETTER_SCHEMA`."""
+        count = letters.num_rows
+        records = as_raw(letters, self.topic)
+        row_of = {place: row for row, place in enumerate(_places(records))}
+        passes = np.zeros(count, np.bool_)
+        formats: list[str | None] = [None] * count
+        refusals: dict[int, Refusal] = {}
+        is_known = one_of(letters.column("country"), pa.array(list(all_profiles())))
+        for country in pc.unique(letters.column("country").filter(pa.array(is_known))).to_pylist():
+            own = rows_of(records, one_of(letters.column("country"), pa.array([country])))
+            outcome = run_chain(self._chain(country), own)
+            formats_read = outcome.accepted.column("raw_format").to_pylist() if outcome.accepted.num_rows else []
+            for place, name in zip(_places(outcome.accepted), formats_read, strict=True):
+                passes[row_of[place]] = True
+                formats[row_of[place]] = name
+            reasons = (outcome.rejected.column(name).to_pylist() for name in ("stage", "codes"))
+            for place, stage, codes in zip(_places(outcome.rejected), *reasons, strict=True):
+                refusals[row_of[place]] = Refusal(stage, tuple(codes))
+        return Judgement(is_known, passes, refusals, formats)
+
+    def _chain(self, country: str) -> Mapping[Stage, Split]:
+        if country not in self._chains:
+            self._chains[country] = chain_of(all_profiles()[country], self.reference)
+        return self._chains[country]
+
+
+def _places(rows: pa.RecordBatch) -> list[tuple[int, int]]:
+    columns = (rows.column(name).to_pylist() for name in ("source_partition", "source_offset"))
+    return list(zip(*columns, strict=True))
+
+
+def decoded_texts(letters: pa.RecordBatch, topic: str) -> list[dict[str, str | None] | None]:
+    """Return what each letter's record says, by the fields of `schemas.cdr.DecodedFields`; None for what none reads."""
+    records = as_raw(letters, topic)
+    row_of = {place: row for row, place in enumerate(_places(records))}
+    texts: list[dict[str, str | None] | None] = [None] * letters.num_rows
+    for country in pc.unique(letters.column("country")).to_pylist():
+        if (profile := all_profiles().get(country)) is None:
+            continue
+        own = rows_of(records, one_of(letters.column("country"), pa.array([country])))
+        accepted = decode_batch(own, profile).accepted
+        fields = accepted.drop_columns(RAW_CDR_SCHEMA.names).to_pylist()
+        for place, text in zip(_places(accepted), fields, strict=True):
+            texts[row_of[place]] = text
+    return texts

@@ -1,0 +1,92 @@
+"""What lies on the dead-letter topic, counted: by country, stage, code, field and hour."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from orion_beam.dead_letters import ReadLetters
+
+
+class Kind(NamedTuple):
+    """What letters are counted by. The code is the first; the hour is when they failed, UTC."""
+
+    country: str
+    stage: str
+    code: str
+    hour: datetime
+
+
+class BrokenRule(NamedTuple):
+    """A rule that letters break, as the first or a later one."""
+
+    country: str
+    code: str
+    field: str
+
+
+@dataclass
+class LetterStatistics:
+    """Counts, and nothing of what the letters hold.
+
+    Attributes:
+        letters: dead letters of ours.
+        foreign: other messages on the topic.
+        kinds: letters by kind.
+        rules: letters by each rule that they break: a letter that breaks two counts twice.
+        attempts: letters by the attempt that failed: from 2 on they were redriven before.
+    """
+
+    letters: int = 0
+    foreign: int = 0
+    kinds: Counter[Kind] = field(default_factory=Counter)
+    rules: Counter[BrokenRule] = field(default_factory=Counter)
+    attempts: Counter[int] = field(default_factory=Counter)
+
+    def add(self, read: ReadLetters) -> None:
+        """Count what was read."""
+        self.letters += read.letters.num_rows
+        self.foreign += read.foreign.num_rows
+        if not read.letters.num_rows:
+            return
+        rows = pl.DataFrame(
+            read.letters.select(["country", "stage", "code", "failed_at", "codes", "fields", "attempt"])
+        ).with_columns(hour=pl.col("failed_at").dt.truncate("1h"))
+        kinds = rows.group_by("country", "stage", "code", "hour").len().iter_rows()
+        self.kinds.update({Kind(*kind): count for *kind, count in kinds})
+        broken = rows.explode("codes", "fields").group_by("country", "codes", "fields").len().iter_rows()
+        self.rules.update({BrokenRule(*rule): count for *rule, count in broken})
+        self.attempts.update(dict(rows.group_by("attempt").len().iter_rows()))
+
+    @property
+    def hours(self) -> list[datetime]:
+        """Every hour from the first to the last with letters, those without included."""
+        found = [kind.hour for kind in self.kinds]
+        if not found:
+            return []
+        first, last = min(found), max(found)
+        count = round((last - first).total_seconds()) // 3600
+        return [datetime.fromtimestamp(first.timestamp() + 3600 * hour, UTC) for hour in range(count + 1)]
+
+    def by(self, *names: str) -> Counter[Any]:
+        """Return letters by some of what a `Kind` has: by one name plain, by several as tuples."""
+        counts: Counter[Any] = Counter()
+        for kind, count in self.kinds.items():
+            values = tuple(getattr(kind, name) for name in names)
+            counts[values[0] if len(names) == 1 else values] += count
+        return counts
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as JSON has it."""
+        return {
+            "letters": self.letters,
+            "foreign": self.foreign,
+            "countries": dict(self.by("country").most_common()),
+            "stages": dict(self.by("stage").most_common()),
+            "codes": dict(self.by("code").most_common()),
+            "hours": {hour.isoformat(): count for hour, count in sorted(self.by("hour").items())},
+            "attempts": {str(attempt): count for attempt, count in sorted(self.attempts.items())},
+            "rules": [rule._asdict() | {"letters": count} for rule, count in self.rules.most_common()],
+        }

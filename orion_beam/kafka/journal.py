@@ -1,0 +1,80 @@
+"""The journal: a compacted topic that says who did what with dead letters, and what has been sent back already."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from orion_beam.errors import UserError
+from orion_beam.kafka.clients import producer_config
+from orion_beam.kafka.ranges import offset_ranges, read_ranges
+from orion_beam.kafka.topics import AUDIT, CATALOGUE, TIMEOUT_S, admin_client, create, profile_for, unreachable
+from transforms.texts import to_list
+
+JOURNAL = AUDIT.name
+
+Entry = Mapping[str, Any]
+
+
+def ensure_journal(bootstrap_servers: str) -> None:
+    """Create the journal's topic if it is missing, on as many brokers as there are for it.
+
+    Raises:
+        PrerequisiteError: the broker cannot be reached.
+        UserError: the broker refuses.
+    """
+    try:
+        cluster = admin_client(bootstrap_servers).list_topics(timeout=TIMEOUT_S)
+    except KafkaException as error:
+        raise unreachable(bootstrap_servers, error) from None
+    if JOURNAL not in cluster.topics:
+        topics = CATALOGUE.topics_of([], profile_for(len(cluster.brokers)))
+        create(bootstrap_servers, [topic for topic in topics if topic.name == JOURNAL])
+
+
+def read_journal(bootstrap_servers: str, prefix: str = "") -> dict[str, Entry]:
+    """Return the newest committed entry of each key that begins with `prefix`; what is no entry of ours is passed over.
+
+    Raises:
+        PrerequisiteError: the broker cannot be reached, or lacks the topic.
+    """
+    entries: dict[str, Entry] = {}
+    ranges = offset_ranges(bootstrap_servers, [JOURNAL], committed_only=True)
+    for batch in read_ranges(bootstrap_servers, ranges, committed_only=True):
+        keys, values = to_list(batch.column("raw_key")), to_list(batch.column("raw_value"))
+        for key, entry in _entries(zip(keys, values, strict=True)):
+            if key.startswith(prefix):
+                entries[key] = entry
+    return entries
+
+
+def _entries(messages: Iterator[tuple[bytes | None, bytes | None]]) -> Iterator[tuple[str, Entry]]:
+    for key, value in messages:
+        try:
+            entry = json.loads(value or b"")
+            name = (key or b"").decode()
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            yield name, entry
+
+
+def entry_bytes(entry: Entry) -> bytes:
+    """Return an entry as the topic holds it."""
+    return json.dumps(entry, ensure_ascii=False, sort_keys=True).encode()
+
+
+def write_journal(bootstrap_servers: str, key: str, entry: Entry) -> None:
+    """Write one entry; it is there when this returns.
+
+    Raises:
+        UserError: the broker did not take it within 10 s.
+    """
+    ensure_journal(bootstrap_servers)
+    settings = producer_config(bootstrap_servers, {}) | {"log_level": 0, "message.timeout.ms": TIMEOUT_S * 1000}
+    failed: list[KafkaError] = []
+    producer = Producer(settings | {"on_delivery": lambda error, _: failed.append(error)})
+    producer.produce(JOURNAL, entry_bytes(entry), key.encode())
+    if producer.flush(TIMEOUT_S + 1) or failed:
+        raise UserError(f"{JOURNAL} took no entry: {failed[0].str() if failed else 'no answer'}")
