@@ -34,6 +34,6 @@ def mask_digits(text: str) -> str:
 def mask_numbers(text: str, shortest: int = 7) -> str:
     """Return any text with each run of so many digits or more hidden as `mask` does.
 
-    One blank, dot or NUL between digits does not end a run: people group numbers, and UTF-16 looks like that.
+    Blanks, dots and NULs between digits do not end a run: people group numbers, and UTF-16 looks like that.
     """
-    return re.sub(rf"\d(?:[ .\0]?\d){{{shortest - 1},}}", lambda found: mask_digits(found[0]), text)
+    return re.sub(rf"\d(?:[ .\0]{{0,3}}\d){{{shortest - 1},}}", lambda found: mask_digits(found[0]), text)

@@ -26,6 +26,7 @@ from orion_beam.cli.letters import (
     place_of,
     progress_of,
 )
+from orion_beam.cli.redrive import redrive, retest
 from orion_beam.dlq.export import ExportFormat, export
 from orion_beam.dlq.filters import LetterFilter, Selection
 from orion_beam.dlq.report import html_report
@@ -33,8 +34,13 @@ from orion_beam.dlq.statistics import LetterStatistics
 from orion_beam.dlq.view import LetterView, views_of
 from orion_beam.errors import UserError
 from orion_beam.kafka.ranges import OffsetRange
+from orion_beam.kafka.topics import DEAD_LETTERS
 
 app = typer.Typer(help="Look at dead letters, try them again, and send them back.", no_args_is_help=True)
+app.command(epilog="Example: orion-beam dlq retest --bootstrap-servers localhost:9092 --country TN")(retest)
+app.command(
+    epilog="Example: orion-beam dlq redrive --bootstrap-servers localhost:9092 --code unknown_rat --set rat=4G"
+)(redrive)
 
 
 @app.command(epilog="Example: orion-beam dlq stats --bootstrap-servers localhost:9092 --country FR --html letters.html")
@@ -46,7 +52,7 @@ def stats(
     since: FromOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
-    dlq_topic: DlqTopic = "cdr.dlq",
+    dlq_topic: DlqTopic = DEAD_LETTERS.name,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write a page with charts, which needs no network.")] = None,
 ) -> None:
@@ -103,7 +109,7 @@ def ls(
     since: FromOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
-    dlq_topic: DlqTopic = "cdr.dlq",
+    dlq_topic: DlqTopic = DEAD_LETTERS.name,
     limit: Annotated[int, typer.Option(help="How many to list at most.", min=1)] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
@@ -144,7 +150,7 @@ def _listed(selection: Selection, limit: int) -> Iterator[dict[str, Any]]:
 def show(
     place: Annotated[str, typer.Argument(help="PARTITION@OFFSET on the dead-letter topic, as `ls` lists it.")],
     bootstrap_servers: BootstrapServers,
-    dlq_topic: DlqTopic = "cdr.dlq",
+    dlq_topic: DlqTopic = DEAD_LETTERS.name,
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Show subscribers' numbers; that is noted on orion.audit.")
     ] = False,
@@ -198,7 +204,7 @@ def export_letters(
     since: FromOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
-    dlq_topic: DlqTopic = "cdr.dlq",
+    dlq_topic: DlqTopic = DEAD_LETTERS.name,
     kind: Annotated[
         ExportFormat, typer.Option("--format", help="jsonl, or avro: orion.cdr.DeadLetter, needs --reveal.")
     ] = ExportFormat.JSONL,

@@ -80,9 +80,11 @@ def load_patch(path: Path) -> Patch:
     """
     namespace: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
     try:
-        exec(compile(path.read_bytes(), str(path), "exec"), namespace)
+        source = path.read_bytes()
     except OSError as error:
         raise UserError(f"--patch {path}: {error.strerror}") from None
+    try:
+        exec(compile(source, str(path), "exec"), namespace)
     except Exception as error:
         raise UserError(f"--patch {path} cannot be run: {_place_of(error, str(path))}") from None
     function = namespace.get(PATCH_FUNCTION)

@@ -10,12 +10,13 @@ from orion_beam.dlq.judge import decoded_texts
 from orion_beam.masking import mask_digits, mask_numbers
 from schemas.codes import Code
 from transforms.rejects import PAYLOAD_FIELD
-from transforms.rules import COUNTS
 
 NUMBER_FIELDS = frozenset({"imsi", "msisdn", "imei", "peer_msisdn"})
 """The fields that hold subscribers' numbers."""
 
-_READABLE_FIELDS = frozenset({"event_time", *COUNTS})
+_SHORTEST_NUMBER = 10
+"""Digits of a subscriber's number at least: what stands in other fields and is shorter is shown."""
+
 _LONGEST_PREVIEW = 2048
 _MEANINGS = {code.value: code.meaning for code in Code}
 
@@ -101,9 +102,8 @@ def _field(field: str, text: str | None, problems: tuple[str, ...], reveal: bool
         return FieldView(field, text, problems)
     if field in NUMBER_FIELDS:
         return FieldView(field, mask_digits(text), problems)
-    # A record whose fields have moved holds numbers where others belong: only what keeps its rule is shown as it is.
-    is_what_it_says = field in _READABLE_FIELDS and not problems
-    return FieldView(field, text if is_what_it_says else mask_numbers(text, 10), problems)
+    # A record whose fields have moved holds numbers where others belong.
+    return FieldView(field, mask_numbers(text, _SHORTEST_NUMBER), problems)
 
 
 def readable(value: bytes | None, *, reveal: bool) -> str | None:

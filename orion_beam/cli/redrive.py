@@ -1,0 +1,169 @@
+"""`orion-beam dlq retest` and `redrive`: the way back to the raw topics, first without and then with sending."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orion_beam.chain import CELLS, SUBSCRIBERS, load_reference
+from orion_beam.cli.letters import (
+    BootstrapServers,
+    CodeOption,
+    CountryOption,
+    DlqTopic,
+    FromOption,
+    OffsetsOption,
+    StageOption,
+    ToOption,
+    filter_of,
+    progress_of,
+)
+from orion_beam.dlq.filters import Selection
+from orion_beam.dlq.judge import Judge
+from orion_beam.dlq.patches import load_patch, setting
+from orion_beam.dlq.redrive import Fate, Redrive, RedriveOptions, RedriveReport, plan_redrive
+from orion_beam.dlq.retest import RetestReport, Verdict
+from orion_beam.dlq.targets import Targets
+from orion_beam.errors import UserError
+from orion_beam.kafka.journal import JOURNAL, read_journal
+from orion_beam.kafka.topics import DEAD_LETTERS, topic_names
+
+Cells = Annotated[str, typer.Option(help="Cells, CSV or Parquet.")]
+Subscribers = Annotated[str, typer.Option(help="Subscribers, CSV or Parquet.")]
+
+
+def retest(
+    bootstrap_servers: BootstrapServers,
+    code: CodeOption = None,
+    country: CountryOption = None,
+    stage: StageOption = None,
+    since: FromOption = None,
+    until: ToOption = None,
+    offsets: OffsetsOption = None,
+    dlq_topic: DlqTopic = DEAD_LETTERS.name,
+    cells: Cells = CELLS,
+    subscribers: Subscribers = SUBSCRIBERS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
+) -> None:
+    """Run today's rules over dead letters: how many would pass, fail alike, fail differently. Sends nothing."""
+    wanted = filter_of(code, country, stage, since, until, offsets)
+    selection = Selection.of(bootstrap_servers, dlq_topic, wanted)
+    report, judge = RetestReport(), Judge(dlq_topic, load_reference(cells, subscribers))
+    with progress_of("testing", selection.offsets) as advance:
+        for read in selection.read(advance):
+            report.add(read, judge)
+    if as_json:
+        typer.echo(json.dumps({"topic": dlq_topic, "filter": wanted.described()} | report.as_json()))
+        return
+    table = Table("country", "code", "now", "rules now", title="Dead letters and today's rules")
+    table.add_column("letters", justify="right")
+    for (country_code, first, verdict, now), count in sorted(report.counts.items()):
+        table.add_row(country_code, first, verdict.replace("_", " "), now, f"{count:,}")
+    Console().print(table)
+    totals = ", ".join(f"{report.total(verdict):,} {verdict.replace('_', ' ')}" for verdict in Verdict)
+    typer.echo(f"of {report.counts.total():,} letters: {totals}; {report.foreign:,} foreign messages")
+
+
+def redrive(
+    bootstrap_servers: BootstrapServers,
+    code: CodeOption = None,
+    country: CountryOption = None,
+    stage: StageOption = None,
+    since: FromOption = None,
+    until: ToOption = None,
+    offsets: OffsetsOption = None,
+    dlq_topic: DlqTopic = DEAD_LETTERS.name,
+    patch: Annotated[
+        Path | None, typer.Option(help="Python file with `def patch(record)`: returns the new payload, or None.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="FIELD=VALUE, such as rat=4G; repeatable.")
+    ] = None,
+    validate: Annotated[
+        bool, typer.Option("--validate/--no-validate", help="Send only what today's rules accept.")
+    ] = True,
+    max_attempts: Annotated[int, typer.Option(help="Leave what failed so often where it is.", min=1)] = 3,
+    rate: Annotated[float | None, typer.Option(help="Records a second at most.", min=0.1)] = None,
+    again: Annotated[bool, typer.Option("--again", help="Also what a redrive has sent before.")] = False,
+    execute: Annotated[bool, typer.Option("--execute", help="Send. Without it, only say what would be sent.")] = False,
+    cells: Cells = CELLS,
+    subscribers: Subscribers = SUBSCRIBERS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
+) -> None:
+    """Send dead letters back to the raw topics that they are from: same partition, key and headers, one attempt more.
+
+    A dry run unless --execute is given. Each letter is sent at most once, however often redrives are stopped, killed
+    and begun again: it and the note that it was sent are one transaction.
+    """
+    wanted = filter_of(code, country, stage, since, until, offsets)
+    options = _options(patch, assignments, validate, max_attempts, rate, again)
+    selection = Selection.of(bootstrap_servers, dlq_topic, wanted)
+    judge = Judge(dlq_topic, load_reference(cells, subscribers))
+    targets = Targets.of(bootstrap_servers, dlq_topic)
+    if not execute:
+        journal = read_journal(bootstrap_servers) if JOURNAL in topic_names(bootstrap_servers) else {}
+        with progress_of("looking", selection.offsets) as advance:
+            report = plan_redrive(selection, options, judge, targets, journal, advance)
+        _show(report, None, as_json)
+        return
+    redrive = Redrive(selection, options, judge, targets)
+    try:
+        with progress_of(f"redrive {redrive.id}", selection.offsets) as advance:
+            redrive.run(advance)
+    except KeyboardInterrupt:
+        print(
+            f"stopped; redrive {redrive.id} has sent {redrive.report.fates[Fate.SENT]:,}. The same command goes on:"
+            " what was sent is not sent again",
+            file=sys.stderr,
+        )
+        raise
+    _show(redrive.report, redrive.id, as_json)
+
+
+def _options(
+    patch: Path | None,
+    assignments: list[str] | None,
+    validate: bool,
+    max_attempts: int,
+    rate: float | None,
+    again: bool,
+) -> RedriveOptions:
+    if patch is not None and assignments:
+        raise UserError("--patch and --set do not go together: set the field in the patch, by record.with_fields")
+    function, name = None, None
+    if patch is not None:
+        function, name = load_patch(patch), f"{patch.name} sha256:{hashlib.sha256(patch.read_bytes()).hexdigest()}"
+    elif assignments:
+        fields = dict(_assignment(text) for text in assignments)
+        function, name = setting(fields), f"set {', '.join(fields)}"
+    return RedriveOptions(function, name, validate, max_attempts, rate, again)
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    field, equals, value = text.partition("=")
+    if not equals or not field:
+        raise UserError(f"--set {field}: expected FIELD=VALUE, such as rat=4G")
+    return field, value
+
+
+def _show(report: RedriveReport, redrive_id: str | None, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"executed": redrive_id is not None, "id": redrive_id} | report.as_json()))
+        return
+    table = Table("fate", "country", "code", title="Redrive" if redrive_id else "Redrive: dry run, nothing was sent")
+    table.add_column("letters", justify="right")
+    for (fate, country, code), count in sorted(report.outcomes.items()):
+        table.add_row(fate.replace("_", " "), country, code, f"{count:,}")
+    Console().print(table)
+    for fate in Fate:
+        if count := report.fates[fate]:
+            typer.echo(f"{count:>9,}  {fate.replace('_', ' ')}: {fate.meaning}")
+    for failure, count in report.patch_failures.most_common():
+        typer.echo(f"{count:>9,}  failures of the patch: {failure}")
+    verb = f"redrive {redrive_id} is on {JOURNAL}" if redrive_id else "--execute sends"
+    typer.echo(f"{report.read:>9,}  read, each with one fate; {verb}")

@@ -1,0 +1,57 @@
+"""Dead letters on a real topic, as a job would have written them, for tests of the desk."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from confluent_kafka import Producer
+
+from orion_beam.chain import chain_of, load_reference, run_chain
+from orion_beam.countries import all_profiles
+from orion_beam.dead_letters import Message, messages_of
+from orion_beam.kafka.catalogue import Topic
+from orion_beam.kafka.topics import create
+from orion_beam.testing import raw_batch
+
+_REST = b'"msisdn":"+33612345678","event_type":"data","timestamp":"2026-06-01T10:00:00Z"}'
+BROKEN_RAT = b'{"imsi":"208010000%06d","rat":"6G",' + _REST
+BROKEN_IMSI = b'{"imsi":"x%d",' + _REST
+
+
+def letter_topic(servers: str, name: str, partitions: int = 2) -> str:
+    """Create a topic for dead letters."""
+    create(servers, [Topic(name, partitions, 1, {"retention.ms": "-1"})])
+    return name
+
+
+def letters_from(
+    country: str,
+    payloads: Sequence[bytes | None],
+    *,
+    timestamp: datetime | None = None,
+    partition: int = 3,
+    attempt: int = 1,
+    **options: Any,
+) -> list[Message]:
+    """Return the dead letters that the chain makes of payloads, all of which it must refuse."""
+    headers = [{"trace": b"%d" % number, "orion.attempt": b"%d" % attempt} for number, _ in enumerate(payloads)]
+    batch = raw_batch(
+        country,
+        payloads,
+        keys=[b"key-%d" % number for number, _ in enumerate(payloads)],
+        headers=headers,
+        timestamps=timestamp or datetime.now(UTC),
+        partition=partition,
+        **options,
+    )
+    outcome = run_chain(chain_of(all_profiles()[country], load_reference()), batch)
+    assert outcome.rejected.num_rows == len(payloads)
+    return messages_of(outcome.rejected)
+
+
+def send_letters(servers: str, topic: str, letters: Sequence[Message]) -> None:
+    """Write messages to a topic of dead letters, by turns to its partitions 0 and 1."""
+    producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "log_level": 0})
+    for number, letter in enumerate(letters):
+        producer.produce(topic, letter.value, letter.key, number % 2, headers=letter.headers)
+    assert producer.flush(30) == 0

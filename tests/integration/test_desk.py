@@ -1,0 +1,273 @@
+"""The desk for dead letters on a real broker: reading, judging, and the way back to the raw topics."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from orion_beam.chain import load_reference
+from orion_beam.dead_letters import Message
+from orion_beam.dlq.filters import LetterFilter, Selection
+from orion_beam.dlq.judge import Judge
+from orion_beam.dlq.patches import setting
+from orion_beam.dlq.redrive import Fate, Redrive, RedriveOptions, plan_redrive
+from orion_beam.dlq.statistics import LetterStatistics
+from orion_beam.dlq.targets import Targets
+from orion_beam.errors import UserError
+from orion_beam.kafka.journal import JOURNAL, read_journal
+from orion_beam.kafka.ranges import OffsetRange
+from orion_beam.kafka.topics import raw_topic, topic_names
+from orion_beam.kafka.transactions import TransactionalWriter
+from schemas.codes import Code
+from tests.integration.harness import Record, await_until, kafka_in, read_topic, records_on
+from tests.integration.letters import BROKEN_IMSI, BROKEN_RAT, letter_topic, letters_from, send_letters
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+MENDED = RedriveOptions(setting({"rat": "4G"}), "set rat")
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with kafka_in(tmp_path_factory.mktemp("desk") / "kafka") as kafka:
+        yield kafka.bootstrap_servers
+
+
+@pytest.fixture
+def topic(servers: str, request: pytest.FixtureRequest) -> str:
+    """A dead-letter topic of the test's own."""
+    return letter_topic(servers, f"dlq.{abs(hash(request.node.nodeid))}")
+
+
+def redrive_of(servers: str, topic: str, options: RedriveOptions = MENDED, **wanted: Any) -> Redrive:
+    selection = Selection.of(servers, topic, LetterFilter(**wanted))
+    return Redrive(selection, options, Judge(topic, load_reference()), Targets.of(servers, topic))
+
+
+def sent_by(servers: str, redrive_id: str, country: str = "FR") -> list[Record]:
+    found = read_topic(servers, raw_topic(country).name)
+    return [record for record in found if ("orion.redrive.id", redrive_id.encode()) in record.headers]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "orion_beam.cli.main", "dlq", *arguments]
+
+
+def test_a_redrive_sends_to_the_original_partition_with_key_value_headers_and_one_attempt_more(servers, topic):
+    stamp = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=5)
+    send_letters(servers, topic, letters_from("FR", [BROKEN_RAT % 1, BROKEN_RAT % 2], timestamp=stamp))
+    redrive = redrive_of(servers, topic)
+    report = redrive.run()
+    assert report.as_json()["fates"] == {Fate.SENT: 2}
+    assert report.is_balanced
+    sent = sorted(sent_by(servers, redrive.id), key=lambda record: record.key or b"")
+    assert [record.partition for record in sent] == [3, 3]
+    assert [record.key for record in sent] == [b"key-0", b"key-1"]
+    assert [record.value for record in sent] == [(BROKEN_RAT % n).replace(b"6G", b"4G") for n in (1, 2)]
+    assert sent[0].headers == [
+        ("trace", b"0"), ("orion.attempt", b"2"), ("orion.redrive.id", redrive.id.encode())
+    ]  # fmt: skip
+    assert {record.timestamp_ms for record in sent} == {round(stamp.timestamp() * 1000)}
+
+
+def test_a_dry_run_says_the_same_and_sends_nothing(servers, topic):
+    send_letters(servers, topic, letters_from("FR", [BROKEN_RAT % 1, BROKEN_IMSI % 2]))
+    before = len(read_topic(servers, raw_topic("FR").name))
+    redrive = redrive_of(servers, topic)
+    planned = plan_redrive(redrive.selection, MENDED, redrive.judge, redrive.targets, {})
+    assert len(read_topic(servers, raw_topic("FR").name)) == before
+    assert planned.as_json() == redrive.run().as_json()
+    assert planned.fates == {Fate.SENT: 1, Fate.STILL_FAILS: 1}
+
+
+def test_a_letter_is_sent_once_however_often_it_is_redriven(servers, topic):
+    send_letters(servers, topic, letters_from("FR", [BROKEN_RAT % n for n in range(10)]))
+    first, second, third = (redrive_of(servers, topic), redrive_of(servers, topic), redrive_of(servers, topic))
+    assert first.run().fates == {Fate.SENT: 10}
+    assert second.run().fates == {Fate.ALREADY_REDRIVEN: 10}
+    assert sent_by(servers, second.id) == []
+    again = Redrive(third.selection, RedriveOptions(MENDED.patch, "set rat", again=True), third.judge, third.targets)
+    assert again.run().fates == {Fate.SENT: 10}
+
+
+def test_what_fails_again_lies_behind_the_end_and_is_left_alone_after_max_attempts(servers, topic):
+    send_letters(servers, topic, letters_from("FR", [BROKEN_RAT % 1]))
+    redrive = redrive_of(servers, topic, RedriveOptions(validate=False))
+    # As a job that is quicker than the redrive: the same record, refused again.
+    send_letters(servers, topic, letters_from("FR", [BROKEN_RAT % 1], attempt=2))
+    assert redrive.run().fates == {Fate.SENT: 1}
+    second = redrive_of(servers, topic, RedriveOptions(validate=False, max_attempts=2))
+    assert second.run().fates == {Fate.ALREADY_REDRIVEN: 1, Fate.ATTEMPTS_EXHAUSTED: 1}
+    third = redrive_of(servers, topic, RedriveOptions(validate=False, max_attempts=3))
+    assert third.run().fates == {Fate.ALREADY_REDRIVEN: 1, Fate.SENT: 1}
+    assert [record.header("orion.attempt") for record in sent_by(servers, third.id)] == ["3"]
+
+
+def test_what_has_no_way_back_stays_and_is_said(servers, topic):
+    def patch(record):
+        if b"boom" in record.value:
+            raise ValueError(record.value)
+        return None if b"leave" in record.value else record.value
+
+    letters = [
+        Message(b"key", b"not ours", [("orion.error.code", b"invalid_imsi")]),
+        *letters_from("FR", [BROKEN_IMSI % 1], topic="cdr.raw.TN"),
+        *letters_from("FR", [BROKEN_IMSI % 2], topic="__consumer_offsets"),
+        *letters_from("FR", [BROKEN_IMSI % 3], partition=12),
+        *letters_from("FR", [b"boom", b"leave", BROKEN_IMSI % 4]),
+    ]
+    send_letters(servers, topic, letters)
+    report = redrive_of(servers, topic, RedriveOptions(patch, "test")).run()
+    assert report.fates == {
+        Fate.FOREIGN: 1, Fate.NO_TARGET: 3, Fate.PATCH_FAILED: 1, Fate.LEFT_OUT: 1, Fate.STILL_FAILS: 1
+    }  # fmt: skip
+    assert report.is_balanced
+    ((failure, _),) = report.patch_failures.items()
+    assert failure.startswith("ValueError in line ")
+
+
+def test_a_record_that_the_topic_would_delete_at_once_gets_a_new_timestamp_unless_it_is_its_event_time(servers, topic):
+    old = datetime.now(UTC) - timedelta(days=20)
+    pipe = b"208010000000001|+33612345678|data|x||"
+    send_letters(servers, topic, letters_from("FR", [BROKEN_RAT % 1, pipe], timestamp=old))
+
+    def patch(record):
+        return record.with_fields(
+            **({"duration_s": "1"} if record.texts["raw_format"] == "pipe_text" else {"rat": "4G"})
+        )
+
+    redrive = redrive_of(servers, topic, RedriveOptions(patch, "test"))
+    assert redrive.run().fates == {Fate.SENT: 1, Fate.TOO_OLD: 1}
+    (sent,) = sent_by(servers, redrive.id)
+    assert abs(sent.timestamp_ms - time.time() * 1000) < 60_000
+
+
+def test_a_rate_is_kept(servers, topic):
+    send_letters(servers, topic, letters_from("FR", [BROKEN_RAT % n for n in range(90)]))
+    waits: list[float] = []
+    options = RedriveOptions(MENDED.patch, "set rat", records_per_s=20)
+    report = redrive_of(servers, topic, options).run(wait=waits.append)
+    assert report.fates == {Fate.SENT: 90}
+    # Without really waiting, it falls back by what it should have waited: the last wait is all of it.
+    assert len(waits) >= 5
+    assert 3 < waits[-1] <= 4.5
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=["stopped", "killed"])
+def test_a_redrive_that_ends_halfway_goes_on_without_sending_twice(servers, topic, end, tmp_path):
+    raw = raw_topic("FR").name
+    payloads = [BROKEN_RAT % (1000 * end + n) for n in range(400)]
+    send_letters(servers, topic, letters_from("FR", payloads))
+    arguments = ["redrive", "--bootstrap-servers", servers, "--dlq-topic", topic, "--set", "rat=4G", "--execute"]
+    before = records_on(servers, raw)
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command(*arguments, "--rate", "30"), stdout=output, stderr=output)
+        try:
+            await_until(lambda: len(read_topic(servers, raw_topic("FR").name)) > before + 40, 60, "some have been sent")
+        finally:
+            process.send_signal(end)
+            code = process.wait(30)
+    assert code == (130 if end is signal.SIGINT else -signal.SIGKILL), log.read_text()
+    fates = redrive_of(servers, topic).run().fates
+    assert fates[Fate.SENT] + fates[Fate.ALREADY_REDRIVEN] == len(payloads)
+    assert fates[Fate.ALREADY_REDRIVEN] >= 40
+    wanted = {payload.replace(b"6G", b"4G") for payload in payloads}
+    assert Counter(r.payload for r in read_topic(servers, raw) if r.payload in wanted) == dict.fromkeys(wanted, 1)
+    if end is signal.SIGINT:
+        assert "what was sent is not sent again" in " ".join(log.read_text().split())
+
+
+def test_an_aborted_transaction_leaves_neither_record_nor_note(servers, topic):
+    send_letters(servers, topic, letters_from("FR", [BROKEN_RAT % n for n in range(5)]))
+    redrive = redrive_of(servers, topic)
+    open_one = Producer({"bootstrap.servers": servers, "transactional.id": f"orion-redrive-{topic}", "log_level": 0})
+    open_one.init_transactions(30)
+    open_one.begin_transaction()
+    open_one.produce(raw_topic("FR").name, b"half sent", b"key", 3, headers=[("orion.redrive.id", redrive.id.encode())])
+    open_one.flush(30)
+    # As after a kill: the next redrive ends the open transaction and sends what it had not committed.
+    assert redrive.run().fates == {Fate.SENT: 5}
+    assert b"half sent" not in [record.value for record in sent_by(servers, redrive.id)]
+
+
+def test_a_newer_redrive_of_a_topic_shuts_out_the_older(servers, topic):
+    send_letters(servers, topic, letters_from("FR", [BROKEN_RAT % n for n in range(40)]))
+    older, newer = redrive_of(servers, topic, RedriveOptions(MENDED.patch, "set rat", records_per_s=10)), []
+
+    def begin_newer(_: float) -> None:
+        if not newer:
+            newer.append(redrive_of(servers, topic).run())
+
+    with pytest.raises(UserError, match="another one has begun"):
+        older.run(wait=begin_newer)
+    assert newer[0].fates[Fate.SENT] + older.report.fates[Fate.SENT] == 40
+    entries = read_journal(servers, "redrive/")
+    assert entries[f"redrive/{older.id}"]["state"] == "failed"
+
+
+def test_the_journal_says_who_did_what_and_no_value(servers, topic):
+    send_letters(servers, topic, letters_from("FR", [BROKEN_RAT % 7]))
+    redrive = redrive_of(servers, topic, codes=frozenset({Code.UNKNOWN_RAT}))
+    redrive.run()
+    entry = read_journal(servers, "redrive/")[f"redrive/{redrive.id}"]
+    assert (entry["state"], entry["read"], entry["fates"]) == ("finished", 1, {"sent": 1})
+    assert (entry["topic"], entry["filter"], entry["patch"]) == (topic, {"codes": ["unknown_rat"]}, "set rat")
+    assert b"4G" not in b"".join(record.value or b"" for record in read_topic(servers, JOURNAL))
+    assert JOURNAL in topic_names(servers)
+
+
+def test_a_filter_reads_what_it_says(servers, topic):
+    send_letters(servers, topic, letters_from("FR", [BROKEN_RAT % 1, BROKEN_IMSI % 2, BROKEN_RAT % 3, BROKEN_IMSI % 4]))
+    middle = datetime.now(UTC)
+    send_letters(servers, topic, letters_from("TN", [b"{", b"{"]))
+
+    def found(**wanted: Any) -> dict[str, int]:
+        statistics = LetterStatistics()
+        for read in Selection.of(servers, topic, LetterFilter(**wanted)).read():
+            statistics.add(read)
+        return dict(statistics.by("code"))
+
+    assert found() == {"unknown_rat": 2, "invalid_imsi": 2, "malformed_payload": 2}
+    assert found(countries=frozenset({"TN"})) == {"malformed_payload": 2}
+    assert found(codes=frozenset({Code.UNKNOWN_RAT})) == {"unknown_rat": 2}
+    assert found(since=middle) == {"malformed_payload": 2}
+    assert found(until=middle) == {"unknown_rat": 2, "invalid_imsi": 2}
+    assert found(offsets={1: OffsetRange(1, 3)}) == {"invalid_imsi": 1, "malformed_payload": 1}
+    assert found(offsets={0: OffsetRange(50, 60)}) == {}
+
+
+def run_desk(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_show_reveals_only_what_is_noted_and_export_is_readable_to_its_owner_alone(servers, topic, tmp_path: Path):
+    send_letters(servers, topic, letters_from("FR", [BROKEN_RAT % 1]))
+    at = ["--bootstrap-servers", servers, "--dlq-topic", topic]
+    before = len(read_journal(servers, "reveal/")) if JOURNAL in topic_names(servers) else 0
+    masked = run_desk("show", "0@0", *at)
+    assert "208010000000001" not in masked.stdout
+    assert "unknown" in masked.stdout or "neither a known name" in masked.stdout
+    revealed = run_desk("show", "0@0", *at, "--reveal")
+    assert "208010000000001" in revealed.stdout
+    entries = read_journal(servers, "reveal/")
+    assert len(entries) == before + 1
+    assert run_desk("show", "1@5", *at).returncode == 2
+    exported = run_desk("export", *at, "--format", "avro", "--reveal", "--output", str(tmp_path / "letters.avro"))
+    assert exported.returncode == 0, exported.stderr
+    assert (tmp_path / "letters.avro").stat().st_mode & 0o077 == 0
+    assert len(read_journal(servers, "reveal/")) == before + 2
+
+
+def test_the_transactional_writer_needs_no_topic_of_its_own(servers):
+    with TransactionalWriter(servers, "another") as writer:
+        writer.commit([], {"test/1": {"kind": "test"}})
+    assert read_journal(servers, "test/") == {"test/1": {"kind": "test"}}
