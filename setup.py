@@ -63,6 +63,7 @@ setup(
         "transforms",
         "transforms.decoders",
         "orion_beam",
+        "orion_beam.capture",
         "orion_beam.cli",
         "orion_beam.dlq",
         "orion_beam.generator",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import apache_beam as beam
+import fastavro
 import pyarrow as pa
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import BeamAssertException
@@ -71,6 +72,12 @@ def raw_batch(
     }
     arrays = [pa.array(columns[field.name], field.type) for field in RAW_CDR_SCHEMA]
     return pa.RecordBatch.from_arrays(arrays, schema=RAW_CDR_SCHEMA)
+
+
+def captured(folder: Path | str) -> pa.RecordBatch:
+    """Return the records that `orion-beam capture` has written into a country's folder, as ReadRawCdrs gives them."""
+    with Path(folder, "messages.avro").open("rb") as file:
+        return pa.RecordBatch.from_pylist(list(fastavro.reader(file)), schema=RAW_CDR_SCHEMA)
 
 
 def rows(batches: pa.RecordBatch | Iterable[pa.RecordBatch]) -> list[Row]:

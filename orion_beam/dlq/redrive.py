@@ -259,25 +259,19 @@ class Redrive:
             JobFailedError: the broker refuses a transaction: nothing of it is there.
         """
         started_at = datetime.now(UTC)
-        state = "failed"
-        servers = self.selection.bootstrap_servers
-        write_journal(servers, self._key, self._entry("running", started_at))
+        servers, key = self.selection.bootstrap_servers, f"redrive/{self.id}"
         try:
             with TransactionalWriter(servers, f"orion-redrive-{self.selection.topic}") as writer:
                 # Only now is nobody else writing: the journal holds all that older redrives have committed.
                 redriven = Redriven(self.targets.letter_topic_id, writer.read_journal())
+                writer.commit([], {key: self._entry("running", started_at)})
                 self._send_all(writer, redriven, advance, wait)
-            state = "finished"
-        except KeyboardInterrupt:
-            state = "stopped"
+                writer.commit([], {key: self._entry("finished", started_at)})
+        except BaseException as error:
+            state = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+            write_journal(servers, key, self._entry(state, started_at))
             raise
-        finally:
-            write_journal(servers, self._key, self._entry(state, started_at))
         return self.report
-
-    @property
-    def _key(self) -> str:
-        return f"redrive/{self.id}"
 
     def _send_all(
         self, writer: TransactionalWriter, redriven: Redriven, advance: Advance | None, wait: Callable[[float], None]

@@ -1,0 +1,1 @@
+"""Capture: live records become golden cases, with other subscribers' numbers in place of the real ones."""

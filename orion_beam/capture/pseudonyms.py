@@ -1,0 +1,153 @@
+"""Pseudonyms: numbers of subscribers that look like the real ones, behave like them, and are others.
+
+The digits behind the prefix that says whose network it is are permuted, by a Feistel network whose rounds are keyed
+HMACs (as in NIST SP 800-38G, with HMAC-SHA-256 for the cipher). So two numbers never become one, the same number
+becomes the same wherever it stands, and nobody without the key gets back. What a rule of ours tells apart (a check
+digit that is right or wrong, a number that a plan assigns or not) stays as it was.
+"""
+
+import hashlib
+import hmac
+import re
+import unicodedata
+from collections.abc import Callable
+from functools import lru_cache
+
+import phonenumbers
+import pyarrow as pa
+
+from schemas.country import CountryProfile
+from transforms.numbering import has_known_mcc, has_luhn_digit, home_networks
+from transforms.plausibility import are_plausible
+
+_ROUNDS = 10
+_MOST_STEPS = 500
+_TAC_DIGITS, _SERIAL_DIGITS = 8, 6
+_KEPT_OF_OTHERS, _PIECE = 3, 30
+_SHORTEST_NUMBER = 10
+_SHORTEST_IN_NUMBER_FIELD = 7
+_IMSI, _IMEI = re.compile(r"[0-9]{14,15}"), re.compile(r"[0-9]{14,16}")
+_NUMBER = re.compile(r"(\+|00)?([0-9]{10,15})")
+
+
+class Pseudonyms:
+    """Makes pseudonyms for the records of one country."""
+
+    def __init__(self, key: bytes, profile: CountryProfile) -> None:
+        """Take the key, and the country, whose national numbers mean what its international ones do."""
+        self._key = key
+        self._profile = profile
+
+    def imsi(self, imsi: str) -> str:
+        """Return an IMSI of the same network (MCC and MNC, 3GPP TS 23.003 clause 2.2)."""
+        kept = _network_digits(imsi[:6])
+        return imsi[:kept] + self._permuted(imsi[kept:], f"imsi {imsi[:kept]}")
+
+    def imei(self, imei: str) -> str:
+        """Return an IMEI or IMEISV of the same type (TAC); its check digit, if it has one, is as right as it was."""
+        end = _TAC_DIGITS + _SERIAL_DIGITS
+        changed = imei[:_TAC_DIGITS] + self._permuted(imei[_TAC_DIGITS:end], f"imei {imei[:_TAC_DIGITS]}")
+        if len(imei) != end + 1:
+            return changed + imei[end:]
+        off_by = (int(imei[end]) - _luhn_digit(imei[:end])) % 10
+        return f"{changed}{(_luhn_digit(changed) + off_by) % 10}"
+
+    def msisdn(self, number: str) -> str:
+        """Return a subscriber number of the same country calling code, in the form that it has (`+`, `00`, national).
+
+        One that a numbering plan assigns becomes one that it assigns.
+        """
+        found = _NUMBER.fullmatch(number)
+        if found is None:
+            return self.number(number)
+        prefix, digits = found[1] or "", found[2]
+        trunk, national_digits = self._profile.trunk_prefix, self._profile.national_digits
+        if not prefix and trunk and digits.startswith(trunk) and len(digits) == national_digits + len(trunk):
+            return trunk + self._national(self._profile.calling_code, digits.removeprefix(trunk))
+        code = next((digits[:n] for n in (1, 2, 3) if int(digits[:n]) in phonenumbers.COUNTRY_CODE_TO_REGION_CODE), "")
+        return prefix + code + self._national(code, digits[len(code) :])
+
+    def _national(self, code: str, digits: str) -> str:
+        def is_plausible(national: str) -> bool:
+            return bool(are_plausible(pa.array([f"+{code}{national}"]), self._profile.calling_code)[0])
+
+        was_plausible = is_plausible(digits)
+        return self._permuted(digits, f"msisdn {code}", lambda national: is_plausible(national) == was_plausible)
+
+    def number(self, digits: str) -> str:
+        """Return what digits become of which nobody says what they are: by their form, or all but the first three."""
+        code, national_digits = self._profile.calling_code, self._profile.national_digits
+        trunk = self._profile.trunk_prefix
+        if _IMSI.fullmatch(digits) and has_known_mcc(pa.array([digits]))[0]:
+            return self.imsi(digits)
+        is_international = digits.startswith(code) and len(digits) == len(code) + national_digits
+        is_national = trunk is not None and digits.startswith(trunk) and len(digits) == len(trunk) + national_digits
+        if is_international or is_national or (digits.startswith("00") and _NUMBER.fullmatch(digits)):
+            return self.msisdn(digits)
+        # No number is so long: whatever it is, it is changed piece by piece.
+        pieces = [digits[start : start + _PIECE] for start in range(_KEPT_OF_OTHERS, len(digits), _PIECE)]
+        return digits[:_KEPT_OF_OTHERS] + "".join(self._permuted(piece, "number") for piece in pieces)
+
+    def field(self, field: str, text: str) -> str:
+        """Return what the text of a field for a number becomes, however it is written; what is too short stays."""
+        if field == "imsi" and _IMSI.fullmatch(text):
+            return self.imsi(text)
+        if field == "imei" and _IMEI.fullmatch(text):
+            return self.imei(text)
+        if field in ("msisdn", "peer_msisdn") and _NUMBER.fullmatch(text):
+            return self.msisdn(text)
+        return self._spread(text, _SHORTEST_IN_NUMBER_FIELD)
+
+    def text(self, text: str) -> str:
+        """Return any text with other numbers in place of those that are as long as a subscriber's."""
+        return re.sub(r"\d+", lambda run: self._spread(run[0], _SHORTEST_NUMBER), text)
+
+    def broken(self, text: str) -> str:
+        """Return a text that nothing could be read of: every run of digits that may be a number, or half of one."""
+        return re.sub(r"\d(?:[ .\-\0]{0,3}\d){6,}", lambda run: self._spread(run[0], 1), text)
+
+    def _spread(self, text: str, shortest: int) -> str:
+        """Change all digits of a text as one number, of any script; what stands between them stays."""
+        digits = "".join(str(unicodedata.decimal(each)) for each in text if each.isdecimal())
+        if len(digits.lstrip("0")) < shortest:
+            return text
+        changed = iter(self.number(digits))
+        return "".join(
+            chr(ord(each) - unicodedata.decimal(each) + int(next(changed))) if each.isdecimal() else each
+            for each in text
+        )
+
+    def _permuted(self, digits: str, tweak: str, is_alike: Callable[[str], bool] = lambda _: True) -> str:
+        """Return other digits, as many: a permutation of all that are alike."""
+        changed = self._encrypted(digits, tweak)
+        for _ in range(_MOST_STEPS):
+            # Walking on until one is alike permutes those that are alike among themselves.
+            if is_alike(changed):
+                break
+            changed = self._encrypted(changed, tweak)
+        return changed if changed != digits else self._encrypted(digits, f"{tweak} again")
+
+    def _encrypted(self, digits: str, tweak: str) -> str:
+        if len(digits) < 2:
+            return "".join(str((int(each) + 1 + self._hash(tweak, 0, 0) % 9) % 10) for each in digits)
+        left_digits = len(digits) // 2
+        widths = (left_digits, len(digits) - left_digits)
+        left, right = int(digits[:left_digits]), int(digits[left_digits:])
+        for number in range(_ROUNDS):
+            left, right = right, (left + self._hash(tweak, number, right)) % 10 ** widths[number % 2]
+        return f"{left:0{widths[0]}}{right:0{widths[1]}}"
+
+    def _hash(self, tweak: str, number: int, half: int) -> int:
+        text = f"{tweak}|{number}|{half}".encode()
+        return int.from_bytes(hmac.digest(self._key, text, hashlib.sha256))
+
+
+@lru_cache(maxsize=4096)
+def _network_digits(prefix: str) -> int:
+    """Return how many digits MCC and MNC of an IMSI have."""
+    network = home_networks(pa.array([prefix.ljust(15, "0")]))
+    return len(network.mcc[0].as_py()) + len(network.mnc[0].as_py())
+
+
+def _luhn_digit(digits: str) -> int:
+    return next(each for each in range(10) if has_luhn_digit(pa.array([f"{digits}{each}"]))[0])
