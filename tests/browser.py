@@ -1,0 +1,45 @@
+"""Pages in headless Chromium, for tests of what people see. Where it is not installed such a test is skipped."""
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = shutil.which("chromium")
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
+
+_LIGHT, _DARK = 1, 0
+
+
+def seen_in_browser(page: Path, script: str, *, dark: bool = False, width: int = 1240) -> Any:
+    """Open a page without a network and return what a function body returns in it, as JSON has it.
+
+    Args:
+        page: an HTML file.
+        script: the body of a function of no arguments, run when the page is there.
+        dark: as somebody sees it who prefers dark colours.
+        width: of the window, in pixels.
+    """
+    probe = f"<script>document.title = JSON.stringify((() => {{{script}}})())</script>"
+    probed = page.with_suffix(".probed.html")
+    probed.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{probe}</body>"), encoding="utf-8")
+    assert CHROMIUM is not None
+    scheme = _DARK if dark else _LIGHT
+    done = subprocess.run(
+        [
+            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+            "--host-resolver-rules=MAP * ~NOTFOUND", f"--blink-settings=preferredColorScheme={scheme}",
+            f"--window-size={width},1000", f"--user-data-dir={page.parent / 'chromium'}", "--dump-dom",
+            probed.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=90, check=True,
+    )  # fmt: skip
+    title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
+    assert title is not None
+    return json.loads(unescape(title[1]))
