@@ -34,7 +34,7 @@ def layout_of(name: str):
 
 @every_format
 @given(data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=15)
 def test_a_record_of_which_nothing_is_changed_stays_as_it_is(name, data):
     text = data.draw(records(name)).decode()
     fields = decoded(name, text)
@@ -51,7 +51,7 @@ def test_a_record_of_which_nothing_is_changed_stays_as_it_is(name, data):
 
 @every_format
 @given(data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=15)
 def test_a_decoder_reads_what_was_put_into_a_field_and_the_rest_as_before(name, data):
     text = data.draw(records(name)).decode()
     before = decoded(name, text)

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orion_beam.dead_letters import LETTER_SCHEMA
@@ -81,6 +81,7 @@ _places = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3 * CHUNK_OFFSETS
 
 
 @given(_places, _places, _places)
+@settings(max_examples=25)
 def test_what_was_noted_is_held_after_a_restart_and_nothing_else_is(first, second, others):
     journal: dict = {}
     for some in (first, second):
