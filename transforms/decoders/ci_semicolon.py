@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from schemas.fields import Count, EventTime, EventType, FreeText, Imei, Imsi, Msisdn, Rat, text_of
 from schemas.raw import RawRow
 from transforms.decoders import Decoded, RawFormat
+from transforms.layouts import Separated
 from transforms.payloads import Payloads
 from transforms.texts import Mask, chosen, index_in
 
@@ -98,4 +99,5 @@ FORMAT = RawFormat(
     decode,
     column_names="record_type;node_id;local_sequence_number;imsi;msisdn;imei;cell_id;rat;event_time;duration;called_number;"
     "bytes_up;bytes_down;charging_id;record_sequence_number;cause_for_record_closing",
+    layout=Separated(";", _FIELDS),
 )
