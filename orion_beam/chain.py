@@ -14,6 +14,7 @@ from transforms.batches import SplitBatch
 from transforms.decode import decode_batch
 from transforms.enrich import ReferenceData, enrich_batch, operators_of
 from transforms.normalize import normalize_batch
+from transforms.plmns import Operators
 from transforms.reference import ReferenceDataError, load_cells, load_subscribers
 from transforms.rejects import no_rejects
 from transforms.stage import Split, split_isolating
@@ -30,7 +31,7 @@ def load_reference(cells: str = CELLS, subscribers: str = SUBSCRIBERS) -> Refere
         UserError: a file cannot be read, or is no reference data.
     """
     try:
-        return ReferenceData(load_cells(cells), load_subscribers(subscribers), operators_of(all_profiles()))
+        return ReferenceData(load_cells(cells), load_subscribers(subscribers), Operators(operators_of(all_profiles())))
     except ReferenceDataError as error:
         raise UserError(str(error)) from None
 

@@ -20,7 +20,7 @@ from schemas.cdr import ValidatedFields
 from schemas.codes import Code
 from schemas.country import CountryProfile
 from schemas.fields import BLANKS, text_of
-from transforms import numbering
+from transforms import plmns
 from transforms.formats import all_formats
 
 MAX_PAYLOAD_BYTES = 65_536
@@ -125,7 +125,7 @@ def warnings_of(fields: dict[str, Any], arrived: datetime | None, profile: Count
         yield "late"
 
 
-MCC_FILE = Path(numbering.__file__).parent / "data" / "mcc.csv"
+MCC_FILE = Path(plmns.__file__).parent / "data" / "mcc.csv"
 MCCS = {row["mcc"] for row in csv.DictReader(MCC_FILE.read_text(encoding="utf-8").splitlines())}
 
 

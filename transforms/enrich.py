@@ -16,11 +16,11 @@ from schemas.country import CountryProfile
 from transforms import fraud
 from transforms.batches import SplitBatch, batch_of, columns_of, country_of
 from transforms.lookups import Lookup
-from transforms.numbering import home_countries
+from transforms.plmns import Operators, home_countries
 from transforms.reference import live_lookup, load_cells, load_subscribers
 from transforms.rejects import no_rejects
 from transforms.stage import Split, StageOutput, split_stage
-from transforms.texts import Mask, chosen, index_in, is_null, mask_of, one_of, where
+from transforms.texts import Mask, chosen, is_null, mask_of, one_of, where
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class ReferenceData:
     Attributes:
         cells: by cell_id: country, plmn, place, lat, lon.
         subscribers: by imsi: segment, plan, subscriber_type.
-        operators: operator name by PLMN (MCC and MNC), of all countries with a profile.
+        operators: by PLMN (MCC and MNC), of the world.
     """
 
     cells: Lookup
     subscribers: Lookup
-    operators: Mapping[str, str]
+    operators: Operators
 
     @property
     def version(self) -> str:
@@ -63,13 +63,14 @@ def enrich_batch(batch: pa.RecordBatch, profile: CountryProfile, reference: Refe
     columns = columns_of(batch)
     cells = reference.cells.find(columns["cell_id"])
     subscribers = reference.subscribers.find(columns["imsi"])
+    plmns = pc.binary_join_element_wise(columns["mcc"], columns["mnc"], "")
     networks = _Networks(
-        home_operator=_operators(pc.binary_join_element_wise(columns["mcc"], columns["mnc"], ""), reference.operators),
+        home_operator=reference.operators.of(plmns),
         home_country=home_countries(columns["imsi"]),
-        serving_operator=_operators(cells["plmn"], reference.operators),
+        serving_operator=reference.operators.of(cells["plmn"]),
         serving_country=cells["country"],
     )
-    roaming = _roaming(columns["mcc"], networks, profile)
+    roaming = _roaming(columns["mcc"], plmns, networks, profile)
     is_inbound, is_at_other_end = roaming == _INBOUND, (roaming == _OUTBOUND) | (roaming == _NATIONAL)
     columns |= {
         "geo_place": cells["place"],
@@ -98,10 +99,6 @@ def enrich_batch(batch: pa.RecordBatch, profile: CountryProfile, reference: Refe
     return SplitBatch(batch_of(columns, ENRICHED_SCHEMA), no_rejects())
 
 
-def _operators(plmns: pa.StringArray, operators: Mapping[str, str]) -> pa.StringArray:
-    return chosen(pa.array(operators.values(), pa.string()), index_in(plmns, pa.array(operators, pa.string())))
-
-
 class _Networks(NamedTuple):
     """Who issued the IMSI, and whose cell served it; null where it is not known."""
 
@@ -115,17 +112,20 @@ _ROAMING = pa.array(["home", "national", "outbound", "inbound", "unknown"])
 _HOME, _NATIONAL, _OUTBOUND, _INBOUND, _UNKNOWN = range(len(_ROAMING))
 
 
-def _roaming(mccs: pa.StringArray, networks: _Networks, profile: CountryProfile) -> npt.NDArray[np.int8]:
+def _roaming(
+    mccs: pa.StringArray, plmns: pa.StringArray, networks: _Networks, profile: CountryProfile
+) -> npt.NDArray[np.int8]:
     """Return the roaming class: the IMSI's PLMN against the country, and against the cell where it is known.
 
-    A PLMN that no operator of ours has (an MVNO's, say) is `unknown`, never `home`.
+    A PLMN of the country that none of the profile's operators has (an MVNO's, say) is `unknown`, never `home`.
     """
     is_ours = one_of(mccs, pa.array(profile.mccs))
+    is_operators = one_of(plmns, pa.array([plmn for operator in profile.operators for plmn in operator.plmns]))
     is_abroad = _are_known_and_differ(networks.serving_country, pa.scalar(profile.code))
     is_elsewhere = _are_known_and_differ(networks.serving_operator, networks.home_operator)
     conditions = {
         _INBOUND: ~is_ours & ~is_null(networks.home_country),
-        _UNKNOWN: ~is_ours | is_null(networks.home_operator),
+        _UNKNOWN: ~is_ours | ~is_operators,
         _OUTBOUND: is_abroad,
         _NATIONAL: is_elsewhere,
     }
@@ -146,7 +146,7 @@ class EnrichCdrs(beam.PTransform):  # type: ignore[misc]
 
     Attributes:
         profiles: country profiles by code.
-        operators: operator name by PLMN, see `operators_of`.
+        operators: what the job calls operators, by PLMN, see `operators_of`; others are called as the world calls them.
         cells: path of the cells (CSV or Parquet), see `transforms.reference.CELL_COLUMNS`.
         subscribers: path of the subscribers (CSV or Parquet), see `transforms.reference.SUBSCRIBER_COLUMNS`.
         reference_refresh_s: how often to look whether these files have changed; None never looks.
@@ -171,8 +171,10 @@ class EnrichCdrs(beam.PTransform):  # type: ignore[misc]
         cells = live_lookup(self.cells, load_cells, self.reference_refresh_s)
         subscribers = live_lookup(self.subscribers, load_subscribers, self.reference_refresh_s)
 
+        operators = Operators(self.operators)
+
         def enrich(batch: pa.RecordBatch) -> SplitBatch:
-            reference = ReferenceData(cells.current, subscribers.current, self.operators)
+            reference = ReferenceData(cells.current, subscribers.current, operators)
             return enrich_batch(batch, self.profiles[country_of(batch)], reference)
 
         return enrich

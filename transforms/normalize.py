@@ -16,7 +16,8 @@ from schemas.codes import Stage
 from schemas.country import CountryProfile
 from schemas.fields import RAT_GENERATIONS, SUBSCRIBER_TYPES
 from transforms.batches import SplitBatch, batch_of, columns_of
-from transforms.numbering import e164, home_networks, numbers_among, type_allocation_codes
+from transforms.numbering import e164, numbers_among, type_allocation_codes
+from transforms.plmns import home_networks
 from transforms.rejects import no_rejects
 from transforms.rules import rat_indices
 from transforms.stage import StageOutput, by_country, split_stage

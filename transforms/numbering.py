@@ -1,16 +1,6 @@
-"""The numbering plans: which country an MCC belongs to, how long its MNCs are, and the one form of an MSISDN.
-
-`data/mcc.csv` lists ITU-T E.212 mobile country codes: facts, compiled for this project on 2026-11-22. Where a plan has
-MNCs of both lengths (India's 405, Trinidad's 374) the longer one is listed.
-"""
-
-import csv
-from functools import cache
-from pathlib import Path
-from typing import NamedTuple
+"""The numbers of subscribers and devices: check digit and type of an IMEI, and the one form of an MSISDN."""
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,9 +10,7 @@ from transforms.texts import (
     Mask,
     buffer_of,
     bytes_of,
-    chosen,
     cut,
-    index_in,
     is_digits,
     is_null,
     lengths_of,
@@ -30,69 +18,6 @@ from transforms.texts import (
     starts_with,
     where,
 )
-
-_MCC_FILE = Path(__file__).parent / "data" / "mcc.csv"
-
-
-class _MobileCountryCodes(NamedTuple):
-    """By the number that an MCC is: how many digits its MNCs have, and the index of its country or -1."""
-
-    mnc_digits: npt.NDArray[np.int64]
-    country: npt.NDArray[np.int64]
-    countries: pa.StringArray
-
-
-@cache
-def _mobile_country_codes() -> _MobileCountryCodes:
-    with _MCC_FILE.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    countries = sorted({row["country"] for row in rows})
-    codes = _MobileCountryCodes(np.full(1000, 2), np.full(1000, -1), pa.array(countries))
-    for row in rows:
-        codes.mnc_digits[int(row["mcc"])] = int(row["mnc_digits"])
-        codes.country[int(row["mcc"])] = countries.index(row["country"])
-    return codes
-
-
-class HomeNetwork(NamedTuple):
-    """The network that issued an IMSI: mobile country code and mobile network code."""
-
-    mcc: pa.StringArray
-    mnc: pa.StringArray
-
-
-def home_networks(imsis: pa.StringArray) -> HomeNetwork:
-    """Split valid IMSIs (3GPP TS 23.003 clause 2.2): three digits of MCC, two or three of MNC by the MCC's plan."""
-    starts = offsets_of(imsis)[:-1].astype(np.int64)
-    behind = starts + 3
-    mnc_ends = behind + _mobile_country_codes().mnc_digits[_mccs(imsis)]
-    return HomeNetwork(cut(buffer_of(imsis), starts, behind), cut(buffer_of(imsis), behind, mnc_ends))
-
-
-def home_countries(imsis: pa.StringArray) -> pa.StringArray:
-    """Return the country (ISO 3166-1 alpha-2) of valid IMSIs, null for an MCC that no country has."""
-    codes = _mobile_country_codes()
-    return chosen(codes.countries, codes.country[_mccs(imsis)])
-
-
-def _mccs(imsis: pa.StringArray) -> npt.NDArray[np.int64]:
-    """Return the MCC of valid IMSIs as a number."""
-    starts, data = offsets_of(imsis)[:-1].astype(np.int64), bytes_of(imsis)
-    number = np.zeros(len(imsis), np.int64)
-    for place in range(3):
-        number = number * 10 + (data[starts + place] - np.uint8(ZERO))
-    return number
-
-
-def has_known_mcc(imsis: pa.StringArray) -> Mask:
-    """Say which IMSIs begin with a country's MCC (ITU-T E.212); what is no IMSI may say either."""
-    # Bytes: of a text that is no IMSI the first three may end within a character.
-    return index_in(pc.binary_slice(imsis.cast(pa.binary()), 0, 3), _assigned_mccs()) >= 0
-
-
-@cache
-def _assigned_mccs() -> pa.BinaryArray:
-    return pa.array([f"{mcc:03d}".encode() for mcc in np.flatnonzero(_mobile_country_codes().country >= 0)])
 
 
 def has_luhn_digit(imeis: pa.StringArray) -> Mask:

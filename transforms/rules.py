@@ -22,6 +22,7 @@ from transforms.batches import columns_of
 from transforms.formats import all_formats
 from transforms.numbering import is_number
 from transforms.plausibility import are_plausible
+from transforms.plmns import has_known_mcc
 from transforms.rejects import Violation
 from transforms.texts import (
     Mask,
@@ -221,7 +222,7 @@ def _fails_luhn(rows: DecodedRows) -> Mask:
 
 def _has_unknown_mcc(rows: DecodedRows) -> Mask:
     imsis = rows.texts["imsi"]
-    return _digits(14, 15)(imsis) & ~is_null(imsis) & ~numbering.has_known_mcc(imsis) & ~_is_of_test_network(rows)
+    return _digits(14, 15)(imsis) & ~is_null(imsis) & ~has_known_mcc(imsis) & ~_is_of_test_network(rows)
 
 
 def _is_of_test_network(rows: DecodedRows) -> Mask:

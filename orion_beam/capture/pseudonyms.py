@@ -17,8 +17,9 @@ import phonenumbers
 import pyarrow as pa
 
 from schemas.country import CountryProfile
-from transforms.numbering import has_known_mcc, has_luhn_digit, home_networks
+from transforms.numbering import has_luhn_digit
 from transforms.plausibility import are_plausible
+from transforms.plmns import has_known_mcc, home_networks
 
 _ROUNDS = 10
 _MOST_STEPS = 500

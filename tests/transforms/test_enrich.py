@@ -12,6 +12,7 @@ from schemas.cdr import ENRICHED_SCHEMA
 from tests.transforms.chain import normalized
 from transforms.enrich import ReferenceData, enrich_batch, operators_of
 from transforms.lookups import Lookup
+from transforms.plmns import Operators
 
 GOOD: dict[str, Any] = {
     "event_type": "data", "imsi": "208011234567890", "msisdn": "33612345678", "timestamp": "2026-06-01T10:00:00Z",
@@ -36,7 +37,7 @@ SUBSCRIBERS = pl.DataFrame(
 REFERENCE = ReferenceData(
     Lookup.of(CELLS, "key"),
     Lookup.of(SUBSCRIBERS, "key"),
-    operators_of(all_profiles()),
+    Operators(operators_of(all_profiles())),
 )
 
 
@@ -82,22 +83,33 @@ def test_the_subscriber_type_of_the_record_counts_more_than_the_known_one():
         ("FR", "208011234567890", "FR-UNKNOWN", ("home", False, None, None)),
         ("FR", "208011234567890", "FR-SFR", ("national", True, "SFR", "FR")),
         ("FR", "208011234567890", "SN-ORANGE", ("outbound", True, "Orange Senegal", "SN")),
-        ("FR", "208011234567890", "US-TMO", ("outbound", True, None, "US")),
+        ("FR", "208011234567890", "US-TMO", ("outbound", True, "T-Mobile", "US")),
         ("FR", "608011234567890", "FR-ORANGE", ("inbound", True, "Orange Senegal", "SN")),
         ("FR", "608991234567890", None, ("inbound", True, None, "SN")),
-        ("FR", "310260123456789", "FR-SFR", ("inbound", True, None, "US")),
+        ("FR", "310260123456789", "FR-SFR", ("inbound", True, "T-Mobile", "US")),
         ("SN", "208011234567890", "SN-ORANGE", ("inbound", True, "Orange", "FR")),
         ("TN", "605031234567890", "TN-OOREDOO", ("home", False, None, None)),
         # neither ours nor of a country that there is; ours, but of no operator
         ("FR", "000001234567890", "FR-ORANGE", ("unknown", False, None, None)),
         ("FR", "208991234567890", "FR-ORANGE", ("unknown", False, None, None)),
         ("FR", "208991234567890", "SN-ORANGE", ("unknown", False, None, None)),
+        # an MVNO's own, whose name is known
+        ("FR", "208251234567890", "FR-ORANGE", ("unknown", False, None, None)),
     ],
 )
 def test_the_roaming_class_comes_of_the_home_network_and_the_cell(country, imsi, cell, expected):
     row = enrich(country, imsi=imsi, cell_id=cell)
     assert (row["roaming"], row["is_roaming"], row["roaming_partner"], row["roaming_country"]) == expected
     assert row["country"] == country
+
+
+@pytest.mark.parametrize(
+    ("imsi", "operator"),
+    [("208251234567890", "LycaMobile"), ("310260123456789", "T-Mobile"), ("901031234567890", "Iridium"),
+     ("208151234567890", "Free Mobile"), ("208991234567890", None)],
+)  # fmt: skip
+def test_the_home_operator_is_known_worldwide_and_ours_by_the_profile_s_name(imsi, operator):
+    assert enrich(imsi=imsi)["home_operator"] == operator
 
 
 LONG_CALL = {"event_type": "voice", "duration": 7201}
@@ -120,9 +132,9 @@ ABROAD = {"event_type": "sms", "destination_number": "+221771234567"}
         ({"bytes_uploaded": 2**63 - 1, "bytes_downloaded": 2**63 - 1}, 0.4, ["over_10_gb"]),
         (IN_SENEGAL, 0.0, []),
         ({"cell_id": "FR-SFR"}, 0.0, []),
-        ({"imsi": "622011234567890"}, 0.6, ["unusual_roaming_country", "unknown_roaming_partner"]),
+        ({"imsi": "622991234567890"}, 0.6, ["unusual_roaming_country", "unknown_roaming_partner"]),
         ({"imsi": "608991234567890"}, 0.2, ["unknown_roaming_partner"]),
-        (IN_AMERICA, 0.6, ["unusual_roaming_country", "unknown_roaming_partner"]),
+        (IN_AMERICA, 0.4, ["unusual_roaming_country"]),
         (ABROAD, 0.2, ["international_voice_or_sms"]),
         (ABROAD | {"event_type": "voice", "called_number": "00221771234567"}, 0.2, ["international_voice_or_sms"]),
         (ABROAD | {"event_type": "data"}, 0.0, []),
@@ -133,8 +145,7 @@ ABROAD = {"event_type": "sms", "destination_number": "+221771234567"}
         (
             LONG_CALL | HEAVY | IN_AMERICA | ABROAD | {"event_type": "voice"},
             1.0,
-            ["voice_over_2h", "over_10_gb", "unusual_roaming_country", "unknown_roaming_partner",
-             "international_voice_or_sms"],
+            ["voice_over_2h", "over_10_gb", "unusual_roaming_country", "international_voice_or_sms"],
         ),
     ],
 )  # fmt: skip

@@ -23,6 +23,7 @@ from transforms.decode import DecodeCdrs, decode_batch
 from transforms.encode import EncodeCdrs, Wire, encode_batch
 from transforms.enrich import EnrichCdrs, ReferenceData, enrich_batch, operators_of
 from transforms.normalize import NormalizeCdrs, normalize_batch
+from transforms.plmns import Operators
 from transforms.reference import ReferenceDataError, load_cells, load_subscribers
 from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
 from transforms.stage import StageOutput, split_stage
@@ -30,7 +31,7 @@ from transforms.validate import ValidateCdrs, validate_batch
 
 PROFILES = all_profiles()
 CELLS, SUBSCRIBERS = str(REFERENCE_DIRECTORY / "cells.csv"), str(REFERENCE_DIRECTORY / "subscribers.parquet")
-REFERENCE = ReferenceData(load_cells(CELLS), load_subscribers(SUBSCRIBERS), operators_of(PROFILES))
+REFERENCE = ReferenceData(load_cells(CELLS), load_subscribers(SUBSCRIBERS), Operators(operators_of(PROFILES)))
 AVRO = Wire(single_object_header(avro_schema(UnifiedCdr)))
 
 FR = [b"208011234567890;33612345678;;FR-PAR-001;4G;1;2;2026-06-01T10:00:00Z", b"1;2", b"\xff", b"1;;;;;;;"]

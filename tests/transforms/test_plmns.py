@@ -1,0 +1,73 @@
+"""Whose an IMSI is: by the tables, whatever the length of the MNC."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from orion_beam.countries import all_profiles
+from transforms import plmns
+from transforms.plmns import Operators, home_countries, home_networks, known_plmns
+
+DATA = Path(plmns.__file__).parent / "data"
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader((DATA / name).read_text(encoding="utf-8").splitlines()))
+
+
+MCCS = {row["mcc"]: row for row in rows("mcc.csv")}
+PLMNS = {row["mcc"] + row["mnc"]: row for row in rows("plmn.csv")}
+
+
+def by_row(imsi: str) -> tuple[str, str, str | None]:
+    """Look an IMSI up the slow and obvious way."""
+    of_mcc = MCCS.get(imsi[:3], {"country": None, "mnc_digits": "2"})
+    known = PLMNS.get(imsi[:6]) or PLMNS.get(imsi[:5])
+    if known:
+        return imsi[:3], known["mnc"], known["country"] or of_mcc["country"]
+    return imsi[:3], imsi[3 : 3 + int(of_mcc["mnc_digits"])], of_mcc["country"]
+
+
+def test_every_prefix_of_every_country_is_split_as_the_tables_say():
+    prefixes = [f"{mcc}{rest:03d}" for mcc in {*MCCS, *(plmn[:3] for plmn in PLMNS), "000"} for rest in range(1000)]
+    imsis = pa.array([prefix + "123456789" for prefix in prefixes])
+    networks, countries = home_networks(imsis), home_countries(imsis)
+    found = zip(networks.mcc.to_pylist(), networks.mnc.to_pylist(), countries.to_pylist(), strict=True)
+    assert list(found) == [by_row(prefix) for prefix in prefixes]
+
+
+@pytest.mark.parametrize(
+    ("imsi", "mnc", "country"),
+    [
+        ("208011234567890", "01", "FR"),
+        ("208500123456789", "500", "FR"),  # one of the three-digit networks of a two-digit plan
+        ("310260123456789", "260", "US"),
+        ("405031234567890", "03", "IN"),  # two digits and three in one plan
+        ("405840123456789", "840", "IN"),
+        ("901031234567890", "03", None),  # no country's
+    ],
+)
+def test_the_mnc_is_as_long_as_the_network_s(imsi, mnc, country):
+    imsis = pa.array([imsi])
+    assert (home_networks(imsis).mnc.to_pylist(), home_countries(imsis).to_pylist()) == ([mnc], [country])
+
+
+def test_operators_are_known_worldwide_and_ours_by_their_own_names():
+    operators = Operators({"20815": "Free Mobile"})
+    plmns = pa.array(["20815", "310260", "61002", "99999", None])
+    assert operators.of(plmns).to_pylist() == ["Free Mobile", "T-Mobile", "Orange", None, None]
+
+
+def test_the_table_is_sound():
+    assert len(PLMNS) == len(rows("plmn.csv")) > 2000
+    assert all(len(plmn.mcc) == 3 and len(plmn.mnc) in (2, 3) and plmn.operator for plmn in known_plmns())
+    assert all(len(plmn.country) in (0, 2) for plmn in known_plmns())
+
+
+def test_our_profiles_operators_are_in_the_table():
+    of_profiles = {plmn for profile in all_profiles().values() for each in profile.operators for plmn in each.plmns}
+    assert of_profiles <= set(PLMNS)
+    assert Counter(plmn[:3] for plmn in of_profiles).keys() == {"208", "604", "605", "608", "612"}
