@@ -58,8 +58,10 @@ class Code(StrEnum):
     MSISDN_NOT_PLAUSIBLE = "msisdn_not_plausible", "no number of this form is assigned in its country code's plan"
     PEER_NOT_PLAUSIBLE = "peer_not_plausible", "the peer has the form of a subscriber number that no plan assigns"
     PEER_SHORT_CODE = "peer_short_code", "the peer is a short code: a service, not a subscriber"
+    PEER_TEST_NUMBER = "peer_test_number", "the peer is a number that a regulator keeps for tests or fiction"
     SAME_PARTY = "same_party", "subscriber and peer are one number"
     ZERO_DURATION = "zero_duration", "a call of 0 s"
+    ENDS_AFTER_ARRIVAL = "ends_after_arrival", "event time and duration end more than 1 h after the Kafka timestamp"
     COUNTER_BEYOND_32_BITS = "counter_beyond_32_bits", "more bytes than a 32-bit counter holds"
     LATE = "late", "the event is older, when it arrives, than the country's late_after_s"
     # normalize, enrich, encode (and, as a last resort, decode and validate)

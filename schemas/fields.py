@@ -52,6 +52,7 @@ _BASIC_TIME = re.compile(r"([0-9]{8})T([0-9]{6})Z")
 _COMPACT_TIME = re.compile(r"[0-9]{14}")
 _EPOCH_SECONDS = re.compile(r"[0-9]{9,10}")
 _EPOCH_MILLIS = re.compile(r"[0-9]{12,13}")
+_EPOCH_MICROS = re.compile(r"[0-9]{16}")
 _OFFSET = re.compile(r"([+-])(0[0-9]|1[0-4]):?([0-5][0-9])")
 
 
@@ -139,7 +140,8 @@ def parse_event_time(text: str, zone: ZoneInfo) -> datetime:
     """Return the instant that `text` names, in UTC, to the millisecond.
 
     Args:
-        text: ISO 8601, basic ISO, `YYYYMMDDHHMMSS`, epoch seconds or milliseconds.
+        text: ISO 8601, basic ISO, `YYYYMMDDHHMMSS`, epoch seconds (9 or 10 digits), milliseconds (12 or
+            13) or microseconds (16).
         zone: the country's zone, for a text without an offset.
 
     Raises:
@@ -156,6 +158,8 @@ def _read_event_time(text: str, zone: ZoneInfo) -> datetime:
         return datetime.fromtimestamp(int(text), UTC)
     if _EPOCH_MILLIS.fullmatch(text):
         return datetime.fromtimestamp(int(text) // 1000, UTC) + timedelta(milliseconds=int(text) % 1000)
+    if _EPOCH_MICROS.fullmatch(text):
+        return datetime.fromtimestamp(int(text) // 10**6, UTC) + timedelta(milliseconds=int(text) % 10**6 // 1000)
     if _COMPACT_TIME.fullmatch(text):
         return local_instant(datetime.strptime(text, "%Y%m%d%H%M%S"), zone)
     if _BASIC_TIME.fullmatch(text):

@@ -36,6 +36,7 @@ _times = st.datetimes(datetime(2020, 1, 1), datetime(2026, 6, 1, 13)).flatmap(
             moment.strftime("%Y%m%d%H%M%S"),
             str(int(moment.timestamp())),
             str(int(moment.timestamp() * 1000)),
+            str(int(moment.timestamp() * 1_000_000)),
         ]
     )
 )

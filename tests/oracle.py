@@ -7,7 +7,7 @@ How a raw format is read stands in `tests/raw_formats`. All this shares no code 
 import csv
 import re
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -114,10 +114,17 @@ def warnings_of(fields: dict[str, Any], arrived: datetime | None, profile: Count
         yield "peer_not_plausible"
     if peer_text and re.fullmatch("[0-9]{2,6}", peer_text):
         yield "peer_short_code"
+    if peer and TEST_NUMBER.fullmatch(peer):
+        yield "peer_test_number"
     if peer == msisdn:
         yield "same_party"
     if fields["duration_s"] == 0:
         yield "zero_duration"
+    has_own_time = fields["raw_format"] != "pipe_text"
+    if arrived and has_own_time and fields["duration_s"] is not None:
+        seconds_left = (arrived + timedelta(hours=1) - fields["event_time"]).total_seconds()
+        if fields["duration_s"] > seconds_left >= 0:
+            yield "ends_after_arrival"
     for name in ("bytes_up", "bytes_down"):
         if (fields[name] or 0) >= 2**32:
             yield f"counter_beyond_32_bits.{name}"
@@ -125,6 +132,9 @@ def warnings_of(fields: dict[str, Any], arrived: datetime | None, profile: Count
         yield "late"
 
 
+TEST_NUMBER = re.compile(
+    r"\+(?:33(?:19900|26191|35301|46571|53649|63998)\d{4}|447700900\d{3}|1[2-9]\d{2}55501\d{2})", re.ASCII
+)
 MCC_FILE = Path(plmns.__file__).parent / "data" / "mcc.csv"
 MCCS = {row["mcc"] for row in csv.DictReader(MCC_FILE.read_text(encoding="utf-8").splitlines())}
 

@@ -1,5 +1,9 @@
 """The numbers of subscribers and devices: check digit and type of an IMEI, and the one form of an MSISDN."""
 
+import csv
+from functools import cache
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,6 +18,7 @@ from transforms.texts import (
     is_digits,
     is_null,
     lengths_of,
+    mask_of,
     offsets_of,
     starts_with,
     where,
@@ -75,3 +80,19 @@ def e164(numbers: pa.StringArray, profile: CountryProfile) -> pa.StringArray:
 def numbers_among(texts: pa.StringArray, profile: CountryProfile) -> pa.StringArray:
     """Return those texts that may be subscriber numbers in the one form, null for the others."""
     return texts if texts.null_count == len(texts) else e164(where(is_number(texts), texts, None), profile)
+
+
+def are_test_numbers(numbers: pa.StringArray) -> Mask:
+    """Say which numbers, E.164 with +, a regulator keeps for tests or fiction: no subscriber has them."""
+    if numbers.null_count == len(numbers):
+        return np.zeros(len(numbers), np.bool_)
+    return mask_of(pc.match_substring_regex(numbers, _test_numbers()))
+
+
+@cache
+def _test_numbers() -> str:
+    with _TEST_NUMBERS.open(encoding="utf-8", newline="") as file:
+        return rf"^\+(?:{'|'.join(row['pattern'] for row in csv.DictReader(file))})$"
+
+
+_TEST_NUMBERS = Path(__file__).parent / "data" / "test_numbers.csv"

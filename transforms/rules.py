@@ -210,6 +210,21 @@ def _is_in_the_future(rows: DecodedRows) -> Mask:
     return is_known & (rows.event_times > rows.arrived + _FUTURE_TOLERANCE_MS)
 
 
+def _ends_after_arrival(rows: DecodedRows) -> Mask:
+    durations_s = rows.counts["duration_s"].values
+    if durations_s.null_count == len(durations_s):
+        return np.zeros(len(durations_s), np.bool_)
+    # Where the arrival stands in for the event time, nothing is known of when the event began; one that has yet to
+    # begin is the matter of another rule.
+    has_begun = ~is_null(rows.texts["event_time"]) & (rows.event_times != NONE) & (rows.arrived != NONE)
+    has_begun &= ~_is_in_the_future(rows)
+    longest_ms = np.where(has_begun, rows.arrived + _FUTURE_TOLERANCE_MS - rows.event_times, 0)
+    # Compared in seconds: a count's milliseconds may need more than 64 bits.
+    is_longer = mask_of(pc.greater(durations_s, pa.array(longest_ms // 1000)))
+    both: Mask = has_begun & is_longer
+    return both
+
+
 def _is_late(rows: DecodedRows) -> Mask:
     is_known: Mask = (rows.event_times != NONE) & (rows.arrived != NONE)
     return is_known & (rows.event_times < rows.arrived - rows.profile.late_after_s * 1000)
@@ -298,10 +313,17 @@ RULES: tuple[Rule, ...] = (
         "ITU-T E.164, plans of libphonenumber",
     ),
     _warning(Code.PEER_SHORT_CODE, "peer_msisdn", _is_short_code, "ITU-T E.164 (national use only)"),
+    _warning(
+        Code.PEER_TEST_NUMBER,
+        "peer_msisdn",
+        lambda rows: numbering.are_test_numbers(rows.peers),
+        "national numbering plans (ARCEP, Ofcom, NANPA)",
+    ),
     _warning(Code.SAME_PARTY, "peer_msisdn", lambda rows: mask_of(pc.equal(rows.msisdns, rows.peers)), _DESIGN),
     _warning(
         Code.ZERO_DURATION, "duration_s", lambda rows: mask_of(pc.equal(rows.counts["duration_s"].values, 0)), _DESIGN
     ),
+    _warning(Code.ENDS_AFTER_ARRIVAL, "duration_s", _ends_after_arrival, _DESIGN),
     _is_beyond_32_bits("bytes_up"),
     _is_beyond_32_bits("bytes_down"),
     _warning(Code.LATE, "event_time", _is_late, _DESIGN),

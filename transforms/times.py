@@ -124,11 +124,19 @@ def _behind_clock(texts: _Characters, moment: Times, length: int, offset_width: 
     return np.where(texts[sign] == _DASH, moment + east, moment - east)
 
 
-def _basic(texts: _Characters, _: int, __: str) -> Times:
-    """`YYYYMMDDTHHMMSSZ`."""
-    texts.expect(8, _T)
+def _basic_or_epoch_us(texts: _Characters, _: int, __: str) -> Times:
+    """`YYYYMMDDTHHMMSSZ`; or, where there is no T, epoch microseconds."""
+    is_basic, base = texts[8] == _T, texts.is_good
+    texts.is_good = base.copy()
+    epoch_ms = texts.number(0, 16) // 1000
+    is_epoch, texts.is_good = texts.is_good, base & is_basic
+    if not is_basic.any():
+        texts.is_good = is_epoch
+        return epoch_ms
     texts.expect(15, _Z)
-    return texts.moment((0, 4, 6), (9, 11, 13))
+    moments = texts.moment((0, 4, 6), (9, 11, 13))
+    texts.is_good |= is_epoch
+    return np.where(is_epoch, epoch_ms, moments)
 
 
 def _compact(texts: _Characters, _: int, zone: str) -> Times:
@@ -148,7 +156,7 @@ _BY_LENGTH: dict[int, _Read] = dict.fromkeys(range(19, 36), _iso) | {
     12: partial(_epoch, unit_ms=1),
     13: partial(_epoch, unit_ms=1),
     14: _compact,
-    16: _basic,
+    16: _basic_or_epoch_us,
 }
 """Length of a text to the one spelling that it may have."""
 

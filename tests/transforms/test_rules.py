@@ -47,8 +47,10 @@ BAD: dict[str, dict[str, Any]] = {
     "msisdn_not_plausible": {"msisdn": "+33012345678"},
     "peer_not_plausible": {"called_number": "+21600000000"},
     "peer_short_code": {"called_number": "3639"},
+    "peer_test_number": {"called_number": "+12125550123"},
     "same_party": {"called_number": "0612345678"},
     "zero_duration": {"duration": 0},
+    "ends_after_arrival": {"duration": 3 * 3600 + 1},
     "counter_beyond_32_bits.bytes_up": {"bytes_uploaded": 2**32},
     "counter_beyond_32_bits.bytes_down": {"bytes_downloaded": 2**32},
     "late": {"timestamp": "2026-05-30T11:59:59Z"},
@@ -143,3 +145,39 @@ def test_an_event_type_that_the_format_does_not_carry_is_marked_as_inferred():
     inferred, told = rows(validate_batch(decoded.accepted, profile).accepted)
     assert (inferred["event_type"], inferred["event_type_inferred"]) == ("data", True)
     assert (told["event_type"], told["event_type_inferred"]) == ("voice", False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_warned"),
+    [
+        ({"duration": 3 * 3600}, False),
+        ({"duration": 3 * 3600 + 1}, True),
+        ({"duration": 2**63 - 1}, True),
+        ({"duration": 3600, "timestamp": "2026-06-01T12:00:00Z"}, False),
+        ({"duration": 1, "timestamp": "2026-06-01T13:00:00Z"}, True),
+        ({"duration": 0, "timestamp": "2026-06-01T13:00:00Z"}, False),
+        ({"duration": None}, False),
+    ],
+)
+def test_a_call_cannot_end_long_after_its_record_arrived(changes, is_warned):
+    _, warnings = broken_by(changes, all_profiles()["FR"])
+    assert ("ends_after_arrival" in warnings) is is_warned
+
+
+def test_a_record_whose_time_is_its_arrival_says_nothing_of_when_a_call_ends():
+    batch = raw_batch("FR", [b"208011234567890|33612345678|voice|99999||"], timestamps=ARRIVED)
+    profile = all_profiles()["FR"]
+    assert rows(validate_batch(decode_batch(batch, profile).accepted, profile).accepted)[0]["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("peer", "is_warned"),
+    [
+        ("+33639981234", True), ("0639981234", True), ("0033199001234", True), ("+447700900123", True),
+        ("+12125550123", True), ("+12125550199", True), ("+12125550200", False), ("+33639991234", False),
+        ("+4477009001234", False), ("3639", False), (None, False),
+    ],
+)  # fmt: skip
+def test_numbers_that_no_subscriber_has_are_flagged_as_peers(peer, is_warned):
+    _, warnings = broken_by({"called_number": peer}, all_profiles()["FR"])
+    assert ("peer_test_number" in warnings) is is_warned

@@ -93,6 +93,7 @@ def test_local_times_around_every_change_of_the_clock_are_read_alike(zone):
         ("2026-06-01T10:00:00.9999999Z", datetime(2026, 6, 1, 10, 0, 0, 999_000, tzinfo=UTC)),
         ("1780308000", datetime(2026, 6, 1, 10, tzinfo=UTC)),
         ("1780308000123", datetime(2026, 6, 1, 10, 0, 0, 123_000, tzinfo=UTC)),
+        ("1780308000123456", datetime(2026, 6, 1, 10, 0, 0, 123_000, tzinfo=UTC)),
     ],
 )
 def test_a_spelling_alone_and_among_all_others_is_read_alike(text, expected):
@@ -121,3 +122,55 @@ def test_local_time_is_what_the_zone_says(zone: Any, moments: Any) -> None:
     times = as_times(pa.array(instants, TIMESTAMP))
     local = as_timestamps(to_local(times, zone)).to_pylist()
     assert local == [instant.astimezone(ZoneInfo(zone)).replace(tzinfo=UTC) for instant in instants]
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "expected"),
+    [
+        # Leap seconds have no instant of their own: 2016 ended with one.
+        ("2016-12-31T23:59:60Z", "Europe/Paris", None),
+        ("2016-12-31 23:59:60.5+00:00", "Europe/Paris", None),
+        ("20161231T235960Z", "Europe/Paris", None),
+        ("20161231235960", "Africa/Tunis", None),
+        ("2016-12-31T23:59:61Z", "Europe/Paris", None),
+        ("2016-12-31T23:59:59.999Z", "Europe/Paris", "2016-12-31T23:59:59.999"),
+        # The first second of the epoch, the last ones of 32 bits, signed and unsigned, and the last year.
+        ("1970-01-01T00:00:00Z", "Europe/Paris", "1970-01-01T00:00:00.000"),
+        ("1970-01-01 00:30:00", "Europe/Paris", "1969-12-31T23:30:00.000"),
+        ("000000001", "Europe/Paris", "1970-01-01T00:00:01.000"),
+        ("2147483647", "Europe/Paris", "2038-01-19T03:14:07.000"),
+        ("2147483648", "Europe/Paris", "2038-01-19T03:14:08.000"),
+        ("4294967296", "Europe/Paris", "2106-02-07T06:28:16.000"),
+        ("2038-07-01T12:00:00", "Europe/Paris", "2038-07-01T10:00:00.000"),
+        ("9999-12-29T23:59:59Z", "Europe/Paris", "9999-12-29T23:59:59.000"),
+        ("9999-12-31T23:59:59Z", "Europe/Paris", None),
+        # One instant in seconds, milliseconds and microseconds; what is between them has no unit.
+        ("1780308000", "Africa/Dakar", "2026-06-01T10:00:00.000"),
+        ("1780308000000", "Africa/Dakar", "2026-06-01T10:00:00.000"),
+        ("1780308000000000", "Africa/Dakar", "2026-06-01T10:00:00.000"),
+        ("17803080000", "Africa/Dakar", None),
+        ("178030800000000", "Africa/Dakar", None),
+        ("1780308000000000000", "Africa/Dakar", None),
+        ("178030800000000x", "Africa/Dakar", None),
+        # France skips 02:00 to 03:00 on 29 March 2026, and has 02:00 to 03:00 twice on 25 October.
+        ("2026-03-29T01:59:59", "Europe/Paris", "2026-03-29T00:59:59.000"),
+        ("2026-03-29T02:00:00", "Europe/Paris", None),
+        ("2026-03-29T02:59:59", "Europe/Paris", None),
+        ("2026-03-29T03:00:00", "Europe/Paris", "2026-03-29T01:00:00.000"),
+        ("2026-10-25T02:30:00", "Europe/Paris", "2026-10-25T00:30:00.000"),
+        ("2026-10-25T03:00:00", "Europe/Paris", "2026-10-25T02:00:00.000"),
+        # Morocco is at UTC+1, but for Ramadan: in 2026 its clocks go back on 15 February, and forth on 22 March.
+        ("2026-02-14T12:00:00", "Africa/Casablanca", "2026-02-14T11:00:00.000"),
+        ("2026-02-16T12:00:00", "Africa/Casablanca", "2026-02-16T12:00:00.000"),
+        ("2026-03-22T02:30:00", "Africa/Casablanca", None),
+        ("2026-03-23T12:00:00", "Africa/Casablanca", "2026-03-23T11:00:00.000"),
+        # Tunisia, Senegal and Côte d'Ivoire have one time all year.
+        ("2026-07-01T12:00:00", "Africa/Tunis", "2026-07-01T11:00:00.000"),
+        ("2026-01-01T12:00:00", "Africa/Tunis", "2026-01-01T11:00:00.000"),
+        ("2026-07-01T12:00:00", "Africa/Dakar", "2026-07-01T12:00:00.000"),
+        ("2026-07-01T12:00:00", "Africa/Abidjan", "2026-07-01T12:00:00.000"),
+    ],
+)
+def test_clocks_and_calendars_are_read_as_they_were(text, zone, expected):
+    instant = None if expected is None else datetime.fromisoformat(expected).replace(tzinfo=UTC)
+    assert by_column([text], zone) == [by_row(text, zone)] == [instant]
