@@ -166,17 +166,16 @@ class _Provenance(BaseModel):
 
 
 # pydantic takes the fields of the last base first.
-class NormalizedFields(_Recording, _Quality, _CdrId, _Time, _Usage, _Network, _Identity):
+class NormalizedFields(_Quality, _CdrId, _Time, _Usage, _Network, _Identity):
     """A CDR in one form whatever country sent it: canonical numbers, generations, UTC and local time."""
 
 
-class EnrichedFields(
-    _Recording, _Reference, _Quality, _CdrId, _Enrichment, _Roaming, _Time, _Usage, _Network, _Identity
-):
+class EnrichedFields(_Reference, _Quality, _CdrId, _Enrichment, _Roaming, _Time, _Usage, _Network, _Identity):
     """A normalized CDR with roaming class, operator, place, segment and fraud score."""
 
 
-class UnifiedCdr(_Provenance, EnrichedFields):
+# What few formats have comes last: see transforms.encode.encode_avro.
+class UnifiedCdr(_Recording, _Provenance, EnrichedFields):
     """One call detail record, unified over all countries and raw formats: the value on cdr.final."""
 
 
@@ -188,11 +187,11 @@ class ValidatedCdr(RawCdr, ValidatedFields):
     """What ValidateCdrs hands on, and the value on cdr.validated."""
 
 
-class NormalizedCdr(RawCdr, NormalizedFields):
+class NormalizedCdr(RawCdr, _Recording, NormalizedFields):
     """What NormalizeCdrs hands on, and the value on cdr.normalized."""
 
 
-class EnrichedCdr(RawCdr, EnrichedFields):
+class EnrichedCdr(RawCdr, _Recording, EnrichedFields):
     """What EnrichCdrs hands on, and the value on cdr.enriched."""
 
 

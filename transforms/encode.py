@@ -46,12 +46,13 @@ def unified(batch: pa.RecordBatch, run_id: str | None) -> pa.RecordBatch:
     return batch_of(columns, UNIFIED_SCHEMA)
 
 
-def encode_avro(batch: pa.RecordBatch, model: type[BaseModel]) -> pa.BinaryArray:
+def encode_avro(batch: pa.RecordBatch, model: type[BaseModel], prefix: bytes = b"") -> pa.BinaryArray:
     """Return the Avro bodies of rows, by `schemas.derive.avro_schema(model)`.
 
     Args:
         batch: the columns of `model`.
         model: says order, types, and which columns may be null.
+        prefix: what stands before each body.
 
     Raises:
         ValueError: a column holds a null and must not (the encoder would write an empty value in its place).
@@ -59,12 +60,21 @@ def encode_avro(batch: pa.RecordBatch, model: type[BaseModel]) -> pa.BinaryArray
     for field in _required(model):
         if batch.column(field).null_count:
             raise ValueError(f"{model.__name__}.{field} must not be null")
+    # Null is the first branch of its union, which Avro writes as a zero: columns at the end that hold nothing else
+    # need no encoder.
+    count = _columns_up_to_last_value(batch)
     try:
         # The encoder has no bytes, see _text_layout.
-        texts = batch.cast(_text_layout(model))
+        texts = batch.select(batch.schema.names[:count]).cast(_text_layout(model, count))
     except pa.ArrowInvalid:
-        return _encode_avro_by_row(batch, model)
-    return pa.concat_arrays(pyruhvro.serialize_record_batch(texts, _text_schema(model), 1))
+        return pc.binary_join_element_wise(prefix, _encode_avro_by_row(batch, model), b"")
+    bodies = pa.concat_arrays(pyruhvro.serialize_record_batch(texts, _text_schema(model, count), 1))
+    return pc.binary_join_element_wise(prefix, bodies, bytes(batch.num_columns - count), b"")
+
+
+def _columns_up_to_last_value(batch: pa.RecordBatch) -> int:
+    filled = [place for place, column in enumerate(batch.columns) if column.null_count < batch.num_rows]
+    return filled[-1] + 1 if filled else batch.num_columns
 
 
 def _encode_avro_by_row(batch: pa.RecordBatch, model: type[BaseModel]) -> pa.BinaryArray:
@@ -95,8 +105,8 @@ def _required(model: type[BaseModel]) -> tuple[str, ...]:
 
 
 @cache
-def _text_layout(model: type[BaseModel]) -> pa.Schema:
-    """Return the model's Arrow schema with string for binary.
+def _text_layout(model: type[BaseModel], count: int) -> pa.Schema:
+    """Return the Arrow schema of the model's first `count` fields with string for binary.
 
     The encoder has no bytes. Avro writes bytes and strings alike (Avro 1.12 specification, Binary encoding), so bytes
     that are UTF-8 pass through it as strings and readers of the true schema see no difference.
@@ -111,11 +121,13 @@ def _text_layout(model: type[BaseModel]) -> pa.Schema:
             return pa.struct([(kind.field(i).name, text(kind.field(i).type)) for i in range(kind.num_fields)])
         return kind
 
-    return pa.schema([(field.name, text(field.type)) for field in arrow_schema(model)])
+    return pa.schema([(field.name, text(field.type)) for field in list(arrow_schema(model))[:count]])
 
 
 @cache
-def _text_schema(model: type[BaseModel]) -> str:
+def _text_schema(model: type[BaseModel], count: int) -> str:
+    """Return the Avro schema of the model's first `count` fields with string for bytes."""
+
     def text(part: Any) -> Any:
         if isinstance(part, dict):
             return {key: value if key in ("name", "doc") else text(value) for key, value in part.items()}
@@ -123,7 +135,8 @@ def _text_schema(model: type[BaseModel]) -> str:
             return [text(item) for item in part]
         return "string" if part == "bytes" else part
 
-    return json.dumps(text(json.loads(avro_schema(model))))
+    schema = text(json.loads(avro_schema(model)))
+    return json.dumps(schema | {"fields": schema["fields"][:count]})
 
 
 def encode_json(batch: pa.RecordBatch) -> pa.BinaryArray:
@@ -154,7 +167,7 @@ def encode_batch(batch: pa.RecordBatch, model: type[BaseModel], wire: Wire, run_
     if wire.prefix is None:
         values = encode_json(rows.select(list(model.model_fields)))
     else:
-        values = pc.binary_join_element_wise(wire.prefix, encode_avro(rows, model), b"")
+        values = encode_avro(rows, model, wire.prefix)
     columns = [batch.column("imsi").cast(pa.binary()), values, batch.column("country")]
     return SplitBatch(pa.RecordBatch.from_arrays(columns, schema=ENCODED_SCHEMA), no_rejects())
 

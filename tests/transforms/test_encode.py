@@ -15,6 +15,7 @@ from schemas.avro_format import single_object_header
 from schemas.cdr import (
     ENRICHED_SCHEMA,
     NORMALIZED_SCHEMA,
+    UNIFIED_SCHEMA,
     VALIDATED_SCHEMA,
     EnrichedCdr,
     NormalizedCdr,
@@ -131,6 +132,16 @@ def test_bytes_are_those_of_fastavro_for_many_rows(model: Any, data: Any) -> Non
 )
 def test_bytes_that_are_no_text_and_nulls_are_written_too(model, changes):
     assert_bytes_are_those_of_fastavro(model, [one_row(model), one_row(model, **changes), one_row(model)])
+
+
+@pytest.mark.parametrize("nulls", range(8))
+@pytest.mark.parametrize("rows", [1, 3])
+def test_columns_at_the_end_that_are_null_in_every_row_are_written_as_nulls(nulls, rows):
+    names = list(UnifiedCdr.model_fields)
+    row = one_row(EnrichedCdr) | {"schema_version": 2, "run_id": "r"}
+    row = {name: row[name] for name in names} | dict.fromkeys(names[len(names) - nulls :])
+    bodies = encode_avro(pa.RecordBatch.from_pylist([row] * rows, UNIFIED_SCHEMA), UnifiedCdr).to_pylist()
+    assert bodies == [written_by_fastavro(UnifiedCdr, row)] * rows
 
 
 @every_stage_model
