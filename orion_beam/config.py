@@ -74,6 +74,11 @@ class JobConfig(_Model):
         wire_prefix: what stands before each Avro value on cdr.final; None writes JSON.
         reference_refresh_s: how often to look whether cells or subscribers have changed; None never looks.
         run_id: of a replay.
+        tag_partials: TagPartials, which says which of its session's records a CDR is.
+        flag_duplicates: FlagDuplicates, which marks CDRs that came before.
+        duplicate_window: rows of a country, in each worker process, among which it looks.
+        detect_gaps: DetectSequenceGaps, which reports records of a node that never came.
+        gap_tolerance_s: how long a stream waits for them at least.
     """
 
     countries: tuple[str, ...] = Field(min_length=1)
@@ -86,12 +91,19 @@ class JobConfig(_Model):
     subscribers: str = str(REFERENCE_DIRECTORY / "subscribers.parquet")
     reference_refresh_s: float | None = Field(default=None, gt=0)
     run_id: str | None = None
+    tag_partials: bool = False
+    flag_duplicates: bool = False
+    duplicate_window: int = Field(default=1_000_000, gt=0)
+    detect_gaps: bool = False
+    gap_tolerance_s: float = Field(default=60.0, gt=0)
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:
         for stage in (*self.publish, *([self.start_from] if self.start_from else [])):
             if stage not in STAGE_TOPICS:
                 raise ValueError(f"stage {stage} has no topic of its own")
+        if self.start_from is Stage.ENRICH and (self.tag_partials or self.flag_duplicates or self.detect_gaps):
+            raise ValueError("partials, duplicates and gaps are looked for before enrichment: start from normalized")
         if self.publish:
             _ = self.kafka_sink
         if self.start_from:

@@ -20,13 +20,14 @@ from apache_beam.utils.windowed_value import WindowedValue
 from pydantic import BaseModel
 
 from orion_beam.config import FileSource
-from orion_beam.metrics import HEADER_LINES, count
+from orion_beam.metrics import HEADER_LINES
 from schemas.country import CountryProfile
 from schemas.dead_letter import DeadLetter
 from schemas.derive import avro_schema
 from schemas.fields import BLANKS
 from schemas.raw import RAW_CDR_SCHEMA
 from transforms.batches import MAX_ROWS, batch_of
+from transforms.counters import count
 from transforms.decode import column_names_of
 from transforms.encode import avro_bodies
 from transforms.texts import to_list

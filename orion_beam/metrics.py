@@ -6,11 +6,10 @@ from typing import NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.metrics import Metrics
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.runners.runner import PipelineResult
 
-_NAMESPACE = "orion"
+from transforms.counters import NAMESPACE, count
 
 HEADER_LINES = "header_lines"
 FINAL = "final"
@@ -23,11 +22,6 @@ class Outcome(NamedTuple):
     kind: str
     country: str
     code: str = ""
-
-
-def count(kind: str, country: str, code: str = "", rows: int = 1) -> None:
-    """Add rows to a counter; call it from a DoFn."""
-    Metrics.counter(_NAMESPACE, "/".join([kind, country, code])).inc(rows)
 
 
 class CountRows(beam.DoFn):  # type: ignore[misc]
@@ -48,5 +42,5 @@ class CountRows(beam.DoFn):  # type: ignore[misc]
 
 def outcomes_of(result: PipelineResult) -> dict[Outcome, int]:
     """Return the counters of a finished run."""
-    counters = result.metrics().query(MetricsFilter().with_namespace(_NAMESPACE))["counters"]
+    counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
     return {Outcome(*counter.key.metric.name.split("/")): counter.committed for counter in counters}

@@ -2,6 +2,7 @@
 
 import apache_beam as beam
 
+from orion_beam.checks import ReportSequenceGaps, record_checks
 from orion_beam.config import JobConfig
 from orion_beam.kafka.topics import STAGE_TOPICS
 from orion_beam.read import ReadRawCdrs, ReadStage
@@ -22,17 +23,21 @@ def build_pipeline(pipeline: beam.Pipeline, config: JobConfig) -> None:
     """
     profiles = config.profiles
     operators = operators_of(config.known_profiles)
-    chain = {
-        Stage.DECODE: DecodeCdrs(profiles),
-        Stage.VALIDATE: ValidateCdrs(profiles),
-        Stage.NORMALIZE: NormalizeCdrs(profiles),
-        Stage.ENRICH: EnrichCdrs(profiles, operators, config.cells, config.subscribers, config.reference_refresh_s),
-        Stage.ENCODE: EncodeCdrs(UnifiedCdr, Wire(config.wire_prefix), config.run_id),
+    enrich = EnrichCdrs(profiles, operators, config.cells, config.subscribers, config.reference_refresh_s)
+    chain: dict[Stage, list[beam.PTransform]] = {
+        Stage.DECODE: [DecodeCdrs(profiles)],
+        Stage.VALIDATE: [ValidateCdrs(profiles)],
+        Stage.NORMALIZE: [NormalizeCdrs(profiles)],
+        Stage.ENRICH: [*record_checks(config), enrich],
+        Stage.ENCODE: [EncodeCdrs(UnifiedCdr, Wire(config.wire_prefix), config.run_id)],
     }
     batches, rejects = _read(pipeline, config)
     for stage in list(chain)[0 if config.start_from is None else list(chain).index(config.start_from) + 1 :]:
-        batches, dead_letters = batches | chain[stage]
-        rejects.append(dead_letters)
+        if stage is Stage.ENRICH and config.detect_gaps:
+            batches | "ReportSequenceGaps" >> ReportSequenceGaps(config)
+        for transform in chain[stage]:
+            batches, dead_letters = batches | transform
+            rejects.append(dead_letters)
         if stage in config.publish:
             rejects.append(batches | f"Publish {STAGE_TOPICS[stage]}" >> PublishStage(config.kafka_sink, stage))
     batches | "WriteCdrs" >> WriteCdrs(config)

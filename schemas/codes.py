@@ -64,5 +64,7 @@ class Code(StrEnum):
     ENDS_AFTER_ARRIVAL = "ends_after_arrival", "event time and duration end more than 1 h after the Kafka timestamp"
     COUNTER_BEYOND_32_BITS = "counter_beyond_32_bits", "more bytes than a 32-bit counter holds"
     LATE = "late", "the event is older, when it arrives, than the country's late_after_s"
+    # FlagDuplicates: a warning
+    DUPLICATE = "duplicate", "a record of the same natural key came before, `duplicate_of` says where"
     # normalize, enrich, encode (and, as a last resort, decode and validate)
     INTERNAL_ERROR = "internal_error", "a bug of ORION Beam: the record is kept, the job goes on, an alert fires"

@@ -1,6 +1,6 @@
 """What ORION Beam must know of a country: a profile, one TOML file each, checked when it is loaded."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -9,6 +9,13 @@ from schemas.codes import Severity
 
 CountryCode = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Plmn = Annotated[str, Field(pattern=r"^[0-9]{5,6}$")]
+
+
+KeyField = Literal[
+    "imsi", "msisdn", "imei", "event_type", "event_time", "peer_msisdn", "duration_s", "bytes_up", "bytes_down",
+    "message_length", "charging_id", "cell_id", "rat", "apn", "call_type", "sms_type", "node_id",
+    "local_sequence_number", "record_sequence_number", "cause_for_record_closing",
+]  # fmt: skip
 
 
 class Operator(BaseModel):
@@ -42,6 +49,14 @@ class CountryProfile(BaseModel):
     late_after_s: int = Field(
         default=2 * 86_400, gt=0, description="age at which a CDR that arrives is late, in seconds"
     )
+    duplicate_key: tuple[KeyField, ...] = Field(
+        default=(
+            "imsi", "event_type", "event_time", "peer_msisdn", "duration_s", "bytes_up", "bytes_down", "message_length",
+            "charging_id", "node_id", "local_sequence_number", "record_sequence_number",
+        ),
+        min_length=1,
+        description="the natural key: fields that two CDRs share only if they report the same event",
+    )  # fmt: skip
     rules: tuple[tuple[str, Severity], ...] = Field(
         default=(), description="a table of rule id to severity, see `orion-beam rules`"
     )

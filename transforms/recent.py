@@ -1,6 +1,5 @@
 """What was seen of late: keys of the last rows and where each was seen first, exact and in bounded memory."""
 
-import threading
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -95,7 +94,7 @@ class RecentKeys:
 
     Keys are in two tables: what is seen goes into the younger one, and when that has `window` keys the older one is
     forgotten. So whatever was seen within the window is in one of the two, and rows are numbered to tell what is
-    exactly within: the answer does not depend on how rows are cut into batches. Threads may share it.
+    exactly within: the answer does not depend on how rows are cut into batches.
 
     Memory: 42 bytes a key and table, that is 84 bytes for each row of the window, and 1.4 MB.
     """
@@ -105,7 +104,6 @@ class RecentKeys:
         self._window = window
         self._younger, self._older = _Table(window + MAX_ROWS), _Table(window + MAX_ROWS)
         self._rows = 0
-        self._lock = threading.Lock()
 
     def first_seen(self, keys: Keys, places: Places) -> Places:
         """Return for each row where its key was first seen: the row's own place if it is new within the window.
@@ -117,11 +115,10 @@ class RecentKeys:
             places: where the rows were read.
         """
         at_once = min(self._window, MAX_ROWS)
-        with self._lock:
-            parts = [
-                self._first_seen(keys[start : start + at_once], places.of_rows(slice(start, start + at_once)))
-                for start in range(0, len(keys), at_once)
-            ]
+        parts = [
+            self._first_seen(keys[start : start + at_once], places.of_rows(slice(start, start + at_once)))
+            for start in range(0, len(keys), at_once)
+        ]
         return Places(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
     def _first_seen(self, keys: Keys, places: Places) -> Places:

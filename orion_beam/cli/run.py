@@ -5,7 +5,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orion_beam.chain import load_reference
+from orion_beam.checks import SEQUENCE_GAP
 from orion_beam.config import (
     REFERENCE_DIRECTORY,
     FileSink,
@@ -37,6 +38,7 @@ from schemas.avro_format import single_object_header
 from schemas.cdr import UnifiedCdr
 from schemas.codes import Stage
 from schemas.derive import avro_schema
+from transforms.duplicates import DUPLICATE
 
 _STAGES = {topic.removeprefix("cdr."): stage for stage, topic in STAGE_TOPICS.items()}
 
@@ -67,6 +69,15 @@ def run(
     reference_refresh: Annotated[
         str, typer.Option(help="How often a stream looks whether these two have changed: 300s, 5m, 1h, or off.")
     ] = "300s",
+    tag_partials: Annotated[
+        bool, typer.Option(help="Say of each CDR which of its session's records it is: docs/record-checks.md.")
+    ] = False,
+    flag_duplicates: Annotated[bool, typer.Option(help="Mark CDRs that came before, by a natural key.")] = False,
+    duplicate_window: Annotated[
+        int, typer.Option(help="Rows of a country, in each worker, among which duplicates are found; 84 bytes each.")
+    ] = 1_000_000,
+    detect_gaps: Annotated[bool, typer.Option(help="Report records that are missing by their node's numbers.")] = False,
+    gap_tolerance: Annotated[str, typer.Option(help="How long a stream waits for them at least: 60s, 5m, 1h.")] = "60s",
     consumer_settings: Annotated[
         list[str] | None, typer.Option("--consumer-config", help="NAME=VALUE for the Kafka consumer; repeatable.")
     ] = None,
@@ -82,14 +93,26 @@ def run(
     Example: orion-beam run --input FR=fr.csv --input TN=tn.jsonl --output out
 
     Example: orion-beam run --bootstrap-servers localhost:9092 --countries FR -- --parallelism=4
+
+    Example: orion-beam run --input SN=sn.txt --output out --flag-duplicates --detect-gaps --tag-partials
     """
     check_beam_options(context.args)
     load_reference(cells, subscribers)
-    reference = {"cells": cells, "subscribers": subscribers}
+    if flag_duplicates and any(argument.startswith("--load_balance_bundles") for argument in context.args):
+        raise UserError("--flag-duplicates goes without --load_balance_bundles, which lets workers share a partition")
+    options = {
+        "cells": cells,
+        "subscribers": subscribers,
+        "tag_partials": tag_partials,
+        "flag_duplicates": flag_duplicates,
+        "duplicate_window": duplicate_window,
+        "detect_gaps": detect_gaps,
+        "gap_tolerance_s": _seconds(gap_tolerance, "--gap-tolerance"),
+    }
     if inputs:
         if output is None or bootstrap_servers is not None:
             raise UserError("--input needs --output DIR, and goes without --bootstrap-servers")
-        _run_files(_parse_inputs(inputs), output, reference, context.args, as_json)
+        _run_files(_parse_inputs(inputs), output, options, context.args, as_json)
         return
     if bootstrap_servers is None:
         raise UserError("nothing to read: give --input COUNTRY=PATH or --bootstrap-servers HOST:PORT")
@@ -119,8 +142,8 @@ def run(
         publish=published,
         start_from=start,
         wire_prefix=_wire_prefix(value_format, schema_registry, sink.final_topic),
-        reference_refresh_s=_seconds(reference_refresh),
-        **reference,
+        reference_refresh_s=None if reference_refresh == "off" else _seconds(reference_refresh, "--reference-refresh"),
+        **options,
     )
     arguments = flink_arguments(jars, context.args)
     _say(f"reading {', '.join(sources)} as group {group_id}, writing {', '.join(written)}; Ctrl-C stops it")
@@ -132,18 +155,18 @@ def run(
         raise typer.Exit(143) from None
 
 
-def _seconds(text: str) -> float | None:
-    """Return the seconds of a duration such as `300s`; None for `off`."""
+def _seconds(text: str, option: str) -> int:
+    """Return the seconds of a duration such as `300s`."""
     try:
-        return None if text == "off" else parse_duration_s(text)
+        return parse_duration_s(text)
     except ValueError as error:
-        raise UserError(f"--reference-refresh {error}, or off") from None
+        raise UserError(f"{option} {error}") from None
 
 
 def _run_files(
     sources: tuple[tuple[str, str], ...],
     output: Path,
-    reference: Mapping[str, str],
+    options: Mapping[str, object],
     beam_arguments: list[str],
     as_json: bool,
 ) -> None:
@@ -157,7 +180,7 @@ def _run_files(
         sink=FileSink(directory=output),
         # A container file has the schema in its header, so its values need none.
         wire_prefix=b"",
-        **reference,
+        **options,
     )
     outcomes = run_direct(config, beam_arguments)
     if as_json:
@@ -169,7 +192,7 @@ def _run_files(
 
 def _summary(outcomes: Mapping[Outcome, int]) -> dict[str, object]:
     """Return counts by country: final, dead letters by code, header lines, and the sums."""
-    by_country: dict[str, dict[str, object]] = defaultdict(
+    by_country: dict[str, dict[str, Any]] = defaultdict(
         lambda: {"final": 0, "dead_letters": 0, "codes": {}, "header_lines": 0}
     )
     for outcome, rows in sorted(outcomes.items()):
@@ -178,11 +201,13 @@ def _summary(outcomes: Mapping[Outcome, int]) -> dict[str, object]:
             counts["final"] = rows
         elif outcome.kind == HEADER_LINES:
             counts["header_lines"] = rows
+        elif outcome.kind == DUPLICATE:
+            counts["duplicates"] = rows
+        elif outcome.kind == SEQUENCE_GAP:
+            counts["sequence_gaps"] = counts.get("sequence_gaps", {}) | {outcome.code: rows}
         elif outcome.kind == DEAD_LETTER:
-            codes = counts["codes"]
-            assert isinstance(codes, dict)
-            codes[outcome.code] = rows
-            counts["dead_letters"] = sum(codes.values())
+            counts["codes"][outcome.code] = rows
+            counts["dead_letters"] = sum(counts["codes"].values())
     totals = {
         kind: sum(rows for outcome, rows in outcomes.items() if outcome.kind == name)
         for kind, name in (("final", FINAL), ("dead_letters", DEAD_LETTER), ("header_lines", HEADER_LINES))
@@ -198,7 +223,7 @@ def _table(outcomes: Mapping[Outcome, int]) -> Table:
     ):
         table.add_row(outcome.country, outcome.kind.replace("_", " "), outcome.code, f"{rows:,}")
     table.add_section()
-    records = sum(rows for outcome, rows in outcomes.items() if outcome.kind != HEADER_LINES)
+    records = sum(rows for outcome, rows in outcomes.items() if outcome.kind in (FINAL, DEAD_LETTER))
     table.add_row("all", "records", "", f"{records:,}")
     return table
 

@@ -11,7 +11,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.pipeline_context import PipelineContext
 from pydantic import ValidationError
 
-from orion_beam.config import FileSink, FileSource, JobConfig
+from orion_beam.config import FileSink, FileSource, JobConfig, KafkaSource
 from orion_beam.pipeline import build_pipeline
 from schemas.codes import Stage
 from transforms.batches import RecordBatchCoder
@@ -36,21 +36,45 @@ class _Nodes(PipelineVisitor):  # type: ignore[misc]
         self.nodes.append(transform_node)
 
 
-@pytest.fixture
-def nodes() -> list[AppliedPTransform]:
+def nodes_of(config: JobConfig) -> list[AppliedPTransform]:
     pipeline = beam.Pipeline()
-    build_pipeline(pipeline, file_job())
+    build_pipeline(pipeline, config)
     visitor = _Nodes()
     pipeline.visit(visitor)
     return visitor.nodes
 
 
+@pytest.fixture
+def nodes() -> list[AppliedPTransform]:
+    return nodes_of(file_job())
+
+
+def top_level(nodes: list[AppliedPTransform]) -> list[str]:
+    return [node.full_label for node in nodes if node.full_label and "/" not in node.full_label]
+
+
 def test_the_top_level_is_a_table_of_contents(nodes):
-    top = [node.full_label for node in nodes if node.full_label and "/" not in node.full_label]
-    assert top == [
+    assert top_level(nodes) == [
         "ReadRawCdrs", "DecodeCdrs", "ValidateCdrs", "NormalizeCdrs", "EnrichCdrs", "EncodeCdrs", "WriteCdrs",
         "FlattenDeadLetters", "WriteDeadLetters",
     ]  # fmt: skip
+
+
+def test_what_looks_at_several_records_stands_before_enrichment_when_it_is_switched_on():
+    switches = dict.fromkeys(("tag_partials", "flag_duplicates", "detect_gaps"), True)
+    nodes = nodes_of(file_job(**switches))
+    assert top_level(nodes)[3:8] == [
+        "NormalizeCdrs", "ReportSequenceGaps", "TagPartials", "FlagDuplicates", "EnrichCdrs",
+    ]  # fmt: skip
+    (flatten,) = (node for node in nodes if node.full_label == "FlattenDeadLetters")
+    assert len(flatten.inputs) == len(Stage) + 2
+
+
+@pytest.mark.parametrize("switch", ["tag_partials", "flag_duplicates", "detect_gaps"])
+def test_a_job_that_starts_behind_them_cannot_switch_them_on(switch):
+    source = KafkaSource(bootstrap_servers="localhost:1", group_id="g", expansion_service="localhost:2")
+    with pytest.raises(ValidationError, match="are looked for before enrichment: start from normalized"):
+        file_job(source=source, start_from=Stage.ENRICH, **{switch: True})
 
 
 def test_every_stage_hands_its_dead_letters_to_the_write(nodes):

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from functools import partial
 
 import fastavro
@@ -66,6 +67,43 @@ def test_counts_are_a_table_for_people(run, files):
     assert answer.out.replace("\n", "").endswith(f"written to {files / 'out'}")
 
 
+def flat(number: int, **changes: object) -> bytes:
+    record = {
+        "event_type": "data", "imsi": "208011234567890", "msisdn": "+33612345678", "timestamp": "2026-06-01T10:00:00Z",
+        "bytes_uploaded": number, "node_id": "pgw-1", "local_sequence_number": number, "record_sequence_number": number,
+        "cause_for_record_closing": 16,
+    }  # fmt: skip
+    return json.dumps(record | changes).encode() + b"\n"
+
+
+def test_partials_duplicates_and_gaps_are_found_when_asked_for(run, tmp_path):
+    (tmp_path / "1.jsonl").write_bytes(flat(1) + flat(2) + flat(2))
+    (tmp_path / "2.jsonl").write_bytes(flat(1) + flat(5, cause_for_record_closing=0))
+    inputs = ("--input", f"FR={tmp_path}/1.jsonl", "--input", f"FR={tmp_path}/2.jsonl", "--output", tmp_path)
+    answer = run(*inputs, "--tag-partials", "--flag-duplicates", "--detect-gaps", "--json")
+    assert answer.code == 0
+    counts = json.loads(answer.out)
+    assert counts["records"] == counts["final"] == 5
+    assert counts["countries"]["FR"]["duplicates"] == 2
+    assert counts["countries"]["FR"]["sequence_gaps"] == {"missing": 2}
+    with (tmp_path / "cdr.final.avro").open("rb") as file:
+        records = list(fastavro.reader(file))
+    assert Counter(record["partial"] for record in records) == {"first": 2, "intermediate": 2, "last": 1}
+    flagged = [record for record in records if record["duplicate_of"]]
+    assert len(flagged) == 2
+    assert all(record["warnings"][-1] == "duplicate" for record in flagged)
+    gaps = [json.loads(line) for line in (tmp_path / "sequence_gaps.jsonl").read_text().splitlines()]
+    assert gaps == [{"country": "FR", "node_id": "pgw-1", "kind": "missing", "first": 3, "last": 4, "records": 2}]
+
+
+def test_without_being_asked_for_nothing_is_looked_for(run, tmp_path):
+    (tmp_path / "1.jsonl").write_bytes(flat(1) + flat(1) + flat(5))
+    assert run("--input", f"FR={tmp_path}/1.jsonl", "--output", tmp_path).code == 0
+    with (tmp_path / "cdr.final.avro").open("rb") as file:
+        assert {(record["partial"], record["duplicate_of"]) for record in fastavro.reader(file)} == {(None, None)}
+    assert not (tmp_path / "sequence_gaps.jsonl").exists()
+
+
 def test_two_files_of_one_country_are_both_read(run, files):
     answer = run(
         "--input", f"FR={files}/fr.csv", "--input", f"FR={files}/sn.txt", "--output", files / "new" / "out", "--json"
@@ -108,6 +146,12 @@ def assert_refused(answer: Answer, *named: str) -> None:
         (["--output", "{files}", "--bootstrap-servers", "localhost:1"], ["--output goes with --input"]),
         (["--bootstrap-servers", "localhost:1", "--countries", "FR,XX"], ["unknown country 'XX'"]),
         (["--bootstrap-servers", "localhost:1", "--publish", "decoded"], ["--publish decoded", "validated"]),
+        (["--input", "FR={files}/fr.csv", "--output", "{files}", "--duplicate-window", "0"], ["duplicate_window"]),
+        (["--input", "FR={files}/fr.csv", "--output", "{files}", "--gap-tolerance", "x"], ["--gap-tolerance 'x'"]),
+        (
+            ["--bootstrap-servers", "localhost:1", "--flag-duplicates", "--", "--load_balance_bundles"],
+            ["--flag-duplicates", "--load_balance_bundles"],
+        ),
         (["--bootstrap-servers", "localhost:1", "--start-from", "final"], ["--start-from final", "validated"]),
         (["--bootstrap-servers", "localhost:1", "--consumer-config", "x"], ["--consumer-config x", "NAME=VALUE"]),
         (["--input", "FR={files}/fr.csv", "--output", "{files}", "--", "--runer=x"], ["--runer", "mean --runner?"]),

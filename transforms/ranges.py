@@ -1,0 +1,53 @@
+"""Sets of whole numbers as ranges: rows of first and last number, in order, apart from each other by at least one."""
+
+import numpy as np
+import numpy.typing as npt
+
+Ranges = npt.NDArray[np.int64]
+"""Shape (n, 2)."""
+
+NO_RANGES: Ranges = np.zeros((0, 2), np.int64)
+_LEAST, _MOST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+
+
+def ranges_of(numbers: npt.NDArray[np.int64]) -> Ranges:
+    """Return the ranges of numbers in any order."""
+    return joined(np.column_stack([numbers, numbers]))
+
+
+def joined(ranges: Ranges) -> Ranges:
+    """Return the ranges of numbers that are in any of some ranges, which may be in any order and overlap."""
+    if not len(ranges):
+        return NO_RANGES
+    ranges = ranges[np.argsort(ranges[:, 0], kind="stable")]
+    lasts = np.maximum.accumulate(ranges[:, 1])
+    begins = np.append(True, ranges[1:, 0] > lasts[:-1] + 1)
+    return np.column_stack([ranges[begins, 0], lasts[np.append(begins[1:], True)]])
+
+
+def gaps_of(ranges: Ranges) -> Ranges:
+    """Return what lies between ranges."""
+    return np.column_stack([ranges[:-1, 1] + 1, ranges[1:, 0] - 1])
+
+
+def common(ranges: Ranges, others: Ranges) -> Ranges:
+    """Return the numbers that are in both."""
+    starts = np.searchsorted(others[:, 1], ranges[:, 0])
+    counts = np.maximum(np.searchsorted(others[:, 0], ranges[:, 1], side="right") - starts, 0)
+    rows = np.repeat(np.arange(len(ranges)), counts)
+    met = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts) + starts[rows]
+    firsts, lasts = np.maximum(ranges[rows, 0], others[met, 0]), np.minimum(ranges[rows, 1], others[met, 1])
+    return np.column_stack([firsts, lasts])
+
+
+def without(ranges: Ranges, others: Ranges) -> Ranges:
+    """Return the numbers of the first that are not in the second."""
+    if not len(others):
+        return ranges
+    before, behind = [_LEAST, others[0, 0] - 1], [others[-1, 1] + 1, _MOST]
+    return common(ranges, np.vstack([before, gaps_of(others), behind]))
+
+
+def size_of(ranges: Ranges) -> int:
+    """Return how many numbers there are."""
+    return int((ranges[:, 1] - ranges[:, 0] + 1).sum())
