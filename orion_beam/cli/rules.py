@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orion_beam.countries import profiles_of
+from schemas.codes import Code, Severity
 from transforms.rules import RULES, Rule, severity_of
 
 _HEADING = """# The rules of validation
@@ -22,12 +23,33 @@ field only warns, the field becomes null.
 """
 
 
+_SWITCHED_ON = {
+    "id": Code.DUPLICATE.value,
+    "code": Code.DUPLICATE.value,
+    "field": "duplicate_of",
+    "severity": Severity.WARN.value,
+    "fixed": False,
+    "meaning": Code.DUPLICATE.meaning,
+    "source": "the natural key of the country's profile",
+}
+"""No rule of validation, since it looks at other rows as well: a warning of FlagDuplicates."""
+
+_FOOTING = f"""
+`orion-beam run --flag-duplicates` adds the warning `{_SWITCHED_ON["id"]}`: {_SWITCHED_ON["meaning"]}; see
+[record-checks.md](record-checks.md).
+"""
+
+
 def markdown() -> str:
     """Return `docs/rules.md`."""
-    return _HEADING + "".join(
-        f"| `{rule.id}` | {rule.violation.field} | {rule.severity} | {_switchable(rule)} "
-        f"| {rule.violation.code.meaning} | {rule.source} |\n"
-        for rule in RULES
+    return (
+        _HEADING
+        + "".join(
+            f"| `{rule.id}` | {rule.violation.field} | {rule.severity} | {_switchable(rule)} "
+            f"| {rule.violation.code.meaning} | {rule.source} |\n"
+            for rule in RULES
+        )
+        + _FOOTING
     )
 
 
@@ -60,7 +82,7 @@ def rules(
             "source": rule.source,
         }
         for rule in RULES
-    ]
+    ] + [_SWITCHED_ON]
     if as_json:
         typer.echo(json.dumps(listed, indent=2))
     elif as_markdown:

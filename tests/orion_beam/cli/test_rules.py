@@ -8,7 +8,7 @@ from transforms.rules import RULES
 
 def test_every_rule_is_listed_with_id_severity_and_source(orion_beam):
     listed = json.loads(orion_beam("rules", "--json").out)
-    assert [entry["id"] for entry in listed] == [rule.id for rule in RULES]
+    assert [entry["id"] for entry in listed] == [*(rule.id for rule in RULES), "duplicate"]
     assert {entry["severity"] for entry in listed} == {"error", "warn"}
     assert all(entry["source"] and entry["meaning"] and entry["field"] for entry in listed)
 
