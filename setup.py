@@ -38,6 +38,8 @@ DEPENDENCIES = [
 ]
 
 DEV_DEPENDENCIES = [
+    # Confluent's own reader of the wire format, which tests read with.
+    "confluent-kafka[avro,schemaregistry]==2.16.1",
     "hypothesis==6.170.15",
     "import-linter==2.16",
     "mypy==2.4.1",
