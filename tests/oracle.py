@@ -8,7 +8,7 @@ import csv
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from functools import cache
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -155,7 +155,7 @@ def international(text: str | None, profile: CountryProfile) -> str | None:
     return "+" + text
 
 
-@cache
+@lru_cache(1 << 17)
 def is_assigned(number: str | None) -> bool:
     try:
         return phonenumbers.is_valid_number(phonenumbers.parse(number))

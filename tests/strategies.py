@@ -41,7 +41,7 @@ def payloads(profile: CountryProfile) -> st.SearchStrategy[bytes]:
     return st.one_of([records(raw_format) for raw_format in (*profile.formats, *EVERY_COUNTRY)])
 
 
-_SPLICES = (b"\xff", b"\xc3", b"\x00", b"\n", b"\r\n", b'"', b"'", b"\\", b"\xef\xbb\xbf", b";", b"|", b"=", b"{", b"}",
+SPLICES = (b"\xff", b"\xc3", b"\x00", b"\n", b"\r\n", b'"', b"'", b"\\", b"\xef\xbb\xbf", b";", b"|", b"=", b"{", b"}",
             b" ", b",", b"\xe2\x80\xa8", "é".encode(), "٣".encode(), b"9" * 400)  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def mutated(draw: st.DrawFn, originals: st.SearchStrategy[bytes]) -> bytes:
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(payload)))
         end = min(len(payload), start + draw(st.integers(0, 3)))
-        payload = payload[:start] + draw(st.sampled_from((b"", *_SPLICES))) + payload[end:]
+        payload = payload[:start] + draw(st.sampled_from((b"", *SPLICES))) + payload[end:]
     return payload
 
 

@@ -1,6 +1,5 @@
 """The columnar chain against the row-by-row oracle: the same verdicts for whatever bytes arrive."""
 
-from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -8,13 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orion_beam.testing import raw_batch, rows
-from schemas.cdr import ValidatedFields
-from schemas.country import CountryProfile
-from tests.oracle import EVERY_COUNTRY, Verdict, judge
+from orion_beam.testing import raw_batch
+from tests.agreement import assert_agreement, verdicts_of
+from tests.oracle import EVERY_COUNTRY
 from tests.strategies import ARRIVED, PROFILES, anything, batches_of, records, timestamps
-from transforms.decode import decode_batch
-from transforms.validate import validate_batch
 
 every_country = pytest.mark.parametrize("profile", PROFILES.values(), ids=list(PROFILES))
 every_format = pytest.mark.parametrize(
@@ -25,27 +21,6 @@ every_format = pytest.mark.parametrize(
         for raw_format in (*profile.formats, *EVERY_COUNTRY)
     ],
 )
-
-
-def verdicts_of(batch: pa.RecordBatch, profile: CountryProfile) -> list[Verdict]:
-    """Return what the transforms make of each row, in order."""
-    decoded = decode_batch(batch, profile)
-    validated = validate_batch(decoded.accepted, profile)
-    found: dict[int, Verdict] = {}
-    for row in rows(validated.accepted):
-        fields = {name: row[name] for name in ValidatedFields.model_fields}
-        found[row["source_offset"]] = Verdict(fields, frozenset())
-    for letter in rows([decoded.rejected, validated.rejected]):
-        assert letter["code"] == letter["codes"][0]
-        assert letter["source_offset"] not in found
-        found[letter["source_offset"]] = Verdict(None, frozenset(zip(letter["codes"], letter["fields"], strict=True)))
-    return [found[offset] for offset in range(batch.num_rows)]
-
-
-def assert_agreement(payloads: list[bytes | None], arrivals: list[datetime | None], profile: CountryProfile) -> None:
-    found = verdicts_of(raw_batch(profile.code, payloads, timestamps=arrivals), profile)
-    expected = [judge(payload, arrived, profile) for payload, arrived in zip(payloads, arrivals, strict=True)]
-    assert list(zip(payloads, found, strict=True)) == list(zip(payloads, expected, strict=True))
 
 
 @every_format
@@ -68,7 +43,7 @@ def test_mixed_and_mutated_payloads_get_the_verdict_of_the_oracle(data: Any, pro
 @pytest.mark.timeout(1800)
 @every_country
 @given(data=st.data())
-@settings(max_examples=2000)
+@settings(max_examples=500)
 def test_many_payloads_get_the_verdict_of_the_oracle(data: Any, profile: Any) -> None:
     payloads = data.draw(batches_of(profile, 40))
     assert_agreement(payloads, data.draw(timestamps(len(payloads))), profile)
