@@ -51,8 +51,8 @@ test-unit: $(INSTALLED) ## Run the tests that need Python only
 test-integration: jars ## Run the tests on real Kafka and Flink
 	$(BIN)/pytest -n 2 --dist loadfile -m "integration and not deep" --durations=15
 
-test-deep: jars ## Run the tests that take minutes
-	$(BIN)/pytest -m deep --durations=15
+test-deep: jars ## Run the tests that take minutes, such as a million records against the oracle
+	$(BIN)/pytest -v -m deep --durations=15
 
 golden: $(INSTALLED) ## Rewrite the expected outputs of the golden tests; review the diff
 	$(BIN)/pytest -m "not integration and not deep" -k golden --update-golden
