@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup jars uber-jar lint format test test-unit test-integration test-deep golden schemas docs \
-	demo bench-quick bench-core clean need-python need-java
+	demo bench-quick bench-core bench-audit clean need-python need-java
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench-quick: jars ## Measure end to end, in a few minutes
 
 bench-core: $(INSTALLED) ## Measure the transforms alone
 	$(BIN)/python -m benchmarks.core
+
+bench-audit: jars ## Measure the audit's rate and memory
+	$(BIN)/python -m benchmarks.audit
 
 clean: ## Remove build output and caches; .venv and the jars in ~/.orion-beam stay
 	rm -rf build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -31,6 +31,7 @@ DEPENDENCIES = [
     "psutil==7.2.2",
     "pyarrow==18.1.0",
     "pydantic==2.14.3",
+    "pyroaring==1.2.0",
     "pyruhvro==0.4.0",
     "pyyaml==6.0.4",
     "rich==15.0.0",

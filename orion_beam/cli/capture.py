@@ -10,7 +10,7 @@ import typer
 from orion_beam.capture.cases import write_cases
 from orion_beam.capture.slice import Capture
 from orion_beam.chain import CELLS, SUBSCRIBERS, load_reference
-from orion_beam.cli.letters import progress_of
+from orion_beam.cli.progress import progress_of
 from orion_beam.countries import default_profiles, profiles_of
 from orion_beam.errors import UserError
 

@@ -24,8 +24,8 @@ from orion_beam.cli.letters import (
     audit_reveal,
     filter_of,
     place_of,
-    progress_of,
 )
+from orion_beam.cli.progress import progress_of
 from orion_beam.cli.redrive import redrive, retest
 from orion_beam.dlq.export import ExportFormat, export
 from orion_beam.dlq.filters import LetterFilter, Selection

@@ -3,20 +3,17 @@
 import getpass
 import re
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from orion_beam.cli.which import time_of
 from orion_beam.countries import all_profiles
 from orion_beam.dlq.filters import LetterFilter
 from orion_beam.errors import UserError
 from orion_beam.kafka.journal import write_journal
-from orion_beam.kafka.ranges import Advance, OffsetRange
+from orion_beam.kafka.ranges import OffsetRange
 from schemas.codes import Code, Stage
 
 BootstrapServers = Annotated[str, typer.Option(help="Kafka brokers, host:port,…")]
@@ -53,8 +50,8 @@ def filter_of(
         codes=frozenset(Code[name.upper()] for name in _known("--code", code, [each.value for each in Code])),
         countries=frozenset(_known("--country", country, [*all_profiles(), "ZZ"])),
         stages=frozenset(Stage(name) for name in _known("--stage", stage, [each.value for each in Stage])),
-        since=_instant("--from", since),
-        until=_instant("--to", until),
+        since=time_of(since, "--from") if since else None,
+        until=time_of(until, "--to") if until else None,
         offsets=_offsets(offsets),
     )
     if wanted.since is not None and wanted.until is not None and wanted.since >= wanted.until:
@@ -79,18 +76,6 @@ def _known(option: str, text: str | None, known: list[str]) -> list[str]:
         if name not in known:
             raise UserError(f"{option} {name}: expected some of {', '.join(known)}")
     return names
-
-
-def _instant(option: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise UserError(f"{option} {text!r} is no time: write it as 2026-01-01T00:00Z") from None
-    if moment.tzinfo is None:
-        raise UserError(f"{option} {text} has no offset: say which zone, such as {text}Z or {text}+01:00")
-    return moment.astimezone(UTC)
 
 
 def _offsets(text: str | None) -> dict[int, OffsetRange]:
@@ -120,12 +105,3 @@ def audit_reveal(bootstrap_servers: str, command: str, topic: str, wanted: Lette
         "filter": wanted.described(),
     }
     write_journal(bootstrap_servers, f"reveal/{uuid.uuid4()}", entry)
-
-
-@contextmanager
-def progress_of(what: str, offsets: int) -> Iterator[Advance]:
-    """Show how far a read has come, where somebody looks; hand out what to tell about it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=offsets)
-        yield lambda count: progress.advance(task, count)

@@ -55,6 +55,7 @@ SUBCOMMANDS = {
         "orion_beam.cli.topics:app", "Plan, apply and verify topics and their settings, from a catalogue."
     ),
     "capture": _Entry("orion_beam.cli.capture:capture", "Take live records into golden cases, pseudonymised."),
+    "audit": _Entry("orion_beam.cli.audit:audit", "Prove that every raw record came out, or name those that did not."),
     "country": _Entry("orion_beam.cli.country:app", "Begin a new country; check one against the conformance kit."),
     "dlq": _Entry("orion_beam.cli.dlq:app", "Look at dead letters, try them again, and send them back."),
     "rules": _Entry("orion_beam.cli.rules:rules", "List the rules of validation, with severity and source."),

@@ -21,8 +21,8 @@ from orion_beam.cli.letters import (
     StageOption,
     ToOption,
     filter_of,
-    progress_of,
 )
+from orion_beam.cli.progress import progress_of
 from orion_beam.dlq.filters import Selection
 from orion_beam.dlq.judge import Judge
 from orion_beam.dlq.patches import load_patch, setting

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orion_beam.kafka.tally import conservation
+from orion_beam.kafka.audit import conservation
 from orion_beam.kafka.topics import raw_topic
 from runners.broker import HOST, free_ports
 from runners.jars import build_uber_jar, guard_environment

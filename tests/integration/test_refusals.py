@@ -10,7 +10,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
-from orion_beam.kafka.tally import conservation
+from orion_beam.kafka.audit import conservation
 from orion_beam.kafka.topics import DEAD_LETTERS, admin_client, raw_topic
 from runners.local_kafka import LocalKafka
 from tests.integration.harness import (

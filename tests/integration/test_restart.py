@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orion_beam.kafka.tally import conservation
+from orion_beam.kafka.audit import conservation
 from orion_beam.kafka.topics import raw_topic
 from runners.local_kafka import LocalKafka
 from tests.integration.harness import (

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from orion_beam import __version__
-from orion_beam.kafka.tally import ConservationReport, conservation
+from orion_beam.kafka.audit import conservation
+from orion_beam.kafka.conservation import ConservationReport
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, PARTITIONS, raw_topic
 from schemas.avro_format import single_object_header
 from schemas.cdr import UnifiedCdr

@@ -1,0 +1,101 @@
+"""How fast `orion-beam audit` reads cdr.final, and how much memory it takes: `python -m benchmarks.audit [RECORDS]`."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from confluent_kafka import Producer
+
+from benchmarks.core import raw_batches
+from orion_beam.chain import chain_of, load_reference, run_chain
+from orion_beam.countries import default_profiles
+from orion_beam.kafka.topics import FINAL, PARTITIONS, create_topics
+from runners.local_kafka import LocalKafka
+from schemas.avro_format import single_object_header
+from schemas.cdr import UnifiedCdr
+from schemas.derive import avro_schema
+from transforms.batches import MAX_ROWS, batch_of, columns_of
+from transforms.encode import Wire, encode_batch
+
+RECORDS = 3_000_000
+
+
+def enriched() -> list[pa.RecordBatch]:
+    """Return a batch of each country's CDRs."""
+    reference = load_reference()
+    return [
+        run_chain(chain_of(profile, reference), raw_batches(profile, MAX_ROWS, MAX_ROWS)[0]).accepted
+        for profile in default_profiles().values()
+    ]
+
+
+def values(records: int) -> Iterator[tuple[str, list[bytes]]]:
+    """Yield raw topics, and CDRs of theirs, each of an offset of its own; partitions take turns."""
+    wire = Wire(single_object_header(avro_schema(UnifiedCdr)))
+    batches = enriched()
+    written = [0] * len(batches)
+    while sum(written) < records:
+        for number, batch in enumerate(batches):
+            rows = np.arange(written[number], written[number] + batch.num_rows)
+            columns = columns_of(batch) | {
+                "source_partition": pa.array(rows % PARTITIONS, pa.int32()),
+                "source_offset": pa.array(rows // PARTITIONS, pa.int64()),
+            }
+            encoded = encode_batch(batch_of(columns, batch.schema), UnifiedCdr, wire).accepted
+            written[number] += batch.num_rows
+            yield batch.column("source_topic")[0].as_py(), encoded.column("value").to_pylist()
+
+
+def fill(servers: str, records: int) -> int:
+    """Write raw records and the CDRs that a job would have made of them; return how many."""
+    producer = Producer(
+        {
+            "bootstrap.servers": servers,
+            "compression.type": "snappy",
+            "linger.ms": 50,
+            "queue.buffering.max.messages": 1_000_000,
+        }
+    )
+    written: dict[str, int] = {}
+    for topic, cdrs in values(records):
+        for row, cdr in enumerate(cdrs, start=written.get(topic, 0)):
+            producer.produce(topic, b"raw", partition=row % PARTITIONS)
+            producer.produce(FINAL.name, cdr, partition=row % PARTITIONS)
+        written[topic] = written.get(topic, 0) + len(cdrs)
+        while len(producer) > 500_000:
+            producer.poll(0.1)
+    producer.flush()
+    return sum(written.values())
+
+
+def main() -> None:
+    """Print the figures."""
+    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else RECORDS
+    with tempfile.TemporaryDirectory() as directory, LocalKafka(Path(directory, "kafka")) as kafka:
+        servers = kafka.bootstrap_servers
+        create_topics(servers, list(default_profiles()))
+        records = fill(servers, wanted)
+        command = [sys.executable, "-m", "orion_beam.cli.main", "audit", "--bootstrap-servers", servers, "--json"]
+        output = Path(directory, "answer.json")
+        began = time.monotonic()
+        with output.open("wb") as file:
+            process = subprocess.Popen(command, stdout=file)
+            _, _, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - began
+        answer = json.loads(output.read_text())
+        assert answer["complete"]
+        assert answer["records"] == records
+        cpu_us = (usage.ru_utime + usage.ru_stime) / records * 1e6
+        print(f"{records:,} records in {seconds:.1f} s, start included: {records / seconds:,.0f} records/s")
+        print(f"{cpu_us:.2f} µs of CPU a record; at most {usage.ru_maxrss >> 10} MiB of memory")
+
+
+if __name__ == "__main__":
+    main()

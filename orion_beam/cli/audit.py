@@ -1,0 +1,164 @@
+"""`orion-beam audit`: proof that every raw record came out, or the offsets of those that did not."""
+
+import csv
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orion_beam.cli.progress import progress_of
+from orion_beam.cli.which import held_between, held_offsets, offsets_of, time_of
+from orion_beam.countries import all_profiles, default_profiles, profiles_of
+from orion_beam.errors import UserError
+from orion_beam.kafka.audit import Audit
+from orion_beam.kafka.audit import audit as audit_offsets
+from orion_beam.kafka.cdr_reader import CdrReader
+from orion_beam.kafka.conservation import ConservationReport
+from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges
+from orion_beam.kafka.topics import DEAD_LETTERS, FINAL
+
+_RANGES_IN_JSON = 100
+
+
+def audit(
+    bootstrap_servers: Annotated[str, typer.Option(help="Kafka brokers, host:port,…")],
+    countries: Annotated[str | None, typer.Option(help="Countries, all if not given: FR,TN")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Raw records from this time on: 2026-01-01T00:00Z")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Raw records of before this time.")] = None,
+    offsets: Annotated[
+        str | None, typer.Option(help="Raw records of these offsets instead, ends excluded: FR:0=100-2000,…")
+    ] = None,
+    final_topic: Annotated[str, typer.Option(help="Where CDRs were written to.")] = FINAL.name,
+    dead_letter_topic: Annotated[str, typer.Option(help="Where rejects were written to.")] = DEAD_LETTERS.name,
+    schema_registry: Annotated[str | None, typer.Option(help="URL, for values in Confluent's wire format.")] = None,
+    schemas: Annotated[
+        list[Path] | None, typer.Option("--schema", help="Avro schema of CDRs of another version; repeatable.")
+    ] = None,
+    missing_output: Annotated[Path | None, typer.Option(help="CSV file for all missing offsets.")] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Fail on duplicates, and on records both written and rejected, too."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Prove that raw records came out: in = final + dead letters, by distinct source offsets.
+
+    Without --from, --to or --offsets: of everything that the raw topics hold. Exit code 0 when nothing is missing, 1
+    otherwise.
+
+    Example: orion-beam audit --bootstrap-servers broker:9092 --countries FR --from 2026-01-01T00:00Z
+    """
+    wanted = _wanted(bootstrap_servers, countries, start, end, offsets)
+    reader = _reader(schema_registry, schemas or [])
+    total = sum(held.offsets for held in offset_ranges(bootstrap_servers, [final_topic, dead_letter_topic]).values())
+    with progress_of("reading", total) as advance:
+        found = audit_offsets(bootstrap_servers, wanted, final_topic, dead_letter_topic, reader=reader, advance=advance)
+    if missing_output is not None:
+        _write_missing(found.report, missing_output)
+    if as_json:
+        typer.echo(json.dumps(_summary(found), indent=2))
+    else:
+        _print(found)
+    report = found.report
+    if report.missing or (strict and (report.in_both or report.duplicates)):
+        raise typer.Exit(1)
+
+
+def _wanted(
+    bootstrap_servers: str, countries: str | None, start: str | None, end: str | None, offsets: str | None
+) -> dict[SourcePartition, OffsetRange]:
+    if offsets is not None:
+        if countries or start or end:
+            raise UserError("--offsets says which records: leave out --countries, --from and --to")
+        return held_offsets(bootstrap_servers, offsets_of(offsets, all_profiles()))
+    codes = [code.strip().upper() for code in countries.split(",")] if countries else default_profiles()
+    topics = [profile.topic for profile in profiles_of(codes).values()]
+    first = time_of(start, "--from") if start else None
+    return held_between(bootstrap_servers, topics, first, time_of(end, "--to") if end else None)
+
+
+def _reader(registry: str | None, schemas: list[Path]) -> CdrReader:
+    try:
+        return CdrReader(registry, [path.read_text(encoding="utf-8") for path in schemas])
+    except OSError as error:
+        raise UserError(f"--schema {error.filename}: {error.strerror}") from None
+    except (ValueError, KeyError) as error:
+        raise UserError(f"--schema: no Avro schema of CDRs: {error}") from None
+
+
+def _write_missing(report: ConservationReport, path: Path) -> None:
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow(("topic", "partition", "low", "high"))
+            for part in report.partitions:
+                rows.writerows((*part.source, *run) for run in part.missing_ranges())
+    except OSError as error:
+        raise UserError(f"--missing-output {path}: {error.strerror}") from None
+
+
+def _summary(found: Audit) -> dict[str, Any]:
+    report, counts = found.report, found.counts
+    return {
+        "complete": not report.missing,
+        "records": report.records,
+        "final": report.final,
+        "dead_letters": report.dead_lettered,
+        "missing": report.missing,
+        "in_both": report.in_both,
+        "duplicates": report.duplicates,
+        "foreign": dict(counts.foreign),
+        "notes": _notes(found),
+        "partitions": [
+            {
+                "topic": part.source.topic,
+                "partition": part.source.partition,
+                "low": part.held.low,
+                "high": part.held.high,
+                "empty_offsets": part.empty,
+                "final": part.final,
+                "dead_letters": part.dead_lettered,
+                "missing": part.missing,
+                "first_missing": [list(run) for run in islice(part.missing_ranges(), _RANGES_IN_JSON)],
+                "in_both": part.in_both,
+                "duplicates": part.duplicates,
+            }
+            for part in report.partitions
+        ],
+    }
+
+
+def _print(found: Audit) -> None:
+    report = found.report
+    table = Table("topic", title="Raw records, by distinct offsets")
+    for name in ("records", "final", "dead letters", "missing", "in both", "duplicates"):
+        table.add_column(name, justify="right")
+    for topic in dict.fromkeys(part.source.topic for part in report.partitions):
+        of_topic = ConservationReport(tuple(part for part in report.partitions if part.source.topic == topic))
+        counts = (of_topic.records, of_topic.final, of_topic.dead_lettered)
+        table.add_row(topic, *(f"{n:,}" for n in (*counts, of_topic.missing, of_topic.in_both, of_topic.duplicates)))
+    Console().print(table)
+    for line in (*report.problems, *_notes(found)):
+        typer.echo(line)
+    typer.echo("Nothing is missing." if not report.missing else f"{report.missing:,} records are missing.")
+
+
+def _notes(found: Audit) -> list[str]:
+    """Return what one must know to read the figures."""
+    notes = [
+        f"{topic}: {count:,} records are none of ours, the first is {found.counts.first_foreign[topic]}"
+        for topic, count in found.counts.foreign.items()
+    ]
+    for topic, count in found.deleted.items():
+        if count and found.report.missing:
+            notes.append(
+                f"{topic}: its first {count:,} records are deleted, and what they came from counts as missing: choose"
+                " a later --from"
+            )
+    return notes
