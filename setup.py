@@ -72,6 +72,7 @@ setup(
         "orion_beam.generator",
         "orion_beam.generator.formats",
         "orion_beam.kafka",
+        "orion_beam.monitoring",
         "runners",
     ],
     package_data={
@@ -79,6 +80,7 @@ setup(
         "transforms": ["py.typed", "data/*"],
         "orion_beam": ["py.typed", "profiles/*.toml", "reference/*"],
         "orion_beam.dlq": ["report.html"],
+        "orion_beam.monitoring": ["site/*"],
         "orion_beam.generator": ["*.csv", "towns/*.csv"],
         "orion_beam.kafka": ["*.yaml"],
         # The Java sources go along because the jars are built from them where they are first needed.

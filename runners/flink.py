@@ -65,12 +65,13 @@ def flink_arguments(jars: Jars, beam_arguments: Sequence[str]) -> list[str]:
     return [*kept, *beam_arguments]
 
 
-def run_flink(config: JobConfig, arguments: Sequence[str]) -> None:
+def run_flink(config: JobConfig, arguments: Sequence[str], metrics_listen: str | None = None) -> None:
     """Run a job until it is cancelled (Ctrl-C or SIGTERM) or fails.
 
     Args:
         config: the job; source and sink are Kafka.
         arguments: Beam's options, see `flink_arguments`.
+        metrics_listen: where embedded Flink's workers serve their metrics, as `host:port`; None: nowhere.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; TerminatedError: after SIGTERM. The job is cancelled, its JVMs are gone.
@@ -81,18 +82,18 @@ def run_flink(config: JobConfig, arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     logging.getLogger("apache_beam.options.pipeline_options").addFilter(_is_not_about_options)
     FlinkBeamJob.cancel = _cancel_on_cluster
-    with _workers(arguments) as environment:
+    with _workers(arguments, metrics_listen) as environment:
         _run(config, [*arguments, *environment])
 
 
 @contextmanager
-def _workers(arguments: Sequence[str]) -> Iterator[list[str]]:
+def _workers(arguments: Sequence[str], metrics_listen: str | None) -> Iterator[list[str]]:
     """Give embedded Flink workers of ours, unless the user has others; a cluster has its own."""
     is_embedded = any(argument.partition("=")[2] == EMBEDDED_MASTER for argument in arguments)
     if not is_embedded or any(argument.startswith("--environment_type") for argument in arguments):
         yield []
         return
-    with worker_pool() as address:
+    with worker_pool(metrics_listen=metrics_listen) as address:
         yield ["--environment_type=EXTERNAL", f"--environment_config={address}"]
 
 

@@ -1,10 +1,11 @@
-"""The Python workers of embedded Flink: a pool that starts each as a process of its own."""
+"""The Python workers of Flink: a pool that starts each as a process of its own, and serves the metrics of all."""
 
 import logging
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import grpc
@@ -13,7 +14,10 @@ from apache_beam.runners.worker.sdk_worker import SdkHarness
 from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer, kill_process_gracefully
 from apache_beam.utils import thread_pool_executor
 
+from orion_beam.errors import PrerequisiteError
+from orion_beam.worker_metrics import install
 from runners.guard import end_with_parent
+from runners.worker_exposition import is_wanted, worker_exposition
 
 DATA_BUFFER_TIME_LIMIT_MS = 10
 """The data plane is flushed by time, not only by size: it halves the latency."""
@@ -22,11 +26,16 @@ DATA_BUFFER_TIME_LIMIT_MS = 10
 class _WorkerPool(BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]
     """Beam's own pool, but for the command: Beam's is whatever `python` is first on the path."""
 
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        super().__init__(use_process=True)
+        self._environment = environment
+
     def StartWorker(self, request: beam_fn_api_pb2.StartWorkerRequest, _: object) -> object:  # noqa: N802 - Beam's name
         """Start a worker that connects to the JVM."""
         command = [sys.executable, "-m", "runners.workers", request.control_endpoint.url, request.worker_id]
         # Ctrl-C is for the one who submits the job: who then has the workers stopped.
-        worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        environment = os.environ | self._environment
+        worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment)
         self._worker_processes[request.worker_id] = worker
         return beam_fn_api_pb2.StartWorkerResponse()
 
@@ -37,18 +46,31 @@ class _WorkerPool(BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]
 
 
 @contextmanager
-def worker_pool() -> Iterator[str]:
-    """Run a pool on the loopback interface; give its address for `--environment_config`."""
-    pool = _WorkerPool(use_process=True)
-    server = grpc.server(thread_pool_executor.shared_unbounded_instance())
-    port = server.add_insecure_port("127.0.0.1:0")
-    beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(1)
-        pool.stop()
+def worker_pool(listen: str = "127.0.0.1:0", metrics_listen: str | None = None) -> Iterator[str]:
+    """Run a pool; give its address for `--environment_config`.
+
+    Args:
+        listen: where it takes requests for workers; port 0 is any.
+        metrics_listen: where it serves its workers' metrics; None: nowhere.
+
+    Raises:
+        PrerequisiteError: it cannot listen there.
+    """
+    host, _, _ = listen.rpartition(":")
+    with worker_exposition(metrics_listen) as environment:
+        pool = _WorkerPool(environment)
+        server = grpc.server(thread_pool_executor.shared_unbounded_instance())
+        try:
+            port = server.add_insecure_port(listen)
+        except RuntimeError:
+            raise PrerequisiteError(f"cannot listen on {listen}: choose another address") from None
+        beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
+        server.start()
+        try:
+            yield f"{host}:{port}"
+        finally:
+            server.stop(1)
+            pool.stop()
 
 
 def silence_lost_peers() -> None:
@@ -72,6 +94,8 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s:%(name)s:%(message)s")
     silence_lost_peers()
     end_with_parent()
+    if is_wanted():
+        install()
     control_address, worker_id = sys.argv[1:]
     harness = SdkHarness(control_address, worker_id=worker_id, data_buffer_time_limit_ms=DATA_BUFFER_TIME_LIMIT_MS)
     try:

@@ -1,6 +1,7 @@
 """What all stages share: a pure function over a batch becomes a PTransform with a side output of dead letters."""
 
 import logging
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import pyarrow as pa
 from schemas.codes import Code, Stage
 from schemas.country import CountryProfile
 from transforms.batches import SplitBatch, country_of
+from transforms.observing import observer
 from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters
 
 ACCEPTED = "accepted"
@@ -110,8 +112,15 @@ class _SplitFn(beam.DoFn):  # type: ignore[misc]
         self._split = self._prepare()
 
     def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch | beam.pvalue.TaggedOutput]:
-        outcome = split_isolating(self._split, batch, self._stage) if batch.num_rows else None
+        outcome = self._observed(batch) if batch.num_rows else None
         if outcome and outcome.accepted.num_rows:
             yield outcome.accepted
         if outcome and outcome.rejected.num_rows:
             yield beam.pvalue.TaggedOutput(DEAD_LETTERS, outcome.rejected)
+
+    def _observed(self, batch: pa.RecordBatch) -> SplitBatch:
+        began = time.perf_counter()
+        outcome = split_isolating(self._split, batch, self._stage)
+        if (told := observer()) is not None:
+            told.stage_done(self._stage, batch, outcome, time.perf_counter() - began)
+        return outcome

@@ -56,6 +56,8 @@ SUBCOMMANDS = {
     ),
     "capture": _Entry("orion_beam.cli.capture:capture", "Take live records into golden cases, pseudonymised."),
     "audit": _Entry("orion_beam.cli.audit:audit", "Prove that every raw record came out, or name those that did not."),
+    "workers": _Entry("orion_beam.cli.workers:workers", "Start Python workers for a Flink cluster."),
+    "monitor": _Entry("orion_beam.cli.monitor:monitor", "Serve metrics and a status page of Kafka and the jobs."),
     "country": _Entry("orion_beam.cli.country:app", "Begin a new country; check one against the conformance kit."),
     "dlq": _Entry("orion_beam.cli.dlq:app", "Look at dead letters, try them again, and send them back."),
     "rules": _Entry("orion_beam.cli.rules:rules", "List the rules of validation, with severity and source."),

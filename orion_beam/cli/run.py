@@ -84,6 +84,9 @@ def run(
     producer_settings: Annotated[
         list[str] | None, typer.Option("--producer-config", help="NAME=VALUE for the Kafka producer; repeatable.")
     ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port for the metrics of embedded Flink's workers.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON (with --input).")] = False,
 ) -> None:
     """Turn raw CDRs into unified ones: from files to files, or from Kafka to Kafka until it is stopped.
@@ -149,7 +152,7 @@ def run(
     _say(f"reading {', '.join(sources)} as group {group_id}, writing {', '.join(written)}; Ctrl-C stops it")
     _say(f"Beam options: {' '.join(arguments)}")
     try:
-        run_flink(config, arguments)
+        run_flink(config, arguments, None if metrics_port is None else f"127.0.0.1:{metrics_port}")
     except TerminatedError:
         _say("terminated; offsets are committed up to the last checkpoint")
         raise typer.Exit(143) from None

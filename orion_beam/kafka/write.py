@@ -1,6 +1,7 @@
 """Writing Kafka: messages and dead letters, by confluent-kafka, all delivered before a bundle ends."""
 
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from confluent_kafka import KafkaError, Producer
 from orion_beam.config import KafkaSink
 from orion_beam.dead_letters import Message, messages_of
 from orion_beam.kafka.clients import producer_config
+from orion_beam.worker_metrics import worker_metrics
 from transforms.texts import to_list
 
 MAX_IN_FLIGHT = 100_000
@@ -31,7 +33,9 @@ class _Writer:
         self._error: KafkaError | None = None
         self._producer = Producer(dict(config) | {"on_delivery": self._on_error}, logger=_logger)
 
-    def _on_error(self, error: KafkaError | None, _: confluent_kafka.Message) -> None:
+    def _on_error(self, error: KafkaError | None, message: confluent_kafka.Message) -> None:
+        if (metrics := worker_metrics()) is not None:
+            metrics.produce_failed(message.topic() or "")
         self._error = self._error or error
 
     def write_batch(self, topic: str, messages: list[dict[str, bytes]]) -> None:
@@ -77,7 +81,14 @@ class _WriteFn(beam.DoFn):  # type: ignore[misc]
         self._writer = _Writer(self._config)
 
     def finish_bundle(self) -> None:
+        began = time.perf_counter()
         self._writer.flush()
+        if (metrics := worker_metrics()) is not None:
+            metrics.flushed(self._topic, time.perf_counter() - began)
+
+    def _count(self, batch: pa.RecordBatch) -> None:
+        if (metrics := worker_metrics()) is not None:
+            metrics.produced(self._topic, batch.num_rows)
 
 
 class _WriteMessagesFn(_WriteFn):
@@ -85,11 +96,13 @@ class _WriteMessagesFn(_WriteFn):
         keys, values = to_list(batch.column("key")), to_list(batch.column("value"))
         messages = [{"key": key, "value": value} for key, value in zip(keys, values, strict=True)]
         self._writer.write_batch(self._topic, messages)
+        self._count(batch)
 
 
 class _WriteDeadLettersFn(_WriteFn):
     def process(self, batch: pa.RecordBatch) -> None:
         self._writer.write(self._topic, messages_of(batch))
+        self._count(batch)
 
 
 class ProduceMessages(beam.PTransform):  # type: ignore[misc]

@@ -1,0 +1,72 @@
+"""`orion-beam monitor`: metrics and a status page of Kafka, the jobs' progress and the dead letters."""
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from orion_beam.countries import default_profiles, profiles_of
+from orion_beam.monitoring.monitor import Monitor, MonitorConfig
+from orion_beam.monitoring.server import monitor_pages, serving
+
+DEFAULT_LISTEN = "127.0.0.1:9310"
+
+BootstrapServers = Annotated[str, typer.Option(help="Kafka brokers, host:port,…")]
+Countries = Annotated[str | None, typer.Option(help="Countries to watch.  [default: FR,MA,SN,TN]")]
+GroupId = Annotated[str, typer.Option(help="Consumer group of the job.")]
+FlinkUrls = Annotated[list[str] | None, typer.Option("--flink", help="REST address of a JobManager; repeatable.")]
+Interval = Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")]
+
+
+def monitor(
+    bootstrap_servers: BootstrapServers,
+    countries: Countries = None,
+    group_id: GroupId = "orion-beam",
+    flink: FlinkUrls = None,
+    disk: Annotated[
+        list[Path] | None, typer.Option(help="Directory whose file system must not run full, such as Kafka's data.")
+    ] = None,
+    listen: Annotated[str, typer.Option(help="Address to serve on; port 0 is any.")] = DEFAULT_LISTEN,
+    interval: Interval = 5.0,
+) -> None:
+    """Serve what Kafka and Flink say of the jobs: /metrics for Prometheus, a status page for people at /.
+
+    It goes on when Kafka or Flink do not answer, and says so. It joins no consumer group and commits nothing.
+
+    Example: orion-beam monitor --bootstrap-servers localhost:9092 --flink http://localhost:8081
+    """
+    config = config_of(bootstrap_servers, countries, group_id, flink, interval, disk)
+    signal.signal(signal.SIGTERM, _terminate)
+    with Monitor(config) as watched, serving(listen, monitor_pages(watched)) as url:
+        typer.echo(f"status page {url}/  metrics {url}/metrics  (Ctrl-C stops)")
+        signal.pause()
+
+
+def config_of(
+    bootstrap_servers: str,
+    countries: str | None,
+    group_id: str,
+    flink: list[str] | None,
+    interval_s: float,
+    disks: list[Path] | None = None,
+) -> MonitorConfig:
+    """Return what to look at, as the options say.
+
+    Raises:
+        UserError: a country has no profile.
+    """
+    codes = [code.strip() for code in (countries or "").split(",") if code.strip()]
+    return MonitorConfig(
+        bootstrap_servers=bootstrap_servers,
+        group_id=group_id,
+        profiles=profiles_of(codes) if codes else default_profiles(),
+        flink_urls=tuple(flink or ()),
+        disks=tuple(disks or ()),
+        interval_s=interval_s,
+    )
+
+
+def _terminate(_: int, __: FrameType | None) -> None:
+    raise SystemExit(128 + signal.SIGTERM)

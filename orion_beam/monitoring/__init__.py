@@ -1,0 +1,1 @@
+"""A running job seen from outside: what Kafka and Flink say of it, as metrics, a status page and a terminal view."""

@@ -1,0 +1,152 @@
+"""What the monitor has seen, as Prometheus metrics."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from orion_beam.monitoring.flink import JobStatus
+from orion_beam.monitoring.letters import FOREIGN, LetterKind, known_kinds
+from orion_beam.monitoring.monitor import Monitor, Snapshot
+from orion_beam.monitoring.progress import CountryStatus
+
+Sample = tuple[Iterable[str], float | None]
+"""The values of the labels, and the number; None is left out."""
+
+_COUNTRY_GAUGES: dict[str, tuple[str, Callable[[CountryStatus], float | None]]] = {
+    "orion_kafka_lag_seconds": ("Age of the oldest record that is not processed.", lambda at: at.lag_s),
+    "orion_kafka_ingestion_rate": ("Records a second that arrive.", lambda at: at.ingestion_rate),
+    "orion_kafka_processing_rate": ("Records a second that are processed, by commits.", lambda at: at.processing_rate),
+    "orion_kafka_standstill_seconds": ("How long a partition with lag has not moved.", lambda at: at.standstill_s),
+    "orion_kafka_commit_age_seconds": ("Time since offsets were committed.", lambda at: at.commit_age_s),
+    "orion_kafka_data_loss_seconds": (
+        "Time until retention may delete a record that is not processed.",
+        lambda at: at.data_loss_s,
+    ),
+}
+_COUNTRY_COUNTERS: dict[str, tuple[str, Callable[[CountryStatus], float]]] = {
+    "orion_kafka_arrived_records": ("Records that have arrived since the monitor began.", lambda at: at.arrived),
+    "orion_kafka_processed_records": ("Records processed since the monitor began.", lambda at: at.processed),
+    "orion_kafka_lost_records": ("Records that retention has deleted unprocessed.", lambda at: at.lost),
+}
+_JOB_GAUGES: dict[str, tuple[str, Callable[[JobStatus], float | None]]] = {
+    "orion_flink_job_running": ("Whether the job runs, and is not restarting.", lambda job: job.state == "RUNNING"),
+    "orion_flink_checkpoint_duration_seconds": ("Of the last checkpoint.", lambda job: job.checkpoint_s),
+    "orion_flink_checkpoint_timestamp_seconds": (
+        "When the last checkpoint that has completed was triggered.",
+        lambda job: job.checkpoint_at_s,
+    ),
+}
+_JOB_COUNTERS: dict[str, tuple[str, Callable[[JobStatus], float]]] = {
+    "orion_flink_checkpoints_completed": ("Checkpoints that have completed.", lambda job: job.completed),
+    "orion_flink_checkpoints_failed": ("Checkpoints that have failed.", lambda job: job.failed),
+    "orion_flink_restarts": ("Restarts of the job.", lambda job: job.restarts),
+}
+
+
+class MonitorCollector(Collector):
+    """Makes metrics of the monitor's last look.
+
+    While Kafka does not answer, what only Kafka knows is left out, rather than repeated as if it still held.
+    """
+
+    def __init__(self, monitor: Monitor) -> None:
+        """Take the monitor; it need not have looked yet."""
+        self._monitor = monitor
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield each metric."""
+        snapshot = self._monitor.latest
+        if snapshot is not None:
+            config = self._monitor.config
+            topics = {profile.topic: code for code, profile in config.profiles.items()}
+            yield from _of_kafka(snapshot, config.group_id, topics)
+            yield from _of_countries(snapshot)
+            yield from _of_letters(snapshot, list(config.profiles))
+            yield from _of_flink(snapshot)
+            yield from _of_disks(snapshot)
+
+
+def _of_kafka(snapshot: Snapshot, group: str, countries: dict[str, str]) -> Iterator[Metric]:
+    yield _gauge("orion_kafka_up", "Whether Kafka answers.", (), [((), snapshot.is_up)])
+    reading = snapshot.reading
+    if reading is None:
+        return
+    cluster = {
+        "orion_kafka_brokers": ("Brokers that are there.", reading.brokers),
+        "orion_kafka_under_replicated_partitions": (
+            "Partitions that lack a replica.",
+            reading.under_replicated,
+        ),
+        "orion_kafka_leaderless_partitions": ("Partitions that nobody leads.", reading.leaderless),
+    }
+    for name, (meaning, number) in cluster.items():
+        yield _gauge(name, meaning, (), [((), number)])
+    yield _gauge(
+        "kafka_consumer_lag",
+        "Records that the group has not processed.",
+        ("group", "topic", "partition", "country"),
+        (
+            ((group, source.topic, str(source.partition), countries[source.topic]), part.lag)
+            for source, part in reading.partitions.items()
+        ),
+    )
+
+
+def _of_countries(snapshot: Snapshot) -> Iterator[Metric]:
+    countries = snapshot.countries.items()
+    for name, (meaning, number) in _COUNTRY_GAUGES.items():
+        yield _gauge(name, meaning, ("country",), (((code,), number(at)) for code, at in countries))
+    for name, (meaning, count) in _COUNTRY_COUNTERS.items():
+        yield _counter(name, meaning, ("country",), (((code,), count(at)) for code, at in countries))
+
+
+def _of_letters(snapshot: Snapshot, countries: list[str]) -> Iterator[Metric]:
+    # A series that begins with the first dead letter of its kind would hide it from rate() and increase().
+    kinds = dict.fromkeys(known_kinds(countries), 0) | {
+        kind: count for kind, count in snapshot.letters.items() if kind != FOREIGN
+    }
+    yield _counter(
+        "orion_kafka_errors",
+        "Dead letters since the monitor began.",
+        LetterKind._fields,
+        kinds.items(),
+    )
+    foreign = snapshot.letters.get(FOREIGN, 0)
+    yield _counter("orion_kafka_foreign_letters", "Messages among them that are none of ours.", (), [((), foreign)])
+
+
+def _of_flink(snapshot: Snapshot) -> Iterator[Metric]:
+    managers = snapshot.jobs.items()
+    up = (((manager,), jobs is not None) for manager, jobs in managers)
+    yield _gauge("orion_flink_up", "Whether the JobManager answers.", ("jobmanager",), up)
+    labels = ("jobmanager", "flink_job", "flink_job_id")
+    jobs = [((manager, job.name, job.id), job) for manager, jobs in managers for job in jobs or ()]
+    for name, (meaning, number) in _JOB_GAUGES.items():
+        yield _gauge(name, meaning, labels, ((values, number(job)) for values, job in jobs))
+    for name, (meaning, count) in _JOB_COUNTERS.items():
+        yield _counter(name, meaning, labels, ((values, count(job)) for values, job in jobs))
+
+
+def _of_disks(snapshot: Snapshot) -> Iterator[Metric]:
+    disks = snapshot.disks.items()
+    used = (((path,), use.used_ratio) for path, use in disks)
+    yield _gauge("orion_disk_used_ratio", "Used part of the file system, 0 to 1.", ("path",), used)
+    free = (((path,), use.free) for path, use in disks)
+    yield _gauge("orion_disk_free_bytes", "Free on the file system.", ("path",), free)
+
+
+def _gauge(name: str, meaning: str, labels: Iterable[str], samples: Iterable[Sample]) -> Metric:
+    family = GaugeMetricFamily(name, meaning, labels=tuple(labels))
+    for values, number in samples:
+        if number is not None:
+            family.add_metric(tuple(values), float(number))
+    return family
+
+
+def _counter(name: str, meaning: str, labels: Iterable[str], samples: Iterable[Sample]) -> Metric:
+    family = CounterMetricFamily(name, meaning, labels=tuple(labels))
+    for values, number in samples:
+        if number is not None:
+            family.add_metric(tuple(values), float(number))
+    return family

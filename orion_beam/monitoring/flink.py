@@ -1,0 +1,59 @@
+"""What Flink's REST interface says of its jobs: whether they run, how often they restarted, and their checkpoints."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orion_beam.flink_rest import FlinkRest
+
+_ENDED = {"FINISHED", "CANCELED", "FAILED"}
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """One job that has not ended for good.
+
+    Attributes:
+        name: as submitted.
+        id: Flink's.
+        state: Flink's word, such as RUNNING or RESTARTING.
+        completed, failed: checkpoints since it was submitted.
+        checkpoint_s: how long the last one took; None: there is none.
+        checkpoint_at_s: when it was triggered, in seconds since the epoch.
+        restarts: how often it was restarted.
+    """
+
+    name: str
+    id: str
+    state: str
+    completed: int
+    failed: int
+    checkpoint_s: float | None
+    checkpoint_at_s: float | None
+    restarts: int
+
+
+def jobs_of(address: str) -> tuple[JobStatus, ...] | None:
+    """Return the jobs of a JobManager that have not ended for good; None: it does not answer, or not as Flink does."""
+    rest = FlinkRest(address)
+    try:
+        jobs = rest.get("jobs/overview")["jobs"]
+        return tuple(_job(rest, job) for job in jobs if job["state"] not in _ENDED)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _job(rest: FlinkRest, job: Mapping[str, Any]) -> JobStatus:
+    checkpoints = rest.get(f"jobs/{job['jid']}/checkpoints")
+    last = checkpoints["latest"]["completed"]
+    restarts = rest.get(f"jobs/{job['jid']}/metrics?get=numRestarts")
+    return JobStatus(
+        name=job["name"],
+        id=job["jid"],
+        state=job["state"],
+        completed=checkpoints["counts"]["completed"],
+        failed=checkpoints["counts"]["failed"],
+        checkpoint_s=None if last is None else last["end_to_end_duration"] / 1000,
+        checkpoint_at_s=None if last is None else last["trigger_timestamp"] / 1000,
+        restarts=int(restarts[0]["value"]) if restarts else 0,
+    )

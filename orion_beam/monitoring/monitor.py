@@ -1,0 +1,175 @@
+"""The monitor: looks at Kafka and Flink every few seconds, for the exporter, the status page and `orion-beam top`."""
+
+import shutil
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from confluent_kafka import KafkaException
+
+from orion_beam.countries import all_profiles
+from orion_beam.errors import PrerequisiteError
+from orion_beam.kafka.topics import DEAD_LETTERS
+from orion_beam.monitoring.flink import JobStatus, jobs_of
+from orion_beam.monitoring.letters import LetterCounter, LetterKind
+from orion_beam.monitoring.progress import RATE_WINDOW_S, CountryStatus, Progress
+from orion_beam.monitoring.reading import KafkaReader, Reading
+from schemas.country import CountryProfile
+
+HISTORY_S = 3600.0
+
+
+@dataclass(frozen=True)
+class MonitorConfig:
+    """What to look at.
+
+    Attributes:
+        bootstrap_servers: the brokers.
+        group_id: whose commits say how far the jobs have come.
+        profiles: the countries, by code.
+        dead_letter_topic: where rejects go.
+        flink_urls: REST addresses of JobManagers.
+        disks: directories whose file systems must not run full.
+        interval_s: time between two looks.
+    """
+
+    bootstrap_servers: str
+    group_id: str
+    profiles: Mapping[str, CountryProfile]
+    dead_letter_topic: str = DEAD_LETTERS.name
+    flink_urls: tuple[str, ...] = ()
+    disks: tuple[Path, ...] = ()
+    interval_s: float = 5.0
+
+
+class DiskUse(NamedTuple):
+    """A file system as `df` shows it, in bytes: without what is reserved for root."""
+
+    size: int
+    free: int
+
+    @property
+    def used_ratio(self) -> float:
+        """The used part, 0 to 1."""
+        return 1 - self.free / self.size
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the last look has shown.
+
+    Attributes:
+        at_s: when, in seconds since the epoch.
+        is_up: whether Kafka answered.
+        reading: what it said; None: it did not.
+        countries: the state of each country whose topic is there; none while Kafka does not answer.
+        letters: dead letters since the monitor began, by kind.
+        reject_rates: dead letters a second, by country and code.
+        jobs: Flink's jobs, by JobManager; None for one that does not answer.
+        disks: by path; those that exist.
+    """
+
+    at_s: float
+    is_up: bool = False
+    reading: Reading | None = None
+    countries: Mapping[str, CountryStatus] = field(default_factory=dict)
+    letters: Mapping[LetterKind, int] = field(default_factory=dict)
+    reject_rates: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    jobs: Mapping[str, tuple[JobStatus, ...] | None] = field(default_factory=dict)
+    disks: Mapping[str, DiskUse] = field(default_factory=dict)
+
+
+class Monitor:
+    """Looks again and again, in a thread of its own while it is entered. What it has seen can be asked for at any time.
+
+    It goes on through outages of what it looks at, and says that they are down.
+    """
+
+    def __init__(self, config: MonitorConfig, history: Iterable[Snapshot] = ()) -> None:
+        """Take what to look at, and what has been seen already."""
+        self.config = config
+        topics = {profile.topic: code for code, profile in config.profiles.items()}
+        self._reader = KafkaReader(config.bootstrap_servers, config.group_id, topics)
+        countries = frozenset(all_profiles()) | config.profiles.keys()
+        self._letters = LetterCounter(config.bootstrap_servers, config.dead_letter_topic, countries)
+        self._progress = Progress(topics)
+        self._past_letters: deque[tuple[float, Counter[LetterKind]]] = deque()
+        self._history = deque(history, maxlen=max(2, round(HISTORY_S / config.interval_s)))
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="orion-monitor", daemon=True)
+
+    @property
+    def latest(self) -> Snapshot | None:
+        """What the last look has shown; None: there was none yet."""
+        history = self.history
+        return history[-1] if history else None
+
+    @property
+    def history(self) -> tuple[Snapshot, ...]:
+        """What the looks of the last hour have shown, oldest first."""
+        return tuple(self._history.copy())
+
+    def look(self) -> Snapshot:
+        """Look once, and remember it."""
+        at_s = time.time()
+        try:
+            reading = self._reader.read()
+            self._letters.poll()
+        except (KafkaException, PrerequisiteError):
+            reading = None
+        letters = self._letters.counts.copy()
+        snapshot = Snapshot(
+            at_s=at_s if reading is None else reading.at_s,
+            is_up=reading is not None,
+            reading=reading,
+            countries={} if reading is None else self._progress.add(reading),
+            letters=letters,
+            reject_rates=self._reject_rates(at_s, letters),
+            jobs={url: jobs_of(url) for url in self.config.flink_urls},
+            disks={str(path): use for path in self.config.disks if (use := _disk_use(path)) is not None},
+        )
+        self._history.append(snapshot)
+        return snapshot
+
+    def __enter__(self) -> Self:
+        """Begin to look."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Look no more."""
+        self._stop.set()
+        self._thread.join()
+        self._reader.close()
+        self._letters.close()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            began = time.monotonic()
+            self.look()
+            self._stop.wait(max(0.0, began + self.config.interval_s - time.monotonic()))
+
+    def _reject_rates(self, at_s: float, letters: Counter[LetterKind]) -> dict[tuple[str, str], float]:
+        self._past_letters.append((at_s, letters))
+        while len(self._past_letters) > 2 and self._past_letters[1][0] <= at_s - RATE_WINDOW_S:
+            self._past_letters.popleft()
+        since_s, before = self._past_letters[0]
+        rates: Counter[tuple[str, str]] = Counter()
+        for kind, count in letters.items():
+            rates[kind.country, kind.code] += count - before[kind]
+        return {key: count / (at_s - since_s) for key, count in rates.items() if at_s > since_s}
+
+
+def _disk_use(path: Path) -> DiskUse | None:
+    try:
+        use = shutil.disk_usage(path)
+    except OSError:
+        return None
+    return DiskUse(use.used + use.free, use.free)

@@ -1,0 +1,205 @@
+"""One look at Kafka: where each raw partition begins, ends and is read, and how old the next record is.
+
+It costs the brokers one request for metadata, two for offsets a broker, one for the group's commits, and a fetch for
+those partitions whose commit has moved.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
+    ClusterMetadata,
+    ConfigResource,
+    OffsetSpec,
+    ResourceType,
+)
+
+from orion_beam.kafka.ranges import OffsetRange, SourcePartition
+from orion_beam.kafka.topics import admin_client
+
+TIMEOUT_S = 5.0
+"""How long a broker may take to answer one request before it counts as down."""
+
+_RETENTION_REFRESH_S = 300.0
+_UNKNOWN = (-1, None)
+_FETCH_BYTES = 16_384
+"""Asked for to learn the time of one record; a broker sends one batch of records, however large, at least."""
+
+
+class PartitionReading(NamedTuple):
+    """A partition of a raw topic at one moment.
+
+    Attributes:
+        held: the offsets that it holds.
+        committed: where the group goes on; None: it has committed nothing, and begins with what is there.
+        next_timestamp_ms: Kafka's timestamp of the first record that is not processed; None: there is none, or it has
+            no timestamp.
+    """
+
+    held: OffsetRange
+    committed: int | None
+    next_timestamp_ms: int | None = None
+
+    @property
+    def position(self) -> int:
+        """The first offset that is not processed."""
+        return max(self.held.low, self.held.low if self.committed is None else self.committed)
+
+    @property
+    def lag(self) -> int:
+        """Records that are not processed."""
+        return max(0, self.held.high - self.position)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What Kafka says at one moment.
+
+    Attributes:
+        at_s: when, in seconds since the epoch.
+        brokers: how many there are.
+        under_replicated: partitions, of all topics, with fewer replicas in sync than they have.
+        leaderless: partitions, of all topics, that nobody leads.
+        partitions: those of the raw topics.
+        retention_ms: of each raw topic; None: for ever.
+    """
+
+    at_s: float
+    brokers: int
+    under_replicated: int
+    leaderless: int
+    partitions: Mapping[SourcePartition, PartitionReading]
+    retention_ms: Mapping[str, int | None]
+
+
+class KafkaReader:
+    """Looks at raw topics and at one group's commits, over connections that it keeps.
+
+    It never joins the group and commits nothing. After an outage of the brokers it finds them again by itself.
+    """
+
+    def __init__(self, bootstrap_servers: str, group_id: str, topics: Iterable[str]) -> None:
+        """Take whose progress on which topics is of interest. Topics that do not exist (yet) are left out."""
+        self._group_id = group_id
+        self._topics = tuple(topics)
+        self._admin = admin_client(bootstrap_servers)
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "group.id": group_id,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "earliest",
+                "fetch.message.max.bytes": _FETCH_BYTES,
+                "queued.min.messages": 1,
+                # By default a partition whose one message is queued, or whose batch was cut off, rests for a second.
+                "fetch.queue.backoff.ms": 10,
+                "fetch.error.backoff.ms": 10,
+                "reconnect.backoff.max.ms": 500,
+                "log_level": 0,
+                "error_cb": lambda _: None,
+            }
+        )
+        self._next: dict[SourcePartition, tuple[int, int | None]] = {}
+        self._retention_ms: dict[str, int | None] = {}
+        self._retention_read_s = float("-inf")
+
+    def read(self) -> Reading:
+        """Look once.
+
+        Raises:
+            KafkaException: no broker answers, or one reports an error.
+        """
+        metadata = self._admin.list_topics(timeout=TIMEOUT_S)
+        known = [topic for topic in self._topics if topic in metadata.topics]
+        sources = [SourcePartition(name, number) for name in known for number in metadata.topics[name].partitions]
+        # What is committed is asked for before the ends, so that it never lies behind them.
+        committed = self._committed(sources)
+        low = self._offsets(sources, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        high = self._offsets(sources, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        partitions = {
+            source: PartitionReading(OffsetRange(low[source], high[source]), committed[source]) for source in sources
+        }
+        self._refresh_retention(known)
+        lagging = {source: part.position for source, part in partitions.items() if part.lag}
+        self._read_next(lagging)
+        for source, position in lagging.items():
+            known_position, timestamp_ms = self._next.get(source, _UNKNOWN)
+            if known_position == position:
+                partitions[source] = partitions[source]._replace(next_timestamp_ms=timestamp_ms)
+        retention_ms = dict(self._retention_ms)
+        return Reading(time.time(), len(metadata.brokers), *_health(metadata), partitions, retention_ms)
+
+    def close(self) -> None:
+        """Give up the connections."""
+        self._consumer.close()
+
+    def _committed(self, sources: list[SourcePartition]) -> dict[SourcePartition, int | None]:
+        if not sources:
+            return {}
+        answers = self._consumer.committed([TopicPartition(*source) for source in sources], timeout=TIMEOUT_S)
+        for answer in answers:
+            if answer.error is not None:
+                raise KafkaException(answer.error)
+        return {SourcePartition(of.topic, of.partition): of.offset if of.offset >= 0 else None for of in answers}
+
+    def _offsets(self, sources: list[SourcePartition], spec: OffsetSpec) -> dict[SourcePartition, int]:
+        if not sources:
+            return {}
+        asked = {TopicPartition(*source): spec for source in sources}
+        answers = self._admin.list_offsets(asked, request_timeout=TIMEOUT_S)
+        return {SourcePartition(of.topic, of.partition): answer.result().offset for of, answer in answers.items()}
+
+    def _refresh_retention(self, topics: list[str]) -> None:
+        if (
+            time.monotonic() - self._retention_read_s < _RETENTION_REFRESH_S
+            and set(topics) <= self._retention_ms.keys()
+        ):
+            return
+        resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
+        answers = self._admin.describe_configs(resources, request_timeout=TIMEOUT_S) if resources else {}
+        for resource, answer in answers.items():
+            milliseconds = int(answer.result()["retention.ms"].value)
+            self._retention_ms[resource.name] = milliseconds if milliseconds >= 0 else None
+        self._retention_read_s = time.monotonic()
+
+    def _read_next(self, positions: Mapping[SourcePartition, int]) -> None:
+        """Learn the times of the records at these offsets, unless they are known."""
+        wanted = {
+            source: offset for source, offset in positions.items() if self._next.get(source, _UNKNOWN)[0] != offset
+        }
+        if not wanted:
+            return
+        assigned = [TopicPartition(*source, offset) for source, offset in wanted.items()]
+        self._consumer.assign(assigned)
+        give_up = time.monotonic() + TIMEOUT_S
+        try:
+            while wanted and time.monotonic() < give_up:
+                for message in self._consumer.consume(1, timeout=0.5):
+                    if message.error() is None:
+                        self._note(message, wanted)
+        finally:
+            with suppress(KafkaException):
+                # What is paused stays so beyond this assignment.
+                self._consumer.resume(assigned)
+                self._consumer.unassign()
+
+    def _note(self, message: Message, wanted: dict[SourcePartition, int]) -> None:
+        source = SourcePartition(message.topic() or "", message.partition() or 0)
+        if source not in wanted:
+            return
+        kind, timestamp_ms = message.timestamp()
+        # Behind a transaction the next record lies further on: it is that of this position.
+        self._next[source] = (wanted.pop(source), timestamp_ms if kind else None)
+        # One is enough.
+        self._consumer.pause([TopicPartition(*source)])
+
+
+def _health(metadata: ClusterMetadata) -> tuple[int, int]:
+    """Return how many partitions are under-replicated, and how many have no leader."""
+    parts = [part for topic in metadata.topics.values() for part in topic.partitions.values()]
+    return sum(len(part.isrs) < len(part.replicas) for part in parts), sum(part.leader < 0 for part in parts)

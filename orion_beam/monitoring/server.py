@@ -1,0 +1,97 @@
+"""The monitor's HTTP server: metrics for Prometheus, a status page for people, its numbers as JSON."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from orion_beam.errors import PrerequisiteError, UserError
+from orion_beam.monitoring.export import MonitorCollector
+from orion_beam.monitoring.monitor import Monitor
+from orion_beam.monitoring.status import status_of
+
+SITE = Path(__file__).parent / "site"
+
+Answer = tuple[str, bytes]
+"""Content type and body."""
+
+
+@contextmanager
+def serving(address: str, pages: dict[str, Callable[[str], Answer]]) -> Iterator[str]:
+    """Serve pages while the block runs; give the server's URL.
+
+    Args:
+        address: `host:port`; port 0 is any free one.
+        pages: what answers each path, given the request's `Accept` header.
+
+    Raises:
+        UserError: the address is none.
+        PrerequisiteError: it cannot be listened on.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802 - the base class' name
+            page = pages.get(self.path.partition("?")[0])
+            if page is None:
+                self.send_error(404)
+                return
+            kind, body = page(self.headers.get("Accept", ""))
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Cache-Control", "no-store")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing of each request."""
+
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise UserError(f"{address!r} is no address to listen on: write it as 127.0.0.1:9310")
+    try:
+        server = ThreadingHTTPServer((host, int(port)), Handler)
+    except OSError as error:
+        raise PrerequisiteError(f"cannot listen on {address}: {error.strerror}; choose another address") from None
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, name="orion-http", daemon=True)
+    thread.start()
+    try:
+        yield f"http://{host}:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def metrics_page(registry: CollectorRegistry) -> Callable[[str], Answer]:
+    """Return the page that Prometheus scrapes."""
+
+    def page(accept: str) -> Answer:
+        encode, kind = choose_encoder(accept)
+        return kind, encode(registry)
+
+    return page
+
+
+def monitor_pages(monitor: Monitor) -> dict[str, Callable[[str], Answer]]:
+    """Return the monitor's pages: `/`, `/metrics` and `/api/status`."""
+    registry = CollectorRegistry()
+    registry.register(MonitorCollector(monitor))
+    return {
+        "/": lambda _: ("text/html; charset=utf-8", _site()),
+        "/metrics": metrics_page(registry),
+        "/api/status": lambda _: ("application/json", json.dumps(status_of(monitor)).encode()),
+    }
+
+
+@cache
+def _site() -> bytes:
+    return (SITE / "index.html").read_bytes()

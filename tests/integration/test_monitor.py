@@ -1,0 +1,139 @@
+"""`orion-beam monitor` on a real Kafka: what it measures, and that it goes on when the broker does not."""
+
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+from prometheus_client.parser import text_string_to_metric_families
+
+from orion_beam.countries import profiles_of
+from orion_beam.kafka.topics import DEAD_LETTERS, admin_client, raw_topic
+from orion_beam.monitoring.monitor import Monitor, MonitorConfig
+from orion_beam.monitoring.server import monitor_pages, serving
+from runners.local import LocalKafka
+from tests.integration.harness import Feed, await_until, kafka_in
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
+GROUP = "watched"
+TOPIC = raw_topic("FR").name
+PATIENCE_S = 30.0
+AGE_S = 500
+
+Labels = dict[str, str]
+
+
+class Watched:
+    """A monitor over a broker, asked over HTTP as Prometheus does."""
+
+    def __init__(self, kafka: LocalKafka, url: str) -> None:
+        self.kafka = kafka
+        self._url = url
+
+    def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        with urllib.request.urlopen(f"{self._url}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.samples().get((name, frozenset(labels.items())))
+
+    def await_value(self, expected: float, name: str, **labels: str) -> None:
+        await_until(lambda: self.value(name, **labels) == expected, PATIENCE_S, f"{name} is {expected}")
+
+    def lag(self, partition: int) -> float | None:
+        return self.value("kafka_consumer_lag", group=GROUP, topic=TOPIC, partition=str(partition), country="FR")
+
+
+@contextmanager
+def watching(kafka: LocalKafka) -> Iterator[Watched]:
+    config = MonitorConfig(kafka.bootstrap_servers, GROUP, profiles_of(["FR", "TN"]), interval_s=0.2)
+    with Monitor(config) as monitor, serving("127.0.0.1:0", monitor_pages(monitor)) as url:
+        found = Watched(kafka, url)
+        found.await_value(1, "orion_kafka_up")
+        yield found
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """A broker for the tests of this file; each has partitions of its own."""
+    with kafka_in(tmp_path_factory.mktemp("monitor") / "kafka") as kafka, watching(kafka) as found:
+        yield found
+
+
+def commit(servers: str, partition: int, offset: int) -> None:
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": GROUP})
+    consumer.commit(offsets=[TopicPartition(TOPIC, partition, offset)], asynchronous=False)
+    consumer.close()
+
+
+def test_lag_is_the_age_of_the_record_at_the_commit_and_goes_when_it_is_processed(watched: Watched) -> None:
+    before = watched.value("orion_kafka_arrived_records_total", country="FR") or 0
+    servers = watched.kafka.bootstrap_servers
+    now_ms = round(time.time() * 1000)
+    feed = Feed(servers)
+    for record in range(100):
+        # One record a second, the first AGE_S old; those of partition 1 are younger.
+        for partition, age_s in ((0, AGE_S), (1, AGE_S - 200)):
+            timestamp = now_ms - (age_s - record) * 1000
+            feed.send(TOPIC, None, b"x", code=None, partition=partition, timestamp=timestamp)
+    feed.flush()
+    watched.await_value(before + 200, "orion_kafka_arrived_records_total", country="FR")
+    assert watched.lag(0) == watched.lag(1) == 100
+    for committed in (0, 50, 99):
+        commit(servers, 0, committed)
+        await_until(lambda at=committed: watched.lag(0) == 100 - at, PATIENCE_S, "the commit is seen")
+        expected = max(AGE_S - committed, AGE_S - 200) + time.time() - now_ms / 1000
+        assert watched.value("orion_kafka_lag_seconds", country="FR") == pytest.approx(expected, abs=3)
+    for partition in (0, 1):
+        commit(servers, partition, 100)
+    watched.await_value(0, "orion_kafka_lag_seconds", country="FR")
+    assert watched.lag(0) == watched.lag(1) == 0
+    assert watched.value("orion_kafka_lag_seconds", country="TN") == 0
+
+
+def test_dead_letters_are_counted_by_their_headers_and_foreign_ones_name_nothing(watched: Watched) -> None:
+    producer = Producer({"bootstrap.servers": watched.kafka.bootstrap_servers})
+    why = {"orion.country": b"TN", "orion.error.stage": b"validate", "orion.error.code": b"invalid_imsi"}
+    for headers in (why, why, why | {"orion.error.code": b"208011234567890"}, {}):
+        producer.produce(DEAD_LETTERS.name, b"x", b"208011234567890", headers=list(headers.items()))
+    assert producer.flush(10) == 0
+    labels = {"country": "TN", "stage": "validate", "code": "invalid_imsi"}
+    watched.await_value(2, "orion_kafka_errors_total", **labels)
+    watched.await_value(2, "orion_kafka_foreign_letters_total")
+    assert "208011234567890" not in str(watched.samples())
+
+
+def test_what_retention_deletes_unprocessed_is_counted(watched: Watched) -> None:
+    servers = watched.kafka.bootstrap_servers
+    feed = Feed(servers)
+    for _ in range(100):
+        feed.send(TOPIC, None, b"x", code=None, partition=3)
+    feed.flush()
+    commit(servers, 3, 10)
+    await_until(lambda: watched.lag(3) == 90, PATIENCE_S, "the commit is seen")
+    admin = admin_client(servers)
+    deleted = admin.delete_records([TopicPartition(TOPIC, 3, 40)])
+    assert [answer.result().low_watermark for answer in deleted.values()] == [40]
+    watched.await_value(30, "orion_kafka_lost_records_total", country="FR")
+    assert watched.lag(3) == 60
+    commit(servers, 3, 100)
+    await_until(lambda: watched.lag(3) == 0, PATIENCE_S, "the commit is seen")
+
+
+def test_it_outlives_the_broker_and_finds_it_again(kafka: LocalKafka) -> None:
+    with watching(kafka) as watched:
+        port = int(kafka.bootstrap_servers.rpartition(":")[2])
+        kafka.kill()
+        watched.await_value(0, "orion_kafka_up")
+        assert watched.value("orion_kafka_lag_seconds", country="FR") is None
+        with LocalKafka(kafka.data_dir, port):
+            watched.await_value(1, "orion_kafka_up")
+            assert watched.value("orion_kafka_lag_seconds", country="FR") == 0

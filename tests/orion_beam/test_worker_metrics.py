@@ -1,0 +1,99 @@
+"""What workers count, one process and several."""
+
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from orion_beam.countries import profiles_of
+from orion_beam.kafka.topics import FINAL
+from orion_beam.testing import raw_batch, run_stage
+from orion_beam.worker_metrics import WorkerMetrics
+from runners.broker import free_ports
+from runners.worker_exposition import worker_exposition
+from transforms.decode import DecodeCdrs, decode_batch
+from transforms.observing import observe
+from transforms.validate import ValidateCdrs
+
+GOOD = b"208011234567890;+33612345678;;FR-PAR-001;LTE;10;20;2026-01-02T03:04:05Z"
+BAD_IMSI = GOOD.replace(b"208011234567890", b"2080112345x7890")
+MALFORMED = b"208011234567890;+33612345678"
+TEST_IMSI = GOOD.replace(b"208011234567890", b"001011234567890")
+
+REPOSITORY = Path(__file__).parents[2]
+WORKER = """
+import sys
+from orion_beam.worker_metrics import install, worker_metrics
+install()
+worker_metrics().produced("cdr.final", int(sys.argv[1]))
+for _ in range(int(sys.argv[1])):
+    worker_metrics().produce_failed("cdr.final")
+"""
+
+
+@pytest.fixture
+def registry() -> Iterator[CollectorRegistry]:
+    made = CollectorRegistry()
+    observe(WorkerMetrics(made))
+    yield made
+    observe(None)
+
+
+def test_stages_are_counted_by_batch(registry: CollectorRegistry) -> None:
+    batch = raw_batch("FR", [GOOD, GOOD, BAD_IMSI, MALFORMED, TEST_IMSI])
+    profiles = profiles_of(["FR"])
+    run_stage(DecodeCdrs(profiles), [batch])
+    run_stage(ValidateCdrs(profiles), [decode_batch(batch, profiles["FR"]).accepted])
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, labels)
+
+    assert value("orion_records_in_total", stage="decode", country="FR") == 5
+    assert value("orion_records_accepted_total", stage="decode", country="FR") == 4
+    assert value("orion_records_rejected_total", stage="decode", country="FR", code="malformed_payload") == 1
+    assert value("orion_records_in_total", stage="validate", country="FR") == 4
+    assert value("orion_records_rejected_total", stage="validate", country="FR", code="invalid_imsi") == 1
+    assert value("orion_warnings_total", country="FR", rule="test_imsi") == 1
+    assert value("orion_batch_rows_sum", country="FR") == 5
+    assert value("orion_stage_seconds_count", stage="decode") == 1
+
+
+def test_labels_are_never_of_a_record(registry: CollectorRegistry) -> None:
+    run_stage(DecodeCdrs(profiles_of(["FR"])), [raw_batch("FR", [GOOD, MALFORMED])])
+    labels = {value for each in registry.collect() for sample in each.samples for value in sample.labels.values()}
+    assert labels
+    assert not any(sum(character.isdigit() for character in label) > 8 for label in labels)
+
+
+def test_without_an_observer_nothing_is_counted() -> None:
+    observe(None)
+    accepted, _ = run_stage(DecodeCdrs(profiles_of(["FR"])), [raw_batch("FR", [GOOD])])
+    assert len(accepted) == 1
+
+
+def test_one_port_serves_the_sum_over_processes_also_of_those_that_have_ended() -> None:
+    (port,) = free_ports(1)
+    with worker_exposition(f"127.0.0.1:{port}") as environment:
+        assert _scrape(port) == {"kafka_producer_record_error_rate": 0}
+        for records in (3, 4):
+            subprocess.run(
+                [sys.executable, "-c", WORKER, str(records)],
+                check=True,
+                env=environment | {"PYTHONPATH": str(REPOSITORY)},
+            )
+        scraped = _scrape(port)
+    assert scraped["orion_produced_records_total"] == 7
+    assert scraped["orion_produce_errors_total"] == 7
+    assert scraped["kafka_producer_record_error_rate"] > 0
+
+
+def _scrape(port: int) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    assert all(sample.labels in ({}, {"topic": FINAL.name}) for family in families for sample in family.samples)
+    return {sample.name: sample.value for family in families for sample in family.samples}
