@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +30,8 @@ SUBSCRIBER_COLUMNS = {"imsi": pl.String, "segment": pl.String, "plan": pl.String
 _CHUNK_ROWS = 1 << 18
 _CHUNK_BYTES = 16 << 20
 _MOST_ROWS_NAMED = 5
+_HEADER_ROWS = 1
+"""Arrow counts rows from 1, the header among them."""
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -96,7 +99,7 @@ def _load(path: str, table: _Table) -> Lookup:
     try:
         try:
             with FileSystems.open(path) as file:
-                lookup = _lookup_of(_parquet(file, table) if is_parquet else _csv(file, table), table)
+                lookup = _lookup_of(_parquet(file, table), table) if is_parquet else _csv_lookup(file, table)
         except _BadRowsError as bad:
             where = f"rows {_listed(bad.rows, 1)}" if is_parquet else f"lines {_listed(_lines_of(path, bad.rows))}"
             raise ReferenceDataError(f"reference data {path}: {bad.reason} in {where}") from None
@@ -149,6 +152,17 @@ def _checked(frame: pl.DataFrame, table: _Table, first_row: int) -> pl.DataFrame
     return typed
 
 
+def _csv_lookup(file: IO[bytes], table: _Table) -> Lookup:
+    try:
+        return _lookup_of(_csv(file, table), table)
+    except pa.ArrowInvalid as error:
+        # All columns are read as texts, so that nothing else can be wrong with a row that Arrow refuses.
+        row = re.search(r"Row #([0-9]+)", str(error))
+        if row is None:
+            raise
+        raise _BadRowsError("a text is not UTF-8", [int(row[1]) - _HEADER_ROWS - 1]) from None
+
+
 def _parquet(file: IO[bytes], table: _Table) -> _Content:
     version = hashlib.blake2b(digest_size=4)
     while read := file.read(_CHUNK_BYTES):
@@ -167,8 +181,7 @@ def _csv(file: IO[bytes], table: _Table) -> _Content:
     misshapen: list[int] = []
 
     def note(row: pyarrow.csv.InvalidRow) -> str:
-        # The header is row 1.
-        misshapen.append(row.number - 2)
+        misshapen.append(row.number - _HEADER_ROWS - 1)
         return "skip"
 
     reader = pyarrow.csv.open_csv(

@@ -93,6 +93,16 @@ def test_lines_are_counted_over_all_chunks_of_a_large_file(csv, monkeypatch):
     assert len(load_cells(csv(CELLS + "".join(good)))) == 2_000
 
 
+@pytest.mark.parametrize("chunk_bytes", [4096, 1 << 24])
+def test_a_text_that_is_not_utf_8_is_named_by_its_line(csv, monkeypatch, chunk_bytes):
+    monkeypatch.setattr(reference, "_CHUNK_BYTES", chunk_bytes)
+    path = csv("")
+    good = [f'{row},FR,20801,"a\nb",1,2\n' for row in range(2_000)]
+    Path(path).write_bytes((CELLS + "".join(good)).encode() + b"x,FR,20801,Bouak\xe9,1,2\n")
+    with pytest.raises(ReferenceDataError, match="cells.csv: a text is not UTF-8 in lines 4002$"):
+        load_cells(path)
+
+
 def test_a_refusal_quotes_no_row(csv):
     secret = "208011234567890"
     for content in (f"{secret}\n", f"{secret},a,b,x\n", f"{secret},a,b,prepaid\n" * 2, f"{secret},\udcff,b,\n"):
