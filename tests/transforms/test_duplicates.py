@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orion_beam.countries import all_profiles
@@ -127,6 +127,7 @@ def test_a_duplicate_may_be_in_another_partition_or_file():
         assert flag_duplicates(batch, FR, memory).accepted.column("duplicate_of").to_pylist() == [origin]
 
 
+@settings(max_examples=40)
 @given(data=st.data())
 def test_what_is_flagged_does_not_depend_on_how_rows_are_cut(data: st.DataObject):
     kinds = data.draw(st.lists(st.integers(0, 4), min_size=2, max_size=12))

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transforms.recent import Keys, Places, RecentKeys
@@ -41,6 +41,7 @@ rows_of_sources = st.lists(st.tuples(few_keys, st.integers(0, 2)), min_size=1, m
 )
 
 
+@settings(max_examples=50)
 @given(rows=rows_of_sources, window=st.integers(1, 12), cuts=st.lists(st.integers(1, 15), min_size=60, max_size=60))
 def test_a_key_is_remembered_for_exactly_the_window_however_rows_are_cut(rows, window, cuts):
     memory, found, start = RecentKeys(window), [], 0
