@@ -1,6 +1,10 @@
 """The errors that end a command with one line: exit code 2 for what the user can mend, 1 for a job that failed."""
 
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    # Not when it runs: `--help` should not wait for it.
+    from pydantic import ValidationError
 
 
 class UserError(Exception):
@@ -15,7 +19,7 @@ class JobFailedError(Exception):
     """The job ended by itself, which a stream must not. Commands end with exit code 1."""
 
 
-def first_problem(error: ValidationError) -> str:
+def first_problem(error: "ValidationError") -> str:
     """Return the first field that breaks its rule and how, as `field.inner: what is wrong`; never the value."""
     first = error.errors()[0]
     field = ".".join(map(str, first["loc"]))
