@@ -6,7 +6,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup jars uber-jar lint format test test-unit test-integration test-deep golden schemas docs \
+.PHONY: help setup jars uber-jar lint format test test-unit test-integration test-deep test-all golden schemas docs \
 	demo bench-quick bench-core bench-audit clean need-python need-java
 
 help: ## Show this list
@@ -51,6 +51,9 @@ test-unit: $(INSTALLED) ## Run the tests that need Python only
 test-integration: jars ## Run the tests on real Kafka and Flink
 	$(BIN)/pytest -n 2 --dist loadfile -m "integration and not deep" --durations=15
 
+test-all: export ORION_REQUIRE_ALL = 1
+test-all: test ## Run unit and integration tests, and fail where a Debian package is missing that some need
+
 test-deep: jars ## Run the tests that take minutes, such as a million records against the oracle
 	$(BIN)/pytest -v -m deep --durations=15
 
@@ -62,6 +65,7 @@ schemas: $(INSTALLED) ## Rewrite the checked-in Avro schemas from the pydantic m
 
 docs: $(INSTALLED) ## Rewrite the pages that are made from code
 	$(BIN)/orion-beam rules --markdown > docs/rules.md
+	$(BIN)/python -m runners.monitoring.alerts > runners/monitoring/alerts.yml
 
 demo: jars ## Run the whole pipeline on this machine with generated CDRs
 	$(BIN)/orion-beam demo

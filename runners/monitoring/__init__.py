@@ -1,0 +1,1 @@
+"""What watches the jobs: alert rules, dashboards, the brokers' JMX rules, and a Prometheus for development."""
