@@ -46,6 +46,12 @@ def chain_of(profile: CountryProfile, reference: ReferenceData) -> dict[Stage, S
     }
 
 
+def places_of(rows: pa.RecordBatch) -> list[tuple[int, int]]:
+    """Return partition and offset of each row: what tells the rows of one topic apart, accepted or rejected."""
+    columns = (rows.column(name).to_pylist() for name in ("source_partition", "source_offset"))
+    return list(zip(*columns, strict=True))
+
+
 def run_chain(chain: Mapping[Stage, Split], batch: pa.RecordBatch) -> SplitBatch:
     """Run stages one after the other, as a job does.
 

@@ -2,6 +2,9 @@
 
 import re
 
+NUMBER_FIELDS = frozenset({"imsi", "msisdn", "imei", "peer_msisdn"})
+"""The fields of `schemas.cdr.DecodedFields` that hold subscribers' numbers."""
+
 _KEPT_AT_START = 4
 """Holds any calling code or MCC; of an ordinary number it says no more than its range."""
 _KEPT_AT_END = 3

@@ -1,7 +1,7 @@
 """Pseudonymised records: what is a subscriber's number is another, every other byte is as it was."""
 
 from orion_beam.capture.pseudonyms import Pseudonyms
-from orion_beam.dlq.view import NUMBER_FIELDS
+from orion_beam.masking import NUMBER_FIELDS
 from schemas.country import CountryProfile
 from schemas.fields import parse_event_time
 from transforms.formats import all_formats

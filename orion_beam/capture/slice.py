@@ -7,7 +7,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from orion_beam.capture.records import RecordPseudonymiser
-from orion_beam.chain import chain_of, run_chain
+from orion_beam.chain import chain_of, places_of, run_chain
 from orion_beam.kafka.ranges import Advance, OffsetRange, SourcePartition, offset_ranges, read_ranges
 from schemas.codes import Stage
 from schemas.country import CountryProfile
@@ -101,15 +101,10 @@ class Capture:
         return pa.RecordBatch.from_arrays(columns, schema=RAW_CDR_SCHEMA)
 
 
-def _places(rows: pa.RecordBatch) -> list[tuple[int, int]]:
-    columns = (rows.column(name).to_pylist() for name in ("source_partition", "source_offset"))
-    return list(zip(*columns, strict=True))
-
-
 def _formats(records: pa.RecordBatch, profile: CountryProfile) -> list[str | None]:
     decoded = decode_batch(records, profile).accepted
-    found = dict(zip(_places(decoded), decoded.column("raw_format").to_pylist(), strict=True))
-    return [found.get(place) for place in _places(records)]
+    found = dict(zip(places_of(decoded), decoded.column("raw_format").to_pylist(), strict=True))
+    return [found.get(place) for place in places_of(records)]
 
 
 def _outcomes(records: pa.RecordBatch, chain: Mapping[Stage, Split]) -> list[str]:
@@ -118,9 +113,9 @@ def _outcomes(records: pa.RecordBatch, chain: Mapping[Stage, Split]) -> list[str
     texts: dict[tuple[int, int], str] = {}
     if outcome.accepted.num_rows:
         columns = (outcome.accepted.column(name).to_pylist() for name in ("raw_format", "warnings"))
-        for place, name, warnings in zip(_places(outcome.accepted), *columns, strict=True):
+        for place, name, warnings in zip(places_of(outcome.accepted), *columns, strict=True):
             texts[place] = f"{name}: accepted" + (f", warnings {', '.join(warnings)}" if warnings else "")
     columns = (outcome.rejected.column(name).to_pylist() for name in ("stage", "fields", "codes"))
-    for place, stage, fields, codes in zip(_places(outcome.rejected), *columns, strict=True):
+    for place, stage, fields, codes in zip(places_of(outcome.rejected), *columns, strict=True):
         texts[place] = f"{stage}: {', '.join(map(' '.join, zip(fields, codes, strict=True)))}"
-    return [texts[place] for place in _places(records)]
+    return [texts[place] for place in places_of(records)]

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orion_beam.chain import chain_of, run_chain
+from orion_beam.chain import chain_of, places_of, run_chain
 from orion_beam.countries import all_profiles
 from schemas.codes import Stage
 from schemas.raw import RAW_CDR_SCHEMA
@@ -82,7 +82,7 @@ class Judge:
         """Return what the chain makes of rows of `orion_beam.dead_letters.LETTER_SCHEMA`."""
         count = letters.num_rows
         records = as_raw(letters, self.topic)
-        row_of = {place: row for row, place in enumerate(_places(records))}
+        row_of = {place: row for row, place in enumerate(places_of(records))}
         passes = np.zeros(count, np.bool_)
         formats: list[str | None] = [None] * count
         refusals: dict[int, Refusal] = {}
@@ -91,11 +91,11 @@ class Judge:
             own = rows_of(records, one_of(letters.column("country"), pa.array([country])))
             outcome = run_chain(self._chain(country), own)
             formats_read = outcome.accepted.column("raw_format").to_pylist() if outcome.accepted.num_rows else []
-            for place, name in zip(_places(outcome.accepted), formats_read, strict=True):
+            for place, name in zip(places_of(outcome.accepted), formats_read, strict=True):
                 passes[row_of[place]] = True
                 formats[row_of[place]] = name
             reasons = (outcome.rejected.column(name).to_pylist() for name in ("stage", "codes"))
-            for place, stage, codes in zip(_places(outcome.rejected), *reasons, strict=True):
+            for place, stage, codes in zip(places_of(outcome.rejected), *reasons, strict=True):
                 refusals[row_of[place]] = Refusal(stage, tuple(codes))
         return Judgement(is_known, passes, refusals, formats)
 
@@ -105,15 +105,10 @@ class Judge:
         return self._chains[country]
 
 
-def _places(rows: pa.RecordBatch) -> list[tuple[int, int]]:
-    columns = (rows.column(name).to_pylist() for name in ("source_partition", "source_offset"))
-    return list(zip(*columns, strict=True))
-
-
 def decoded_texts(letters: pa.RecordBatch, topic: str) -> list[dict[str, str | None] | None]:
     """Return what each letter's record says, by the fields of `schemas.cdr.DecodedFields`; None for what none reads."""
     records = as_raw(letters, topic)
-    row_of = {place: row for row, place in enumerate(_places(records))}
+    row_of = {place: row for row, place in enumerate(places_of(records))}
     texts: list[dict[str, str | None] | None] = [None] * letters.num_rows
     for country in pc.unique(letters.column("country")).to_pylist():
         if (profile := all_profiles().get(country)) is None:
@@ -121,6 +116,6 @@ def decoded_texts(letters: pa.RecordBatch, topic: str) -> list[dict[str, str | N
         own = rows_of(records, one_of(letters.column("country"), pa.array([country])))
         accepted = decode_batch(own, profile).accepted
         fields = accepted.drop_columns(RAW_CDR_SCHEMA.names).to_pylist()
-        for place, text in zip(_places(accepted), fields, strict=True):
+        for place, text in zip(places_of(accepted), fields, strict=True):
             texts[row_of[place]] = text
     return texts

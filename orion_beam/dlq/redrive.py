@@ -10,6 +10,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -24,6 +25,7 @@ from orion_beam.dlq.judge import Judge
 from orion_beam.dlq.patches import Patch, apply_patch
 from orion_beam.dlq.redriven import Redriven
 from orion_beam.dlq.targets import Targets
+from orion_beam.errors import UserError
 from orion_beam.kafka.journal import Entry, write_journal
 from orion_beam.kafka.ranges import Advance
 from orion_beam.kafka.transactions import Outgoing, TransactionalWriter
@@ -246,7 +248,7 @@ class Redrive:
     report: RedriveReport = field(default_factory=RedriveReport)
 
     def run(self, advance: Advance | None = None, wait: Callable[[float], None] = time.sleep) -> RedriveReport:
-        """Send what may be sent, and note the end on the journal, however it ends.
+        """Send what may be sent, and note the beginning and the end on the journal.
 
         Exactly once for readers of committed records: a letter and the note that it was sent are one transaction.
 
@@ -269,7 +271,8 @@ class Redrive:
                 writer.commit([], {key: self._entry("finished", started_at)})
         except BaseException as error:
             state = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-            write_journal(servers, key, self._entry(state, started_at))
+            with suppress(UserError):  # a broker that is gone takes no line either, and is what to tell
+                write_journal(servers, key, self._entry(state, started_at))
             raise
         return self.report
 

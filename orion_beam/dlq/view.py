@@ -7,12 +7,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from orion_beam.dlq.judge import decoded_texts
-from orion_beam.masking import mask_digits, mask_numbers
+from orion_beam.masking import NUMBER_FIELDS, mask_digits, mask_numbers
 from schemas.codes import Code
 from transforms.rejects import PAYLOAD_FIELD
-
-NUMBER_FIELDS = frozenset({"imsi", "msisdn", "imei", "peer_msisdn"})
-"""The fields that hold subscribers' numbers."""
 
 _SHORTEST_NUMBER = 10
 """Digits of a subscriber's number at least: what stands in other fields and is shorter is shown."""

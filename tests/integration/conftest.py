@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from runners.local_kafka import LocalKafka
+from tests.command import orion_beam
 from tests.integration.harness import StartJob, jobs_in, kafka_in
+
+__all__ = ["kafka", "orion_beam", "start_job"]
 
 
 @pytest.fixture

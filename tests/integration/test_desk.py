@@ -1,9 +1,11 @@
 """The desk for dead letters on a real broker: reading, judging, and the way back to the raw topics."""
 
+import json
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -42,9 +44,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def topic(servers: str, request: pytest.FixtureRequest) -> str:
+def topic(servers: str) -> str:
     """A dead-letter topic of the test's own."""
-    return letter_topic(servers, f"dlq.{abs(hash(request.node.nodeid))}")
+    return letter_topic(servers, f"dlq.{uuid.uuid4()}")
 
 
 def redrive_of(servers: str, topic: str, options: RedriveOptions = MENDED, **wanted: Any) -> Redrive:
@@ -245,26 +247,32 @@ def test_a_filter_reads_what_it_says(servers, topic):
     assert found(offsets={0: OffsetRange(50, 60)}) == {}
 
 
-def run_desk(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60, check=False)
-
-
-def test_show_reveals_only_what_is_noted_and_export_is_readable_to_its_owner_alone(servers, topic, tmp_path: Path):
+def test_show_reveals_only_what_is_noted_and_export_is_readable_to_its_owner_alone(
+    servers, topic, tmp_path: Path, orion_beam
+):
     send_letters(servers, topic, letters_from("FR", [BROKEN_RAT % 1]))
-    at = ["--bootstrap-servers", servers, "--dlq-topic", topic]
+    at = ("--bootstrap-servers", servers, "--dlq-topic", topic)
     before = len(read_journal(servers, "reveal/")) if JOURNAL in topic_names(servers) else 0
-    masked = run_desk("show", "0@0", *at)
-    assert "208010000000001" not in masked.stdout
-    assert "unknown" in masked.stdout or "neither a known name" in masked.stdout
-    revealed = run_desk("show", "0@0", *at, "--reveal")
-    assert "208010000000001" in revealed.stdout
-    entries = read_journal(servers, "reveal/")
-    assert len(entries) == before + 1
-    assert run_desk("show", "1@5", *at).returncode == 2
-    exported = run_desk("export", *at, "--format", "avro", "--reveal", "--output", str(tmp_path / "letters.avro"))
-    assert exported.returncode == 0, exported.stderr
-    assert (tmp_path / "letters.avro").stat().st_mode & 0o077 == 0
+    masked = orion_beam("dlq", "show", "0@0", *at)
+    assert "208010000000001" not in masked.out
+    assert "✗" in masked.out
+    assert "208010000000001" in orion_beam("dlq", "show", "0@0", *at, "--reveal").out
+    assert len(read_journal(servers, "reveal/")) == before + 1
+    exported = tmp_path / "letters.avro"
+    assert orion_beam("dlq", "export", *at, "--format", "avro", "--reveal", "--output", exported).code == 0
+    assert exported.stat().st_mode & 0o077 == 0
     assert len(read_journal(servers, "reveal/")) == before + 2
+
+
+def test_foreign_messages_are_listed_and_not_shown(servers, topic, orion_beam):
+    at = ("--bootstrap-servers", servers, "--dlq-topic", topic)
+    send_letters(servers, topic, [Message(b"k", b"v", []), *letters_from("FR", [BROKEN_RAT % 1])])
+    listed = [json.loads(line) for line in orion_beam("dlq", "ls", *at, "--json").out.splitlines()]
+    assert {each["place"]: each["foreign"] for each in listed} == {"0@0": True, "1@0": False}
+    foreign, nothing = (orion_beam("dlq", "show", place, *at) for place in ("0@0", "1@5"))
+    assert (foreign.code, nothing.code) == (2, 2)
+    assert "is foreign" in foreign.err
+    assert "holds nothing" in nothing.err
 
 
 def test_the_transactional_writer_needs_no_topic_of_its_own(servers):

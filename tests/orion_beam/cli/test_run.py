@@ -9,7 +9,7 @@ import fastavro
 import pytest
 
 from orion_beam.kafka import topics
-from tests.orion_beam.cli.conftest import Answer
+from tests.command import Answer
 
 PIPE = b"208011234567890|33612345678|sms|||\n"
 FR_HEADER = b"imsi;msisdn;imei;cell_id;rat;bytes_up;bytes_down;event_time\n"

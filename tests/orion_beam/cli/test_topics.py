@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.orion_beam.cli.conftest import Answer
+from tests.command import Answer
 
 Call = Callable[..., Answer]
 

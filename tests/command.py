@@ -1,0 +1,26 @@
+"""The command line, called as a user calls it."""
+
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from orion_beam.cli.main import main
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def orion_beam(monkeypatch, capsys) -> Callable[..., Answer]:
+    def call(*arguments: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["orion-beam", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Answer(int(ended.value.code or 0), *capsys.readouterr())
+
+    return call
