@@ -17,12 +17,11 @@ import phonenumbers
 import pyarrow as pa
 
 from schemas.country import CountryProfile
-from transforms.numbering import has_luhn_digit
 from transforms.plausibility import are_plausible
 from transforms.plmns import has_known_mcc, home_networks
 
 _ROUNDS = 10
-_MOST_STEPS = 500
+_STRIDE, _MOST_STRIDES = 6, 80
 _TAC_DIGITS, _SERIAL_DIGITS = 8, 6
 _KEPT_OF_OTHERS, _PIECE = 3, 30
 _SHORTEST_NUMBER = 10
@@ -69,11 +68,14 @@ class Pseudonyms:
         return prefix + code + self._national(code, digits[len(code) :])
 
     def _national(self, code: str, digits: str) -> str:
-        def is_plausible(national: str) -> bool:
-            return bool(are_plausible(pa.array([f"+{code}{national}"]), self._profile.calling_code)[0])
+        def plausible(nationals: list[str]) -> list[bool]:
+            numbers = pa.array([f"+{code}{national}" for national in nationals])
+            return [bool(each) for each in are_plausible(numbers, self._profile.calling_code)]
 
-        was_plausible = is_plausible(digits)
-        return self._permuted(digits, f"msisdn {code}", lambda national: is_plausible(national) == was_plausible)
+        (was_plausible,) = plausible([digits])
+        return self._permuted(
+            digits, f"msisdn {code}", lambda nationals: [each == was_plausible for each in plausible(nationals)]
+        )
 
     def number(self, digits: str) -> str:
         """Return what digits become of which nobody says what they are: by their form, or all but the first three."""
@@ -118,15 +120,25 @@ class Pseudonyms:
             for each in text
         )
 
-    def _permuted(self, digits: str, tweak: str, is_alike: Callable[[str], bool] = lambda _: True) -> str:
+    def _permuted(self, digits: str, tweak: str, are_alike: Callable[[list[str]], list[bool]] | None = None) -> str:
         """Return other digits, as many: a permutation of all that are alike."""
         changed = self._encrypted(digits, tweak)
-        for _ in range(_MOST_STEPS):
-            # Walking on until one is alike permutes those that are alike among themselves.
-            if is_alike(changed):
-                break
-            changed = self._encrypted(changed, tweak)
+        if are_alike is not None:
+            changed = self._first_alike(changed, tweak, are_alike)
         return changed if changed != digits else self._encrypted(digits, f"{tweak} again")
+
+    def _first_alike(self, changed: str, tweak: str, are_alike: Callable[[list[str]], list[bool]]) -> str:
+        """Walk on until one is alike: that permutes those that are alike among themselves."""
+        walk = [changed]
+        for _ in range(_MOST_STRIDES):
+            # A question about several costs what one about one does.
+            while len(walk) < _STRIDE:
+                walk.append(self._encrypted(walk[-1], tweak))
+            found = next((step for step, is_alike in zip(walk, are_alike(walk), strict=True) if is_alike), None)
+            if found is not None:
+                return found
+            walk = [self._encrypted(walk[-1], tweak)]
+        return changed
 
     def _encrypted(self, digits: str, tweak: str) -> str:
         if len(digits) < 2:
@@ -151,4 +163,6 @@ def _network_digits(prefix: str) -> int:
 
 
 def _luhn_digit(digits: str) -> int:
-    return next(each for each in range(10) if has_luhn_digit(pa.array([f"{digits}{each}"]))[0])
+    """Return the check digit that belongs behind 14 digits (3GPP TS 23.003 annex B)."""
+    doubled = [2 * int(each) if place % 2 else int(each) for place, each in enumerate(digits)]
+    return -sum(each // 10 + each % 10 for each in doubled) % 10
