@@ -23,11 +23,13 @@ from orion_beam.cli.letters import (
     filter_of,
 )
 from orion_beam.cli.progress import progress_of
+from orion_beam.dlq.fates import Fate, RedriveReport
 from orion_beam.dlq.filters import Selection
 from orion_beam.dlq.judge import Judge
 from orion_beam.dlq.patches import load_patch, setting
-from orion_beam.dlq.redrive import Fate, Redrive, RedriveOptions, RedriveReport, plan_redrive
+from orion_beam.dlq.redrive import Redrive, plan_redrive
 from orion_beam.dlq.retest import RetestReport, Verdict
+from orion_beam.dlq.sorter import RedriveOptions
 from orion_beam.dlq.targets import Targets
 from orion_beam.errors import UserError
 from orion_beam.kafka.journal import JOURNAL, read_journal

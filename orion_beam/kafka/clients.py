@@ -7,6 +7,8 @@ from orion_beam.errors import UserError
 CONSUMER_DEFAULTS = {
     "auto.offset.reset": "earliest",
     "enable.auto.commit": "false",
+    # A redrive that was killed leaves records of a transaction that is aborted: they are sent again.
+    "isolation.level": "read_committed",
     # A frame takes what one poll brought: under load, whole batches.
     "max.poll.records": "16384",
     "session.timeout.ms": "30000",

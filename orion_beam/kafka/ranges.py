@@ -146,8 +146,8 @@ def read_ranges(
         bootstrap_servers: the brokers.
         ranges: the offsets to read, by partition; they must lie within what the partition holds.
         max_rows: rows of a batch at most.
-        committed_only: leave out records of transactions that were aborted (`read_committed`). The default reads
-            them, as Kafka's consumers do by default, the stream's among them.
+        committed_only: leave out records of transactions that were aborted (`read_committed`), as the stream does. The
+            default reads them, as Kafka's consumers do by default.
         advance: told, after each batch has been taken, how many offsets the read has got on.
 
     Yields:

@@ -17,10 +17,12 @@ from confluent_kafka import Producer
 
 from orion_beam.chain import load_reference
 from orion_beam.dead_letters import Message
+from orion_beam.dlq.fates import Fate
 from orion_beam.dlq.filters import LetterFilter, Selection
 from orion_beam.dlq.judge import Judge
 from orion_beam.dlq.patches import setting
-from orion_beam.dlq.redrive import Fate, Redrive, RedriveOptions, plan_redrive
+from orion_beam.dlq.redrive import Redrive, plan_redrive
+from orion_beam.dlq.sorter import RedriveOptions
 from orion_beam.dlq.statistics import LetterStatistics
 from orion_beam.dlq.targets import Targets
 from orion_beam.errors import UserError

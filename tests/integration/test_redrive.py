@@ -26,6 +26,7 @@ from tests.integration.harness import (
     StartJob,
     avro_reader,
     await_all_out,
+    committed_offsets,
     read_topic,
     records_on,
     source_of_record,
@@ -75,6 +76,12 @@ def test_what_a_stricter_rule_refused_comes_out_once_after_a_redrive(
         stricter.setenv("PYTHONSAFEPATH", "1")  # or the working directory, which holds today's code, comes first
         first = start_job(servers, "--countries", "FR", beam=[FREQUENT_CHECKPOINTS])
         await_all_out(first, servers, feed)
+        # Else the second job would read these again, and by today's rules accept them.
+        first.await_until(
+            lambda: sum(committed_offsets(servers, "orion-beam", RAW).values()) == len(feed.expected),
+            START_TIMEOUT_S,
+            "all offsets are committed",
+        )
         first.send(signal.SIGTERM)
         assert first.exit_code() == 143
     assert Counter(letter.header("orion.error.code") for letter in read_topic(servers, DEAD_LETTERS.name)) == {
