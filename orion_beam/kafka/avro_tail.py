@@ -141,12 +141,18 @@ class _Walk:
         return (raw >> np.uint64(1)).astype(np.int64) ^ -(raw & np.uint64(1)).astype(np.int64)
 
     def number_or_null(self, _: Sequence[bytes] = ()) -> Ints:
-        """Read longs that may be null. A zero at the end may be both, and is not read."""
-        self.is_read &= self._bytes_before(1) != _NULL[0]
+        """Read longs that may be null: a zero, behind anything but the number of the other branch.
+
+        Behind that, it may be the number 0 as well, or null behind a field that ends like it: that is not read.
+        """
+        is_null = self._bytes_before(1) == _NULL[0]
+        if is_null.any():
+            self.is_read &= ~is_null | (self._bytes_before(2) != _PRESENT[0])
+        end = self._end
         numbers = self.number()
-        self.is_read &= self._bytes_before(1) == _PRESENT[0]
-        self._step(1)
-        return numbers
+        self.is_read &= is_null | (self._bytes_before(1) == _PRESENT[0])
+        self._end = np.where(is_null, end, self._end) - 1
+        return np.where(is_null, NO_TIMESTAMP, numbers)
 
     def text(self, known: Sequence[bytes]) -> Ints:
         """Step over texts that may be null, of which some are known."""

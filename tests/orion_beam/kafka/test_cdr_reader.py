@@ -3,10 +3,12 @@
 import json
 from typing import Any
 
+import pyruhvro
 import pytest
 
 from orion_beam.errors import UserError
 from orion_beam.kafka import cdr_reader
+from orion_beam.kafka.avro_tail import AvroTail
 from orion_beam.kafka.cdr_reader import CdrReader
 from orion_beam.kafka.sources import Sources
 from schemas.avro_format import single_object_header
@@ -46,6 +48,15 @@ def test_what_was_written_is_read_at_once_and_again() -> None:
         "cdr.raw.FR": 3,
         "cdr.raw.TN": 0,
     }
+
+
+def test_ordinary_cdrs_are_read_from_their_ends() -> None:
+    bodies = bodies_of([cdr("cdr.raw.FR", 3, offset, run_id=run) for offset in range(1, 300) for run in (None, "r-1")])
+    tail = AvroTail(SCHEMA)
+    tail.learn(pyruhvro.deserialize_array(bodies[:2], SCHEMA))
+    is_read = tail.read(bodies).is_read
+    # Whatever stands behind the source must be readable backwards: else each CDR is decoded, at several times the cost.
+    assert is_read.all()
 
 
 def test_forms_may_be_mixed_and_what_is_no_cdr_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
