@@ -58,6 +58,7 @@ SUBCOMMANDS = {
     "audit": _Entry("orion_beam.cli.audit:audit", "Prove that every raw record came out, or name those that did not."),
     "workers": _Entry("orion_beam.cli.workers:workers", "Start Python workers for a Flink cluster."),
     "monitor": _Entry("orion_beam.cli.monitor:monitor", "Serve metrics and a status page of Kafka and the jobs."),
+    "top": _Entry("orion_beam.cli.top:top", "Show rates, lag, rejects and checkpoints in the terminal, live."),
     "country": _Entry("orion_beam.cli.country:app", "Begin a new country; check one against the conformance kit."),
     "dlq": _Entry("orion_beam.cli.dlq:app", "Look at dead letters, try them again, and send them back."),
     "rules": _Entry("orion_beam.cli.rules:rules", "List the rules of validation, with severity and source."),

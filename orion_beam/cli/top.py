@@ -1,0 +1,49 @@
+"""`orion-beam top`: rates, lag, rejects and checkpoints in the terminal, live."""
+
+import json
+import sys
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from orion_beam.cli.monitor import BootstrapServers, Countries, FlinkUrls, GroupId, Interval, config_of
+from orion_beam.monitoring.monitor import Monitor
+from orion_beam.monitoring.status import status_of
+from orion_beam.monitoring.view import top_view
+
+
+def top(
+    bootstrap_servers: BootstrapServers,
+    countries: Countries = None,
+    group_id: GroupId = "orion-beam",
+    flink: FlinkUrls = None,
+    interval: Interval = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Look twice, print, and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As --once, as JSON.")] = False,
+) -> None:
+    """Show rates, lag, rejects by code and checkpoints of each country, until Ctrl-C.
+
+    It looks by itself and needs no monitor. Where there is no terminal it prints once.
+
+    Example: orion-beam top --bootstrap-servers localhost:9092
+    """
+    config = config_of(bootstrap_servers, countries, group_id, flink, interval)
+    names = {code: profile.name for code, profile in config.profiles.items()}
+    watched = Monitor(config)
+    watched.look()
+    if once or as_json or not sys.stdout.isatty():
+        # Rates need two looks.
+        time.sleep(interval)
+        watched.look()
+        if as_json:
+            typer.echo(json.dumps(status_of(watched)))
+        else:
+            Console().print(top_view(watched.history, names))
+        return
+    with watched, Live(console=Console(), screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(top_view(watched.history, names), refresh=True)
+            time.sleep(interval)

@@ -1,0 +1,111 @@
+"""What `orion-beam top` shows: the monitor's last look as a table."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from orion_beam.monitoring.monitor import Snapshot
+from orion_beam.monitoring.progress import CountryStatus
+
+_BARS = " ▁▂▃▄▅▆▇█"
+_SPARK_POINTS = 24
+_CODES_SHOWN = 3
+_LAG_S, _STANDSTILL_S = 60, 120
+"""Limits of the alerts, at which numbers change colour."""
+
+
+def top_view(history: Sequence[Snapshot], countries: Mapping[str, str]) -> Group:
+    """Return the view of the last look, with the way there as small bars.
+
+    Args:
+        history: the looks, oldest first; at least one.
+        countries: names by code.
+    """
+    latest = history[-1]
+    return Group(_head(latest), _countries(history, countries), *_jobs(latest))
+
+
+def _head(latest: Snapshot) -> Text:
+    if latest.reading is None:
+        return Text("Kafka does not answer", style="bold red")
+    reading = latest.reading
+    parts = [f"{reading.brokers} broker{'s' if reading.brokers > 1 else ''}"]
+    if reading.under_replicated:
+        parts.append(f"{reading.under_replicated} partitions lack a replica")
+    parts += [f"{path} {use.used_ratio:.0%} full" for path, use in latest.disks.items()]
+    return Text("Kafka answers: ", style="green").append(", ".join(parts), style="default")
+
+
+def _countries(history: Sequence[Snapshot], countries: Mapping[str, str]) -> Table:
+    table = Table(expand=True, box=None, pad_edge=False, header_style="dim")
+    for name in (
+        "country",
+        "arriving/s",
+        "processed/s",
+        "",
+        "lag",
+        "records",
+        "",
+        "rejects/s",
+        "by code",
+        "checkpoint",
+    ):
+        number = name in {"arriving/s", "processed/s", "lag", "records", "rejects/s", "checkpoint"}
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for code, name in countries.items():
+        states = [snapshot.countries.get(code) for snapshot in history[-_SPARK_POINTS:]]
+        table.add_row(Text(f"{code} ").append(name, style="dim"), *_cells(history[-1], code, states))
+    return table
+
+
+def _cells(latest: Snapshot, code: str, states: Sequence[CountryStatus | None]) -> list[Text | str]:
+    now = states[-1]
+    if now is None:
+        return [Text("no topic" if latest.is_up else "unknown", style="dim")]
+    codes: Counter[str] = Counter()
+    for (country, why), rate in latest.reject_rates.items():
+        if country == code and rate:
+            codes[why] += round(rate, 2)  # type: ignore[assignment]  # rates, largest first
+    is_stuck, is_late = now.standstill_s > _STANDSTILL_S, now.lag_s > _LAG_S
+    lag = Text(_duration(now.lag_s), style="bold red" if is_stuck else "yellow" if is_late else "")
+    commit = "none yet" if now.commit_age_s is None else f"{_duration(now.commit_age_s)} ago"
+    return [
+        f"{now.ingestion_rate:,.0f}",
+        f"{now.processing_rate:,.0f}",
+        Text(_spark([None if at is None else at.processing_rate for at in states]), style="blue"),
+        lag,
+        f"{now.lag:,}",
+        Text(_spark([None if at is None else at.lag_s for at in states]), style="yellow"),
+        f"{sum(codes.values()):,.1f}",
+        Text(", ".join(f"{why} {rate:,.1f}" for why, rate in codes.most_common(_CODES_SHOWN)), style="red"),
+        Text(f"stuck {_duration(now.standstill_s)}", style="bold red") if is_stuck else commit,
+    ]
+
+
+def _jobs(latest: Snapshot) -> list[Text]:
+    lines = []
+    for url, jobs in latest.jobs.items():
+        if jobs is None:
+            lines.append(Text(f"{url} does not answer", style="bold red"))
+        for job in jobs or ():
+            took = "" if job.checkpoint_s is None else f", the last took {job.checkpoint_s:.1f} s"
+            line = f"{job.name}: {job.state.lower()}, {job.completed:,} checkpoints{took}, {job.failed:,} failed"
+            lines.append(Text(f"{line}, {job.restarts:,} restarts", style="" if job.state == "RUNNING" else "yellow"))
+    return lines
+
+
+def _spark(values: Sequence[float | None]) -> str:
+    highest = max((value for value in values if value is not None), default=0.0)
+    return "".join(
+        "·" if value is None else _BARS[round(value / highest * (len(_BARS) - 1)) if highest else 0] for value in values
+    )
+
+
+def _duration(seconds: float) -> str:
+    for length, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{seconds:.0f} s"
