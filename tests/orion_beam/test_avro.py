@@ -390,7 +390,7 @@ def test_what_is_called_compatible_fastavro_reads(data):
 
 
 @pytest.mark.deep
-@settings(max_examples=10_000, deadline=None, suppress_health_check=SLOW_TO_DRAW)
+@settings(max_examples=3_000, deadline=None, suppress_health_check=SLOW_TO_DRAW)
 @given(st.data())
 def test_what_is_called_compatible_fastavro_reads_of_many_more_schemas(data):
     check_against_fastavro(data)

@@ -113,7 +113,7 @@ def test_bytes_are_those_of_fastavro_for_any_row(model: Any, data: Any) -> None:
 @pytest.mark.deep
 @every_stage_model
 @given(data=st.data())
-@settings(max_examples=1000)
+@settings(max_examples=300)
 def test_bytes_are_those_of_fastavro_for_many_rows(model: Any, data: Any) -> None:
     assert_bytes_are_those_of_fastavro(model, data.draw(st.lists(row_strategy(model), max_size=10)))
 

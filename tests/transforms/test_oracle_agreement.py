@@ -43,7 +43,7 @@ def test_mixed_and_mutated_payloads_get_the_verdict_of_the_oracle(data: Any, pro
 @pytest.mark.timeout(1800)
 @every_country
 @given(data=st.data())
-@settings(max_examples=500)
+@settings(max_examples=300)
 def test_many_payloads_get_the_verdict_of_the_oracle(data: Any, profile: Any) -> None:
     payloads = data.draw(batches_of(profile, 40))
     assert_agreement(payloads, data.draw(timestamps(len(payloads))), profile)

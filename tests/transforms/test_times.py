@@ -71,7 +71,7 @@ def test_columns_and_rows_read_the_same_instants(zone: Any, texts: Any) -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("zone", ZONES)
 @given(texts=st.lists(_texts_or_none, max_size=40))
-@settings(max_examples=2000)
+@settings(max_examples=1000)
 def test_columns_and_rows_read_the_same_instants_of_many(zone: Any, texts: Any) -> None:
     assert by_column(texts, zone) == [by_row(text, zone) for text in texts]
 
