@@ -49,6 +49,9 @@ def are_plausible(numbers: pa.StringArray, calling_code: str) -> Mask:
 def is_plausible(number: str) -> bool:
     """Say whether a number, E.164 with +, is one that its numbering plan assigns."""
     digits = number[1:]
+    if digits.startswith("0"):
+        # No calling code does, and as a number "033" would be France's.
+        return False
     for length in range(1, _LONGEST_CALLING_CODE + 1):
         calling_code, national = digits[:length], digits[length:]
         for plan in _plans(calling_code):

@@ -53,5 +53,6 @@ def test_rows_agree_with_the_library_on_random_numbers_of_every_region(region):
 
 
 def test_null_is_plausible_and_what_has_no_calling_code_is_not():
-    numbers = pa.array([None, "+33612345678", "+", "+0033612345678", "+999123456789"])
-    assert are_plausible(numbers, "33").tolist() == [True, True, False, False, False]
+    numbers = pa.array([None, "+33612345678", "+", "+0033612345678", "+999123456789", "+033612345678"])
+    assert are_plausible(numbers, "33").tolist() == [True, True, False, False, False, False]
+    assert not any(map(by_library, numbers.to_pylist()[2:]))
