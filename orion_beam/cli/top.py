@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -35,13 +36,14 @@ def top(
     watched = Monitor(config)
     watched.look()
     if once or as_json or not sys.stdout.isatty():
-        # Rates need two looks.
-        time.sleep(interval)
-        watched.look()
-        if as_json:
-            typer.echo(json.dumps(status_of(watched)))
-        else:
-            Console().print(top_view(watched.history, names))
+        with closing(watched):
+            # Rates need two looks.
+            time.sleep(interval)
+            watched.look()
+            if as_json:
+                typer.echo(json.dumps(status_of(watched)))
+            else:
+                Console().print(top_view(watched.history, names))
         return
     with watched, Live(console=Console(), screen=True, auto_refresh=False) as live:
         while True:

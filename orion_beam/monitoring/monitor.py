@@ -147,6 +147,10 @@ class Monitor:
         """Look no more."""
         self._stop.set()
         self._thread.join()
+        self.close()
+
+    def close(self) -> None:
+        """Give up the connections. Leaving the block does so, too."""
         self._reader.close()
         self._letters.close()
 

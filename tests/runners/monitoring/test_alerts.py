@@ -6,24 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from orion_beam.monitoring.export import MonitorCollector
-from orion_beam.worker_metrics import WorkerMetrics
 from runners.monitoring.alerts import RULES, AlertLimits, alert_rules
 from tests.debian import require_program
-from tests.orion_beam.monitoring.snapshots import monitor, snapshot
+from tests.runners.monitoring.names import asked_for, exported
 
 REPOSITORY = Path(__file__).parents[3]
-OF_PROMETHEUS = {"up"}
-OF_THE_POOL = {"kafka_producer_record_error_rate"}
-
-
-def exported() -> set[str]:
-    registry = CollectorRegistry()
-    registry.register(MonitorCollector(monitor(snapshot())))
-    WorkerMetrics(registry)
-    return {sample for metric in registry.collect() for sample in (metric.name, f"{metric.name}_total")}
 
 
 def test_the_rules_that_are_shipped_are_those_of_the_template() -> None:
@@ -31,10 +19,10 @@ def test_the_rules_that_are_shipped_are_those_of_the_template() -> None:
 
 
 def test_rules_ask_for_metrics_that_exist() -> None:
-    expressions = re.sub(r'"[^"]*"|#.*|annotations:\n(?: {10}.*\n)+', "", RULES.read_text())
-    asked = set(re.findall(r"\b(?:orion|kafka)_[a-z_0-9]+\b|\bup\b(?=\{)", expressions))
+    conditions = "\n".join(line for line in RULES.read_text().splitlines() if "_url:" not in line and "#" not in line)
+    asked = asked_for(conditions)
     assert len(asked) > 10
-    assert asked - exported() - OF_PROMETHEUS - OF_THE_POOL == set()
+    assert asked - exported() == set()
 
 
 def test_each_alert_has_severity_summary_and_a_runbook_that_tells_of_it() -> None:
