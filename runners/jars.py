@@ -163,7 +163,7 @@ def ensure_jars(report: Report = silent) -> Jars:
         PrerequisiteError: Java or Maven is missing or too old, or Maven cannot reach its registry.
         RuntimeError: the build fails; names its log.
     """
-    directory = orion_home() / "jars" / _key()
+    directory = _directory()
     with _published(directory, report) as scratch:
         if scratch is not None:
             report("building the Java part; the first time this downloads about 250 MB")
@@ -176,6 +176,11 @@ def ensure_jars(report: Report = silent) -> Jars:
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
             target.rename(directory)
     return Jars.within(directory)
+
+
+def are_built() -> bool:
+    """Return whether this version of the jars has been built."""
+    return _directory().exists()
 
 
 def build_uber_jar(report: Report = silent) -> Path:
@@ -209,6 +214,10 @@ def ensure_flink(report: Report = silent) -> str:
             _maven(scratch, ["-Dpart=flink", "dependency:copy-dependencies"], report)
             (scratch / "target" / "flink").rename(directory)
     return os.pathsep.join([str(directory / "*"), str(guard)])
+
+
+def _directory() -> Path:
+    return orion_home() / "jars" / _key()
 
 
 def _key() -> str:

@@ -55,6 +55,7 @@ class LocalKafka:
         data_dir: Directory for data, settings and logs; made when missing.
         port: Port of the first broker, the others follow; None picks free ones at each start.
         heap: Most memory for each JVM's heap; by default 768 MiB, or 384 MiB of several.
+        settings: Kafka's own, of each broker, over those of the profile.
         brokers: How many. Each is a controller, too: a majority of them must run.
         detached: The brokers go on when this process ends, and belong to no terminal.
 
@@ -69,12 +70,14 @@ class LocalKafka:
         port: int | None = None,
         heap: str | None = None,
         *,
+        settings: Mapping[str, str] | None = None,
         brokers: int = 1,
         detached: bool = False,
     ) -> None:
         """Note where and how to run; `start` runs it."""
         self.data_dir = Path(data_dir).absolute()
         self._wanted_port = port
+        self._own_settings = settings or {}
         self.ports: tuple[Ports, ...] = ()
         jvm = (
             (f"-Xmx{heap or _HEAP_OF_ONE}",) if brokers == 1 else (f"-Xmx{heap or _HEAP_OF_SEVERAL}", *_JVM_OF_SEVERAL)
@@ -219,6 +222,7 @@ class LocalKafka:
             "offsets.topic.replication.factor": replication,
             "transaction.state.log.replication.factor": replication,
             "transaction.state.log.min.isr": in_sync,
+            **self._own_settings,
         }
 
     def _cluster_id(self) -> str:

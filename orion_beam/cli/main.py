@@ -49,6 +49,9 @@ class _Entry:
 SUBCOMMANDS = {
     "demo": _Entry("orion_beam.cli.demo:demo", "Run the whole pipeline on this machine with generated CDRs."),
     "run": _Entry("orion_beam.cli.run:run", "Run the pipeline: a stream, a replay or files.", cls=_PassThroughCommand),
+    "doctor": _Entry(
+        "orion_beam.cli.doctor:doctor", "Check what a job needs before it is submitted.", cls=_PassThroughCommand
+    ),
     "generate": _Entry("orion_beam.cli.generate:generate", "Generate raw CDRs, to files or to Kafka."),
     "local": _Entry("orion_beam.cli.local:app", "Start and stop Kafka on this machine."),
     "topics": _Entry(

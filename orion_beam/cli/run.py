@@ -4,6 +4,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,10 +13,24 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from orion_beam.chain import load_reference
+from orion_beam.chain import CELLS, SUBSCRIBERS, load_reference
 from orion_beam.checks import SEQUENCE_GAP
+from orion_beam.cli.options import (
+    Cells,
+    ConsumerSettings,
+    Countries,
+    GroupId,
+    ProducerSettings,
+    Publish,
+    StartFrom,
+    Subscribers,
+    kafka_needs,
+    parse_countries,
+    parse_list,
+    parse_pairs,
+    parse_stage,
+)
 from orion_beam.config import (
-    REFERENCE_DIRECTORY,
     FileSink,
     FileSource,
     JobConfig,
@@ -23,24 +38,24 @@ from orion_beam.config import (
     KafkaSource,
     ValueFormat,
 )
-from orion_beam.countries import default_profiles, profiles_of
+from orion_beam.countries import profiles_of
 from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError, first_problem
+from orion_beam.kafka.checks import KafkaNeeds, loss_checks, start_checks
 from orion_beam.kafka.clients import consumer_config, producer_config
-from orion_beam.kafka.topics import STAGE_TOPICS, require_topics
 from orion_beam.metrics import DEAD_LETTER, FINAL, HEADER_LINES, Outcome
+from orion_beam.preflight import Status, require
 from orion_beam.registry import register_schema
 from runners.beam_options import check_beam_options
+from runners.cluster import Cluster
 from runners.direct import run_direct
 from runners.flink import TerminatedError, flink_arguments, run_flink
+from runners.flink_checks import capacity_checks, check_flink
 from runners.jars import ensure_jars
 from schemas.avro_format import single_object_header
 from schemas.cdr import UnifiedCdr
-from schemas.codes import Stage
 from schemas.derive import avro_schema
 from transforms.duplicates import DUPLICATE
-
-_STAGES = {topic.removeprefix("cdr."): stage for stage, topic in STAGE_TOPICS.items()}
 
 
 def run(
@@ -50,22 +65,18 @@ def run(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Directory for cdr.final.avro and cdr.dlq.avro.")] = None,
     bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka brokers, host:port,…")] = None,
-    countries: Annotated[str | None, typer.Option(help="Countries to read.  [default: FR,MA,SN,TN]")] = None,
-    group_id: Annotated[str, typer.Option(help="Consumer group whose offsets say where to go on.")] = "orion-beam",
-    publish: Annotated[str, typer.Option(help="Also write these topics: validated,normalized,enriched")] = "",
-    start_from: Annotated[
-        str | None, typer.Option(help="Read this topic instead of the raw ones: validated, normalized or enriched")
-    ] = None,
+    countries: Countries = None,
+    group_id: GroupId = "orion-beam",
+    publish: Publish = "",
+    start_from: StartFrom = None,
     value_format: Annotated[
         ValueFormat, typer.Option(help="How values on cdr.final are written.")
     ] = ValueFormat.SINGLE_OBJECT,
     schema_registry: Annotated[
         str | None, typer.Option(help="URL of a schema registry; values then have Confluent's wire format.")
     ] = None,
-    cells: Annotated[str, typer.Option(help="Cells, CSV or Parquet.")] = str(REFERENCE_DIRECTORY / "cells.csv"),
-    subscribers: Annotated[str, typer.Option(help="Subscribers, CSV or Parquet.")] = str(
-        REFERENCE_DIRECTORY / "subscribers.parquet"
-    ),
+    cells: Cells = CELLS,
+    subscribers: Subscribers = SUBSCRIBERS,
     reference_refresh: Annotated[
         str, typer.Option(help="How often a stream looks whether these two have changed: 300s, 5m, 1h, or off.")
     ] = "300s",
@@ -78,12 +89,8 @@ def run(
     ] = 1_000_000,
     detect_gaps: Annotated[bool, typer.Option(help="Report records that are missing by their node's numbers.")] = False,
     gap_tolerance: Annotated[str, typer.Option(help="How long a stream waits for them at least: 60s, 5m, 1h.")] = "60s",
-    consumer_settings: Annotated[
-        list[str] | None, typer.Option("--consumer-config", help="NAME=VALUE for the Kafka consumer; repeatable.")
-    ] = None,
-    producer_settings: Annotated[
-        list[str] | None, typer.Option("--producer-config", help="NAME=VALUE for the Kafka producer; repeatable.")
-    ] = None,
+    consumer_settings: ConsumerSettings = None,
+    producer_settings: ProducerSettings = None,
     metrics_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port for the metrics of embedded Flink's workers.")
     ] = None,
@@ -121,17 +128,16 @@ def run(
         raise UserError("nothing to read: give --input COUNTRY=PATH or --bootstrap-servers HOST:PORT")
     if output is not None:
         raise UserError("--output goes with --input; a stream writes to cdr.final and cdr.dlq")
-    codes = _parse_list(countries) or tuple(default_profiles())
-    profiles = profiles_of(codes)
-    published = tuple(_stage(name, "--publish") for name in _parse_list(publish))
-    start = None if start_from is None else _stage(start_from, "--start-from")
-    consumer, producer = _pairs(consumer_settings, "--consumer-config"), _pairs(producer_settings, "--producer-config")
+    codes = parse_countries(countries)
+    published = tuple(parse_stage(name, "--publish") for name in parse_list(publish))
+    start = None if start_from is None else parse_stage(start_from, "--start-from")
+    consumer = parse_pairs(consumer_settings, "--consumer-config")
+    producer = parse_pairs(producer_settings, "--producer-config")
     consumer_config(bootstrap_servers, group_id, consumer)
     producer_config(bootstrap_servers, producer)
     sink = KafkaSink(bootstrap_servers=bootstrap_servers, producer_config=producer)
-    sources = [STAGE_TOPICS[start]] if start else [profile.topic for profile in profiles.values()]
-    written = [sink.final_topic, sink.dead_letter_topic, *(STAGE_TOPICS[stage] for stage in published)]
-    require_topics(bootstrap_servers, [*sources, *written])
+    needs = kafka_needs(sink, group_id, codes, published, start)
+    _check(needs, Cluster.of(context.args))
     jars = ensure_jars(_say)
     config = _config(
         countries=codes,
@@ -149,13 +155,25 @@ def run(
         **options,
     )
     arguments = flink_arguments(jars, context.args)
-    _say(f"reading {', '.join(sources)} as group {group_id}, writing {', '.join(written)}; Ctrl-C stops it")
+    _say(f"reading {', '.join(needs.sources)} as group {group_id}, writing {', '.join(needs.sinks)}; Ctrl-C stops it")
     _say(f"Beam options: {' '.join(arguments)}")
     try:
         run_flink(config, arguments, None if metrics_port is None else f"127.0.0.1:{metrics_port}")
     except TerminatedError:
         _say("terminated; offsets are committed up to the last checkpoint")
         raise typer.Exit(143) from None
+
+
+def _check(needs: KafkaNeeds, cluster: Cluster) -> None:
+    """Make the cheap checks of `orion-beam doctor`: refuse what cannot work, and say what may have been lost."""
+    require(start_checks(needs))
+    say = loss_checks(needs)
+    if cluster.master is not None:
+        require([check_flink(cluster.master)])
+        say = chain(say, capacity_checks(cluster.master, cluster.parallelism))
+    for check in say:
+        if check.status in (Status.WARNING, Status.FAILED):
+            _say(f"warning: {check.name}: {check.found}; {check.fix}")
 
 
 def _seconds(text: str, option: str) -> int:
@@ -252,26 +270,6 @@ def _parse_inputs(inputs: list[str]) -> tuple[tuple[str, str], ...]:
             raise UserError(f"--input {text}: {error.strerror}; give a file that can be read") from None
         parsed.append((country, path))
     return tuple(parsed)
-
-
-def _parse_list(text: str | None) -> tuple[str, ...]:
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
-
-
-def _stage(name: str, option: str) -> Stage:
-    if name not in _STAGES:
-        raise UserError(f"{option} {name}: expected one of {', '.join(_STAGES)}")
-    return _STAGES[name]
-
-
-def _pairs(settings: list[str] | None, option: str) -> dict[str, str]:
-    pairs = {}
-    for text in settings or ():
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise UserError(f"{option} {text}: expected NAME=VALUE")
-        pairs[name] = value
-    return pairs
 
 
 def _wire_prefix(value_format: ValueFormat, registry: str | None, topic: str) -> bytes | None:

@@ -400,9 +400,15 @@ def jobs_in(directory: Path) -> Iterator[StartJob]:
 
 
 @contextmanager
-def kafka_in(directory: Path) -> Iterator[LocalKafka]:
-    """Run a broker that has all topics."""
-    with LocalKafka(directory) as broker:
+def kafka_in(directory: Path, **settings: str) -> Iterator[LocalKafka]:
+    """Run a broker that has all topics.
+
+    Args:
+        directory: for its data.
+        settings: Kafka's own, with `_` for each dot.
+    """
+    own = {name.replace("_", "."): value for name, value in settings.items()}
+    with LocalKafka(directory, settings=own) as broker:
         create_topics(broker.bootstrap_servers, list(all_profiles()))
         yield broker
 

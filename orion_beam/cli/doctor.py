@@ -1,0 +1,170 @@
+"""`orion-beam doctor`: everything that a job needs, checked before it is submitted."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from orion_beam.chain import CELLS, SUBSCRIBERS, load_reference
+from orion_beam.preflight import Check, Status, ok, refused, skipped
+from orion_beam.cli.options import (
+    Cells,
+    ConsumerSettings,
+    Countries,
+    GroupId,
+    ProducerSettings,
+    Publish,
+    StartFrom,
+    Subscribers,
+    kafka_needs,
+    parse_countries,
+    parse_list,
+    parse_pairs,
+    parse_stage,
+)
+from orion_beam.config import KafkaSink
+from orion_beam.durations import parse_duration_s
+from orion_beam.errors import UserError
+from orion_beam.kafka.checks import KafkaNeeds, loss_checks, other_checks, start_checks
+from orion_beam.kafka.clients import consumer_config, producer_config
+from runners.beam_options import check_beam_options
+from runners.checks import machine_checks
+from runners.cluster import Cluster
+from runners.flink_checks import capacity_checks, check_flink
+from runners.pool_checks import check_pool, checks_from_workers
+
+_COLOURS = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold red", Status.SKIPPED: "dim"}
+
+
+def doctor(
+    context: typer.Context,
+    bootstrap_servers: Annotated[
+        str | None, typer.Option(help="Kafka brokers, host:port,…; without them Kafka is left out.")
+    ] = None,
+    countries: Countries = None,
+    group_id: GroupId = "orion-beam",
+    publish: Publish = "",
+    start_from: StartFrom = None,
+    cells: Cells = CELLS,
+    subscribers: Subscribers = SUBSCRIBERS,
+    consumer_settings: ConsumerSettings = None,
+    producer_settings: ProducerSettings = None,
+    replay_window: Annotated[str, typer.Option(help="How far back a replay must be able to reach: 12h, 7d.")] = "1d",
+    from_workers: Annotated[
+        bool, typer.Option("--from-workers", help="Start a worker in the pool, and look at Kafka from there, too.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
+) -> None:
+    """Check what a job needs before it is submitted, and say how to mend what is wrong. Changes nothing.
+
+    Takes the options of `orion-beam run`, those of Beam behind `--` included: these say which Flink cluster and which
+    worker pool to check. Each line says where it was looked at from, when that is not this machine. Exit code 1 when a
+    check failed; warnings leave it 0.
+
+    Example: orion-beam doctor
+
+    Example: orion-beam doctor --bootstrap-servers broker:9092 --countries FR --from-workers --
+    --flink_master=http://jobmanager:8081 --environment_type=EXTERNAL --environment_config=worker:50000
+    """
+    check_beam_options(context.args)
+    cluster = Cluster.of(context.args)
+    if from_workers and (cluster.pool is None or bootstrap_servers is None):
+        raise UserError(
+            "--from-workers needs --bootstrap-servers HOST:PORT and, behind `--`, the pool:"
+            " --environment_type=EXTERNAL --environment_config=HOST:PORT"
+        )
+    consumer = parse_pairs(consumer_settings, "--consumer-config")
+    producer = parse_pairs(producer_settings, "--producer-config")
+    needs = kafka_needs(
+        KafkaSink(bootstrap_servers=bootstrap_servers or ""),
+        group_id,
+        parse_countries(countries),
+        [parse_stage(name, "--publish") for name in parse_list(publish)],
+        None if start_from is None else parse_stage(start_from, "--start-from"),
+    )
+    window_ms = _window_ms(replay_window)
+
+    def all_checks() -> Iterator[Check]:
+        yield from machine_checks()
+        yield from _given_checks(cells, subscribers, needs, consumer, producer)
+        if bootstrap_servers is not None:
+            yield from _kafka_checks(needs, window_ms)
+        yield from _cluster_checks(cluster)
+        if from_workers and cluster.pool is not None:
+            yield from checks_from_workers(cluster.pool, needs.bootstrap_servers)
+
+    checks = _gathered(all_checks(), is_quiet=as_json)
+    is_ready = all(check.status is not Status.FAILED for check in checks)
+    if as_json:
+        typer.echo(json.dumps({"ok": is_ready, "checks": [asdict(check) for check in checks]}, indent=2))
+    else:
+        Console().print(_table(checks))
+    if not is_ready:
+        raise typer.Exit(1)
+
+
+def _window_ms(text: str) -> int:
+    try:
+        return parse_duration_s(text) * 1_000
+    except ValueError as error:
+        raise UserError(f"--replay-window {error}") from None
+
+
+def _given_checks(
+    cells: str, subscribers: str, needs: KafkaNeeds, consumer: dict[str, str], producer: dict[str, str]
+) -> Iterator[Check]:
+    """Check what is given as options: reference data, and Kafka settings that are known to lose records."""
+    try:
+        yield ok("reference data", f"version {load_reference(cells, subscribers).version}")
+    except UserError as error:
+        yield refused("reference data", error)
+    try:
+        consumer_config(needs.bootstrap_servers, needs.group_id, consumer)
+        producer_config(needs.bootstrap_servers, producer)
+        yield ok("Kafka settings", "none is known to lose records")
+    except UserError as error:
+        yield refused("Kafka settings", error)
+
+
+def _kafka_checks(needs: KafkaNeeds, window_ms: int) -> Iterator[Check]:
+    for check in start_checks(needs):
+        yield check
+        if check.status is Status.FAILED:
+            yield skipped("rest of Kafka", "only when topics and rights are there")
+            return
+    yield from loss_checks(needs)
+    yield from other_checks(needs, window_ms)
+
+
+def _cluster_checks(cluster: Cluster) -> Iterator[Check]:
+    if cluster.master is not None:
+        reached = check_flink(cluster.master)
+        yield reached
+        if reached.status is Status.OK:
+            yield from capacity_checks(cluster.master, cluster.parallelism)
+    if cluster.pool is not None:
+        yield check_pool(cluster.pool)
+
+
+def _gathered(checks: Iterator[Check], *, is_quiet: bool) -> list[Check]:
+    """Make the checks, and say on a terminal which is the latest that is done."""
+    console = Console(stderr=True, quiet=is_quiet)
+    found = []
+    with console.status("checking") as status:
+        for check in checks:
+            found.append(check)
+            status.update(f"checking; {escape(check.name)}: {check.status}")
+    return found
+
+
+def _table(checks: Sequence[Check]) -> Table:
+    table = Table("check", "", "found", "fix", title="Before the job is submitted")
+    for check in checks:
+        status = f"[{_COLOURS[check.status]}]{check.status}[/]"
+        table.add_row(check.name, status, escape(check.found), escape(check.fix))
+    return table

@@ -1,0 +1,208 @@
+"""Whether Kafka is ready for a job: brokers, topics, rights, settings, what is lost already, and clocks."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
+    AclOperation,
+    OffsetSpec,
+    TopicDescription,
+)
+
+from orion_beam.preflight import Check, failed, ok, refused, skipped, warning
+from orion_beam.durations import format_duration
+from orion_beam.errors import UserError
+from orion_beam.kafka import topics
+from orion_beam.kafka.cluster import describe_cluster
+from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges
+from orion_beam.kafka.reach import unreached_brokers
+from orion_beam.kafka.topic_checks import problems_of
+from orion_beam.kafka.topics import admin_client, require_topics
+
+CLOCK_TOLERANCE_S = 5.0
+"""Clocks that are kept by NTP differ by far less."""
+
+_SHOWN = 3
+_DENIED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
+
+
+@dataclass(frozen=True)
+class KafkaNeeds:
+    """What a job needs of Kafka.
+
+    Attributes:
+        group_id: the consumer group whose offsets say where the job goes on.
+        sources: topics that it reads,
+        sinks: and that it writes.
+        final: of the sinks, the topic of final CDRs.
+    """
+
+    bootstrap_servers: str
+    group_id: str
+    sources: tuple[str, ...]
+    sinks: tuple[str, ...]
+    final: str
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.sources, *self.sinks)
+
+
+def start_checks(needs: KafkaNeeds) -> Iterator[Check]:
+    """Check what no job can start without: topics, and the rights to read and write them. It takes a second at most."""
+    try:
+        require_topics(needs.bootstrap_servers, needs.topics)
+        yield ok("topics", f"all {len(needs.topics)} are there")
+    except UserError as error:
+        yield refused("topics", error)
+    yield from _guarded("rights", lambda: _check_rights(needs))
+
+
+def loss_checks(needs: KafkaNeeds) -> Iterator[Check]:
+    """Check whether records that the group has not read yet are gone: deleted by retention, or with their topic."""
+    yield from _guarded("unread records", lambda: _check_unread(needs))
+
+
+def other_checks(needs: KafkaNeeds, replay_window_ms: int) -> Iterator[Check]:
+    """Check what a job can start without and will miss later: all brokers, the topics' settings, clocks."""
+    yield from _guarded("brokers", lambda: _check_brokers(needs))
+    yield from _guarded("topic settings", lambda: _check_settings(needs, replay_window_ms))
+    yield from _guarded("timestamps", lambda: _check_timestamps(needs))
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Iterator[Check]:
+    try:
+        yield check()
+    except UserError as error:
+        yield refused(name, error)
+    except KafkaException as error:
+        yield skipped(name, f"cannot be checked: {error.args[0].str()}")
+
+
+def _check_rights(needs: KafkaNeeds) -> Check:
+    """Ask the broker what it lets this user do. Without an authorizer it lets everybody do everything."""
+    admin = admin_client(needs.bootstrap_servers)  # its answers end with it
+    answers = admin.describe_topics(
+        TopicCollection(list(needs.topics)), include_authorized_operations=True, request_timeout=topics.TIMEOUT_S
+    )
+    wanted = [(topic, AclOperation.READ) for topic in needs.sources]
+    wanted += [(topic, AclOperation.WRITE) for topic in needs.sinks]
+    lacking = []
+    for topic, needed in wanted:
+        try:
+            granted = answers[topic].result().authorized_operations
+        except KafkaException as error:
+            if error.args[0].code() not in _DENIED:
+                raise
+            granted = []
+        if granted is None:
+            return skipped("rights", "this broker does not tell what a user may do")
+        if needed not in granted:
+            lacking.append(f"{needed.name} on {topic}")
+    if lacking:
+        return failed("rights", f"this user may not {', nor '.join(lacking)}", "have it granted (kafka-acls)")
+    return ok("rights", "this user may read what the job reads, and write what it writes")
+
+
+def _check_unread(needs: KafkaNeeds) -> Check:
+    held = offset_ranges(needs.bootstrap_servers, needs.sources)
+    committed = _committed(needs, list(held))
+    if not committed:
+        return ok("unread records", f"group {needs.group_id} has read nothing yet: it begins with the oldest records")
+    lost = {part: held[part].low - offset for part, offset in committed.items() if offset < held[part].low}
+    if lost:
+        return failed(
+            "unread records",
+            f"{sum(lost.values()):,} offsets are gone that group {needs.group_id} has not read: {_named(lost, held)}",
+            "the job goes on behind them; send these records again from their source, and raise retention.ms",
+        )
+    beyond = {part: offset - held[part].high for part, offset in committed.items() if offset > held[part].high}
+    if beyond:
+        return failed(
+            "unread records",
+            f"group {needs.group_id} has committed offsets beyond the end of {_named(beyond, held)}: the topic was made"
+            " anew, and the job would read it from its beginning",
+            "reset the group (kafka-consumer-groups --reset-offsets), or take another --group-id",
+        )
+    waiting = sum(within.high - committed.get(part, within.low) for part, within in held.items())
+    return ok("unread records", f"{waiting:,} wait for group {needs.group_id}, none is gone")
+
+
+def _named(counts: Mapping[SourcePartition, int], held: Mapping[SourcePartition, OffsetRange]) -> str:
+    worst = sorted(counts, key=lambda part: -counts[part])
+    lines = [f"{part} ({counts[part]:,}; it holds {held[part].low} to {held[part].high})" for part in worst[:_SHOWN]]
+    return ", ".join(lines) + (", …" if len(worst) > _SHOWN else "")
+
+
+def _committed(needs: KafkaNeeds, parts: Sequence[SourcePartition]) -> dict[SourcePartition, int]:
+    # Not an AdminClient: one that asks a broker whose topic of offsets is just being created crashes the process.
+    consumer = Consumer(
+        {"bootstrap.servers": needs.bootstrap_servers, "group.id": needs.group_id, "log_level": 0, "error_cb": _ignore}
+    )
+    try:
+        answers = consumer.committed([TopicPartition(*part) for part in parts], timeout=topics.TIMEOUT_S)
+    finally:
+        consumer.close()
+    return {SourcePartition(of.topic, of.partition): of.offset for of in answers if of.offset >= 0}
+
+
+def _ignore(_: KafkaError) -> None:
+    """Leave it to the call's own result to say what went wrong."""
+
+
+def _check_brokers(needs: KafkaNeeds) -> Check:
+    reach = unreached_brokers(needs.bootstrap_servers)
+    if reach.unreached:
+        return failed(
+            "brokers",
+            f"{len(reach.unreached)} of {reach.brokers} cannot be reached from here: {', '.join(reach.unreached)}",
+            "start them, or mend advertised.listeners: clients are sent to these addresses",
+        )
+    admin = admin_client(needs.bootstrap_servers)
+    descriptions = admin.describe_topics(TopicCollection(list(needs.topics)), request_timeout=topics.TIMEOUT_S)
+    leaderless = [part for topic, future in descriptions.items() for part in _leaderless(topic, future.result())]
+    if leaderless:
+        return failed("brokers", f"no leader: {', '.join(leaderless)}", "start the brokers that hold these partitions")
+    return ok("brokers", f"{reach.brokers}, reached from here at their advertised addresses")
+
+
+def _leaderless(topic: str, description: TopicDescription) -> list[str]:
+    return [f"{topic}[{part.id}]" for part in description.partitions if part.leader is None or part.leader.id < 0]
+
+
+def _check_settings(needs: KafkaNeeds, replay_window_ms: int) -> Check:
+    cluster = describe_cluster(needs.bootstrap_servers, needs.topics)
+    problems = problems_of(cluster, needs.sources, needs.final, replay_window_ms)
+    if problems:
+        lines = "; ".join(f"{problem.topic} {problem.what}" for problem in problems)
+        return failed("topic settings", lines, "`orion-beam topics plan` shows what mends it, `apply` does it")
+    window = "forever" if replay_window_ms < 0 else format_duration(replay_window_ms / 1_000)
+    return ok("topic settings", f"durable, as many partitions as {needs.final}, kept for a replay of {window}")
+
+
+def _check_timestamps(needs: KafkaNeeds) -> Check:
+    """Compare the latest Kafka timestamp with this machine's clock.
+
+    A clock that is ahead shows in it (of the producer, or of the broker with LogAppendTime); one that is behind cannot
+    be told from a topic that is quiet.
+    """
+    parts = list(offset_ranges(needs.bootstrap_servers, needs.sources))
+    asked = {TopicPartition(*part): OffsetSpec.max_timestamp() for part in parts}  # type: ignore[no-untyped-call]
+    admin = admin_client(needs.bootstrap_servers)
+    answers = admin.list_offsets(asked, request_timeout=topics.TIMEOUT_S)
+    now_ms = time.time() * 1_000
+    latest_ms = {f"{of.topic}[{of.partition}]": future.result().timestamp for of, future in answers.items()}
+    where = max(latest_ms, key=lambda part: latest_ms[part])
+    if latest_ms[where] < 0:
+        return ok("timestamps", "no record yet, so no clock to compare")
+    ahead_s = (latest_ms[where] - now_ms) / 1_000
+    if ahead_s > CLOCK_TOLERANCE_S:
+        return warning(
+            "timestamps",
+            f"{where} has a Kafka timestamp {format_duration(ahead_s)} ahead of this machine's clock",
+            "set the clocks by NTP: this machine's and, unless the topic has LogAppendTime, the producer's",
+        )
+    return ok("timestamps", "none is ahead of this machine's clock (one that is behind cannot be seen)")

@@ -1,0 +1,181 @@
+"""`orion-beam doctor` on real Kafka, a real Flink job manager and real workers: each thing that it finds, broken."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
+from typer.testing import CliRunner
+
+from orion_beam.cli.main import app
+from orion_beam.errors import PrerequisiteError
+from orion_beam.kafka.topics import admin_client, raw_topic
+from runners.flink_checks import capacity_checks, check_flink
+from runners.workers import worker_pool
+from tests.integration.harness import Feed, await_until, kafka_in
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(200)]
+
+Checks = dict[str, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A broker that knows of rights, and grants them all until somebody says otherwise."""
+    rights = {
+        "authorizer_class_name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow_everyone_if_no_acl_found": "true",
+    }
+    with kafka_in(tmp_path_factory.mktemp("doctor") / "kafka", **rights) as kafka:
+        feed = Feed(kafka.bootstrap_servers)
+        for country in ("FR", "MA"):
+            feed.send_generated(country, 200)
+        feed.flush()
+        yield kafka.bootstrap_servers
+
+
+def doctor(servers: str, *arguments: str) -> tuple[int, Checks]:
+    answer = CliRunner().invoke(app, ["doctor", "--bootstrap-servers", servers, "--json", *arguments])
+    assert answer.exit_code in (0, 1), (answer.exception, answer.output)
+    found = json.loads(answer.stdout)
+    assert found["ok"] is (answer.exit_code == 0)
+    return answer.exit_code, {check["name"]: check for check in found["checks"]}
+
+
+def status_of(checks: Checks) -> dict[str, str]:
+    return {name: check["status"] for name, check in checks.items()}
+
+
+def test_all_is_well_with_a_cluster_that_is_as_it_should_be(servers: str) -> None:
+    code, checks = doctor(servers, "--countries", "FR,TN")
+    assert code == 0
+    assert status_of(checks) == dict.fromkeys(checks, "ok"), checks
+    assert {"Java", "jars", "versions", "topics", "rights", "unread records", "brokers", "timestamps"} < checks.keys()
+
+
+def test_a_topic_that_is_not_there_is_named_and_the_rest_left_out(servers: str) -> None:
+    admin = admin_client(servers)
+    (deleted,) = admin.delete_topics(["cdr.enriched"]).values()
+    deleted.result()
+    await_until(lambda: "cdr.enriched" not in admin.list_topics(timeout=5).topics, 10, "the topic is gone")
+    code, checks = doctor(servers, "--countries", "FR", "--publish", "enriched")
+    assert code == 1
+    assert status_of(checks)["topics"] == "failed"
+    assert "no topic cdr.enriched" in checks["topics"]["found"]
+    assert "orion-beam topics apply" in checks["topics"]["fix"]
+    assert status_of(checks)["rest of Kafka"] == "skipped"
+
+
+def test_a_right_that_is_lacking_is_named_and_run_refuses_to_start(servers: str) -> None:
+    admin = admin_client(servers)
+    topic = raw_topic("SN").name
+    only_describe = AclBinding(
+        ResourceType.TOPIC,
+        topic,
+        ResourcePatternType.LITERAL,
+        "User:ANONYMOUS",
+        "*",
+        AclOperation.DESCRIBE,
+        AclPermissionType.ALLOW,
+    )
+    for done in admin.create_acls([only_describe]).values():
+        done.result()
+    try:
+        await_until(
+            lambda: status_of(doctor(servers, "--countries", "SN")[1])["rights"] == "failed", 10, "it is denied"
+        )
+        code, checks = doctor(servers, "--countries", "SN,FR")
+        assert code == 1
+        assert checks["rights"]["found"] == f"this user may not READ on {topic}"
+        refused = CliRunner().invoke(app, ["run", "--bootstrap-servers", servers, "--countries", "SN,FR"])
+        assert isinstance(refused.exception, PrerequisiteError)
+        assert f"READ on {topic}" in str(refused.exception)
+    finally:
+        every = AclBindingFilter(
+            ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, None, None, AclOperation.ANY, AclPermissionType.ANY
+        )
+        for removed in admin.delete_acls([every]).values():
+            removed.result()
+
+
+def test_records_that_retention_has_taken_from_a_group_are_counted(servers: str) -> None:
+    topic = raw_topic("FR").name
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "late", "log_level": 0})
+    consumer.commit(offsets=[TopicPartition(topic, partition, 0) for partition in range(12)], asynchronous=False)
+    consumer.close()
+    assert status_of(doctor(servers, "--countries", "FR", "--group-id", "late")[1])["unread records"] == "ok"
+
+    for removed in (
+        admin_client(servers).delete_records([TopicPartition(topic, 3, 5), TopicPartition(topic, 4, 2)]).values()
+    ):
+        removed.result()
+    code, checks = doctor(servers, "--countries", "FR", "--group-id", "late")
+    assert code == 1
+    assert checks["unread records"]["found"].startswith(
+        "7 offsets are gone that group late has not read: cdr.raw.FR[3] (5;"
+    )
+
+
+def test_offsets_beyond_the_end_are_told_from_a_topic_made_anew(servers: str) -> None:
+    topic = raw_topic("MA").name
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "ahead", "log_level": 0})
+    consumer.commit(offsets=[TopicPartition(topic, 0, 1_000_000)], asynchronous=False)
+    consumer.close()
+    code, checks = doctor(servers, "--countries", "MA", "--group-id", "ahead")
+    assert code == 1
+    assert "beyond the end of cdr.raw.MA[0]" in checks["unread records"]["found"]
+
+
+def test_a_retention_shorter_than_the_replay_window_is_named(servers: str) -> None:
+    code, checks = doctor(servers, "--countries", "FR", "--replay-window", "8d")
+    assert code == 1
+    assert "cdr.raw.FR keeps 7d, and a replay must reach back 8d" in checks["topic settings"]["found"]
+    assert status_of(doctor(servers, "--countries", "FR", "--replay-window", "7d")[1])["topic settings"] == "ok"
+
+
+def test_a_clock_that_is_ahead_shows_in_the_timestamps(servers: str) -> None:
+    feed = Feed(servers)
+    in_two_hours = round(time.time() * 1_000) + 7_200_000
+    feed.send(raw_topic("MA").name, b"k", b"{}", code="malformed_payload", partition=5, timestamp=in_two_hours)
+    feed.flush()
+    code, checks = doctor(servers, "--countries", "MA")
+    assert code == 0
+    assert status_of(checks)["timestamps"] == "warning"
+    assert checks["timestamps"]["found"].startswith("cdr.raw.MA[5] has a Kafka timestamp ")
+
+
+def test_a_worker_says_what_it_sees_from_where_it_runs(servers: str) -> None:
+    with worker_pool() as address:
+        beam = ["--", "--environment_type=EXTERNAL", f"--environment_config={address}"]
+        code, checks = doctor(servers, "--countries", "FR", "--from-workers", *beam)
+    assert code == 0
+    seen = {name: check for name, check in checks.items() if name.endswith("workers")}
+    assert status_of(seen) == dict.fromkeys(["versions of workers", "brokers from workers", "clock of workers"], "ok")
+    assert checks["brokers from workers"]["found"] == "1, reached by a worker at their advertised addresses"
+    assert "takes connections from here" in checks["worker pool"]["found"]
+
+
+def test_a_flink_cluster_is_judged_by_its_rest_api(tmp_path: Path) -> None:
+    with LocalFlink(tmp_path / "flink", slots=1) as cluster:
+        flink = check_flink(cluster.address)
+        assert flink.status == "ok"
+        assert flink.found.startswith("1.19.")
+        slots, _ = capacity_checks(cluster.address, parallelism=1)
+        assert (slots.status, slots.found) == ("ok", "1 of 1 slots free on 1 task managers, 1 needed")
+        slots, storage = capacity_checks(cluster.address, parallelism=2)
+        assert (slots.status, slots.found) == ("failed", "1 of 1 slots free on 1 task managers, 2 needed")
+        assert storage.status == "warning"
+        assert "set state.checkpoints.dir" in storage.fix
+    assert check_flink(cluster.address).status == "failed"
+    assert "does not answer as Flink's REST API does" in check_flink(cluster.address).found
