@@ -25,6 +25,12 @@ CLOCK_TOLERANCE_S = 5.0
 """Clocks that are kept by NTP differ by far less."""
 
 _SHOWN = 3
+_NO_COORDINATOR = {
+    KafkaError._WAIT_COORD,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+}
 _DENIED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
 
 
@@ -142,8 +148,17 @@ def _committed(needs: KafkaNeeds, parts: Sequence[SourcePartition]) -> dict[Sour
     consumer = Consumer(
         {"bootstrap.servers": needs.bootstrap_servers, "group.id": needs.group_id, "log_level": 0, "error_cb": _ignore}
     )
+    give_up = time.monotonic() + topics.TIMEOUT_S
     try:
-        answers = consumer.committed([TopicPartition(*part) for part in parts], timeout=topics.TIMEOUT_S)
+        while True:
+            try:
+                answers = consumer.committed([TopicPartition(*part) for part in parts], timeout=topics.TIMEOUT_S)
+                break
+            except KafkaException as error:
+                # The first question about any group has the broker make the topic of offsets.
+                if error.args[0].code() not in _NO_COORDINATOR or time.monotonic() > give_up:
+                    raise
+                time.sleep(0.1)
     finally:
         consumer.close()
     return {SourcePartition(of.topic, of.partition): of.offset for of in answers if of.offset >= 0}
