@@ -3,8 +3,10 @@
 import re
 
 NUMBER_FIELDS = frozenset({"imsi", "msisdn", "imei", "peer_msisdn"})
-"""The fields of `schemas.cdr.DecodedFields` that hold subscribers' numbers."""
+"""The fields of CDRs that hold subscribers' numbers."""
 
+_SHORTEST_NUMBER = 10
+"""Digits of a subscriber's number at least: what stands in other fields and is shorter is shown."""
 _KEPT_AT_START = 4
 """Holds any calling code or MCC; of an ordinary number it says no more than its range."""
 _KEPT_AT_END = 3
@@ -40,3 +42,11 @@ def mask_numbers(text: str, shortest: int = 7) -> str:
     Blanks, dots and NULs between digits do not end a run: people group numbers, and UTF-16 looks like that.
     """
     return re.sub(rf"\d(?:[ .\0]{{0,3}}\d){{{shortest - 1},}}", lambda found: mask_digits(found[0]), text)
+
+
+def mask_field(field: str, text: str) -> str:
+    """Return what a field of a record says, with numbers hidden as `mask` does, wherever they stand.
+
+    A record whose fields have moved holds numbers where others belong: runs of ten digits are hidden in any field.
+    """
+    return mask_digits(text) if field in NUMBER_FIELDS else mask_numbers(text, _SHORTEST_NUMBER)

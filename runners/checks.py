@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from orion_beam.preflight import Check, failed, ok, refused, warning
 from orion_beam.errors import PrerequisiteError
+from orion_beam.preflight import Check, failed, ok, refused, warning
 from runners.jars import JAVA_SOURCES, are_built, find_java, find_maven, orion_home
 
 FREE_BYTES = 2 << 30

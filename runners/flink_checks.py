@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from orion_beam.preflight import Check, failed, ok, skipped, warning
 from orion_beam.flink_rest import FlinkRest
+from orion_beam.preflight import Check, failed, ok, skipped, warning
 from runners.checks import flink_version
 
 _STORAGE = "checkpoint storage"

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from orion_beam.preflight import Check, failed, ok, skipped, warning
 from orion_beam.kafka.checks import CLOCK_TOLERANCE_S
 from orion_beam.kafka.reach import why_not_reached
+from orion_beam.preflight import Check, failed, ok, skipped, warning
 from runners.checks import differences, installed_versions, pinned_versions
 
 _PROBE_TIMEOUT_S = 60.0
@@ -29,7 +29,7 @@ def check_pool(address: str) -> Check:
     return failed(
         _POOL,
         f"{address} cannot be reached from here ({reason}); the task managers were not asked",
-        "start it there: python -m apache_beam.runners.worker.worker_pool_main --service_port=PORT",
+        "start it there: orion-beam workers --listen HOST:PORT",
     )
 
 

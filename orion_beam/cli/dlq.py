@@ -167,7 +167,7 @@ def show(
         reason = "is foreign: it lacks our headers" if is_foreign else "holds nothing (any more)"
         raise UserError(f"{dlq_topic} {place} {reason}; `orion-beam dlq ls` lists what there is")
     if reveal:
-        audit_reveal(bootstrap_servers, "show", dlq_topic, wanted)
+        audit_reveal(bootstrap_servers, "dlq show", dlq_topic, wanted.described())
     (view,) = views_of(letters[0], dlq_topic, reveal=reveal)
     if as_json:
         typer.echo(json.dumps(view.as_json(), ensure_ascii=False))
@@ -218,7 +218,7 @@ def export_letters(
     if kind is ExportFormat.AVRO and not reveal:
         raise UserError("an Avro export holds the original bytes: say --reveal, or take --format jsonl")
     if reveal:
-        audit_reveal(bootstrap_servers, "export", dlq_topic, wanted)
+        audit_reveal(bootstrap_servers, "dlq export", dlq_topic, wanted.described())
 
     with progress_of("exporting", selection.offsets) as advance:
         batches: Iterator[pa.RecordBatch] = (read.letters for read in selection.read(advance))

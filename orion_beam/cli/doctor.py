@@ -11,7 +11,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from orion_beam.chain import CELLS, SUBSCRIBERS, load_reference
-from orion_beam.preflight import Check, Status, ok, refused, skipped
 from orion_beam.cli.options import (
     Cells,
     ConsumerSettings,
@@ -32,6 +31,7 @@ from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError
 from orion_beam.kafka.checks import KafkaNeeds, loss_checks, other_checks, start_checks
 from orion_beam.kafka.clients import consumer_config, producer_config
+from orion_beam.preflight import Check, Status, ok, refused, skipped
 from runners.beam_options import check_beam_options
 from runners.checks import machine_checks
 from runners.cluster import Cluster
@@ -163,8 +163,9 @@ def _gathered(checks: Iterator[Check], *, is_quiet: bool) -> list[Check]:
 
 
 def _table(checks: Sequence[Check]) -> Table:
-    table = Table("check", "", "found", "fix", title="Before the job is submitted")
+    table = Table("check", "", "found, and what to do", title="Before the job is submitted")
     for check in checks:
         status = f"[{_COLOURS[check.status]}]{check.status}[/]"
-        table.add_row(check.name, status, escape(check.found), escape(check.fix))
+        fix = f"\n[bold]fix:[/] {escape(check.fix)}" if check.fix else ""
+        table.add_row(check.name, status, escape(check.found) + fix)
     return table

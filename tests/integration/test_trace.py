@@ -1,0 +1,167 @@
+"""`orion-beam trace` on real Kafka: a record that came out, one that was refused, one that nothing was made of."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner
+
+from orion_beam.chain import CELLS, SUBSCRIBERS
+from orion_beam.cli.main import app
+from orion_beam.config import JobConfig, KafkaSink, KafkaSource
+from orion_beam.errors import UserError
+from orion_beam.kafka.journal import read_journal
+from orion_beam.kafka.ranges import offset_ranges, read_ranges
+from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, raw_topic
+from orion_beam.write import WriteCdrs, WriteDeadLetters
+from schemas.avro_format import single_object_header
+from schemas.cdr import UnifiedCdr
+from schemas.derive import avro_schema
+from tests.integration.harness import Feed, Source, kafka_in
+from transforms.decode import DecodeCdrs
+from transforms.encode import EncodeCdrs, Wire
+from transforms.enrich import EnrichCdrs, operators_of
+from transforms.normalize import NormalizeCdrs
+from transforms.validate import ValidateCdrs
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
+IMSI, MSISDN = "208011234567890", "+33612345678"
+GOOD = f"{IMSI};{MSISDN};;FR-1;4G;1;2;2025-06-01T12:00:00Z".encode()
+BAD = f"{IMSI};{MSISDN};;FR-1;6G;1;two;2025-06-01T12:00:00Z".encode()
+TOPIC = raw_topic("FR").name
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A broker, and where its records of interest lie."""
+
+    servers: str
+    good: Source
+    bad: Source
+    unprocessed: Source
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
+    with kafka_in(tmp_path_factory.mktemp("trace") / "kafka") as kafka:
+        servers = kafka.bootstrap_servers
+        feed = Feed(servers)
+        feed.send_generated("FR", 500, fault_rate=0.1)
+        good, bad = (_send(feed, value) for value in (GOOD, BAD))
+        _process(servers)
+        yield Traced(servers, good, bad, _send(feed, GOOD))
+
+
+def _send(feed: Feed, value: bytes) -> Source:
+    feed.flush()
+    before = set(feed.expected)
+    feed.send(TOPIC, IMSI.encode(), value, code=None)
+    feed.flush()
+    (source,) = set(feed.expected) - before
+    return source
+
+
+def _process(servers: str) -> None:
+    """Do what a job does with all that lies on the raw topic, on the DirectRunner."""
+    sink = KafkaSink(bootstrap_servers=servers)
+    source = KafkaSource(bootstrap_servers=servers, group_id="trace", expansion_service="none")
+    wire = single_object_header(avro_schema(UnifiedCdr))
+    config = JobConfig(countries=("FR",), source=source, sink=sink, wire_prefix=wire)
+    read = read_ranges(servers, offset_ranges(servers, [TOPIC]))
+    batches = [batch.append_column("country", pa.repeat("FR", batch.num_rows)) for batch in read]
+    profiles = config.profiles
+    stages = [
+        DecodeCdrs(profiles),
+        ValidateCdrs(profiles),
+        NormalizeCdrs(profiles),
+        EnrichCdrs(profiles, operators_of(config.known_profiles), CELLS, SUBSCRIBERS),
+        EncodeCdrs(UnifiedCdr, Wire(wire)),
+    ]
+    with beam.Pipeline(runner="DirectRunner") as pipeline:
+        accepted = pipeline | beam.Create(batches, reshuffle=False).with_output_types(pa.RecordBatch)
+        letters = []
+        for stage in stages:
+            accepted, refused = accepted | stage
+            letters.append(refused)
+        accepted | WriteCdrs(config)
+        letters | beam.Flatten() | WriteDeadLetters(config)
+
+
+def trace(servers: str, *arguments: object) -> tuple[int, str]:
+    answer = CliRunner().invoke(app, ["trace", "--bootstrap-servers", servers, *map(str, arguments)])
+    if answer.exception is not None and not isinstance(answer.exception, SystemExit):
+        raise answer.exception
+    return answer.exit_code, answer.stdout
+
+
+def trace_json(traced: Traced, source: Source, *more: str) -> tuple[int, dict[str, Any]]:
+    place = ["--topic", source.topic, "--partition", source.partition, "--offset", source.offset]
+    code, text = trace(traced.servers, *place, "--json", *more)
+    return code, json.loads(text)
+
+
+def test_an_accepted_record_is_followed_to_its_cdr_and_back(traced: Traced) -> None:
+    code, found = trace_json(traced, traced.good)
+    assert code == 0
+    assert [(stage["stage"], stage["accepted"]) for stage in found["stages"]] == [
+        ("decode", True), ("validate", True), ("normalize", True), ("enrich", True)
+    ]  # fmt: skip
+    (final,) = found["found"]
+    assert (final["outcome"], final["topic"]) == ("final", FINAL.name)
+    assert final["cdr_id"] == found["fields"]["cdr_id"]
+
+    code, text = trace(traced.servers, "--cdr-id", final["cdr_id"], "--json")
+    assert code == 0
+    assert json.loads(text)["record"]["offset"] == traced.good.offset
+    assert json.loads(text)["found"] == [final]
+
+
+def test_a_refused_record_is_followed_to_its_dead_letter_with_all_rules(traced: Traced) -> None:
+    code, found = trace_json(traced, traced.bad)
+    assert code == 0
+    verdict = found["stages"][-1]
+    assert (verdict["stage"], verdict["accepted"], verdict["codes"]) == (
+        "validate", False, ["unknown_rat", "invalid_number"]
+    )  # fmt: skip
+    (letter,) = found["found"]
+    assert (letter["outcome"], letter["topic"], letter["codes"]) == ("dead letter", DEAD_LETTERS.name, verdict["codes"])
+
+
+def test_only_one_partition_of_each_topic_is_looked_at(traced: Traced) -> None:
+    _, found = trace_json(traced, traced.good)
+    assert sorted(part["topic"] for part in found["searched"]) == [DEAD_LETTERS.name, FINAL.name]
+
+
+def test_a_record_that_nothing_was_made_of_ends_with_code_1(traced: Traced) -> None:
+    code, found = trace_json(traced, traced.unprocessed)
+    assert (code, found["found"]) == (1, [])
+
+
+@pytest.mark.parametrize("name", ["good", "bad"])
+def test_numbers_are_masked_unless_revealed_which_is_noted(traced: Traced, name: str) -> None:
+    source = getattr(traced, name)
+    place = ["--topic", source.topic, "--partition", source.partition, "--offset", source.offset]
+    for more in ([], ["--json"]):
+        _, text = trace(traced.servers, *place, *more)
+        assert IMSI not in text
+        assert MSISDN.removeprefix("+") not in text
+    _, text = trace(traced.servers, *place, "--reveal", "--json")
+    assert json.loads(text)["fields"]["imsi"] == IMSI
+    noted = [entry for entry in read_journal(traced.servers, "reveal/").values() if entry["command"] == "trace"]
+    assert {"offsets": {str(source.partition): [source.offset, source.offset + 1]}} in [
+        each["filter"] for each in noted
+    ]
+
+
+def test_a_place_that_is_not_there_is_named(traced: Traced) -> None:
+    with pytest.raises(UserError, match=r"offset 999999 is not among them"):
+        trace(traced.servers, "--topic", TOPIC, "--partition", 0, "--offset", 999_999)
+    with pytest.raises(UserError, match="cdr.raw.FR has no partition 99: it has 0 to 11"):
+        trace(traced.servers, "--topic", TOPIC, "--partition", 99, "--offset", 0)
+    with pytest.raises(UserError, match=r"cdr\.final is no raw topic"):
+        trace(traced.servers, "--topic", FINAL.name, "--partition", 0, "--offset", 0)
