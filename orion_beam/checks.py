@@ -28,7 +28,8 @@ def record_checks(config: JobConfig) -> list[beam.PTransform]:
 
 class _ReportFn(beam.DoFn):  # type: ignore[misc]
     def process(self, gap: SequenceGap) -> list[str]:
-        _logger.warning("sequence gap: %s node %s: %s %d to %d, %d records", *gap)
+        where = {"event": SEQUENCE_GAP, "country": gap.country}
+        _logger.warning("sequence gap: %s node %s: %s %d to %d, %d records", *gap, extra=where)
         count(SEQUENCE_GAP, gap.country, gap.kind, gap.records or 1)
         return [json.dumps(gap._asdict())]
 

@@ -15,6 +15,7 @@ from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPool
 from apache_beam.utils import thread_pool_executor
 
 from orion_beam.errors import PrerequisiteError
+from orion_beam.logs import set_up_logging
 from orion_beam.worker_metrics import install
 from runners.guard import end_with_parent
 from runners.worker_exposition import is_wanted, worker_exposition
@@ -91,7 +92,7 @@ def silence_lost_peers() -> None:
 
 def main() -> None:
     """Be a worker, until the JVM says that there is no more work, or is gone."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s:%(name)s:%(message)s")
+    set_up_logging()
     silence_lost_peers()
     end_with_parent()
     if is_wanted():

@@ -283,10 +283,15 @@ class LiveLookup:
         try:
             self.current = self._load(self._path)
         except ReferenceDataError as error:
-            _logger.error("%s; version %s stays in use", error, self.current.version)
+            refused = {"event": "reference_data_refused"}
+            _logger.error("%s; version %s stays in use", error, self.current.version, extra=refused)
             return False
         _logger.warning(
-            "reference data %s: version %s with %d rows is in use", self._path, self.current.version, len(self.current)
+            "reference data %s: version %s with %d rows is in use",
+            self._path,
+            self.current.version,
+            len(self.current),
+            extra={"event": "reference_data_changed"},
         )
         return True
 

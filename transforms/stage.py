@@ -96,10 +96,13 @@ def _concat(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 def _log_bug(error: BaseException, row: pa.RecordBatch, stage: Stage) -> None:
     # The text of an exception may hold a subscriber's number, so only its type and place are logged.
     place = traceback.extract_tb(error.__traceback__)[-1]
-    source = [row.column(name)[0].as_py() for name in ("source_topic", "source_partition", "source_offset")]
+    names = ("source_topic", "source_partition", "source_offset", "country")
+    topic, partition, offset, country = (row.column(name)[0].as_py() for name in names)
     _logger.error(
         "internal_error in stage %s at %s:%d: %s; record %s[%s]@%s goes to the dead letters",
-        stage.value, place.filename.rpartition("/")[2], place.lineno, type(error).__name__, *source,
+        stage.value, place.filename.rpartition("/")[2], place.lineno, type(error).__name__, topic, partition, offset,
+        extra={"event": "internal_error", "stage": stage.value, "country": country,
+               "topic": topic, "partition": partition, "offset": offset},
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from orion_beam import __version__
 from orion_beam.errors import JobFailedError, UserError
+from orion_beam.logs import say
 
 
 class _PassThroughCommand(TyperCommand):
@@ -123,7 +124,7 @@ def main() -> None:
     try:
         app(prog_name="orion-beam")
     except (UserError, JobFailedError) as error:
-        print(f"orion-beam: error: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"orion-beam: error: {' '.join(str(error).split())}", logging.ERROR)
         sys.exit(2 if isinstance(error, UserError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -1,7 +1,8 @@
 """`orion-beam run`: the pipeline over files, or as a stream from Kafka to Kafka."""
 
 import json
-import sys
+import logging
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from itertools import chain
@@ -43,6 +44,7 @@ from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError, first_problem
 from orion_beam.kafka.checks import KafkaNeeds, loss_checks, start_checks
 from orion_beam.kafka.clients import consumer_config, producer_config
+from orion_beam.logs import FORMAT_VARIABLE, JOB_VARIABLE, LogFormat, say, set_up_logging
 from orion_beam.metrics import DEAD_LETTER, FINAL, HEADER_LINES, Outcome
 from orion_beam.preflight import Status, require
 from orion_beam.registry import register_schema
@@ -94,6 +96,7 @@ def run(
     metrics_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port for the metrics of embedded Flink's workers.")
     ] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="How log lines are written, workers' too.")] = LogFormat.TEXT,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON (with --input).")] = False,
 ) -> None:
     """Turn raw CDRs into unified ones: from files to files, or from Kafka to Kafka until it is stopped.
@@ -106,6 +109,8 @@ def run(
 
     Example: orion-beam run --input SN=sn.txt --output out --flag-duplicates --detect-gaps --tag-partials
     """
+    os.environ |= {FORMAT_VARIABLE: log_format, JOB_VARIABLE: group_id if bootstrap_servers else "files"}
+    set_up_logging()
     check_beam_options(context.args)
     load_reference(cells, subscribers)
     if flag_duplicates and any(argument.startswith("--load_balance_bundles") for argument in context.args):
@@ -138,7 +143,7 @@ def run(
     sink = KafkaSink(bootstrap_servers=bootstrap_servers, producer_config=producer)
     needs = kafka_needs(sink, group_id, codes, published, start)
     _check(needs, Cluster.of(context.args))
-    jars = ensure_jars(_say)
+    jars = ensure_jars(say)
     config = _config(
         countries=codes,
         source=KafkaSource(
@@ -155,25 +160,25 @@ def run(
         **options,
     )
     arguments = flink_arguments(jars, context.args)
-    _say(f"reading {', '.join(needs.sources)} as group {group_id}, writing {', '.join(needs.sinks)}; Ctrl-C stops it")
-    _say(f"Beam options: {' '.join(arguments)}")
+    say(f"reading {', '.join(needs.sources)} as group {group_id}, writing {', '.join(needs.sinks)}; Ctrl-C stops it")
+    say(f"Beam options: {' '.join(arguments)}")
     try:
         run_flink(config, arguments, None if metrics_port is None else f"127.0.0.1:{metrics_port}")
     except TerminatedError:
-        _say("terminated; offsets are committed up to the last checkpoint")
+        say("terminated; offsets are committed up to the last checkpoint")
         raise typer.Exit(143) from None
 
 
 def _check(needs: KafkaNeeds, cluster: Cluster) -> None:
     """Make the cheap checks of `orion-beam doctor`: refuse what cannot work, and say what may have been lost."""
     require(start_checks(needs))
-    say = loss_checks(needs)
+    found = loss_checks(needs)
     if cluster.master is not None:
         require([check_flink(cluster.master)])
-        say = chain(say, capacity_checks(cluster.master, cluster.parallelism))
-    for check in say:
+        found = chain(found, capacity_checks(cluster.master, cluster.parallelism))
+    for check in found:
         if check.status in (Status.WARNING, Status.FAILED):
-            _say(f"warning: {check.name}: {check.found}; {check.fix}")
+            say(f"warning: {check.name}: {check.found}; {check.fix}", logging.WARNING)
 
 
 def _seconds(text: str, option: str) -> int:
@@ -278,7 +283,3 @@ def _wire_prefix(value_format: ValueFormat, registry: str | None, topic: str) ->
             raise UserError("--value-format confluent needs --schema-registry URL")
         return register_schema(registry, f"{topic}-value", avro_schema(UnifiedCdr))
     return None if value_format is ValueFormat.JSON else single_object_header(avro_schema(UnifiedCdr))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)

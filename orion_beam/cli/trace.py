@@ -13,8 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from orion_beam.chain import CELLS, SUBSCRIBERS, chain_of, load_reference
-from orion_beam.cli.letters import BootstrapServers, audit_reveal, progress_of
+from orion_beam.cli.letters import BootstrapServers, audit_reveal
 from orion_beam.cli.options import Cells, Subscribers
+from orion_beam.cli.progress import progress_of
 from orion_beam.countries import all_profiles
 from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError

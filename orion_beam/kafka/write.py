@@ -36,6 +36,10 @@ class _Writer:
     def _on_error(self, error: KafkaError | None, message: confluent_kafka.Message) -> None:
         if (metrics := worker_metrics()) is not None:
             metrics.produce_failed(message.topic() or "")
+        if error is not None:
+            # Its text names the reason, never a message's content.
+            where = {"event": "delivery_failed", "topic": message.topic(), "partition": message.partition()}
+            _logger.error("delivery failed: %s", error.str(), extra=where)
         self._error = self._error or error
 
     def write_batch(self, topic: str, messages: list[dict[str, bytes]]) -> None:
@@ -60,13 +64,13 @@ class _Writer:
     def flush(self) -> None:
         while left := self._producer.flush(30):
             self._raise_error()
-            _logger.warning("waiting for the broker: %d messages not yet acknowledged", left)
+            waiting = {"event": "waiting_for_broker"}
+            _logger.warning("waiting for the broker: %d messages not yet acknowledged", left, extra=waiting)
         self._raise_error()
 
     def _raise_error(self) -> None:
         if self._error is not None:
             error, self._error = self._error, None
-            # Its text names topic and reason, never a message's content.
             raise DeliveryError(f"delivery failed: {error.str()}")
 
 

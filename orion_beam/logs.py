@@ -1,0 +1,136 @@
+"""Log lines of jobs: text or JSON, few of a kind, and never a subscriber's number.
+
+What matters is logged with `extra={"event": …}` and where it happened (CONTEXT). Workers are processes of their own:
+they take the format and the job's name from their environment, and write to the standard error of whoever started them.
+"""
+
+import json
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from orion_beam.masking import mask
+
+FORMAT_VARIABLE = "ORION_LOG_FORMAT"
+JOB_VARIABLE = "ORION_JOB"
+"""Name the format and the job in the environment of a command and of all that it starts."""
+
+CONTEXT = ("event", "stage", "country", "topic", "partition", "offset")
+"""What a line may say of where it happened; `event` is its kind."""
+
+MAX_OF_A_KIND = 10
+WINDOW_S = 60.0
+"""So many lines of a kind are written in so long a time; the next one then says how many were not."""
+
+_MAX_KINDS = 1_000
+_NUMBER = re.compile(r"\d{10,}")
+_said = logging.getLogger("orion_beam")
+
+
+class LogFormat(StrEnum):
+    """How lines are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def log_format() -> LogFormat:
+    """Return the format that the environment names; text if it names none that there is."""
+    return LogFormat.JSON if os.environ.get(FORMAT_VARIABLE) == LogFormat.JSON else LogFormat.TEXT
+
+
+def set_up_logging() -> None:
+    """Have this process log warnings and worse to standard error, as the environment says."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_JsonFormatter() if log_format() is LogFormat.JSON else _TextFormatter())
+    handler.addFilter(RateLimit())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    _said.setLevel(logging.INFO)
+
+
+def say(line: str, level: int = logging.INFO) -> None:
+    """Tell the user something on standard error: the bare line, or a JSON line among the others."""
+    if log_format() is LogFormat.JSON:
+        _said.log(level, "%s", line, extra={"unlimited": True})
+    else:
+        print(line, file=sys.stderr)
+
+
+class RateLimit(logging.Filter):
+    """Lets few lines of a kind pass. A kind is an event or, without one, a text before values are put into it."""
+
+    def __init__(self) -> None:
+        """Begin with nothing seen."""
+        super().__init__()
+        self._lock = threading.Lock()
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a line is written; one that follows others that were not says how many."""
+        if getattr(record, "unlimited", False):
+            return True
+        kind = getattr(record, "event", None) or f"{record.name} {record.msg}"
+        now = time.monotonic()
+        with self._lock:
+            began, lines = self._seen.get(kind, (now, 0))
+            if now - began >= WINDOW_S:
+                record.suppressed = max(0, lines - MAX_OF_A_KIND)
+                began, lines = now, 0
+            if kind not in self._seen and len(self._seen) >= _MAX_KINDS:
+                # Kinds are as many as there are places in the code, unless somebody puts values into texts.
+                self._seen.clear()
+            self._seen[kind] = (began, lines + 1)
+        return lines < MAX_OF_A_KIND
+
+
+def _fields_of(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
+    if job := os.environ.get(JOB_VARIABLE):
+        yield "job", job
+    for name in (*CONTEXT, "suppressed"):
+        value = getattr(record, name, None)
+        if value not in (None, 0) or (name in ("partition", "offset") and value == 0):
+            yield name, value
+
+
+def _hide(text: str) -> str:
+    """Hide what may be a subscriber's number: other libraries' messages, and tracebacks, hold whatever they hold."""
+    return _NUMBER.sub(lambda found: mask(found[0]), text)
+
+
+def _time_of(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class _TextFormatter(logging.Formatter):
+    """Time, level, logger, message, and the context in brackets; a traceback follows on lines of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        context = " ".join(f"{name}={value}" for name, value in _fields_of(record))
+        line = f"{_time_of(record)} {record.levelname} {record.name}: {_hide(record.getMessage())}"
+        line += f" [{context}]" if context else ""
+        return f"{line}\n{_hide(self.formatException(record.exc_info))}" if record.exc_info else line
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": _time_of(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": _hide(record.getMessage()),
+            **dict(_fields_of(record)),
+        }
+        if record.exc_info:
+            line["exception"] = _hide(self.formatException(record.exc_info))
+        return json.dumps(line, ensure_ascii=False, default=str)

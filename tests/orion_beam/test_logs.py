@@ -1,0 +1,121 @@
+"""Log lines: in both formats, few of a kind, and no subscriber's number, whoever logged it."""
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from orion_beam import logs
+from orion_beam.logs import LogFormat, say, set_up_logging
+
+IMSI = "208011234567890"
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[LogFormat], Callable[[], list[str]]]]:
+    """Sets up logging in a format; hands out what reads the lines so far."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    written: list[str] = []
+
+    def start(wanted: LogFormat) -> Callable[[], list[str]]:
+        monkeypatch.setenv(logs.FORMAT_VARIABLE, wanted)
+        monkeypatch.setenv(logs.JOB_VARIABLE, "billing")
+        set_up_logging()
+        return read
+
+    def read() -> list[str]:
+        written.extend(capsys.readouterr().err.splitlines())
+        return written
+
+    yield start
+    root.handlers[:], root.level = before
+
+
+BUG = {
+    "event": "internal_error",
+    "stage": "enrich",
+    "country": "FR",
+    "topic": "cdr.raw.FR",
+    "partition": 0,
+    "offset": 7,
+}
+
+
+def test_a_json_line_says_what_and_where(lines) -> None:
+    read = lines(LogFormat.JSON)
+    logging.getLogger("transforms.stage").error("a bug at %s:%d", "x.py", 12, extra=BUG)
+    (line,) = read()
+    found = json.loads(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", found.pop("time"))
+    assert found == {
+        "level": "ERROR",
+        "logger": "transforms.stage",
+        "message": "a bug at x.py:12",
+        "job": "billing",
+        **BUG,
+    }
+
+
+def test_a_text_line_says_the_same_in_brackets(lines) -> None:
+    read = lines(LogFormat.TEXT)
+    logging.getLogger("transforms.stage").error("a bug", extra=BUG)
+    (line,) = read()
+    assert line.endswith(
+        " ERROR transforms.stage: a bug"
+        " [job=billing event=internal_error stage=enrich country=FR topic=cdr.raw.FR partition=0 offset=7]"
+    )
+
+
+@pytest.mark.parametrize("wanted", LogFormat)
+def test_a_number_shows_neither_in_a_message_nor_in_a_traceback(lines, wanted: LogFormat) -> None:
+    read = lines(wanted)
+    try:
+        raise ValueError(f"cannot parse {IMSI}")
+    except ValueError:
+        logging.getLogger("apache_beam").exception("while processing +33612345678;%s", IMSI)
+    text = "\n".join(read())
+    assert "ValueError: cannot parse 2080" in text
+    assert IMSI not in text
+    assert "33612345678" not in text
+
+
+def test_addresses_and_offsets_stay_as_they_are(lines) -> None:
+    read = lines(LogFormat.JSON)
+    logging.getLogger("x").warning("10.132.10.131:9092 is gone", extra={"event": "e", "offset": 12_345_678_901})
+    (line,) = read()
+    assert json.loads(line)["message"] == "10.132.10.131:9092 is gone"
+    assert json.loads(line)["offset"] == 12_345_678_901
+
+
+def test_few_lines_of_a_kind_are_written_and_the_rest_is_counted(lines, monkeypatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now)
+    read = lines(LogFormat.JSON)
+    logger = logging.getLogger("transforms.stage")
+    for offset in range(25):
+        logger.error("bug %d", offset, extra=BUG | {"offset": offset})
+        logger.warning("another kind %d", offset) if offset < 3 else None
+    assert len(read()) == logs.MAX_OF_A_KIND + 3
+    now += logs.WINDOW_S
+    logger.error("bug again", extra=BUG)
+    last = json.loads(read()[-1])
+    assert (last["message"], last["suppressed"]) == ("bug again", 15)
+
+
+def test_what_a_command_says_is_a_bare_line_or_json_among_the_others(lines) -> None:
+    read = lines(LogFormat.TEXT)
+    say("reading cdr.raw.FR")
+    assert read() == ["reading cdr.raw.FR"]
+    read = lines(LogFormat.JSON)
+    for _ in range(20):
+        say("the same line, not limited")
+    assert [json.loads(line)["message"] for line in read()[1:]] == ["the same line, not limited"] * 20
+
+
+def test_information_of_others_is_not_written(lines) -> None:
+    read = lines(LogFormat.TEXT)
+    logging.getLogger("apache_beam.runners").info("chatter")
+    assert read() == []
