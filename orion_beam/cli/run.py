@@ -3,8 +3,10 @@
 import json
 import logging
 import os
+import uuid
 from collections import defaultdict
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,12 +44,14 @@ from orion_beam.config import (
 from orion_beam.countries import profiles_of
 from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError, first_problem
+from orion_beam.files import DEAD_LETTER_FILE, FINAL_FILE
 from orion_beam.kafka.checks import KafkaNeeds, loss_checks, start_checks
 from orion_beam.kafka.clients import consumer_config, producer_config
 from orion_beam.logs import FORMAT_VARIABLE, JOB_VARIABLE, LogFormat, say, set_up_logging
 from orion_beam.metrics import DEAD_LETTER, FINAL, HEADER_LINES, Outcome
 from orion_beam.preflight import Status, require
 from orion_beam.registry import register_schema
+from orion_beam.run_report import REPORT_FILE, Dataset, RunReport
 from runners.beam_options import check_beam_options
 from runners.cluster import Cluster
 from runners.direct import run_direct
@@ -55,7 +59,8 @@ from runners.flink import TerminatedError, flink_arguments, run_flink
 from runners.flink_checks import capacity_checks, check_flink
 from runners.jars import ensure_jars
 from schemas.avro_format import single_object_header
-from schemas.cdr import UnifiedCdr
+from schemas.cdr import UNIFIED_SCHEMA, UnifiedCdr
+from schemas.dead_letter import DEAD_LETTER_SCHEMA
 from schemas.derive import avro_schema
 from transforms.duplicates import DUPLICATE
 
@@ -112,7 +117,7 @@ def run(
     os.environ |= {FORMAT_VARIABLE: log_format, JOB_VARIABLE: group_id if bootstrap_servers else "files"}
     set_up_logging()
     check_beam_options(context.args)
-    load_reference(cells, subscribers)
+    reference_version = load_reference(cells, subscribers).version
     if flag_duplicates and any(argument.startswith("--load_balance_bundles") for argument in context.args):
         raise UserError("--flag-duplicates goes without --load_balance_bundles, which lets workers share a partition")
     options = {
@@ -127,7 +132,7 @@ def run(
     if inputs:
         if output is None or bootstrap_servers is not None:
             raise UserError("--input needs --output DIR, and goes without --bootstrap-servers")
-        _run_files(_parse_inputs(inputs), output, options, context.args, as_json)
+        _run_files(_parse_inputs(inputs), output, options, context.args, reference_version, as_json)
         return
     if bootstrap_servers is None:
         raise UserError("nothing to read: give --input COUNTRY=PATH or --bootstrap-servers HOST:PORT")
@@ -194,6 +199,7 @@ def _run_files(
     output: Path,
     options: Mapping[str, object],
     beam_arguments: list[str],
+    reference_version: str,
     as_json: bool,
 ) -> None:
     try:
@@ -208,15 +214,30 @@ def _run_files(
         wire_prefix=b"",
         **options,
     )
+    started = datetime.now(UTC)
     outcomes = run_direct(config, beam_arguments)
+    summary = _summary(outcomes)
+    RunReport(
+        job="run",
+        run_id=str(uuid.uuid4()),
+        started=started,
+        ended=datetime.now(UTC),
+        inputs=[Dataset.of_file(Path(path)) for _, path in sources],
+        outputs=[
+            Dataset.of_file(output / FINAL_FILE, summary["final"], UNIFIED_SCHEMA),
+            Dataset.of_file(output / DEAD_LETTER_FILE, summary["dead_letters"], DEAD_LETTER_SCHEMA),
+        ],
+        counts=summary,
+        reference_version=reference_version,
+    ).write(output / REPORT_FILE)
     if as_json:
-        typer.echo(json.dumps(_summary(outcomes) | {"output": str(output)}))
+        typer.echo(json.dumps(summary | {"output": str(output)}))
         return
     Console().print(_table(outcomes))
     typer.echo(f"written to {output}")
 
 
-def _summary(outcomes: Mapping[Outcome, int]) -> dict[str, object]:
+def _summary(outcomes: Mapping[Outcome, int]) -> dict[str, Any]:
     """Return counts by country: final, dead letters by code, header lines, and the sums."""
     by_country: dict[str, dict[str, Any]] = defaultdict(
         lambda: {"final": 0, "dead_letters": 0, "codes": {}, "header_lines": 0}

@@ -14,7 +14,9 @@ IMSI = "208011234567890"
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[LogFormat], Callable[[], list[str]]]]:
+def lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[[LogFormat], Callable[[], list[str]]]]:
     """Sets up logging in a format; hands out what reads the lines so far."""
     root = logging.getLogger()
     before = root.handlers[:], root.level

@@ -1,5 +1,6 @@
 """`orion-beam run` as a user calls it: counts when it goes well, one line and exit code 2 when the user errs."""
 
+import hashlib
 import json
 import time
 from collections import Counter
@@ -50,6 +51,30 @@ def test_files_become_containers_and_counts(run, files):
     for name, count in {"cdr.final.avro": 4, "cdr.dlq.avro": 6}.items():
         with (files / "out" / name).open("rb") as file:
             assert len(list(fastavro.reader(file))) == count
+
+
+def test_a_run_over_files_leaves_a_report_beside_its_output(run, files):
+    answer = run("--input", f"FR={files}/fr.csv", "--output", files / "out", "--json")
+    report = json.loads((files / "out" / "run-report.json").read_text())
+    assert (report["eventType"], report["job"]) == ("COMPLETE", {"namespace": "orion-beam", "name": "run"})
+    (read,) = report["inputs"]
+    content = (files / "fr.csv").read_bytes()
+    assert read["name"] == str(files / "fr.csv")
+    assert read["facets"]["version"]["datasetVersion"] == hashlib.sha256(content).hexdigest()
+    assert read["facets"]["orion_file"]["size"] == len(content)
+    final, letters = report["outputs"]
+    assert final["outputFacets"]["outputStatistics"]["rowCount"] == 3
+    assert (
+        final["facets"]["version"]["datasetVersion"]
+        == hashlib.sha256((files / "out" / "cdr.final.avro").read_bytes()).hexdigest()
+    )
+    assert "imsi" in [field["name"] for field in final["facets"]["schema"]["fields"]]
+    assert letters["outputFacets"]["outputStatistics"]["rowCount"] == 6
+    counts = report["run"]["facets"]["orion_counts"]
+    assert counts["countries"] == json.loads(answer.out)["countries"]
+    run_facet = report["run"]["facets"]["orion_run"]
+    assert run_facet["startedAt"] < run_facet["endedAt"] == report["eventTime"]
+    assert "208011234567890" not in json.dumps(report)
 
 
 def test_counts_are_a_table_for_people(run, files):
