@@ -33,19 +33,18 @@ RECORDS_PER_SECOND = 1_000
 
 
 @contextmanager
-def worker_pool(log_file: Path) -> Iterator[str]:
-    """Beam's own pool of Python workers, as the README has it started on the hosts of a cluster."""
+def workers(log_file: Path) -> Iterator[str]:
+    """The Python workers, as the README has them started beside a task manager."""
     (port,) = free_ports(1)
-    command = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | guard_environment() | {"PATH": path}
+    address = f"{HOST}:{port}"
+    command = [sys.executable, "-m", "orion_beam.cli.main", "workers", "--listen", address]
     with log_file.open("wb") as log:
-        pool = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        pool = subprocess.Popen(command, env=os.environ | guard_environment(), stdout=log, stderr=log)
     try:
-        yield f"{HOST}:{port}"
+        yield address
     finally:
-        os.killpg(pool.pid, signal.SIGKILL)
-        pool.wait()
+        pool.terminate()
+        pool.wait(30)
 
 
 def test_a_job_on_a_cluster_loses_nothing_when_a_task_manager_is_killed_and_ends_on_ctrl_c(
@@ -54,7 +53,7 @@ def test_a_job_on_a_cluster_loses_nothing_when_a_task_manager_is_killed_and_ends
     servers = kafka.bootstrap_servers
     jar = build_uber_jar(print)
     feed = Feed(servers)
-    with worker_pool(tmp_path / "workers.log") as workers, LocalFlink(tmp_path / "flink") as cluster:
+    with workers(tmp_path / "workers.log") as workers_address, LocalFlink(tmp_path / "flink") as cluster:
         job = start_job(
             servers,
             *("--countries", COUNTRY),
@@ -63,7 +62,7 @@ def test_a_job_on_a_cluster_loses_nothing_when_a_task_manager_is_killed_and_ends
                 "--flink_submit_uber_jar",
                 f"--flink_job_server_jar={jar}",
                 "--environment_type=EXTERNAL",
-                f"--environment_config={workers}",
+                f"--environment_config={workers_address}",
                 FREQUENT_CHECKPOINTS,
             ],
         )
