@@ -31,7 +31,6 @@ WINDOW_S = 60.0
 
 _MAX_KINDS = 1_000
 _NUMBER = re.compile(r"\d{10,}")
-_said = logging.getLogger("orion_beam")
 
 
 class LogFormat(StrEnum):
@@ -54,15 +53,14 @@ def set_up_logging() -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    _said.setLevel(logging.INFO)
 
 
 def say(line: str, level: int = logging.INFO) -> None:
     """Tell the user something on standard error: the bare line, or a JSON line among the others."""
     if log_format() is LogFormat.JSON:
-        _said.log(level, "%s", line, extra={"unlimited": True})
-    else:
-        print(line, file=sys.stderr)
+        # Not by a logger: a job that ends silences them all, and then has the last word.
+        line = _JsonFormatter().format(logging.LogRecord("orion_beam", level, "", 0, line, None, None))
+    print(line, file=sys.stderr)
 
 
 class RateLimit(logging.Filter):
@@ -76,8 +74,6 @@ class RateLimit(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a line is written; one that follows others that were not says how many."""
-        if getattr(record, "unlimited", False):
-            return True
         kind = getattr(record, "event", None) or f"{record.name} {record.msg}"
         now = time.monotonic()
         with self._lock:

@@ -1,5 +1,6 @@
 """A record that the broker refuses for good stops the job, loudly, and is not lost."""
 
+import json
 import os
 
 import pytest
@@ -49,11 +50,18 @@ def test_a_record_that_the_broker_refuses_stops_the_job_and_is_not_lost(kafka: L
     feed.flush()
 
     # Flink starts a failed task again, by default for ever.
-    job = start_job(servers, "--countries", "FR", beam=[FREQUENT_CHECKPOINTS, "--number_of_execution_retries=2"])
+    once_more = [FREQUENT_CHECKPOINTS, "--number_of_execution_retries=2"]
+    job = start_job(servers, "--countries", "FR", "--log-format", "json", beam=once_more)
     assert job.exit_code(START_TIMEOUT_S) not in {0, 130, 143}
     await_until(lambda: not job.remains, 10, "its processes have ended")
-    assert "DeliveryError" in job.log
-    assert job.log.splitlines()[-1].startswith("orion-beam: error: ")
+    # What the workers, which are processes of their own, have logged is among the lines of the command.
+    lines = [json.loads(line) for line in job.log.splitlines() if line.startswith("{")]
+    refused = [line for line in lines if line.get("event") == "delivery_failed"]
+    assert {(line["level"], line["job"], line["topic"]) for line in refused} == {
+        ("ERROR", "orion-beam", DEAD_LETTERS.name)
+    }
+    assert any("DeliveryError" in line["message"] for line in lines)
+    assert lines[-1]["message"].startswith("orion-beam: error: ")
 
     limit_messages(servers, DEAD_LETTERS.name, 2 << 20)
     again = start_job(servers, "--countries", "FR", beam=[FREQUENT_CHECKPOINTS])

@@ -114,7 +114,14 @@ def test_what_a_command_says_is_a_bare_line_or_json_among_the_others(lines) -> N
     read = lines(LogFormat.JSON)
     for _ in range(20):
         say("the same line, not limited")
-    assert [json.loads(line)["message"] for line in read()[1:]] == ["the same line, not limited"] * 20
+    logging.disable()
+    try:
+        say("the last word", logging.ERROR)
+    finally:
+        logging.disable(logging.NOTSET)
+    told = [json.loads(line) for line in read()[1:]]
+    assert [line["message"] for line in told] == ["the same line, not limited"] * 20 + ["the last word"]
+    assert [told[0]["level"], told[-1]["level"]] == ["INFO", "ERROR"]
 
 
 def test_information_of_others_is_not_written(lines) -> None:
