@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from orion_beam.masking import mask
@@ -30,6 +31,7 @@ WINDOW_S = 60.0
 """So many lines of a kind are written in so long a time; the next one then says how many were not."""
 
 _MAX_KINDS = 1_000
+_EVENT = re.compile(r"\S+ (WARNING|ERROR|CRITICAL) (orion_beam|transforms|runners)\b")
 _NUMBER = re.compile(r"\d{10,}")
 
 
@@ -61,6 +63,24 @@ def say(line: str, level: int = logging.INFO) -> None:
         # Not by a logger: a job that ends silences them all, and then has the last word.
         line = _JsonFormatter().format(logging.LogRecord("orion_beam", level, "", 0, line, None, None))
     print(line, file=sys.stderr)
+
+
+class LogFollower:
+    """Reads the warnings and errors of ours from a log in the text format, while it is being written."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin at the start of the file."""
+        self._path = path
+        self._seen = 0
+
+    def read(self) -> list[str]:
+        """Return those that have come since the last call. A line that is half written waits."""
+        with self._path.open("rb") as file:
+            file.seek(self._seen)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._seen += len(whole)
+        return [line for line in whole.decode(errors="replace").splitlines() if _EVENT.match(line)]
 
 
 class RateLimit(logging.Filter):

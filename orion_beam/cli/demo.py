@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from typing import Annotated, Any, Self
 
 import typer
 from confluent_kafka import KafkaException
+from rich.markup import escape
 
 from orion_beam.cli.demo_view import CountryProgress, View, further_steps, open_view, print_summary
 from orion_beam.countries import default_profiles, profiles_of
@@ -25,6 +25,7 @@ from orion_beam.errors import UserError
 from orion_beam.kafka.ranges import offset_ranges
 from orion_beam.kafka.tally import Tally
 from orion_beam.kafka.topics import create_topics
+from orion_beam.logs import LogFollower
 from runners.jars import ensure_jars, find_java, guard_environment
 from runners.local_kafka import LocalKafka
 from schemas.country import CountryProfile
@@ -36,7 +37,6 @@ _STALL_TIMEOUT_S = 60.0
 _STOP_TIMEOUT_S = 15.0
 _REFRESH_S = 0.5
 _LOG_TAIL_LINES = 12
-_EVENT = re.compile(r"\S+ (WARNING|ERROR|CRITICAL) (orion_beam|transforms|runners)\b")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -97,7 +97,7 @@ class _Command:
     def __init__(self, directory: Path, *arguments: str) -> None:
         self.name = arguments[0]
         self.log = directory / f"{self.name}.log"
-        self._seen = 0
+        self.events = LogFollower(self.log)
         self.output = directory / f"{self.name}.out"
         with self.log.open("wb") as log, self.output.open("wb") as output:
             self._process = subprocess.Popen(
@@ -120,14 +120,6 @@ class _Command:
         if code:
             raise self.failure(f"ended with exit code {code}")
         return code == 0
-
-    def new_events(self) -> list[str]:
-        """Return the warnings and errors of ours that it has logged since the last call, its workers' among them."""
-        new = self.log.read_bytes()[self._seen :]
-        # The last line may be half written.
-        whole = new[: new.rfind(b"\n") + 1]
-        self._seen += len(whole)
-        return [line for line in whole.decode(errors="replace").splitlines() if _EVENT.match(line)]
 
     def failure(self, reason: str) -> _DemoError:
         """Return an error that shows the end of the log."""
@@ -246,8 +238,8 @@ class _Demo:
             refresh = time.monotonic() + _REFRESH_S
             while (left := refresh - time.monotonic()) > 0:
                 tally.poll(left)
-            for line in job.new_events():
-                self._view.say(line)
+            for line in job.events.read():
+                self._view.say(escape(line))
             latest = self._progress(tally, topics)
             now = time.monotonic()
             total = sum(latest.values(), CountryProgress())

@@ -63,8 +63,8 @@ def doctor(
     """Check what a job needs before it is submitted, and say how to mend what is wrong. Changes nothing.
 
     Takes those options of `orion-beam run` that say what a job needs. Those of Beam, behind `--`, say which Flink
-    cluster and which worker pool to check. Each line says where it was looked at from, when that is not this machine. Exit code 1 when a
-    check failed; warnings leave it 0.
+    cluster and which worker pool to check. Each line says where it was looked at from, when that is not this machine.
+    Exit code 1 when a check failed; warnings leave it 0.
 
     Example: orion-beam doctor
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from orion_beam import logs
-from orion_beam.logs import LogFormat, say, set_up_logging
+from orion_beam.logs import LogFollower, LogFormat, say, set_up_logging
 
 IMSI = "208011234567890"
 
@@ -128,3 +128,18 @@ def test_information_of_others_is_not_written(lines) -> None:
     read = lines(LogFormat.TEXT)
     logging.getLogger("apache_beam.runners").info("chatter")
     assert read() == []
+
+
+def test_a_follower_reads_our_events_once_and_waits_for_the_rest_of_a_line(lines, tmp_path) -> None:
+    read = lines(LogFormat.TEXT)
+    logging.getLogger("transforms.stage").error("a bug", extra=BUG)
+    logging.getLogger("apache_beam").warning("not ours")
+    bug, other = read()
+    log = tmp_path / "run.log"
+    log.write_text(f"reading cdr.raw.FR\n{other}\n{bug}\n{bug[:40]}")
+    follower = LogFollower(log)
+    assert follower.read() == [bug]
+    assert follower.read() == []
+    with log.open("a") as more:
+        more.write(f"{bug[40:]}\n")
+    assert follower.read() == [bug]
