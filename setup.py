@@ -73,6 +73,7 @@ setup(
         "orion_beam.generator.formats",
         "orion_beam.kafka",
         "orion_beam.monitoring",
+        "orion_beam.replay",
         "runners",
         "runners.monitoring",
     ],

@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from orion_beam.countries import all_profiles, profiles_of
+from orion_beam.countries import PROFILES_DIRECTORY, all_profiles, profiles_of
 from orion_beam.kafka.catalogue import TopicName
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, STAGE_TOPICS
 from schemas.codes import Stage
@@ -17,7 +17,8 @@ REFERENCE_DIRECTORY = Path(__file__).parent / "reference"
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A replay's job is kept as JSON.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
 
 
 class ValueFormat(StrEnum):
@@ -44,6 +45,32 @@ class KafkaSource(_Model):
     max_wait_ms: int = 10
 
 
+class Slice(_Model):
+    """Offsets of one partition, from `low` to `high` - 1."""
+
+    topic: TopicName
+    partition: int = Field(ge=0)
+    low: int = Field(ge=0)
+    high: int = Field(ge=0)
+
+    @property
+    def offsets(self) -> int:
+        """How many there are."""
+        return self.high - self.low
+
+
+class KafkaRanges(_Model):
+    """Offset ranges of raw topics, each read once: a replay.
+
+    Attributes:
+        lanes: what is read by one reader, slice after slice; lanes are read side by side. Slices of a partition that
+            are in one lane stay in order.
+    """
+
+    bootstrap_servers: str
+    lanes: tuple[tuple[Slice, ...], ...]
+
+
 class FileSource(_Model):
     """Files of one record a line, by country."""
 
@@ -59,10 +86,18 @@ class KafkaSink(_Model):
     dead_letter_topic: TopicName = DEAD_LETTERS.name
 
 
+class FileFormat(StrEnum):
+    """How files are written."""
+
+    AVRO = "avro"
+    PARQUET = "parquet"
+
+
 class FileSink(_Model):
-    """A directory that gets `cdr.final.avro` and `cdr.dlq.avro`."""
+    """A directory that gets `cdr.final.avro` and `cdr.dlq.avro`, or directories of these names with Parquet files."""
 
     directory: Path
+    file_format: FileFormat = FileFormat.AVRO
 
 
 class JobConfig(_Model):
@@ -79,10 +114,11 @@ class JobConfig(_Model):
         duplicate_window: rows of a country, in each worker process, among which it looks.
         detect_gaps: DetectSequenceGaps, which reports records of a node that never came.
         gap_tolerance_s: how long a stream waits for them at least.
+        profiles_directory: where the country profiles are; the shipped ones unless told otherwise.
     """
 
     countries: tuple[str, ...] = Field(min_length=1)
-    source: KafkaSource | FileSource
+    source: KafkaSource | KafkaRanges | FileSource
     sink: KafkaSink | FileSink
     publish: tuple[Stage, ...] = ()
     start_from: Stage | None = None
@@ -96,6 +132,7 @@ class JobConfig(_Model):
     duplicate_window: int = Field(default=1_000_000, gt=0)
     detect_gaps: bool = False
     gap_tolerance_s: float = Field(default=60.0, gt=0)
+    profiles_directory: Path = PROFILES_DIRECTORY
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:
@@ -133,11 +170,21 @@ class JobConfig(_Model):
         return self.sink
 
     @property
+    def is_bounded(self) -> bool:
+        """Whether the job ends by itself; what it does is counted then."""
+        return not isinstance(self.source, KafkaSource)
+
+    @property
+    def keeps_columns(self) -> bool:
+        """Whether CDRs are written as columns, not encoded."""
+        return isinstance(self.sink, FileSink) and self.sink.file_format is FileFormat.PARQUET
+
+    @property
     def profiles(self) -> Mapping[str, CountryProfile]:
         """The profiles of the job's countries."""
-        return profiles_of(self.countries)
+        return profiles_of(self.countries, self.profiles_directory)
 
     @property
     def known_profiles(self) -> Mapping[str, CountryProfile]:
         """Every profile there is: a roamer's operator may be of another country than the job's."""
-        return all_profiles()
+        return all_profiles(self.profiles_directory)

@@ -33,9 +33,15 @@ def load_profile(path: Path) -> CountryProfile:
 
 
 @cache
-def all_profiles() -> Mapping[str, CountryProfile]:
-    """Return every shipped profile by country code."""
-    profiles = [load_profile(path) for path in sorted(PROFILES_DIRECTORY.glob("*.toml"))]
+def all_profiles(directory: Path = PROFILES_DIRECTORY) -> Mapping[str, CountryProfile]:
+    """Return every profile of a directory, the shipped ones unless told otherwise, by country code.
+
+    Raises:
+        UserError: there is none, or one of them is wrong.
+    """
+    profiles = [load_profile(path) for path in sorted(directory.glob("*.toml"))]
+    if not profiles:
+        raise UserError(f"{directory} holds no country profile (CODE.toml)")
     return {profile.code: profile for profile in profiles}
 
 
@@ -44,13 +50,13 @@ def default_profiles() -> Mapping[str, CountryProfile]:
     return {code: profile for code, profile in all_profiles().items() if profile.is_default}
 
 
-def profiles_of(codes: Iterable[str]) -> Mapping[str, CountryProfile]:
-    """Return the profiles of `codes`.
+def profiles_of(codes: Iterable[str], directory: Path = PROFILES_DIRECTORY) -> Mapping[str, CountryProfile]:
+    """Return the profiles of `codes`, of a directory's.
 
     Raises:
         UserError: a code has no profile; names it and those there are.
     """
-    known = all_profiles()
+    known = all_profiles(directory)
     for code in codes:
         if code not in known:
             raise UserError(f"unknown country {code!r}: known are {', '.join(known)}")

@@ -37,6 +37,7 @@ _HEADERS = {
     "orion.attempt": "attempt",
     "orion.version": "version",
     "orion.failed_at": "failed_at",
+    "orion.run_id": "run_id",
 }
 """Header to field of `schemas.dead_letter.DeadLetter`. Lists are joined by commas, times are epoch milliseconds."""
 
@@ -152,7 +153,7 @@ class _HeaderRows(NamedTuple):
 
 
 def _may_lack(field: str, texts: pa.StringArray) -> Mask:
-    return is_null(texts) if field == "source_timestamp" else np.zeros(len(texts), np.bool_)
+    return is_null(texts) if field in _NULLABLE else np.zeros(len(texts), np.bool_)
 
 
 def _typed(column: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -172,9 +173,11 @@ _PATTERNS = {
     "country": "^[A-Z]{2}$",
     "attempt": "^[1-9][0-9]{0,8}$",
     "failed_at": "^-?[0-9]{1,13}$",
+    "run_id": "^[a-zA-Z0-9._-]+$",
 }
 """What each of our headers must look like; stage and codes are those of the enums."""
 
+_NULLABLE = {"source_timestamp", "run_id"}
 _STAGES, _CODES = pa.array([stage.value for stage in Stage]), pa.array([code.value for code in Code])
 _AS_READ = {
     "key": "raw_key",

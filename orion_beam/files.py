@@ -34,6 +34,8 @@ from transforms.texts import to_list
 
 FINAL_FILE = "cdr.final.avro"
 DEAD_LETTER_FILE = "cdr.dlq.avro"
+FINAL_DIRECTORY = "cdr.final"
+DEAD_LETTER_DIRECTORY = "cdr.dlq"
 
 _BLOCK_BYTES = 1 << 20
 

@@ -9,15 +9,17 @@ import pyarrow as pa
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.runners.runner import PipelineResult
 
+from transforms.batches import country_of
 from transforms.counters import NAMESPACE, count
 
+READ = "read"
 HEADER_LINES = "header_lines"
 FINAL = "final"
 DEAD_LETTER = "dead_letter"
 
 
 class Outcome(NamedTuple):
-    """What became of rows: `kind` is HEADER_LINES, FINAL or DEAD_LETTER; a dead letter has a code."""
+    """What became of rows: `kind` is FINAL, DEAD_LETTER (with a code), HEADER_LINES, or READ by a replay."""
 
     kind: str
     country: str
@@ -25,7 +27,7 @@ class Outcome(NamedTuple):
 
 
 class CountRows(beam.DoFn):  # type: ignore[misc]
-    """Passes batches on, and counts their rows by country and, for dead letters, first code."""
+    """Passes batches of one country each on, and counts their rows, dead letters by first code."""
 
     def __init__(self, kind: str) -> None:
         """Take what the rows became."""
@@ -33,10 +35,11 @@ class CountRows(beam.DoFn):  # type: ignore[misc]
 
     def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Count one batch."""
-        countries = batch.column("country").to_pylist()
-        codes = batch.column("code").to_pylist() if self._kind == DEAD_LETTER else [""] * batch.num_rows
-        for (country, code), rows in Counter(zip(countries, codes, strict=True)).items():
-            count(self._kind, country, code, rows)
+        if self._kind == DEAD_LETTER:
+            for code, rows in Counter(batch.column("code").to_pylist()).items():
+                count(self._kind, country_of(batch), code, rows)
+        else:
+            count(self._kind, country_of(batch), rows=batch.num_rows)
         yield batch
 
 

@@ -10,7 +10,7 @@ from orion_beam.write import PublishStage, WriteCdrs, WriteDeadLetters
 from schemas.cdr import UnifiedCdr
 from schemas.codes import Stage
 from transforms.decode import DecodeCdrs
-from transforms.encode import EncodeCdrs, Wire
+from transforms.encode import EncodeCdrs, UnifyCdrs, Wire
 from transforms.enrich import EnrichCdrs, operators_of
 from transforms.normalize import NormalizeCdrs
 from transforms.validate import ValidateCdrs
@@ -24,12 +24,17 @@ def build_pipeline(pipeline: beam.Pipeline, config: JobConfig) -> None:
     profiles = config.profiles
     operators = operators_of(config.known_profiles)
     enrich = EnrichCdrs(profiles, operators, config.cells, config.subscribers, config.reference_refresh_s)
+    encode = (
+        UnifyCdrs(config.run_id)
+        if config.keeps_columns
+        else EncodeCdrs(UnifiedCdr, Wire(config.wire_prefix), config.run_id)
+    )
     chain: dict[Stage, list[beam.PTransform]] = {
         Stage.DECODE: [DecodeCdrs(profiles)],
         Stage.VALIDATE: [ValidateCdrs(profiles)],
         Stage.NORMALIZE: [NormalizeCdrs(profiles)],
         Stage.ENRICH: [*record_checks(config), enrich],
-        Stage.ENCODE: [EncodeCdrs(UnifiedCdr, Wire(config.wire_prefix), config.run_id)],
+        Stage.ENCODE: [encode],
     }
     batches, rejects = _read(pipeline, config)
     for stage in list(chain)[0 if config.start_from is None else list(chain).index(config.start_from) + 1 :]:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 
 import apache_beam as beam
 
-from orion_beam.config import FileSource, JobConfig, KafkaSource
+from orion_beam.config import FileSource, JobConfig, KafkaRanges, KafkaSource
 from orion_beam.files import ReadFiles
 from orion_beam.kafka.read import ReadKafka
+from orion_beam.kafka.replay import ReadKafkaRanges
 from orion_beam.kafka.topics import STAGE_TOPICS
 from schemas.codes import Stage
 from schemas.country import CountryProfile
@@ -15,7 +16,7 @@ from transforms.stage import StageOutput
 
 
 class ReadRawCdrs(beam.PTransform):  # type: ignore[misc]
-    """Reads raw messages from Kafka (a stream) or files (bounded).
+    """Reads raw messages from Kafka (a stream), from offset ranges on Kafka or from files (both bounded).
 
     Out: `pa.RecordBatch` of `schemas.raw.RAW_CDR_SCHEMA`, up to MAX_ROWS rows of one country. At least once. One
     message, or one line, is one row.
@@ -32,6 +33,8 @@ class ReadRawCdrs(beam.PTransform):  # type: ignore[misc]
         if isinstance(source, FileSource):
             return pipeline | ReadFiles(source, self.config.profiles)
         topics = {profile.topic: profile.code for profile in self.config.profiles.values()}
+        if isinstance(source, KafkaRanges):
+            return pipeline | ReadKafkaRanges(source, topics)
         return pipeline | ReadKafka(source, topics)
 
 

@@ -1,59 +1,86 @@
 """WriteCdrs and WriteDeadLetters: to Kafka or to files, by what the job's sink is."""
 
 import apache_beam as beam
+import pyarrow as pa
 
 from orion_beam.config import FileSink, JobConfig, KafkaSink
-from orion_beam.files import DEAD_LETTER_FILE, FINAL_FILE, WriteAvroFile, dead_letter_bodies, values_of
+from orion_beam.files import (
+    DEAD_LETTER_DIRECTORY,
+    DEAD_LETTER_FILE,
+    FINAL_DIRECTORY,
+    FINAL_FILE,
+    WriteAvroFile,
+    dead_letter_bodies,
+    values_of,
+)
 from orion_beam.kafka.topics import STAGE_TOPICS
 from orion_beam.kafka.write import ProduceDeadLetters, ProduceMessages
 from orion_beam.metrics import DEAD_LETTER, FINAL, CountRows
+from orion_beam.parquet import WriteParquet
 from schemas.avro_format import single_object_header
 from schemas.cdr import UnifiedCdr
 from schemas.codes import Stage
-from schemas.dead_letter import DeadLetter
+from schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
 from schemas.derive import avro_schema
+from transforms.batches import batch_of, columns_of
 from transforms.encode import EncodeCdrs, Wire
 from transforms.resume import STAGE_MODELS
 
 
 class WriteCdrs(beam.PTransform):  # type: ignore[misc]
-    """Writes encoded CDRs to cdr.final, or to `cdr.final.avro`.
+    """Writes CDRs to cdr.final, to `cdr.final.avro`, or to Parquet files by country and event date.
 
-    In: `pa.RecordBatch` of `transforms.encode.ENCODED_SCHEMA`. At least once on Kafka, exactly once in files.
+    In: `pa.RecordBatch` of `transforms.encode.ENCODED_SCHEMA`, for Parquet of `schemas.cdr.UNIFIED_SCHEMA`. At least
+    once on Kafka, exactly once in files of a job that succeeds. A bounded job counts what it writes.
     """
 
     def __init__(self, config: JobConfig) -> None:
         """Take the job's sink."""
         super().__init__()
-        self.sink = config.sink
+        self.config = config
 
-    def expand(self, messages: beam.PCollection) -> beam.PCollection:
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
         """Write by the kind of sink."""
-        if isinstance(self.sink, FileSink):
-            counted = messages | "CountRows" >> beam.ParDo(CountRows(FINAL))
-            bodies = counted | "Values" >> beam.Map(values_of)
-            return bodies | WriteAvroFile(self.sink.directory / FINAL_FILE, UnifiedCdr)
-        return messages | ProduceMessages(self.sink, self.sink.final_topic)
+        sink = self.config.sink
+        if self.config.is_bounded:
+            batches = batches | "CountRows" >> beam.ParDo(CountRows(FINAL)).with_output_types(pa.RecordBatch)
+        if isinstance(sink, FileSink) and self.config.keeps_columns:
+            return batches | WriteParquet(sink.directory / FINAL_DIRECTORY, ("country", "event_date"))
+        if isinstance(sink, FileSink):
+            return batches | "Values" >> beam.Map(values_of) | WriteAvroFile(sink.directory / FINAL_FILE, UnifiedCdr)
+        return batches | ProduceMessages(sink, sink.final_topic)
 
 
 class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
-    """Writes dead letters to cdr.dlq, or to `cdr.dlq.avro`.
+    """Writes dead letters to cdr.dlq, to `cdr.dlq.avro`, or to Parquet files by country.
 
-    In: `pa.RecordBatch` of `schemas.dead_letter.DEAD_LETTER_SCHEMA`. At least once on Kafka, exactly once in files.
+    In: `pa.RecordBatch` of `schemas.dead_letter.DEAD_LETTER_SCHEMA`. The guarantee is that of WriteCdrs.
     """
 
     def __init__(self, config: JobConfig) -> None:
         """Take the job's sink."""
         super().__init__()
-        self.sink = config.sink
+        self.config = config
 
     def expand(self, letters: beam.PCollection) -> beam.PCollection:
         """Write by the kind of sink."""
-        if isinstance(self.sink, FileSink):
-            counted = letters | "CountRows" >> beam.ParDo(CountRows(DEAD_LETTER))
-            bodies = counted | "Encode" >> beam.Map(dead_letter_bodies)
-            return bodies | WriteAvroFile(self.sink.directory / DEAD_LETTER_FILE, DeadLetter)
-        return letters | ProduceDeadLetters(self.sink)
+        sink = self.config.sink
+        if self.config.is_bounded:
+            letters = letters | "CountRows" >> beam.ParDo(CountRows(DEAD_LETTER)).with_output_types(pa.RecordBatch)
+        if self.config.run_id is not None:
+            of_run = beam.Map(_of_run, self.config.run_id).with_output_types(pa.RecordBatch)
+            letters = letters | "OfRun" >> of_run
+        if isinstance(sink, FileSink) and self.config.keeps_columns:
+            return letters | WriteParquet(sink.directory / DEAD_LETTER_DIRECTORY, ("country",))
+        if isinstance(sink, FileSink):
+            bodies = letters | "Encode" >> beam.Map(dead_letter_bodies)
+            return bodies | WriteAvroFile(sink.directory / DEAD_LETTER_FILE, DeadLetter)
+        return letters | ProduceDeadLetters(sink)
+
+
+def _of_run(letters: pa.RecordBatch, run_id: str) -> pa.RecordBatch:
+    """Return dead letters with the replay's name."""
+    return batch_of(columns_of(letters) | {"run_id": pa.repeat(run_id, letters.num_rows)}, DEAD_LETTER_SCHEMA)
 
 
 class PublishStage(beam.PTransform):  # type: ignore[misc]

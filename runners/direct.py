@@ -9,7 +9,8 @@ from orion_beam.config import JobConfig
 from orion_beam.metrics import Outcome, outcomes_of
 from orion_beam.pipeline import build_pipeline
 
-DEFAULTS = ("--runner=DirectRunner",)
+DEFAULTS = ("--runner=apache_beam.runners.portability.fn_api_runner.fn_runner.FnApiRunner",)
+"""What `DirectRunner` comes to in the end, but for a try of Prism, which is a download."""
 
 
 def run_direct(config: JobConfig, beam_arguments: Sequence[str] = ()) -> dict[Outcome, int]:

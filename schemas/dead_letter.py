@@ -28,6 +28,7 @@ class DeadLetter(BaseModel):
     attempt: Int32 = Field(description="from 1; grows with each redrive")
     version: str = Field(description="of ORION Beam")
     failed_at: datetime
+    run_id: str | None = Field(default=None, description="set by a replay")
 
 
 DEAD_LETTER_SCHEMA = arrow_schema(DeadLetter)

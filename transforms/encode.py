@@ -172,6 +172,33 @@ def encode_batch(batch: pa.RecordBatch, model: type[BaseModel], wire: Wire, run_
     return SplitBatch(pa.RecordBatch.from_arrays(columns, schema=ENCODED_SCHEMA), no_rejects())
 
 
+def unify_batch(batch: pa.RecordBatch, run_id: str | None = None) -> SplitBatch:
+    """Return every enriched row, accepted, as `schemas.cdr.UNIFIED_SCHEMA`, in order."""
+    return SplitBatch(unified(batch, run_id), no_rejects())
+
+
+@dataclass(eq=False)
+class UnifyCdrs(beam.PTransform):  # type: ignore[misc]
+    """Makes unified CDRs, for sinks that write columns.
+
+    In: `pa.RecordBatch` of `schemas.cdr.ENRICHED_SCHEMA`. Out: as EncodeCdrs, but `schemas.cdr.UNIFIED_SCHEMA`.
+
+    Attributes:
+        run_id: of a replay, else None.
+    """
+
+    run_id: str | None = None
+
+    def __post_init__(self) -> None:
+        """Name the transform."""
+        super().__init__()
+
+    @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
+    def expand(self, batches: beam.PCollection) -> StageOutput:
+        """Split each batch into CDRs and dead letters."""
+        return split_stage(batches, Stage.ENCODE, lambda: partial(unify_batch, run_id=self.run_id))
+
+
 @dataclass(eq=False)
 class EncodeCdrs(beam.PTransform):  # type: ignore[misc]
     """Encodes CDRs as Kafka messages.

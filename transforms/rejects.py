@@ -83,6 +83,7 @@ def dead_letters(rows: pa.RecordBatch, stage: Stage, violations: Sequence[tuple[
         "attempt": pa.array(attempts, pa.int32()),
         "version": pa.repeat(VERSION, count),
         "failed_at": pa.repeat(pa.scalar(datetime.now(UTC), DEAD_LETTER_SCHEMA.field("failed_at").type), count),
+        "run_id": pa.nulls(count, pa.string()),
     }
     return batch_of(columns, DEAD_LETTER_SCHEMA)
 

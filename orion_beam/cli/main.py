@@ -6,8 +6,8 @@ A subcommand is imported when it is called: Beam takes seconds to import, and `-
 import logging
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Annotated, Any
 
@@ -36,6 +36,8 @@ class _Entry:
     target: str
     help: str
     cls: type[TyperCommand] | None = None
+    subcommands: Mapping[str, "_Entry"] = field(default_factory=dict)
+    """Of a command that does something by itself as well."""
 
     def load(self, name: str) -> Any:
         module, _, attribute = self.target.partition(":")
@@ -49,7 +51,13 @@ class _Entry:
 
 SUBCOMMANDS = {
     "demo": _Entry("orion_beam.cli.demo:demo", "Run the whole pipeline on this machine with generated CDRs."),
-    "run": _Entry("orion_beam.cli.run:run", "Run the pipeline: a stream, a replay or files.", cls=_PassThroughCommand),
+    "run": _Entry("orion_beam.cli.run:run", "Run the pipeline: a stream, or files.", cls=_PassThroughCommand),
+    "replay": _Entry(
+        "orion_beam.cli.replay:replay",
+        "Run retained raw records through the pipeline again.",
+        cls=_PassThroughCommand,
+        subcommands={"diff": _Entry("orion_beam.cli.replay_diff:diff", "Compare two versions over the same records.")},
+    ),
     "doctor": _Entry(
         "orion_beam.cli.doctor:doctor", "Check what a job needs before it is submitted.", cls=_PassThroughCommand
     ),
@@ -79,7 +87,10 @@ class _LazyCommand(TyperCommand):
         self._entry = entry
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        return self._entry.load(info_name or "").make_context(info_name, args, parent, **extra)
+        entry = self._entry
+        if args and args[0] in entry.subcommands:
+            entry, info_name, args = entry.subcommands[args[0]], f"{info_name} {args[0]}", args[1:]
+        return entry.load(info_name or "").make_context(info_name, args, parent, **extra)
 
 
 class _LazyGroup(TyperGroup):

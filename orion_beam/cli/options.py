@@ -1,16 +1,22 @@
 """Options that several commands have, and how their values are read."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
-from orion_beam.config import KafkaSink
+from orion_beam.config import JobConfig, KafkaSink, ValueFormat
 from orion_beam.countries import default_profiles, profiles_of
-from orion_beam.errors import UserError
+from orion_beam.errors import UserError, first_problem
 from orion_beam.kafka.checks import KafkaNeeds
 from orion_beam.kafka.topics import STAGE_TOPICS
+from orion_beam.registry import register_schema
+from schemas.avro_format import single_object_header
+from schemas.cdr import UnifiedCdr
 from schemas.codes import Stage
+from schemas.derive import avro_schema
 
 _STAGES = {topic.removeprefix("cdr."): stage for stage, topic in STAGE_TOPICS.items()}
 
@@ -84,3 +90,25 @@ def kafka_needs(
         sinks=(sink.final_topic, sink.dead_letter_topic, *(STAGE_TOPICS[stage] for stage in published)),
         final=sink.final_topic,
     )
+
+
+def checked_config(**fields: object) -> JobConfig:
+    """Return a job; what does not fit is a UserError."""
+    try:
+        return JobConfig.model_validate(fields)
+    except ValidationError as error:
+        raise UserError(f"options: {first_problem(error)}") from None
+
+
+def wire_prefix_of(value_format: ValueFormat, registry: str | None, topic: str) -> bytes | None:
+    """Return what stands before each value on a topic; None for JSON."""
+    if registry is not None or value_format is ValueFormat.CONFLUENT:
+        if registry is None:
+            raise UserError("--value-format confluent needs --schema-registry URL")
+        return register_schema(registry, f"{topic}-value", avro_schema(UnifiedCdr))
+    return None if value_format is ValueFormat.JSON else single_object_header(avro_schema(UnifiedCdr))
+
+
+def absolute(path: str) -> str:
+    """Return a path from the root; an address such as `gs://…` stays as it is."""
+    return path if "://" in path else str(Path(path).absolute())

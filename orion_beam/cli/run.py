@@ -4,20 +4,17 @@ import json
 import logging
 import os
 import uuid
-from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
-from rich.table import Table
 
 from orion_beam.chain import CELLS, SUBSCRIBERS, load_reference
-from orion_beam.checks import SEQUENCE_GAP
+from orion_beam.cli.counts import counts_summary, counts_table
 from orion_beam.cli.options import (
     Cells,
     ConsumerSettings,
@@ -27,30 +24,29 @@ from orion_beam.cli.options import (
     Publish,
     StartFrom,
     Subscribers,
+    checked_config,
     kafka_needs,
     parse_countries,
     parse_list,
     parse_pairs,
     parse_stage,
+    wire_prefix_of,
 )
 from orion_beam.config import (
     FileSink,
     FileSource,
-    JobConfig,
     KafkaSink,
     KafkaSource,
     ValueFormat,
 )
 from orion_beam.countries import profiles_of
 from orion_beam.durations import parse_duration_s
-from orion_beam.errors import UserError, first_problem
+from orion_beam.errors import UserError
 from orion_beam.files import DEAD_LETTER_FILE, FINAL_FILE
 from orion_beam.kafka.checks import KafkaNeeds, loss_checks, start_checks
 from orion_beam.kafka.clients import consumer_config, producer_config
 from orion_beam.logs import FORMAT_VARIABLE, JOB_VARIABLE, LogFormat, say, set_up_logging
-from orion_beam.metrics import DEAD_LETTER, FINAL, HEADER_LINES, Outcome
 from orion_beam.preflight import Status, require
-from orion_beam.registry import register_schema
 from orion_beam.run_report import REPORT_FILE, Dataset, RunReport
 from runners.beam_options import check_beam_options
 from runners.cluster import Cluster
@@ -58,11 +54,8 @@ from runners.direct import run_direct
 from runners.flink import TerminatedError, flink_arguments, run_flink
 from runners.flink_checks import capacity_checks, check_flink
 from runners.jars import ensure_jars
-from schemas.avro_format import single_object_header
-from schemas.cdr import UNIFIED_SCHEMA, UnifiedCdr
+from schemas.cdr import UNIFIED_SCHEMA
 from schemas.dead_letter import DEAD_LETTER_SCHEMA
-from schemas.derive import avro_schema
-from transforms.duplicates import DUPLICATE
 
 
 def run(
@@ -149,7 +142,7 @@ def run(
     needs = kafka_needs(sink, group_id, codes, published, start)
     _check(needs, Cluster.of(context.args))
     jars = ensure_jars(say)
-    config = _config(
+    config = checked_config(
         countries=codes,
         source=KafkaSource(
             bootstrap_servers=bootstrap_servers,
@@ -160,7 +153,7 @@ def run(
         sink=sink,
         publish=published,
         start_from=start,
-        wire_prefix=_wire_prefix(value_format, schema_registry, sink.final_topic),
+        wire_prefix=wire_prefix_of(value_format, schema_registry, sink.final_topic),
         reference_refresh_s=None if reference_refresh == "off" else _seconds(reference_refresh, "--reference-refresh"),
         **options,
     )
@@ -206,7 +199,7 @@ def _run_files(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output {output}: {error.strerror}") from None
-    config = _config(
+    config = checked_config(
         countries=tuple(dict.fromkeys(country for country, _ in sources)),
         source=FileSource(inputs=sources),
         sink=FileSink(directory=output),
@@ -216,7 +209,7 @@ def _run_files(
     )
     started = datetime.now(UTC)
     outcomes = run_direct(config, beam_arguments)
-    summary = _summary(outcomes)
+    summary = counts_summary(outcomes)
     RunReport(
         job="run",
         run_id=str(uuid.uuid4()),
@@ -233,53 +226,8 @@ def _run_files(
     if as_json:
         typer.echo(json.dumps(summary | {"output": str(output)}))
         return
-    Console().print(_table(outcomes))
+    Console().print(counts_table(outcomes))
     typer.echo(f"written to {output}")
-
-
-def _summary(outcomes: Mapping[Outcome, int]) -> dict[str, Any]:
-    """Return counts by country: final, dead letters by code, header lines, and the sums."""
-    by_country: dict[str, dict[str, Any]] = defaultdict(
-        lambda: {"final": 0, "dead_letters": 0, "codes": {}, "header_lines": 0}
-    )
-    for outcome, rows in sorted(outcomes.items()):
-        counts = by_country[outcome.country]
-        if outcome.kind == FINAL:
-            counts["final"] = rows
-        elif outcome.kind == HEADER_LINES:
-            counts["header_lines"] = rows
-        elif outcome.kind == DUPLICATE:
-            counts["duplicates"] = rows
-        elif outcome.kind == SEQUENCE_GAP:
-            counts["sequence_gaps"] = counts.get("sequence_gaps", {}) | {outcome.code: rows}
-        elif outcome.kind == DEAD_LETTER:
-            counts["codes"][outcome.code] = rows
-            counts["dead_letters"] = sum(counts["codes"].values())
-    totals = {
-        kind: sum(rows for outcome, rows in outcomes.items() if outcome.kind == name)
-        for kind, name in (("final", FINAL), ("dead_letters", DEAD_LETTER), ("header_lines", HEADER_LINES))
-    }
-    return {"countries": dict(by_country), **totals, "records": totals["final"] + totals["dead_letters"]}
-
-
-def _table(outcomes: Mapping[Outcome, int]) -> Table:
-    table = Table("country", "outcome", "code", title="Records")
-    table.add_column("rows", justify="right")
-    for outcome, rows in sorted(
-        outcomes.items(), key=lambda item: (item[0].country, item[0].kind, -item[1], item[0].code)
-    ):
-        table.add_row(outcome.country, outcome.kind.replace("_", " "), outcome.code, f"{rows:,}")
-    table.add_section()
-    records = sum(rows for outcome, rows in outcomes.items() if outcome.kind in (FINAL, DEAD_LETTER))
-    table.add_row("all", "records", "", f"{records:,}")
-    return table
-
-
-def _config(**fields: object) -> JobConfig:
-    try:
-        return JobConfig.model_validate(fields)
-    except ValidationError as error:
-        raise UserError(f"options: {first_problem(error)}") from None
 
 
 def _parse_inputs(inputs: list[str]) -> tuple[tuple[str, str], ...]:
@@ -296,11 +244,3 @@ def _parse_inputs(inputs: list[str]) -> tuple[tuple[str, str], ...]:
             raise UserError(f"--input {text}: {error.strerror}; give a file that can be read") from None
         parsed.append((country, path))
     return tuple(parsed)
-
-
-def _wire_prefix(value_format: ValueFormat, registry: str | None, topic: str) -> bytes | None:
-    if registry is not None or value_format is ValueFormat.CONFLUENT:
-        if registry is None:
-            raise UserError("--value-format confluent needs --schema-registry URL")
-        return register_schema(registry, f"{topic}-value", avro_schema(UnifiedCdr))
-    return None if value_format is ValueFormat.JSON else single_object_header(avro_schema(UnifiedCdr))

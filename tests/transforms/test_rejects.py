@@ -50,6 +50,7 @@ def test_a_dead_letter_is_the_message_and_its_reasons():
         "source_timestamp": arrived,
         "attempt": 1,
         "version": VERSION,
+        "run_id": None,
     }
 
 

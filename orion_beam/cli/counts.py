@@ -1,0 +1,50 @@
+"""What became of the records of a bounded run, for people and for scripts."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from orion_beam.checks import SEQUENCE_GAP
+from orion_beam.metrics import DEAD_LETTER, FINAL, HEADER_LINES, Outcome
+from transforms.duplicates import DUPLICATE
+
+
+def counts_summary(outcomes: Mapping[Outcome, int]) -> dict[str, Any]:
+    """Return counts by country: final, dead letters by code, header lines, and the sums."""
+    by_country: dict[str, dict[str, Any]] = defaultdict(
+        lambda: {"final": 0, "dead_letters": 0, "codes": {}, "header_lines": 0}
+    )
+    for outcome, rows in sorted(outcomes.items()):
+        counts = by_country[outcome.country]
+        if outcome.kind == FINAL:
+            counts["final"] = rows
+        elif outcome.kind == HEADER_LINES:
+            counts["header_lines"] = rows
+        elif outcome.kind == DUPLICATE:
+            counts["duplicates"] = rows
+        elif outcome.kind == SEQUENCE_GAP:
+            counts["sequence_gaps"] = counts.get("sequence_gaps", {}) | {outcome.code: rows}
+        elif outcome.kind == DEAD_LETTER:
+            counts["codes"][outcome.code] = rows
+            counts["dead_letters"] = sum(counts["codes"].values())
+    totals = {
+        kind: sum(rows for outcome, rows in outcomes.items() if outcome.kind == name)
+        for kind, name in (("final", FINAL), ("dead_letters", DEAD_LETTER), ("header_lines", HEADER_LINES))
+    }
+    return {"countries": dict(by_country), **totals, "records": totals["final"] + totals["dead_letters"]}
+
+
+def counts_table(outcomes: Mapping[Outcome, int]) -> Table:
+    """Return the same as a table."""
+    table = Table("country", "outcome", "code", title="Records")
+    table.add_column("rows", justify="right")
+    for outcome, rows in sorted(
+        outcomes.items(), key=lambda item: (item[0].country, item[0].kind, -item[1], item[0].code)
+    ):
+        table.add_row(outcome.country, outcome.kind.replace("_", " "), outcome.code, f"{rows:,}")
+    table.add_section()
+    records = sum(rows for outcome, rows in outcomes.items() if outcome.kind in (FINAL, DEAD_LETTER))
+    table.add_row("all", "records", "", f"{records:,}")
+    return table

@@ -1,0 +1,329 @@
+"""`orion-beam replay`: retained raw topics once more, exactly the records of a time or of offsets, to an end."""
+
+import json
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from orion_beam.chain import load_reference
+from orion_beam.cli.counts import counts_summary, counts_table
+from orion_beam.cli.options import absolute, checked_config, parse_list, parse_pairs, wire_prefix_of
+from orion_beam.config import (
+    REFERENCE_DIRECTORY,
+    FileFormat,
+    FileSink,
+    KafkaRanges,
+    KafkaSink,
+    ValueFormat,
+)
+from orion_beam.countries import PROFILES_DIRECTORY, all_profiles, default_profiles, profiles_of
+from orion_beam.durations import parse_duration_s
+from orion_beam.errors import UserError
+from orion_beam.kafka.clients import producer_config
+from orion_beam.kafka.ranges import OffsetRange, SourcePartition
+from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, require_topics
+from orion_beam.metrics import READ, Outcome
+from orion_beam.replay.plan import PartitionPlan, lanes_of, plan_offsets, plan_times
+from orion_beam.replay.runs import Replay, Run
+from runners.beam_options import check_beam_options
+from runners.jars import orion_home
+from runners.replay import Advance, run_replay
+from schemas.country import CountryProfile
+
+ASSUMED_RATE = 100_000
+"""CDRs a second, for the estimate."""
+
+_OFFSETS = re.compile(r"([A-Z]{2}):([0-9]{1,9})=([0-9]{1,18})-([0-9]{1,18})")
+_LEAST_OFFSETS_FOR_WORKERS = 20_000
+
+
+def replay(
+    context: typer.Context,
+    bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka brokers, host:port,…")] = None,
+    countries: Annotated[str | None, typer.Option(help="Countries to read.  [default: FR,MA,SN,TN]")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="First Kafka timestamp, with its zone: 2026-01-01T00:00Z")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", help="Kafka timestamp to stop before, with its zone.  [default: now]")
+    ] = None,
+    last: Annotated[str | None, typer.Option(help="Instead: from so long ago until now, 90s, 30m, 6h")] = None,
+    offsets: Annotated[
+        str | None, typer.Option(help="Instead: COUNTRY:PARTITION=FIRST-END,… (END is not read): FR:0=100-2000")
+    ] = None,
+    to_topic: Annotated[str, typer.Option(help="Topic for CDRs.")] = FINAL.name,
+    dead_letter_topic: Annotated[str, typer.Option(help="Topic for rejects.")] = DEAD_LETTERS.name,
+    output: Annotated[Path | None, typer.Option(help="Write files to this directory, not topics.")] = None,
+    file_format: Annotated[FileFormat, typer.Option("--format", help="Of these files.")] = FileFormat.PARQUET,
+    value_format: Annotated[
+        ValueFormat, typer.Option(help="How values on the topic are written.")
+    ] = ValueFormat.SINGLE_OBJECT,
+    schema_registry: Annotated[
+        str | None, typer.Option(help="URL of a schema registry; values then have Confluent's wire format.")
+    ] = None,
+    profiles: Annotated[Path, typer.Option(help="Directory of country profiles.")] = PROFILES_DIRECTORY,
+    cells: Annotated[str, typer.Option(help="Cells, CSV or Parquet.")] = str(REFERENCE_DIRECTORY / "cells.csv"),
+    subscribers: Annotated[str, typer.Option(help="Subscribers, CSV or Parquet.")] = str(
+        REFERENCE_DIRECTORY / "subscribers.parquet"
+    ),
+    producer_settings: Annotated[
+        list[str] | None, typer.Option("--producer-config", help="NAME=VALUE for the Kafka producer; repeatable.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Python processes (on the DirectRunner).")] = 2,
+    run_id: Annotated[
+        str | None, typer.Option(help="Name of the replay, in each record as run_id.  [default: made of the time]")
+    ] = None,
+    resume: Annotated[str | None, typer.Option(help="Go on with this replay; nothing else is needed.")] = None,
+    allow_truncated: Annotated[
+        bool, typer.Option("--allow-truncated", help="Go on although the start of the range is deleted.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan only.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print plan and counts as JSON; do not ask.")] = False,
+) -> None:
+    """Run retained raw records through the pipeline again, exactly those of a time or of offsets.
+
+    A replay that was stopped, by whatever means, goes on with --resume. What follows `--` is Beam's.
+
+    Example: orion-beam replay --bootstrap-servers localhost:9092 --countries FR --last 6h --output out
+
+    Example: orion-beam replay --bootstrap-servers localhost:9092 --countries FR,TN
+    --from 2026-01-01T00:00Z --to 2026-01-02T00:00Z --to-topic cdr.final.repaired
+    """
+    runs = orion_home() / "runs"
+    if resume is not None:
+        _run(Run.load(runs, resume), as_json)
+        return
+    if bootstrap_servers is None:
+        raise UserError("nothing to read: give --bootstrap-servers HOST:PORT")
+    check_beam_options(context.args)
+    if any(argument.startswith("--runner") for argument in context.args):
+        raise UserError("a replay runs on the DirectRunner, in --workers processes: leave --runner out")
+    load_reference(cells, subscribers)
+    producer = parse_pairs(producer_settings, "--producer-config")
+    producer_config(bootstrap_servers, producer)
+    asked = asked_for(start, end, last, offsets)
+    codes = countries_of(asked, countries, profiles)
+    chosen = profiles_of(codes, profiles)
+    sink: FileSink | KafkaSink
+    if output is None:
+        sink = KafkaSink(
+            bootstrap_servers=bootstrap_servers,
+            producer_config=producer,
+            final_topic=to_topic,
+            dead_letter_topic=dead_letter_topic,
+        )
+        if {to_topic, dead_letter_topic} & {profile.topic for profile in all_profiles(profiles).values()}:
+            raise UserError("a raw topic is no place for results: choose another --to-topic and --dead-letter-topic")
+        require_topics(bootstrap_servers, [to_topic, dead_letter_topic])
+        wire_prefix = wire_prefix_of(value_format, schema_registry, to_topic)
+    else:
+        sink, wire_prefix = FileSink(directory=output.absolute(), file_format=file_format), b""
+    plans = asked.plan(bootstrap_servers, chosen.values())
+    name = run_id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")[:-3]
+    planned = Replay(
+        run_id=name,
+        created_at=datetime.now(UTC),
+        job=checked_config(
+            countries=codes,
+            source=KafkaRanges(bootstrap_servers=bootstrap_servers, lanes=()),
+            sink=sink,
+            wire_prefix=wire_prefix,
+            cells=absolute(cells),
+            subscribers=absolute(subscribers),
+            run_id=name,
+            profiles_directory=profiles.absolute(),
+        ),
+        partitions=tuple(plans),
+        lanes=lanes_of(plans, workers),
+        workers=workers,
+        beam_arguments=tuple(context.args),
+    )
+    if not as_json:
+        _show(planned)
+    truncated = [plan for plan in plans if plan.is_truncated]
+    if dry_run:
+        if as_json:
+            typer.echo(json.dumps(_plan_json(planned)))
+        return
+    if truncated and not allow_truncated:
+        more = f" (and {len(truncated) - 1} more partitions)" if len(truncated) > 1 else ""
+        raise UserError(f"{truncated[0].truncation}{more}; --allow-truncated goes on with what is left")
+    if not (yes or as_json):
+        if not sys.stdin.isatty():
+            raise UserError("nobody is here to be asked: give --yes")
+        typer.confirm("Replay these records?", abort=True, err=True)
+    _run(Run.create(runs, planned), as_json)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user wants to read: either a time or offsets."""
+
+    start: datetime | None
+    end: datetime | None
+    offsets: tuple[tuple[str, int, OffsetRange], ...]
+
+    def plan(self, bootstrap_servers: str, profiles: Iterable[CountryProfile]) -> list[PartitionPlan]:
+        """Resolve it to offsets."""
+        topics = {profile.code: profile.topic for profile in profiles}
+        if self.start is not None and self.end is not None:
+            return plan_times(bootstrap_servers, topics.values(), self.start, self.end)
+        wanted = {SourcePartition(topics[code], partition): held for code, partition, held in self.offsets}
+        return plan_offsets(bootstrap_servers, wanted)
+
+
+def asked_for(start: str | None, end: str | None, last: str | None, offsets: str | None) -> Asked:
+    """Return what the options say is to be read; a contradiction is a UserError."""
+    kinds = [name for name, given in (("--from", start), ("--last", last), ("--offsets", offsets)) if given]
+    if len(kinds) != 1 or (end is not None and start is None):
+        raise UserError("which records? give one of --from (and --to), --last or --offsets")
+    now = datetime.now(UTC)
+    if offsets is not None:
+        ranges = tuple(_offsets_of(text) for text in parse_list(offsets))
+        if len({(code, partition) for code, partition, _ in ranges}) != len(ranges):
+            raise UserError("--offsets names a partition twice")
+        return Asked(None, None, ranges)
+    if last is not None:
+        try:
+            return Asked(now - timedelta(seconds=parse_duration_s(last)), now, ())
+        except ValueError as error:
+            raise UserError(f"--last {error}") from None
+    return Asked(_time_of(start or "", "--from"), _time_of(end, "--to") if end else now, ())
+
+
+def _time_of(text: str, option: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError(f"{option} {text} is no time: write it as 2026-01-01T00:00Z") from None
+    if found.tzinfo is None:
+        raise UserError(f"{option} {text} lacks its zone: which one? write {text}Z for UTC, or {text}+01:00")
+    return found
+
+
+def _offsets_of(text: str) -> tuple[str, int, OffsetRange]:
+    found = _OFFSETS.fullmatch(text)
+    if found is None:
+        raise UserError(f"--offsets {text}: expected COUNTRY:PARTITION=FIRST-END, such as FR:0=100-2000")
+    code, partition, low, high = found.groups()
+    if int(low) >= int(high):
+        raise UserError(f"--offsets {text}: {low} is not before {high}")
+    return code, int(partition), OffsetRange(int(low), int(high))
+
+
+def countries_of(asked: Asked, countries: str | None, profiles: Path) -> tuple[str, ...]:
+    """Return the countries to read: those named, else all that are meant by default."""
+    named = tuple(dict.fromkeys(code for code, _, _ in asked.offsets))
+    given = parse_list(countries)
+    if named:
+        if given and set(given) != set(named):
+            raise UserError("--offsets names the countries itself: leave --countries out")
+        return named
+    return given or tuple(default_profiles() if profiles == PROFILES_DIRECTORY else all_profiles(profiles))
+
+
+def _show(replay: Replay) -> None:
+    """Print the plan: a line for each topic, and whatever is not as usual."""
+    size = sum(plan.bytes_estimated for plan in replay.partitions)
+    table = Table("topic", title=f"Replay {replay.run_id}")
+    for name in ("partitions", "of them empty", "records", "from", "MB"):
+        table.add_column(name, justify="right")
+    for topic in dict.fromkeys(plan.topic for plan in replay.partitions):
+        plans = [plan for plan in replay.partitions if plan.topic == topic]
+        first = min((plan.first_at for plan in plans if plan.offsets and plan.first_at), default=None)
+        table.add_row(
+            topic,
+            str(len(plans)),
+            str(sum(plan.offsets == 0 for plan in plans)),
+            f"{sum(plan.offsets for plan in plans):,}",
+            first.isoformat(timespec="seconds") if first else "",
+            f"{sum(plan.bytes_estimated for plan in plans) / 1e6:,.1f}",
+        )
+    console = Console(stderr=True)
+    console.print(table)
+    for plan in replay.partitions:
+        if plan.is_truncated:
+            console.print(plan.truncation, style="yellow", markup=False)
+    sink = replay.job.sink
+    target = sink.directory if isinstance(sink, FileSink) else f"{sink.final_topic} and {sink.dead_letter_topic}"
+    console.print(
+        f"At most {replay.offsets:,} records, about {size / 1e6:,.1f} MB, some {replay.offsets / ASSUMED_RATE:,.0f} s"
+        f" at {ASSUMED_RATE:,} records/s; to {target}",
+        highlight=False,
+    )
+
+
+def _plan_json(replay: Replay) -> dict[str, object]:
+    return {
+        "run_id": replay.run_id,
+        "offsets": replay.offsets,
+        "bytes_estimated": sum(plan.bytes_estimated for plan in replay.partitions),
+        "seconds_estimated": replay.offsets / ASSUMED_RATE,
+        "partitions": [plan.model_dump(mode="json") for plan in replay.partitions],
+        "truncated": [plan.truncation for plan in replay.partitions if plan.is_truncated],
+    }
+
+
+def _run(run: Run, as_json: bool) -> None:
+    """Run what is left of a replay, and print what became of all of it."""
+    planned = run.replay
+    done = sum(planned.chunks[number].offsets for number in run.outcomes())
+    started = time.monotonic()
+    with run.locked():
+        try:
+            with _progress(planned.offsets, done, as_json) as advance:
+                run_replay(run, advance)
+        except BaseException:
+            _say(f"not finished: go on with `orion-beam replay --resume {planned.run_id}`")
+            raise
+    took = time.monotonic() - started
+    outcomes: Counter[Outcome] = Counter()
+    for counts in run.outcomes().values():
+        outcomes.update(counts)
+    read = sum(rows for outcome, rows in outcomes.items() if outcome.kind == READ)
+    written = {outcome: rows for outcome, rows in outcomes.items() if outcome.kind != READ}
+    if as_json:
+        summary = counts_summary(written)
+        typer.echo(json.dumps(_plan_json(planned) | summary | {"seconds": took, "resumed_behind": done}))
+        return
+    Console().print(counts_table(written))
+    if gaps := planned.offsets - read:
+        _say(f"{gaps:,} of {planned.offsets:,} offsets hold no record: transaction markers, or compacted away")
+    _say(f"replay {planned.run_id} is done: {planned.offsets - done:,} offsets in {took:,.0f} s")
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:,.0f}/s")
+
+
+@contextmanager
+def _progress(offsets: int, done: int, is_quiet: bool) -> Iterator[Advance]:
+    """Show how far it is; give the function that is told."""
+    columns = (
+        BarColumn(),
+        TextColumn("{task.completed:,} of {task.total:,} records"),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=is_quiet) as progress:
+        task = progress.add_task("replay", total=offsets, completed=done)
+        yield lambda more: progress.advance(task, more)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

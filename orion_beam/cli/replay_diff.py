@@ -1,0 +1,189 @@
+"""`orion-beam replay diff`: the same retained records through two versions of rules, data or code."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import orion_beam
+from orion_beam.chain import load_reference
+from orion_beam.cli.options import absolute
+from orion_beam.cli.replay import asked_for, countries_of
+from orion_beam.config import REFERENCE_DIRECTORY
+from orion_beam.countries import PROFILES_DIRECTORY, profiles_of
+from orion_beam.errors import JobFailedError, UserError
+from orion_beam.replay.compare import Comparison, compare_replays
+from orion_beam.replay.plan import PartitionPlan
+
+_CELLS = str(REFERENCE_DIRECTORY / "cells.csv")
+_SUBSCRIBERS = str(REFERENCE_DIRECTORY / "subscribers.parquet")
+
+
+@dataclass(frozen=True)
+class _Version:
+    """One of the two: which code, with which profiles and reference data."""
+
+    name: str
+    installed: Path | None
+    profiles: Path
+    cells: str
+    subscribers: str
+
+    def interpreter(self) -> tuple[str, dict[str, str]]:
+        """Return the Python that runs it, and where that finds its modules, as environment variables.
+
+        Raises:
+            UserError: there is no installed version at the path.
+        """
+        if self.installed is None:
+            return sys.executable, {"PYTHONPATH": str(Path(orion_beam.__file__).parents[1])}
+        if (python := self.installed / "bin" / "python").is_file():
+            return str(python.absolute()), {"PYTHONPATH": ""}
+        if (self.installed / "orion_beam").is_dir():
+            return sys.executable, {"PYTHONPATH": str(self.installed.absolute())}
+        raise UserError(
+            f"--{self.name}-version {self.installed}: neither a virtual environment (bin/python) nor a checkout"
+        )
+
+    def options(self) -> list[str]:
+        """Return its options; those that are as always are left out, so that it uses its own."""
+        chosen = (
+            ("--profiles", str(self.profiles), str(PROFILES_DIRECTORY)),
+            ("--cells", self.cells, _CELLS),
+            ("--subscribers", self.subscribers, _SUBSCRIBERS),
+        )
+        return [part for option, value, usual in chosen if value != usual for part in (option, value)]
+
+
+def diff(
+    bootstrap_servers: Annotated[str, typer.Option(help="Kafka brokers, host:port,…")],
+    countries: Annotated[str | None, typer.Option(help="Countries to read.  [default: FR,MA,SN,TN]")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="First Kafka timestamp, with its zone: 2026-01-01T00:00Z")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", help="Kafka timestamp to stop before, with its zone.  [default: now]")
+    ] = None,
+    last: Annotated[str | None, typer.Option(help="Instead: from so long ago until now, 90s, 30m, 6h")] = None,
+    offsets: Annotated[str | None, typer.Option(help="Instead: COUNTRY:PARTITION=FIRST-END,…")] = None,
+    old_version: Annotated[
+        Path | None, typer.Option(help="Virtual environment or checkout of the old code.  [default: this one]")
+    ] = None,
+    new_version: Annotated[
+        Path | None, typer.Option(help="Virtual environment or checkout of the new code.  [default: this one]")
+    ] = None,
+    old_profiles: Annotated[Path, typer.Option(help="The old country profiles, a directory.")] = PROFILES_DIRECTORY,
+    new_profiles: Annotated[Path, typer.Option(help="The new country profiles.")] = PROFILES_DIRECTORY,
+    old_cells: Annotated[str, typer.Option(help="The old cells.")] = _CELLS,
+    new_cells: Annotated[str, typer.Option(help="The new cells.")] = _CELLS,
+    old_subscribers: Annotated[str, typer.Option(help="The old subscribers.")] = _SUBSCRIBERS,
+    new_subscribers: Annotated[str, typer.Option(help="The new subscribers.")] = _SUBSCRIBERS,
+    samples: Annotated[int, typer.Option(min=0, max=100, help="Records to show of each difference.")] = 3,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Python processes.")] = 2,
+    allow_truncated: Annotated[
+        bool, typer.Option("--allow-truncated", help="Go on although the start of the range is deleted.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Run the same retained records through two versions, and say what would become different. Nothing is sent.
+
+    Rules and profiles are compared with --new-profiles, reference data with --new-cells and --new-subscribers, code
+    with --old-version or --new-version. Exit code 1: there are differences.
+
+    Example: orion-beam replay diff --bootstrap-servers localhost:9092 --countries FR --last 1h --new-profiles profiles
+    """
+    old = _Version("old", old_version, old_profiles.absolute(), absolute(old_cells), absolute(old_subscribers))
+    new = _Version("new", new_version, new_profiles.absolute(), absolute(new_cells), absolute(new_subscribers))
+    if (old.installed, *old.options()) == (new.installed, *new.options()):
+        raise UserError(
+            "old and new are the same: give --new-profiles, --new-cells, --new-subscribers or --new-version"
+        )
+    for version in (old, new):
+        version.interpreter()
+        load_reference(version.cells, version.subscribers)
+    asked = asked_for(start, end, last, offsets)
+    codes = countries_of(asked, countries, old_profiles)
+    profiles_of(codes, new_profiles)
+    topics = profiles_of(codes, old_profiles)
+    # Both read the same offsets, whatever arrives meanwhile.
+    plans = asked.plan(bootstrap_servers, topics.values())
+    if (truncated := [plan for plan in plans if plan.is_truncated]) and not allow_truncated:
+        raise UserError(f"{truncated[0].truncation}; --allow-truncated goes on with what is left")
+    country_of = {profile.topic: code for code, profile in topics.items()}
+    ranges = ",".join(_range_of(plan, country_of) for plan in plans if plan.offsets)
+    if not ranges:
+        raise UserError("there are no records to compare")
+    with tempfile.TemporaryDirectory(prefix="orion-diff-") as directory:
+        for version in (old, new):
+            _replay(version, Path(directory), ["--bootstrap-servers", bootstrap_servers, "--offsets", ranges], workers)
+        comparison = compare_replays(Path(directory, "old"), Path(directory, "new"), samples)
+    if as_json:
+        typer.echo(json.dumps(_as_json(comparison)))
+    else:
+        _show(comparison)
+    if not comparison.is_equal:
+        raise typer.Exit(1)
+
+
+def _range_of(plan: PartitionPlan, country_of: dict[str, str]) -> str:
+    return f"{country_of[plan.topic]}:{plan.partition}={plan.low}-{plan.high}"
+
+
+def _replay(version: _Version, directory: Path, source: Sequence[str], workers: int) -> None:
+    python, modules = version.interpreter()
+    command = [python, "-m", "orion_beam.cli.main", "replay", *source, *version.options(), "--workers", str(workers)]
+    command += ["--output", str(directory / version.name), "--format", "parquet", "--run-id", version.name, "--json"]
+    # Its plan and its marks go with its files: there is nothing to go on with.
+    done = subprocess.run(
+        command,
+        env=os.environ | modules | {"ORION_HOME": str(directory)},
+        # Not where the user is: `-m` would find the modules there first.
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        says = (done.stderr.strip().splitlines() or ["no reason given"])[-1].removeprefix("orion-beam: error: ")
+        kind = UserError if done.returncode == 2 else JobFailedError
+        raise kind(f"the {version.name} version: {says}")
+
+
+def _as_json(comparison: Comparison) -> dict[str, object]:
+    return {
+        "records": comparison.records,
+        "unmatched": comparison.unmatched,
+        "differences": [
+            difference._asdict()
+            | {"records": records, "samples": [sample._asdict() for sample in comparison.samples[difference]]}
+            for difference, records in comparison.counts.most_common()
+        ],
+    }
+
+
+def _show(comparison: Comparison) -> None:
+    console = Console()
+    if comparison.is_equal:
+        console.print(f"{comparison.records:,} records, no difference", highlight=False)
+        return
+    table = Table("difference", "country", "field or rule", title=f"{comparison.records:,} records, old against new")
+    table.add_column("records", justify="right")
+    for name in ("for instance", "old", "new"):
+        table.add_column(name)
+    for difference, records in sorted(comparison.counts.items()):
+        samples = comparison.samples[difference]
+        first = (difference.kind.replace("_", " "), difference.country, difference.what, f"{records:,}")
+        for place, sample in enumerate(samples or [None]):
+            table.add_row(*(first if place == 0 else ("",) * 4), *(sample or ("",) * 3))
+    console.print(table)
+    if comparison.unmatched:
+        console.print(f"{comparison.unmatched:,} records are in only one of the two", style="red", highlight=False)

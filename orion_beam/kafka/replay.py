@@ -1,0 +1,80 @@
+"""Reading Kafka again: exactly the records of a plan's offset ranges, and then the end. Pure Python, on any runner."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import apache_beam as beam
+import pyarrow as pa
+
+from orion_beam.config import KafkaRanges, Slice
+from orion_beam.kafka.ranges import OffsetRange, SourcePartition, read_ranges
+from orion_beam.metrics import READ
+from transforms.counters import count
+
+Listener = Callable[[int], None]
+
+
+class _Progress:
+    """Where readers of this process say how many offsets further they are."""
+
+    listener: Listener | None = None
+
+    def advance(self, offsets: int) -> None:
+        if self.listener is not None:
+            self.listener(offsets)
+
+
+_progress = _Progress()
+
+
+def on_progress(listener: Listener | None) -> None:
+    """Have a function told, in the reader's thread, how many offsets further the reads of this process are."""
+    _progress.listener = listener
+
+
+class _ReadLane(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, source: KafkaRanges, countries: Mapping[str, str]) -> None:
+        self._servers = source.bootstrap_servers
+        self._countries = countries
+
+    def process(self, lane: tuple[Slice, ...]) -> Iterator[pa.RecordBatch]:
+        for ranges in _rounds(lane):
+            batches = read_ranges(self._servers, ranges, committed_only=True, advance=_progress.advance)
+            for batch in batches:
+                country = self._countries[batch.column("source_topic")[0].as_py()]
+                count(READ, country, rows=batch.num_rows)
+                yield batch.append_column("country", pa.repeat(pa.scalar(country), batch.num_rows))
+
+
+def _rounds(lane: tuple[Slice, ...]) -> Iterator[dict[SourcePartition, OffsetRange]]:
+    """Yield slices that are read at once: of one topic, so that batches are large, and no two of one partition."""
+    ranges: dict[SourcePartition, OffsetRange] = {}
+    for piece in lane:
+        part = SourcePartition(piece.topic, piece.partition)
+        if part in ranges or any(other.topic != part.topic for other in ranges):
+            yield ranges
+            ranges = {}
+        ranges[part] = OffsetRange(piece.low, piece.high)
+    if ranges:
+        yield ranges
+
+
+class ReadKafkaRanges(beam.PTransform):  # type: ignore[misc]
+    """Reads offset ranges, lane by lane.
+
+    Out: `pa.RecordBatch` of `schemas.raw.RAW_CDR_SCHEMA`, up to MAX_ROWS rows of one country. Bounded. A lane that
+    fails is read again from its beginning: at least once. Records of aborted transactions are left out, as the stream
+    leaves them out. The records of a partition that are in one lane keep their
+    order.
+    """
+
+    def __init__(self, source: KafkaRanges, countries: Mapping[str, str]) -> None:
+        """Take the ranges, and the country of each topic."""
+        super().__init__()
+        self.source = source
+        self.countries = countries
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        """Spread the lanes over the workers, and read each."""
+        lanes = pipeline | "ListLanes" >> beam.Create(list(self.source.lanes))
+        read = beam.ParDo(_ReadLane(self.source, self.countries)).with_output_types(pa.RecordBatch)
+        return lanes | "ReadLanes" >> read

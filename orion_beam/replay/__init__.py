@@ -1,0 +1,1 @@
+"""Replay of retained raw topics: which offsets, in which pieces, how far it has come, and where its files go."""

@@ -1,0 +1,187 @@
+"""A replay on disk: its plan, and which chunks are done. A killed one goes on from here."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from orion_beam.config import FileSink, JobConfig, KafkaRanges
+from orion_beam.errors import UserError
+from orion_beam.metrics import Outcome
+from orion_beam.replay.plan import Chunk, Lane, PartitionPlan
+
+_RUN_ID = re.compile(r"[a-zA-Z0-9_-]{1,100}")
+
+
+class Replay(BaseModel):
+    """Everything that a replay is, as it was planned.
+
+    Attributes:
+        run_id: its name, in every record that it writes.
+        created_at: when it was planned.
+        job: the job, without what it reads.
+        partitions: the offset plan.
+        lanes: the same in pieces.
+        workers: how many Python processes.
+        beam_arguments: Beam's own options.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run_id: str
+    created_at: datetime
+    job: JobConfig
+    partitions: tuple[PartitionPlan, ...]
+    lanes: tuple[Lane, ...]
+    workers: int
+    beam_arguments: tuple[str, ...] = ()
+
+    @property
+    def offsets(self) -> int:
+        """How many are read; records may be fewer."""
+        return sum(plan.offsets for plan in self.partitions)
+
+    @property
+    def chunks(self) -> dict[int, Chunk]:
+        """All chunks by number."""
+        return {chunk.number: chunk for lane in self.lanes for chunk in lane}
+
+
+class Run:
+    """A replay's directory: `plan.json`, and a file for each chunk that is done.
+
+    Attributes:
+        directory: where it is.
+        replay: the plan.
+    """
+
+    def __init__(self, directory: Path, replay: Replay) -> None:
+        """Take what there is; see `create` and `load`."""
+        self.directory = directory
+        self.replay = replay
+
+    @classmethod
+    def create(cls, runs: Path, replay: Replay) -> Self:
+        """Save a new replay.
+
+        Raises:
+            UserError: there is one of this name.
+        """
+        directory = _directory_of(runs, replay.run_id)
+        if (directory / "plan.json").exists():
+            raise UserError(f"there is a replay {replay.run_id} already: go on with --resume {replay.run_id}")
+        (directory / "done").mkdir(parents=True, exist_ok=True)
+        _write_whole(directory / "plan.json", replay.model_dump_json(indent=1))
+        return cls(directory, replay)
+
+    @classmethod
+    def load(cls, runs: Path, run_id: str) -> Self:
+        """Find a saved replay.
+
+        Raises:
+            UserError: there is none of this name, or another version saved it; names those there are.
+        """
+        directory = _directory_of(runs, run_id)
+        try:
+            text = (directory / "plan.json").read_text(encoding="utf-8")
+            return cls(directory, Replay.model_validate_json(text))
+        except FileNotFoundError:
+            known = sorted(path.parent.name for path in runs.glob("*/plan.json"))
+            raise UserError(f"there is no replay {run_id} in {runs}: there is {', '.join(known) or 'none'}") from None
+        except ValidationError:
+            raise UserError(f"{directory / 'plan.json'} is no plan of this version") from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only one who runs this replay.
+
+        Raises:
+            UserError: somebody else does.
+        """
+        with (self.directory / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(f"replay {self.replay.run_id} is running already") from None
+            yield
+
+    def job_of(self, slices: tuple[tuple[Chunk, ...], ...], sink: FileSink | None = None) -> JobConfig:
+        """Return the job that does some chunks: those of a tuple one after the other."""
+        source = self.replay.job.source
+        assert isinstance(source, KafkaRanges)
+        lanes = tuple(tuple(piece for chunk in lane for piece in chunk.slices) for lane in slices)
+        changed: dict[str, object] = {"source": source.model_copy(update={"lanes": lanes})}
+        return self.replay.job.model_copy(update=changed | ({"sink": sink} if sink else {}))
+
+    def mark_done(self, chunks: tuple[Chunk, ...], outcomes: Mapping[Outcome, int]) -> None:
+        """Note that all that chunks hold is written for good, and how many rows had which outcome.
+
+        The outcomes of several chunks are noted with the first.
+        """
+        for chunk in chunks:
+            rows = [[*outcome, count] for outcome, count in outcomes.items()] if chunk is chunks[0] else []
+            _write_whole(self.directory / "done" / f"{chunk.number:05d}.json", json.dumps(rows))
+
+    def outcomes(self) -> dict[int, dict[Outcome, int]]:
+        """Return the chunks that are done, and what became of their rows."""
+        done = {}
+        for path in sorted((self.directory / "done").glob("*.json")):
+            done[int(path.stem)] = {Outcome(*names): count for *names, count in json.loads(path.read_text())}
+        return done
+
+    def left(self) -> tuple[Lane, ...]:
+        """Return the lanes without what is done."""
+        done = self.outcomes()
+        lanes = (tuple(chunk for chunk in lane if chunk.number not in done) for lane in self.replay.lanes)
+        return tuple(lane for lane in lanes if lane)
+
+
+def publish_files(staging: Path, directory: Path, tag: str) -> None:
+    """Move a chunk's files to where they are read, under names of its own: a redo replaces what it wrote before.
+
+    `NAME.avro` becomes `NAME/TAG.avro`; Parquet files keep their directories, and become `TAG.0.parquet` and so on.
+    """
+    for old in directory.rglob(f"{tag}.*"):
+        old.unlink()
+    for number, path in enumerate(sorted(path for path in staging.rglob("*") if path.is_file())):
+        within = path.relative_to(staging)
+        if path.suffix == ".avro":
+            target = directory / within.stem / f"{tag}.avro"
+        else:
+            target = directory / within.parent / f"{tag}.{number}{path.suffix}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sync(path)
+        path.replace(target)
+        _sync(target.parent)
+    shutil.rmtree(staging)
+
+
+def _directory_of(runs: Path, run_id: str) -> Path:
+    if not _RUN_ID.fullmatch(run_id):
+        raise UserError(f"{run_id!r} is no name of a replay: letters, digits, _ and - only")
+    return runs / run_id
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there as a whole or not at all, also after a power cut."""
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    _sync(part)
+    part.replace(path)
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,211 @@
+"""Runs a replay on this machine: processes side by side, each with chunk after chunk on Beam's DirectRunner.
+
+A chunk is a bounded job of its own. When it has ended, Beam says that everything is written (and the broker that it
+has it); only then is it marked as done. So whatever is killed, and whenever, goes on with the chunks that are not.
+
+    python -m runners.replay DIRECTORY
+
+is one of the processes: it takes numbers of chunks from its input, and ends when that does, or its parent dies.
+"""
+
+import json
+import logging
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from confluent_kafka import KafkaException
+
+from orion_beam.config import FileSink
+from orion_beam.errors import JobFailedError, UserError
+from orion_beam.kafka.replay import on_progress
+from orion_beam.kafka.write import DeliveryError
+from orion_beam.metrics import DEAD_LETTER, FINAL, READ, Outcome
+from orion_beam.replay.plan import Chunk
+from orion_beam.replay.runs import Run, publish_files
+from runners.direct import run_direct
+
+STOP_TIMEOUT_S = 10.0
+
+Advance = Callable[[int], None]
+
+
+def run_replay(run: Run, advance: Advance) -> None:
+    """Do what is left of a replay. The caller holds its lock.
+
+    Args:
+        run: the replay.
+        advance: told how many offsets have been read, as they are.
+
+    Raises:
+        UserError: for instance, retention has deleted what was still to be read.
+        JobFailedError: a chunk failed. What was done before is done.
+    """
+    lanes = list(run.left())
+    reports: queue.Queue[tuple[int, dict[str, Any]]] = queue.Queue()
+    with _workers(run, min(run.replay.workers, len(lanes)), reports) as inputs:
+        todo: dict[int, list[Chunk]] = {}
+        for worker in list(inputs):
+            todo[worker] = list(lanes.pop(0))
+            _send(inputs[worker], todo[worker].pop(0))
+        while inputs:
+            worker, report = reports.get()
+            advance(report.get("offsets", 0))
+            if "error" in report:
+                raise UserError(report["error"]) if report["is_users"] else JobFailedError(report["error"])
+            if "done" in report:
+                if not todo[worker] and lanes:
+                    todo[worker] = list(lanes.pop(0))
+                if todo[worker]:
+                    _send(inputs[worker], todo[worker].pop(0))
+                else:
+                    inputs.pop(worker).close()
+
+
+def _send(worker: IO[str], chunk: Chunk) -> None:
+    worker.write(f"{chunk.number}\n")
+    worker.flush()
+
+
+@contextmanager
+def _workers(run: Run, count: int, reports: "queue.Queue[tuple[int, dict[str, Any]]]") -> Iterator[dict[int, IO[str]]]:
+    """Start processes; give their inputs. At the end there are none."""
+    started: list[subprocess.Popen[str]] = []
+    inputs: dict[int, IO[str]] = {}
+    try:
+        for number in range(count):
+            log = run.directory / f"worker-{number}.log"
+            command = [sys.executable, "-m", "runners.replay", str(run.directory)]
+            with log.open("w") as errors:
+                # Ctrl-C is for the one who started the replay: who then ends the workers.
+                worker = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    start_new_session=True,
+                )
+            started.append(worker)
+            assert worker.stdin is not None
+            inputs[number] = worker.stdin
+            threading.Thread(target=_listen, args=(number, worker, log, reports), daemon=True).start()
+        yield inputs
+    finally:
+        for worker in started:
+            assert worker.stdin is not None
+            if worker.stdin.closed:
+                worker.wait(STOP_TIMEOUT_S)
+            else:
+                worker.kill()
+                worker.wait()
+                worker.stdin.close()
+
+
+def _listen(
+    number: int, worker: "subprocess.Popen[str]", log: Path, reports: "queue.Queue[tuple[int, dict[str, Any]]]"
+) -> None:
+    assert worker.stdout is not None
+    with worker.stdout:
+        for line in worker.stdout:
+            reports.put((number, json.loads(line)))
+    if worker.wait():
+        reports.put((number, {"error": f"a worker ended unexpectedly; {log} says more", "is_users": False}))
+
+
+def do_chunk(run: Run, chunk: Chunk) -> dict[Outcome, int]:
+    """Read, process and write one chunk, and mark it as done.
+
+    Raises:
+        JobFailedError: not as many rows were written as were read, which is a bug of ours.
+    """
+    sink = run.replay.job.sink
+    staging = None
+    if isinstance(sink, FileSink):
+        tag = f"{run.replay.run_id}-{chunk.number:05d}"
+        staging = sink.directory / f".{tag}"
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        outcomes = run_direct(
+            run.job_of(((chunk,),), sink.model_copy(update={"directory": staging})), run.replay.beam_arguments
+        )
+    else:
+        outcomes = run_direct(run.job_of(((chunk,),)), run.replay.beam_arguments)
+    check_conservation(outcomes)
+    if isinstance(sink, FileSink) and staging is not None:
+        publish_files(staging, sink.directory, tag)
+    run.mark_done((chunk,), outcomes)
+    return outcomes
+
+
+def check_conservation(outcomes: dict[Outcome, int]) -> None:
+    """Hold what was written against what was read.
+
+    Raises:
+        JobFailedError: they differ.
+    """
+    read, written = (
+        sum(rows for outcome, rows in outcomes.items() if outcome.kind in kinds)
+        for kinds in ((READ,), (FINAL, DEAD_LETTER))
+    )
+    if read != written:
+        raise JobFailedError(f"{read:,} records were read and {written:,} written: this is a bug, please report it")
+
+
+def main() -> None:
+    """Do chunks as they are asked for."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s:%(name)s:%(message)s")
+    directory = Path(sys.argv[1])
+    run = Run.load(directory.parent, directory.name)
+    chunks = run.replay.chunks
+    asked: queue.Queue[Chunk | None] = queue.Queue()
+    idle = threading.Event()
+    threading.Thread(target=_take_orders, args=(chunks, asked, idle), daemon=True).start()
+    on_progress(lambda offsets: _report(offsets=offsets))
+    while True:
+        idle.set()
+        chunk = asked.get()
+        if chunk is None:
+            return
+        idle.clear()
+        try:
+            do_chunk(run, chunk)
+        except (UserError, JobFailedError, KafkaException, DeliveryError) as error:
+            _report(error=f"chunk {chunk.number}: {_text_of(error)}", is_users=isinstance(error, UserError))
+            return
+        except Exception as error:
+            # Its text may hold a subscriber's number.
+            logging.getLogger(__name__).error("chunk %d failed: %s", chunk.number, type(error).__name__)
+            _report(error=f"chunk {chunk.number} failed by a {type(error).__name__}", is_users=False)
+            return
+        _report(done=chunk.number)
+
+
+def _take_orders(chunks: dict[int, Chunk], asked: "queue.Queue[Chunk | None]", idle: threading.Event) -> None:
+    for line in sys.stdin:
+        asked.put(chunks[int(line)])
+    if not idle.is_set():
+        # The parent is gone in the middle of a chunk: whoever resumes does it again.
+        os._exit(1)
+    asked.put(None)
+
+
+def _text_of(error: BaseException) -> str:
+    text = str(error.args[0].str() if isinstance(error, KafkaException) and error.args else error)
+    # Beam says where, at the end.
+    return text.partition(" [while running")[0]
+
+
+def _report(**fields: object) -> None:
+    print(json.dumps(fields), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Replay on a real Kafka: what the stream made of a range, made again; through kills, gaps and deleted starts."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.dataset as ds
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, raw_topic
+from runners.local import LocalKafka
+from schemas.cdr import UnifiedCdr
+from tests.integration.harness import (
+    Feed,
+    Record,
+    Source,
+    StartJob,
+    avro_reader,
+    await_all_out,
+    await_until,
+    kafka_in,
+    outcomes,
+    read_topic,
+    source_of_letter,
+    source_of_record,
+)
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+REPLAY_TIMEOUT_S = 120.0
+RECORDS = 100_000
+"""Some chunks for one worker."""
+# What says when, or by which run, a record was made.
+OF_THE_RUN = {"run_id", "orion.run_id", "orion.failed_at"}
+
+
+class Replays:
+    """`orion-beam replay` as a user runs it, with an ORION_HOME of its own: no replay needs Java."""
+
+    def __init__(self, servers: str, home: Path) -> None:
+        self.servers = servers
+        self.home = home
+
+    def command(self, *arguments: object) -> dict[str, Any]:
+        return {
+            "args": [sys.executable, "-m", "orion_beam.cli.main", "replay", *map(str, arguments)],
+            "env": os.environ | {"ORION_HOME": str(self.home)},
+            "text": True,
+        }
+
+    def run(self, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        given = () if "--resume" in arguments else ("--bootstrap-servers", self.servers)
+        # Behind them, since the first may be a subcommand.
+        done = subprocess.run(**self.command(*arguments, *given), capture_output=True, timeout=REPLAY_TIMEOUT_S)
+        assert done.returncode == code, done.stderr
+        return done
+
+    def report(self, *arguments: object) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.run(*arguments, "--json").stdout)
+        return found
+
+    @contextmanager
+    def started(self, *arguments: object) -> Iterator[psutil.Popen]:
+        with (self.home / "replay.log").open("w") as log:
+            process = psutil.Popen(
+                **self.command("--bootstrap-servers", self.servers, *arguments), stdout=log, stderr=log
+            )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def done(self, run_id: str) -> int:
+        return len(list((self.home / "runs" / run_id / "done").glob("*.json")))
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    with kafka_in(tmp_path_factory.mktemp("replay") / "kafka") as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def replays(broker: LocalKafka, tmp_path: Path) -> Replays:
+    return Replays(broker.bootstrap_servers, tmp_path)
+
+
+def finals(records: list[Record]) -> dict[Source, dict[str, Any]]:
+    read = avro_reader(UnifiedCdr)
+    rows = [read(record.payload) for record in records]
+    found = {source_of_record(row): without_run(row) for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+def letters(records: list[Record]) -> dict[Source, tuple[Any, ...]]:
+    found = {}
+    for letter in records:
+        headers = without_run(dict(letter.headers))
+        found[source_of_letter(letter)] = (letter.key, letter.value, headers)
+    assert len(found) == len(records)
+    return found
+
+
+def without_run(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in OF_THE_RUN}
+
+
+def test_a_replay_makes_of_a_range_what_the_stream_made_of_it(
+    broker: LocalKafka, replays: Replays, start_job: StartJob
+) -> None:
+    servers = broker.bootstrap_servers
+    feed = Feed(servers)
+    feed.send_generated("TN", 3_000, seed=5, fault_rate=0.1)
+    feed.flush()
+    job = start_job(servers, "--countries", "TN")
+    await_all_out(job, servers, feed)
+    job.clean_up()
+    create(servers, "again.final", "again.dlq")
+
+    report = replays.report(
+        "--countries", "TN", "--last", "1d", "--to-topic", "again.final", "--dead-letter-topic", "again.dlq",
+        "--run-id", "again",
+    )  # fmt: skip
+
+    assert report["records"] == len(feed.expected)
+    streamed, replayed = read_topic(servers, FINAL.name), read_topic(servers, "again.final")
+    assert finals(replayed) == finals(streamed)
+    assert letters(read_topic(servers, "again.dlq")) == letters(read_topic(servers, DEAD_LETTERS.name))
+    read = avro_reader(UnifiedCdr)
+    assert {read(record.payload)["run_id"] for record in replayed} == {"again"}
+    assert {letter.header("orion.run_id") for letter in read_topic(servers, "again.dlq")} == {"again"}
+    assert by_key(replayed) == by_key(streamed), "a subscriber's records are in another order, or partition"
+
+    replays.report("--countries", "TN", "--last", "1d", "--output", replays.home / "out")
+    rows = ds.dataset(replays.home / "out" / "cdr.final", format="parquet", partitioning="hive").to_table().to_pylist()
+    assert {source_of_record(row) for row in rows} == set(finals(streamed))
+    dead = ds.dataset(replays.home / "out" / "cdr.dlq", format="parquet", partitioning="hive").to_table().to_pylist()
+    assert Counter(row["code"] for row in dead) == Counter(code for code in feed.expected.values() if code)
+
+
+def by_key(records: list[Record]) -> dict[tuple[int, bytes | None], list[Source]]:
+    read = avro_reader(UnifiedCdr)
+    found: dict[tuple[int, bytes | None], list[Source]] = {}
+    for record in records:
+        found.setdefault((record.partition, record.key), []).append(source_of_record(read(record.payload)))
+    return found
+
+
+def create(servers: str, *topics: str) -> None:
+    # It must live until the answers have come.
+    admin = AdminClient({"bootstrap.servers": servers})
+    for created in admin.create_topics([NewTopic(topic, 12, 1) for topic in topics]).values():
+        created.result()
+
+
+@pytest.mark.parametrize("target", ["files", "topics"])
+def test_a_replay_that_is_killed_goes_on_where_it_was(broker: LocalKafka, replays: Replays, target: str) -> None:
+    servers, country = broker.bootstrap_servers, {"files": "FR", "topics": "SN"}[target]
+    feed = Feed(servers)
+    feed.send_generated(country, RECORDS, seed=7, fault_rate=0.02)
+    feed.flush()
+    output = ("--output", replays.home / "out") if target == "files" else ()
+
+    started = replays.started(
+        "--countries", country, "--last", "7d", "--run-id", "killed", "--workers", "1", "--yes", *output
+    )
+    with started as process:
+        await_until(lambda: replays.done("killed") or not process.is_running(), REPLAY_TIMEOUT_S, "a chunk is done")
+        workers = process.children(recursive=True)
+        process.kill()
+    await_until(lambda: not any(worker.is_running() for worker in workers), 30, "its workers have ended")
+    done_before = replays.done("killed")
+    report = replays.report("--resume", "killed")
+
+    assert 0 < done_before < replays.done("killed")
+    assert 0 < report["resumed_behind"] < RECORDS
+    assert report["records"] == RECORDS, "the counts are those of both runs"
+    if target == "topics":
+        found = outcomes(servers, raw_topic(country).name)
+        assert set(found) == set(feed.expected)
+        return
+    rows = [
+        row
+        for name in ("cdr.final", "cdr.dlq")
+        for row in ds.dataset(replays.home / "out" / name, format="parquet")
+        .to_table(columns=["source_topic", "source_partition", "source_offset"])
+        .to_pylist()
+    ]
+    assert Counter(map(source_of_record, rows)) == Counter(dict.fromkeys(feed.expected, 1)), "exactly once in files"
+    refused = replays.run("--resume", "killed")
+    assert "is done" in refused.stderr

@@ -1,0 +1,99 @@
+"""A replay on disk: what is done stays done, and a redo of a chunk replaces its files."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from orion_beam.config import FileSink, JobConfig, KafkaRanges
+from orion_beam.errors import UserError
+from orion_beam.metrics import FINAL, READ, Outcome
+from orion_beam.replay.plan import PartitionPlan, lanes_of
+from orion_beam.replay.runs import Replay, Run, publish_files
+
+PLANS = [
+    PartitionPlan(topic="cdr.raw.FR", partition=number, low=0, high=60_000, held_low=0, held_high=60_000)
+    for number in range(2)
+]
+
+
+def replay_of(run_id: str = "a") -> Replay:
+    job = JobConfig(
+        countries=("FR",),
+        source=KafkaRanges(bootstrap_servers="localhost:1", lanes=()),
+        sink=FileSink(directory=Path("out")),
+        wire_prefix=b"\xc3\x01",
+        run_id=run_id,
+    )
+    return Replay(
+        run_id=run_id,
+        created_at=datetime(2026, 1, 1, tzinfo=UTC),
+        job=job,
+        partitions=tuple(PLANS),
+        lanes=lanes_of(PLANS, 2),
+        workers=2,
+        beam_arguments=("--x=1",),
+    )
+
+
+def test_a_saved_replay_is_the_same_again_and_goes_on_behind_what_is_done(tmp_path: Path) -> None:
+    run = Run.create(tmp_path, replay_of())
+    first, second = run.replay.lanes
+    run.mark_done((first[0],), {Outcome(FINAL, "FR"): 7, Outcome(READ, "FR"): 7})
+
+    again = Run.load(tmp_path, "a")
+
+    assert again.replay == run.replay
+    assert again.left() == (first[1:], second)
+    assert again.outcomes() == {first[0].number: {Outcome(FINAL, "FR"): 7, Outcome(READ, "FR"): 7}}
+
+
+def test_a_chunk_s_job_reads_its_slices_and_writes_where_it_is_told(tmp_path: Path) -> None:
+    run = Run.create(tmp_path, replay_of())
+    chunk = run.replay.lanes[0][0]
+    job = run.job_of(((chunk,),), FileSink(directory=tmp_path))
+    assert isinstance(job.source, KafkaRanges)
+    assert job.source.lanes == (chunk.slices,)
+    assert job.sink == FileSink(directory=tmp_path)
+    assert (job.run_id, job.wire_prefix) == ("a", b"\xc3\x01")
+
+
+def test_a_replay_is_not_planned_twice_nor_run_by_two(tmp_path: Path) -> None:
+    run = Run.create(tmp_path, replay_of())
+    with pytest.raises(UserError, match="go on with --resume a"):
+        Run.create(tmp_path, replay_of())
+    with run.locked(), pytest.raises(UserError, match="is running already"), Run.load(tmp_path, "a").locked():
+        pass
+
+
+def test_a_replay_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
+    Run.create(tmp_path, replay_of())
+    with pytest.raises(UserError, match=r"no replay b in .*: there is a$"):
+        Run.load(tmp_path, "b")
+    with pytest.raises(UserError, match="is no name of a replay"):
+        Run.load(tmp_path, "../a")
+    (tmp_path / "a" / "plan.json").write_text("{}")
+    with pytest.raises(UserError, match="is no plan of this version"):
+        Run.load(tmp_path, "a")
+
+
+def written(staging: Path, *names: str) -> Path:
+    for name in names:
+        path = staging / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return staging
+
+
+def test_a_redo_replaces_the_files_of_its_chunk_and_no_others(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    day = "cdr.final/country=FR/event_date=2026-01-0"
+    publish_files(written(tmp_path / "s0", f"{day}1/x.parquet", f"{day}2/y.parquet"), out, "a-00001")
+    publish_files(written(tmp_path / "s1", f"{day}1/z.parquet", "cdr.dlq.avro"), out, "a-00002")
+    publish_files(written(tmp_path / "s2", f"{day}3/w.parquet"), out, "a-00001")
+    assert sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()) == [
+        "cdr.dlq/a-00002.avro",
+        f"{day}1/a-00002.1.parquet",
+        f"{day}3/a-00001.0.parquet",
+    ]
+    assert not list(tmp_path.glob("s*"))
