@@ -1,4 +1,4 @@
-"""What worker metrics cost: CPU of the chain with and without them, in turns.
+"""What worker metrics cost: their share of the chain's CPU, side by side in one run, so that noise meets both.
 
 python -m benchmarks.metrics [--rows 50000] [--batch-rows 16384] [--rounds 9]
 """
@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=50_000, help="CDRs a country")
     parser.add_argument("--batch-rows", type=int, default=MAX_ROWS, help="rows of a batch")
-    parser.add_argument("--rounds", type=int, default=9, help="rounds of each")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds")
     arguments = parser.parse_args()
     chains = [
         (list(stages(profile)), raw_batches(profile, arguments.rows, arguments.batch_rows))
@@ -30,15 +30,14 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as directory:
         observer = _observer(directory)
-        without, with_metrics = [], []
+        shares = []
         for _ in range(arguments.rounds):
-            without.append(_cpu_s(chains, None))
-            with_metrics.append(_cpu_s(chains, observer))
-    rows = arguments.rows * len(chains)
-    costs = [median(times) / rows * 1e6 for times in (without, with_metrics)]
-    print(f"without metrics {costs[0]:.3f} us of CPU a CDR, with {costs[1]:.3f}")
-    ratios = [b / a for a, b in zip(without, with_metrics, strict=True)]
-    print(f"ratio of neighbours: median {median(ratios):.4f}, from {min(ratios):.4f} to {max(ratios):.4f}")
+            chain_s, metrics_s = _cpu_s(chains, observer)
+            shares.append(metrics_s / chain_s)
+    print(
+        f"batches of {arguments.batch_rows} rows: metrics take {median(shares):.2%} of the chain's CPU,"
+        f" from {min(shares):.2%} to {max(shares):.2%} in {arguments.rounds} rounds"
+    )
 
 
 def _observer(directory: str) -> StageObserver:
@@ -49,17 +48,20 @@ def _observer(directory: str) -> StageObserver:
     return WorkerMetrics()
 
 
-def _cpu_s(chains: list[tuple[list[tuple[str, Any]], list[Any]]], observer: StageObserver | None) -> float:
-    began = time.process_time()
+def _cpu_s(chains: list[tuple[list[tuple[str, Any]], list[Any]]], observer: StageObserver) -> tuple[float, float]:
+    """Return seconds of CPU of the stages, and of the metrics."""
+    chain_s = metrics_s = 0.0
     for chain, batches in chains:
         for batch in batches:
             for stage, split in chain:
-                at = time.perf_counter()
+                began = time.process_time()
                 outcome = split(batch)
-                if observer is not None:
-                    observer.stage_done(Stage(stage), batch, outcome, time.perf_counter() - at)
+                split_at = time.process_time()
+                observer.stage_done(Stage(stage), batch, outcome, split_at - began)
+                chain_s += split_at - began
+                metrics_s += time.process_time() - split_at
                 batch = outcome.accepted
-    return time.process_time() - began
+    return chain_s, metrics_s
 
 
 if __name__ == "__main__":

@@ -5,8 +5,7 @@ worker pool collects those of all its processes. Without, `install` is not calle
 """
 
 import time
-from collections import Counter as Tally
-from typing import Any
+from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -57,17 +56,17 @@ class WorkerMetrics:
         self._accepted.labels(stage.value, country).inc(outcome.accepted.num_rows)
         self._seconds.labels(stage.value).observe(seconds)
         if outcome.rejected.num_rows:
-            for code, rows in _counts(outcome.rejected.column("code")).items():
+            for code, rows in _counts(outcome.rejected.column("code")):
                 self._rejected.labels(stage.value, country, code).inc(rows)
         if stage is Stage.DECODE:
             self._rows.labels(country).observe(batch.num_rows)
         elif stage is Stage.VALIDATE and outcome.accepted.num_rows:
-            for rule, rows in _counts(outcome.accepted.column("warnings").flatten()).items():
+            for rule, rows in _counts(outcome.accepted.column("warnings").flatten()):
                 self._warned.labels(country, rule).inc(rows)
         elif stage is Stage.ENCODE:
-            newest = pc.max(batch.column("event_time").cast(pa.timestamp("ms")).cast(pa.int64())).as_py()
-            if newest is not None:
-                self._delay.labels(country).observe(max(0.0, time.time() - newest / 1000))
+            newest_ms = pc.max(batch.column("event_time")).value
+            if newest_ms is not None:
+                self._delay.labels(country).observe(max(0.0, time.time() - newest_ms / 1000))
 
     def produced(self, topic: str, records: int) -> None:
         """Count records that were given to a producer."""
@@ -97,6 +96,6 @@ def worker_metrics() -> WorkerMetrics | None:
     return _metrics
 
 
-def _counts(column: pa.Array) -> Tally[str]:
-    counted: list[dict[str, Any]] = pc.value_counts(column).to_pylist()
-    return Tally({each["values"]: each["counts"] for each in counted})
+def _counts(column: pa.Array) -> Iterator[tuple[str, int]]:
+    counted = pc.value_counts(column)
+    return zip(counted.field("values").to_pylist(), counted.field("counts").to_pylist(), strict=True)

@@ -11,7 +11,20 @@ from orion_beam.monitoring.monitor import Snapshot
 from orion_beam.monitoring.progress import CountryStatus
 
 _BARS = " ▁▂▃▄▅▆▇█"
-_SPARK_POINTS = 24
+_SPARK_POINTS = 16
+_WIDTHS = {
+    "country": 11,
+    "arriving/s": 10,
+    "processed/s": 11,
+    "processed": _SPARK_POINTS,
+    "lag": 6,
+    "records": 9,
+    "age": _SPARK_POINTS,
+    "checkpoint": 12,
+    "rejects/s": 9,
+    "by code": None,
+}
+"""Of columns, at least; the codes have what the others leave."""
 _CODES_SHOWN = 3
 _LAG_S, _STANDSTILL_S = 60, 120
 """Limits of the alerts, at which numbers change colour."""
@@ -41,20 +54,9 @@ def _head(latest: Snapshot) -> Text:
 
 def _countries(history: Sequence[Snapshot], countries: Mapping[str, str]) -> Table:
     table = Table(expand=True, box=None, pad_edge=False, header_style="dim")
-    for name in (
-        "country",
-        "arriving/s",
-        "processed/s",
-        "",
-        "lag",
-        "records",
-        "",
-        "rejects/s",
-        "by code",
-        "checkpoint",
-    ):
-        number = name in {"arriving/s", "processed/s", "lag", "records", "rejects/s", "checkpoint"}
-        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for name, width in _WIDTHS.items():
+        is_text = name in {"country", "processed", "age", "by code"}
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=True, min_width=width)
     for code, name in countries.items():
         states = [snapshot.countries.get(code) for snapshot in history[-_SPARK_POINTS:]]
         table.add_row(Text(f"{code} ").append(name, style="dim"), *_cells(history[-1], code, states))
@@ -79,9 +81,9 @@ def _cells(latest: Snapshot, code: str, states: Sequence[CountryStatus | None]) 
         lag,
         f"{now.lag:,}",
         Text(_spark([None if at is None else at.lag_s for at in states]), style="yellow"),
+        Text(f"stuck {_duration(now.standstill_s)}", style="bold red") if is_stuck else commit,
         f"{sum(codes.values()):,.1f}",
         Text(", ".join(f"{why} {rate:,.1f}" for why, rate in codes.most_common(_CODES_SHOWN)), style="red"),
-        Text(f"stuck {_duration(now.standstill_s)}", style="bold red") if is_stuck else commit,
     ]
 
 

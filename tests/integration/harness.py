@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,6 +28,8 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 from pydantic import BaseModel
 
 from orion_beam.countries import all_profiles
@@ -263,6 +266,13 @@ class Feed:
             stop.set()
             thread.join()
             self.flush()
+
+
+def scrape(url: str) -> list[Sample]:
+    """Return what a page of metrics holds."""
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        return [sample for family in families for sample in family.samples]
 
 
 def source_of(message: Message) -> Source:

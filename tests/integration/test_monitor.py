@@ -1,20 +1,18 @@
 """`orion-beam monitor` on a real Kafka: what it measures, and that it goes on when the broker does not."""
 
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
-from prometheus_client.parser import text_string_to_metric_families
 
 from orion_beam.countries import profiles_of
 from orion_beam.kafka.topics import DEAD_LETTERS, admin_client, raw_topic
 from orion_beam.monitoring.monitor import Monitor, MonitorConfig
 from orion_beam.monitoring.server import monitor_pages, serving
 from runners.local import LocalKafka
-from tests.integration.harness import Feed, await_until, kafka_in
+from tests.integration.harness import Feed, await_until, kafka_in, scrape
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -34,13 +32,8 @@ class Watched:
         self._url = url
 
     def samples(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-        with urllib.request.urlopen(f"{self._url}/metrics", timeout=5) as answer:
-            text = answer.read().decode()
-        return {
-            (sample.name, frozenset(sample.labels.items())): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
+        found = scrape(f"{self._url}/metrics")
+        return {(sample.name, frozenset(sample.labels.items())): sample.value for sample in found}
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.samples().get((name, frozenset(labels.items())))

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from prometheus_client.samples import Sample
 
 from orion_beam import __version__
 from orion_beam.kafka.audit import conservation
 from orion_beam.kafka.conservation import ConservationReport
 from orion_beam.kafka.partitioner import partition_of
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, PARTITIONS, raw_topic
+from runners.broker import free_ports
 from schemas.avro_format import single_object_header
 from schemas.cdr import UnifiedCdr
 from schemas.derive import avro_schema
@@ -27,6 +29,7 @@ from tests.integration.harness import (
     jobs_in,
     kafka_in,
     read_topic,
+    scrape,
     source_of_letter,
     source_of_record,
 )
@@ -81,6 +84,7 @@ class Stream:
     report: ConservationReport
     committed: dict[str, dict[int, int]]
     exit_code: int
+    metrics: list[Sample]
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +93,15 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
     topics = [raw_topic(country).name for country in COUNTRIES]
     with kafka_in(directory / "kafka") as kafka, jobs_in(directory / "jobs") as start_job:
         servers = kafka.bootstrap_servers
-        job = start_job(servers, "--group-id", GROUP)
+        (metrics_port,) = free_ports(1)
+        job = start_job(servers, "--group-id", GROUP, "--metrics-port", str(metrics_port))
         feed = Feed(servers)
         specials = {name: _send_special(feed, special) for name, special in SPECIALS.items()}
         for seed, country in enumerate(COUNTRIES):
             feed.send_generated(country, RECORDS_PER_COUNTRY, seed=seed, fault_rate=FAULT_RATE)
         feed.flush()
         await_all_out(job, servers, feed)
+        metrics = scrape(f"http://127.0.0.1:{metrics_port}/metrics")
         job.send(signal.SIGINT)
         exit_code = job.exit_code()
         read = avro_reader(UnifiedCdr)
@@ -108,6 +114,7 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
             conservation(servers, topics),
             {topic: committed_offsets(servers, GROUP, topic) for topic in topics},
             exit_code,
+            metrics,
         )
 
 
@@ -274,6 +281,28 @@ def test_committed_offsets_reach_no_further_than_what_was_sent(stream: Stream) -
     for topic, committed in stream.committed.items():
         for partition, offset in committed.items():
             assert offset <= ends[topic, partition]
+
+
+def test_the_workers_metrics_are_those_of_all_of_them(stream: Stream) -> None:
+    def count(name: str, **labels: str) -> Counter[str]:
+        """Return the sums by country."""
+        sums: Counter[str] = Counter()
+        for sample in stream.metrics:
+            if sample.name == name and sample.labels.items() >= labels.items():
+                sums[sample.labels["country"]] += round(sample.value)
+        return sums
+
+    sent = Counter(source.topic.removeprefix("cdr.raw.") for source in stream.expected)
+    assert count("orion_records_in_total", stage="decode") == sent
+    assert count("orion_records_accepted_total", stage="encode") == Counter(cdr["country"] for _, cdr in stream.final)
+    assert count("orion_batch_rows_sum") == sent
+    warned = Counter(rule for _, cdr in stream.final for rule in cdr["warnings"])
+    rejected = Counter(letter.header("orion.error.code") for letter in stream.letters)
+    for name, label, expected in (
+        ("orion_warnings_total", "rule", warned),
+        ("orion_records_rejected_total", "code", rejected),
+    ):
+        assert {each: count(name, **{label: each}).total() for each in expected} == dict(expected)
 
 
 def test_ctrl_c_ends_the_job_as_a_shell_expects(stream: Stream) -> None:

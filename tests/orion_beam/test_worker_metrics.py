@@ -80,12 +80,13 @@ def test_one_port_serves_the_sum_over_processes_also_of_those_that_have_ended() 
     (port,) = free_ports(1)
     with worker_exposition(f"127.0.0.1:{port}") as environment:
         assert _scrape(port) == {"kafka_producer_record_error_rate": 0}
-        for records in (3, 4):
-            subprocess.run(
-                [sys.executable, "-c", WORKER, str(records)],
-                check=True,
-                env=environment | {"PYTHONPATH": str(REPOSITORY)},
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", WORKER, str(records)], env=environment | {"PYTHONPATH": str(REPOSITORY)}
             )
+            for records in (3, 4)
+        ]
+        assert [process.wait() for process in started] == [0, 0]
         scraped = _scrape(port)
     assert scraped["orion_produced_records_total"] == 7
     assert scraped["orion_produce_errors_total"] == 7
