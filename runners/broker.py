@@ -104,11 +104,12 @@ class Broker:
         arguments = ["--cluster-id", cluster_id, "--config", str(self._properties), "--ignore-formatted"]
         self._run([*self._java(classpath), "kafka.tools.StorageTool", "format", *arguments])
 
-    def launch(self, classpath: str) -> None:
-        """Start it. It takes some seconds until it answers."""
+    def launch(self, classpath: str, jvm: Sequence[str] = ()) -> None:
+        """Start it, with these options of the JVM, too. It takes some seconds until it answers."""
         # Detached, the guard must not be there: it would end the broker with the command that started it.
         main = ["kafka.Kafka"] if self._detached else ["-Dorion.main.class=kafka.Kafka", GUARD]
-        self._run([*self._java(classpath), *main, str(self._properties)])
+        java, *options = self._java(classpath)
+        self._run([java, *jvm, *options, *main, str(self._properties)])
 
     def wait(self) -> int:
         """Wait until its process has ended by itself, and return the exit code."""

@@ -79,6 +79,7 @@ class Jars:
         expansion_service: For Beam's `JavaJarExpansionService`; knows `orion:kafka_batches:v1`.
         job_classpath: Class path of the two.
         kafka_classpath: Class path of a Kafka broker, and of the guard.
+        jmx_agent: Serves a JVM's metrics to Prometheus, by `-javaagent`.
         guard: Ends a JVM with its parent, see ParentGuard.
     """
 
@@ -86,6 +87,7 @@ class Jars:
     expansion_service: Path
     job_classpath: str
     kafka_classpath: str
+    jmx_agent: Path
     guard: Path
 
     @classmethod
@@ -96,6 +98,7 @@ class Jars:
             expansion_service=directory / "expansion-service.jar",
             job_classpath=str(directory / "job" / "*"),
             kafka_classpath=os.pathsep.join([str(directory / "kafka" / "*"), str(directory / "guard.jar")]),
+            jmx_agent=next((directory / "kafka").glob("jmx_prometheus_javaagent-*.jar"), directory / "missing.jar"),
             guard=directory / "guard.jar",
         )
 

@@ -67,7 +67,11 @@ class LocalState(BaseModel):
 
 
 def up(
-    port: int | None = DEFAULT_PORT, heap: str | None = None, report: Report = silent, brokers: int | None = None
+    port: int | None = DEFAULT_PORT,
+    heap: str | None = None,
+    report: Report = silent,
+    brokers: int | None = None,
+    metrics_ports: Sequence[int] = (),
 ) -> tuple[LocalState, bool]:
     """Start the development cluster, unless it is running. Those of its brokers that are gone are started again.
 
@@ -76,6 +80,7 @@ def up(
         heap: Most memory for each JVM's heap.
         report: Gets a line now and then while this goes on.
         brokers: How many; None means as many as the data that are kept are of, or one.
+        metrics_ports: Where brokers serve their metrics to Prometheus, at least one for each; none by default.
 
     Returns:
         The cluster, and whether something was started now.
@@ -97,7 +102,7 @@ def up(
         if state is not None and state.running == state.brokers:
             return state, False
         count = len(state.brokers) if state is not None else brokers or kept or 1
-        cluster = LocalKafka(directory, port, heap, brokers=count, detached=True)
+        cluster = LocalKafka(directory, port, heap, brokers=count, detached=True, metrics_ports=metrics_ports)
         if state is None:
             cluster.start(report)
         else:

@@ -15,8 +15,9 @@ from orion_beam.errors import PrerequisiteError, UserError
 from orion_beam.kafka.catalogue import MIN_INSYNC
 from orion_beam.kafka.topics import CATALOGUE, admin_client, profile_for
 from runners.broker import HOST, Broker, Ports, free_ports, is_taken
-from runners.jars import Report, ensure_jars, silent
+from runners.jars import Jars, Report, ensure_jars, silent
 
+JMX_RULES = Path(__file__).parent / "monitoring" / "jmx.yml"
 START_TIMEOUT_S = 120.0
 
 _PORT_ATTEMPTS = 5
@@ -58,6 +59,7 @@ class LocalKafka:
         settings: Kafka's own, of each broker, over those of the profile.
         brokers: How many. Each is a controller, too: a majority of them must run.
         detached: The brokers go on when this process ends, and belong to no terminal.
+        metrics_ports: Where each broker serves its metrics to Prometheus; none of them does by default.
 
     Attributes:
         brokers: Its brokers, by number.
@@ -73,8 +75,10 @@ class LocalKafka:
         settings: Mapping[str, str] | None = None,
         brokers: int = 1,
         detached: bool = False,
+        metrics_ports: Sequence[int] = (),
     ) -> None:
         """Note where and how to run; `start` runs it."""
+        self._metrics_ports = metrics_ports
         self.data_dir = Path(data_dir).absolute()
         self._wanted_port = port
         self._own_settings = settings or {}
@@ -107,12 +111,12 @@ class LocalKafka:
         kept = kept_brokers(self.data_dir)
         if kept not in (None, len(self.brokers)):
             raise UserError(f"{self.data_dir} holds the data of {kept} broker(s), not {len(self.brokers)}: delete it")
-        classpath = ensure_jars(report).kafka_classpath
+        jars = ensure_jars(report)
         self.data_dir.mkdir(parents=True, exist_ok=True)
         for _ in range(_PORT_ATTEMPTS):
             self.ports = self._choose_ports()
             try:
-                self._launch_all(classpath)
+                self._launch_all(jars)
                 self._await_ready()
             except _PortTakenError:
                 self.kill()
@@ -136,11 +140,11 @@ class LocalKafka:
             RuntimeError: a broker does not start; shows the end of its log.
         """
         self.ports = tuple(ports)
-        classpath = ensure_jars(report).kafka_classpath
+        jars = ensure_jars(report)
         started = [self.brokers[number - 1] for number in gone]
         try:
             for broker in started:
-                broker.launch(classpath)
+                broker.launch(jars.kafka_classpath, self._agent(broker, jars))
             self._await_ready()
         except _PortTakenError:
             self.kill()
@@ -194,18 +198,23 @@ class LocalKafka:
             )
         return tuple(map(Ports, wanted, [port for port in free if port not in wanted]))
 
-    def _launch_all(self, classpath: str) -> None:
+    def _agent(self, broker: Broker, jars: Jars) -> list[str]:
+        if not self._metrics_ports:
+            return []
+        return [f"-javaagent:{jars.jmx_agent}={HOST}:{self._metrics_ports[broker.number - 1]}:{JMX_RULES}"]
+
+    def _launch_all(self, jars: Jars) -> None:
         settings = self._settings()
         for broker, ports in zip(self.brokers, self.ports, strict=True):
             broker.configure(ports, settings)
         unformatted = [broker for broker in self.brokers if not broker.is_formatted]
         for broker in unformatted:
-            broker.format(classpath, self._cluster_id())
+            broker.format(jars.kafka_classpath, self._cluster_id())
         for broker in unformatted:
             if broker.wait():
                 raise self._failure("its storage cannot be formatted", broker)
         for broker in self.brokers:
-            broker.launch(classpath)
+            broker.launch(jars.kafka_classpath, self._agent(broker, jars))
 
     def _settings(self) -> Mapping[str, str]:
         profile = CATALOGUE.profile(profile_for(len(self.brokers)))

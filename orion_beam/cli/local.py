@@ -11,8 +11,11 @@ from orion_beam.countries import profiles_of
 from orion_beam.errors import UserError
 from orion_beam.kafka.topics import create_topics, profile_for
 from runners import local
+from runners.monitoring import stack
 
 app = typer.Typer(help="A Kafka on this machine, for development.", no_args_is_help=True)
+
+_NO_PROMETHEUS = "Alerts: none, Prometheus is not installed (Debian: apt-get install prometheus)"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -27,6 +30,9 @@ def up(
         int | None, typer.Option(min=1, max=9, help="How many; as many as there were if not given, at first one.")
     ] = None,
     countries: Annotated[str, typer.Option(help="Countries whose raw topics to create.")] = "FR,TN,MA,SN",
+    monitoring: Annotated[
+        bool, typer.Option("--monitoring", help="Also start `orion-beam monitor` and, where installed, Prometheus.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Start Kafka in the background and create the topics that are missing.
@@ -37,18 +43,29 @@ def up(
 
     Example: orion-beam local up --countries FR,SN
 
-    Example: orion-beam local up --brokers 3
+    Example: orion-beam local up --brokers 3 --monitoring
     """
     with _user_errors():
         codes = [code.strip() for code in countries.split(",") if code.strip()]
         profiles_of(codes)
-        state, started = local.up(port or None, report=lambda line: typer.echo(line, err=True), brokers=brokers)
+        are_running = local.status() is not None
+        metrics_ports = stack.broker_ports(brokers or 9, are_running=are_running) if monitoring else []
+        state, started = local.up(port or None, None, lambda line: typer.echo(line, err=True), brokers, metrics_ports)
         created = create_topics(state.bootstrap_servers, codes, profile_for(len(state.brokers)))
+        watched = None
+        if monitoring:
+            watched = stack.start_monitoring(
+                state.bootstrap_servers, state.data_dir, metrics_ports[: len(state.brokers)]
+            )
     if as_json:
-        typer.echo(json.dumps(state.model_dump() | {"running": True, "topics_created": created}))
+        found = {"running": True, "topics_created": created}
+        typer.echo(json.dumps(state.model_dump() | found | ({} if watched is None else watched._asdict())))
         return
     typer.echo(f"Kafka {'is up' if started else 'was up already'} at {state.bootstrap_servers}")
     typer.echo(f"Topics created: {', '.join(created) or 'none, they are all there'}")
+    if watched is not None:
+        typer.echo(f"Status page: {watched.monitor}")
+        typer.echo(f"Alerts: {watched.prometheus}alerts" if watched.prometheus else _NO_PROMETHEUS)
     typer.echo(f"Next: give --bootstrap-servers {state.bootstrap_servers} to the other commands.")
     typer.echo("Stop it with: orion-beam local down")
 
@@ -62,6 +79,7 @@ def down(
     Example: orion-beam local down --purge
     """
     with _user_errors():
+        stack.stop_monitoring()
         stopped = local.down(purge)
     if as_json:
         typer.echo(json.dumps({"running": False, "stopped": stopped, "purged": purge}))

@@ -1,12 +1,15 @@
 """`orion-beam monitor` on a real Kafka: what it measures, and that it goes on when the broker does not."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from typer.testing import CliRunner
 
+from orion_beam.cli.main import app
 from orion_beam.countries import profiles_of
 from orion_beam.kafka.topics import DEAD_LETTERS, admin_client, raw_topic
 from orion_beam.monitoring.monitor import Monitor, MonitorConfig
@@ -130,3 +133,16 @@ def test_it_outlives_the_broker_and_finds_it_again(kafka: LocalKafka) -> None:
         with LocalKafka(kafka.data_dir, port):
             watched.await_value(1, "orion_kafka_up")
             assert watched.value("orion_kafka_lag_seconds", country="FR") == 0
+
+
+def test_top_shows_the_same(watched: Watched) -> None:
+    options = ["--bootstrap-servers", watched.kafka.bootstrap_servers, "--countries", "FR", "--interval", "0.2"]
+    as_json = CliRunner().invoke(app, ["top", *options, "--json"])
+    assert as_json.exit_code == 0, as_json.output
+    status = json.loads(as_json.stdout)
+    assert status["is_up"]
+    assert list(status["countries"]) == ["FR"]
+    assert status["countries"]["FR"]["now"]["lag"] >= 0
+    printed = CliRunner().invoke(app, ["top", *options])
+    assert "Kafka answers: 1 broker" in printed.stdout
+    assert "France" in printed.stdout

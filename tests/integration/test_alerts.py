@@ -1,0 +1,193 @@
+"""Alerts fired for real, by Prometheus over the local stack: each condition is caused, each alert fires and clears."""
+
+import json
+import os
+import signal
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from orion_beam.kafka.topics import DEAD_LETTERS, admin_client, create_topics, raw_topic
+from runners import jars, local
+from runners.monitoring import stack
+from runners.monitoring.alerts import AlertLimits
+from tests.debian import require_program
+from tests.integration.harness import Feed, await_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+GROUP = "orion-beam"
+PATIENCE_S = 60.0
+RETENTION_S = 7 * 86_400
+OLD_S = 100
+RECORDS = 100
+DISK_STEP_BYTES = 2 << 30
+
+Alert = tuple[str, str | None]
+"""Its name, and the country that it is of."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The local stack, with alerts that are as quick as a test needs them."""
+
+    servers: str
+    prometheus: str
+    data_dir: Path
+    metrics_ports: list[int]
+
+    def firing(self) -> set[Alert]:
+        alerts = self._get("alerts")["alerts"]
+        return {
+            (alert["labels"]["alertname"], alert["labels"].get("country"))
+            for alert in alerts
+            if alert["state"] == "firing"
+        }
+
+    def await_firing(self, *alerts: Alert) -> None:
+        await_until(lambda: set(alerts) <= self.firing(), PATIENCE_S, f"{alerts} fire")
+
+    def await_clear(self, *alerts: Alert) -> None:
+        await_until(lambda: not set(alerts) & self.firing(), PATIENCE_S, f"{alerts} clear")
+
+    def value(self, query: str) -> float | None:
+        found = self._get(f"query?{urllib.parse.urlencode({'query': query})}")["result"]
+        return float(found[0]["value"][1]) if found else None
+
+    def commit(self, country: str, offset: int) -> None:
+        consumer = Consumer({"bootstrap.servers": self.servers, "group.id": GROUP})
+        consumer.commit(offsets=[TopicPartition(raw_topic(country).name, 0, offset)], asynchronous=False)
+        consumer.close()
+
+    def reject(self, country: str, stage: str, code: str) -> None:
+        producer = Producer({"bootstrap.servers": self.servers})
+        why = {"orion.country": country, "orion.error.stage": stage, "orion.error.code": code}
+        producer.produce(DEAD_LETTERS.name, b"x", headers=[(name, text.encode()) for name, text in why.items()])
+        assert producer.flush(30) == 0
+
+    def _get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.prometheus}api/v1/{path}", timeout=10) as answer:
+            return json.load(answer)["data"]
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    require_program("prometheus", package="prometheus")
+    home = tmp_path_factory.mktemp("alerts")
+    jars.ensure_jars()
+    (home / "jars").symlink_to(jars.orion_home() / "jars")
+    disk = os.statvfs(home)
+    used = 1 - disk.f_bavail / (disk.f_blocks - disk.f_bfree + disk.f_bavail)
+    step = DISK_STEP_BYTES / (disk.f_frsize * disk.f_blocks)
+    limits = AlertLimits(
+        interval="1s", hold="0s", outage="0s", window="5s", memory="20s", silence="4s",
+        lag_s=10, standstill_s=4, data_loss_s=RETENTION_S - OLD_S / 2, disk_ratio=used + step / 2,
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ORION_HOME", str(home))
+        ports = stack.broker_ports(1)
+        try:
+            state, _ = local.up(None, metrics_ports=ports)
+            create_topics(state.bootstrap_servers, ["FR", "TN", "MA", "SN"])
+            monitoring = stack.start_monitoring(
+                state.bootstrap_servers, state.data_dir, ports, limits=limits, interval_s=1
+            )
+            assert monitoring.prometheus is not None
+            found = Stack(state.bootstrap_servers, monitoring.prometheus, Path(state.data_dir), ports)
+            await_until(lambda: _has_history(found), PATIENCE_S, "Prometheus has scraped for the length of a window")
+            yield found
+        finally:
+            stack.stop_monitoring()
+            local.down(purge=True)
+
+
+def _has_history(found: Stack) -> bool:
+    try:
+        return (found.value("count_over_time(orion_kafka_up[1m])") or 0) > 8
+    except OSError:
+        return False
+
+
+def test_what_records_can_cause_fires_and_clears(watched: Stack) -> None:
+    feed = Feed(watched.servers)
+    old_ms = round((time.time() - OLD_S) * 1000)
+    for country, timestamp in (("FR", old_ms), ("TN", 0), ("MA", 0)):
+        for _ in range(RECORDS):
+            feed.send(raw_topic(country).name, None, b"x", code=None, partition=0, timestamp=timestamp)
+    feed.flush()
+    watched.commit("FR", 1)
+    # TN processes all, rejects of a kind that was not there, and has a bug; MA loses 40 of the 90 that wait.
+    watched.commit("TN", RECORDS)
+    for stage, code in (("decode", "malformed_payload"), ("validate", "invalid_imsi"), ("enrich", "internal_error")):
+        watched.reject("TN", stage, code)
+    watched.commit("MA", 10)
+    await_until(
+        lambda: watched.value('sum(kafka_consumer_lag{country="MA"})') == RECORDS - 10, PATIENCE_S, "the commit is seen"
+    )
+    admin = admin_client(watched.servers)
+    deleted = admin.delete_records([TopicPartition(raw_topic("MA").name, 0, 50)])
+    assert [answer.result(30).low_watermark for answer in deleted.values()] == [50]
+
+    rejects = [("OrionErrorRate", "TN"), ("OrionNewDeadLetters", "TN"), ("OrionInternalError", "TN")]
+    waiting = [("OrionLag", "FR"), ("OrionDataLossNear", "FR"), ("OrionJobStuck", "FR"), ("OrionDataLost", "MA")]
+    seen: set[Alert] = set()
+
+    def all_fired() -> bool:
+        seen.update(watched.firing())
+        return seen >= {*rejects, *waiting, ("OrionNoTraffic", "TN")}
+
+    await_until(all_fired, PATIENCE_S, "each has fired")
+    assert not {alert for alert in seen if alert[1] == "SN"}
+
+    for country in ("FR", "MA"):
+        watched.commit(country, RECORDS)
+    watched.await_clear(*rejects, *waiting, ("OrionNoTraffic", "TN"))
+
+
+def test_a_disk_that_fills(watched: Stack) -> None:
+    filler = watched.data_dir / "filler"
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, DISK_STEP_BYTES)
+    watched.await_firing(("OrionDiskFull", None))
+    filler.unlink()
+    watched.await_clear(("OrionDiskFull", None))
+
+
+def test_a_broker_that_is_gone_and_comes_back(watched: Stack) -> None:
+    state = local.status()
+    assert state is not None
+    os.kill(state.brokers[0].pid, signal.SIGKILL)
+    watched.await_firing(("OrionBrokerDown", None))
+    port = int(watched.servers.rpartition(":")[2])
+    local.up(port, metrics_ports=watched.metrics_ports)
+    watched.await_clear(("OrionBrokerDown", None))
+
+
+def test_a_monitor_that_hangs(watched: Stack) -> None:
+    (monitor,) = [
+        process for process in psutil.process_iter(["cmdline"])
+        if "monitor" in (process.info["cmdline"] or ()) and watched.servers in process.info["cmdline"]
+    ]  # fmt: skip
+    monitor.suspend()
+    watched.await_firing(("OrionMonitorDown", None))
+    monitor.resume()
+    watched.await_clear(("OrionMonitorDown", None))
+
+
+def test_a_broker_tells_of_its_traffic_and_the_monitor_costs_it_little(watched: Stack) -> None:
+    own = 'sum(rate(kafka_broker_requests_total{request!~"BrokerHeartbeat|FetchSnapshot|Vote"}[10s]))'
+    for query in ("kafka_broker_messages_in_per_sec", "kafka_broker_bytes_in_per_sec", own):
+        await_until(lambda asked=query: watched.value(asked) is not None, PATIENCE_S, f"{query} is there")
+    requests = watched.value(own)
+    print(f"{requests} requests a second")
+    # It looks once a second here, and every five seconds by default.
+    assert requests is not None
+    assert requests < 20
