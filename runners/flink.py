@@ -20,6 +20,7 @@ from apache_beam.utils.subprocess_server import SubprocessServer
 from orion_beam.config import JobConfig
 from orion_beam.errors import JobFailedError
 from orion_beam.flink_rest import FlinkRest
+from orion_beam.metrics import Outcome, outcomes_of
 from orion_beam.pipeline import build_pipeline
 from runners.jars import Jars, guard_environment
 from runners.workers import silence_lost_peers, worker_pool
@@ -45,6 +46,9 @@ _DEFAULTS = {
     "--sdk_worker_parallelism": "2",
 }
 
+_OF_STREAMS = {"--streaming", "--checkpointing_interval", "--disable_metrics"}
+"""Of these, what a bounded job is not given: it ends, and then says what it has counted."""
+
 JVM_OPTIONS = "-Xms2g -Xmx2g -Xmn1400m -XX:+UseParallelGC -XX:TieredStopAtLevel=1"
 """Of embedded Flink, unless JDK_JAVA_OPTIONS says otherwise. Frames of a megabyte die young, in a large young
 generation; and for the minutes that a JVM of this kind lives, its optimizing compiler costs more than it saves."""
@@ -57,9 +61,9 @@ class TerminatedError(BaseException):
     """SIGTERM came: a KeyboardInterrupt of another name."""
 
 
-def flink_arguments(jars: Jars, beam_arguments: Sequence[str]) -> list[str]:
-    """Return Beam's options for a stream on Flink: our defaults, where the user has not said otherwise."""
-    given = {argument.partition("=")[0] for argument in beam_arguments}
+def flink_arguments(jars: Jars, beam_arguments: Sequence[str], *, bounded: bool = False) -> list[str]:
+    """Return Beam's options for Flink, as a stream or bounded: our defaults, where the user has not said otherwise."""
+    given = {argument.partition("=")[0] for argument in beam_arguments} | (_OF_STREAMS if bounded else set())
     defaults = dict(_DEFAULTS) | {"--flink_job_server_jar": str(jars.flink_job_server)}
     kept = [name if value is None else f"{name}={value}" for name, value in defaults.items() if name not in given]
     return [*kept, *beam_arguments]
@@ -77,13 +81,39 @@ def run_flink(config: JobConfig, arguments: Sequence[str], metrics_listen: str |
         KeyboardInterrupt: after Ctrl-C; TerminatedError: after SIGTERM. The job is cancelled, its JVMs are gone.
         JobFailedError: the job ended by itself.
     """
+    with _flink(arguments, metrics_listen) as all_arguments:
+        _run(config, all_arguments)
+    raise JobFailedError(_JOB_FAILED)
+
+
+def run_flink_bounded(config: JobConfig, arguments: Sequence[str]) -> dict[Outcome, int]:
+    """Run a bounded job to its end.
+
+    Args:
+        config: the job.
+        arguments: Beam's options, see `flink_arguments`.
+
+    Returns:
+        How many rows had which outcome.
+
+    Raises:
+        KeyboardInterrupt, TerminatedError: as `run_flink`.
+        JobFailedError: the job failed.
+    """
+    with _flink(arguments) as all_arguments:
+        return outcomes_of(_run(config, all_arguments))
+
+
+@contextmanager
+def _flink(arguments: Sequence[str], metrics_listen: str | None = None) -> Iterator[list[str]]:
+    """Set up what a job on Flink needs of this process; give its options."""
     os.environ.update(guard_environment())
     os.environ.setdefault("JDK_JAVA_OPTIONS", JVM_OPTIONS)
     signal.signal(signal.SIGTERM, _terminate)
     logging.getLogger("apache_beam.options.pipeline_options").addFilter(_is_not_about_options)
     FlinkBeamJob.cancel = _cancel_on_cluster
     with _workers(arguments, metrics_listen) as environment:
-        _run(config, [*arguments, *environment])
+        yield [*arguments, *environment]
 
 
 @contextmanager
@@ -97,7 +127,7 @@ def _workers(arguments: Sequence[str], metrics_listen: str | None) -> Iterator[l
         yield ["--environment_type=EXTERNAL", f"--environment_config={address}"]
 
 
-def _run(config: JobConfig, arguments: Sequence[str]) -> None:
+def _run(config: JobConfig, arguments: Sequence[str]) -> PipelineResult:
     result = _start(config, arguments)
     silence_lost_peers()
     # Beam's own handler of SIGINT would stop the JVM first, and then there is nobody left to cancel the job.
@@ -116,7 +146,7 @@ def _run(config: JobConfig, arguments: Sequence[str]) -> None:
         _silence()
         reason = str(error).strip().partition("\n")[0][:_MAX_REASON] or type(error).__name__
         raise JobFailedError(f"{_JOB_FAILED} ({reason})") from None
-    raise JobFailedError(_JOB_FAILED)
+    return result
 
 
 def _start(config: JobConfig, arguments: Sequence[str], attempts: int = 3) -> PipelineResult:

@@ -39,8 +39,9 @@ from orion_beam.metrics import READ, Outcome
 from orion_beam.replay.plan import PartitionPlan, lanes_of, plan_offsets, plan_times
 from orion_beam.replay.runs import Replay, Run
 from runners.beam_options import check_beam_options
-from runners.jars import orion_home
-from runners.replay import Advance, run_replay
+from runners.flink import TerminatedError, flink_arguments, run_flink_bounded
+from runners.jars import ensure_jars, orion_home
+from runners.replay import Advance, check_conservation, run_replay
 from schemas.country import CountryProfile
 
 ASSUMED_RATE = 100_000
@@ -96,12 +97,13 @@ def replay(
 ) -> None:
     """Run retained raw records through the pipeline again, exactly those of a time or of offsets.
 
-    A replay that was stopped, by whatever means, goes on with --resume. What follows `--` is Beam's.
+    A replay that was stopped, by whatever means, goes on with --resume. What follows `--` is Beam's;
+    `-- --runner=FlinkRunner` runs it on Flink.
 
     Example: orion-beam replay --bootstrap-servers localhost:9092 --countries FR --last 6h --output out
 
     Example: orion-beam replay --bootstrap-servers localhost:9092 --countries FR,TN
-    --from 2026-01-01T00:00Z --to 2026-01-02T00:00Z --to-topic cdr.final.repaired
+    --from 2026-01-01T00:00Z --to 2026-01-02T00:00Z --to-topic cdr.final.repaired -- --runner=FlinkRunner
     """
     runs = orion_home() / "runs"
     if resume is not None:
@@ -110,8 +112,6 @@ def replay(
     if bootstrap_servers is None:
         raise UserError("nothing to read: give --bootstrap-servers HOST:PORT")
     check_beam_options(context.args)
-    if any(argument.startswith("--runner") for argument in context.args):
-        raise UserError("a replay runs on the DirectRunner, in --workers processes: leave --runner out")
     load_reference(cells, subscribers)
     producer = parse_pairs(producer_settings, "--producer-config")
     producer_config(bootstrap_servers, producer)
@@ -131,6 +131,8 @@ def replay(
         require_topics(bootstrap_servers, [to_topic, dead_letter_topic])
         wire_prefix = wire_prefix_of(value_format, schema_registry, to_topic)
     else:
+        if _is_flink(context.args):
+            raise UserError("--output goes with the DirectRunner, which needs no cluster to see this machine's files")
         sink, wire_prefix = FileSink(directory=output.absolute(), file_format=file_format), b""
     plans = asked.plan(bootstrap_servers, chosen.values())
     name = run_id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")[:-3]
@@ -236,6 +238,10 @@ def countries_of(asked: Asked, countries: str | None, profiles: Path) -> tuple[s
     return given or tuple(default_profiles() if profiles == PROFILES_DIRECTORY else all_profiles(profiles))
 
 
+def _is_flink(beam_arguments: Iterable[str]) -> bool:
+    return "--runner=FlinkRunner" in beam_arguments
+
+
 def _show(replay: Replay) -> None:
     """Print the plan: a line for each topic, and whatever is not as usual."""
     size = sum(plan.bytes_estimated for plan in replay.partitions)
@@ -286,9 +292,14 @@ def _run(run: Run, as_json: bool) -> None:
     with run.locked():
         try:
             with _progress(planned.offsets, done, as_json) as advance:
-                run_replay(run, advance)
-        except BaseException:
+                if _is_flink(planned.beam_arguments):
+                    _run_on_flink(run, advance)
+                else:
+                    run_replay(run, advance)
+        except BaseException as error:
             _say(f"not finished: go on with `orion-beam replay --resume {planned.run_id}`")
+            if isinstance(error, TerminatedError):
+                raise typer.Exit(143) from None
             raise
     took = time.monotonic() - started
     outcomes: Counter[Outcome] = Counter()
@@ -304,6 +315,20 @@ def _run(run: Run, as_json: bool) -> None:
     if gaps := planned.offsets - read:
         _say(f"{gaps:,} of {planned.offsets:,} offsets hold no record: transaction markers, or compacted away")
     _say(f"replay {planned.run_id} is done: {planned.offsets - done:,} offsets in {took:,.0f} s")
+
+
+def _run_on_flink(run: Run, advance: Advance) -> None:
+    """Run all that is left as one bounded job: it is done as a whole, or not."""
+    lanes = run.left()
+    if not lanes:
+        return
+    outcomes = run_flink_bounded(
+        run.job_of(lanes), flink_arguments(ensure_jars(_say), run.replay.beam_arguments, bounded=True)
+    )
+    check_conservation(outcomes)
+    chunks = tuple(chunk for lane in lanes for chunk in lane)
+    run.mark_done(chunks, outcomes)
+    advance(sum(chunk.offsets for chunk in chunks))
 
 
 class _Rate(ProgressColumn):

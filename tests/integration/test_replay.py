@@ -2,21 +2,28 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import psutil
 import pyarrow.dataset as ds
 import pytest
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from orion_beam.countries import PROFILES_DIRECTORY
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, raw_topic
+from runners.jars import orion_home
 from runners.local import LocalKafka
 from schemas.cdr import UnifiedCdr
 from tests.integration.harness import (
@@ -37,7 +44,7 @@ from tests.integration.harness import (
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
 REPLAY_TIMEOUT_S = 120.0
-RECORDS = 100_000
+RECORDS = 60_000
 """Some chunks for one worker."""
 # What says when, or by which run, a record was made.
 OF_THE_RUN = {"run_id", "orion.run_id", "orion.failed_at"}
@@ -57,15 +64,19 @@ class Replays:
             "text": True,
         }
 
-    def run(self, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: object, code: int = 0, beam: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
         given = () if "--resume" in arguments else ("--bootstrap-servers", self.servers)
         # Behind them, since the first may be a subcommand.
-        done = subprocess.run(**self.command(*arguments, *given), capture_output=True, timeout=REPLAY_TIMEOUT_S)
+        done = subprocess.run(
+            **self.command(*arguments, *given, *(["--", *beam] if beam else [])),
+            capture_output=True,
+            timeout=REPLAY_TIMEOUT_S,
+        )
         assert done.returncode == code, done.stderr
         return done
 
-    def report(self, *arguments: object) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.run(*arguments, "--json").stdout)
+    def report(self, *arguments: object, beam: Sequence[str] = ()) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.run(*arguments, "--json", beam=beam).stdout)
         return found
 
     @contextmanager
@@ -142,6 +153,18 @@ def test_a_replay_makes_of_a_range_what_the_stream_made_of_it(
     assert {letter.header("orion.run_id") for letter in read_topic(servers, "again.dlq")} == {"again"}
     assert by_key(replayed) == by_key(streamed), "a subscriber's records are in another order, or partition"
 
+    (replays.home / "jars").symlink_to(orion_home() / "jars")
+    create(servers, "flink.final", "flink.dlq")
+    report = replays.report(
+        "--countries", "TN", "--last", "1d", "--to-topic", "flink.final", "--dead-letter-topic", "flink.dlq",
+        beam=["--runner=FlinkRunner"],
+    )  # fmt: skip
+    assert report["records"] == len(feed.expected)
+    on_flink = read_topic(servers, "flink.final")
+    assert finals(on_flink) == finals(streamed)
+    assert letters(read_topic(servers, "flink.dlq")) == letters(read_topic(servers, DEAD_LETTERS.name))
+    assert by_key(on_flink) == by_key(streamed)
+
     replays.report("--countries", "TN", "--last", "1d", "--output", replays.home / "out")
     rows = ds.dataset(replays.home / "out" / "cdr.final", format="parquet", partitioning="hive").to_table().to_pylist()
     assert {source_of_record(row) for row in rows} == set(finals(streamed))
@@ -162,6 +185,43 @@ def create(servers: str, *topics: str) -> None:
     admin = AdminClient({"bootstrap.servers": servers})
     for created in admin.create_topics([NewTopic(topic, 12, 1) for topic in topics]).values():
         created.result()
+
+
+def test_quiet_and_empty_partitions_and_a_deleted_start_are_in_the_plan(broker: LocalKafka, replays: Replays) -> None:
+    servers, topic = broker.bootstrap_servers, raw_topic("MA").name
+    now = datetime.now(UTC)
+    feed = Feed(servers)
+    for minutes in range(60):
+        at = round((now - timedelta(minutes=60 - minutes)).timestamp() * 1000)
+        feed.send(topic, None, b"x", code="malformed_payload", partition=0, timestamp=at)
+    feed.send(topic, None, b"x", code="malformed_payload", partition=1, timestamp=at - 50 * 60_000)
+    feed.flush()
+    times = "--countries", "MA", "--from", (now - timedelta(minutes=30, seconds=1)).isoformat(), "--to", now.isoformat()
+
+    plan = replays.report(*times, "--dry-run")
+    wanted = {part["partition"]: (part["low"], part["high"]) for part in plan["partitions"] if part["high"]}
+    assert wanted == {0: (30, 60), 1: (1, 1)}
+    assert (plan["offsets"], plan["truncated"]) == (30, [])
+
+    admin = AdminClient({"bootstrap.servers": servers})
+    (deleted,) = admin.delete_records([TopicPartition(topic, 0, 45)]).values()
+    deleted.result()
+    refused = replays.run(*times, "--yes", "--output", replays.home / "out", code=2)
+    assert f"{topic}[0]: what was below offset 45 is deleted; the first record left is at offset 45" in refused.stderr
+    assert not (replays.home / "out").exists()
+    by_offset = "--offsets", "MA:0=40-50", "--output", replays.home / "out"
+    refused = replays.run(*by_offset, "--yes", code=2)
+    assert f"{topic}[0]: 5 of the offsets asked for is deleted" in refused.stderr
+
+    report = replays.report(*times, "--allow-truncated", "--output", replays.home / "out", "--format", "avro")
+    assert report["dead_letters"] == 15
+    (file,) = (replays.home / "out" / "cdr.dlq").glob("*.avro")
+    with file.open("rb") as content:
+        assert [letter["source_offset"] for letter in fastavro.reader(content)] == list(range(45, 60))
+    assert (
+        replays.report("--countries", "MA", "--from", now.isoformat(), "--output", replays.home / "none")["records"]
+        == 0
+    )
 
 
 @pytest.mark.parametrize("target", ["files", "topics"])
@@ -200,3 +260,27 @@ def test_a_replay_that_is_killed_goes_on_where_it_was(broker: LocalKafka, replay
     assert Counter(map(source_of_record, rows)) == Counter(dict.fromkeys(feed.expected, 1)), "exactly once in files"
     refused = replays.run("--resume", "killed")
     assert "is done" in refused.stderr
+
+
+def test_a_diff_says_what_other_rules_would_make_of_the_same_records(broker: LocalKafka, replays: Replays) -> None:
+    feed = Feed(broker.bootstrap_servers)
+    feed.send_generated("CI", 2_000, seed=11, fault_rate=0.2)
+    feed.flush()
+    new = replays.home / "profiles"
+    shutil.copytree(PROFILES_DIRECTORY, new)
+    with (new / "CI.toml").open("a") as profile:
+        profile.write('[rules]\nunknown_rat = "warn"\n')
+
+    done = replays.run("diff", "--countries", "CI", "--last", "1h", "--new-profiles", new, "--json", code=1)
+
+    found = json.loads(done.stdout)
+    assert found["unmatched"] == 0
+    assert found["records"] >= 2_000
+    counts = {(each["kind"], each["what"]): each["records"] for each in found["differences"]}
+    assert set(counts) == {("fixed_reject", "unknown_rat")}
+    only_rat = sum(code == "unknown_rat" for code in feed.expected.values())
+    assert 0 < only_rat <= counts["fixed_reject", "unknown_rat"]
+    assert not re.search("[0-9]{14}", done.stdout), "a subscriber's number is in the report"
+    assert not list(replays.home.glob("out*")), "nothing is left behind"
+    refused = replays.run("diff", "--countries", "CI", "--last", "1h", code=2)
+    assert "old and new are the same" in refused.stderr
