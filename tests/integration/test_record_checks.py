@@ -140,7 +140,8 @@ def test_partials_are_tagged(outcome: Outcome):
 
 def test_only_the_numbers_that_no_partition_has_are_missing(outcome: Outcome):
     told = [line.partition("sequence gap: ")[2] for line in outcome.log.splitlines() if "sequence gap: " in line]
+    context = " [job=checks event=sequence_gap country=FR]"
     assert told == [
-        "FR node pgw-1: missing 200 to 204, 5 records",
-        "FR node pgw-1: filled 201 to 201, 1 records",
+        f"FR node pgw-1: missing 200 to 204, 5 records{context}",
+        f"FR node pgw-1: filled 201 to 201, 1 records{context}",
     ]

@@ -20,6 +20,7 @@ from orion_beam.kafka.topics import admin_client, create_topics, require_topics
 from runners import jars, local, local_kafka
 from runners.broker import Ports
 from runners.local_kafka import LocalKafka
+from tests.integration.harness import await_until
 
 pytestmark = pytest.mark.integration
 
@@ -161,9 +162,15 @@ def test_three_brokers_outlive_one_of_them_which_is_started_again() -> None:
     assert up.exit_code == 0, up.output
     state = json.loads(up.stdout)
     assert len(set(state["bootstrap_servers"].split(","))) == 3
-    metadata = admin_client(state["bootstrap_servers"]).list_topics("cdr.raw.FR", timeout=10)
-    replicas = [partition.replicas for partition in metadata.topics["cdr.raw.FR"].partitions.values()]
-    assert {tuple(sorted(brokers)) for brokers in replicas} == {(1, 2, 3)}
+    admin = admin_client(state["bootstrap_servers"])
+
+    def replicas() -> set[tuple[int, ...]]:
+        partitions = admin.list_topics("cdr.raw.FR", timeout=10).topics["cdr.raw.FR"].partitions.values()
+        return {tuple(sorted(partition.replicas)) for partition in partitions}
+
+    # A broker that has not heard of a new topic yet says that it has no partitions.
+    await_until(replicas, 10, "the broker that is asked knows the topic")
+    assert replicas() == {(1, 2, 3)}
 
     fewer = command.invoke(app, ["up", "--brokers", "1"])
     assert fewer.exit_code == 2
