@@ -107,12 +107,7 @@ def _summary(found: Audit) -> dict[str, Any]:
     report, counts = found.report, found.counts
     return {
         "complete": not report.missing,
-        "records": report.records,
-        "final": report.final,
-        "dead_letters": report.dead_lettered,
-        "missing": report.missing,
-        "in_both": report.in_both,
-        "duplicates": report.duplicates,
+        **report.counts(),
         "foreign": dict(counts.foreign),
         "notes": _notes(found),
         "partitions": [

@@ -283,12 +283,7 @@ class _Demo:
         return {
             "balanced": report.holds,
             "guarantee": "exactly once" if report.is_exactly_once else "at least once",
-            "records": report.records,
-            "final": report.final,
-            "dead_letters": report.dead_lettered,
-            "missing": report.missing,
-            "in_both": report.in_both,
-            "duplicates": report.duplicates,
+            **report.counts(),
             "problems": report.problems,
             "records_per_second": round(report.records / max(reading_s, _REFRESH_S)),
             "seconds": round(time.monotonic() - self._began, 1),

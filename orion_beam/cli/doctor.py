@@ -20,6 +20,7 @@ from orion_beam.cli.options import (
     Publish,
     StartFrom,
     Subscribers,
+    duration_of,
     kafka_needs,
     parse_countries,
     parse_list,
@@ -27,7 +28,6 @@ from orion_beam.cli.options import (
     parse_stage,
 )
 from orion_beam.config import KafkaSink
-from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError
 from orion_beam.kafka.checks import KafkaNeeds, loss_checks, other_checks, start_checks
 from orion_beam.kafka.clients import consumer_config, producer_config
@@ -87,7 +87,7 @@ def doctor(
         [parse_stage(name, "--publish") for name in parse_list(publish)],
         None if start_from is None else parse_stage(start_from, "--start-from"),
     )
-    window_ms = _window_ms(replay_window)
+    window_ms = duration_of(replay_window, "--replay-window") * 1_000
 
     def all_checks() -> Iterator[Check]:
         yield from machine_checks()
@@ -106,13 +106,6 @@ def doctor(
         Console().print(_table(checks))
     if not is_ready:
         raise typer.Exit(1)
-
-
-def _window_ms(text: str) -> int:
-    try:
-        return parse_duration_s(text) * 1_000
-    except ValueError as error:
-        raise UserError(f"--replay-window {error}") from None
 
 
 def _given_checks(

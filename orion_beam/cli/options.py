@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from orion_beam.config import JobConfig, KafkaSink, ValueFormat
 from orion_beam.countries import default_profiles, profiles_of
+from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError, first_problem
 from orion_beam.kafka.checks import KafkaNeeds
 from orion_beam.kafka.topics import STAGE_TOPICS
@@ -50,6 +51,18 @@ def parse_countries(text: str | None) -> tuple[str, ...]:
     codes = parse_list(text) or tuple(default_profiles())
     profiles_of(codes)
     return codes
+
+
+def duration_of(text: str, option: str) -> int:
+    """Return the seconds of a duration such as `90s`, `15m`, `12h` or `7d`.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return parse_duration_s(text)
+    except ValueError as error:
+        raise UserError(f"{option} {error}") from None
 
 
 def parse_stage(name: str, option: str) -> Stage:

@@ -22,6 +22,7 @@ from orion_beam.cli.letters import (
     ToOption,
     filter_of,
 )
+from orion_beam.cli.options import Cells, Subscribers
 from orion_beam.cli.progress import progress_of
 from orion_beam.dlq.fates import Fate, RedriveReport
 from orion_beam.dlq.filters import Selection
@@ -34,9 +35,6 @@ from orion_beam.dlq.targets import Targets
 from orion_beam.errors import UserError
 from orion_beam.kafka.journal import JOURNAL, read_journal
 from orion_beam.kafka.topics import DEAD_LETTERS, topic_names
-
-Cells = Annotated[str, typer.Option(help="Cells, CSV or Parquet.")]
-Subscribers = Annotated[str, typer.Option(help="Subscribers, CSV or Parquet.")]
 
 
 def retest(

@@ -1,7 +1,6 @@
 """`orion-beam replay`: retained raw topics once more, exactly the records of a time or of offsets, to an end."""
 
 import json
-import re
 import sys
 import time
 from collections import Counter
@@ -18,11 +17,22 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
-from orion_beam.chain import load_reference
+from orion_beam.chain import CELLS, SUBSCRIBERS, load_reference
 from orion_beam.cli.counts import counts_summary, counts_table
-from orion_beam.cli.options import absolute, checked_config, parse_list, parse_pairs, wire_prefix_of
+from orion_beam.cli.options import (
+    Cells,
+    Countries,
+    ProducerSettings,
+    Subscribers,
+    absolute,
+    checked_config,
+    duration_of,
+    parse_list,
+    parse_pairs,
+    wire_prefix_of,
+)
+from orion_beam.cli.which import range_of
 from orion_beam.config import (
-    REFERENCE_DIRECTORY,
     FileFormat,
     FileSink,
     KafkaRanges,
@@ -30,7 +40,6 @@ from orion_beam.config import (
     ValueFormat,
 )
 from orion_beam.countries import PROFILES_DIRECTORY, all_profiles, default_profiles, profiles_of
-from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError
 from orion_beam.kafka.clients import producer_config
 from orion_beam.kafka.ranges import OffsetRange, SourcePartition
@@ -47,14 +56,13 @@ from schemas.country import CountryProfile
 ASSUMED_RATE = 100_000
 """CDRs a second, for the estimate."""
 
-_OFFSETS = re.compile(r"([A-Z]{2}):([0-9]{1,9})=([0-9]{1,18})-([0-9]{1,18})")
 _LEAST_OFFSETS_FOR_WORKERS = 20_000
 
 
 def replay(
     context: typer.Context,
     bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka brokers, host:port,…")] = None,
-    countries: Annotated[str | None, typer.Option(help="Countries to read.  [default: FR,MA,SN,TN]")] = None,
+    countries: Countries = None,
     start: Annotated[
         str | None, typer.Option("--from", help="First Kafka timestamp, with its zone: 2026-01-01T00:00Z")
     ] = None,
@@ -76,13 +84,9 @@ def replay(
         str | None, typer.Option(help="URL of a schema registry; values then have Confluent's wire format.")
     ] = None,
     profiles: Annotated[Path, typer.Option(help="Directory of country profiles.")] = PROFILES_DIRECTORY,
-    cells: Annotated[str, typer.Option(help="Cells, CSV or Parquet.")] = str(REFERENCE_DIRECTORY / "cells.csv"),
-    subscribers: Annotated[str, typer.Option(help="Subscribers, CSV or Parquet.")] = str(
-        REFERENCE_DIRECTORY / "subscribers.parquet"
-    ),
-    producer_settings: Annotated[
-        list[str] | None, typer.Option("--producer-config", help="NAME=VALUE for the Kafka producer; repeatable.")
-    ] = None,
+    cells: Cells = CELLS,
+    subscribers: Subscribers = SUBSCRIBERS,
+    producer_settings: ProducerSettings = None,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Python processes (on the DirectRunner).")] = 2,
     run_id: Annotated[
         str | None, typer.Option(help="Name of the replay, in each record as run_id.  [default: made of the time]")
@@ -195,15 +199,12 @@ def asked_for(start: str | None, end: str | None, last: str | None, offsets: str
         raise UserError("which records? give one of --from (and --to), --last or --offsets")
     now = datetime.now(UTC)
     if offsets is not None:
-        ranges = tuple(_offsets_of(text) for text in parse_list(offsets))
+        ranges = tuple(range_of(text) for text in parse_list(offsets))
         if len({(code, partition) for code, partition, _ in ranges}) != len(ranges):
             raise UserError("--offsets names a partition twice")
         return Asked(None, None, ranges)
     if last is not None:
-        try:
-            return Asked(now - timedelta(seconds=parse_duration_s(last)), now, ())
-        except ValueError as error:
-            raise UserError(f"--last {error}") from None
+        return Asked(now - timedelta(seconds=duration_of(last, "--last")), now, ())
     return Asked(_time_of(start or "", "--from"), _time_of(end, "--to") if end else now, ())
 
 
@@ -215,16 +216,6 @@ def _time_of(text: str, option: str) -> datetime:
     if found.tzinfo is None:
         raise UserError(f"{option} {text} lacks its zone: which one? write {text}Z for UTC, or {text}+01:00")
     return found
-
-
-def _offsets_of(text: str) -> tuple[str, int, OffsetRange]:
-    found = _OFFSETS.fullmatch(text)
-    if found is None:
-        raise UserError(f"--offsets {text}: expected COUNTRY:PARTITION=FIRST-END, such as FR:0=100-2000")
-    code, partition, low, high = found.groups()
-    if int(low) >= int(high):
-        raise UserError(f"--offsets {text}: {low} is not before {high}")
-    return code, int(partition), OffsetRange(int(low), int(high))
 
 
 def countries_of(asked: Asked, countries: str | None, profiles: Path) -> tuple[str, ...]:

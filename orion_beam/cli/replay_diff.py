@@ -15,17 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 import orion_beam
-from orion_beam.chain import load_reference
-from orion_beam.cli.options import absolute
+from orion_beam.chain import CELLS, SUBSCRIBERS, load_reference
+from orion_beam.cli.options import Countries, absolute
 from orion_beam.cli.replay import asked_for, countries_of
-from orion_beam.config import REFERENCE_DIRECTORY
 from orion_beam.countries import PROFILES_DIRECTORY, profiles_of
 from orion_beam.errors import JobFailedError, UserError
 from orion_beam.replay.compare import Comparison, compare_replays
 from orion_beam.replay.plan import PartitionPlan
-
-_CELLS = str(REFERENCE_DIRECTORY / "cells.csv")
-_SUBSCRIBERS = str(REFERENCE_DIRECTORY / "subscribers.parquet")
 
 
 @dataclass(frozen=True)
@@ -58,15 +54,15 @@ class _Version:
         """Return its options; those that are as always are left out, so that it uses its own."""
         chosen = (
             ("--profiles", str(self.profiles), str(PROFILES_DIRECTORY)),
-            ("--cells", self.cells, _CELLS),
-            ("--subscribers", self.subscribers, _SUBSCRIBERS),
+            ("--cells", self.cells, CELLS),
+            ("--subscribers", self.subscribers, SUBSCRIBERS),
         )
         return [part for option, value, usual in chosen if value != usual for part in (option, value)]
 
 
 def diff(
     bootstrap_servers: Annotated[str, typer.Option(help="Kafka brokers, host:port,…")],
-    countries: Annotated[str | None, typer.Option(help="Countries to read.  [default: FR,MA,SN,TN]")] = None,
+    countries: Countries = None,
     start: Annotated[
         str | None, typer.Option("--from", help="First Kafka timestamp, with its zone: 2026-01-01T00:00Z")
     ] = None,
@@ -83,10 +79,10 @@ def diff(
     ] = None,
     old_profiles: Annotated[Path, typer.Option(help="The old country profiles, a directory.")] = PROFILES_DIRECTORY,
     new_profiles: Annotated[Path, typer.Option(help="The new country profiles.")] = PROFILES_DIRECTORY,
-    old_cells: Annotated[str, typer.Option(help="The old cells.")] = _CELLS,
-    new_cells: Annotated[str, typer.Option(help="The new cells.")] = _CELLS,
-    old_subscribers: Annotated[str, typer.Option(help="The old subscribers.")] = _SUBSCRIBERS,
-    new_subscribers: Annotated[str, typer.Option(help="The new subscribers.")] = _SUBSCRIBERS,
+    old_cells: Annotated[str, typer.Option(help="The old cells.")] = CELLS,
+    new_cells: Annotated[str, typer.Option(help="The new cells.")] = CELLS,
+    old_subscribers: Annotated[str, typer.Option(help="The old subscribers.")] = SUBSCRIBERS,
+    new_subscribers: Annotated[str, typer.Option(help="The new subscribers.")] = SUBSCRIBERS,
     samples: Annotated[int, typer.Option(min=0, max=100, help="Records to show of each difference.")] = 3,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Python processes.")] = 2,
     allow_truncated: Annotated[

@@ -25,6 +25,7 @@ from orion_beam.cli.options import (
     StartFrom,
     Subscribers,
     checked_config,
+    duration_of,
     kafka_needs,
     parse_countries,
     parse_list,
@@ -40,7 +41,6 @@ from orion_beam.config import (
     ValueFormat,
 )
 from orion_beam.countries import profiles_of
-from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError
 from orion_beam.files import DEAD_LETTER_FILE, FINAL_FILE
 from orion_beam.kafka.checks import KafkaNeeds, loss_checks, start_checks
@@ -120,7 +120,7 @@ def run(
         "flag_duplicates": flag_duplicates,
         "duplicate_window": duplicate_window,
         "detect_gaps": detect_gaps,
-        "gap_tolerance_s": _seconds(gap_tolerance, "--gap-tolerance"),
+        "gap_tolerance_s": duration_of(gap_tolerance, "--gap-tolerance"),
     }
     if inputs:
         if output is None or bootstrap_servers is not None:
@@ -154,7 +154,9 @@ def run(
         publish=published,
         start_from=start,
         wire_prefix=wire_prefix_of(value_format, schema_registry, sink.final_topic),
-        reference_refresh_s=None if reference_refresh == "off" else _seconds(reference_refresh, "--reference-refresh"),
+        reference_refresh_s=None
+        if reference_refresh == "off"
+        else duration_of(reference_refresh, "--reference-refresh"),
         **options,
     )
     arguments = flink_arguments(jars, context.args)
@@ -177,14 +179,6 @@ def _check(needs: KafkaNeeds, cluster: Cluster) -> None:
     for check in found:
         if check.status in (Status.WARNING, Status.FAILED):
             say(f"warning: {check.name}: {check.found}; {check.fix}", logging.WARNING)
-
-
-def _seconds(text: str, option: str) -> int:
-    """Return the seconds of a duration such as `300s`."""
-    try:
-        return parse_duration_s(text)
-    except ValueError as error:
-        raise UserError(f"{option} {error}") from None
 
 
 def _run_files(

@@ -14,10 +14,9 @@ from rich.table import Table
 
 from orion_beam.chain import CELLS, SUBSCRIBERS, chain_of, load_reference
 from orion_beam.cli.letters import BootstrapServers, audit_reveal
-from orion_beam.cli.options import Cells, Subscribers
+from orion_beam.cli.options import Cells, Subscribers, duration_of
 from orion_beam.cli.progress import progress_of
 from orion_beam.countries import all_profiles
-from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError
 from orion_beam.kafka.find import (
     CLOCK_SKEW,
@@ -85,7 +84,7 @@ def trace(
 
     Example: orion-beam trace --bootstrap-servers localhost:9092 --cdr-id 0f8fad5bd9cb469fa165708673f4ff5a
     """
-    window = _window(within)
+    window = timedelta(seconds=duration_of(within, "--within"))
     place, at = _place_of(bootstrap_servers, topic, partition, offset, cdr_id, window)
     record = _read(bootstrap_servers, place, at)
     if reveal:
@@ -99,13 +98,6 @@ def trace(
         _print(record, judged, fields, searched, found)
     if not found:
         raise typer.Exit(1)
-
-
-def _window(text: str) -> timedelta:
-    try:
-        return timedelta(seconds=parse_duration_s(text))
-    except ValueError as error:
-        raise UserError(f"--within {error}") from None
 
 
 def _place_of(

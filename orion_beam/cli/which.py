@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
+from orion_beam.cli.options import parse_list
 from orion_beam.errors import UserError
 from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges, offsets_at
 from schemas.country import CountryProfile
 
-_OFFSETS = re.compile(r"([A-Z]{2}):([0-9]+)=([0-9]+)-([0-9]+)")
+_OFFSETS = re.compile(r"([A-Z]{2}):([0-9]{1,9})=([0-9]{1,18})-([0-9]{1,18})")
 
 
 def time_of(text: str, option: str) -> datetime:
@@ -26,24 +27,36 @@ def time_of(text: str, option: str) -> datetime:
     return found.astimezone(UTC)
 
 
-def offsets_of(text: str, profiles: Mapping[str, CountryProfile]) -> dict[SourcePartition, OffsetRange]:
-    """Return the ranges of `FR:0=100-2000,TN:3=0-10`, whose ends do not belong to them.
+def range_of(text: str) -> tuple[str, int, OffsetRange]:
+    """Return country, partition and range of `FR:0=100-2000`, whose end does not belong to it.
 
     Raises:
-        UserError: something is written otherwise, an end is not behind its start, or a partition is there twice.
+        UserError: it is written otherwise, or the end is not behind the start.
+    """
+    found = _OFFSETS.fullmatch(text)
+    if found is None:
+        raise UserError(f"--offsets {text}: expected COUNTRY:PARTITION=FIRST-END, such as FR:0=100-2000")
+    low, high = int(found[3]), int(found[4])
+    if low >= high:
+        raise UserError(f"--offsets {text}: {low} is not before {high}")
+    return found[1], int(found[2]), OffsetRange(low, high)
+
+
+def offsets_of(text: str, profiles: Mapping[str, CountryProfile]) -> dict[SourcePartition, OffsetRange]:
+    """Return the ranges of `FR:0=100-2000,TN:3=0-10`, see `range_of`.
+
+    Raises:
+        UserError: a range is none, its country is not known, or a partition is there twice.
     """
     ranges: dict[SourcePartition, OffsetRange] = {}
-    for part in filter(None, map(str.strip, text.split(","))):
-        found = _OFFSETS.fullmatch(part)
-        if found is None or found[1] not in profiles:
+    for part in parse_list(text):
+        country, partition, offsets = range_of(part)
+        if country not in profiles:
             raise UserError(f"--offsets {part}: expected COUNTRY:PARTITION=FIRST-END, such as FR:0=100-2000")
-        source = SourcePartition(profiles[found[1]].topic, int(found[2]))
-        low, high = int(found[3]), int(found[4])
-        if low >= high:
-            raise UserError(f"--offsets {part}: {low} is not before {high}")
+        source = SourcePartition(profiles[country].topic, partition)
         if source in ranges:
             raise UserError(f"--offsets names {source} twice")
-        ranges[source] = OffsetRange(low, high)
+        ranges[source] = offsets
     return ranges
 
 

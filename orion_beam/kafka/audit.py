@@ -7,7 +7,7 @@ from pyroaring import BitMap64
 
 from orion_beam.kafka.cdr_reader import CdrReader
 from orion_beam.kafka.conservation import ConservationReport, PartitionConservation
-from orion_beam.kafka.ledger import bitmap_of
+from orion_beam.kafka.ledger import bitmap_of, joined
 from orion_beam.kafka.ranges import Advance, OffsetRange, SourcePartition, offset_ranges, read_ranges
 from orion_beam.kafka.tally import Tally, TallyCounts
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL
@@ -111,13 +111,4 @@ def _rounds(parts: Mapping[SourcePartition, PartitionConservation]) -> Iterator[
 
 
 def _covers(part: PartitionConservation) -> Iterator[OffsetRange]:
-    pending: OffsetRange | None = None
-    for run in part.missing_ranges():
-        if pending is not None and run.low - pending.high < _READ_THROUGH_OFFSETS:
-            pending = OffsetRange(pending.low, run.high)
-            continue
-        if pending is not None:
-            yield pending
-        pending = run
-    if pending is not None:
-        yield pending
+    return joined(part.missing_ranges(), _READ_THROUGH_OFFSETS)

@@ -124,6 +124,17 @@ class ConservationReport:
         """Records that came out again: none without a restart, some after one."""
         return sum(part.duplicates for part in self.partitions)
 
+    def counts(self) -> dict[str, int]:
+        """Return all of these by name, as reports in JSON have them."""
+        return {
+            "records": self.records,
+            "final": self.final,
+            "dead_letters": self.dead_lettered,
+            "missing": self.missing,
+            "in_both": self.in_both,
+            "duplicates": self.duplicates,
+        }
+
     @property
     def problems(self) -> list[str]:
         """A line for people for each way in which a partition does not balance."""

@@ -1,7 +1,7 @@
 """What became of the offsets of a source partition, in roaring bitmaps: an offset takes a bit or two at most."""
 
 import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +29,27 @@ def bitmap_of_range(offsets: OffsetRange) -> BitMap64:
 
 def runs_of(bitmap: BitMap64) -> Iterator[OffsetRange]:
     """Yield the maximal ranges of a set, from the lowest on, however large it is."""
+    return joined(_runs_by_window(bitmap), gap=1)
+
+
+def joined(ranges: Iterable[OffsetRange], gap: int) -> Iterator[OffsetRange]:
+    """Yield ascending ranges, those joined between which there are less than `gap` offsets."""
+    pending: OffsetRange | None = None
+    for run in ranges:
+        if pending is not None and run.low - pending.high < gap:
+            pending = OffsetRange(pending.low, run.high)
+            continue
+        if pending is not None:
+            yield pending
+        pending = run
+    if pending is not None:
+        yield pending
+
+
+def _runs_by_window(bitmap: BitMap64) -> Iterator[OffsetRange]:
+    """Yield the ranges of a set, cut where a window ends."""
     if not bitmap:
         return
-    pending: OffsetRange | None = None
     for low in range(bitmap.min(), bitmap.max() + 1, _WINDOW_OFFSETS):
         window = bitmap_of_range(OffsetRange(low, low + _WINDOW_OFFSETS)) & bitmap
         offsets = np.frombuffer(window.to_array(), np.uint64).astype(np.int64)
@@ -40,15 +58,7 @@ def runs_of(bitmap: BitMap64) -> Iterator[OffsetRange]:
         cuts = np.flatnonzero(np.diff(offsets) != 1)
         lows = offsets[np.concatenate([[0], cuts + 1])].tolist()
         highs = (offsets[np.concatenate([cuts, [-1]])] + 1).tolist()
-        for run in map(OffsetRange, lows, highs):
-            if pending is not None and pending.high == run.low:
-                pending = OffsetRange(pending.low, run.high)
-                continue
-            if pending is not None:
-                yield pending
-            pending = run
-    if pending is not None:
-        yield pending
+        yield from map(OffsetRange, lows, highs)
 
 
 class Ledger:
