@@ -24,7 +24,6 @@ TIMESTAMP = pa.timestamp("ms", "UTC")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
-_DAY_MS = 86_400_000
 _ZERO, _DOT, _COLON, _DASH, _PLUS, _T, _Z, _BLANK = map(ord, "0.:-+TZ ")
 
 

@@ -56,8 +56,6 @@ from schemas.country import CountryProfile
 ASSUMED_RATE = 100_000
 """CDRs a second, for the estimate."""
 
-_LEAST_OFFSETS_FOR_WORKERS = 20_000
-
 
 def replay(
     context: typer.Context,
