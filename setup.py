@@ -23,6 +23,7 @@ DEPENDENCIES = [
     "confluent-kafka==2.16.1",
     "fastavro==1.13.1",
     "msgspec==0.22.0",
+    "numba==0.68.1",
     "numpy==2.2.6",
     "phonenumbers==9.0.43",
     "polars==2.1.0",
