@@ -16,7 +16,7 @@ from schemas.codes import Stage
 from schemas.country import CountryProfile
 from schemas.fields import RAT_GENERATIONS, SUBSCRIBER_TYPES
 from transforms.batches import SplitBatch, batch_of, columns_of
-from transforms.numbering import e164, numbers_among, type_allocation_codes
+from transforms.numbering import e164, type_allocation_codes
 from transforms.plmns import home_networks
 from transforms.rejects import no_rejects
 from transforms.rules import rat_indices
@@ -47,7 +47,7 @@ def normalize_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatc
         "cdr_id": _cdr_ids(batch),
         "msisdn": e164(columns["msisdn"], profile),
         # A short code or a name has no such form.
-        "peer_msisdn": pc.coalesce(numbers_among(columns["peer_msisdn"], profile), columns["peer_msisdn"]),
+        "peer_msisdn": pc.coalesce(e164(columns["peer_msisdn"], profile), columns["peer_msisdn"]),
         "tac": type_allocation_codes(columns["imei"]),
         "subscriber_type": _subscriber_type(columns["subscriber_type"]),
         "rat": chosen(_GENERATIONS, rat_indices(columns["rat"])),

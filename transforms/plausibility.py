@@ -1,8 +1,8 @@
 """Whether subscriber numbers can exist: the numbering plans (ITU-T E.164) that libphonenumber keeps.
 
 A number is plausible if the plan of its country calling code assigns numbers of its form. The country's own numbers are
-looked at in columns; the others, a few in a hundred, one by one with patterns that are compiled once. Only what the
-patterns leave open goes through the library itself.
+looked at in columns, by an automaton; the others, a few in a hundred, one by one with patterns that are compiled once.
+Only what the patterns leave open goes through the library itself.
 """
 
 import re
@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from functools import cache, lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import phonenumbers
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from transforms.texts import Mask, buffer_of, cut, is_null, mask_of, offsets_of, row_by_row, starts_with
+from transforms.automata import STEPS, Automaton, accepts, automaton_of
+from transforms.compiled import BYTES, MASK, TEXTS, Bytes, Mask, Texts, compiled, is_valid, texts_of
+from transforms.texts import begins_with, row_by_row, to_bytes
 
 _LONGEST_CALLING_CODE = 3
 _KINDS = (
@@ -30,19 +32,29 @@ def are_plausible(numbers: pa.StringArray, calling_code: str) -> Mask:
         numbers: E.164 with +; null is plausible.
         calling_code: of the country whose numbers most of them are.
     """
-    mask = np.ones(len(numbers), np.bool_)
-    is_own = starts_with(numbers, f"+{calling_code}".encode())
-    own_rows = np.flatnonzero(is_own)
-    if len(own_rows):
-        offsets = offsets_of(numbers)
-        starts, ends = offsets[own_rows] + 1 + len(calling_code), offsets[own_rows + 1]
-        national = cut(buffer_of(numbers), starts, ends)
-        mask[own_rows] = np.any([_match(national, plan) for plan in _plans(calling_code)], axis=0)
-        open_rows = own_rows[~mask[own_rows]]
+    mask = _match_plan(texts_of(numbers), to_bytes(calling_code), *_automaton(calling_code))
+    open_rows = np.flatnonzero(~mask)
+    if len(open_rows):
         mask[open_rows] = row_by_row(open_rows, numbers, is_plausible)
-    other_rows = np.flatnonzero(~is_own & ~is_null(numbers))
-    mask[other_rows] = row_by_row(other_rows, numbers, is_plausible)
     return mask
+
+
+@compiled(TEXTS, BYTES, STEPS, MASK)
+def _match_plan(numbers: Texts, calling_code: Bytes, steps: npt.NDArray[np.int32], accepting: Mask) -> Mask:
+    """Say which numbers are null, or of the calling code and of its plan."""
+    mask = np.ones(len(numbers.offsets) - 1, np.bool_)
+    for row in range(len(mask)):
+        if is_valid(numbers, row):
+            start, end = numbers.offsets[row] + 1, numbers.offsets[row + 1]
+            national = start + len(calling_code)
+            is_own = begins_with(numbers.data, start, end, calling_code)
+            mask[row] = is_own and accepts(steps, accepting, numbers.data, national, end)
+    return mask
+
+
+@cache
+def _automaton(calling_code: str) -> Automaton:
+    return automaton_of((plan.general, plan.kinds) for plan in _plans(calling_code))
 
 
 @lru_cache(maxsize=1 << 16)
@@ -83,11 +95,6 @@ class _Plan:
     def matches(self, national: str) -> bool:
         """Say whether a national significant number is one of the plan's."""
         return bool(self._kinds.fullmatch(national) and self._general.fullmatch(national))
-
-
-def _match(national: pa.StringArray, plan: _Plan) -> Mask:
-    matches = (mask_of(pc.match_substring_regex(national, f"^{form}$")) for form in (plan.general, plan.kinds))
-    return np.logical_and(*matches)
 
 
 @cache

@@ -14,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
+from numba import types
 
-from transforms.texts import ZERO, Mask, buffer_of, bytes_of, chosen, cut, index_in, offsets_of
+from transforms.compiled import INT64, TEXTS, Bytes, Mask, Texts, column_of, compiled, is_valid, texts_of
+from transforms.texts import ZERO, are_digits, chosen, index_in
 
 _DATA = Path(__file__).parent / "data"
-_PREFIX_DIGITS = 6
+_MCC_DIGITS, _PREFIX_DIGITS = 3, 6
 """So many digits of an IMSI say all: three of MCC, and two or three of MNC."""
 
 
@@ -53,13 +54,13 @@ def _rows(name: str) -> Iterator[dict[str, str]]:
 class _Plans(NamedTuple):
     """By the number that the first six digits of an IMSI are: the length of the MNC, and the index of the country.
 
-    The index of a country that is not known is -1.
+    The index of a country that is not known is -1. By MCC: whether it is assigned; the last entry is for what is none.
     """
 
     mnc_digits: npt.NDArray[np.int8]
     country: npt.NDArray[np.int16]
     countries: pa.StringArray
-    assigned_mccs: pa.BinaryArray
+    is_assigned: Mask
 
 
 @cache
@@ -75,7 +76,9 @@ def _plans() -> _Plans:
         digits[prefixes] = len(plmn.mnc)
         if plmn.country:
             country[prefixes] = countries.index(plmn.country)
-    return _Plans(digits, country, pa.array(countries), pa.array([row["mcc"].encode() for row in mccs]))
+    is_assigned = np.zeros(1001, np.bool_)
+    is_assigned[[int(row["mcc"]) for row in mccs]] = True
+    return _Plans(digits, country, pa.array(countries), is_assigned)
 
 
 def _prefixes(start: str) -> slice:
@@ -93,32 +96,63 @@ class HomeNetwork(NamedTuple):
 
 def home_networks(imsis: pa.StringArray) -> HomeNetwork:
     """Split valid IMSIs (3GPP TS 23.003 clause 2.2): three digits of MCC, two or three of MNC by the MCC's plan."""
-    starts = offsets_of(imsis)[:-1].astype(np.int64)
-    behind = starts + 3
-    mnc_ends = behind + _plans().mnc_digits[_prefixes_of(imsis)]
-    return HomeNetwork(cut(buffer_of(imsis), starts, behind), cut(buffer_of(imsis), behind, mnc_ends))
+    mcc_offsets, mccs, mnc_offsets, mncs = _home_networks(texts_of(imsis), _plans().mnc_digits)
+    return HomeNetwork(column_of(mcc_offsets, mccs), column_of(mnc_offsets, mncs))
 
 
 def home_countries(imsis: pa.StringArray) -> pa.StringArray:
     """Return the country (ISO 3166-1 alpha-2) of valid IMSIs, null where none is known."""
     plans = _plans()
-    return chosen(plans.countries, plans.country[_prefixes_of(imsis)])
+    return chosen(plans.countries, plans.country[prefixes_of(imsis)])
 
 
-def _prefixes_of(imsis: pa.StringArray) -> npt.NDArray[np.int32]:
+def prefixes_of(imsis: pa.StringArray) -> npt.NDArray[np.int32]:
     """Return the first six digits of valid IMSIs as a number."""
-    starts, data = offsets_of(imsis)[:-1], bytes_of(imsis)
-    number = np.zeros(len(imsis), np.int32)
-    for place in range(_PREFIX_DIGITS):
-        number *= 10
-        number += data[starts + place] - np.uint8(ZERO)
-    return number
+    return _numbers_at_start(texts_of(imsis), _PREFIX_DIGITS)
 
 
-def has_known_mcc(imsis: pa.StringArray) -> Mask:
-    """Say which IMSIs begin with a country's MCC (ITU-T E.212); what is no IMSI may say either."""
-    # Bytes: of a text that is no IMSI the first three may end within a character.
-    return index_in(pc.binary_slice(imsis.cast(pa.binary()), 0, 3), _plans().assigned_mccs) >= 0
+def mobile_country_codes(imsis: pa.StringArray) -> npt.NDArray[np.int32]:
+    """Return the MCC of IMSIs as a number (ITU-T E.212), -1 for null and for what does not begin with three digits."""
+    return _numbers_at_start(texts_of(imsis), _MCC_DIGITS)
+
+
+def are_assigned(mccs: npt.NDArray[np.int32]) -> Mask:
+    """Say which MCCs are a country's, or an international network's (ITU-T E.212)."""
+    return _plans().is_assigned[mccs]
+
+
+@compiled(TEXTS, INT64)
+def _numbers_at_start(texts: Texts, digits: int) -> npt.NDArray[np.int32]:
+    numbers = np.full(len(texts.offsets) - 1, -1, np.int32)
+    for row in range(len(numbers)):
+        start = texts.offsets[row]
+        end = start + digits
+        if is_valid(texts, row) and end <= texts.offsets[row + 1] and are_digits(texts.data, start, end):
+            number = 0
+            for place in range(start, end):
+                number = number * 10 + texts.data[place] - ZERO
+            numbers[row] = number
+    return numbers
+
+
+@compiled(TEXTS, types.Array(types.int8, 1, "C", readonly=True))
+def _home_networks(
+    imsis: Texts, mnc_digits: npt.NDArray[np.int8]
+) -> tuple[npt.NDArray[np.int32], Bytes, npt.NDArray[np.int32], Bytes]:
+    rows = len(imsis.offsets) - 1
+    mcc_offsets, mccs = np.zeros(rows + 1, np.int32), np.empty(3 * rows, np.uint8)
+    mnc_offsets, mncs = np.zeros(rows + 1, np.int32), np.empty(3 * rows, np.uint8)
+    prefixes = _numbers_at_start(imsis, _PREFIX_DIGITS)
+    for row in range(rows):
+        start, mnc_at = imsis.offsets[row], mnc_offsets[row]
+        for place in range(_MCC_DIGITS):
+            mccs[_MCC_DIGITS * row + place] = imsis.data[start + place]
+        mcc_offsets[row + 1] = _MCC_DIGITS * (row + 1)
+        length = mnc_digits[prefixes[row]]
+        for place in range(length):
+            mncs[mnc_at + place] = imsis.data[start + _MCC_DIGITS + place]
+        mnc_offsets[row + 1] = mnc_at + length
+    return mcc_offsets, mccs, mnc_offsets, mncs
 
 
 class Operators:

@@ -6,7 +6,7 @@ They accept and refuse exactly what the row types of `schemas/fields.py` do; a p
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -17,25 +17,14 @@ import pyarrow.compute as pc
 from schemas.codes import Code, Severity
 from schemas.country import CountryProfile
 from schemas.fields import EVENT_TYPES, FUTURE_TOLERANCE, MAX_COUNT, RAT_GENERATIONS
-from transforms import numbering
 from transforms.batches import columns_of
+from transforms.compiled import TEXTS, Bytes, Texts, compiled, is_valid, numbers_of, set_valid, texts_of
 from transforms.formats import all_formats
-from transforms.numbering import is_number
+from transforms.numbering import are_test_numbers, e164, has_luhn_digit
 from transforms.plausibility import are_plausible
-from transforms.plmns import has_known_mcc
+from transforms.plmns import are_assigned, mobile_country_codes
 from transforms.rejects import Violation
-from transforms.texts import (
-    Mask,
-    index_in,
-    is_digits,
-    is_null,
-    lengths_of,
-    mask_of,
-    one_of,
-    row_by_row,
-    starts_with,
-    where,
-)
+from transforms.texts import ZERO, Mask, digit_counts, is_null, mask_of, one_of, places_among, starts_with, where
 from transforms.times import NONE, Times, as_times, parse_event_times
 
 COUNTS = (
@@ -51,10 +40,8 @@ COUNTS = (
 
 _FORMATS_WITH_EVENT_TYPE = pa.array([each.name for each in all_formats().values() if each.has_event_type])
 _FORMATS_WITHOUT_EVENT_TIME = pa.array([each.name for each in all_formats().values() if not each.has_event_time])
-_EVENT_TYPES = pa.array(EVENT_TYPES)
-_RATS = pa.array(RAT_GENERATIONS)
+_RATS = tuple(RAT_GENERATIONS)
 _FUTURE_TOLERANCE_MS = round(FUTURE_TOLERANCE.total_seconds() * 1000)
-_SAFE_DIGITS = 18
 
 
 class Count(NamedTuple):
@@ -62,10 +49,14 @@ class Count(NamedTuple):
 
     Attributes:
         values: int64, null where the text is null or no count.
+        numbers: the same, 0 for null.
+        is_read: which texts are counts.
         is_broken: which texts are no count.
     """
 
     values: pa.Int64Array
+    numbers: npt.NDArray[np.int64]
+    is_read: Mask
     is_broken: Mask
 
 
@@ -99,12 +90,22 @@ class DecodedRows:
     @cached_property
     def msisdns(self) -> pa.StringArray:
         """Subscriber numbers in E.164 with +, null where they are none."""
-        return numbering.numbers_among(self.texts["msisdn"], self.profile)
+        return e164(self.texts["msisdn"], self.profile)
 
     @cached_property
     def peers(self) -> pa.StringArray:
         """The peers' numbers in E.164 with +, null where they are none."""
-        return numbering.numbers_among(self.texts["peer_msisdn"], self.profile)
+        return e164(self.texts["peer_msisdn"], self.profile)
+
+    @cached_property
+    def mccs(self) -> npt.NDArray[np.int32]:
+        """The first three digits of IMSIs as a number, -1 for what is none."""
+        return mobile_country_codes(self.texts["imsi"])
+
+    @cached_property
+    def event_types(self) -> npt.NDArray[np.int32]:
+        """The place of each event type among EVENT_TYPES, -1 for one that is not there."""
+        return places_among(self.texts["event_type"], EVENT_TYPES)
 
     @cached_property
     def has_event_type(self) -> Mask:
@@ -114,26 +115,35 @@ class DecodedRows:
 
 def _counts(texts: pa.StringArray) -> Count:
     if texts.null_count == len(texts):
-        return Count(pa.nulls(len(texts), pa.int64()), np.zeros(len(texts), np.bool_))
-    nulls = is_null(texts)
-    lengths = lengths_of(texts)
-    is_read = ~nulls & is_digits(texts) & (lengths > 0)
-    is_short = is_read & (lengths <= _SAFE_DIGITS)
-    values = pc.if_else(pa.array(is_short), texts, None).cast(pa.int64())
-    long_rows = np.flatnonzero(is_read & ~is_short)
-    if len(long_rows):
-        numbers = values.fill_null(0).to_numpy().copy()
-        long_numbers = row_by_row(long_rows, texts, _long_count)
-        numbers[long_rows] = [number or 0 for number in long_numbers]
-        is_read[long_rows] = [number is not None for number in long_numbers]
-        values = pa.array(numbers, mask=~is_read)
-    return Count(values, ~nulls & ~is_read)
+        nothing = np.zeros(len(texts), np.bool_)
+        return Count(pa.nulls(len(texts), pa.int64()), np.zeros(len(texts), np.int64), nothing, nothing)
+    numbers, validity, is_read, is_broken = _read_counts(texts_of(texts))
+    return Count(numbers_of(numbers, pa.int64(), validity), numbers, is_read, is_broken)
 
 
-def _long_count(digits: str) -> int | None:
-    # int() refuses thousands of digits.
-    digits = digits.lstrip("0") or "0"
-    return int(digits) if len(digits) <= len(str(MAX_COUNT)) and int(digits) <= MAX_COUNT else None
+@compiled(TEXTS)
+def _read_counts(texts: Texts) -> tuple[npt.NDArray[np.int64], Bytes, Mask, Mask]:
+    rows = len(texts.offsets) - 1
+    numbers, validity = np.zeros(rows, np.int64), np.zeros((rows + 7) // 8, np.uint8)
+    is_read, is_broken = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
+    for row in range(rows):
+        if not is_valid(texts, row):
+            continue
+        start, end = texts.offsets[row], texts.offsets[row + 1]
+        number, is_good = 0, end > start
+        for place in range(start, end):
+            digit = int(texts.data[place]) - ZERO
+            # Any number of zeros may stand before it, so that not its length but its value is bounded.
+            if digit < 0 or digit > 9 or number > (MAX_COUNT - digit) // 10:
+                is_good = False
+                break
+            number = number * 10 + digit
+        is_broken[row] = not is_good
+        if is_good:
+            is_read[row] = True
+            numbers[row] = number
+            set_valid(validity, row)
+    return numbers, validity, is_read, is_broken
 
 
 def rat_indices(rats: pa.StringArray) -> npt.NDArray[np.int32]:
@@ -141,13 +151,12 @@ def rat_indices(rats: pa.StringArray) -> npt.NDArray[np.int32]:
 
     Letters of either case are alike, and numbers may have zeros before them.
     """
-    indices = index_in(pc.ascii_lower(rats), _RATS)
+    indices = places_among(rats, _RATS)
     others = np.flatnonzero((indices < 0) & starts_with(rats, b"0"))
     if len(others):
-        indices = indices.copy()
         numbers = rats.take(pa.array(others))
-        without_zeros = where(is_digits(numbers), pc.ascii_ltrim(numbers, characters="0"), None)
-        indices[others] = index_in(without_zeros, _RATS)
+        without_zeros = where(digit_counts(numbers) > 0, pc.ascii_ltrim(numbers, characters="0"), None)
+        indices[others] = places_among(without_zeros, _RATS)
     return indices
 
 
@@ -190,8 +199,9 @@ def _unlike(field: str, is_good: Callable[[pa.StringArray], Mask]) -> Callable[[
 
 def _digits(shortest: int, longest: int) -> Callable[[pa.StringArray], Mask]:
     def is_good(texts: pa.StringArray) -> Mask:
-        lengths = lengths_of(texts)
-        return is_digits(texts) & (lengths >= shortest) & (lengths <= longest)
+        counts = digit_counts(texts)
+        mask: Mask = (counts >= shortest) & (counts <= longest)
+        return mask
 
     return is_good
 
@@ -201,8 +211,13 @@ def _no_count(field: str) -> Rule:
     return Rule(violation, lambda rows: rows.counts[field].is_broken, source=_DESIGN, clears_field=True)
 
 
+def _is_no_number(rows: DecodedRows) -> Mask:
+    return is_null(rows.msisdns) & ~is_null(rows.texts["msisdn"])
+
+
 def _is_event_type_unknown(rows: DecodedRows) -> Mask:
-    return rows.has_event_type & ~one_of(pc.ascii_lower(rows.texts["event_type"]), _EVENT_TYPES)
+    is_unknown: Mask = rows.has_event_type & (rows.event_types < 0)
+    return is_unknown
 
 
 def _is_in_the_future(rows: DecodedRows) -> Mask:
@@ -211,18 +226,17 @@ def _is_in_the_future(rows: DecodedRows) -> Mask:
 
 
 def _ends_after_arrival(rows: DecodedRows) -> Mask:
-    durations_s = rows.counts["duration_s"].values
-    if durations_s.null_count == len(durations_s):
-        return np.zeros(len(durations_s), np.bool_)
+    durations = rows.counts["duration_s"]
+    if not durations.is_read.any():
+        return durations.is_read
     # Where the arrival stands in for the event time, nothing is known of when the event began; one that has yet to
     # begin is the matter of another rule.
     has_begun = ~is_null(rows.texts["event_time"]) & (rows.event_times != NONE) & (rows.arrived != NONE)
     has_begun &= ~_is_in_the_future(rows)
     longest_ms = np.where(has_begun, rows.arrived + _FUTURE_TOLERANCE_MS - rows.event_times, 0)
     # Compared in seconds: a count's milliseconds may need more than 64 bits.
-    is_longer = mask_of(pc.greater(durations_s, pa.array(longest_ms // 1000)))
-    both: Mask = has_begun & is_longer
-    return both
+    is_longer: Mask = has_begun & (durations.numbers > longest_ms // 1000)
+    return is_longer
 
 
 def _is_late(rows: DecodedRows) -> Mask:
@@ -232,28 +246,27 @@ def _is_late(rows: DecodedRows) -> Mask:
 
 def _fails_luhn(rows: DecodedRows) -> Mask:
     imeis = rows.texts["imei"]
-    return ~is_null(imeis) & _digits(15, 15)(imeis) & ~numbering.has_luhn_digit(imeis)
+    is_failed: Mask = (digit_counts(imeis) == _IMEI_DIGITS) & ~has_luhn_digit(imeis)
+    return is_failed
 
 
 def _has_unknown_mcc(rows: DecodedRows) -> Mask:
-    imsis = rows.texts["imsi"]
-    return _digits(14, 15)(imsis) & ~is_null(imsis) & ~has_known_mcc(imsis) & ~_is_of_test_network(rows)
+    return _digits(14, 15)(rows.texts["imsi"]) & ~are_assigned(rows.mccs) & ~_is_of_test_network(rows)
 
 
 def _is_of_test_network(rows: DecodedRows) -> Mask:
-    imsis = rows.texts["imsi"]
-    return starts_with(imsis, b"001") | starts_with(imsis, b"999")
+    is_test: Mask = (rows.mccs == 1) | (rows.mccs == 999)
+    return is_test
 
 
 def _is_short_code(rows: DecodedRows) -> Mask:
-    peers = rows.texts["peer_msisdn"]
-    lengths = lengths_of(peers)
-    return ~is_null(peers) & is_digits(peers) & (lengths >= 2) & (lengths <= 6)
+    return _digits(2, 6)(rows.texts["peer_msisdn"])
 
 
 def _is_beyond_32_bits(field: str) -> Rule:
     def broken(rows: DecodedRows) -> Mask:
-        return mask_of(pc.greater(rows.counts[field].values, _LARGEST_32_BIT_COUNT))
+        is_beyond: Mask = rows.counts[field].numbers > _LARGEST_32_BIT_COUNT
+        return is_beyond
 
     return Rule(Violation(Code.COUNTER_BEYOND_32_BITS, field), broken, source=_TS_32_298, severity=Severity.WARN)
 
@@ -262,6 +275,7 @@ def _warning(code: Code, field: str, broken: Callable[[DecodedRows], Mask], sour
     return Rule(Violation(code, field), broken, source=source, severity=Severity.WARN)
 
 
+_IMEI_DIGITS = 15
 _LARGEST_32_BIT_COUNT = 2**32 - 1
 _DESIGN = "ORION data model"
 _TS_23_003_IMSI = "3GPP TS 23.003 clause 2.2"
@@ -274,7 +288,7 @@ RULES: tuple[Rule, ...] = (
     _missing("imsi", _TS_23_003_IMSI),
     Rule(Violation(Code.INVALID_IMSI, "imsi"), _unlike("imsi", _digits(14, 15)), source=_TS_23_003_IMSI, is_fixed=True),
     _missing("msisdn", _TS_23_003_MSISDN),
-    Rule(Violation(Code.INVALID_MSISDN, "msisdn"), _unlike("msisdn", is_number), _TS_23_003_MSISDN, is_fixed=True),
+    Rule(Violation(Code.INVALID_MSISDN, "msisdn"), _is_no_number, _TS_23_003_MSISDN, is_fixed=True),
     Rule(Violation(Code.INVALID_IMEI, "imei"), _unlike("imei", _digits(14, 16)), _TS_23_003_IMEI, clears_field=True),
     Rule(Violation(Code.UNKNOWN_EVENT_TYPE, "event_type"), _is_event_type_unknown, _DESIGN, is_fixed=True),
     Rule(
@@ -316,12 +330,15 @@ RULES: tuple[Rule, ...] = (
     _warning(
         Code.PEER_TEST_NUMBER,
         "peer_msisdn",
-        lambda rows: numbering.are_test_numbers(rows.peers),
+        lambda rows: are_test_numbers(rows.peers),
         "national numbering plans (ARCEP, Ofcom, NANPA)",
     ),
     _warning(Code.SAME_PARTY, "peer_msisdn", lambda rows: mask_of(pc.equal(rows.msisdns, rows.peers)), _DESIGN),
     _warning(
-        Code.ZERO_DURATION, "duration_s", lambda rows: mask_of(pc.equal(rows.counts["duration_s"].values, 0)), _DESIGN
+        Code.ZERO_DURATION,
+        "duration_s",
+        lambda rows: rows.counts["duration_s"].is_read & (rows.counts["duration_s"].numbers == 0),
+        _DESIGN,
     ),
     _warning(Code.ENDS_AFTER_ARRIVAL, "duration_s", _ends_after_arrival, _DESIGN),
     _is_beyond_32_bits("bytes_up"),
@@ -350,3 +367,9 @@ def check_rules(profile: CountryProfile) -> None:
 def severity_of(rule: Rule, profile: CountryProfile) -> Severity:
     """Return what a rule does in a country."""
     return dict(profile.rules).get(rule.id, rule.severity)
+
+
+@cache
+def severities_of(profile: CountryProfile) -> tuple[Severity, ...]:
+    """Return what each of RULES does in a country."""
+    return tuple(severity_of(rule, profile) for rule in RULES)

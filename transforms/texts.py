@@ -6,6 +6,7 @@ another by computing offsets. A call costs microseconds however many rows there 
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.fields import BLANKS
-from transforms.compiled import BYTE, BYTES, INT64_ROWS, column_of, compiled, set_valid
+from transforms.compiled import (
+    BYTE,
+    BYTES,
+    INT64,
+    INT64_ROWS,
+    TEXTS,
+    Texts,
+    column_of,
+    compiled,
+    is_valid,
+    set_valid,
+    texts_of,
+)
 from transforms.compiled import Bytes as Bytes
 from transforms.compiled import Mask as Mask
 from transforms.compiled import Offsets as Offsets
@@ -194,3 +207,80 @@ def one_of(texts: pa.Array, options: pa.Array) -> Mask:
 def row_by_row(rows: Sequence[int] | Offsets, column: pa.Array, function: Callable[[Any], Any]) -> list[Any]:
     """Apply a function to a few rows of a column: what columns cannot do, or what is too rare to be worth it."""
     return [function(value) for value in column.take(pa.array(rows, pa.int64())).to_pylist()]
+
+
+@cache
+def to_bytes(text: str) -> Bytes:
+    """Return a text's bytes as compiled functions take them."""
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+@compiled(BYTE)
+def _lowered(byte: int) -> int:
+    return byte + 32 if 65 <= byte <= 90 else byte
+
+
+@compiled(BYTES, INT64, INT64)
+def are_digits(data: Bytes, start: int, end: int) -> bool:
+    """Say whether bytes are ASCII digits alone; for use in compiled functions."""
+    place = start
+    while place < end and data[place] - np.uint8(ZERO) <= 9:
+        place += 1
+    return place == end
+
+
+@compiled(BYTES, INT64, INT64, BYTES)
+def begins_with(data: Bytes, start: int, end: int, prefix: Bytes) -> bool:
+    """Say whether bytes begin with others; for use in compiled functions."""
+    place = 0
+    while place < len(prefix) and start + place < end and data[start + place] == prefix[place]:
+        place += 1
+    return place == len(prefix)
+
+
+def digit_counts(texts: pa.StringArray) -> npt.NDArray[np.int32]:
+    """Return how many digits each text is; -1 for a text that has other characters, or null."""
+    return _digit_counts(texts_of(texts))
+
+
+@compiled(TEXTS)
+def _digit_counts(texts: Texts) -> npt.NDArray[np.int32]:
+    counts = np.full(len(texts.offsets) - 1, -1, np.int32)
+    for row in range(len(counts)):
+        start, end = texts.offsets[row], texts.offsets[row + 1]
+        if is_valid(texts, row) and are_digits(texts.data, start, end):
+            counts[row] = end - start
+    return counts
+
+
+def places_among(texts: pa.StringArray, options: tuple[str, ...]) -> npt.NDArray[np.int32]:
+    """Return each text's place among options in lower case, -1 for one that is none of them, or null.
+
+    ASCII letters of either case are alike.
+    """
+    return _places_among(texts_of(texts), texts_of(_array(options)))
+
+
+@compiled(TEXTS, TEXTS)
+def _places_among(texts: Texts, options: Texts) -> npt.NDArray[np.int32]:
+    places = np.full(len(texts.offsets) - 1, -1, np.int32)
+    for row in range(len(places)):
+        start = texts.offsets[row]
+        length = texts.offsets[row + 1] - start
+        if not is_valid(texts, row):
+            continue
+        for option in range(len(options.offsets) - 1):
+            first = options.offsets[option]
+            if options.offsets[option + 1] - first == length:
+                at = 0
+                while at < length and _lowered(texts.data[start + at]) == options.data[first + at]:
+                    at += 1
+                if at == length:
+                    places[row] = option
+                    break
+    return places
+
+
+@cache
+def _array(options: tuple[str, ...]) -> pa.StringArray:
+    return pa.array(options, pa.string())

@@ -8,16 +8,16 @@ import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from schemas.cdr import VALIDATED_SCHEMA
 from schemas.codes import Severity, Stage
 from schemas.country import CountryProfile
+from schemas.fields import EVENT_TYPES
 from transforms.batches import SplitBatch, batch_of, rows_of
 from transforms.rejects import Violation, dead_letters, no_rejects
-from transforms.rules import COUNTS, RULES, DecodedRows, severity_of
+from transforms.rules import COUNTS, RULES, DecodedRows, severities_of
 from transforms.stage import StageOutput, by_country, split_stage
-from transforms.texts import where
+from transforms.texts import chosen, where
 from transforms.times import as_timestamps
 
 
@@ -36,8 +36,7 @@ def validate_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatch
     columns = dict(rows.texts) | {name: rows.counts[name].values for name in COUNTS}
     # One bit a rule: the rows of a batch break few different sets of rules.
     errors, warnings = np.zeros(batch.num_rows, np.uint64), np.zeros(batch.num_rows, np.uint64)
-    for index, rule in enumerate(RULES):
-        severity = severity_of(rule, profile)
+    for index, (rule, severity) in enumerate(zip(RULES, severities_of(profile), strict=True)):
         if severity is Severity.OFF:
             continue
         is_broken = rule.broken(rows)
@@ -46,7 +45,7 @@ def validate_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatch
         if severity is Severity.WARN and rule.clears_field and is_broken.any():
             columns[rule.violation.field] = where(is_broken, None, columns[rule.violation.field])
     # A format without an event type reports data usage.
-    columns["event_type"] = pc.ascii_lower(rows.texts["event_type"]).fill_null("data")
+    columns["event_type"] = chosen(_EVENT_TYPES, np.where(rows.event_types < 0, _DATA, rows.event_types))
     columns["event_type_inferred"] = pa.array(~rows.has_event_type)
     columns["event_time"] = as_timestamps(rows.event_times)
     columns["warnings"] = _warnings(warnings)
@@ -56,6 +55,9 @@ def validate_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatch
         return SplitBatch(accepted, no_rejects())
     violations = [_violations(bits) for bits in errors[~is_kept].tolist()]
     return SplitBatch(accepted, dead_letters(rows_of(batch, ~is_kept), Stage.VALIDATE, violations))
+
+
+_EVENT_TYPES, _DATA = pa.array(EVENT_TYPES), EVENT_TYPES.index("data")
 
 
 def _warnings(bits: npt.NDArray[np.uint64]) -> pa.ListArray:

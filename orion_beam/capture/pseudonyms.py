@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from schemas.country import CountryProfile
 from transforms.plausibility import are_plausible
-from transforms.plmns import has_known_mcc, home_networks
+from transforms.plmns import are_assigned, home_networks, mobile_country_codes
 
 _ROUNDS = 10
 _STRIDE, _MOST_STRIDES = 6, 80
@@ -81,7 +81,7 @@ class Pseudonyms:
         """Return what digits become of which nobody says what they are: by their form, or all but the first three."""
         code, national_digits = self._profile.calling_code, self._profile.national_digits
         trunk = self._profile.trunk_prefix
-        if _IMSI.fullmatch(digits) and has_known_mcc(pa.array([digits]))[0]:
+        if _IMSI.fullmatch(digits) and are_assigned(mobile_country_codes(pa.array([digits])))[0]:
             return self.imsi(digits)
         is_international = digits.startswith(code) and len(digits) == len(code) + national_digits
         is_national = trunk is not None and digits.startswith(trunk) and len(digits) == len(trunk) + national_digits
