@@ -45,6 +45,7 @@ INT64S = types.Array(types.int64, 1, "C", readonly=True)
 UINT64S = types.Array(types.uint64, 1, "C", readonly=True)
 INT64_ROWS = types.Array(types.int64, 2, "C", readonly=True)
 INT64 = types.int64
+UINT64 = types.uint64
 BYTE = types.uint8
 TEXTS = types.NamedTuple((INT32S, BYTES, BYTES, INT64), Texts)  # type: ignore[no-untyped-call]
 

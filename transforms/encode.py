@@ -65,7 +65,9 @@ def encode_avro(batch: pa.RecordBatch, model: type[BaseModel], prefix: bytes = b
     count = _columns_up_to_last_value(batch)
     try:
         # The encoder has no bytes, see _text_layout.
-        texts = batch.select(batch.schema.names[:count]).cast(_text_layout(model, count))
+        texts = batch.select(batch.schema.names[:count])
+        if _holds_bytes(model):
+            texts = texts.cast(_text_layout(model, count))
     except pa.ArrowInvalid:
         return pc.binary_join_element_wise(prefix, _encode_avro_by_row(batch, model), b"")
     bodies = pa.concat_arrays(pyruhvro.serialize_record_batch(texts, _text_schema(model, count), 1))
@@ -102,6 +104,12 @@ def _parsed_schema(model: type[BaseModel]) -> Any:
 def _required(model: type[BaseModel]) -> tuple[str, ...]:
     fields = json.loads(avro_schema(model))["fields"]
     return tuple(field["name"] for field in fields if not isinstance(field["type"], list))
+
+
+@cache
+def _holds_bytes(model: type[BaseModel]) -> bool:
+    schema = arrow_schema(model)
+    return not _text_layout(model, len(schema)).equals(schema)
 
 
 @cache

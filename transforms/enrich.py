@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -16,11 +17,11 @@ from schemas.country import CountryProfile
 from transforms import fraud
 from transforms.batches import SplitBatch, batch_of, columns_of, country_of
 from transforms.lookups import Lookup
-from transforms.plmns import Operators, home_countries
+from transforms.plmns import Operators, are_among, countries, home_countries, prefixes_of
 from transforms.reference import live_lookup, load_cells, load_subscribers
 from transforms.rejects import no_rejects
 from transforms.stage import Split, StageOutput, split_stage
-from transforms.texts import Mask, chosen, is_null, mask_of, one_of, where
+from transforms.texts import chosen, index_in
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,21 @@ class ReferenceData:
         """What is written into CDRs: the versions of cells and subscribers."""
         return f"{self.cells.version}/{self.subscribers.version}"
 
+    @cached_property
+    def countries(self) -> pa.StringArray:
+        """All countries: those that have networks, and those that have cells."""
+        return pc.unique(pa.concat_arrays([countries(), self.cells.texts("country")]))
+
+    @cached_property
+    def serving_operators(self) -> npt.NDArray[np.int32]:
+        """The operator of each row of the cells, as its place among `operators.names`; -1 if it is not known."""
+        return self.cells.by_row("plmn", self.operators.of)
+
+    @cached_property
+    def serving_countries(self) -> npt.NDArray[np.int32]:
+        """The country of each row of the cells, as its place among `countries`."""
+        return self.cells.by_row("country", lambda names: index_in(names, self.countries))
+
 
 def operators_of(profiles: Mapping[str, CountryProfile]) -> dict[str, str]:
     """Return the operator's name for each PLMN of the profiles."""
@@ -61,33 +77,31 @@ def enrich_batch(batch: pa.RecordBatch, profile: CountryProfile, reference: Refe
         All rows, accepted, as `schemas.cdr.ENRICHED_SCHEMA`, in order.
     """
     columns = columns_of(batch)
-    cells = reference.cells.find(columns["cell_id"])
-    subscribers = reference.subscribers.find(columns["imsi"])
-    plmns = pc.binary_join_element_wise(columns["mcc"], columns["mnc"], "")
+    imsis = prefixes_of(columns["imsi"])
+    cells, subscribers = reference.cells, reference.subscribers
+    cell, subscriber = cells.rows_of(columns["cell_id"]), subscribers.rows_of(columns["imsi"])
     networks = _Networks(
-        home_operator=reference.operators.of(plmns),
-        home_country=home_countries(columns["imsi"]),
-        serving_operator=reference.operators.of(cells["plmn"]),
-        serving_country=cells["country"],
+        home_operator=reference.operators.of_imsis(imsis),
+        home_country=home_countries(imsis),
+        serving_operator=reference.serving_operators[cell],
+        serving_country=reference.serving_countries[cell],
     )
-    roaming = _roaming(columns["mcc"], plmns, networks, profile)
+    roaming = _roaming(imsis, networks, index_in(pa.array([profile.code]), reference.countries)[0], profile)
     is_inbound, is_at_other_end = roaming == _INBOUND, (roaming == _OUTBOUND) | (roaming == _NATIONAL)
+    partner = np.where(is_at_other_end, networks.serving_operator, -1)
+    partner_country = np.where(is_at_other_end, networks.serving_country, -1)
     columns |= {
-        "geo_place": cells["place"],
-        "geo_lat": cells["lat"],
-        "geo_lon": cells["lon"],
-        "segment": subscribers["segment"],
-        "plan": subscribers["plan"],
-        "subscriber_type": pc.coalesce(columns["subscriber_type"], subscribers["subscriber_type"]),
-        "home_operator": networks.home_operator,
+        "geo_place": cells.values("place", cell),
+        "geo_lat": cells.values("lat", cell),
+        "geo_lon": cells.values("lon", cell),
+        "segment": subscribers.values("segment", subscriber),
+        "plan": subscribers.values("plan", subscriber),
+        "subscriber_type": _first_known(columns["subscriber_type"], subscribers.values("subscriber_type", subscriber)),
+        "home_operator": chosen(reference.operators.names, networks.home_operator),
         "roaming": chosen(_ROAMING, roaming),
         "is_roaming": pa.array(is_inbound | is_at_other_end),
-        "roaming_partner": where(
-            is_inbound, networks.home_operator, where(is_at_other_end, networks.serving_operator, None)
-        ),
-        "roaming_country": where(
-            is_inbound, networks.home_country, where(is_at_other_end, networks.serving_country, None)
-        ),
+        "roaming_partner": chosen(reference.operators.names, np.where(is_inbound, networks.home_operator, partner)),
+        "roaming_country": chosen(reference.countries, np.where(is_inbound, networks.home_country, partner_country)),
     }
     bits = fraud.conditions(columns, is_inbound | is_at_other_end, profile)
     columns |= {
@@ -100,12 +114,12 @@ def enrich_batch(batch: pa.RecordBatch, profile: CountryProfile, reference: Refe
 
 
 class _Networks(NamedTuple):
-    """Who issued the IMSI, and whose cell served it; null where it is not known."""
+    """Who issued the IMSI, and whose cell served it, as places among names; -1 where it is not known."""
 
-    home_operator: pa.StringArray
-    home_country: pa.StringArray
-    serving_operator: pa.StringArray
-    serving_country: pa.StringArray
+    home_operator: npt.NDArray[np.integer]
+    home_country: npt.NDArray[np.integer]
+    serving_operator: npt.NDArray[np.integer]
+    serving_country: npt.NDArray[np.integer]
 
 
 _ROAMING = pa.array(["home", "national", "outbound", "inbound", "unknown"])
@@ -113,27 +127,27 @@ _HOME, _NATIONAL, _OUTBOUND, _INBOUND, _UNKNOWN = range(len(_ROAMING))
 
 
 def _roaming(
-    mccs: pa.StringArray, plmns: pa.StringArray, networks: _Networks, profile: CountryProfile
+    imsis: npt.NDArray[np.int32], networks: _Networks, own_country: int, profile: CountryProfile
 ) -> npt.NDArray[np.int8]:
     """Return the roaming class: the IMSI's PLMN against the country, and against the cell where it is known.
 
     A PLMN of the country that none of the profile's operators has (an MVNO's, say) is `unknown`, never `home`.
     """
-    is_ours = one_of(mccs, pa.array(profile.mccs))
-    is_operators = one_of(plmns, pa.array([plmn for operator in profile.operators for plmn in operator.plmns]))
-    is_abroad = _are_known_and_differ(networks.serving_country, pa.scalar(profile.code))
-    is_elsewhere = _are_known_and_differ(networks.serving_operator, networks.home_operator)
+    is_ours = are_among(profile.mccs)[imsis]
+    is_operators = are_among(tuple(plmn for operator in profile.operators for plmn in operator.plmns))[imsis]
+    serving_operator, home_operator = networks.serving_operator, networks.home_operator
+    is_elsewhere = (serving_operator >= 0) & (home_operator >= 0) & (serving_operator != home_operator)
     conditions = {
-        _INBOUND: ~is_ours & ~is_null(networks.home_country),
+        _INBOUND: ~is_ours & (networks.home_country >= 0),
         _UNKNOWN: ~is_ours | ~is_operators,
-        _OUTBOUND: is_abroad,
+        _OUTBOUND: (networks.serving_country >= 0) & (networks.serving_country != own_country),
         _NATIONAL: is_elsewhere,
     }
     return np.select(list(conditions.values()), [np.int8(kind) for kind in conditions], np.int8(_HOME))
 
 
-def _are_known_and_differ(texts: pa.StringArray, others: pa.StringArray | pa.Scalar) -> Mask:
-    return mask_of(pc.not_equal(texts, others))
+def _first_known(texts: pa.StringArray, others: pa.StringArray) -> pa.StringArray:
+    return others if texts.null_count == len(texts) else pc.coalesce(texts, others)
 
 
 @dataclass(eq=False)
@@ -171,10 +185,10 @@ class EnrichCdrs(beam.PTransform):  # type: ignore[misc]
         cells = live_lookup(self.cells, load_cells, self.reference_refresh_s)
         subscribers = live_lookup(self.subscribers, load_subscribers, self.reference_refresh_s)
 
-        operators = Operators(self.operators)
+        current = lru_cache(maxsize=1)(partial(ReferenceData, operators=Operators(self.operators)))
 
         def enrich(batch: pa.RecordBatch) -> SplitBatch:
-            reference = ReferenceData(cells.current, subscribers.current, operators)
+            reference = current(cells.current, subscribers.current)
             return enrich_batch(batch, self.profiles[country_of(batch)], reference)
 
         return enrich

@@ -4,14 +4,15 @@ A row's conditions are one number of five bits, and score and reasons are looked
 """
 
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from schemas.country import CountryProfile
-from transforms.texts import Mask, is_null, mask_of, one_of, starts_with
+from schemas.fields import EVENT_TYPES
+from transforms.texts import Mask, is_null, one_of, places_among, starts_with
 
 MODEL_VERSION = "rules-1"
 
@@ -33,17 +34,16 @@ def conditions(columns: Mapping[str, pa.Array], is_roaming: Mask, profile: Count
 
     Reads event_type, duration_s, bytes_up, bytes_down, peer_msisdn, roaming_country, roaming_partner.
     """
-    usage = sum(columns[name].fill_null(0).to_numpy().astype(np.float64) for name in ("bytes_up", "bytes_down"))
-    peer, event_type = columns["peer_msisdn"], columns["event_type"]
+    usage = sum(_or_zero(columns[name]).astype(np.float64) for name in ("bytes_up", "bytes_down"))
+    peer, country = columns["peer_msisdn"], columns["roaming_country"]
+    event_type = places_among(columns["event_type"], EVENT_TYPES)
     is_abroad = starts_with(peer, b"+") & ~starts_with(peer, f"+{profile.calling_code}".encode())
-    usual = pa.array([profile.code, *profile.usual_roaming_countries])
-    country = columns["roaming_country"]
     met = {
-        "voice_over_2h": one_of(event_type, _VOICE) & mask_of(pc.greater(columns["duration_s"], LONG_CALL_S)),
+        "voice_over_2h": (event_type == _VOICE) & (_or_zero(columns["duration_s"]) > LONG_CALL_S),
         "over_10_gb": usage > HEAVY_USAGE_BYTES,
-        "unusual_roaming_country": is_roaming & ~is_null(country) & ~one_of(country, usual),
+        "unusual_roaming_country": is_roaming & ~is_null(country) & ~one_of(country, _usual_countries(profile)),
         "unknown_roaming_partner": is_roaming & is_null(columns["roaming_partner"]),
-        "international_voice_or_sms": one_of(event_type, _VOICE_OR_SMS) & is_abroad,
+        "international_voice_or_sms": ((event_type == _VOICE) | (event_type == _SMS)) & is_abroad,
     }
     bits = np.zeros(len(peer), np.uint8)
     for index, reason in enumerate(WEIGHTS):
@@ -51,8 +51,16 @@ def conditions(columns: Mapping[str, pa.Array], is_roaming: Mask, profile: Count
     return bits
 
 
-_VOICE = pa.array(["voice"])
-_VOICE_OR_SMS = pa.array(["voice", "sms"])
+_VOICE, _SMS = EVENT_TYPES.index("voice"), EVENT_TYPES.index("sms")
+
+
+def _or_zero(numbers: pa.Int64Array) -> npt.NDArray[np.int64]:
+    return numbers.fill_null(0).to_numpy()  # type: ignore[no-any-return]
+
+
+@cache
+def _usual_countries(profile: CountryProfile) -> pa.StringArray:
+    return pa.array([profile.code, *profile.usual_roaming_countries])
 
 
 def _cases() -> list[list[str]]:

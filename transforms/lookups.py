@@ -6,7 +6,7 @@ the row of values, of which few are different.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -15,7 +15,21 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from transforms.texts import Mask, Offsets, is_digits, is_null, lengths_of, mask_of
+from transforms.compiled import (
+    BYTES,
+    INT32S,
+    INT64,
+    TEXTS,
+    UINT64,
+    UINT64S,
+    Bytes,
+    Offsets,
+    Texts,
+    compiled,
+    is_valid,
+    texts_of,
+)
+from transforms.texts import ZERO, are_digits, begins_with, chosen, mask_of
 
 _Hashes = npt.NDArray[np.uint64]
 
@@ -38,35 +52,60 @@ class DuplicateKeysError(ValueError):
         self.rows = rows
 
 
+@compiled(UINT64)
+def _mixed(number: np.uint64) -> np.uint64:
+    """Return another number for each, in no visible order."""
+    # The finalizer of splitmix64 (Steele, Lea, Flood 2014): each of its steps can be undone.
+    number ^= number >> np.uint64(30)
+    number *= np.uint64(0xBF58476D1CE4E5B9)
+    number ^= number >> np.uint64(27)
+    number *= np.uint64(0x94D049BB133111EB)
+    return number ^ number >> np.uint64(31)
+
+
+@compiled(BYTES, INT64, INT64, INT64)
+def _text_hash(data: Bytes, start: int, end: int, seed: int) -> np.uint64:
+    # FNV-1a (Fowler, Noll, Vo), and mixed, because what follows looks at the first bits.
+    number = np.uint64(0xCBF29CE484222325) ^ np.uint64(seed)
+    for place in range(start, end):
+        number = (number ^ np.uint64(data[place])) * np.uint64(0x100000001B3)
+    return _mixed(number)
+
+
 class _SortedHashes:
     """Hashes in ascending order; the first bits of one say where to look for it, and steps lead on from there.
 
     Attributes:
         order: which of the hashes as they were given stands at each place.
+        hashes: in ascending order, and the largest number behind them.
+        starts: by the first bits of a hash, the first place where it can stand.
+        shift: how many bits of a hash are not the first ones.
     """
 
     def __init__(self, hashes: _Hashes) -> None:
         self.order = np.argsort(hashes).astype(np.int32)
         # The last entry is what a hash beyond all others meets.
-        self._hashes = np.append(hashes[self.order], np.uint64(_LAST_HASH))
+        self.hashes = np.append(hashes[self.order], np.uint64(_LAST_HASH))
         bits = max(1, len(hashes).bit_length())
-        self._shift = np.uint64(64 - bits)
-        self._starts = np.empty(1 << bits, np.int32)
+        self.shift = np.uint64(64 - bits)
+        self.starts = np.empty(1 << bits, np.int32)
         for first in range(0, 1 << bits, _PREFIXES_AT_ONCE):
             prefixes = np.arange(first, min(first + _PREFIXES_AT_ONCE, 1 << bits), dtype=np.uint64)
-            places = np.searchsorted(self._hashes[:-1], prefixes << self._shift)
-            self._starts[first : first + len(prefixes)] = places
+            places = np.searchsorted(self.hashes[:-1], prefixes << self.shift)
+            self.starts[first : first + len(prefixes)] = places
 
     def twins(self) -> Offsets:
         """Return the places whose hash is also the next one's."""
-        return np.flatnonzero(self._hashes[1:-1] == self._hashes[:-2])
+        return np.flatnonzero(self.hashes[1:-1] == self.hashes[:-2])
 
-    def find(self, hashes: _Hashes) -> tuple[Offsets, Mask]:
-        """Return a place for each hash, and whether it stands there."""
-        places = self._starts[hashes >> self._shift]
-        while (is_behind := (found := self._hashes[places]) < hashes).any():
-            places += is_behind
-        return places, (found == hashes) & (places < len(self.order))
+
+@compiled(UINT64S, INT32S, UINT64, UINT64)
+def _place_of(hashes: _Hashes, starts: npt.NDArray[np.int32], shift: np.uint64, wanted: np.uint64) -> int:
+    """Return where a hash stands among others in ascending order, -1 if it does not."""
+    place = starts[wanted >> shift]
+    while hashes[place] < wanted:
+        place += 1
+    return place if hashes[place] == wanted and place < len(hashes) - 1 else -1
 
 
 class Keys(ABC):
@@ -87,8 +126,8 @@ class Keys(ABC):
         """
 
     @abstractmethod
-    def find(self, keys: pa.StringArray) -> tuple[Offsets, Mask]:
-        """Return a place for each key, and whether it is the key's."""
+    def find(self, keys: pa.StringArray) -> npt.NDArray[np.int32]:
+        """Return the place of each key, -1 for one that is null or not there."""
 
 
 class NumberKeys(Keys):
@@ -100,7 +139,7 @@ class NumberKeys(Keys):
 
     def add(self, chunk: pa.StringArray) -> None:
         """Take keys of more rows, all of them digits."""
-        self._chunks.append(_mixed(chunk))
+        self._chunks.append(_hashed_digits(texts_of(chunk)))
 
     def sort(self) -> npt.NDArray[np.int32]:
         """Return which row's key stands at each place."""
@@ -112,11 +151,39 @@ class NumberKeys(Keys):
             raise DuplicateKeysError(_rows_at(self._sorted, twins))
         return self._sorted.order
 
-    def find(self, keys: pa.StringArray) -> tuple[Offsets, Mask]:
-        """Return a place for each key, and whether it is the key's."""
-        is_number = ~is_null(keys) & is_digits(keys) & (lengths_of(keys) <= _MOST_DIGITS)
-        places, is_found = self._sorted.find(_mixed(pc.if_else(pa.array(is_number), keys, "")))
-        return places, is_found & is_number
+    def find(self, keys: pa.StringArray) -> npt.NDArray[np.int32]:
+        """Return the place of each key, -1 for one that is null or not there."""
+        return _find_digits(texts_of(keys), self._sorted.hashes, self._sorted.starts, self._sorted.shift)
+
+
+@compiled(BYTES, INT64, INT64)
+def _digits_hash(data: Bytes, start: int, end: int) -> np.uint64:
+    """Return a hash of up to 18 digits, and for each text another."""
+    # A 1 before them keeps zeros at the start.
+    number = np.uint64(1)
+    for place in range(start, end):
+        number = number * np.uint64(10) + np.uint64(data[place] - np.uint8(ZERO))
+    return _mixed(number)
+
+
+@compiled(TEXTS)
+def _hashed_digits(texts: Texts) -> _Hashes:
+    hashes = np.empty(len(texts.offsets) - 1, np.uint64)
+    for row in range(len(hashes)):
+        hashes[row] = _digits_hash(texts.data, texts.offsets[row], texts.offsets[row + 1])
+    return hashes
+
+
+@compiled(TEXTS, UINT64S, INT32S, UINT64)
+def _find_digits(
+    keys: Texts, hashes: _Hashes, starts: npt.NDArray[np.int32], shift: np.uint64
+) -> npt.NDArray[np.int32]:
+    places = np.full(len(keys.offsets) - 1, -1, np.int32)
+    for row in range(len(places)):
+        start, end = keys.offsets[row], keys.offsets[row + 1]
+        if is_valid(keys, row) and end - start <= _MOST_DIGITS and are_digits(keys.data, start, end):
+            places[row] = _place_of(hashes, starts, shift, _digits_hash(keys.data, start, end))
+    return places
 
 
 class TextKeys(Keys):
@@ -145,30 +212,46 @@ class TextKeys(Keys):
             # One chance in a million even for ten million keys: another seed makes other hashes.
             self._seed, self._chunks = self._seed + 1, [texts]
             return self.sort()
-        self._texts = pa.concat_arrays([self._texts, pa.nulls(1, pa.string())])
         return self._sorted.order
 
-    def find(self, keys: pa.StringArray) -> tuple[Offsets, Mask]:
-        """Return a place for each key, and whether it is the key's."""
-        places, _ = self._sorted.find(self._hashed(keys))
-        return places, mask_of(pc.equal(self._texts.take(pa.array(places)), keys))
+    def find(self, keys: pa.StringArray) -> npt.NDArray[np.int32]:
+        """Return the place of each key, -1 for one that is null or not there."""
+        found = self._sorted
+        return _find_texts(texts_of(keys), self._seed, found.hashes, found.starts, found.shift, texts_of(self._texts))
 
     def _hashed(self, texts: pa.StringArray) -> _Hashes:
-        hashes: _Hashes = pl.Series(texts).hash(self._seed).to_numpy()
-        return hashes
+        return hash_texts(texts, self._seed)
 
 
-def _mixed(digits: pa.StringArray) -> _Hashes:
-    """Return a hash for each text of up to 18 digits, and for each another."""
-    # A 1 before them keeps zeros at the start.
-    mixed: _Hashes = pc.binary_join_element_wise("1", digits, "").cast(pa.int64()).to_numpy().astype(np.uint64)
-    # The finalizer of splitmix64 (Steele, Lea, Flood 2014): each of its steps can be undone.
-    mixed ^= mixed >> np.uint64(30)
-    mixed *= np.uint64(0xBF58476D1CE4E5B9)
-    mixed ^= mixed >> np.uint64(27)
-    mixed *= np.uint64(0x94D049BB133111EB)
-    mixed ^= mixed >> np.uint64(31)
-    return mixed
+def hash_texts(texts: pa.StringArray, seed: int) -> _Hashes:
+    """Return a hash of each text; another seed makes others."""
+    return _hashed_texts(texts_of(texts), seed)
+
+
+@compiled(TEXTS, INT64)
+def _hashed_texts(texts: Texts, seed: int) -> _Hashes:
+    hashes = np.empty(len(texts.offsets) - 1, np.uint64)
+    for row in range(len(hashes)):
+        hashes[row] = _text_hash(texts.data, texts.offsets[row], texts.offsets[row + 1], seed)
+    return hashes
+
+
+@compiled(TEXTS, INT64, UINT64S, INT32S, UINT64, TEXTS)
+def _find_texts(
+    keys: Texts, seed: int, hashes: _Hashes, starts: npt.NDArray[np.int32], shift: np.uint64, texts: Texts
+) -> npt.NDArray[np.int32]:
+    places = np.full(len(keys.offsets) - 1, -1, np.int32)
+    for row in range(len(places)):
+        if not is_valid(keys, row):
+            continue
+        start, end = keys.offsets[row], keys.offsets[row + 1]
+        place = _place_of(hashes, starts, shift, _text_hash(keys.data, start, end, seed))
+        if place >= 0:
+            first = texts.offsets[place]
+            text = texts.data[first : texts.offsets[place + 1]]
+            if len(text) == end - start and begins_with(keys.data, start, end, text):
+                places[row] = place
+    return places
 
 
 def _rows_at(hashes: _SortedHashes, twins: Offsets) -> list[int]:
@@ -192,8 +275,13 @@ class Lookup:
         self.version = version
         self._keys = keys
         order = keys.sort()
-        rows, self._values = _distinct_rows({name: _joined(chunks) for name, chunks in values.items()}, len(order))
-        self._rows = rows[order]
+        rows, columns = _distinct_rows({name: _joined(chunks) for name, chunks in values.items()}, len(order))
+        # The last entries are what is read at -1.
+        self._rows = np.append(rows[order], np.int32(-1))
+        self._codes = {
+            name: np.append(column.indices.fill_null(-1).to_numpy(), np.int32(-1)) for name, column in columns.items()
+        }
+        self._dictionaries = {name: column.dictionary for name, column in columns.items()}
 
     @classmethod
     def of(cls, frame: pl.DataFrame, key: str, version: str = "") -> "Lookup":
@@ -204,15 +292,33 @@ class Lookup:
 
     def __len__(self) -> int:
         """Return the number of keys."""
-        return len(self._rows)
+        return len(self._rows) - 1
 
     def find(self, keys: pa.StringArray) -> dict[str, pa.Array]:
         """Return columns of the values for each key, in order: nulls for a key that is null or not there."""
-        places, is_found = self._keys.find(keys)
-        rows = np.full(len(places), -1, np.int32)
-        rows[is_found] = self._rows[places[is_found]]
-        taken = pa.array(rows, mask=~is_found)
-        return {name: values.take(taken).dictionary_decode() for name, values in self._values.items()}
+        rows = self.rows_of(keys)
+        return {name: self.values(name, rows) for name in self._codes}
+
+    def rows_of(self, keys: pa.StringArray) -> npt.NDArray[np.int32]:
+        """Return which row of values each key has, -1 for one that is null or not there; keys may share one."""
+        return self._rows[self._keys.find(keys)]
+
+    def values(self, name: str, rows: npt.NDArray[np.int32]) -> pa.Array:
+        """Return a column of rows that `rows_of` has found."""
+        codes, dictionary = self._codes[name][rows], self._dictionaries[name]
+        if pa.types.is_string(dictionary.type):
+            return chosen(dictionary, codes)
+        return dictionary.take(pa.array(codes, mask=codes < 0))
+
+    def texts(self, name: str) -> pa.StringArray:
+        """Return the different texts of a column."""
+        return self._dictionaries[name]
+
+    def by_row(self, name: str, number_of: Callable[[pa.StringArray], npt.NDArray[np.int32]]) -> npt.NDArray[np.int32]:
+        """Return a number for each row of values, by its text in a column; the last, which row -1 meets, is -1."""
+        numbers: npt.NDArray[np.int32] = np.append(number_of(self._dictionaries[name]), np.int32(-1))
+        by_row: npt.NDArray[np.int32] = numbers[self._codes[name]]
+        return by_row
 
 
 def _joined(chunks: Sequence[pa.Array]) -> pa.DictionaryArray:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numba import types
 
 from transforms.compiled import INT64, TEXTS, Bytes, Mask, Texts, column_of, compiled, is_valid, texts_of
-from transforms.texts import ZERO, are_digits, chosen, index_in
+from transforms.texts import ZERO, are_digits
 
 _DATA = Path(__file__).parent / "data"
 _MCC_DIGITS, _PREFIX_DIGITS = 3, 6
@@ -100,10 +100,18 @@ def home_networks(imsis: pa.StringArray) -> HomeNetwork:
     return HomeNetwork(column_of(mcc_offsets, mccs), column_of(mnc_offsets, mncs))
 
 
-def home_countries(imsis: pa.StringArray) -> pa.StringArray:
-    """Return the country (ISO 3166-1 alpha-2) of valid IMSIs, null where none is known."""
-    plans = _plans()
-    return chosen(plans.countries, plans.country[prefixes_of(imsis)])
+def countries() -> pa.StringArray:
+    """Return all countries that have networks (ISO 3166-1 alpha-2)."""
+    return _plans().countries
+
+
+def home_countries(prefixes: npt.NDArray[np.int32]) -> npt.NDArray[np.int16]:
+    """Return the place of each IMSI's country among `countries`, -1 where none is known.
+
+    Args:
+        prefixes: see `prefixes_of`.
+    """
+    return _plans().country[prefixes]
 
 
 def prefixes_of(imsis: pa.StringArray) -> npt.NDArray[np.int32]:
@@ -155,14 +163,52 @@ def _home_networks(
     return mcc_offsets, mccs, mnc_offsets, mncs
 
 
+@cache
+def are_among(networks: tuple[str, ...]) -> Mask:
+    """Return by the first six digits of an IMSI, as a number, whether its network is one of some.
+
+    Args:
+        networks: PLMNs (MCC and MNC), or an MCC for all of its networks.
+    """
+    mask = np.zeros(10**_PREFIX_DIGITS, np.bool_)
+    for network in networks:
+        mask[_of_network(network)] = True
+    return mask
+
+
+def _of_network(network: str) -> npt.NDArray[np.int64]:
+    """Return the first six digits, as numbers, of the IMSIs of a PLMN or an MCC."""
+    first, end = _prefixes(network).start, _prefixes(network).stop
+    prefixes = np.arange(first, end)
+    mnc_digits = len(network) - _MCC_DIGITS
+    return prefixes[_plans().mnc_digits[prefixes] == mnc_digits] if mnc_digits else prefixes
+
+
 class Operators:
-    """The operators of the world by PLMN; where a job knows a PLMN by another name, by that one."""
+    """The operators of the world by PLMN; where a job knows a PLMN by another name, by that one.
+
+    Attributes:
+        names: of all operators, each once.
+    """
 
     def __init__(self, own: Mapping[str, str]) -> None:
         """Take the job's own names by PLMN, MCC and MNC."""
-        names = {plmn.mcc + plmn.mnc: plmn.operator for plmn in known_plmns()} | dict(own)
-        self._plmns, self._names = pa.array(names, pa.string()), pa.array(names.values(), pa.string())
+        operators = {plmn.mcc + plmn.mnc: plmn.operator for plmn in known_plmns()} | dict(own)
+        self.names = pa.array(sorted(set(operators.values())))
+        places = {name: place for place, name in enumerate(self.names.to_pylist())}
+        self._place_of = {plmn: places[name] for plmn, name in operators.items()}
+        self._by_prefix = np.full(10**_PREFIX_DIGITS, -1, np.int16)
+        for plmn, place in self._place_of.items():
+            self._by_prefix[_of_network(plmn)] = place
 
-    def of(self, plmns: pa.StringArray) -> pa.StringArray:
-        """Return the operator of each PLMN, null where none is known."""
-        return chosen(self._names, index_in(plmns, self._plmns))
+    def of_imsis(self, prefixes: npt.NDArray[np.int32]) -> npt.NDArray[np.int16]:
+        """Return the place of each IMSI's operator among the names, -1 where none is known.
+
+        Args:
+            prefixes: see `prefixes_of`.
+        """
+        return self._by_prefix[prefixes]
+
+    def of(self, plmns: pa.StringArray) -> npt.NDArray[np.int32]:
+        """Return the place of each PLMN's operator among the names, -1 where none is known."""
+        return np.array([self._place_of.get(plmn, -1) for plmn in plmns.to_pylist()], np.int32)

@@ -19,6 +19,7 @@ from schemas.fields import BLANKS
 from transforms.compiled import (
     BYTE,
     BYTES,
+    INT32S,
     INT64,
     INT64_ROWS,
     TEXTS,
@@ -187,10 +188,31 @@ def starts_with(texts: pa.Array, prefix: bytes) -> Mask:
     return mask_of(pc.starts_with(texts, pattern=prefix.decode()))
 
 
-def chosen(options: pa.Array, indices: npt.NDArray[np.integer]) -> pa.Array:
+def chosen(options: pa.StringArray, indices: npt.NDArray[np.integer]) -> pa.StringArray:
     """Return for each row the option of its index; null for a negative one."""
-    is_none = indices < 0
-    return options.take(pa.array(indices, mask=is_none) if is_none.any() else pa.array(indices))
+    return column_of(*_chosen(texts_of(options), indices.astype(np.int32, copy=False)))
+
+
+@compiled(TEXTS, INT32S)
+def _chosen(options: Texts, indices: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], Bytes, Bytes, int]:
+    rows = len(indices)
+    offsets, validity = np.zeros(rows + 1, np.int32), np.zeros((rows + 7) // 8, np.uint8)
+    nulls = 0
+    for row in range(rows):
+        index, length = indices[row], 0
+        if index < 0:
+            nulls += 1
+        else:
+            set_valid(validity, row)
+            length = options.offsets[index + 1] - options.offsets[index]
+        offsets[row + 1] = offsets[row] + length
+    data = np.empty(offsets[rows], np.uint8)
+    for row in range(rows):
+        if indices[row] >= 0:
+            first = options.offsets[indices[row]] - offsets[row]
+            for place in range(offsets[row], offsets[row + 1]):
+                data[place] = options.data[first + place]
+    return offsets, data, validity, nulls
 
 
 def index_in(texts: pa.Array, options: pa.Array) -> npt.NDArray[np.int32]:

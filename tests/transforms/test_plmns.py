@@ -9,7 +9,8 @@ import pytest
 
 from orion_beam.countries import all_profiles
 from transforms import plmns
-from transforms.plmns import Operators, home_countries, home_networks, known_plmns
+from transforms.plmns import Operators, countries, home_countries, home_networks, known_plmns, prefixes_of
+from transforms.texts import chosen
 
 DATA = Path(plmns.__file__).parent / "data"
 
@@ -31,14 +32,18 @@ def by_row(imsi: str) -> tuple[str, str, str | None]:
     return imsi[:3], imsi[3 : 3 + int(of_mcc["mnc_digits"])], of_mcc["country"]
 
 
+def countries_of(imsis: pa.StringArray) -> list[str | None]:
+    return chosen(countries(), home_countries(prefixes_of(imsis))).to_pylist()
+
+
 def test_known_networks_and_all_between_them_are_split_as_the_tables_say():
     prefixes = [
         f"{mcc}{rest:03d}" for mcc in {*MCCS, *(plmn[:3] for plmn in PLMNS), "000"} for rest in range(0, 1000, 9)
     ]
     prefixes += [f"{plmn}{digit}"[:6] for plmn in PLMNS for digit in (0, 9)]
     imsis = pa.array([prefix + "123456789" for prefix in prefixes])
-    networks, countries = home_networks(imsis), home_countries(imsis)
-    found = zip(networks.mcc.to_pylist(), networks.mnc.to_pylist(), countries.to_pylist(), strict=True)
+    networks = home_networks(imsis)
+    found = zip(networks.mcc.to_pylist(), networks.mnc.to_pylist(), countries_of(imsis), strict=True)
     assert list(found) == [by_row(prefix) for prefix in prefixes]
 
 
@@ -55,13 +60,16 @@ def test_known_networks_and_all_between_them_are_split_as_the_tables_say():
 )
 def test_the_mnc_is_as_long_as_the_network_s(imsi, mnc, country):
     imsis = pa.array([imsi])
-    assert (home_networks(imsis).mnc.to_pylist(), home_countries(imsis).to_pylist()) == ([mnc], [country])
+    assert (home_networks(imsis).mnc.to_pylist(), countries_of(imsis)) == ([mnc], [country])
 
 
 def test_operators_are_known_worldwide_and_ours_by_their_own_names():
     operators = Operators({"20815": "Free Mobile"})
+    names = ["Free Mobile", "T-Mobile", "Orange", None, None]
     plmns = pa.array(["20815", "310260", "61002", "99999", None])
-    assert operators.of(plmns).to_pylist() == ["Free Mobile", "T-Mobile", "Orange", None, None]
+    assert chosen(operators.names, operators.of(plmns)).to_pylist() == names
+    imsis = pa.array([(plmn or "000").ljust(6, "0") + "123456789" for plmn in plmns.to_pylist()])
+    assert chosen(operators.names, operators.of_imsis(prefixes_of(imsis))).to_pylist() == names
 
 
 def test_the_table_is_sound():
