@@ -75,8 +75,10 @@ def encode_avro(batch: pa.RecordBatch, model: type[BaseModel], prefix: bytes = b
 
 
 def _columns_up_to_last_value(batch: pa.RecordBatch) -> int:
-    filled = [place for place, column in enumerate(batch.columns) if column.null_count < batch.num_rows]
-    return filled[-1] + 1 if filled else batch.num_columns
+    count = batch.num_columns
+    while count and batch.column(count - 1).null_count == batch.num_rows:
+        count -= 1
+    return count or batch.num_columns
 
 
 def _encode_avro_by_row(batch: pa.RecordBatch, model: type[BaseModel]) -> pa.BinaryArray:
