@@ -76,6 +76,11 @@ class Dataset:
         return cls("file", str(path.absolute()), facets, written)
 
     @classmethod
+    def of_directory(cls, path: Path, rows: int) -> Self:
+        """Describe a directory of files of one kind, to which the run has written `rows` records."""
+        return cls("file", str(path.absolute()), {}, {"outputStatistics": _statistics(rows)})
+
+    @classmethod
     def of_topic(
         cls, bootstrap_servers: str, topic: str, offsets: Mapping[SourcePartition, OffsetRange], rows: int | None = None
     ) -> Self:

@@ -75,10 +75,10 @@ def encode_avro(batch: pa.RecordBatch, model: type[BaseModel], prefix: bytes = b
 
 
 def _columns_up_to_last_value(batch: pa.RecordBatch) -> int:
-    count = batch.num_columns
+    count: int = batch.num_columns
     while count and batch.column(count - 1).null_count == batch.num_rows:
         count -= 1
-    return count or batch.num_columns
+    return count or int(batch.num_columns)
 
 
 def _encode_avro_by_row(batch: pa.RecordBatch, model: type[BaseModel]) -> pa.BinaryArray:

@@ -114,7 +114,7 @@ def replay(
     if bootstrap_servers is None:
         raise UserError("nothing to read: give --bootstrap-servers HOST:PORT")
     check_beam_options(context.args)
-    load_reference(cells, subscribers)
+    reference = load_reference(cells, subscribers)
     producer = parse_pairs(producer_settings, "--producer-config")
     producer_config(bootstrap_servers, producer)
     asked = asked_for(start, end, last, offsets)
@@ -155,6 +155,7 @@ def replay(
         lanes=lanes_of(plans, workers),
         workers=workers,
         beam_arguments=tuple(context.args),
+        reference_version=reference.version,
     )
     if not as_json:
         _show(planned)
@@ -296,14 +297,16 @@ def _run(run: Run, as_json: bool) -> None:
         outcomes.update(counts)
     read = sum(rows for outcome, rows in outcomes.items() if outcome.kind == READ)
     written = {outcome: rows for outcome, rows in outcomes.items() if outcome.kind != READ}
+    summary = counts_summary(written)
+    report = run.write_report(summary)
     if as_json:
-        summary = counts_summary(written)
-        typer.echo(json.dumps(_plan_json(planned) | summary | {"seconds": took, "resumed_behind": done}))
+        more = {"seconds": took, "resumed_behind": done, "report": str(report)}
+        typer.echo(json.dumps(_plan_json(planned) | summary | more))
         return
     Console().print(counts_table(written))
     if gaps := planned.offsets - read:
         _say(f"{gaps:,} of {planned.offsets:,} offsets hold no record: transaction markers, or compacted away")
-    _say(f"replay {planned.run_id} is done: {planned.offsets - done:,} offsets in {took:,.0f} s")
+    _say(f"replay {planned.run_id} is done: {planned.offsets - done:,} offsets in {took:,.0f} s; {report}")
 
 
 def _run_on_flink(run: Run, advance: Advance) -> None:

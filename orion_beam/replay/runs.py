@@ -7,16 +7,19 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from orion_beam.config import FileSink, JobConfig, KafkaRanges
+from orion_beam.config import FileSink, JobConfig, KafkaRanges, KafkaSink
 from orion_beam.errors import UserError
+from orion_beam.files import DEAD_LETTER_FILE, FINAL_FILE
+from orion_beam.kafka.ranges import OffsetRange, SourcePartition
 from orion_beam.metrics import Outcome
 from orion_beam.replay.plan import Chunk, Lane, PartitionPlan
+from orion_beam.run_report import REPORT_FILE, Dataset, RunReport
 
 _RUN_ID = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 
@@ -32,6 +35,7 @@ class Replay(BaseModel):
         lanes: the same in pieces.
         workers: how many Python processes.
         beam_arguments: Beam's own options.
+        reference_version: of cells and subscribers, when it was planned.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +47,7 @@ class Replay(BaseModel):
     lanes: tuple[Lane, ...]
     workers: int
     beam_arguments: tuple[str, ...] = ()
+    reference_version: str
 
     @property
     def offsets(self) -> int:
@@ -136,6 +141,45 @@ class Run:
         for path in sorted((self.directory / "done").glob("*.json")):
             done[int(path.stem)] = {Outcome(*names): count for *names, count in json.loads(path.read_text())}
         return done
+
+    def write_report(self, counts: Mapping[str, Any]) -> Path:
+        """Leave the report of a replay that is done: beside its files, or else in its directory.
+
+        Args:
+            counts: what `orion-beam replay --json` prints of it: `final`, `dead_letters` and more.
+
+        Returns:
+            Where it is.
+        """
+        replay, job = self.replay, self.replay.job
+        assert isinstance(job.source, KafkaRanges)
+        servers = job.source.bootstrap_servers
+        read = {
+            SourcePartition(plan.topic, plan.partition): OffsetRange(plan.low, plan.high) for plan in replay.partitions
+        }
+        rows = (counts["final"], counts["dead_letters"])
+        if isinstance(job.sink, FileSink):
+            path = job.sink.directory / REPORT_FILE.replace(".", f".{replay.run_id}.", 1)
+            written = [
+                Dataset.of_directory(job.sink.directory / Path(name).stem, count)
+                for name, count in zip((FINAL_FILE, DEAD_LETTER_FILE), rows, strict=True)
+            ]
+        else:
+            assert isinstance(job.sink, KafkaSink)
+            path = self.directory / REPORT_FILE
+            topics = (job.sink.final_topic, job.sink.dead_letter_topic)
+            written = [Dataset.of_topic(servers, topic, {}, count) for topic, count in zip(topics, rows, strict=True)]
+        RunReport(
+            job="replay",
+            run_id=replay.run_id,
+            started=replay.created_at,
+            ended=datetime.now(UTC),
+            inputs=[Dataset.of_topic(servers, topic, read) for topic in dict.fromkeys(part.topic for part in read)],
+            outputs=written,
+            counts=counts,
+            reference_version=replay.reference_version,
+        ).write(path)
+        return path
 
     def left(self) -> tuple[Lane, ...]:
         """Return the lanes without what is done."""

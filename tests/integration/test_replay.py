@@ -145,6 +145,7 @@ def test_a_replay_makes_of_a_range_what_the_stream_made_of_it(
     )  # fmt: skip
 
     assert report["records"] == len(feed.expected)
+    assert_report_says(report, feed, ["again.final", "again.dlq"])
     streamed, replayed = read_topic(servers, FINAL.name), read_topic(servers, "again.final")
     assert finals(replayed) == finals(streamed)
     assert letters(read_topic(servers, "again.dlq")) == letters(read_topic(servers, DEAD_LETTERS.name))
@@ -165,11 +166,23 @@ def test_a_replay_makes_of_a_range_what_the_stream_made_of_it(
     assert letters(read_topic(servers, "flink.dlq")) == letters(read_topic(servers, DEAD_LETTERS.name))
     assert by_key(on_flink) == by_key(streamed)
 
-    replays.report("--countries", "TN", "--last", "1d", "--output", replays.home / "out")
+    report = replays.report("--countries", "TN", "--last", "1d", "--output", replays.home / "out")
+    assert Path(report["report"]).parent == replays.home / "out"
+    assert_report_says(report, feed, [str(replays.home / "out" / name) for name in ("cdr.final", "cdr.dlq")])
     rows = ds.dataset(replays.home / "out" / "cdr.final", format="parquet", partitioning="hive").to_table().to_pylist()
     assert {source_of_record(row) for row in rows} == set(finals(streamed))
     dead = ds.dataset(replays.home / "out" / "cdr.dlq", format="parquet", partitioning="hive").to_table().to_pylist()
     assert Counter(row["code"] for row in dead) == Counter(code for code in feed.expected.values() if code)
+
+
+def assert_report_says(report: Mapping[str, Any], feed: Feed, outputs: Sequence[str]) -> None:
+    event = json.loads(Path(report["report"]).read_text())
+    (read,) = event["inputs"]
+    offsets = read["facets"]["orion_offsets"]["offsets"]
+    assert (read["name"], sum(high - low for low, high in offsets.values())) == ("cdr.raw.TN", len(feed.expected))
+    rows = [(each["name"], each["outputFacets"]["outputStatistics"]["rowCount"]) for each in event["outputs"]]
+    assert rows == list(zip(outputs, (report["final"], report["dead_letters"]), strict=True))
+    assert event["run"]["facets"]["orion_run"]["runId"] == report["run_id"]
 
 
 def by_key(records: list[Record]) -> dict[tuple[int, bytes | None], list[Source]]:

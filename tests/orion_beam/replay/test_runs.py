@@ -1,5 +1,6 @@
 """A replay on disk: what is done stays done, and a redo of a chunk replaces its files."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def replay_of(run_id: str = "a") -> Replay:
         lanes=lanes_of(PLANS, 2),
         workers=2,
         beam_arguments=("--x=1",),
+        reference_version="cells-1/subscribers-2",
     )
 
 
@@ -97,3 +99,18 @@ def test_a_redo_replaces_the_files_of_its_chunk_and_no_others(tmp_path: Path) ->
         f"{day}3/a-00001.0.parquet",
     ]
     assert not list(tmp_path.glob("s*"))
+
+
+def test_a_replay_s_report_says_which_offsets_it_read_and_what_it_wrote(tmp_path: Path) -> None:
+    planned = replay_of()
+    sink = FileSink(directory=tmp_path / "out")
+    sink.directory.mkdir()
+    run = Run.create(tmp_path, planned.model_copy(update={"job": planned.job.model_copy(update={"sink": sink})}))
+    path = run.write_report({"final": 119_000, "dead_letters": 1_000})
+    assert path == sink.directory / "run-report.a.json"
+    event = json.loads(path.read_text())
+    (read,), written = event["inputs"], event["outputs"]
+    assert read["facets"]["orion_offsets"]["offsets"] == {"0": [0, 60_000], "1": [0, 60_000]}
+    rows = {Path(each["name"]).name: each["outputFacets"]["outputStatistics"]["rowCount"] for each in written}
+    assert rows == {"cdr.final": 119_000, "cdr.dlq": 1_000}
+    assert event["run"]["facets"]["orion_run"]["referenceVersion"] == "cells-1/subscribers-2"
