@@ -25,9 +25,9 @@ _LOG_TAIL_LINES = 12
 _LOOK_EVERY_S = 0.05
 _HEAP_OF_ONE = "768m"
 _HEAP_OF_SEVERAL = "384m"
-# Several brokers share the cores of one machine: what the optimizing compiler and parallel collectors cost at the start
-# of each, a development cluster never gets back.
-_JVM_OF_SEVERAL = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+# Brokers share the cores of one machine with the job: what the optimizing compiler costs at the start of each, a
+# development cluster never gets back. To G1, batches of a megabyte are huge objects, which keep it marking without end.
+_JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 _LOCAL_SETTINGS = {
     "auto.create.topics.enable": "false",
@@ -83,9 +83,7 @@ class LocalKafka:
         self._wanted_port = port
         self._own_settings = settings or {}
         self.ports: tuple[Ports, ...] = ()
-        jvm = (
-            (f"-Xmx{heap or _HEAP_OF_ONE}",) if brokers == 1 else (f"-Xmx{heap or _HEAP_OF_SEVERAL}", *_JVM_OF_SEVERAL)
-        )
+        jvm = (f"-Xmx{heap or (_HEAP_OF_ONE if brokers == 1 else _HEAP_OF_SEVERAL)}", *_JVM)
         directories = [self.data_dir] if brokers == 1 else [self.data_dir / f"broker-{n + 1}" for n in range(brokers)]
         self.brokers = tuple(
             Broker(number, directory, jvm, detached) for number, directory in enumerate(directories, start=1)
