@@ -31,7 +31,7 @@ from orion_beam.cli.options import (
     parse_pairs,
     wire_prefix_of,
 )
-from orion_beam.cli.which import range_of
+from orion_beam.cli.which import range_of, time_of
 from orion_beam.config import (
     FileFormat,
     FileSink,
@@ -204,17 +204,7 @@ def asked_for(start: str | None, end: str | None, last: str | None, offsets: str
         return Asked(None, None, ranges)
     if last is not None:
         return Asked(now - timedelta(seconds=duration_of(last, "--last")), now, ())
-    return Asked(_time_of(start or "", "--from"), _time_of(end, "--to") if end else now, ())
-
-
-def _time_of(text: str, option: str) -> datetime:
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise UserError(f"{option} {text} is no time: write it as 2026-01-01T00:00Z") from None
-    if found.tzinfo is None:
-        raise UserError(f"{option} {text} lacks its zone: which one? write {text}Z for UTC, or {text}+01:00")
-    return found
+    return Asked(time_of(start or "", "--from"), time_of(end, "--to") if end else now, ())
 
 
 def countries_of(asked: Asked, countries: str | None, profiles: Path) -> tuple[str, ...]:

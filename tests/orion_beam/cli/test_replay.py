@@ -18,7 +18,7 @@ KAFKA = ["--bootstrap-servers", "127.0.0.1:1"]
         (KAFKA, "which records"),
         ([*KAFKA, "--last", "6h", "--offsets", "FR:0=1-2"], "which records"),
         ([*KAFKA, "--last", "6h", "--to", "2026-01-01T00:00Z"], "which records"),
-        ([*KAFKA, "--from", "2026-01-01T00:00"], "lacks its zone.*2026-01-01T00:00Z for UTC"),
+        ([*KAFKA, "--from", "2026-01-01T00:00"], "say which zone, such as 2026-01-01T00:00Z"),
         ([*KAFKA, "--from", "yesterday"], "is no time"),
         ([*KAFKA, "--from", "2026-01-02T00:00Z", "--to", "2026-01-01T00:00Z", "--output", "out"], "and end before"),
         ([*KAFKA, "--last", "6 hours"], "--last '6 hours' is no duration"),
