@@ -1,10 +1,12 @@
 """Which dead letters a redrive sends, with which payload and timestamp, and why it leaves the others where they are."""
 
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from pyroaring import BitMap64
 
 from orion_beam.dead_letters import ReadLetters
 from orion_beam.dlq.fates import Fate, Outcome, RedriveReport
@@ -67,6 +69,7 @@ class Sorter:
     judge: Judge
     redriven: Redriven
     targets: Targets
+    _sent: "_Records" = field(default_factory=lambda: _Records(), init=False)
 
     def sort(self, read: ReadLetters) -> Ready:
         """Count what stays where it is, by why; return what is to be sent."""
@@ -75,7 +78,9 @@ class Sorter:
         if read.foreign.num_rows:
             self._report.outcomes[Outcome(Fate.FOREIGN, "", "")] = read.foreign.num_rows
         if not self.options.again:
-            letters = self._keep(letters, ~self.redriven.holds(letters), Fate.ALREADY_REDRIVEN)
+            is_redriven = self.redriven.holds(letters)
+            self._sent.add(rows_of(letters, is_redriven))
+            letters = self._keep(letters, ~is_redriven, Fate.ALREADY_REDRIVEN)
         letters = self._keep(letters, self.targets.hold(letters), Fate.NO_TARGET)
         attempts = letters.column("attempt").to_numpy()
         letters = self._keep(letters, attempts < self.options.max_attempts, Fate.ATTEMPTS_EXHAUSTED)
@@ -113,5 +118,25 @@ class Sorter:
         own = to_list(letters.column("source_timestamp").cast(pa.int64()))
         stamps = [stamp if young else None for stamp, young in zip(own, is_young, strict=True)]
         ready = self._keep(letters, may_go, Fate.TOO_OLD)
+        is_new = self._sent.add(ready)
+        ready = self._keep(ready, is_new, Fate.COPY)
         self._report.count(ready, Fate.SENT)
+        may_go[may_go] = is_new
         return Ready(ready, [stamp for stamp, goes in zip(stamps, may_go, strict=True) if goes], self._report)
+
+
+class _Records:
+    """Records, by where they came from."""
+
+    def __init__(self) -> None:
+        self._offsets: defaultdict[tuple[str, int], BitMap64] = defaultdict(BitMap64)
+
+    def add(self, letters: pa.RecordBatch) -> Mask:
+        """Take in the records of letters; say which of them are new, of letters of one record the first."""
+        columns = [to_list(letters.column(name)) for name in ("source_topic", "source_partition", "source_offset")]
+        is_new = np.zeros(letters.num_rows, np.bool_)
+        for row, (topic, partition, offset) in enumerate(zip(*columns, strict=True)):
+            held = self._offsets[topic, partition]
+            is_new[row] = offset not in held
+            held.add(offset)
+        return is_new
