@@ -16,6 +16,7 @@ from schemas.codes import Stage
 from schemas.country import CountryProfile
 from schemas.fields import RAT_GENERATIONS, SUBSCRIBER_TYPES
 from transforms.batches import SplitBatch, batch_of, columns_of
+from transforms.compiled import numbers_of
 from transforms.numbering import e164, type_allocation_codes
 from transforms.plmns import home_networks
 from transforms.rejects import no_rejects
@@ -53,8 +54,8 @@ def normalize_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatc
         "rat": chosen(_GENERATIONS, rat_indices(columns["rat"])),
         "mcc": home.mcc,
         "mnc": home.mnc,
-        "event_date": pa.array((hours // 24).astype(np.int32)).cast(pa.date32()),
-        "event_hour": pa.array((hours % 24).astype(np.int32)),
+        "event_date": numbers_of((hours // 24).astype(np.int32), pa.date32()),
+        "event_hour": numbers_of((hours % 24).astype(np.int32), pa.int32()),
         "timezone": pa.repeat(profile.time_zone, batch.num_rows),
         # Of transforms that a user switches on.
         "partial": pa.nulls(batch.num_rows, pa.string()),

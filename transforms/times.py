@@ -1,12 +1,11 @@
 """Event times in columns: the spellings of `schemas.fields.parse_event_time`, and the clocks of time zones.
 
-Texts of one length are a matrix of characters, so a digit's place is a row of it and a whole column is read at once.
 Instants and local times are milliseconds since 1970 as int64; the smallest int64 stands for none.
 """
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache, partial
+from functools import cache
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -14,7 +13,21 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.fields import FIRST_TIME, LAST_TIME, local_instant
-from transforms.texts import Bytes, Mask, bytes_of, is_null, lengths_of
+from transforms.compiled import (
+    BYTES,
+    INT32S,
+    INT64,
+    INT64S,
+    TEXTS,
+    Bytes,
+    Mask,
+    Texts,
+    compiled,
+    is_valid,
+    numbers_of,
+    texts_of,
+)
+from transforms.texts import ZERO, is_null
 
 Times = npt.NDArray[np.int64]
 """Milliseconds since 1970, or NONE."""
@@ -24,7 +37,12 @@ TIMESTAMP = pa.timestamp("ms", "UTC")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
-_ZERO, _DOT, _COLON, _DASH, _PLUS, _T, _Z, _BLANK = map(ord, "0.:-+TZ ")
+_DOT, _COLON, _DASH, _PLUS, _T, _Z, _BLANK = map(ord, ".:-+TZ ")
+
+
+_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_DAYS_TO_1970 = 719_468
+"""From 1 March of the year 0."""
 
 
 def _milliseconds(moment: datetime) -> int:
@@ -34,132 +52,6 @@ def _milliseconds(moment: datetime) -> int:
 _FIRST, _LAST = _milliseconds(FIRST_TIME), _milliseconds(LAST_TIME)
 
 
-class _Characters:
-    """Texts of one length, as a matrix: a row for each place, a column for each text.
-
-    Attributes:
-        is_good: which texts have kept every expectation so far.
-    """
-
-    def __init__(self, texts: pa.StringArray, length: int) -> None:
-        self._places: Bytes = np.ascontiguousarray(bytes_of(texts)[: len(texts) * length].reshape(len(texts), length).T)
-        self.is_good: Mask = np.ones(len(texts), np.bool_)
-
-    def __getitem__(self, place: int) -> Bytes:
-        characters: Bytes = self._places[place]
-        return characters
-
-    def expect(self, place: int, *characters: int) -> None:
-        """Demand one of some characters at a place."""
-        found = self._places[place] == characters[0]
-        for character in characters[1:]:
-            found |= self._places[place] == character
-        self.is_good &= found
-
-    def number(self, start: int, digits: int) -> Times:
-        """Return the number that the digits from a place on are, and demand that they are digits."""
-        value: Times = np.zeros(len(self.is_good), np.int64)
-        for place in range(start, start + digits):
-            digit = self._places[place] - np.uint8(_ZERO)
-            self.is_good &= digit <= 9
-            value = value * 10 + digit
-        return value
-
-    def moment(self, date: tuple[int, int, int], clock: tuple[int, int, int]) -> Times:
-        """Return the wall clock's time whose year, month, day and hour, minute, second stand at these places."""
-        year, month, day = self.number(date[0], 4), self.number(date[1], 2), self.number(date[2], 2)
-        hour, minute, second = (self.number(place, 2) for place in clock)
-        self.is_good &= (month >= 1) & (month <= 12) & (hour <= 23) & (minute <= 59) & (second <= 59)
-        months = ((year - 1970) * 12 + month - 1).astype("M8[M]")
-        first = months.astype("M8[D]").astype(np.int64)
-        after = (months + 1).astype("M8[D]").astype(np.int64)
-        self.is_good &= (day >= 1) & (day <= after - first)
-        return ((first + day - 1) * 86_400 + hour * 3600 + minute * 60 + second) * 1000
-
-
-def _iso(texts: _Characters, length: int, zone: str) -> Times:
-    """`YYYY-MM-DDTHH:MM:SS`, or with a blank for the T; then perhaps a fraction, then perhaps an offset."""
-    for place in (4, 7):
-        texts.expect(place, _DASH)
-    for place in (13, 16):
-        texts.expect(place, _COLON)
-    texts.expect(10, _T, _BLANK)
-    moment = texts.moment((0, 5, 8), (11, 14, 17))
-    # The end tells which offset there is: none, Z, +HHMM or +HH:MM.
-    ends_in_z = texts[-1] == _Z
-    is_signed = {width: (texts[-width] == _PLUS) | (texts[-width] == _DASH) for width in (5, 6)}
-    kinds = {1: ends_in_z, 5: is_signed[5] & ~ends_in_z, 6: is_signed[6] & (texts[-3] == _COLON) & ~ends_in_z}
-    kinds[0] = ~(kinds[1] | kinds[5] | kinds[6])
-    time = np.full(len(moment), NONE)
-    base = texts.is_good
-    for width, is_kind in kinds.items():
-        if is_kind.any():
-            texts.is_good = base.copy()
-            instants = _behind_clock(texts, moment, length, width, zone)
-            read = is_kind & texts.is_good
-            time[read] = instants[read]
-    texts.is_good = base & (time != NONE)
-    return time
-
-
-def _behind_clock(texts: _Characters, moment: Times, length: int, offset_width: int, zone: str) -> Times:
-    """Return the instants of ISO texts whose offset has so many characters; all between is the fraction."""
-    fraction_digits = length - 19 - offset_width - 1
-    if fraction_digits != -1:
-        if not 1 <= fraction_digits <= 9:
-            return np.full(len(moment), NONE)
-        texts.expect(19, _DOT)
-        texts.number(20, fraction_digits)
-        shown = min(fraction_digits, 3)
-        moment = moment + texts.number(20, shown) * 10 ** (3 - shown)
-    if offset_width == 0:
-        return to_instants(moment, zone)
-    if offset_width == 1:
-        return moment
-    sign = length - offset_width
-    hours, minutes = texts.number(sign + 1, 2), texts.number(length - 2, 2)
-    texts.is_good &= (hours <= 14) & (minutes <= 59)
-    east = (hours * 60 + minutes) * 60_000
-    return np.where(texts[sign] == _DASH, moment + east, moment - east)
-
-
-def _basic_or_epoch_us(texts: _Characters, _: int, __: str) -> Times:
-    """`YYYYMMDDTHHMMSSZ`; or, where there is no T, epoch microseconds."""
-    is_basic, base = texts[8] == _T, texts.is_good
-    texts.is_good = base.copy()
-    epoch_ms = texts.number(0, 16) // 1000
-    is_epoch, texts.is_good = texts.is_good, base & is_basic
-    if not is_basic.any():
-        texts.is_good = is_epoch
-        return epoch_ms
-    texts.expect(15, _Z)
-    moments = texts.moment((0, 4, 6), (9, 11, 13))
-    texts.is_good |= is_epoch
-    return np.where(is_epoch, epoch_ms, moments)
-
-
-def _compact(texts: _Characters, _: int, zone: str) -> Times:
-    """`YYYYMMDDHHMMSS`, local."""
-    return to_instants(texts.moment((0, 4, 6), (8, 10, 12)), zone)
-
-
-def _epoch(texts: _Characters, length: int, _: str, unit_ms: int) -> Times:
-    return texts.number(0, length) * unit_ms
-
-
-_Read = Callable[[_Characters, int, str], Times]
-
-_BY_LENGTH: dict[int, _Read] = dict.fromkeys(range(19, 36), _iso) | {
-    9: partial(_epoch, unit_ms=1000),
-    10: partial(_epoch, unit_ms=1000),
-    12: partial(_epoch, unit_ms=1),
-    13: partial(_epoch, unit_ms=1),
-    14: _compact,
-    16: _basic_or_epoch_us,
-}
-"""Length of a text to the one spelling that it may have."""
-
-
 def parse_event_times(texts: pa.StringArray, zone: str) -> Times:
     """Return the instants that texts name, NONE where they name none.
 
@@ -167,36 +59,127 @@ def parse_event_times(texts: pa.StringArray, zone: str) -> Times:
         texts: string column.
         zone: IANA zone of texts without an offset. Of an hour that comes twice the first counts.
     """
-    times = np.full(len(texts), NONE)
-    lengths = np.where(is_null(texts), 0, lengths_of(texts))
-    for length in np.flatnonzero(np.bincount(lengths)) if len(texts) else ():
-        if (read := _BY_LENGTH.get(int(length))) is None:
-            continue
-        rows = np.flatnonzero(lengths == length)
-        # Taken rows are packed; their bytes start at the start of the buffer.
-        characters = _Characters(texts.take(pa.array(rows)), int(length))
-        instants = read(characters, int(length), zone)
-        is_read = characters.is_good & (instants >= _FIRST) & (instants <= _LAST)
-        times[rows[is_read]] = instants[is_read]
+    times, is_local = _read_times(texts_of(texts))
+    if is_local.any():
+        times[is_local] = to_instants(times[is_local], zone)
+    times[(times < _FIRST) | (times > _LAST)] = NONE
     return times
+
+
+@compiled(BYTES, INT64, INT64)
+def _number(data: Bytes, start: int, digits: int) -> int:
+    """Return the number that some digits are, NONE if they are no digits."""
+    number = 0
+    for place in range(start, start + digits):
+        digit = int(data[place]) - ZERO
+        if digit < 0 or digit > 9:
+            return NONE
+        number = number * 10 + digit
+    return number
+
+
+@compiled(BYTES, INT64, INT64, INT64, INT64, INT64, INT64)
+def _moment(data: Bytes, year_at: int, month_at: int, day_at: int, hour_at: int, minute_at: int, second_at: int) -> int:
+    """Return the wall clock's time whose parts stand at these places, NONE if there is no such time."""
+    year, month, day = _number(data, year_at, 4), _number(data, month_at, 2), _number(data, day_at, 2)
+    hour, minute, second = _number(data, hour_at, 2), _number(data, minute_at, 2), _number(data, second_at, 2)
+    is_clock = 0 <= hour <= 23 and 0 <= minute <= 59 and 0 <= second <= 59
+    if year == NONE or not 1 <= month <= 12 or day < 1 or not is_clock:
+        return NONE
+    is_leap_year = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    if day > (29 if month == 2 and is_leap_year else _DAYS[month - 1]):
+        return NONE
+    # Years that begin in March have the leap day at their end (Fliegel and van Flandern 1968).
+    years, months = (year, month - 3) if month > 2 else (year - 1, month + 9)
+    days = 365 * years + years // 4 - years // 100 + years // 400 + (153 * months + 2) // 5 + day - 1 - _DAYS_TO_1970
+    return ((days * 24 + hour) * 60 + minute) * 60_000 + second * 1000
+
+
+@compiled(BYTES, INT64, INT64)
+def _iso(data: Bytes, start: int, end: int) -> tuple[int, bool]:
+    """Read `YYYY-MM-DDTHH:MM:SS`, or with a blank for the T; then perhaps a fraction, then perhaps an offset.
+
+    Returns:
+        The time; and whether it has no offset, so that it is a local one.
+    """
+    dashes = data[start + 4] == _DASH and data[start + 7] == _DASH
+    colons = data[start + 13] == _COLON and data[start + 16] == _COLON
+    if not (dashes and colons and (data[start + 10] == _T or data[start + 10] == _BLANK)):
+        return NONE, False
+    moment = _moment(data, start, start + 5, start + 8, start + 11, start + 14, start + 17)
+    # The end tells which offset there is: none, Z, +HHMM or +HH:MM.
+    offset_width = 0
+    if data[end - 1] == _Z:
+        offset_width = 1
+    elif data[end - 5] == _PLUS or data[end - 5] == _DASH:
+        offset_width = 5
+    elif (data[end - 6] == _PLUS or data[end - 6] == _DASH) and data[end - 3] == _COLON:
+        offset_width = 6
+    sign = end - offset_width
+    fraction_at, fraction_digits = start + 20, sign - start - 20
+    if moment == NONE or (fraction_digits != -1 and not 1 <= fraction_digits <= 9):
+        return NONE, False
+    if fraction_digits != -1:
+        if data[fraction_at - 1] != _DOT or _number(data, fraction_at, fraction_digits) == NONE:
+            return NONE, False
+        shown = min(fraction_digits, 3)
+        moment += _number(data, fraction_at, shown) * (100, 10, 1)[shown - 1]
+    if offset_width > 1:
+        hours, minutes = _number(data, sign + 1, 2), _number(data, end - 2, 2)
+        if not (0 <= hours <= 14 and 0 <= minutes <= 59):
+            return NONE, False
+        east = (hours * 60 + minutes) * 60_000
+        moment += east if data[sign] == _DASH else -east
+    return moment, offset_width == 0
+
+
+@compiled(TEXTS)
+def _read_times(texts: Texts) -> tuple[Times, Mask]:
+    """Return times, NONE for what is none; and which of them are local. The length says which spelling it may be."""
+    times, is_local = np.full(len(texts.offsets) - 1, NONE), np.zeros(len(texts.offsets) - 1, np.bool_)
+    data = texts.data
+    for row in range(len(times)):
+        if not is_valid(texts, row):
+            continue
+        start, end = int(texts.offsets[row]), int(texts.offsets[row + 1])
+        length = end - start
+        if 19 <= length <= 35:
+            times[row], is_local[row] = _iso(data, start, end)
+        elif length == 14:
+            times[row] = _moment(data, start, start + 4, start + 6, start + 8, start + 10, start + 12)
+            is_local[row] = True
+        elif length == 16 and data[start + 8] == _T:
+            if data[start + 15] == _Z:
+                times[row] = _moment(data, start, start + 4, start + 6, start + 9, start + 11, start + 13)
+        elif length in (9, 10, 12, 13, 16):
+            number = _number(data, start, length)
+            if number != NONE:
+                times[row] = number * 1000 if length < 12 else number if length < 16 else number // 1000
+    return times, is_local
 
 
 def as_timestamps(times: Times) -> pa.TimestampArray:
     """Return times as an Arrow column, null for NONE."""
     is_none = times == NONE
-    return pa.array(times, pa.int64(), mask=is_none if is_none.any() else None).cast(TIMESTAMP)
+    if is_none.any():
+        return pa.array(times, pa.int64(), mask=is_none).cast(TIMESTAMP)
+    return numbers_of(times, TIMESTAMP)
 
 
 def as_times(timestamps: pa.TimestampArray) -> Times:
     """Return an Arrow column as times, NONE for null."""
-    numbers = timestamps.cast(pa.int64())
-    return (numbers.fill_null(NONE) if numbers.null_count else numbers).to_numpy()  # type: ignore[no-any-return]
+    if not len(timestamps):
+        return np.zeros(0, np.int64)
+    times = np.frombuffer(timestamps.buffers()[1], np.int64)[timestamps.offset :][: len(timestamps)]
+    return np.where(is_null(timestamps), NONE, times) if timestamps.null_count else times
 
 
 _SLOT_MS = 15 * 60_000
 """Since 1973 every zone's clock has changed at a multiple of this, so that all times of a slot have one offset."""
-_SLOTS_SINCE = _milliseconds(datetime(1973, 1, 1, tzinfo=UTC))
-_MANY_SLOTS = 1 << 16
+_FIRST_SLOT, _END_SLOT = (_milliseconds(datetime(year, 1, 1, tzinfo=UTC)) // _SLOT_MS for year in (1973, 2101))
+_UNKNOWN, _NO_TIME = 0, -1
+_SHIFT_0 = 1
+"""What stands in a table for a shift of 0: its pages that are all zeros take no memory."""
 
 _Clock = Callable[[str, int], int]
 """What is added to a time, by zone and time; NONE if there is no such time."""
@@ -213,30 +196,44 @@ def to_local(instants: Times, zone: str) -> Times:
 
 
 def _moved(times: Times, clock: _Clock, zone: str) -> Times:
-    """Return times moved as a clock says, which is asked once for each slot."""
-    moved = np.full(len(times), NONE)
-    for row in np.flatnonzero((times < _SLOTS_SINCE) & (times != NONE)):
-        change = clock(zone, int(times[row]))
-        moved[row] = NONE if change == NONE else times[row] + change
-    recent = np.flatnonzero(times >= _SLOTS_SINCE)
-    if not len(recent):
+    """Return times moved as a clock says, which is asked once for each slot, and for each time outside of the table."""
+    shifts = _table(clock, zone)
+    moved, is_open = _shifted(times, shifts)
+    if not is_open.any():
         return moved
-    slots = times[recent] // _SLOT_MS
-    first = int(slots.min())
-    if int(slots.max()) - first < _MANY_SLOTS:
-        places = slots - first
-        present = np.flatnonzero(np.bincount(places))
-        shifts = np.zeros(present[-1] + 1, np.int64)
-        shifts[present] = [clock(zone, (first + int(place)) * _SLOT_MS) for place in present]
-    else:
-        present, places = np.unique(slots, return_inverse=True)
-        shifts = np.array([clock(zone, int(slot) * _SLOT_MS) for slot in present])
-    shift = shifts[places]
-    moved[recent] = np.where(shift == NONE, NONE, times[recent] + shift)
+    slots = times[is_open] // _SLOT_MS
+    for slot in np.unique(slots[(slots >= _FIRST_SLOT) & (slots < _END_SLOT)]).tolist():
+        shift = clock(zone, slot * _SLOT_MS)
+        shifts[slot - _FIRST_SLOT] = _NO_TIME if shift == NONE else shift + _SHIFT_0
+    moved, is_open = _shifted(times, shifts)
+    for row in np.flatnonzero(is_open):
+        shift = clock(zone, int(times[row]))
+        moved[row] = NONE if shift == NONE else times[row] + shift
     return moved
 
 
-@lru_cache(maxsize=4 * _MANY_SLOTS)
+@cache
+def _table(_: _Clock, __: str) -> npt.NDArray[np.int32]:
+    """Return the shifts in milliseconds of all slots, filled as they are asked for."""
+    return np.zeros(_END_SLOT - _FIRST_SLOT, np.int32)
+
+
+@compiled(INT64S, INT32S)
+def _shifted(times: Times, shifts: npt.NDArray[np.int32]) -> tuple[Times, Mask]:
+    """Return times moved by their slots' shifts, and which of them have none."""
+    moved, is_open = np.full(len(times), NONE), np.zeros(len(times), np.bool_)
+    for row in range(len(times)):
+        if times[row] == NONE:
+            continue
+        slot = times[row] // _SLOT_MS - _FIRST_SLOT
+        shift = shifts[slot] if 0 <= slot < len(shifts) else _UNKNOWN
+        if shift == _UNKNOWN:
+            is_open[row] = True
+        elif shift != _NO_TIME:
+            moved[row] = times[row] + shift - _SHIFT_0
+    return moved, is_open
+
+
 def _from_local(zone: str, moment: int) -> int:
     try:
         return _milliseconds(local_instant(_EPOCH.replace(tzinfo=None) + moment * _MS, ZoneInfo(zone))) - moment
@@ -244,7 +241,6 @@ def _from_local(zone: str, moment: int) -> int:
         return NONE
 
 
-@lru_cache(maxsize=4 * _MANY_SLOTS)
 def _from_utc(zone: str, instant: int) -> int:
     try:
         local = (_EPOCH + instant * _MS).astimezone(ZoneInfo(zone))
