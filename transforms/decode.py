@@ -17,7 +17,7 @@ from transforms.formats import formats_of
 from transforms.payloads import Payloads, are_utf8
 from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
 from transforms.stage import StageOutput, by_country, split_stage
-from transforms.texts import Mask, Offsets, is_null, lengths_of
+from transforms.texts import Mask, Offsets, chosen, is_null, lengths_of
 
 MAX_PAYLOAD_BYTES = 65_536
 """Largest payload that is looked at: a CDR has some hundred bytes, so more is not one."""
@@ -90,14 +90,14 @@ def _columns_of(parts: Sequence[_Part]) -> Iterator[pa.Array]:
     """Yield the columns of `schemas.cdr.DecodedFields` for the rows that were read, in the batch's order."""
     rows = np.concatenate([np.zeros(0, np.int64), *(part.rows for part in parts)])
     places = np.flatnonzero(np.concatenate([np.zeros(0, np.bool_), *(part.is_read for part in parts)]))
-    order = pa.array(places[np.argsort(rows[places], kind="stable")])
+    order = places[np.argsort(rows[places], kind="stable")]
     is_in_order = len(parts) == 1 and len(order) == len(rows)
     for name in DecodedFields.model_fields:
         if not any(name in part.texts for part in parts):
             yield pa.nulls(len(order), pa.string())
             continue
         columns = [part.texts.get(name, pa.nulls(len(part.rows), pa.string())) for part in parts]
-        yield columns[0] if is_in_order else pa.concat_arrays(columns).take(order)
+        yield columns[0] if is_in_order else chosen(pa.concat_arrays(columns), order)
 
 
 @cache

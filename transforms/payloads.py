@@ -1,41 +1,29 @@
 """Payloads: the messages of a batch as spans of one buffer, and what the decoders ask of them."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from schemas.fields import BLANKS
-from transforms.texts import Bytes, Mask, Offsets, buffer_of, bytes_of, cut, is_null, offsets_of, row_by_row, trimmed
+from transforms.compiled import (
+    BYTE,
+    BYTES,
+    INT64,
+    INT64S,
+    TEXTS,
+    Bytes,
+    Mask,
+    Offsets,
+    Texts,
+    compiled,
+    is_valid,
+    texts_of,
+)
+from transforms.texts import bytes_of, cut, fields_of, is_blank, offsets_of, row_by_row, to_bytes
 
-_BYTE_ORDER_MARK = "\ufeff".encode()
-_BLANKS = BLANKS.encode()
-_IS_BLANK = np.zeros(256, np.bool_)
-_IS_BLANK[list(_BLANKS)] = True
-_BLANK_ROUNDS = 32
-_NOWHERE = np.iinfo(np.int64).max
-
-
-class Source:
-    """The bytes that payloads lie in, and where among them certain bytes stand: looked for once, when asked."""
-
-    def __init__(self, buffer: pa.Buffer) -> None:
-        """Take the bytes."""
-        self.buffer = buffer
-        self.data: Bytes = np.frombuffer(buffer, np.uint8)
-        self._positions: dict[bytes, Offsets] = {}
-
-    def positions(self, byte: bytes) -> Offsets:
-        """Return where a byte stands, in ascending order; the last entry is behind everything."""
-        if byte not in self._positions:
-            self._positions[byte] = np.append(np.flatnonzero(self.data == byte[0]), _NOWHERE)
-        return self._positions[byte]
-
-    @cached_property
-    def continuing(self) -> Offsets:
-        """Where the bytes stand that continue a character of UTF-8."""
-        return np.flatnonzero((self.data & 0xC0) == 0x80)
+Spans = npt.NDArray[np.int64]
+"""Where fields begin, or end: a row for each field, a column for each payload."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +31,13 @@ class Payloads:
     """Payloads of a batch, or of some of its rows, in order.
 
     Attributes:
-        source: the bytes that they lie in.
+        data: the bytes that they lie in.
         starts: where each begins, behind a byte order mark.
         ends: where each ends, before trailing blanks.
         untrimmed_ends: where each ends, with its trailing blanks.
     """
 
-    source: Source
+    data: Bytes
     starts: Offsets
     ends: Offsets
     untrimmed_ends: Offsets
@@ -57,18 +45,8 @@ class Payloads:
     @classmethod
     def of(cls, column: pa.BinaryArray) -> "Payloads":
         """Return the payloads of a column of bytes; a null one is empty."""
-        offsets = offsets_of(column).astype(np.int64)
-        # A slice's bytes only: the column may be a large one's.
-        source = Source(buffer_of(column).slice(offsets[0], offsets[-1] - offsets[0]))
-        offsets -= offsets[0]
-        starts, ends = offsets[:-1].copy(), offsets[1:]
-        nulls = is_null(column)
-        starts[nulls] = ends[nulls]
-        marked = np.flatnonzero(ends - starts >= len(_BYTE_ORDER_MARK))
-        for place, byte in enumerate(_BYTE_ORDER_MARK):
-            marked = marked[source.data[starts[marked] + place] == byte]
-        starts[marked] += len(_BYTE_ORDER_MARK)
-        return cls(source, starts, _before_blanks(source.data, starts, ends), ends)
+        texts = texts_of(column)
+        return cls(texts.data, *_bounds(texts))
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -87,25 +65,19 @@ class Payloads:
 
     def begin_with(self, byte: bytes) -> Mask:
         """Say which of them begin with a byte, blanks before it aside."""
-        starts = _behind_blanks(self.source.data, self.starts, self.ends)
-        mask = starts < self.ends
-        mask[mask] = self.source.data[starts[mask]] == byte[0]
-        return mask
+        return _begin_with(self.data, self.starts, self.ends, byte[0])
 
-    def first(self, byte: bytes) -> Offsets:
-        """Return where a byte stands first in each; the end where it does not."""
-        at = self.source.positions(byte)
-        return np.minimum(at[np.searchsorted(at, self.starts)], self.ends)
+    def first(self, characters: bytes) -> Offsets:
+        """Return where one of some ASCII characters stands first in each; the end where none does."""
+        return _first(self.data, self.starts, self.ends, to_bytes(characters))
 
-    def hold(self, byte: bytes) -> Mask:
-        """Say which of them hold a byte."""
-        return self.first(byte) < self.ends
+    def hold(self, characters: bytes) -> Mask:
+        """Say which of them hold one of some ASCII characters."""
+        return self.first(characters) < self.ends
 
     def characters(self, ends: Offsets) -> Offsets:
         """Return the number of characters from each start to `ends`."""
-        at = self.source.continuing
-        lengths: Offsets = ends - self.starts
-        return lengths - (np.searchsorted(at, ends) - np.searchsorted(at, self.starts)) if len(at) else lengths
+        return _characters(self.data, self.starts, ends)
 
     def split(self, separator: bytes, parts: int) -> tuple[list[pa.StringArray], Offsets]:
         """Split each at a separator.
@@ -117,24 +89,118 @@ class Payloads:
         Returns:
             The parts as fields, and how many separators each payload has. A part that is not there is null.
         """
-        at = self.source.positions(separator)
-        firsts = np.searchsorted(at, self.starts)
-        counts = np.searchsorted(at, self.ends) - firsts
-        fields, start = [], self.starts
-        for part in range(parts):
-            # Of a payload with fewer separators it is one of a later payload, behind its end.
-            end = np.minimum(at[np.minimum(firsts + part, len(at) - 1)], self.ends)
-            fields.append(self.fields(start, end))
-            start = np.minimum(end + 1, self.ends)
-        return fields, counts
+        starts, ends, counts = _split(self.data, self.starts, self.ends, separator[0], parts)
+        return self.fields(starts, ends), counts
 
-    def fields(self, starts: Offsets, ends: Offsets) -> pa.StringArray:
-        """Cut one field out of each: without the blanks around it, null where there is nothing else."""
-        return trimmed(cut(self.source.buffer, starts, ends))
+    def cut_at(self, places: tuple[int, ...]) -> list[pa.StringArray]:
+        """Cut each into fields.
+
+        Args:
+            places: characters before each field, and before what is behind the last one.
+        """
+        bounds = _places_of_characters(self.data, self.starts, self.ends, np.array(places, np.int64))
+        return self.fields(bounds[:-1], bounds[1:])
+
+    def fields(self, starts: Spans, ends: Spans) -> list[pa.StringArray]:
+        """Cut fields out of each: without the blanks around them, null where there is nothing else."""
+        return fields_of(self.data, starts, ends)
 
     def texts(self) -> pa.StringArray:
         """Return each as text."""
-        return cut(self.source.buffer, self.starts, self.ends)
+        return cut(pa.py_buffer(self.data), self.starts, self.ends)
+
+
+@compiled(TEXTS)
+def _bounds(payloads: Texts) -> tuple[Offsets, Offsets, Offsets]:
+    rows = len(payloads.offsets) - 1
+    starts, ends, untrimmed_ends = np.empty(rows, np.int64), np.empty(rows, np.int64), np.empty(rows, np.int64)
+    data = payloads.data
+    for row in range(rows):
+        start, end = int(payloads.offsets[row]), int(payloads.offsets[row + 1])
+        if not is_valid(payloads, row):
+            start = end
+        untrimmed_ends[row] = end
+        # UTF-8's byte order mark.
+        if end - start >= 3 and data[start] == 0xEF and data[start + 1] == 0xBB and data[start + 2] == 0xBF:
+            start += 3
+        while start < end and is_blank(data[end - 1]):
+            end -= 1
+        starts[row], ends[row] = start, end
+    return starts, ends, untrimmed_ends
+
+
+@compiled(BYTES, INT64S, INT64S, BYTE)
+def _begin_with(data: Bytes, starts: Offsets, ends: Offsets, byte: int) -> Mask:
+    mask = np.zeros(len(starts), np.bool_)
+    for row in range(len(starts)):
+        start = starts[row]
+        while start < ends[row] and is_blank(data[start]):
+            start += 1
+        mask[row] = start < ends[row] and data[start] == byte
+    return mask
+
+
+@compiled(BYTES, INT64S, INT64S, BYTES)
+def _first(data: Bytes, starts: Offsets, ends: Offsets, characters: Bytes) -> Offsets:
+    is_wanted = np.zeros(256, np.bool_)
+    for character in characters:
+        is_wanted[character] = True
+    places = np.empty(len(starts), np.int64)
+    for row in range(len(starts)):
+        place = starts[row]
+        while place < ends[row] and not is_wanted[data[place]]:
+            place += 1
+        places[row] = place
+    return places
+
+
+@compiled(BYTE)
+def _continues(byte: int) -> bool:
+    """Say whether a byte continues a character of UTF-8."""
+    return byte & 0xC0 == 0x80
+
+
+@compiled(BYTES, INT64S, INT64S)
+def _characters(data: Bytes, starts: Offsets, ends: Offsets) -> Offsets:
+    counts = np.zeros(len(starts), np.int64)
+    for row in range(len(starts)):
+        for place in range(starts[row], ends[row]):
+            counts[row] += not _continues(data[place])
+    return counts
+
+
+@compiled(BYTES, INT64S, INT64S, BYTE, INT64)
+def _split(data: Bytes, starts: Offsets, ends: Offsets, separator: int, parts: int) -> tuple[Spans, Spans, Offsets]:
+    rows = len(starts)
+    part_starts, part_ends = np.empty((parts, rows), np.int64), np.empty((parts, rows), np.int64)
+    counts = np.zeros(rows, np.int64)
+    for row in range(rows):
+        part, start = 0, starts[row]
+        for place in range(starts[row], ends[row]):
+            if data[place] == separator:
+                if part < parts:
+                    part_starts[part, row], part_ends[part, row] = start, place
+                part, start = part + 1, place + 1
+        counts[row] = part
+        for last in range(part, parts):
+            part_starts[last, row], part_ends[last, row] = start, ends[row]
+            start = ends[row]
+    return part_starts, part_ends, counts
+
+
+@compiled(BYTES, INT64S, INT64S, INT64S)
+def _places_of_characters(data: Bytes, starts: Offsets, ends: Offsets, characters: Offsets) -> Spans:
+    """Return where each payload has had so many characters; its end if it has not as many."""
+    places = np.empty((len(characters), len(starts)), np.int64)
+    for row in range(len(starts)):
+        place, count = starts[row], 0
+        for index in range(len(characters)):
+            while place < ends[row] and count < characters[index]:
+                place, count = place + 1, count + 1
+                while place < ends[row] and _continues(data[place]):
+                    place += 1
+            places[index, row] = place
+    return places
 
 
 def are_utf8(payloads: pa.BinaryArray) -> Mask:
@@ -156,33 +222,3 @@ def _is_utf8(value: bytes | None) -> bool:
         return value is None or value.decode() is not None
     except UnicodeDecodeError:
         return False
-
-
-def _before_blanks(data: Bytes, starts: Offsets, ends: Offsets) -> Offsets:
-    """Return `ends`, moved before trailing blanks."""
-    ends = ends.copy()
-    rows = np.flatnonzero(starts < ends)
-    for _ in range(_BLANK_ROUNDS):
-        rows = rows[_IS_BLANK[data[ends[rows] - 1]]]
-        if not len(rows):
-            return ends
-        ends[rows] -= 1
-        rows = rows[starts[rows] < ends[rows]]
-    for row in rows:
-        ends[row] = starts[row] + len(data[starts[row] : ends[row]].tobytes().rstrip(_BLANKS))
-    return ends
-
-
-def _behind_blanks(data: Bytes, starts: Offsets, ends: Offsets) -> Offsets:
-    """Return `starts`, moved behind leading blanks."""
-    starts = starts.copy()
-    rows = np.flatnonzero(starts < ends)
-    for _ in range(_BLANK_ROUNDS):
-        rows = rows[_IS_BLANK[data[starts[rows]]]]
-        if not len(rows):
-            return starts
-        starts[rows] += 1
-        rows = rows[starts[rows] < ends[rows]]
-    for row in rows:
-        starts[row] = ends[row] - len(data[starts[row] : ends[row]].tobytes().lstrip(_BLANKS))
-    return starts

@@ -189,7 +189,7 @@ def starts_with(texts: pa.Array, prefix: bytes) -> Mask:
 
 
 def chosen(options: pa.StringArray, indices: npt.NDArray[np.integer]) -> pa.StringArray:
-    """Return for each row the option of its index; null for a negative one."""
+    """Return for each row the option of its index; null for a negative one, and for that of a null."""
     return column_of(*_chosen(texts_of(options), indices.astype(np.int32, copy=False)))
 
 
@@ -200,7 +200,7 @@ def _chosen(options: Texts, indices: npt.NDArray[np.int32]) -> tuple[npt.NDArray
     nulls = 0
     for row in range(rows):
         index, length = indices[row], 0
-        if index < 0:
+        if index < 0 or not is_valid(options, index):
             nulls += 1
         else:
             set_valid(validity, row)
@@ -208,7 +208,7 @@ def _chosen(options: Texts, indices: npt.NDArray[np.int32]) -> tuple[npt.NDArray
         offsets[row + 1] = offsets[row] + length
     data = np.empty(offsets[rows], np.uint8)
     for row in range(rows):
-        if indices[row] >= 0:
+        if offsets[row] < offsets[row + 1]:
             first = options.offsets[indices[row]] - offsets[row]
             for place in range(offsets[row], offsets[row + 1]):
                 data[place] = options.data[first + place]
@@ -232,9 +232,9 @@ def row_by_row(rows: Sequence[int] | Offsets, column: pa.Array, function: Callab
 
 
 @cache
-def to_bytes(text: str) -> Bytes:
+def to_bytes(text: str | bytes) -> Bytes:
     """Return a text's bytes as compiled functions take them."""
-    return np.frombuffer(text.encode(), np.uint8)
+    return np.frombuffer(text.encode() if isinstance(text, str) else text, np.uint8)
 
 
 @compiled(BYTE)

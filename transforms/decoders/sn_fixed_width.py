@@ -42,13 +42,8 @@ _EVENT_TIME_AT = _BOUNDS[-2]
 
 def decode(payloads: Payloads) -> Decoded:
     """Cut fixed-width records by character."""
-    bounds = np.minimum(payloads.starts + np.array(_BOUNDS)[:, np.newaxis], payloads.ends)
-    for row in np.flatnonzero(payloads.characters(payloads.ends) < payloads.lengths):
-        # Characters of several bytes: rare enough to be counted one by one.
-        text = payloads.source.data[payloads.starts[row] : payloads.ends[row]].tobytes().decode()
-        bounds[:, row] = payloads.starts[row] + [len(text[:bound].encode()) for bound in _BOUNDS]
-    texts = {name: payloads.fields(bounds[place], bounds[place + 1]) for place, name in enumerate(_WIDTHS)}
-    return Decoded(texts, np.zeros(len(payloads), np.bool_))
+    fields = payloads.cut_at(_BOUNDS)
+    return Decoded(dict(zip(_WIDTHS, fields, strict=True)), np.zeros(len(payloads), np.bool_))
 
 
 def _claims(payloads: Payloads) -> Mask:
@@ -59,9 +54,7 @@ def _claims(payloads: Payloads) -> Mask:
     """
     length = payloads.characters(payloads.ends)
     is_long_enough = (length > _EVENT_TIME_AT) | (payloads.characters(payloads.untrimmed_ends) == WIDTH)
-    is_mine: Mask = is_long_enough & (length <= WIDTH)
-    for separator in (b"|", b";", b"=", b"{"):
-        is_mine &= ~payloads.hold(separator)
+    is_mine: Mask = is_long_enough & (length <= WIDTH) & ~payloads.hold(b"|;={")
     return is_mine
 
 

@@ -5,10 +5,11 @@ import pyarrow as pa
 
 from schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat
 from schemas.raw import RawRow
+from transforms.compiled import BYTES, INT64S, TEXTS, Bytes, Mask, Offsets, Texts, compiled, texts_of
 from transforms.decoders import Decoded, RawFormat
 from transforms.layouts import Pairs
-from transforms.payloads import Payloads
-from transforms.texts import Mask, index_in
+from transforms.payloads import Payloads, Spans
+from transforms.texts import begins_with, is_blank
 
 
 class SnKeyValueCdr(RawRow):
@@ -35,33 +36,43 @@ _KEYS = {
     "event_time": "TS",
 }
 _NAMES = pa.array(_KEYS.values())
+_BAR, _SIGN = map(ord, "|=")
 
 
 def decode(payloads: Payloads) -> Decoded:
-    """Read key-value records: unknown keys are ignored, absent ones are null; of a key twice there the first counts.
+    """Read key-value records: unknown keys are ignored, absent ones are null; of a key twice there the first counts."""
+    starts, ends = _values(payloads.data, payloads.starts, payloads.ends, texts_of(_NAMES))
+    return Decoded(dict(zip(_KEYS, payloads.fields(starts, ends), strict=True)), np.zeros(len(payloads), np.bool_))
 
-    All pairs of all records are found first, then each field picks its own.
-    """
-    bars = payloads.source.positions(b"|")
-    first_bar = np.searchsorted(bars, payloads.starts)
-    pairs = np.searchsorted(bars, payloads.ends) - first_bar + 1
-    row = np.repeat(np.arange(len(payloads)), pairs)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(pairs) - pairs, pairs)
-    bar = first_bar[row] + place
-    starts = np.where(place == 0, payloads.starts[row], bars[bar - 1] + 1)
-    ends = np.minimum(bars[bar], payloads.ends[row])
-    signs = payloads.source.positions(b"=")
-    sign = np.minimum(signs[np.searchsorted(signs, starts)], ends)
-    # What has no sign has no key: it is cut to nothing.
-    key_of_pair = index_in(payloads.fields(starts, np.where(sign < ends, sign, starts)), _NAMES)
-    texts = {}
-    for key, name in enumerate(_KEYS):
-        own = np.flatnonzero(key_of_pair == key)[::-1]
-        value_starts, value_ends = payloads.ends.copy(), payloads.ends.copy()
-        # The last one that is written stays, so the first pair of a record is written last.
-        value_starts[row[own]], value_ends[row[own]] = sign[own] + 1, ends[own]
-        texts[name] = payloads.fields(value_starts, value_ends)
-    return Decoded(texts, np.zeros(len(payloads), np.bool_))
+
+@compiled(BYTES, INT64S, INT64S, TEXTS)
+def _values(data: Bytes, starts: Offsets, ends: Offsets, names: Texts) -> tuple[Spans, Spans]:
+    """Return where the value of each name begins in each record, and where it ends; of one that is absent, before."""
+    count = len(names.offsets) - 1
+    value_starts, value_ends = np.zeros((count, len(starts)), np.int64), np.full((count, len(starts)), -1, np.int64)
+    for row in range(len(starts)):
+        pair = starts[row]
+        while pair < ends[row]:
+            sign = pair
+            while sign < ends[row] and data[sign] != _SIGN and data[sign] != _BAR:
+                sign += 1
+            bar = sign
+            while bar < ends[row] and data[bar] != _BAR:
+                bar += 1
+            if bar > sign:
+                key, key_end = pair, sign
+                while key < key_end and is_blank(data[key]):
+                    key += 1
+                while key < key_end and is_blank(data[key_end - 1]):
+                    key_end -= 1
+                for name in range(count):
+                    text = names.data[names.offsets[name] : names.offsets[name + 1]]
+                    if len(text) == key_end - key and begins_with(data, key, key_end, text):
+                        if value_ends[name, row] < 0:
+                            value_starts[name, row], value_ends[name, row] = sign + 1, bar
+                        break
+            pair = bar + 1
+    return value_starts, value_ends
 
 
 def _claims(payloads: Payloads) -> Mask:
