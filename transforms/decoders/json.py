@@ -1,11 +1,12 @@
 """Reading JSON records: TN's nested objects, and the flat object that every country may send.
 
-JSON is the one family of formats that is read row by row: a columnar parser joins payloads into one document, where a
-broken one can move its neighbours, and reads `5.0` as 5. msgspec parses each payload alone into typed slots.
+What is plain is read in columns, see `plain_json`; the rest row by row: msgspec parses each payload alone into typed
+slots. A columnar parser would join payloads into one document, where a broken one can move its neighbours, and would
+read `5.0` as 5.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from operator import attrgetter
 from typing import TypeVar
 
@@ -16,8 +17,9 @@ import pyarrow.compute as pc
 
 from schemas.fields import text_of
 from transforms.decoders import Decoded
+from transforms.decoders.plain_json import Shape, read_plain
 from transforms.payloads import Payloads
-from transforms.texts import Mask, to_list, trimmed
+from transforms.texts import Mask, chosen, to_list, trimmed
 
 # What a field may be: an object or array in its place makes the payload malformed.
 Scalar = str | int | float | bool | None
@@ -99,6 +101,18 @@ _FLAT_COLUMNS = (
     "cause_for_record_closing",
 )
 
+TN_PATHS = {
+    "imsi": "subscriber.imsi",
+    "msisdn": "subscriber.msisdn",
+    "imei": "subscriber.imei",
+    "cell_id": "network.cell",
+    "rat": "network.rat",
+    "bytes_up": "usage.up",
+    "bytes_down": "usage.down",
+    "event_time": "timestamp",
+}
+"""Where TN's members are, by the unified name of the field."""
+
 _Cdr = TypeVar("_Cdr", bound=msgspec.Struct)
 
 
@@ -170,6 +184,52 @@ def decode_tn(payloads: Payloads) -> Decoded:
 
     A record without any of the three members is a flat one.
     """
+    plain = read_plain(payloads, _TN_SHAPE)
+    decoded = _with_others(dict(zip(TN_PATHS, plain.fields, strict=True)), plain.is_plain, payloads, _parse_tn)
+    is_flat = ~plain.has_object & plain.is_plain
+    if decoded.is_for_others is not None:
+        is_flat |= decoded.is_for_others
+    return decoded._replace(is_for_others=is_flat)
+
+
+def decode_flat(payloads: Payloads) -> Decoded:
+    """Read flat records; the peer is the called number or, for an sms, the destination number."""
+    plain = read_plain(payloads, _FLAT_SHAPE)
+    texts = dict(zip(_FLAT_COLUMNS, plain.fields, strict=True))
+    decoded = _with_others(texts, plain.is_plain, payloads, _parse_flat)
+    texts = dict(decoded.texts)
+    peers = [texts.pop(name) for name in ("called_number", "destination_number") if name in texts]
+    return decoded._replace(texts=texts | ({"peer_msisdn": pc.coalesce(*peers)} if peers else {}))
+
+
+def _with_others(
+    texts: Mapping[str, pa.StringArray], is_plain: Mask, payloads: Payloads, parse: Callable[[Payloads], Decoded]
+) -> Decoded:
+    """Add what a parser makes of the payloads that are not plain; a field that is null in all rows has no column."""
+    texts = {name: column for name, column in texts.items() if column.null_count < len(column)}
+    is_malformed, rows = np.zeros(len(payloads), np.bool_), np.flatnonzero(~is_plain)
+    if not len(rows):
+        return Decoded(texts, is_malformed)
+    parsed = parse(payloads.of_rows(rows))
+    is_malformed[rows] = parsed.is_malformed
+    is_for_others = None
+    if parsed.is_for_others is not None:
+        is_for_others = np.zeros(len(payloads), np.bool_)
+        is_for_others[rows] = parsed.is_for_others
+    places = np.arange(len(payloads))
+    places[rows] = len(payloads) + np.arange(len(rows))
+    joined = {}
+    for name in {**texts, **parsed.texts}:
+        both = [texts.get(name, _nulls(is_plain)), parsed.texts.get(name, _nulls(rows))]
+        joined[name] = chosen(pa.concat_arrays(both), places)
+    return Decoded(joined, is_malformed, is_for_others)
+
+
+def _nulls(rows: Sized) -> pa.StringArray:
+    return pa.nulls(len(rows), pa.string())
+
+
+def _parse_tn(payloads: Payloads) -> Decoded:
     cdrs, is_malformed = _parse_each(payloads, _TnCdr, _MALFORMED_TN)
     texts = (
         _columns([cdr.subscriber or _NO_SUBSCRIBER for cdr in cdrs], _TnSubscriber, ("imsi", "msisdn", "imei"))
@@ -181,14 +241,13 @@ def decode_tn(payloads: Payloads) -> Decoded:
     return Decoded(texts, is_malformed, is_flat)
 
 
-def decode_flat(payloads: Payloads) -> Decoded:
-    """Read flat records; the peer is the called number or, for an sms, the destination number."""
+def _parse_flat(payloads: Payloads) -> Decoded:
     cdrs, is_malformed = _parse_each(payloads, _FlatCdr, _FlatCdr())
-    texts = _columns(cdrs, _FlatCdr, _FLAT_COLUMNS)
-    peers = [texts.pop(name) for name in ("called_number", "destination_number") if name in texts]
-    return Decoded(texts | ({"peer_msisdn": pc.coalesce(*peers)} if peers else {}), is_malformed)
+    return Decoded(_columns(cdrs, _FlatCdr, _FLAT_COLUMNS), is_malformed)
 
 
+_TN_SHAPE = Shape.of(list(TN_PATHS.values()))
+_FLAT_SHAPE = Shape.of(_FlatCdr.__struct_fields__)
 _NO_SUBSCRIBER, _NO_NETWORK, _NO_USAGE = _TnSubscriber(), _TnNetwork(), _TnUsage()
 _MALFORMED_TN = _TnCdr(None, None, None)
 

@@ -8,7 +8,7 @@ from schemas.codes import Code
 from schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat, reject
 from schemas.raw import RawRow
 from transforms.decoders import RawFormat
-from transforms.decoders.json import decode_tn, is_object
+from transforms.decoders.json import TN_PATHS, decode_tn, is_object
 from transforms.layouts import JsonObject
 
 
@@ -49,17 +49,4 @@ class TnJsonCdr(RawRow):
     timestamp: EventTime
 
 
-_LAYOUT = JsonObject(
-    {
-        "imsi": "subscriber.imsi",
-        "msisdn": "subscriber.msisdn",
-        "imei": "subscriber.imei",
-        "cell_id": "network.cell",
-        "rat": "network.rat",
-        "bytes_up": "usage.up",
-        "bytes_down": "usage.down",
-        "event_time": "timestamp",
-    }
-)
-
-FORMAT = RawFormat("tn_json", TnJsonCdr, is_object, decode_tn, is_told_by_first_byte=True, layout=_LAYOUT)
+FORMAT = RawFormat("tn_json", TnJsonCdr, is_object, decode_tn, is_told_by_first_byte=True, layout=JsonObject(TN_PATHS))

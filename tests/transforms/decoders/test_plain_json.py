@@ -1,0 +1,102 @@
+"""Plain JSON is read as the parser that knows all of JSON reads it; what is not plain is left to that one."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transforms.decoders import Decoded
+from transforms.decoders.json import _FLAT_COLUMNS, TN_PATHS, _parse_flat, _parse_tn, _with_others, decode_tn
+from transforms.decoders.json import _FLAT_SHAPE as FLAT_SHAPE
+from transforms.decoders.json import _TN_SHAPE as TN_SHAPE
+from transforms.decoders.plain_json import read_plain
+from transforms.payloads import Payloads
+
+KINDS = {
+    "tn": (TN_SHAPE, tuple(TN_PATHS), _parse_tn),
+    "flat": (FLAT_SHAPE, _FLAT_COLUMNS, _parse_flat),
+}
+
+numbers = st.integers(-(10**19), 10**20) | st.integers(0, 10) | st.floats(allow_nan=False, allow_infinity=False)
+texts = st.text(st.sampled_from('09aZ "\\\t\n é٣{}[]:,'), max_size=6)
+scalars = st.one_of(st.none(), st.booleans(), numbers, texts, st.just("208011234567890"))
+inner = st.dictionaries(st.sampled_from(["imsi", "msisdn", "imei", "cell", "rat", "up", "down", "x", ""]), scalars)
+members = st.sampled_from(["subscriber", "network", "usage", "timestamp", "imsi", "event_type", "bytes_uploaded", "y"])
+objects = st.dictionaries(members, scalars | inner | st.lists(scalars, max_size=2), max_size=6)
+separators = st.sampled_from([(",", ":"), (", ", ": "), (" ,\t", " :\n")])
+
+
+@st.composite
+def payloads(draw: st.DrawFn) -> bytes:
+    """JSON as it comes, and as it comes broken."""
+    text = json.dumps(draw(objects), ensure_ascii=draw(st.booleans()), separators=draw(separators))
+    if draw(st.booleans()):
+        # Names may come twice.
+        text = text[:-1] + ("," if len(text) > 2 else "") + json.dumps(draw(objects))[1:]
+    for _ in range(draw(st.integers(0, 2))):
+        place = draw(st.integers(0, len(text)))
+        put = draw(
+            st.sampled_from(["", "", '"', "{", "}", ",", ":", "0", "-", "null", "\\", " ", "\x00", "1.5", "true"])
+        )
+        text = text[:place] + put + text[place + draw(st.integers(0, 2)) :]
+    return text.encode()
+
+
+def columns(decoded: Decoded, names: tuple[str, ...], rows: int) -> dict[str, list[str | None]]:
+    """Return the fields of payloads that were read; those of a malformed one mean nothing."""
+    nothing = pa.nulls(rows, pa.string())
+    found = {name: decoded.texts.get(name, nothing).to_pylist() for name in names}
+    return {
+        name: [None if bad else value for bad, value in zip(decoded.is_malformed, values, strict=True)]
+        for name, values in found.items()
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(raw=st.lists(payloads(), min_size=1, max_size=12), cut=st.integers(0, 3))
+@settings(max_examples=400)
+def test_plain_payloads_are_read_as_the_parser_reads_them(kind, raw, cut):
+    shape, names, parse = KINDS[kind]
+    batch = Payloads.of(pa.array(raw, pa.binary()).slice(min(cut, len(raw) - 1)))
+    plain = read_plain(batch, shape)
+    by_both = _with_others(dict(zip(names, plain.fields, strict=True)), plain.is_plain, batch, parse)
+    by_parser = parse(batch)
+    assert by_both.is_malformed.tolist() == by_parser.is_malformed.tolist()
+    assert columns(by_both, names, len(batch)) == columns(by_parser, names, len(batch))
+    if kind == "tn":
+        expected = by_parser.is_for_others & ~by_parser.is_malformed
+        found = decode_tn(batch)
+        assert (found.is_for_others & ~found.is_malformed).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"subscriber":{"imsi":"208"},"timestamp":1}',
+        ' \t{ "subscriber" : { } , "usage" : null }\n',
+        "{}",
+        '{"timestamp":-5,"other":"é","imsi":0,"up":999999999999999999}',
+    ],
+)
+def test_what_operators_send_is_plain(text):
+    assert read_plain(Payloads.of(pa.array([text.encode()])), TN_SHAPE).is_plain.tolist() == [True]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "[]", "null", "{", "}", '{"a"}', '{"a":}', '{"a":1,}', '{,"a":1}', '{"a":1 "b":2}', '{"a":1}}', '{"a":1} x',
+        '{"timestamp":01}', '{"timestamp":-0}', '{"timestamp":1.0}', '{"timestamp":1e3}', '{"timestamp":true}',
+        '{"timestamp":"\\u0031"}', '{"timestamp":"a\tb"}', '{"timestamp":nul}', '{"timestamp":1000000000000000000}',
+        '{"timestamp":1,"timestamp":2}', '{"subscriber":{},"subscriber":{}}', '{"subscriber":1}', '{"other":{}}',
+        '{"subscriber":{"imsi":{}}}', '{"subscriber":{"imsi":"1"}', '{"subscriber":{"imsi":"1",}}', '{"a":"', '{"a":-}',
+    ],
+)  # fmt: skip
+def test_everything_else_is_left_to_the_parser(text):
+    batch = Payloads.of(pa.array([b"x", text.encode(), b'{"timestamp":1}']))
+    read = read_plain(batch.of_rows(np.array([1, 2])), TN_SHAPE)
+    assert read.is_plain.tolist() == [False, True]
+    assert all(field[0].as_py() is None for field in read.fields)
