@@ -1,6 +1,6 @@
 """DecodeCdrs: raw messages of all formats, mixed within a batch, become columns of text."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import NamedTuple
@@ -12,12 +12,12 @@ import pyarrow as pa
 from schemas.cdr import DECODED_SCHEMA, DecodedFields
 from schemas.codes import Code, Stage
 from schemas.country import CountryProfile
-from transforms.batches import SplitBatch, rows_of
+from transforms.batches import SplitBatch, empty_batch, rows_of
 from transforms.formats import formats_of
 from transforms.payloads import Payloads, are_utf8
 from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
 from transforms.stage import StageOutput, by_country, split_stage
-from transforms.texts import Mask, Offsets, chosen, is_null, lengths_of
+from transforms.texts import Mask, Offsets, is_null, lengths_of
 
 MAX_PAYLOAD_BYTES = 65_536
 """Largest payload that is looked at: a CDR has some hundred bytes, so more is not one."""
@@ -86,18 +86,28 @@ def _broken(
     return broken
 
 
-def _columns_of(parts: Sequence[_Part]) -> Iterator[pa.Array]:
-    """Yield the columns of `schemas.cdr.DecodedFields` for the rows that were read, in the batch's order."""
-    rows = np.concatenate([np.zeros(0, np.int64), *(part.rows for part in parts)])
-    places = np.flatnonzero(np.concatenate([np.zeros(0, np.bool_), *(part.is_read for part in parts)]))
+def _columns_of(parts: Sequence[_Part]) -> list[pa.Array]:
+    """Return the columns of `schemas.cdr.DecodedFields` for the rows that were read, in the batch's order."""
+    if not parts:
+        return list(_NO_FIELDS.columns)
+    if len(parts) == 1 and parts[0].is_read.all():
+        return _fields_of(parts[0])
+    rows = np.concatenate([part.rows for part in parts])
+    places = np.flatnonzero(np.concatenate([part.is_read for part in parts]))
     order = places[np.argsort(rows[places], kind="stable")]
-    is_in_order = len(parts) == 1 and len(order) == len(rows)
-    for name in DecodedFields.model_fields:
-        if not any(name in part.texts for part in parts):
-            yield pa.nulls(len(order), pa.string())
-            continue
-        columns = [part.texts.get(name, pa.nulls(len(part.rows), pa.string())) for part in parts]
-        yield columns[0] if is_in_order else chosen(pa.concat_arrays(columns), order)
+    # Two calls for all columns: batches of one country are of several formats as a rule.
+    batches = [pa.RecordBatch.from_arrays(_fields_of(part), schema=_FIELDS) for part in parts]
+    (joined,) = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    return list(joined.take(pa.array(order)).columns)
+
+
+def _fields_of(part: _Part) -> list[pa.Array]:
+    absent = pa.nulls(len(part.rows), pa.string())
+    return [part.texts.get(name, absent) for name in _FIELDS.names]
+
+
+_FIELDS = pa.schema([(name, pa.string()) for name in DecodedFields.model_fields])
+_NO_FIELDS = empty_batch(_FIELDS)
 
 
 @cache
