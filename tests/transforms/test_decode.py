@@ -71,6 +71,20 @@ def test_a_payload_that_cannot_be_read_takes_no_other_row_with_it(country, paylo
 
 
 @every_country
+@pytest.mark.parametrize("start", range(8))
+def test_a_slice_of_a_batch_is_read_as_its_rows_alone(country, start):
+    payloads = [*GOOD[country], None, b"\xff", FLAT, PIPE, b"x", "1|é|voice|漢|1|".encode(), *GOOD[country]]
+    batch = raw_batch(country, payloads)
+    for length in range(len(payloads) - start + 1):
+        outcome = decode_batch(batch.slice(start, length), all_profiles()[country])
+        alone = [decode_batch(batch.slice(row, 1), all_profiles()[country]) for row in range(start, start + length)]
+        outcome.accepted.validate(full=True)
+        assert rows(outcome.accepted) == rows(each.accepted for each in alone)
+        (now,) = {row["failed_at"] for row in rows(outcome.rejected)} or {None}
+        assert rows(outcome.rejected) == [row | {"failed_at": now} for row in rows(each.rejected for each in alone)]
+
+
+@every_country
 def test_mixed_formats_in_one_batch_keep_their_order(country):
     payloads = [*GOOD[country], FLAT, PIPE] * 40
     outcome = split(country, payloads)

@@ -35,8 +35,8 @@ def test_a_text_is_found_among_options_whatever_its_case(column, options):
     assert places_among(column, tuple(options)).tolist() == expected
 
 
-@given(columns().filter(lambda column: column.null_count == 0 and len(column) > 0), st.data())
-def test_options_are_chosen_by_their_place_and_nothing_by_a_negative_one(options, data):
+@given(columns().filter(lambda column: len(column) > 0), st.data())
+def test_options_are_chosen_by_their_place_and_nothing_by_a_negative_one_or_a_null(options, data):
     indices = data.draw(st.lists(st.integers(-2, len(options) - 1), max_size=40))
     taken = chosen(options, np.array(indices, np.int64))
     taken.validate(full=True)
