@@ -136,7 +136,7 @@ def _read(
         while depth > 0:
             place = _behind_space(data, place + 1, end)
             if place < end and data[place] == _CLOSE and may_be_empty:
-                value_end = place
+                pass  # its brace is read below
             elif place < end and data[place] == _QUOTE:
                 name = place + 1
                 name_end = _string_end(data, name, end)

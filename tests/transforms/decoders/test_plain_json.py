@@ -42,6 +42,13 @@ def payloads(draw: st.DrawFn) -> bytes:
             st.sampled_from(["", "", '"', "{", "}", ",", ":", "0", "-", "null", "\\", " ", "\x00", "1.5", "true"])
         )
         text = text[:place] + put + text[place + draw(st.integers(0, 2)) :]
+    if text and draw(st.booleans()):
+        # Two characters change places.
+        first, second = sorted(draw(st.tuples(*[st.integers(0, len(text) - 1)] * 2)))
+        if first < second:
+            text = text[:first] + text[second] + text[first + 1 : second] + text[first] + text[second + 1 :]
+    if draw(st.integers(0, 4)) == 4:
+        text = text[: draw(st.integers(0, len(text)))]
     return text.encode()
 
 
