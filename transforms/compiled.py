@@ -86,8 +86,8 @@ def column_of(
     """Return a column of texts made of buffers that a compiled function has filled.
 
     Args:
-        offsets: where each row begins, and the last one ends.
-        data: the bytes, UTF-8; several columns may share them.
+        offsets: where each row begins, and the last one ends; the first is 0.
+        data: the bytes, UTF-8.
         validity: Arrow's bitmap; None if no row is null.
         nulls: how many rows are null, if it is known; without any, `validity` is not looked at.
     """

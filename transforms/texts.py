@@ -116,10 +116,13 @@ def fields_of(data: Bytes, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.i
         ends: where it ends; before its start where there is none.
 
     Returns:
-        A string column for each field, without the blanks around, null where there is nothing else. They share bytes.
+        A string column for each field, without the blanks around, null where there is nothing else.
     """
-    offsets, cut_out, validity, nulls = _fields(data, starts, ends)
-    return [column_of(offsets[field], cut_out, validity[field], int(nulls[field])) for field in range(len(starts))]
+    offsets, cut_out, bounds, validity, nulls = _fields(data, starts, ends)
+    return [
+        column_of(offsets[field], cut_out[bounds[field] : bounds[field + 1]], validity[field], int(nulls[field]))
+        for field in range(len(starts))
+    ]
 
 
 @compiled(BYTE)
@@ -131,15 +134,15 @@ def is_blank(byte: int) -> bool:
 @compiled(BYTES, INT64_ROWS, INT64_ROWS)
 def _fields(
     data: Bytes, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.int32], Bytes, Bytes, npt.NDArray[np.int64]]:
+) -> tuple[npt.NDArray[np.int32], Bytes, npt.NDArray[np.int64], Bytes, npt.NDArray[np.int64]]:
     fields, rows = starts.shape
-    offsets = np.empty((fields, rows + 1), np.int32)
+    # Each field's offsets begin at 0 in bytes of its own: Arrow's IPC writes others wrongly (arrow 18).
+    offsets, bounds = np.zeros((fields, rows + 1), np.int32), np.zeros(fields + 1, np.int64)
     validity = np.zeros((fields, (rows + 7) // 8), np.uint8)
     nulls = np.zeros(fields, np.int64)
     cut_out = np.empty(np.maximum(ends - starts, 0).sum(), np.uint8)
     written = 0
     for field in range(fields):
-        offsets[field, 0] = written
         for row in range(rows):
             start, end = starts[field, row], ends[field, row]
             while start < end and is_blank(data[start]):
@@ -153,8 +156,9 @@ def _fields(
                     written += 1
             else:
                 nulls[field] += 1
-            offsets[field, row + 1] = written
-    return offsets, cut_out, validity, nulls
+            offsets[field, row + 1] = written - bounds[field]
+        bounds[field + 1] = written
+    return offsets, cut_out, bounds, validity, nulls
 
 
 def empty_as_null(texts: pa.StringArray) -> pa.StringArray:

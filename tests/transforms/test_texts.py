@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.fields import BLANKS
+from transforms.batches import RecordBatchCoder
 from transforms.texts import chosen, digit_counts, fields_of, places_among
 
 TEXTS = st.lists(st.none() | st.text(st.sampled_from("059 ;aZé٣"), max_size=6), max_size=40)
@@ -58,4 +59,7 @@ def test_fields_are_cut_without_blanks_and_null_where_there_is_nothing_else(reco
     fields = fields_of(np.frombuffer(b"".join(encoded), np.uint8), starts, ends)
     for place, field in enumerate(fields):
         field.validate(full=True)
+        coder = RecordBatchCoder()
+        batch = pa.RecordBatch.from_arrays([field], names=["field"])
+        assert coder.decode(coder.encode(batch)).equals(batch), "it does not survive the way to another process"
         assert field.to_pylist() == [each[place].strip(BLANKS) or None for each in parts]
