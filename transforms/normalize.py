@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import apache_beam as beam
-import numpy as np
 import polars as pl
 import polars_hash as plh
 import pyarrow as pa
@@ -23,11 +22,10 @@ from transforms.rejects import no_rejects
 from transforms.rules import rat_indices
 from transforms.stage import StageOutput, by_country, split_stage
 from transforms.texts import chosen, one_of, where
-from transforms.times import as_times, to_local
+from transforms.times import as_times, dates_and_hours
 
 _GENERATIONS = pa.array(RAT_GENERATIONS.values())
 _SUBSCRIBER_TYPES = pa.array(SUBSCRIBER_TYPES)
-_HOUR_MS = 3_600_000
 _CONTENT_HASH = plh.col("content").nchash.xxh3_128()
 
 
@@ -43,7 +41,7 @@ def normalize_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatc
     """
     columns = columns_of(batch)
     home = home_networks(columns["imsi"])
-    hours = to_local(as_times(columns["event_time"]), profile.time_zone) // _HOUR_MS
+    dates, hours = dates_and_hours(as_times(columns["event_time"]), profile.time_zone)
     columns |= {
         "cdr_id": _cdr_ids(batch),
         "msisdn": e164(columns["msisdn"], profile),
@@ -54,8 +52,8 @@ def normalize_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatc
         "rat": chosen(_GENERATIONS, rat_indices(columns["rat"])),
         "mcc": home.mcc,
         "mnc": home.mnc,
-        "event_date": numbers_of((hours // 24).astype(np.int32), pa.date32()),
-        "event_hour": numbers_of((hours % 24).astype(np.int32), pa.int32()),
+        "event_date": numbers_of(dates, pa.date32()),
+        "event_hour": numbers_of(hours, pa.int32()),
         "timezone": pa.repeat(profile.time_zone, batch.num_rows),
         # Of transforms that a user switches on.
         "partial": pa.nulls(batch.num_rows, pa.string()),

@@ -5,7 +5,8 @@ Instants and local times are milliseconds since 1970 as int64; the smallest int6
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -15,7 +16,6 @@ import pyarrow as pa
 from schemas.fields import FIRST_TIME, LAST_TIME, local_instant
 from transforms.compiled import (
     BYTES,
-    INT32S,
     INT64,
     INT64S,
     TEXTS,
@@ -37,6 +37,7 @@ TIMESTAMP = pa.timestamp("ms", "UTC")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
+_HOUR_MS = 3_600_000
 _DOT, _COLON, _DASH, _PLUS, _T, _Z, _BLANK = map(ord, ".:-+TZ ")
 
 
@@ -160,10 +161,9 @@ def _read_times(texts: Texts) -> tuple[Times, Mask]:
 
 def as_timestamps(times: Times) -> pa.TimestampArray:
     """Return times as an Arrow column, null for NONE."""
-    is_none = times == NONE
-    if is_none.any():
-        return pa.array(times, pa.int64(), mask=is_none).cast(TIMESTAMP)
-    return numbers_of(times, TIMESTAMP)
+    is_valid = times != NONE
+    nulls = len(times) - np.count_nonzero(is_valid)
+    return numbers_of(times, TIMESTAMP, np.packbits(is_valid, bitorder="little") if nulls else None, nulls)
 
 
 def as_times(timestamps: pa.TimestampArray) -> Times:
@@ -174,76 +174,124 @@ def as_times(timestamps: pa.TimestampArray) -> Times:
     return np.where(is_null(timestamps), NONE, times) if timestamps.null_count else times
 
 
-_SLOT_MS = 15 * 60_000
-"""Since 1973 every zone's clock has changed at a multiple of this, so that all times of a slot have one offset."""
-_FIRST_SLOT, _END_SLOT = (_milliseconds(datetime(year, 1, 1, tzinfo=UTC)) // _SLOT_MS for year in (1973, 2101))
-_UNKNOWN, _NO_TIME = 0, -1
-_SHIFT_0 = 1
-"""What stands in a table for a shift of 0: its pages that are all zeros take no memory."""
+class _Periods(NamedTuple):
+    """The times of one clock, cut where its offset to another clock changes; none is in two periods.
 
-_Clock = Callable[[str, int], int]
-"""What is added to a time, by zone and time; NONE if there is no such time."""
+    Attributes:
+        starts: the first time of each period, ascending.
+        ends: the first time after it. What lies between it and the next start does not exist.
+        shifts: what is added to a time for the other clock's.
+    """
+
+    starts: Times
+    ends: Times
+    shifts: Times
+
+
+_SCAN_FROM, _SCAN_TO = datetime(1969, 12, 1, tzinfo=UTC), datetime(2101, 1, 1, tzinfo=UTC)
+"""The tables hold clocks of these years. A clock that was reset says 1970 in its own zone; around the first of the
+days no zone has changed, so that its local times are known for sure."""
+_SCAN_STEP = timedelta(days=3)
+"""Well below the shortest time between two changes of a zone: a week, in Brazil in 2000."""
 
 
 def to_instants(moments: Times, zone: str) -> Times:
     """Return the instants of local times: the first of two in an overlap, NONE in a gap."""
-    return _moved(moments, _from_local, zone)
+    return _moved(moments, _local_periods(zone), partial(_from_local, ZoneInfo(zone)))
 
 
 def to_local(instants: Times, zone: str) -> Times:
     """Return the local times of instants."""
-    return _moved(instants, _from_utc, zone)
+    return _moved(instants, _utc_periods(zone), partial(_from_utc, ZoneInfo(zone)))
 
 
-def _moved(times: Times, clock: _Clock, zone: str) -> Times:
-    """Return times moved as a clock says, which is asked once for each slot, and for each time outside of the table."""
-    shifts = _table(clock, zone)
-    moved, is_open = _shifted(times, shifts)
-    if not is_open.any():
-        return moved
-    slots = times[is_open] // _SLOT_MS
-    for slot in np.unique(slots[(slots >= _FIRST_SLOT) & (slots < _END_SLOT)]).tolist():
-        shift = clock(zone, slot * _SLOT_MS)
-        shifts[slot - _FIRST_SLOT] = _NO_TIME if shift == NONE else shift + _SHIFT_0
-    moved, is_open = _shifted(times, shifts)
-    for row in np.flatnonzero(is_open):
-        shift = clock(zone, int(times[row]))
-        moved[row] = NONE if shift == NONE else times[row] + shift
+def dates_and_hours(instants: Times, zone: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Return the local dates of instants as days since 1970, and the hours of the day. There must be no NONE."""
+    return _dates_and_hours(to_local(instants, zone))
+
+
+@compiled(INT64S)
+def _dates_and_hours(local: Times) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    dates, hours = np.empty(len(local), np.int32), np.empty(len(local), np.int32)
+    for row in range(len(local)):
+        hour = local[row] // _HOUR_MS
+        dates[row] = hour // 24
+        hours[row] = hour - hour // 24 * 24
+    return dates, hours
+
+
+def _moved(times: Times, periods: _Periods, clock: Callable[[int], int]) -> Times:
+    """Return times moved to another clock; times that no period knows are asked of the clock, each once."""
+    moved, is_open = _looked_up(times, *periods)
+    if is_open.any():
+        distinct, places = np.unique(times[is_open], return_inverse=True)
+        moved[is_open] = np.array([clock(time) for time in distinct.tolist()])[places]
     return moved
 
 
-@cache
-def _table(_: _Clock, __: str) -> npt.NDArray[np.int32]:
-    """Return the shifts in milliseconds of all slots, filled as they are asked for."""
-    return np.zeros(_END_SLOT - _FIRST_SLOT, np.int32)
-
-
-@compiled(INT64S, INT32S)
-def _shifted(times: Times, shifts: npt.NDArray[np.int32]) -> tuple[Times, Mask]:
-    """Return times moved by their slots' shifts, and which of them have none."""
+@compiled(INT64S, INT64S, INT64S, INT64S)
+def _looked_up(times: Times, starts: Times, ends: Times, shifts: Times) -> tuple[Times, Mask]:
+    """Return times moved by the shifts of their periods, and which lie before or after all periods."""
     moved, is_open = np.full(len(times), NONE), np.zeros(len(times), np.bool_)
+    first, last_end = starts[0], ends[len(ends) - 1]
+    start, end, shift = starts[0], ends[0], shifts[0]
     for row in range(len(times)):
-        if times[row] == NONE:
+        time = times[row]
+        if time == NONE:
             continue
-        slot = times[row] // _SLOT_MS - _FIRST_SLOT
-        shift = shifts[slot] if 0 <= slot < len(shifts) else _UNKNOWN
-        if shift == _UNKNOWN:
+        if time < first or time >= last_end:
             is_open[row] = True
-        elif shift != _NO_TIME:
-            moved[row] = times[row] + shift - _SHIFT_0
+            continue
+        # Neighbours are alike, so mostly it is the period of the row before.
+        if time < start or time >= end:
+            period = np.searchsorted(ends, time, "right")
+            start, end, shift = starts[period], ends[period], shifts[period]
+        if time >= start:
+            moved[row] = time + shift
     return moved, is_open
 
 
-def _from_local(zone: str, moment: int) -> int:
+@cache
+def _utc_periods(zone: str) -> _Periods:
+    """Return a zone's periods by the clock of UTC, found by asking the zone every few days: 20 to 40 ms."""
+    clock = ZoneInfo(zone)
+
+    def offset_at(instant: int) -> int:
+        offset = (_EPOCH + instant * _MS).astimezone(clock).utcoffset()
+        assert offset is not None, "a zone has an offset at all times"
+        return offset // _MS
+
+    scanned, end, step = _milliseconds(_SCAN_FROM), _milliseconds(_SCAN_TO), _SCAN_STEP // _MS
+    starts, offsets = [scanned], [offset_at(scanned)]
+    for instant in range(scanned + step, end, step):
+        while offset_at(instant) != offsets[-1]:
+            before, after = max(instant - step, starts[-1]), instant
+            while after - before > 1:
+                middle = (before + after) // 2
+                before, after = (middle, after) if offset_at(middle) == offsets[-1] else (before, middle)
+            starts.append(after)
+            offsets.append(offset_at(after))
+    return _Periods(np.array(starts), np.array([*starts[1:], end]), np.array(offsets))
+
+
+@cache
+def _local_periods(zone: str) -> _Periods:
+    """Return a zone's periods by its own clock: an hour that comes twice is of the first."""
+    starts, ends, offsets = _utc_periods(zone)
+    local_starts, local_ends = starts + offsets, ends + offsets
+    local_starts[1:] = np.maximum(local_starts[1:], local_ends[:-1])
+    return _Periods(local_starts, local_ends, -offsets)
+
+
+def _from_local(zone: ZoneInfo, moment: int) -> int:
     try:
-        return _milliseconds(local_instant(_EPOCH.replace(tzinfo=None) + moment * _MS, ZoneInfo(zone))) - moment
+        return _milliseconds(local_instant(_EPOCH.replace(tzinfo=None) + moment * _MS, zone))
     except (ValueError, OverflowError):
         return NONE
 
 
-def _from_utc(zone: str, instant: int) -> int:
+def _from_utc(zone: ZoneInfo, instant: int) -> int:
     try:
-        local = (_EPOCH + instant * _MS).astimezone(ZoneInfo(zone))
+        return _milliseconds((_EPOCH + instant * _MS).astimezone(zone).replace(tzinfo=UTC))
     except OverflowError:
         return NONE
-    return _milliseconds(local.replace(tzinfo=UTC)) - instant

@@ -2,17 +2,42 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from schemas.fields import parse_event_time
-from transforms.times import NONE, TIMESTAMP, as_times, as_timestamps, parse_event_times, to_local
+from schemas.fields import local_instant, parse_event_time
+from transforms.times import (
+    NONE,
+    TIMESTAMP,
+    as_times,
+    as_timestamps,
+    dates_and_hours,
+    parse_event_times,
+    to_instants,
+    to_local,
+)
 
 ZONES = ["Europe/Paris", "Africa/Tunis", "Africa/Casablanca", "Africa/Dakar"]
+ODD_ZONES = [
+    "Africa/Casablanca",  # goes back for Ramadan
+    "Australia/Lord_Howe",  # by half an hour
+    "Europe/Dublin",  # has its summer time in winter
+    "Africa/Monrovia",  # was 44 minutes and 30 seconds west until 1972
+    "Pacific/Apia",  # had no 30 December 2011
+    "Pacific/Kwajalein",  # no 21 August 1993
+    "America/St_Johns",  # changed at 00:01
+    "Antarctica/Casey",  # at 00:01, by three hours
+    "Asia/Gaza",  # has changed after a week
+    "America/Recife",  # too
+    "Pacific/Kiritimati",  # was 10 hours and 40 minutes west
+    "Asia/Kathmandu",
+    "Africa/Abidjan",  # has never changed
+]
 
 
 def by_row(text: str | None, zone: str) -> datetime | None:
@@ -174,3 +199,135 @@ def test_local_time_is_what_the_zone_says(zone: Any, moments: Any) -> None:
 def test_clocks_and_calendars_are_read_as_they_were(text, zone, expected):
     instant = None if expected is None else datetime.fromisoformat(expected).replace(tzinfo=UTC)
     assert by_column([text], zone) == [by_row(text, zone)] == [instant]
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+_DAY = timedelta(days=1)
+_NEAR_A_CHANGE = [
+    sign * timedelta(seconds=seconds)
+    for sign in (-1, 1)
+    for seconds in (0, 0.001, 1, 59, 61, 899, 901, 1799, 1801, 3599, 3601, 7200, 86_399, 86_401)
+]
+
+
+def _milliseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MS
+
+
+def _local_by_row(instant: int, zone: ZoneInfo) -> int:
+    return _milliseconds((_EPOCH + instant * _MS).astimezone(zone).replace(tzinfo=UTC))
+
+
+def _instant_by_row(moment: int, zone: ZoneInfo) -> int:
+    try:
+        return _milliseconds(local_instant((_EPOCH + moment * _MS).replace(tzinfo=None), zone))
+    except ValueError:
+        return NONE
+
+
+def _changes(zone: ZoneInfo) -> list[datetime]:
+    """Return the instants at which the zone's clock changes, and the ends of the tables."""
+
+    def offset(moment: datetime) -> timedelta | None:
+        return moment.astimezone(zone).utcoffset()
+
+    start, end = datetime(1969, 11, 1, tzinfo=UTC), datetime(2102, 1, 1, tzinfo=UTC)
+    changes = [datetime(1969, 12, 1, tzinfo=UTC), datetime(2101, 1, 1, tzinfo=UTC)]
+    for day in range((end - start) // _DAY):
+        before, after = start + day * _DAY, start + (day + 1) * _DAY
+        if offset(before) != offset(after):
+            while after - before > _MS:
+                middle = before + (after - before) // _MS // 2 * _MS
+                before, after = (middle, after) if offset(middle) == offset(before) else (before, middle)
+            changes.append(after)
+    return changes
+
+
+def _both_clocks_agree(zone: str, times: list[int]) -> None:
+    column, clock = np.array(times, np.int64), ZoneInfo(zone)
+    assert to_local(column, zone).tolist() == [_local_by_row(time, clock) for time in times]
+    assert to_instants(column, zone).tolist() == [_instant_by_row(time, clock) for time in times]
+
+
+def _both_clocks_agree_around_changes(zone: str) -> None:
+    clock = ZoneInfo(zone)
+    times = [_milliseconds(change + near) for change in _changes(clock) for near in _NEAR_A_CHANGE]
+    _both_clocks_agree(zone, times + [_local_by_row(time, clock) for time in times])
+
+
+@pytest.mark.parametrize("zone", ODD_ZONES)
+def test_clocks_around_every_change_are_those_of_the_zone(zone):
+    _both_clocks_agree_around_changes(zone)
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("zone", sorted(available_timezones()))
+def test_clocks_around_every_change_are_those_of_every_zone(zone):
+    _both_clocks_agree_around_changes(zone)
+
+
+@given(
+    zone=st.sampled_from(sorted(available_timezones())),
+    moments=st.lists(
+        st.datetimes(datetime(1969, 1, 1), datetime(2102, 1, 1)) | st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1))
+    ),
+)
+@settings(max_examples=30)
+def test_clocks_are_those_of_any_zone(zone: Any, moments: Any) -> None:
+    _both_clocks_agree(zone, [_milliseconds(moment.replace(tzinfo=UTC)) for moment in moments])
+
+
+@pytest.mark.parametrize(
+    ("zone", "text", "expected"),
+    [
+        # St. John's clocks went forth at 00:01, so that 00:00:59 was and 00:01 was not.
+        ("America/St_Johns", "2010-03-14 00:00:59", "2010-03-14T03:30:59"),
+        ("America/St_Johns", "2010-03-14 00:01:00", None),
+        ("America/St_Johns", "2010-03-14 01:01:00", "2010-03-14T03:31:00"),
+        ("Pacific/Apia", "2011-12-29 23:59:59", "2011-12-30T09:59:59"),
+        ("Pacific/Apia", "2011-12-30 12:00:00", None),
+        ("Pacific/Apia", "2011-12-31 00:00:00", "2011-12-30T10:00:00"),
+        ("Australia/Lord_Howe", "2026-04-05 01:45:00", "2026-04-04T14:45:00"),
+        ("Africa/Monrovia", "1972-01-06 23:59:59", "1972-01-07T00:44:29"),
+        ("Africa/Monrovia", "1972-01-07 00:30:00", None),
+    ],
+)
+def test_a_local_time_at_an_odd_change_is_read_as_the_zone_says(zone, text, expected):
+    instant = None if expected is None else datetime.fromisoformat(expected).replace(tzinfo=UTC)
+    assert by_column([text], zone) == [by_row(text, zone)] == [instant]
+
+
+def test_a_local_time_is_the_same_whatever_the_row_before_it():
+    # An overlap, a gap, either side of both, and times outside of the tables.
+    texts = [
+        f"{day} {clock}"
+        for day in ("2026-10-25", "2026-03-29", "1850-01-01", "2500-07-01")
+        for clock in ("01:59:59", "02:00:00", "02:59:59", "03:00:00")
+    ]
+    alone = {text: by_column([text], "Europe/Paris") for text in texts}
+    for first in texts:
+        for second in texts:
+            assert by_column([first, second], "Europe/Paris") == alone[first] + alone[second]
+
+
+def test_dates_and_hours_are_those_of_the_local_clock_before_and_after_1970():
+    instants = [datetime(1969, 12, 31, 22, 59, 59, 999_000), datetime(1969, 12, 31, 23), datetime(2026, 6, 1, 22)]
+    times = np.array([_milliseconds(instant.replace(tzinfo=UTC)) for instant in instants])
+    dates, hours = dates_and_hours(times, "Europe/Paris")
+    assert (dates.tolist(), hours.tolist()) == ([-1, 0, 20_606], [23, 0, 0])
+    assert [len(column) for column in dates_and_hours(np.zeros(0, np.int64), "Europe/Paris")] == [0, 0]
+
+
+_MIXED = ["é", "2026-06-01 10:00:00", None, "", "20260601100000", "1780308000", "x", None, "2026-06-01T10:00:00.1Z"]
+
+
+@pytest.mark.parametrize("start", range(len(_MIXED) + 1))
+def test_a_slice_is_read_as_its_rows(start):
+    whole = pa.array(_MIXED, pa.string())
+    times = as_timestamps(parse_event_times(whole, "Europe/Paris"))
+    for end in range(start, len(_MIXED) + 1):
+        part = times[start:end]
+        assert as_timestamps(parse_event_times(whole[start:end], "Europe/Paris")).equals(part)
+        assert as_timestamps(as_times(part)).equals(part)
