@@ -126,17 +126,18 @@ class Sorter:
 
 
 class _Records:
-    """Records, by where they came from."""
+    """Records, by where they came from and how often they had been sent."""
 
     def __init__(self) -> None:
-        self._offsets: defaultdict[tuple[str, int], BitMap64] = defaultdict(BitMap64)
+        self._offsets: defaultdict[tuple[str, int, int], BitMap64] = defaultdict(BitMap64)
 
     def add(self, letters: pa.RecordBatch) -> Mask:
         """Take in the records of letters; say which of them are new, of letters of one record the first."""
-        columns = [to_list(letters.column(name)) for name in ("source_topic", "source_partition", "source_offset")]
+        names = ("source_topic", "source_partition", "attempt", "source_offset")
+        columns = [to_list(letters.column(name)) for name in names]
         is_new = np.zeros(letters.num_rows, np.bool_)
-        for row, (topic, partition, offset) in enumerate(zip(*columns, strict=True)):
-            held = self._offsets[topic, partition]
+        for row, (topic, partition, attempt, offset) in enumerate(zip(*columns, strict=True)):
+            held = self._offsets[topic, partition, attempt]
             is_new[row] = offset not in held
             held.add(offset)
         return is_new

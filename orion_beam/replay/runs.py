@@ -159,6 +159,8 @@ class Run:
         }
         rows = (counts["final"], counts["dead_letters"])
         if isinstance(job.sink, FileSink):
+            # Where there was nothing to write, nobody has made it.
+            job.sink.directory.mkdir(parents=True, exist_ok=True)
             path = job.sink.directory / REPORT_FILE.replace(".", f".{replay.run_id}.", 1)
             written = [
                 Dataset.of_directory(job.sink.directory / Path(name).stem, count)

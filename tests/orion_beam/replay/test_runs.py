@@ -104,7 +104,6 @@ def test_a_redo_replaces_the_files_of_its_chunk_and_no_others(tmp_path: Path) ->
 def test_a_replay_s_report_says_which_offsets_it_read_and_what_it_wrote(tmp_path: Path) -> None:
     planned = replay_of()
     sink = FileSink(directory=tmp_path / "out")
-    sink.directory.mkdir()
     run = Run.create(tmp_path, planned.model_copy(update={"job": planned.job.model_copy(update={"sink": sink})}))
     path = run.write_report({"final": 119_000, "dead_letters": 1_000})
     assert path == sink.directory / "run-report.a.json"
