@@ -178,11 +178,22 @@ def _hashed_digits(texts: Texts) -> _Hashes:
 def _find_digits(
     keys: Texts, hashes: _Hashes, starts: npt.NDArray[np.int32], shift: np.uint64
 ) -> npt.NDArray[np.int32]:
-    places = np.full(len(keys.offsets) - 1, -1, np.int32)
-    for row in range(len(places)):
+    rows = len(keys.offsets) - 1
+    wanted, is_number, places = np.zeros(rows, np.uint64), np.zeros(rows, np.bool_), np.empty(rows, np.int32)
+    for row in range(rows):
         start, end = keys.offsets[row], keys.offsets[row + 1]
-        if is_valid(keys, row) and end - start <= _MOST_DIGITS and are_digits(keys.data, start, end):
-            places[row] = _place_of(hashes, starts, shift, _digits_hash(keys.data, start, end))
+        is_number[row] = is_valid(keys, row) and end - start <= _MOST_DIGITS and are_digits(keys.data, start, end)
+        if is_number[row]:
+            wanted[row] = _digits_hash(keys.data, start, end)
+    # In loops of their own, so that what waits for memory waits for many rows at once.
+    for row in range(rows):
+        places[row] = starts[wanted[row] >> shift]
+    for row in range(rows):
+        place = places[row]
+        while hashes[place] < wanted[row]:
+            place += 1
+        is_found = is_number[row] and hashes[place] == wanted[row] and place < len(hashes) - 1
+        places[row] = place if is_found else -1
     return places
 
 
