@@ -29,7 +29,7 @@ from transforms.compiled import (
     is_valid,
     texts_of,
 )
-from transforms.texts import ZERO, are_digits, begins_with, chosen, mask_of
+from transforms.texts import ZERO, are_digits, chosen, equals, mask_of
 
 _Hashes = npt.NDArray[np.uint64]
 
@@ -99,10 +99,9 @@ class _SortedHashes:
         return np.flatnonzero(self.hashes[1:-1] == self.hashes[:-2])
 
 
-@compiled(UINT64S, INT32S, UINT64, UINT64)
-def _place_of(hashes: _Hashes, starts: npt.NDArray[np.int32], shift: np.uint64, wanted: np.uint64) -> int:
-    """Return where a hash stands among others in ascending order, -1 if it does not."""
-    place = starts[wanted >> shift]
+@compiled(UINT64S, INT64, UINT64)
+def _place_of(hashes: _Hashes, place: int, wanted: np.uint64) -> int:
+    """Return where a hash stands among others in ascending order, from a place on; -1 if it does not."""
     while hashes[place] < wanted:
         place += 1
     return place if hashes[place] == wanted and place < len(hashes) - 1 else -1
@@ -189,11 +188,7 @@ def _find_digits(
     for row in range(rows):
         places[row] = starts[wanted[row] >> shift]
     for row in range(rows):
-        place = places[row]
-        while hashes[place] < wanted[row]:
-            place += 1
-        is_found = is_number[row] and hashes[place] == wanted[row] and place < len(hashes) - 1
-        places[row] = place if is_found else -1
+        places[row] = _place_of(hashes, places[row], wanted[row]) if is_number[row] else -1
     return places
 
 
@@ -256,11 +251,12 @@ def _find_texts(
         if not is_valid(keys, row):
             continue
         start, end = keys.offsets[row], keys.offsets[row + 1]
-        place = _place_of(hashes, starts, shift, _text_hash(keys.data, start, end, seed))
+        wanted = _text_hash(keys.data, start, end, seed)
+        place = _place_of(hashes, starts[wanted >> shift], wanted)
         if place >= 0:
             first = texts.offsets[place]
             text = texts.data[first : texts.offsets[place + 1]]
-            if len(text) == end - start and begins_with(keys.data, start, end, text):
+            if equals(keys.data, start, end, text):
                 places[row] = place
     return places
 

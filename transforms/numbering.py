@@ -24,9 +24,9 @@ from transforms.compiled import (
     set_valid,
     texts_of,
 )
-from transforms.texts import are_digits, begins_with, to_bytes
+from transforms.texts import ZERO, are_digits, begins_with, to_bytes
 
-_ZERO, _PLUS = 48, 43
+_PLUS = ord("+")
 _IMEI_DIGITS, _TAC_DIGITS = 15, 8
 _SHORTEST, _LONGEST = 10, 15
 
@@ -45,7 +45,7 @@ def _has_luhn_digit(imeis: Texts) -> Mask:
             continue
         total = 0
         for place in range(_IMEI_DIGITS):
-            digit = int(imeis.data[start + place]) - _ZERO
+            digit = int(imeis.data[start + place]) - ZERO
             doubled = digit * (1 + place % 2)
             total += doubled - 9 * (doubled > 9)
         mask[row] = total % 10 == 0
@@ -106,7 +106,7 @@ def _e164(
         start, end = int(texts.offsets[row]), int(texts.offsets[row + 1])
         length = end - start
         has_plus = length > 0 and texts.data[start] == _PLUS
-        has_zeros = length > 1 and texts.data[start] == _ZERO and texts.data[start + 1] == _ZERO
+        has_zeros = length > 1 and texts.data[start] == ZERO and texts.data[start + 1] == ZERO
         is_number = is_valid(texts, row) and (
             _SHORTEST <= length - has_plus <= _LONGEST or (has_zeros and _SHORTEST + 2 <= length <= _LONGEST + 2)
         )

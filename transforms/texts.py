@@ -174,19 +174,6 @@ def trimmed(texts: pa.StringArray) -> pa.StringArray:
     return empty_as_null(pc.ascii_trim(texts, characters=BLANKS) if may_have_blanks else texts)
 
 
-def is_digits(texts: pa.Array, skip: npt.NDArray[np.integer] | int = 0) -> Mask:
-    """Return which texts consist of ASCII digits alone (also an empty one), `skip` bytes at the start not counted."""
-    offsets, data = offsets_of(texts), bytes_of(texts)
-    first = int(offsets[0])
-    # uint8 wraps around: what is below "0" becomes large.
-    others = np.flatnonzero(data[first : offsets[-1]] - np.uint8(ZERO) > 9) + first
-    mask = np.ones(len(texts), np.bool_)
-    rows = np.searchsorted(offsets[1:], others, side="right")
-    counted = others >= (offsets[:-1] + skip)[rows]
-    mask[rows[counted]] = False
-    return mask
-
-
 def starts_with(texts: pa.Array, prefix: bytes) -> Mask:
     """Return which texts start with some ASCII characters."""
     return mask_of(pc.starts_with(texts, pattern=prefix.decode()))
@@ -262,6 +249,12 @@ def begins_with(data: Bytes, start: int, end: int, prefix: Bytes) -> bool:
     while place < len(prefix) and start + place < end and data[start + place] == prefix[place]:
         place += 1
     return place == len(prefix)
+
+
+@compiled(BYTES, INT64, INT64, BYTES)
+def equals(data: Bytes, start: int, end: int, text: Bytes) -> bool:
+    """Say whether bytes are a text; for use in compiled functions."""
+    return len(text) == end - start and begins_with(data, start, end, text)
 
 
 def digit_counts(texts: pa.StringArray) -> npt.NDArray[np.int32]:

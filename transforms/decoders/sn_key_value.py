@@ -9,7 +9,7 @@ from transforms.compiled import BYTES, INT64S, TEXTS, Bytes, Mask, Offsets, Text
 from transforms.decoders import Decoded, RawFormat
 from transforms.layouts import Pairs
 from transforms.payloads import Payloads, Spans
-from transforms.texts import begins_with, is_blank
+from transforms.texts import equals, is_blank
 
 
 class SnKeyValueCdr(RawRow):
@@ -67,7 +67,7 @@ def _values(data: Bytes, starts: Offsets, ends: Offsets, names: Texts) -> tuple[
                     key_end -= 1
                 for name in range(count):
                     text = names.data[names.offsets[name] : names.offsets[name + 1]]
-                    if len(text) == key_end - key and begins_with(data, key, key_end, text):
+                    if equals(data, key, key_end, text):
                         if value_ends[name, row] < 0:
                             value_starts[name, row], value_ends[name, row] = sign + 1, bar
                         break
