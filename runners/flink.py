@@ -44,6 +44,8 @@ _DEFAULTS = {
     "--disable_metrics": None,
     # One Python process for each core: in one process the threads of two bundles wait for each other half of the time.
     "--sdk_worker_parallelism": "2",
+    # Beam would run `pip freeze` first and stage what it prints, for nobody to read.
+    "--experiments": "disable_logging_submission_environment",
 }
 
 _OF_STREAMS = {"--streaming", "--checkpointing_interval", "--disable_metrics"}

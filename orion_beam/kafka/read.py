@@ -65,11 +65,11 @@ class ReadFrames(beam.PTransform):  # type: ignore[misc]
             self.source.max_batch_bytes,
             self.source.max_wait_ms,
         )
-        return pipeline | ExternalTransform(
-            BATCHED_READ_URN,
-            NamedTupleBasedPayloadBuilder(config),
-            JavaJarExpansionService(service, extra_args=_EXPANSION_ARGUMENTS) if service.endswith(".jar") else service,
-        )
+        if service.endswith(".jar"):
+            # What the read is made of is on the task's class path already. Told of no file, the service would hash and
+            # hand over all jars of its own class path, 250 MB for each read.
+            service = JavaJarExpansionService(service, extra_args=[*_EXPANSION_ARGUMENTS, f"--filesToStage={service}"])
+        return pipeline | ExternalTransform(BATCHED_READ_URN, NamedTupleBasedPayloadBuilder(config), service)
 
 
 class DecodeFrames(beam.DoFn):  # type: ignore[misc]

@@ -83,9 +83,9 @@ def test_a_new_cluster_gets_all_topics_and_drift_is_found_and_mended(cluster: Lo
     assert [len(partition.replicas) for partition in final.partitions.values()] == [3] * PARTITIONS
 
     topics.drift("min.insync.replicas", "1")
-    drifted = topics("verify")
-    assert drifted.exit_code == 1
-    assert "~ cdr.final: min.insync.replicas 1 -> 2" in drifted.stdout
+    drifted: list[Result] = []
+    await_until(lambda: drifted.append(topics("verify")) or drifted[-1].exit_code == 1, TIMEOUT_S, "verify sees it")
+    assert "~ cdr.final: min.insync.replicas 1 -> 2" in drifted[-1].stdout
     assert topics("apply", "--yes").exit_code == 0
     topics.await_agreement()
 

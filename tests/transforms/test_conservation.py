@@ -46,7 +46,7 @@ every_country = pytest.mark.parametrize("profile", PROFILES.values(), ids=list(P
 
 @every_country
 @given(data=st.data())
-@settings(max_examples=30)
+@settings(max_examples=12)
 def test_whatever_arrives_is_accepted_or_dead_lettered(data: Any, profile: Any) -> None:
     assert_rows_are_kept(data.draw(batches_of(profile)), profile)
 

@@ -105,7 +105,7 @@ def assert_bytes_are_those_of_fastavro(model: Any, rows: list[dict[str, Any]]) -
 
 @every_stage_model
 @given(data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=15)
 def test_bytes_are_those_of_fastavro_for_any_row(model: Any, data: Any) -> None:
     assert_bytes_are_those_of_fastavro(model, data.draw(st.lists(row_strategy(model), max_size=5)))
 

@@ -25,7 +25,7 @@ every_format = pytest.mark.parametrize(
 
 @every_format
 @given(data=st.data())
-@settings(max_examples=30)
+@settings(max_examples=12)
 def test_records_of_a_format_get_the_verdict_of_its_row_model(data: Any, profile: Any, raw_format: Any) -> None:
     payloads = data.draw(st.lists(records(raw_format), min_size=1, max_size=10))
     assert_agreement(payloads, data.draw(timestamps(len(payloads))), profile)
@@ -33,7 +33,7 @@ def test_records_of_a_format_get_the_verdict_of_its_row_model(data: Any, profile
 
 @every_country
 @given(data=st.data())
-@settings(max_examples=60)
+@settings(max_examples=24)
 def test_mixed_and_mutated_payloads_get_the_verdict_of_the_oracle(data: Any, profile: Any) -> None:
     payloads = data.draw(batches_of(profile))
     assert_agreement(payloads, data.draw(timestamps(len(payloads))), profile)
@@ -51,7 +51,7 @@ def test_many_payloads_get_the_verdict_of_the_oracle(data: Any, profile: Any) ->
 
 @every_country
 @given(data=st.data())
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_a_verdict_depends_on_neither_neighbours_nor_order_nor_batch_size(data: Any, profile: Any) -> None:
     payloads = data.draw(st.lists(anything(profile), min_size=2, max_size=9))
     together = verdicts_of(raw_batch(profile.code, payloads, timestamps=ARRIVED), profile)

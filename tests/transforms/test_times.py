@@ -85,7 +85,7 @@ _texts_or_none = _texts | st.none()
 
 @pytest.mark.parametrize("zone", ZONES)
 @given(texts=st.lists(_texts_or_none, max_size=20))
-@settings(max_examples=100)
+@settings(max_examples=40)
 @example(texts=["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z"])
 @example(texts=["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "000000000", "9999999999999"])
 def test_columns_and_rows_read_the_same_instants(zone: Any, texts: Any) -> None:
@@ -141,7 +141,7 @@ def test_the_type_is_that_of_instants_even_if_there_are_none(texts):
         st.datetimes(datetime(1, 1, 3), datetime(9999, 12, 29)) | _moments.filter(lambda m: 1 < m.year < 9999)
     )
 )
-@settings(max_examples=100)
+@settings(max_examples=40)
 def test_local_time_is_what_the_zone_says(zone: Any, moments: Any) -> None:
     instants = [moment.replace(microsecond=0, tzinfo=UTC) for moment in moments]
     times = as_times(pa.array(instants, TIMESTAMP))

@@ -26,7 +26,7 @@ SN = Pseudonyms(KEY, PROFILES["SN"])
 
 
 @given(st.from_regex(r"\A208[0-9]{12}\Z"))
-@settings(max_examples=50)
+@settings(max_examples=20)
 def test_an_imsi_keeps_its_network(imsi):
     changed = FR.imsi(imsi)
     assert changed != imsi
@@ -35,7 +35,7 @@ def test_an_imsi_keeps_its_network(imsi):
 
 
 @given(st.from_regex(r"\A[0-9]{14,16}\Z"))
-@settings(max_examples=50)
+@settings(max_examples=20)
 def test_an_imei_keeps_its_type_and_whether_its_check_digit_is_right(imei):
     changed = FR.imei(imei)
     assert len(changed) == len(imei)
@@ -46,7 +46,7 @@ def test_an_imei_keeps_its_type_and_whether_its_check_digit_is_right(imei):
 
 
 @given(st.from_regex(r"\A\+(33|221|216|1|44)[0-9]{9}\Z"))
-@settings(max_examples=50)
+@settings(max_examples=20)
 def test_a_number_keeps_calling_code_and_plausibility(number):
     changed = FR.msisdn(number)
     assert len(changed) == len(number)

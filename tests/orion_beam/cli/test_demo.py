@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -184,25 +185,27 @@ def test_a_job_that_dies_is_a_failure_that_names_its_log(demo):
         (["--countries", "FR,XX"], f"unknown country 'XX': known are {', '.join(all_profiles())}"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(arguments, message):
-    answer = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
-    assert (answer.returncode, answer.stdout, answer.stderr) == (2, "", f"orion-beam: error: {message}\n")
+def test_a_mistake_is_one_line_and_exit_code_2(orion_beam, arguments, message):
+    answer = orion_beam("demo", *arguments)
+    assert (answer.code, answer.out, answer.err) == (2, "", f"orion-beam: error: {message}\n")
 
 
 @pytest.mark.parametrize(("tools", "message"), [([], "no java on PATH"), (["java"], "no mvn on PATH")])
-def test_a_missing_prerequisite_is_named_before_anything_starts(tmp_path, tools, message):
-    programs, home = tmp_path / "bin", tmp_path / "home"
+def test_a_missing_prerequisite_is_named_before_anything_starts(orion_beam, monkeypatch, tmp_path, tools, message):
+    programs = tmp_path / "bin"
     programs.mkdir()
     for tool in tools:
         (programs / tool).write_text("#!/bin/sh\necho 'openjdk version \"17.0.1\"' >&2\n")
         (programs / tool).chmod(0o755)
-    environment = {"PATH": f"{programs}", "ORION_HOME": str(home), "TMPDIR": str(tmp_path), "HOME": str(tmp_path)}
-    answer = subprocess.run(COMMAND, capture_output=True, text=True, env=environment, check=False)
-    assert answer.returncode == 2
-    assert answer.stderr.splitlines()[-1].startswith(f"orion-beam: error: {message}")
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setenv("ORION_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    answer = orion_beam("demo")
+    assert answer.code == 2
+    assert answer.err.splitlines()[-1].startswith(f"orion-beam: error: {message}")
     assert not list(tmp_path.glob("orion-beam-demo-*"))
 
 
-def test_help_has_an_example():
-    answer = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
-    assert "Example: orion-beam demo --countries FR,SN" in answer.stdout
+def test_help_has_an_example(orion_beam):
+    assert "Example: orion-beam demo --countries FR,SN" in orion_beam("demo", "--help").out

@@ -62,7 +62,7 @@ def verdict(payload: bytes | None, arrived: datetime, profile: CountryProfile) -
 @every_country
 @pytest.mark.parametrize("fits_lines", [False, True])
 def test_row_models_agree_with_every_expected_code(profile: CountryProfile, fits_lines: bool) -> None:
-    rows = whole(profile, 6_000, fault_rate=0.5, fits_lines=fits_lines)
+    rows = whole(profile, 3_000, fault_rate=0.5, fits_lines=fits_lines)
     wrong = []
     for _, value, timestamp, expected in rows.iter_rows():
         if (found := verdict(value, timestamp, profile)) != ([expected] if expected else []):
@@ -108,7 +108,7 @@ def test_formats_are_those_of_the_profile(profile: CountryProfile) -> None:
 
 @every_country
 def test_records_for_lines_hold_no_newline_and_are_not_empty(profile: CountryProfile) -> None:
-    values = whole(profile, 20_000, fault_rate=0.5, fits_lines=True)["value"]
+    values = whole(profile, 10_000, fault_rate=0.5, fits_lines=True)["value"]
     assert values.null_count() == 0
     assert not any(b"\n" in value or not value for value in values)
 

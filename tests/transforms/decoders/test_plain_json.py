@@ -64,7 +64,7 @@ def columns(decoded: Decoded, names: tuple[str, ...], rows: int) -> dict[str, li
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(raw=st.lists(payloads(), min_size=1, max_size=12), cut=st.integers(0, 3))
-@settings(max_examples=150)
+@settings(max_examples=50)
 def test_plain_payloads_are_read_as_the_parser_reads_them(kind, raw, cut):
     shape, names, parse = KINDS[kind]
     batch = Payloads.of(pa.array(raw, pa.binary()).slice(min(cut, len(raw) - 1)))
