@@ -2,6 +2,10 @@
 PYTHON ?= python3.11
 export PYTHON
 
+# Where bytecode is not written, as in many images, each of the tests' processes would compile all sources again.
+export PYTHONDONTWRITEBYTECODE =
+export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
+
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 

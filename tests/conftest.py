@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 # Generated cases are few in unit tests and many in those marked `deep`, which set their own number.
 # Times vary on shared machines, so a slow example is no failure.
 settings.register_profile(
-    "unit", max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    "unit", max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unit"))
 

@@ -383,7 +383,7 @@ def check_against_fastavro(data: st.DataObject) -> None:
 SLOW_TO_DRAW = [HealthCheck.filter_too_much, HealthCheck.too_slow]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=SLOW_TO_DRAW)
+@settings(max_examples=60, deadline=None, suppress_health_check=SLOW_TO_DRAW)
 @given(st.data())
 def test_what_is_called_compatible_fastavro_reads(data):
     check_against_fastavro(data)

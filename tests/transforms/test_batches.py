@@ -43,7 +43,7 @@ def test_a_row_of_nulls_comes_back(schema):
 
 
 @given(data=st.data())
-@settings(max_examples=30)
+@settings(max_examples=15)
 def test_whatever_arrives_comes_back_whole_and_sliced(data):
     payloads = data.draw(batches_of(PROFILES["FR"]))
     raw = raw_batch("FR", payloads, headers=[{"h": payload} for payload in payloads])

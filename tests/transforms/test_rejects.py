@@ -96,7 +96,7 @@ def test_without_rejected_rows_there_are_no_dead_letters():
 
 
 @given(data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_a_message_never_depends_on_a_fields_value(data):
     profile = PROFILES[data.draw(st.sampled_from(list(PROFILES)))]
     decoded = decode_batch(raw_batch(profile.code, data.draw(batches_of(profile)), timestamps=ARRIVED), profile)
