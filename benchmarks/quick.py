@@ -102,7 +102,10 @@ def latencies_ms(bootstrap_servers: str, rate: int, seconds: int) -> npt.NDArray
     with Tally(bootstrap_servers, from_beginning=False, keep_latencies=True) as tally:
         generate(bootstrap_servers, "--rate", str(rate), "--count", str(rate * seconds))
         deadline = time.monotonic() + 30
-        while sum(tally.counts.final.values()) < rate * seconds * (1 - 2 * FAULT_RATE) and time.monotonic() < deadline:
+        while (
+            sum(tally.account.counts.final.values()) < rate * seconds * (1 - 2 * FAULT_RATE)
+            and time.monotonic() < deadline
+        ):
             tally.poll(0.5)
         return tally.latencies_ms()
 

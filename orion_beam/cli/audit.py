@@ -2,6 +2,7 @@
 
 import csv
 import json
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from orion_beam.kafka.audit import audit as audit_offsets
 from orion_beam.kafka.cdr_reader import CdrReader
 from orion_beam.kafka.conservation import ConservationReport
 from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges
+from orion_beam.kafka.tally_processes import MakeReader
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL
 
 _RANGES_IN_JSON = 100
@@ -40,6 +42,9 @@ def audit(
     schemas: Annotated[
         list[Path] | None, typer.Option("--schema", help="Avro schema of CDRs of another version; repeatable.")
     ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="How many read side by side.  [default: by records and cores]")
+    ] = None,
     missing_output: Annotated[Path | None, typer.Option(help="CSV file for all missing offsets.")] = None,
     strict: Annotated[
         bool,
@@ -55,10 +60,18 @@ def audit(
     Example: orion-beam audit --bootstrap-servers broker:9092 --countries FR --from 2026-01-01T00:00Z
     """
     wanted = _wanted(bootstrap_servers, countries, start, end, offsets)
-    reader = _reader(schema_registry, schemas or [])
+    make_reader = _reader(schema_registry, schemas or [])
     total = sum(held.offsets for held in offset_ranges(bootstrap_servers, [final_topic, dead_letter_topic]).values())
     with progress_of("reading", total) as advance:
-        found = audit_offsets(bootstrap_servers, wanted, final_topic, dead_letter_topic, reader=reader, advance=advance)
+        found = audit_offsets(
+            bootstrap_servers,
+            wanted,
+            final_topic,
+            dead_letter_topic,
+            make_reader=make_reader,
+            advance=advance,
+            processes=processes,
+        )
     if missing_output is not None:
         _write_missing(found.report, missing_output)
     if as_json:
@@ -83,13 +96,15 @@ def _wanted(
     return held_between(bootstrap_servers, topics, first, time_of(end, "--to") if end else None)
 
 
-def _reader(registry: str | None, schemas: list[Path]) -> CdrReader:
+def _reader(registry: str | None, schemas: list[Path]) -> MakeReader:
     try:
-        return CdrReader(registry, [path.read_text(encoding="utf-8") for path in schemas])
+        make_reader = partial(CdrReader, registry, [path.read_text(encoding="utf-8") for path in schemas])
+        make_reader()
     except OSError as error:
         raise UserError(f"--schema {error.filename}: {error.strerror}") from None
     except (ValueError, KeyError) as error:
         raise UserError(f"--schema: no Avro schema of CDRs: {error}") from None
+    return make_reader
 
 
 def _write_missing(report: ConservationReport, path: Path) -> None:

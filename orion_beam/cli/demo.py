@@ -256,7 +256,7 @@ class _Demo:
 
     def _progress(self, tally: Tally, topics: Mapping[str, str]) -> dict[str, CountryProgress]:
         # What has been sent is asked for last, so that lag is never less than it is.
-        accounted, counts = tally.accounted(topics.values()), tally.counts
+        accounted, counts = tally.account.accounted(topics.values()), tally.account.counts
         dead_lettered = dict.fromkeys(topics, 0)
         for (country, _), letters in counts.dead_letters.items():
             dead_lettered[country] += letters
@@ -270,7 +270,7 @@ class _Demo:
 
     def _summary(self, tally: Tally, generated: Mapping[str, Any], reading_s: float) -> dict[str, Any]:
         topics = self._plan.topics
-        report = tally.report(offset_ranges(self.bootstrap_servers, topics.values()))
+        report = tally.account.report(offset_ranges(self.bootstrap_servers, topics.values()))
         countries = {}
         for code, at in self._progress(tally, topics).items():
             countries[code] = {
@@ -278,7 +278,7 @@ class _Demo:
                 "final": at.written,
                 "dead_letters": at.dead_lettered,
                 "faulty": generated[code]["faulty"],
-                "codes": {why: n for (of, why), n in sorted(tally.counts.dead_letters.items()) if of == code},
+                "codes": {why: n for (of, why), n in sorted(tally.account.counts.dead_letters.items()) if of == code},
             }
         return {
             "balanced": report.holds,

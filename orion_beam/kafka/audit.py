@@ -1,5 +1,6 @@
 """Proves, over what the topics hold, that every raw record came out: reads both outputs and compares."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -9,11 +10,15 @@ from orion_beam.kafka.cdr_reader import CdrReader
 from orion_beam.kafka.conservation import ConservationReport, PartitionConservation
 from orion_beam.kafka.ledger import bitmap_of, joined
 from orion_beam.kafka.ranges import Advance, OffsetRange, SourcePartition, offset_ranges, read_ranges
-from orion_beam.kafka.tally import Tally, TallyCounts
+from orion_beam.kafka.tally import TallyCounts
+from orion_beam.kafka.tally_processes import MakeReader, account_of
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL
 
 _READ_THROUGH_OFFSETS = 100_000
 """Where less than this lies between two gaps, it is read as well: beginning a read costs more."""
+_MANY_RECORDS = 1_000_000
+"""From so many on, processes gain more than their start costs."""
+_MOST_PROCESSES = 4
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,9 @@ def audit(
     final_topic: str = FINAL.name,
     dead_letter_topic: str = DEAD_LETTERS.name,
     *,
-    reader: CdrReader | None = None,
+    make_reader: MakeReader = CdrReader,
     advance: Advance | None = None,
+    processes: int | None = None,
 ) -> Audit:
     """Read both output topics to their end and say what became of some raw records.
 
@@ -51,22 +57,26 @@ def audit(
         wanted: source offsets; each partition must hold them, before the first transaction that is still open.
         final_topic: where CDRs were written to.
         dead_letter_topic: where rejects were written to.
-        reader: of the CDRs; knows this version's Avro and JSON if not given.
+        make_reader: of the CDRs; by default it knows this version's Avro and JSON.
         advance: told how many records of the output topics have been read.
+        processes: how many read; by default one, or for many records one a core, at most four.
 
     Raises:
         PrerequisiteError: the broker cannot be reached, or lacks a topic.
         UserError: CDRs have a schema that is not known.
+        JobFailedError: a process was killed.
     """
     outputs = offset_ranges(bootstrap_servers, [final_topic, dead_letter_topic])
     deleted = {
         topic: sum(held.low for part, held in outputs.items() if part.topic == topic)
         for topic in (final_topic, dead_letter_topic)
     }
-    with Tally(bootstrap_servers, final_topic, dead_letter_topic, wanted=wanted, reader=reader) as tally:
-        tally.drain(advance)
-        report = tally.report(wanted)
-        return Audit(_without_empty_offsets(bootstrap_servers, report), tally.counts, deleted)
+    if processes is None:
+        many = sum(held.offsets for held in outputs.values()) >= _MANY_RECORDS
+        processes = min(os.cpu_count() or 1, _MOST_PROCESSES) if many else 1
+    account = account_of(bootstrap_servers, final_topic, dead_letter_topic, wanted, make_reader, advance, processes)
+    report = account.report(wanted)
+    return Audit(_without_empty_offsets(bootstrap_servers, report), account.counts, deleted)
 
 
 def conservation(

@@ -89,7 +89,17 @@ class Ledger:
         """Note records on cdr.dlq."""
         self._mark(self.dead_letters, offsets)
 
+    def add(self, other: "Ledger") -> None:
+        """Take in what has come out elsewhere: on other partitions of the output topics."""
+        self.duplicates += other.duplicates
+        self._join(self.final, other.final)
+        self._join(self.dead_letters, other.dead_letters)
+
     def _mark(self, seen: BitMap64, offsets: Offsets) -> None:
         new = bitmap_of(offsets)
-        self.duplicates += len(offsets) - len(new) + new.intersection_cardinality(seen)
+        self.duplicates += len(offsets) - len(new)
+        self._join(seen, new)
+
+    def _join(self, seen: BitMap64, new: BitMap64) -> None:
+        self.duplicates += new.intersection_cardinality(seen)
         seen |= new

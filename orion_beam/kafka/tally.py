@@ -44,6 +44,58 @@ class TallyCounts:
     foreign: Counter[str] = field(default_factory=Counter)
     first_foreign: dict[str, str] = field(default_factory=dict)
 
+    def add(self, other: "TallyCounts") -> None:
+        """Take in what was seen elsewhere."""
+        self.final += other.final
+        self.dead_letters += other.dead_letters
+        self.foreign += other.foreign
+        self.first_foreign = other.first_foreign | self.first_foreign
+
+
+@dataclass
+class Account:
+    """What has come out.
+
+    Attributes:
+        ledgers: of each source partition that anything came out of.
+        counts: of records.
+    """
+
+    ledgers: dict[SourcePartition, Ledger] = field(default_factory=dict)
+    counts: TallyCounts = field(default_factory=TallyCounts)
+
+    def ledger(self, source: SourcePartition) -> Ledger:
+        """Return the ledger of a source partition, a new one if there is none."""
+        return self.ledgers.setdefault(source, Ledger())
+
+    def add(self, other: "Account") -> None:
+        """Take in what was seen on other partitions of the output topics."""
+        self.counts.add(other.counts)
+        for source, ledger in other.ledgers.items():
+            self.ledger(source).add(ledger)
+
+    def accounted(self, topics: Iterable[str]) -> dict[str, int]:
+        """Return how many distinct source offsets of each raw topic have come out."""
+        accounted = dict.fromkeys(topics, 0)
+        for source, ledger in self.ledgers.items():
+            if source.topic in accounted:
+                accounted[source.topic] += ledger.accounted
+        return accounted
+
+    def report(self, held: Mapping[SourcePartition, OffsetRange]) -> ConservationReport:
+        """Compare what has come out with what the source partitions hold.
+
+        Args:
+            held: the offsets of each partition of the raw topics, see `offset_ranges`. What came out of older offsets,
+                which retention has removed, is left out of account.
+        """
+        return ConservationReport(
+            tuple(
+                PartitionConservation.of(source, offsets, self.ledgers.get(source, Ledger()))
+                for source, offsets in sorted(held.items())
+            )
+        )
+
 
 class Tally:
     """Reads cdr.final and cdr.dlq from their beginning and counts, on and on; see `poll`.
@@ -52,7 +104,7 @@ class Tally:
     no consumer group and commits nothing. What anybody else has written to the topics is counted apart.
 
     Attributes:
-        counts: what has been seen so far.
+        account: what has been seen so far.
     """
 
     def __init__(
@@ -65,6 +117,7 @@ class Tally:
         keep_latencies: bool = False,
         wanted: Mapping[SourcePartition, OffsetRange] | None = None,
         reader: CdrReader | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         """Start reading.
 
@@ -76,18 +129,18 @@ class Tally:
             keep_latencies: for `latencies_ms`.
             wanted: source offsets to keep account of; all that come, if not given.
             reader: of the CDRs; knows this version's Avro and JSON if not given.
+            share: which of how many shares of the topics' partitions to read; all of them unless told otherwise.
 
         Raises:
             PrerequisiteError: the broker cannot be reached, or lacks a topic.
         """
         topics = [final_topic, dead_letter_topic]
         require_topics(bootstrap_servers, topics)
-        self.counts = TallyCounts()
+        self.account = Account()
         self._bootstrap_servers = bootstrap_servers
         self._topics = topics
         self._wanted = wanted
         self._reader = reader or CdrReader()
-        self._ledgers: dict[SourcePartition, Ledger] = {}
         self._latencies: list[Offsets] | None = [] if keep_latencies else None
         self._consumer = Consumer(
             {
@@ -107,8 +160,9 @@ class Tally:
                 "error_cb": lambda _: None,
             }
         )
-        parts = offset_ranges(bootstrap_servers, topics)
-        self._next = {part: held.low if from_beginning else held.high for part, held in parts.items()}
+        number, shares = share
+        parts = sorted(offset_ranges(bootstrap_servers, topics).items())[number::shares]
+        self._next = {part: held.low if from_beginning else held.high for part, held in parts}
         self._consumer.assign([TopicPartition(*part, offset) for part, offset in self._next.items()])
 
     @property
@@ -151,7 +205,7 @@ class Tally:
             UserError: a CDR has a schema that is not known, or the broker hands out no more.
         """
         ends = offset_ranges(self._bootstrap_servers, self._topics)
-        behind = [part for part, held in ends.items() if held.low < held.high]
+        behind = [part for part in self._next if ends[part].low < ends[part].high]
         give_up = time.monotonic() + TIMEOUT_S
         while behind := [part for part in behind if self._position(part) < ends[part].high]:
             if count := self.poll(0.1):
@@ -160,14 +214,6 @@ class Tally:
                     advance(count)
             elif time.monotonic() > give_up:
                 raise UserError(f"Kafka at {self._bootstrap_servers} hands out no more of {behind[0].topic}")
-
-    def accounted(self, topics: Iterable[str]) -> dict[str, int]:
-        """Return how many distinct source offsets of each raw topic have come out."""
-        accounted = dict.fromkeys(topics, 0)
-        for source, ledger in self._ledgers.items():
-            if source.topic in accounted:
-                accounted[source.topic] += ledger.accounted
-        return accounted
 
     def latencies_ms(self) -> Offsets:
         """Return, of each final CDR in no particular order, its Kafka timestamp minus that of its raw record.
@@ -178,20 +224,6 @@ class Tally:
         if self._latencies is None:
             raise ValueError("latencies are kept with keep_latencies=True only")
         return np.concatenate([np.zeros(0, np.int64), *self._latencies])
-
-    def report(self, held: Mapping[SourcePartition, OffsetRange]) -> ConservationReport:
-        """Compare what has come out with what the source partitions hold.
-
-        Args:
-            held: the offsets of each partition of the raw topics, see `offset_ranges`. What came out of older offsets,
-                which retention has removed, is left out of account.
-        """
-        return ConservationReport(
-            tuple(
-                PartitionConservation.of(source, offsets, self._ledgers.get(source, Ledger()))
-                for source, offsets in sorted(held.items())
-            )
-        )
 
     def close(self) -> None:
         """Stop reading."""
@@ -229,10 +261,10 @@ class Tally:
         counts = np.bincount(sources.topic, minlength=len(sources.topics)).tolist()
         for topic, count in zip(sources.topics, counts, strict=True):
             if count:
-                self.counts.final[self._reader.samples[topic]["country"]] += count
+                self.account.counts.final[self._reader.samples[topic]["country"]] += count
         for source, offsets in sources.by_partition():
             if len(offsets := self._wanted_of(source, offsets)):
-                self._ledger(source).mark_final(offsets)
+                self.account.ledger(source).mark_final(offsets)
         if self._latencies is not None:
             written = np.array([message.timestamp()[1] for message in messages], np.int64)[sources.rows]
             is_known = sources.timestamp_ms != NO_TIMESTAMP
@@ -243,10 +275,10 @@ class Tally:
             return
         found = _letters_of(messages)
         self._note_foreign(messages, found.sources)
-        self.counts.dead_letters.update(found.causes)
+        self.account.counts.dead_letters.update(found.causes)
         for source, offsets in found.sources.by_partition():
             if len(offsets := self._wanted_of(source, offsets)):
-                self._ledger(source).mark_dead_letters(offsets)
+                self.account.ledger(source).mark_dead_letters(offsets)
 
     def _wanted_of(self, source: SourcePartition, offsets: Offsets) -> Offsets:
         if self._wanted is None:
@@ -254,17 +286,14 @@ class Tally:
         low, high = self._wanted.get(source, (0, 0))
         return offsets[(offsets >= low) & (offsets < high)]
 
-    def _ledger(self, source: SourcePartition) -> Ledger:
-        return self._ledgers.setdefault(source, Ledger())
-
     def _note_foreign(self, messages: Sequence[Message], sources: Sources) -> None:
         if len(sources.rows) == len(messages):
             return
         foreign = np.setdiff1d(np.arange(len(messages)), sources.rows)
         first = messages[foreign[0]]
         topic = first.topic() or ""
-        self.counts.foreign[topic] += len(foreign)
-        self.counts.first_foreign.setdefault(topic, f"{topic}[{first.partition()}] at offset {first.offset()}")
+        self.account.counts.foreign[topic] += len(foreign)
+        self.account.counts.first_foreign.setdefault(topic, f"{topic}[{first.partition()}] at offset {first.offset()}")
 
 
 _DEAD_LETTER_HEADERS = (

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from itertools import repeat
 from typing import Any
 
 import apache_beam as beam
@@ -11,13 +12,13 @@ import pyarrow as pa
 from confluent_kafka import KafkaError, Producer
 
 from orion_beam.config import KafkaSink
-from orion_beam.dead_letters import Message, messages_of
+from orion_beam.dead_letters import Headers, messages_of
 from orion_beam.kafka.clients import producer_config
 from orion_beam.worker_metrics import worker_metrics
 from transforms.texts import to_list
 
 MAX_IN_FLIGHT = 100_000
-"""Messages that a producer holds at most; it is far below the producer's own limit, so that it never refuses one."""
+"""Messages that a producer holds at most before it takes a batch more."""
 
 _logger = logging.getLogger(__name__)
 
@@ -42,23 +43,30 @@ class _Writer:
             _logger.error("delivery failed: %s", error.str(), extra=where)
         self._error = self._error or error
 
-    def write_batch(self, topic: str, messages: list[dict[str, bytes]]) -> None:
+    def write(self, topic: str, messages: Iterable[tuple[bytes | None, bytes | None, Headers | None]]) -> None:
+        """Queue messages (key, value, headers), in order. One by one: `produce_batch` looks up every field by name."""
         self._wait_for_room()
-        queued = self._producer.produce_batch(topic, messages)
-        if queued < len(messages):
-            # Trying the rest again could overtake what is queued, and break the order of a key.
-            errors = {str(message["_error"]) for message in messages if "_error" in message}
-            raise DeliveryError(f"{topic}: {len(messages) - queued} messages not queued: {', '.join(errors)}")
-
-    def write(self, topic: str, messages: Iterable[Message]) -> None:
-        for message in messages:
-            self._wait_for_room()
-            self._producer.produce(topic, message.value, message.key, headers=message.headers)
+        produce = self._producer.produce
+        for key, value, headers in messages:
+            while True:
+                try:
+                    if headers is None:
+                        # Half the time of a call that names headers and has none.
+                        produce(topic, value, key)
+                    else:
+                        produce(topic, value, key, headers=headers)
+                    break
+                except BufferError:
+                    # A gigabyte is queued: few messages, but large ones.
+                    self._serve(0.05)
 
     def _wait_for_room(self) -> None:
+        self._serve(0)
         while len(self._producer) > MAX_IN_FLIGHT:
-            self._producer.poll(0.05)
-        self._producer.poll(0)
+            self._serve(0.05)
+
+    def _serve(self, timeout_s: float) -> None:
+        self._producer.poll(timeout_s)
         self._raise_error()
 
     def flush(self) -> None:
@@ -98,8 +106,7 @@ class _WriteFn(beam.DoFn):  # type: ignore[misc]
 class _WriteMessagesFn(_WriteFn):
     def process(self, batch: pa.RecordBatch) -> None:
         keys, values = to_list(batch.column("key")), to_list(batch.column("value"))
-        messages = [{"key": key, "value": value} for key, value in zip(keys, values, strict=True)]
-        self._writer.write_batch(self._topic, messages)
+        self._writer.write(self._topic, zip(keys, values, repeat(None)))
         self._count(batch)
 
 

@@ -387,7 +387,7 @@ def await_all_out(job: Job, servers: str, feed: Feed) -> None:
 
         def all_out() -> bool:
             tally.poll(0.2)
-            return sum(tally.accounted(topics).values()) >= len(feed.expected)
+            return sum(tally.account.accounted(topics).values()) >= len(feed.expected)
 
         job.await_until(all_out, START_TIMEOUT_S, "every record has come out")
 

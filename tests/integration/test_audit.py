@@ -53,6 +53,7 @@ def test_one_record_removed_and_one_doubled_are_found(shared_kafka: LocalKafka, 
     assert (part["topic"], part["partition"], part["first_missing"]) == ("cdr.raw.FR", 3, [[42, 43]])
     assert missing.read_text().split() == ["topic,partition,low,high", "cdr.raw.FR,3,42,43"]
     assert "cdr.raw.FR[3]: 1 of 100 missing, offsets 42\n" in audit(outputs, "--countries", "FR").stdout
+    assert summary(audit(outputs, "--countries", "FR", "--json", "--processes", "3")) == found
 
     others = audit(outputs, "--offsets", "FR:3=0-42")
     assert others.exit_code == 0
@@ -128,6 +129,17 @@ def test_other_topics_and_what_retention_has_taken_from_them(shared_kafka: Local
     assert "cdr.raw.SN[0]: 4 of 10 missing, offsets 0-3" in cut.stdout
     assert "cdr.final.replay: its first 4 records are deleted, and what they came from counts as missing" in cut.stdout
     assert "cdr.final.replay: 1 records are none of ours, the first is cdr.final.replay[0] at offset 10" in cut.stdout
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_schema_that_is_not_known_is_one_line_whoever_reads_it(shared_kafka: LocalKafka, processes: str) -> None:
+    servers, topic = shared_kafka.bootstrap_servers, f"cdr.final.foreign-{processes}"
+    for created in admin_client(servers).create_topics([NewTopic(topic, 4)]).values():
+        created.result(10)
+    Outputs(servers).anything(topic, b"\xc3\x01" + bytes(range(8)) + b"of another version")
+    result = audit(Outputs(servers), "--final-topic", topic, "--processes", processes)
+    assert isinstance(result.exception, UserError)
+    assert "--schema" in str(result.exception)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_a_stream_loses_nothing_with_one_broker_of_three(tmp_path: Path, start_j
 
             def came_out() -> int:
                 tally.poll(0.1)
-                return tally.accounted([topic])[topic]
+                return tally.account.accounted([topic])[topic]
 
             job = start_job(servers, "--countries", "FR", beam=[FREQUENT_CHECKPOINTS])
             job.await_until(came_out, START_TIMEOUT_S, "records come out")

@@ -103,7 +103,9 @@ def test_batches_survive_being_sent_to_another_process(transform, batches, funct
     outcomes = [function(batch, PROFILES[batch.column("country")[0].as_py()]) for batch in batches]
     shuffled = run_stage(Shuffle(), batches)
     assert without_time(shuffled.accepted) == without_time([row for each in outcomes for row in rows(each.accepted)])
-    assert without_time(shuffled.dead_letters) == without_time([row for each in outcomes for row in rows(each.rejected)])
+    assert without_time(shuffled.dead_letters) == without_time(
+        [row for each in outcomes for row in rows(each.rejected)]
+    )
 
 
 @every_stage

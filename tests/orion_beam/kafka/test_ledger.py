@@ -36,6 +36,18 @@ def test_a_ledger_counts_as_counting_one_by_one_does(batches: list[list[int]]) -
     assert set(ledger.final) == set(every)
 
 
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.lists(st.integers(0, 30), max_size=20)), max_size=6))
+def test_ledgers_of_shares_add_up_to_the_ledger_of_all(batches: list[tuple[bool, bool, list[int]]]) -> None:
+    whole, shares = Ledger(), (Ledger(), Ledger())
+    for is_final, share, offsets in batches:
+        for ledger in (whole, shares[share]):
+            (ledger.mark_final if is_final else ledger.mark_dead_letters)(np.array(offsets, np.int64))
+    shares[0].add(shares[1])
+    assert (shares[0].final, shares[0].dead_letters, shares[0].duplicates) == (
+        whole.final, whole.dead_letters, whole.duplicates,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("window", [1, 3, 1 << 20])
 @given(offsets=st.sets(st.integers(0, 40)), base=st.sampled_from([0, 3_000_000_000, 1 << 40]))
 def test_runs_are_maximal_and_cover_the_set(window: int, offsets: set[int], base: int) -> None:

@@ -42,14 +42,14 @@ def test_what_came_out_is_held_against_what_went_in(outputs: Outputs) -> None:
         outputs.dead_letters("cdr.raw.FR", 3, [95, 96], "invalid_imsi")
         outputs.dead_letters("cdr.raw.FR", 3, [97], "unknown_rat")
         tally.drain()
-        assert tally.counts.final == {"FR": 90}
-        assert tally.counts.dead_letters == {("FR", "invalid_imsi"): 2, ("FR", "unknown_rat"): 1}
-        assert tally.accounted(["cdr.raw.FR", "cdr.raw.TN"]) == {"cdr.raw.FR": 93, "cdr.raw.TN": 0}
+        assert tally.account.counts.final == {"FR": 90}
+        assert tally.account.counts.dead_letters == {("FR", "invalid_imsi"): 2, ("FR", "unknown_rat"): 1}
+        assert tally.account.accounted(["cdr.raw.FR", "cdr.raw.TN"]) == {"cdr.raw.FR": 93, "cdr.raw.TN": 0}
         assert tally.samples["FR"]["msisdn"] == "+33612345678"
         assert tally.latencies_ms().tolist() == [250] * 89
         assert tally.poll(0) == 0
 
-        report = tally.report(ranges)
+        report = tally.account.report(ranges)
         assert report.problems == [
             "cdr.raw.FR[3]: 7 of 100 missing, offsets 90-94, 98-99",
             "cdr.raw.TN[0]: 2 of 2 missing, offsets 0-1",
@@ -59,7 +59,7 @@ def test_what_came_out_is_held_against_what_went_in(outputs: Outputs) -> None:
         outputs.final("cdr.raw.TN", 0, [0, 1], country="TN")
         outputs.final("cdr.raw.FR", 3, [*range(88, 95), 98, 99])
         tally.drain()
-        report = tally.report(ranges)
+        report = tally.account.report(ranges)
         assert report == conservation(servers, ["cdr.raw.FR", "cdr.raw.TN"])
         assert report.holds
         assert not report.is_exactly_once
@@ -82,8 +82,8 @@ def test_records_of_others_are_counted_apart_and_their_values_are_not_shown(outp
     outputs.anything("cdr.final", b"\xff" * 100)
     with Tally(servers) as tally:
         tally.drain()
-        assert tally.counts.final == {"FR": 1}
-        assert tally.counts.foreign == {"cdr.final": 2, "cdr.dlq": 1}
-        assert set(tally.counts.first_foreign) == {"cdr.final", "cdr.dlq"}
-        assert "208010000000001" not in repr(tally.counts)
+        assert tally.account.counts.final == {"FR": 1}
+        assert tally.account.counts.foreign == {"cdr.final": 2, "cdr.dlq": 1}
+        assert set(tally.account.counts.first_foreign) == {"cdr.final", "cdr.dlq"}
+        assert "208010000000001" not in repr(tally.account.counts)
     assert conservation(servers, ["cdr.raw.FR"]).problems == ["cdr.raw.FR[0]: 1 of 2 missing, offsets 1"]
