@@ -195,8 +195,12 @@ def publish_files(staging: Path, directory: Path, tag: str) -> None:
 
     `NAME.avro` becomes `NAME/TAG.avro`; Parquet files keep their directories, and become `TAG.0.parquet` and so on.
     """
-    for old in directory.rglob(f"{tag}.*"):
-        old.unlink()
+    for inside, directories, names in os.walk(directory):
+        # What other processes are staging comes and goes.
+        directories[:] = [name for name in directories if not name.startswith(".")]
+        for name in names:
+            if name.startswith(f"{tag}."):
+                Path(inside, name).unlink()
     for number, path in enumerate(sorted(path for path in staging.rglob("*") if path.is_file())):
         within = path.relative_to(staging)
         if path.suffix == ".avro":

@@ -134,7 +134,8 @@ def test_other_topics_and_what_retention_has_taken_from_them(shared_kafka: Local
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_schema_that_is_not_known_is_one_line_whoever_reads_it(shared_kafka: LocalKafka, processes: str) -> None:
     servers, topic = shared_kafka.bootstrap_servers, f"cdr.final.foreign-{processes}"
-    for created in admin_client(servers).create_topics([NewTopic(topic, 4)]).values():
+    admin = admin_client(servers)
+    for created in admin.create_topics([NewTopic(topic, 4)]).values():
         created.result(10)
     Outputs(servers).anything(topic, b"\xc3\x01" + bytes(range(8)) + b"of another version")
     result = audit(Outputs(servers), "--final-topic", topic, "--processes", processes)

@@ -101,6 +101,14 @@ def test_a_redo_replaces_the_files_of_its_chunk_and_no_others(tmp_path: Path) ->
     assert not list(tmp_path.glob("s*"))
 
 
+def test_files_that_another_process_is_staging_are_left_alone(tmp_path):
+    out = tmp_path / "out"
+    staged = written(out / ".a-00002", "cdr.final/country=FR/a-00001.0.parquet")
+    publish_files(written(out / ".a-00001", "cdr.final/country=FR/x.parquet"), out, "a-00001")
+    assert [path.name for path in staged.rglob("*.parquet")] == ["a-00001.0.parquet"]
+    assert [path.name for path in out.glob("cdr.final/*/*")] == ["a-00001.0.parquet"]
+
+
 def test_a_replay_s_report_says_which_offsets_it_read_and_what_it_wrote(tmp_path: Path) -> None:
     planned = replay_of()
     sink = FileSink(directory=tmp_path / "out")
