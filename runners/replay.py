@@ -13,6 +13,7 @@ import logging
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -116,8 +117,9 @@ def _listen(
     with worker.stdout:
         for line in worker.stdout:
             reports.put((number, json.loads(line)))
-    if worker.wait():
-        reports.put((number, {"error": f"a worker ended unexpectedly; {log} says more", "is_users": False}))
+    if code := worker.wait():
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        reports.put((number, {"error": f"a worker {how}; {log} may say more", "is_users": False}))
 
 
 def do_chunk(run: Run, chunk: Chunk) -> dict[Outcome, int]:
@@ -169,8 +171,8 @@ def main() -> None:
     idle = threading.Event()
     threading.Thread(target=_take_orders, args=(chunks, asked, idle), daemon=True).start()
     on_progress(lambda offsets: _report(offsets=offsets))
+    idle.set()
     while True:
-        idle.set()
         chunk = asked.get()
         if chunk is None:
             return
@@ -185,6 +187,8 @@ def main() -> None:
             logging.getLogger(__name__).error("chunk %d failed: %s", chunk.number, type(error).__name__)
             _report(error=f"chunk {chunk.number} failed by a {type(error).__name__}", is_users=False)
             return
+        # Before it is told: whoever hears that the last chunk is done closes the input, which then means no harm.
+        idle.set()
         _report(done=chunk.number)
 
 
