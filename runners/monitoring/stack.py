@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,9 @@ from runners.monitoring.alerts import AlertLimits, alert_rules
 
 MONITOR_PORT, WORKERS_PORT, BROKER_PORT, PROMETHEUS_PORT = 9310, 9311, 9312, 9090
 """Where each listens if nobody else does; workers are those of `orion-beam run --metrics-port`."""
+
+_START_TIMEOUT_S = 60.0
+_LOOK_EVERY_S = 0.05
 
 _CONFIG = """\
 global: {{scrape_interval: {interval}s, evaluation_interval: {interval}s, scrape_timeout: {interval}s}}
@@ -67,6 +71,12 @@ def start_monitoring(
         options: for `orion-beam monitor`, besides.
         limits: of the alerts.
         interval_s: between two looks, scrapes and evaluations.
+
+    Returns:
+        Where they listen: they do, by now.
+
+    Raises:
+        RuntimeError: one of them does not start; names its log.
     """
     stop_monitoring()
     directory = _directory()
@@ -99,6 +109,8 @@ def start_monitoring(
             )
         )
     _state_file().write_text(json.dumps([(process.pid, process.create_time()) for process in processes]))
+    for process, port in zip(processes, (monitor_port, prometheus_port), strict=False):
+        _await_listening(process, port)
     return Monitoring(f"http://{monitor}/", f"http://{HOST}:{prometheus_port}/" if prometheus else None)
 
 
@@ -125,6 +137,15 @@ def _launch(name: str, command: Sequence[str]) -> psutil.Process:
     # It goes on alone. Should it end before this process does, it leaves no zombie.
     threading.Thread(target=process.wait, name=f"orion-{name}-reaper", daemon=True).start()
     return psutil.Process(process.pid)
+
+
+def _await_listening(process: psutil.Process, port: int) -> None:
+    give_up = time.monotonic() + _START_TIMEOUT_S
+    while not is_taken(port):
+        if not process.is_running() or time.monotonic() > give_up:
+            stopped = "has ended" if not process.is_running() else f"does not listen after {_START_TIMEOUT_S:.0f} s"
+            raise RuntimeError(f"what was to listen at port {port} {stopped}; {_directory()} holds its log")
+        time.sleep(_LOOK_EVERY_S)
 
 
 def _directory() -> Path:

@@ -21,6 +21,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+import orion_beam
 from orion_beam.countries import PROFILES_DIRECTORY
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, raw_topic
 from runners.jars import orion_home
@@ -297,3 +298,29 @@ def test_a_diff_says_what_other_rules_would_make_of_the_same_records(broker: Loc
     assert not list(replays.home.glob("out*")), "nothing is left behind"
     refused = replays.run("diff", "--countries", "CI", "--last", "1h", code=2)
     assert "old and new are the same" in refused.stderr
+
+
+def test_a_diff_says_what_other_code_would_make_of_the_same_records(broker: LocalKafka, replays: Replays) -> None:
+    feed = Feed(broker.bootstrap_servers)
+    feed.send_generated("SN", 4_000, seed=12)
+    feed.flush()
+    checkout = replays.home / "checkout"
+    for package in ("orion_beam", "transforms", "schemas", "runners"):
+        shutil.copytree(Path(orion_beam.__file__).parents[1] / package, checkout / package)
+    scoring = checkout / "transforms" / "fraud.py"
+    weight = '"international_voice_or_sms": 0.2'
+    assert weight in scoring.read_text()
+    scoring.write_text(scoring.read_text().replace(weight, weight.replace("0.2", "0.3")))
+
+    asked = ("diff", "--countries", "SN", "--last", "1h", "--json")
+    found = json.loads(replays.run(*asked, "--new-version", checkout, code=1).stdout)
+
+    assert found["records"] >= 4_000
+    assert found["unmatched"] == 0
+    (only,) = found["differences"]
+    assert (only["kind"], only["what"], only["country"]) == ("changed", "fraud_score", "SN")
+    assert only["records"] > 0
+    back = json.loads(replays.run(*asked, "--old-version", checkout, code=1).stdout)
+    assert [each["records"] for each in back["differences"]] == [only["records"]]
+    nothing = replays.run(*asked, "--new-version", replays.home, code=2)
+    assert "neither a virtual environment (bin/python) nor a checkout" in nothing.stderr

@@ -1,0 +1,73 @@
+"""`orion-beam local up --monitoring` as a user types it: Kafka, monitor, Prometheus with all alerts, and their end."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from runners.jars import ensure_jars, orion_home
+from runners.monitoring.alerts import AlertLimits, alert_rules
+from tests.debian import require_program
+from tests.integration.harness import await_until, scrape
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+PATIENCE_S = 60.0
+
+Local = Callable[..., Any]
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[Local]:
+    """Calls `orion-beam local`, with an ORION_HOME of its own, and returns what it prints as JSON."""
+    ensure_jars()
+    (tmp_path / "jars").symlink_to(orion_home() / "jars")
+
+    def call(*arguments: str) -> Any:
+        command = [sys.executable, "-m", "orion_beam.cli.main", "local", *arguments, "--json"]
+        environment = os.environ | {"ORION_HOME": str(tmp_path)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    try:
+        yield call
+    finally:
+        call("down", "--purge")
+
+
+def test_it_brings_up_all_that_watches_kafka_and_down_ends_it(local: Local) -> None:
+    require_program("prometheus", package="prometheus")
+    up = local("up", "--port", "0", "--countries", "FR,TN", "--monitoring")
+    assert {"cdr.raw.FR", "cdr.raw.TN", "cdr.final", "cdr.dlq"} <= set(up["topics_created"])
+
+    def get(path: str) -> Any:
+        with urllib.request.urlopen(f"{up['prometheus']}api/v1/{path}", timeout=10) as answer:
+            return json.load(answer)["data"]
+
+    def healthy() -> set[str]:
+        return {each["labels"]["job"] for each in get("targets")["activeTargets"] if each["health"] == "up"}
+
+    with urllib.request.urlopen(up["monitor"], timeout=10) as page:
+        assert b"<html" in page.read(1_000)
+    samples = scrape(f"{up['monitor']}metrics")
+    assert [sample.value for sample in samples if sample.name == "orion_kafka_up"] == [1]
+    rules = {rule["name"] for group in get("rules")["groups"] for rule in group["rules"]}
+    assert rules == set(re.findall(r"alert: (\w+)", alert_rules(AlertLimits()))) != set()
+    await_until(lambda: {"orion-monitor", "kafka"} <= healthy(), PATIENCE_S, "Prometheus has scraped both")
+    again = local("up", "--countries", "FR,TN", "--monitoring")
+    assert (again["monitor"], again["prometheus"]) == (up["monitor"], up["prometheus"])
+
+    local("down", "--purge")
+    for address in (up["monitor"], up["prometheus"], f"kafka://{up['bootstrap_servers']}"):
+        with socket.socket() as probe:
+            assert probe.connect_ex((urlsplit(address).hostname, urlsplit(address).port)), address
