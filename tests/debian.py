@@ -6,6 +6,11 @@ import shutil
 import pytest
 
 
+def may_use(program: str) -> bool:
+    """Return whether a program is there, or must be: then `require_program` says what is missing."""
+    return shutil.which(program) is not None or bool(os.environ.get("ORION_REQUIRE_ALL"))
+
+
 def require_program(*names: str, package: str) -> str:
     """Return the path of the first of these programs that is there; skip the test, or fail, when none is."""
     found = next((path for path in map(shutil.which, names) if path is not None), None)

@@ -1,15 +1,11 @@
 """Alerts fired for real, by Prometheus over the local stack: each condition is caused, each alert fires and clears."""
 
-import json
 import os
 import signal
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -21,46 +17,24 @@ from runners.monitoring import stack
 from runners.monitoring.alerts import AlertLimits
 from tests.debian import require_program
 from tests.integration.harness import Feed, await_until
+from tests.integration.prometheus import PATIENCE_S, Alert, Prometheus
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
 GROUP = "orion-beam"
-PATIENCE_S = 60.0
 RETENTION_S = 7 * 86_400
 OLD_S = 100
 RECORDS = 100
 DISK_STEP_BYTES = 2 << 30
 
-Alert = tuple[str, str | None]
-"""Its name, and the country that it is of."""
-
 
 @dataclass(frozen=True)
-class Stack:
+class Stack(Prometheus):
     """The local stack, with alerts that are as quick as a test needs them."""
 
     servers: str
-    prometheus: str
     data_dir: Path
     metrics_ports: list[int]
-
-    def firing(self) -> set[Alert]:
-        alerts = self._get("alerts")["alerts"]
-        return {
-            (alert["labels"]["alertname"], alert["labels"].get("country"))
-            for alert in alerts
-            if alert["state"] == "firing"
-        }
-
-    def await_firing(self, *alerts: Alert) -> None:
-        await_until(lambda: set(alerts) <= self.firing(), PATIENCE_S, f"{alerts} fire")
-
-    def await_clear(self, *alerts: Alert) -> None:
-        await_until(lambda: not set(alerts) & self.firing(), PATIENCE_S, f"{alerts} clear")
-
-    def value(self, query: str) -> float | None:
-        found = self._get(f"query?{urllib.parse.urlencode({'query': query})}")["result"]
-        return float(found[0]["value"][1]) if found else None
 
     def commit(self, country: str, offset: int) -> None:
         consumer = Consumer({"bootstrap.servers": self.servers, "group.id": GROUP})
@@ -72,10 +46,6 @@ class Stack:
         why = {"orion.country": country, "orion.error.stage": stage, "orion.error.code": code}
         producer.produce(DEAD_LETTERS.name, b"x", headers=[(name, text.encode()) for name, text in why.items()])
         assert producer.flush(30) == 0
-
-    def _get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.prometheus}api/v1/{path}", timeout=10) as answer:
-            return json.load(answer)["data"]
 
 
 @pytest.fixture(scope="module")
@@ -101,19 +71,12 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
                 state.bootstrap_servers, state.data_dir, ports, limits=limits, interval_s=1
             )
             assert monitoring.prometheus is not None
-            found = Stack(state.bootstrap_servers, monitoring.prometheus, Path(state.data_dir), ports)
-            await_until(lambda: _has_history(found), PATIENCE_S, "Prometheus has scraped for the length of a window")
+            found = Stack(monitoring.prometheus, state.bootstrap_servers, Path(state.data_dir), ports)
+            found.await_history()
             yield found
         finally:
             stack.stop_monitoring()
             local.down(purge=True)
-
-
-def _has_history(found: Stack) -> bool:
-    try:
-        return (found.value("count_over_time(orion_kafka_up[1m])") or 0) > 8
-    except OSError:
-        return False
 
 
 def test_what_records_can_cause_fires_and_clears(watched: Stack) -> None:

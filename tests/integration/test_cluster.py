@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,9 @@ from runners.broker import HOST, free_ports
 from runners.jars import build_uber_jar, guard_environment
 from runners.local_flink import LocalFlink
 from runners.local_kafka import LocalKafka
+from runners.monitoring import stack
+from runners.monitoring.alerts import AlertLimits
+from tests.debian import may_use, require_program
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,
     START_TIMEOUT_S,
@@ -25,6 +28,7 @@ from tests.integration.harness import (
     await_until,
     records_on,
 )
+from tests.integration.prometheus import Prometheus
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(420)]
 
@@ -47,6 +51,28 @@ def workers(log_file: Path) -> Iterator[str]:
         pool.wait(30)
 
 
+@contextmanager
+def watched(home: Path, servers: str, cluster: LocalFlink) -> Iterator[Prometheus]:
+    """A monitor and a Prometheus that watch the cluster, with alerts that are as quick as a test needs them."""
+    require_program("prometheus", package="prometheus")
+    limits = AlertLimits(interval="1s", hold="0s", outage="0s", window="5s", checkpoint_age_s=8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ORION_HOME", str(home))
+        try:
+            started = stack.start_monitoring(
+                servers, str(home), [], ["--flink", cluster.address], limits=limits, interval_s=1
+            )
+            assert started.prometheus is not None
+            found = Prometheus(started.prometheus)
+            found.await_history()
+            yield found
+        finally:
+            stack.stop_monitoring()
+
+
+STALLED = ("OrionFlinkDown", None), ("OrionCheckpointsFail", None)
+
+
 def test_a_job_on_a_cluster_loses_nothing_when_a_task_manager_is_killed_and_ends_on_ctrl_c(
     kafka: LocalKafka, start_job: StartJob, tmp_path: Path
 ):
@@ -66,9 +92,15 @@ def test_a_job_on_a_cluster_loses_nothing_when_a_task_manager_is_killed_and_ends
                 FREQUENT_CHECKPOINTS,
             ],
         )
-        with feed.flowing(COUNTRY, RECORDS_PER_SECOND):
+        with feed.flowing(COUNTRY, RECORDS_PER_SECOND), ExitStack() as watching:
             job.await_until(lambda: records_on(servers, "cdr.final") > 0, START_TIMEOUT_S, "the first record is out")
+            # Without Prometheus, what matters most is still tested.
+            alerts = watching.enter_context(watched(tmp_path, servers, cluster)) if may_use("prometheus") else None
+            if alerts is not None:
+                alerts.await_clear(*STALLED)
             cluster.kill_task_manager()
+            if alerts is not None:
+                alerts.await_firing(*STALLED)
             before = records_on(servers, "cdr.final")
             cluster.start_task_manager()
             job.await_until(
@@ -76,6 +108,8 @@ def test_a_job_on_a_cluster_loses_nothing_when_a_task_manager_is_killed_and_ends
                 START_TIMEOUT_S,
                 "the job goes on on the new TaskManager",
             )
+            if alerts is not None:
+                alerts.await_clear(*STALLED)
         await_all_out(job, servers, feed)
         assert cluster.job_states() == ["RUNNING"]
         job.send(signal.SIGINT)

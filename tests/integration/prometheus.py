@@ -1,0 +1,56 @@
+"""What a Prometheus says: which alerts fire, and the value of a query."""
+
+import json
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+
+from tests.integration.harness import await_until
+
+PATIENCE_S = 60.0
+
+Alert = tuple[str, str | None]
+"""Its name, and the country that it is of."""
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """A Prometheus.
+
+    Attributes:
+        prometheus: its URL.
+    """
+
+    prometheus: str
+
+    def await_history(self) -> None:
+        """Wait until it has scraped for the length of a window."""
+        query = "count_over_time(orion_kafka_up[1m])"
+        await_until(lambda: (self.value(query) or 0) > 8, PATIENCE_S, "Prometheus has scraped for a while")
+
+    def firing(self) -> set[Alert]:
+        """Return the alerts that fire."""
+        alerts = self._get("alerts")["alerts"]
+        return {
+            (alert["labels"]["alertname"], alert["labels"].get("country"))
+            for alert in alerts
+            if alert["state"] == "firing"
+        }
+
+    def await_firing(self, *alerts: Alert) -> None:
+        """Wait until all of these fire."""
+        await_until(lambda: set(alerts) <= self.firing(), PATIENCE_S, f"{alerts} fire")
+
+    def await_clear(self, *alerts: Alert) -> None:
+        """Wait until none of these fires."""
+        await_until(lambda: not set(alerts) & self.firing(), PATIENCE_S, f"{alerts} clear")
+
+    def value(self, query: str) -> float | None:
+        """Return the first value of a query's answer; None if it is empty."""
+        found = self._get(f"query?{urllib.parse.urlencode({'query': query})}")["result"]
+        return float(found[0]["value"][1]) if found else None
+
+    def _get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.prometheus}api/v1/{path}", timeout=10) as answer:
+            return json.load(answer)["data"]
