@@ -61,6 +61,7 @@ def start_monitoring(
     options: Sequence[str] = (),
     limits: AlertLimits | None = None,
     interval_s: int = 5,
+    workers_port: int = WORKERS_PORT,
 ) -> Monitoring:
     """Start the monitor and, where it is installed, Prometheus, in the background. What ran before is stopped.
 
@@ -71,6 +72,7 @@ def start_monitoring(
         options: for `orion-beam monitor`, besides.
         limits: of the alerts.
         interval_s: between two looks, scrapes and evaluations.
+        workers_port: where a job's workers serve their metrics, once there are any.
 
     Returns:
         Where they listen: they do, by now.
@@ -97,7 +99,7 @@ def start_monitoring(
         brokers = json.dumps([f"{HOST}:{port}" for port in metrics_ports])
         config = directory / "prometheus.yml"
         config.write_text(
-            _CONFIG.format(interval=interval_s, monitor=monitor, workers=f"{HOST}:{WORKERS_PORT}", brokers=brokers)
+            _CONFIG.format(interval=interval_s, monitor=monitor, workers=f"{HOST}:{workers_port}", brokers=brokers)
         )
         processes.append(
             _launch(

@@ -28,6 +28,12 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from pydantic import BaseModel
@@ -36,7 +42,7 @@ from orion_beam.countries import all_profiles
 from orion_beam.generator import generate_batches
 from orion_beam.kafka.ranges import offset_ranges
 from orion_beam.kafka.tally import Tally
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, PARTITIONS, create_topics, raw_topic
+from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, PARTITIONS, admin_client, create_topics, raw_topic
 from runners.jars import guard_environment
 from runners.local_kafka import LocalKafka
 from schemas.cdr import UnifiedCdr
@@ -322,6 +328,20 @@ def read_topic(servers: str, topic: str) -> list[Record]:
 def records_on(servers: str, *topics: str) -> int:
     """Return how many records topics hold."""
     return sum(held.offsets for held in offset_ranges(servers, topics).values())
+
+
+def limit_messages(servers: str, topic: str, max_bytes: int) -> None:
+    """Have a topic refuse what is larger."""
+    limit = ConfigEntry(
+        "max.message.bytes",
+        str(max_bytes),
+        incremental_operation=AlterConfigOpType.SET,
+    )
+    admin = admin_client(servers)
+    for done in admin.incremental_alter_configs(
+        [ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[limit])]
+    ).values():
+        done.result(timeout=20)
 
 
 def committed_offsets(servers: str, group: str, topic: str) -> dict[int, int]:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,12 +13,14 @@ import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from orion_beam.kafka.topics import DEAD_LETTERS, admin_client, create_topics, raw_topic
+from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, admin_client, create_topics, raw_topic
 from runners import jars, local
+from runners.broker import free_ports
 from runners.monitoring import stack
 from runners.monitoring.alerts import AlertLimits
+from runners.worker_exposition import worker_exposition
 from tests.debian import require_program
-from tests.integration.harness import Feed, await_until
+from tests.integration.harness import Feed, await_until, limit_messages
 from tests.integration.prometheus import PATIENCE_S, Alert, Prometheus
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -35,6 +39,7 @@ class Stack(Prometheus):
     servers: str
     data_dir: Path
     metrics_ports: list[int]
+    workers_port: int
 
     def commit(self, country: str, offset: int) -> None:
         consumer = Consumer({"bootstrap.servers": self.servers, "group.id": GROUP})
@@ -67,11 +72,12 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         try:
             state, _ = local.up(None, metrics_ports=ports)
             create_topics(state.bootstrap_servers, ["FR", "TN", "MA", "SN"])
+            (workers_port,) = free_ports(1)
             monitoring = stack.start_monitoring(
-                state.bootstrap_servers, state.data_dir, ports, limits=limits, interval_s=1
+                state.bootstrap_servers, state.data_dir, ports, limits=limits, interval_s=1, workers_port=workers_port
             )
             assert monitoring.prometheus is not None
-            found = Stack(monitoring.prometheus, state.bootstrap_servers, Path(state.data_dir), ports)
+            found = Stack(monitoring.prometheus, state.bootstrap_servers, Path(state.data_dir), ports, workers_port)
             found.await_history()
             yield found
         finally:
@@ -113,6 +119,41 @@ def test_what_records_can_cause_fires_and_clears(watched: Stack) -> None:
     for country in ("FR", "MA"):
         watched.commit(country, RECORDS)
     watched.await_clear(*rejects, *waiting, ("OrionNoTraffic", "TN"))
+
+
+REFUSED = """
+import os
+import sys
+import apache_beam as beam
+import pyarrow as pa
+from orion_beam.config import KafkaSink
+from orion_beam.kafka.write import ProduceMessages
+from orion_beam.worker_metrics import install
+from transforms.encode import ENCODED_SCHEMA
+
+install()
+message = pa.RecordBatch.from_pylist([{"key": b"k", "value": os.urandom(1_500_000), "country": "FR"}], ENCODED_SCHEMA)
+with beam.Pipeline() as pipeline:
+    batches = pipeline | beam.Create([message], reshuffle=False).with_output_types(pa.RecordBatch)
+    batches | ProduceMessages(KafkaSink(bootstrap_servers=sys.argv[1]), "cdr.final")
+"""
+"""Writes what is more than the topic takes, and compression makes no smaller."""
+
+
+def test_a_record_that_a_broker_refuses(watched: Stack) -> None:
+    limit_messages(watched.servers, FINAL.name, 1_000_000)
+    with worker_exposition(f"127.0.0.1:{watched.workers_port}") as environment:
+        watched.await_clear(("OrionProduceErrors", None))
+        worker = subprocess.run(
+            [sys.executable, "-c", REFUSED, watched.servers],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+        )
+        assert "DeliveryError" in worker.stderr, worker.stderr
+        watched.await_firing(("OrionProduceErrors", None))
+    # It looks back a minute; with the workers it is gone at once.
+    watched.await_clear(("OrionProduceErrors", None))
 
 
 def test_a_disk_that_fills(watched: Stack) -> None:

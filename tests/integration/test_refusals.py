@@ -4,15 +4,9 @@ import json
 import os
 
 import pytest
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    ResourceType,
-)
 
 from orion_beam.kafka.audit import conservation
-from orion_beam.kafka.topics import DEAD_LETTERS, admin_client, raw_topic
+from orion_beam.kafka.topics import DEAD_LETTERS, raw_topic
 from runners.local_kafka import LocalKafka
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,
@@ -21,23 +15,11 @@ from tests.integration.harness import (
     StartJob,
     await_all_out,
     await_until,
+    limit_messages,
     read_topic,
 )
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
-
-
-def limit_messages(servers: str, topic: str, max_bytes: int) -> None:
-    limit = ConfigEntry(
-        "max.message.bytes",
-        str(max_bytes),
-        incremental_operation=AlterConfigOpType.SET,
-    )
-    admin = admin_client(servers)
-    for done in admin.incremental_alter_configs(
-        [ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[limit])]
-    ).values():
-        done.result(timeout=20)
 
 
 def test_a_record_that_the_broker_refuses_stops_the_job_and_is_not_lost(kafka: LocalKafka, start_job: StartJob) -> None:
