@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from orion_beam.kafka.audit import conservation
-from orion_beam.kafka.topics import raw_topic
+from orion_beam.kafka.topics import create_topics, raw_topic
 from runners.broker import HOST, free_ports
 from runners.jars import build_uber_jar, guard_environment
 from runners.local_flink import LocalFlink
 from runners.local_kafka import LocalKafka
 from runners.monitoring import stack
 from runners.monitoring.alerts import AlertLimits
+from runners.monitoring.dashboards import DASHBOARDS
 from tests.debian import may_use, require_program
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,
@@ -28,7 +29,7 @@ from tests.integration.harness import (
     await_until,
     records_on,
 )
-from tests.integration.prometheus import Prometheus
+from tests.integration.prometheus import PATIENCE_S, Prometheus
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(420)]
 
@@ -37,11 +38,12 @@ RECORDS_PER_SECOND = 1_000
 
 
 @contextmanager
-def workers(log_file: Path) -> Iterator[str]:
+def workers(log_file: Path, metrics_port: int) -> Iterator[str]:
     """The Python workers, as the README has them started beside a task manager."""
     (port,) = free_ports(1)
     address = f"{HOST}:{port}"
     command = [sys.executable, "-m", "orion_beam.cli.main", "workers", "--listen", address]
+    command += ["--metrics-port", str(metrics_port)]
     with log_file.open("wb") as log:
         pool = subprocess.Popen(command, env=os.environ | guard_environment(), stdout=log, stderr=log)
     try:
@@ -52,15 +54,21 @@ def workers(log_file: Path) -> Iterator[str]:
 
 
 @contextmanager
-def watched(home: Path, servers: str, cluster: LocalFlink) -> Iterator[Prometheus]:
-    """A monitor and a Prometheus that watch the cluster, with alerts that are as quick as a test needs them."""
+def watched(home: Path, kafka: LocalKafka, cluster: LocalFlink, metrics_ports: list[int]) -> Iterator[Prometheus]:
+    """A monitor and a Prometheus that watch all there is, with alerts that are as quick as a test needs them."""
     require_program("prometheus", package="prometheus")
     limits = AlertLimits(interval="1s", hold="0s", outage="0s", window="5s", checkpoint_age_s=8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ORION_HOME", str(home))
         try:
             started = stack.start_monitoring(
-                servers, str(home), [], ["--flink", cluster.address], limits=limits, interval_s=1
+                kafka.bootstrap_servers,
+                str(home),
+                metrics_ports[:1],
+                ["--flink", cluster.address],
+                limits=limits,
+                interval_s=1,
+                workers_port=metrics_ports[1],
             )
             assert started.prometheus is not None
             found = Prometheus(started.prometheus)
@@ -70,16 +78,30 @@ def watched(home: Path, servers: str, cluster: LocalFlink) -> Iterator[Prometheu
             stack.stop_monitoring()
 
 
+def shows_something_in_every_panel(prometheus: Prometheus) -> bool:
+    """Return whether each query of the dashboards finds something; print those that do not."""
+    queries = [query for _, panels in DASHBOARDS.values() for panel in panels for query in panel.queries.values()]
+    empty = [query for query in queries if prometheus.value(query.replace("$country", ".*")) is None]
+    print(f"{len(empty)} of {len(queries)} queries find nothing: {empty}")
+    return not empty
+
+
 STALLED = ("OrionFlinkDown", None), ("OrionCheckpointsFail", None)
 
 
 def test_a_job_on_a_cluster_loses_nothing_when_a_task_manager_is_killed_and_ends_on_ctrl_c(
-    kafka: LocalKafka, start_job: StartJob, tmp_path: Path
+    start_job: StartJob, tmp_path: Path
 ):
-    servers = kafka.bootstrap_servers
     jar = build_uber_jar(print)
-    feed = Feed(servers)
-    with workers(tmp_path / "workers.log") as workers_address, LocalFlink(tmp_path / "flink") as cluster:
+    ports = free_ports(2)
+    with (
+        LocalKafka(tmp_path / "kafka", metrics_ports=ports[:1]) as kafka,
+        workers(tmp_path / "workers.log", ports[1]) as workers_address,
+        LocalFlink(tmp_path / "flink") as cluster,
+    ):
+        servers = kafka.bootstrap_servers
+        create_topics(servers, [COUNTRY])
+        feed = Feed(servers)
         job = start_job(
             servers,
             *("--countries", COUNTRY),
@@ -95,9 +117,10 @@ def test_a_job_on_a_cluster_loses_nothing_when_a_task_manager_is_killed_and_ends
         with feed.flowing(COUNTRY, RECORDS_PER_SECOND), ExitStack() as watching:
             job.await_until(lambda: records_on(servers, "cdr.final") > 0, START_TIMEOUT_S, "the first record is out")
             # Without Prometheus, what matters most is still tested.
-            alerts = watching.enter_context(watched(tmp_path, servers, cluster)) if may_use("prometheus") else None
+            alerts = watching.enter_context(watched(tmp_path, kafka, cluster, ports)) if may_use("prometheus") else None
             if alerts is not None:
                 alerts.await_clear(*STALLED)
+                await_until(lambda: shows_something_in_every_panel(alerts), PATIENCE_S, "no panel is empty")
             cluster.kill_task_manager()
             if alerts is not None:
                 alerts.await_firing(*STALLED)
@@ -115,6 +138,6 @@ def test_a_job_on_a_cluster_loses_nothing_when_a_task_manager_is_killed_and_ends
         job.send(signal.SIGINT)
         assert job.exit_code() == 130
         await_until(lambda: cluster.job_states() == ["CANCELED"], 5, "the cluster knows that the job is cancelled")
-    report = conservation(servers, [raw_topic(COUNTRY).name])
-    assert report.records == len(feed.expected)
-    assert report.holds, report.problems
+        report = conservation(servers, [raw_topic(COUNTRY).name])
+        assert report.records == len(feed.expected)
+        assert report.holds, report.problems
