@@ -2,17 +2,12 @@
 
 import json
 import re
-import shutil
 import subprocess
 from html import unescape
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-CHROMIUM = shutil.which("chromium")
-
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
+from tests.debian import require_program
 
 _LIGHT, _DARK = 1, 0
 
@@ -26,14 +21,14 @@ def seen_in_browser(page: Path, script: str, *, dark: bool = False, width: int =
         dark: as somebody sees it who prefers dark colours.
         width: of the window, in pixels.
     """
+    chromium = require_program("chromium", package="chromium")
     probe = f"<script>document.title = JSON.stringify((() => {{{script}}})())</script>"
     probed = page.with_suffix(".probed.html")
     probed.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{probe}</body>"), encoding="utf-8")
-    assert CHROMIUM is not None
     scheme = _DARK if dark else _LIGHT
     done = subprocess.run(
         [
-            CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+            chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
             "--host-resolver-rules=MAP * ~NOTFOUND", f"--blink-settings=preferredColorScheme={scheme}",
             f"--window-size={width},1000", f"--user-data-dir={page.parent / 'chromium'}", "--dump-dom",
             probed.as_uri(),

@@ -45,7 +45,7 @@ from orion_beam.kafka.clients import producer_config
 from orion_beam.kafka.ranges import OffsetRange, SourcePartition
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, require_topics
 from orion_beam.metrics import READ, Outcome
-from orion_beam.replay.plan import PartitionPlan, lanes_of, plan_offsets, plan_times
+from orion_beam.replay.plan import PartitionPlan, lanes_of, plan_offsets, plan_times, round_of
 from orion_beam.replay.runs import Replay, Run
 from runners.beam_options import check_beam_options
 from runners.flink import TerminatedError, flink_arguments, run_flink_bounded
@@ -55,6 +55,9 @@ from schemas.country import CountryProfile
 
 ASSUMED_RATE = 100_000
 """CDRs a second, for the estimate."""
+
+_OFFSETS_A_FLINK_JOB = 10_000_000
+"""What a killed replay on Flink does again at most. A job takes some ten seconds to start, and minutes for so many."""
 
 
 def replay(
@@ -300,17 +303,14 @@ def _run(run: Run, as_json: bool) -> None:
 
 
 def _run_on_flink(run: Run, advance: Advance) -> None:
-    """Run all that is left as one bounded job: it is done as a whole, or not."""
-    lanes = run.left()
-    if not lanes:
-        return
-    outcomes = run_flink_bounded(
-        run.job_of(lanes), flink_arguments(ensure_jars(_say), run.replay.beam_arguments, bounded=True)
-    )
-    check_conservation(outcomes)
-    chunks = tuple(chunk for lane in lanes for chunk in lane)
-    run.mark_done(chunks, outcomes)
-    advance(sum(chunk.offsets for chunk in chunks))
+    """Run what is left as bounded jobs, one after the other: each is done as a whole, or not."""
+    arguments = flink_arguments(ensure_jars(_say), run.replay.beam_arguments, bounded=True)
+    while lanes := round_of(run.left(), _OFFSETS_A_FLINK_JOB):
+        outcomes = run_flink_bounded(run.job_of(lanes), arguments)
+        check_conservation(outcomes)
+        chunks = tuple(chunk for lane in lanes for chunk in lane)
+        run.mark_done(chunks, outcomes)
+        advance(sum(chunk.offsets for chunk in chunks))
 
 
 class _Rate(ProgressColumn):

@@ -1,6 +1,6 @@
 """The offset plan of a replay: resolved before anything is read, plain data, the same for every runner."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -219,6 +219,20 @@ def lanes_of(plans: Iterable[PartitionPlan], workers: int) -> tuple[Lane, ...]:
     pieces.sort(key=lambda lane: -sum(piece.offsets for slices in lane for piece in slices))
     numbers = iter(range(sum(map(len, pieces))))
     return tuple(tuple(Chunk(number=next(numbers), slices=slices) for slices in lane) for lane in pieces)
+
+
+def round_of(lanes: Sequence[Lane], most_offsets: int) -> tuple[Lane, ...]:
+    """Return what to do first of lanes: of each as many chunks, from its first on, as `most_offsets` hold.
+
+    Of each lane at least one chunk: there must be progress, however long it is.
+    """
+
+    def first(depth: int) -> tuple[Lane, ...]:
+        return tuple(lane[:depth] for lane in lanes)
+
+    depths = range(2, max(map(len, lanes), default=0) + 1)
+    fitting = (depth for depth in depths if sum(each.offsets for lane in first(depth) for each in lane) <= most_offsets)
+    return first(max(fitting, default=1))
 
 
 def _cut(plan: PartitionPlan, limit: int) -> Iterator[Slice]:

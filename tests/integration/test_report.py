@@ -7,9 +7,9 @@ import pytest
 
 from orion_beam.dlq.report import html_report
 from orion_beam.dlq.statistics import BrokenRule, Kind, LetterStatistics
-from tests.browser import needs_chromium, seen_in_browser
+from tests.browser import seen_in_browser
 
-pytestmark = [pytest.mark.integration, needs_chromium]
+pytestmark = pytest.mark.integration
 
 CODES = {"invalid_msisdn": "msisdn", "unknown_rat": "rat", "malformed_payload": "value"}
 LOOK = """

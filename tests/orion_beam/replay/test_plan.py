@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orion_beam.replay.plan import CHUNK_OFFSETS, PartitionPlan, lanes_of
+from orion_beam.replay.plan import CHUNK_OFFSETS, PartitionPlan, lanes_of, round_of
 
 
 def plan(partition: int, low: int, high: int, topic: str = "cdr.raw.FR", gone: int | None = 0) -> PartitionPlan:
@@ -52,3 +52,18 @@ def test_small_partitions_share_a_chunk_and_large_ones_have_several() -> None:
 def test_what_is_deleted_is_said_with_what_is_left(part: PartitionPlan, says: str) -> None:
     assert part.is_truncated
     assert part.truncation.startswith(says)
+
+
+@given(st.lists(st.integers(1, 3_000_000), max_size=12), st.integers(1, 8_000_000))
+def test_rounds_do_each_chunk_once_and_in_order_and_hold_no_more_than_they_may(lengths: list[int], most: int) -> None:
+    lanes = lanes_of([plan(number, 0, length) for number, length in enumerate(lengths)], 2)
+    left, done = list(lanes), [[] for _ in lanes]
+    while taken := round_of([lane for lane in left if lane], most):
+        assert all(taken), "a lane without a chunk makes no progress"
+        chunks = [chunk for lane in taken for chunk in lane]
+        assert sum(chunk.offsets for chunk in chunks) <= most or max(map(len, taken)) == 1
+        for number, lane in enumerate(left):
+            some = [chunk for chunk in lane if chunk in chunks]
+            done[number] += some
+            left[number] = lane[len(some) :]
+    assert [tuple(lane) for lane in done] == list(lanes)
