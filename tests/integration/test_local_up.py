@@ -45,6 +45,10 @@ def local(tmp_path: Path) -> Iterator[Local]:
         call("down", "--purge")
 
 
+def is_up(monitor: str) -> bool:
+    return [sample.value for sample in scrape(f"{monitor}metrics") if sample.name == "orion_kafka_up"] == [1]
+
+
 def test_it_brings_up_all_that_watches_kafka_and_down_ends_it(local: Local) -> None:
     require_program("prometheus", package="prometheus")
     up = local("up", "--port", "0", "--countries", "FR,TN", "--monitoring")
@@ -59,8 +63,7 @@ def test_it_brings_up_all_that_watches_kafka_and_down_ends_it(local: Local) -> N
 
     with urllib.request.urlopen(up["monitor"], timeout=10) as page:
         assert b"<html" in page.read(1_000)
-    samples = scrape(f"{up['monitor']}metrics")
-    assert [sample.value for sample in samples if sample.name == "orion_kafka_up"] == [1]
+    await_until(lambda: is_up(up["monitor"]), PATIENCE_S, "the monitor has found Kafka")
     rules = {rule["name"] for group in get("rules")["groups"] for rule in group["rules"]}
     assert rules == set(re.findall(r"alert: (\w+)", alert_rules(AlertLimits()))) != set()
     await_until(lambda: {"orion-monitor", "kafka"} <= healthy(), PATIENCE_S, "Prometheus has scraped both")
