@@ -222,17 +222,21 @@ def lanes_of(plans: Iterable[PartitionPlan], workers: int) -> tuple[Lane, ...]:
 
 
 def round_of(lanes: Sequence[Lane], most_offsets: int) -> tuple[Lane, ...]:
-    """Return what to do first of lanes: of each as many chunks, from its first on, as `most_offsets` hold.
+    """Return what to do first of lanes: the first chunks of each, then the second ones, until no more may be taken.
 
-    Of each lane at least one chunk: there must be progress, however long it is.
+    At least one chunk, however long it is: there must be progress.
     """
-
-    def first(depth: int) -> tuple[Lane, ...]:
-        return tuple(lane[:depth] for lane in lanes)
-
-    depths = range(2, max(map(len, lanes), default=0) + 1)
-    fitting = (depth for depth in depths if sum(each.offsets for lane in first(depth) for each in lane) <= most_offsets)
-    return first(max(fitting, default=1))
+    taken: list[list[Chunk]] = [[] for _ in lanes]
+    total = 0
+    for depth in range(max(map(len, lanes), default=0)):
+        for mine, lane in zip(taken, lanes, strict=True):
+            if depth >= len(lane):
+                continue
+            if total and total + lane[depth].offsets > most_offsets:
+                return tuple(tuple(some) for some in taken if some)
+            mine.append(lane[depth])
+            total += lane[depth].offsets
+    return tuple(map(tuple, taken))
 
 
 def _cut(plan: PartitionPlan, limit: int) -> Iterator[Slice]:
