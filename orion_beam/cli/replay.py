@@ -304,8 +304,8 @@ def _run(run: Run, as_json: bool) -> None:
 
 def _run_on_flink(run: Run, advance: Advance) -> None:
     """Run what is left as bounded jobs, one after the other: each is done as a whole, or not."""
-    arguments = flink_arguments(ensure_jars(_say), run.replay.beam_arguments, bounded=True)
     while lanes := round_of(run.left(), _OFFSETS_A_FLINK_JOB):
+        arguments = flink_arguments(ensure_jars(_say), run.replay.beam_arguments, bounded=True)
         outcomes = run_flink_bounded(run.job_of(lanes), arguments)
         check_conservation(outcomes)
         chunks = tuple(chunk for lane in lanes for chunk in lane)

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 
@@ -15,6 +16,11 @@ from orion_beam.kafka.tally import Account, Tally
 
 MakeReader = Callable[[], CdrReader]
 """Makes a reader of CDRs in the process that reads them, so it can be pickled."""
+
+_Share = tuple[int, int]
+"""Which of how many."""
+
+_ReadShare = Callable[[_Share, Advance | None], Account]
 
 
 def account_of(
@@ -44,13 +50,11 @@ def account_of(
         UserError: CDRs have a schema that is not known, or the broker reports an error.
         JobFailedError: a process was killed.
     """
+    read = partial(_account_of_share, bootstrap_servers, final_topic, dead_letter_topic, wanted, make_reader)
     if processes == 1:
-        with Tally(bootstrap_servers, final_topic, dead_letter_topic, wanted=wanted, reader=make_reader()) as tally:
-            tally.drain(advance)
-            return tally.account
+        return read((0, 1), advance)
     account = Account()
-    arguments = (bootstrap_servers, final_topic, dead_letter_topic, wanted, make_reader)
-    with _shares(processes, arguments) as reading:
+    with _shares(processes, read) as reading:
         while reading:
             ready = wait(reading)
             for connection in [one for one in reading if one in ready]:
@@ -66,7 +70,7 @@ def account_of(
 
 
 @contextmanager
-def _shares(count: int, arguments: tuple[object, ...]) -> Iterator[list[Connection]]:
+def _shares(count: int, read: _ReadShare) -> Iterator[list[Connection]]:
     """Start processes, give what they tell. At the end there are none; killed, this process leaves none either."""
     context = get_context("spawn")
     started = []
@@ -74,7 +78,7 @@ def _shares(count: int, arguments: tuple[object, ...]) -> Iterator[list[Connecti
     try:
         for number in range(count):
             here, there = context.Pipe(duplex=False)
-            process = context.Process(target=_read_share, args=(there, (number, count), *arguments), daemon=True)
+            process = context.Process(target=_tell_share, args=(there, (number, count), read), daemon=True)
             process.start()
             there.close()
             started.append(process)
@@ -94,25 +98,30 @@ def _received(connection: Connection) -> int | Account | Exception:
         return JobFailedError("a process that read for this one has ended unexpectedly; try again")
 
 
-def _read_share(
-    connection: Connection,
-    share: tuple[int, int],
+def _tell_share(connection: Connection, share: _Share, read: _ReadShare) -> None:
+    # Ctrl-C is for the one who started this process, and who then ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        connection.send(read(share, connection.send))
+    except UserError as error:
+        connection.send(error)
+
+
+def _account_of_share(
     bootstrap_servers: str,
     final_topic: str,
     dead_letter_topic: str,
     wanted: Mapping[SourcePartition, OffsetRange],
     make_reader: MakeReader,
-) -> None:
-    # Ctrl-C is for the one who started this process, and who then ends it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    share: _Share,
+    advance: Advance | None,
+) -> Account:
+    reader = make_reader()
     try:
-        reader = make_reader()
         with Tally(
             bootstrap_servers, final_topic, dead_letter_topic, wanted=wanted, reader=reader, share=share
         ) as tally:
-            tally.drain(connection.send)
-            connection.send(tally.account)
-    except UserError as error:
-        connection.send(error)
+            tally.drain(advance)
+            return tally.account
     except KafkaException as error:
-        connection.send(UserError(f"Kafka at {bootstrap_servers}: {error.args[0].str()}"))
+        raise UserError(f"Kafka at {bootstrap_servers}: {error.args[0].str()}") from None

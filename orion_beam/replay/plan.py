@@ -1,7 +1,9 @@
 """The offset plan of a replay: resolved before anything is read, plain data, the same for every runner."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate, zip_longest
 
 import numpy as np
 import pyarrow.compute as pc
@@ -226,17 +228,11 @@ def round_of(lanes: Sequence[Lane], most_offsets: int) -> tuple[Lane, ...]:
 
     At least one chunk, however long it is: there must be progress.
     """
-    taken: list[list[Chunk]] = [[] for _ in lanes]
-    total = 0
-    for depth in range(max(map(len, lanes), default=0)):
-        for mine, lane in zip(taken, lanes, strict=True):
-            if depth >= len(lane):
-                continue
-            if total and total + lane[depth].offsets > most_offsets:
-                return tuple(tuple(some) for some in taken if some)
-            mine.append(lane[depth])
-            total += lane[depth].offsets
-    return tuple(map(tuple, taken))
+    in_turn = [chunk for turn in zip_longest(*lanes) for chunk in turn if chunk is not None]
+    fitting = bisect_right(list(accumulate(chunk.offsets for chunk in in_turn)), most_offsets)
+    taken = {chunk.number for chunk in in_turn[: max(fitting, 1)]}
+    firsts = (tuple(chunk for chunk in lane if chunk.number in taken) for lane in lanes)
+    return tuple(lane for lane in firsts if lane)
 
 
 def _cut(plan: PartitionPlan, limit: int) -> Iterator[Slice]:

@@ -50,7 +50,17 @@ class Topics:
         await_until(lambda: text in self("plan").stdout, TIMEOUT_S, text)
 
     def await_agreement(self) -> None:
-        await_until(lambda: self("verify").exit_code == 0, TIMEOUT_S, "the cluster agrees with the catalogue")
+        self.await_verified(0)
+
+    def await_verified(self, exit_code: int) -> Result:
+        answers: list[Result] = []
+
+        def is_so() -> bool:
+            answers.append(self("verify"))
+            return answers[-1].exit_code == exit_code
+
+        await_until(is_so, TIMEOUT_S, f"verify ends with exit code {exit_code}")
+        return answers[-1]
 
 
 @pytest.fixture
@@ -83,9 +93,8 @@ def test_a_new_cluster_gets_all_topics_and_drift_is_found_and_mended(cluster: Lo
     assert [len(partition.replicas) for partition in final.partitions.values()] == [3] * PARTITIONS
 
     topics.drift("min.insync.replicas", "1")
-    drifted: list[Result] = []
-    await_until(lambda: drifted.append(topics("verify")) or drifted[-1].exit_code == 1, TIMEOUT_S, "verify sees it")
-    assert "~ cdr.final: min.insync.replicas 1 -> 2" in drifted[-1].stdout
+    drifted = topics.await_verified(1)
+    assert "~ cdr.final: min.insync.replicas 1 -> 2" in drifted.stdout
     assert topics("apply", "--yes").exit_code == 0
     topics.await_agreement()
 
