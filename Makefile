@@ -71,7 +71,7 @@ schemas: $(INSTALLED) ## Rewrite the checked-in Avro schemas from the pydantic m
 
 docs: $(INSTALLED) ## Rewrite the pages that are made from code
 	$(BIN)/orion-beam rules --markdown > docs/rules.md
-	$(BIN)/python -m runners.monitoring.alerts > runners/monitoring/alerts.yml
+	$(BIN)/orion-beam alerts > runners/monitoring/alerts.yml
 	$(BIN)/python -m runners.monitoring.dashboards
 
 demo: jars ## Run the whole pipeline on this machine with generated CDRs

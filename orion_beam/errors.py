@@ -1,4 +1,4 @@
-"""The errors that end a command with one line: exit code 2 for what the user can mend, 1 for a job that failed."""
+"""The errors that end a command with a message: exit code 2 for what the user can mend, 1 for what failed by itself."""
 
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,10 @@ class PrerequisiteError(UserError):
 
 class JobFailedError(Exception):
     """The job ended by itself, which a stream must not. Commands end with exit code 1."""
+
+
+class ServiceFailedError(RuntimeError):
+    """Kafka, Flink, the monitoring or a build does not start or end as it should; the message names its log."""
 
 
 def first_problem(error: "ValidationError") -> str:

@@ -26,10 +26,11 @@ rootLogger.appenderRef.out.ref = out
 
 @dataclass(frozen=True)
 class Ports:
-    """Where a broker listens: for clients, and for the other controllers."""
+    """Where a broker listens: for clients, for the other controllers, and for who scrapes its metrics, if anybody."""
 
     broker: int
     controller: int
+    metrics: int | None = None
 
 
 class Broker:

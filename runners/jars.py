@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from orion_beam.errors import PrerequisiteError
+from orion_beam.errors import PrerequisiteError, ServiceFailedError
 
 JAVA_SOURCES = Path(__file__).parent / "java"
 """The Maven project: in a checkout and in an installed package alike."""
@@ -164,7 +164,7 @@ def ensure_jars(report: Report = silent) -> Jars:
 
     Raises:
         PrerequisiteError: Java or Maven is missing or too old, or Maven cannot reach its registry.
-        RuntimeError: the build fails; names its log.
+        ServiceFailedError: the build fails; names its log.
     """
     directory = _directory()
     with _published(directory, report) as scratch:
@@ -191,7 +191,7 @@ def build_uber_jar(report: Report = silent) -> Path:
 
     Raises:
         PrerequisiteError: Java or Maven is missing or too old, or Maven cannot reach its registry.
-        RuntimeError: the build fails; names its log.
+        ServiceFailedError: the build fails; names its log.
     """
     jar = orion_home() / "jars" / f"orion-beam-uber-{_key()}.jar"
     with _published(jar, report) as scratch:
@@ -207,7 +207,7 @@ def ensure_flink(report: Report = silent) -> str:
 
     Raises:
         PrerequisiteError: Java or Maven is missing or too old, or Maven cannot reach its registry.
-        RuntimeError: the build fails; names its log.
+        ServiceFailedError: the build fails; names its log.
     """
     guard = ensure_jars(report).guard
     directory = orion_home() / "jars" / f"flink-{_key()}"
@@ -293,7 +293,7 @@ def _maven(project: Path, arguments: Sequence[str], report: Report) -> None:
                 "Maven cannot get what it needs from its registry: connect this machine, or name a mirror in"
                 f" ~/.m2/settings.xml (log: {log}; {first[:300]})"
             )
-        raise RuntimeError(f"the Java part does not build: {first[:300]} (log: {log})")
+        raise ServiceFailedError(f"the Java part does not build: {first[:300]} (log: {log})")
 
 
 def _write_launchers(directory: Path) -> None:
@@ -353,7 +353,7 @@ def main() -> int:
             print(build_uber_jar(report))
             return 0
         jars = ensure_jars(report)
-    except (PrerequisiteError, RuntimeError) as error:
+    except (PrerequisiteError, ServiceFailedError) as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, PrerequisiteError) else 1
     for field in fields(jars):

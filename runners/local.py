@@ -8,12 +8,13 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from orion_beam.errors import UserError
-from runners.broker import STOP_TIMEOUT_S, Ports
+from orion_beam.errors import ServiceFailedError, UserError
+from runners.broker import STOP_TIMEOUT_S, Ports, is_taken
 from runners.jars import Report, orion_home, silent
 from runners.local_kafka import LocalKafka, kept_brokers
 
@@ -65,22 +66,29 @@ class LocalState(BaseModel):
         """Its brokers that are there."""
         return tuple(broker for broker in self.brokers if broker.running)
 
+    @property
+    def metrics_ports(self) -> list[int]:
+        """Where brokers serve their metrics, those that do."""
+        return [broker.ports.metrics for broker in self.brokers if broker.ports.metrics is not None]
+
 
 def up(
     port: int | None = DEFAULT_PORT,
     heap: str | None = None,
     report: Report = silent,
     brokers: int | None = None,
-    metrics_ports: Sequence[int] = (),
+    metrics: bool = False,
 ) -> tuple[LocalState, bool]:
     """Start the development cluster, unless it is running. Those of its brokers that are gone are started again.
 
+    A cluster that has not been stopped, but has ended, comes back where it was, if nobody else listens there now.
+
     Args:
-        port: Port of the first broker, the others follow; None picks free ones.
+        port: Port of the first broker, the others follow; None picks free ones. Of no use to a cluster that is running.
         heap: Most memory for each JVM's heap.
         report: Gets a line now and then while this goes on.
         brokers: How many; None means as many as the data that are kept are of, or one.
-        metrics_ports: Where brokers serve their metrics to Prometheus, at least one for each; none by default.
+        metrics: Brokers serve their metrics to Prometheus. Those of a cluster that is running go on as they did.
 
     Returns:
         The cluster, and whether something was started now.
@@ -88,7 +96,7 @@ def up(
     Raises:
         PrerequisiteError: Java is missing, or a port is taken.
         UserError: there is a cluster of more or fewer brokers.
-        RuntimeError: a broker does not start; shows the end of its log.
+        ServiceFailedError: a broker does not start; shows the end of its log.
     """
     with _locked():
         directory = _directory() / "kafka"
@@ -98,18 +106,18 @@ def up(
                 f"the local Kafka is one of {kept} broker(s), not {brokers}: delete it with"
                 " `orion-beam local down --purge`, or leave out --brokers"
             )
-        state = status()
-        if state is not None and state.running == state.brokers:
+        state = _remembered()
+        running = () if state is None else state.running
+        if state is not None and running == state.brokers:
             return state, False
         count = len(state.brokers) if state is not None else brokers or kept or 1
-        cluster = LocalKafka(directory, port, heap, brokers=count, detached=True, metrics_ports=metrics_ports)
-        if state is None:
-            cluster.start(report)
-        else:
-            report(f"only {len(state.running)} of {count} brokers are running: starting the others")
-            gone = [broker.number for broker in state.brokers if not broker.running]
+        cluster = LocalKafka(directory, port, heap, brokers=count, detached=True, metrics=metrics)
+        if state is not None and (running or _can_come_back(state, port, metrics)):
+            report(f"{len(running)} of {count} broker(s) are running: starting the others where they were")
+            gone = [broker.number for broker in state.brokers if broker not in running]
             cluster.rejoin([broker.ports for broker in state.brokers], gone, report)
-        running = state.running if state is not None else ()
+        else:
+            cluster.start(report)
         try:
             state = _state_of(cluster, running)
             _write_state(state)
@@ -141,13 +149,25 @@ def down(purge: bool = False) -> bool:
 
 def status() -> LocalState | None:
     """Return the development cluster, or None when no broker of it is running, whatever an old state file says."""
+    state = _remembered()
+    return state if state is not None and state.running else None
+
+
+def _remembered() -> LocalState | None:
+    """Return the cluster that has been started and not been stopped; that says nothing of whether it still runs."""
     try:
-        state = LocalState.model_validate_json(_state_file().read_text())
+        return LocalState.model_validate_json(_state_file().read_text())
     except FileNotFoundError:
         return None
     except ValidationError:
         raise UserError(f"{_state_file()} is not a state file: delete it") from None
-    return state if state.running else None
+
+
+def _can_come_back(state: LocalState, port: int | None, metrics: bool) -> bool:
+    """Return whether a cluster that has ended may be started again as it was."""
+    ports = [port for broker in state.brokers for port in asdict(broker.ports).values() if port is not None]
+    as_wanted = port in (None, state.brokers[0].ports.broker) and (bool(state.metrics_ports) or not metrics)
+    return as_wanted and not any(map(is_taken, ports))
 
 
 def _state_of(cluster: LocalKafka, running: Sequence[BrokerProcess]) -> LocalState:
@@ -158,7 +178,7 @@ def _state_of(cluster: LocalKafka, running: Sequence[BrokerProcess]) -> LocalSta
             continue
         started = _start_time(broker.pid)
         if started is None:
-            raise RuntimeError(f"the local Kafka ended right after its start (log: {broker.log_file})")
+            raise ServiceFailedError(f"the local Kafka ended right after its start (log: {broker.log_file})")
         processes[broker.number] = BrokerProcess(number=broker.number, pid=broker.pid, started=started, ports=ports)
     return LocalState(
         brokers=tuple(processes[broker.number] for broker in cluster.brokers),
@@ -201,7 +221,7 @@ def _end(brokers: Sequence[BrokerProcess]) -> None:
             time.sleep(_LOOK_EVERY_S)
     for broker in brokers:
         if broker.running:
-            raise RuntimeError(f"process {broker.pid}, a broker of the local Kafka, does not end")
+            raise ServiceFailedError(f"process {broker.pid}, a broker of the local Kafka, does not end")
 
 
 def _start_time(pid: int) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from orion_beam.errors import ServiceFailedError
 from orion_beam.flink_rest import FlinkRest
 from runners.broker import HOST, STOP_TIMEOUT_S, free_ports
 from runners.jars import ADD_EXPORTS, ADD_OPENS, GUARD, Report, ensure_flink, find_java, guard_environment, silent
@@ -66,7 +67,7 @@ class LocalFlink:
 
         Raises:
             PrerequisiteError: Java or Maven is missing.
-            RuntimeError: the cluster does not start; shows the end of its log.
+            ServiceFailedError: the cluster does not start; shows the end of its log.
         """
         self._classpath = ensure_flink(report)
         for attempt in range(_PORT_ATTEMPTS):
@@ -178,7 +179,7 @@ class LocalFlink:
             except OSError:
                 pass  # not yet
             time.sleep(_LOOK_EVERY_S)
-        raise RuntimeError(self._failure(f"it does not answer within {START_TIMEOUT_S:.0f} s", _JOB_MANAGER))
+        raise ServiceFailedError(self._failure(f"it does not answer within {START_TIMEOUT_S:.0f} s", _JOB_MANAGER))
 
     def _failure(self, reason: str, main_class: str) -> str:
         log = self._log_file(main_class)
@@ -189,5 +190,5 @@ class LocalFlink:
         return self._directory / f"{main_class.rpartition('.')[2]}.log"
 
 
-class _EndedError(RuntimeError):
+class _EndedError(ServiceFailedError):
     """One of the processes has ended by itself."""

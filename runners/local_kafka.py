@@ -11,13 +11,16 @@ from typing import Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from orion_beam.errors import PrerequisiteError, UserError
+from orion_beam.errors import PrerequisiteError, ServiceFailedError, UserError
 from orion_beam.kafka.catalogue import MIN_INSYNC
 from orion_beam.kafka.topics import CATALOGUE, admin_client, profile_for
 from runners.broker import HOST, Broker, Ports, free_ports, is_taken
 from runners.jars import Jars, Report, ensure_jars, silent
 
 JMX_RULES = Path(__file__).parent / "monitoring" / "jmx.yml"
+METRICS_PORT = 9312
+"""Of the first broker, if nobody else listens there and where the others would."""
+
 START_TIMEOUT_S = 120.0
 
 _PORT_ATTEMPTS = 5
@@ -59,7 +62,7 @@ class LocalKafka:
         settings: Kafka's own, of each broker, over those of the profile.
         brokers: How many. Each is a controller, too: a majority of them must run.
         detached: The brokers go on when this process ends, and belong to no terminal.
-        metrics_ports: Where each broker serves its metrics to Prometheus; none of them does by default.
+        metrics: Each broker serves its metrics to Prometheus, on a port of its own.
 
     Attributes:
         brokers: Its brokers, by number.
@@ -75,10 +78,10 @@ class LocalKafka:
         settings: Mapping[str, str] | None = None,
         brokers: int = 1,
         detached: bool = False,
-        metrics_ports: Sequence[int] = (),
+        metrics: bool = False,
     ) -> None:
         """Note where and how to run; `start` runs it."""
-        self._metrics_ports = metrics_ports
+        self._metrics = metrics
         self.data_dir = Path(data_dir).absolute()
         self._wanted_port = port
         self._own_settings = settings or {}
@@ -102,7 +105,7 @@ class LocalKafka:
         Raises:
             PrerequisiteError: Java is missing, or a port is taken.
             UserError: the directory holds the data of more or fewer brokers.
-            RuntimeError: a broker does not start; shows the end of its log.
+            ServiceFailedError: a broker does not start; shows the end of its log.
         """
         if any(broker.is_running for broker in self.brokers):
             raise RuntimeError("the broker is running already")
@@ -114,7 +117,7 @@ class LocalKafka:
         for _ in range(_PORT_ATTEMPTS):
             self.ports = self._choose_ports()
             try:
-                self._launch_all(jars)
+                self._launch(self.brokers, jars)
                 self._await_ready()
             except _PortTakenError:
                 self.kill()
@@ -126,7 +129,7 @@ class LocalKafka:
         raise self._failure("found no free port", self.brokers[0])
 
     def rejoin(self, ports: Sequence[Ports], gone: Iterable[int], report: Report = silent) -> Self:
-        """Start those brokers of a running cluster that are gone, where they were, and wait until all answer.
+        """Start those brokers of a cluster that are gone, where they were, and wait until all answer.
 
         Args:
             ports: of all brokers.
@@ -135,14 +138,13 @@ class LocalKafka:
 
         Raises:
             PrerequisiteError: Java is missing.
-            RuntimeError: a broker does not start; shows the end of its log.
+            ServiceFailedError: a broker does not start; shows the end of its log.
         """
         self.ports = tuple(ports)
         jars = ensure_jars(report)
         started = [self.brokers[number - 1] for number in gone]
         try:
-            for broker in started:
-                broker.launch(jars.kafka_classpath, self._agent(broker, jars))
+            self._launch(started, jars)
             self._await_ready()
         except _PortTakenError:
             self.kill()
@@ -185,34 +187,35 @@ class LocalKafka:
 
     def _choose_ports(self) -> tuple[Ports, ...]:
         count = len(self.brokers)
-        free = free_ports(2 * count)
-        if self._wanted_port is None:
-            return tuple(map(Ports, free[:count], free[count:]))
-        wanted = range(self._wanted_port, self._wanted_port + count)
+        wanted = range(0) if self._wanted_port is None else range(self._wanted_port, self._wanted_port + count)
         taken = [port for port in wanted if is_taken(port)]
         if taken:
             raise PrerequisiteError(
                 f"port {taken[0]} is in use: stop what listens there, or choose another with --port"
             )
-        return tuple(map(Ports, wanted, [port for port in free if port not in wanted]))
+        usual = range(METRICS_PORT, METRICS_PORT + count)
+        free = iter(set(free_ports(5 * count)) - {*wanted, *usual})
+        clients = wanted or [next(free) for _ in self.brokers]
+        controllers = [next(free) for _ in self.brokers]
+        if not self._metrics:
+            return tuple(map(Ports, clients, controllers))
+        scraped = [next(free) for _ in self.brokers] if any(map(is_taken, usual)) else usual
+        return tuple(map(Ports, clients, controllers, scraped))
 
-    def _agent(self, broker: Broker, jars: Jars) -> list[str]:
-        if not self._metrics_ports:
-            return []
-        return [f"-javaagent:{jars.jmx_agent}={HOST}:{self._metrics_ports[broker.number - 1]}:{JMX_RULES}"]
-
-    def _launch_all(self, jars: Jars) -> None:
+    def _launch(self, brokers: Sequence[Broker], jars: Jars) -> None:
         settings = self._settings()
-        for broker, ports in zip(self.brokers, self.ports, strict=True):
-            broker.configure(ports, settings)
-        unformatted = [broker for broker in self.brokers if not broker.is_formatted]
+        for broker in brokers:
+            broker.configure(self.ports[broker.number - 1], settings)
+        unformatted = [broker for broker in brokers if not broker.is_formatted]
         for broker in unformatted:
             broker.format(jars.kafka_classpath, self._cluster_id())
         for broker in unformatted:
             if broker.wait():
                 raise self._failure("its storage cannot be formatted", broker)
-        for broker in self.brokers:
-            broker.launch(jars.kafka_classpath, self._agent(broker, jars))
+        for broker in brokers:
+            port = self.ports[broker.number - 1].metrics
+            agent = [] if port is None else [f"-javaagent:{jars.jmx_agent}={HOST}:{port}:{JMX_RULES}"]
+            broker.launch(jars.kafka_classpath, agent)
 
     def _settings(self) -> Mapping[str, str]:
         profile = CATALOGUE.profile(profile_for(len(self.brokers)))
@@ -268,9 +271,13 @@ class LocalKafka:
                     raise _PortTakenError
                 raise self._failure(f"it ended with exit code {broker.exit_code}", broker)
 
-    def _failure(self, reason: str, broker: Broker) -> RuntimeError:
-        tail = "\n".join(broker.log.splitlines()[-_LOG_TAIL_LINES:])
-        return RuntimeError(f"the local Kafka does not start: {reason}. Its log, {broker.log_file}, ends:\n{tail}")
+    def _failure(self, reason: str, broker: Broker) -> ServiceFailedError:
+        # What it says, not where in its code.
+        lines = [line for line in broker.log.splitlines() if not line.startswith("\tat ")]
+        tail = "\n".join(lines[-_LOG_TAIL_LINES:])
+        return ServiceFailedError(
+            f"the local Kafka does not start: {reason}. Its log, {broker.log_file}, ends:\n{tail}"
+        )
 
 
 def kept_brokers(data_dir: Path) -> int | None:

@@ -15,8 +15,11 @@ class Answer(NamedTuple):
     err: str
 
 
+Command = Callable[..., Answer]
+
+
 @pytest.fixture
-def orion_beam(monkeypatch, capsys) -> Callable[..., Answer]:
+def orion_beam(monkeypatch, capsys) -> Command:
     def call(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["orion-beam", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:

@@ -1,13 +1,13 @@
 """`orion-beam local`: a Kafka on this machine, with the topics of ORION Beam."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
-from orion_beam.countries import profiles_of
+from orion_beam.cli.alerts import Limits, limits_of
+from orion_beam.cli.monitor import FlinkUrls
+from orion_beam.cli.options import parse_countries
 from orion_beam.errors import UserError
 from orion_beam.kafka.topics import create_topics, profile_for
 from runners import local
@@ -16,6 +16,8 @@ from runners.monitoring import stack
 app = typer.Typer(help="A Kafka on this machine, for development.", no_args_is_help=True)
 
 _NO_PROMETHEUS = "Alerts: none, Prometheus is not installed (Debian: apt-get install prometheus)"
+_NO_BROKER_METRICS = "The broker's own metrics: none, it was started without --monitoring"
+_INTERVAL = "5s"
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -33,6 +35,11 @@ def up(
     monitoring: Annotated[
         bool, typer.Option("--monitoring", help="Also start `orion-beam monitor` and, where installed, Prometheus.")
     ] = False,
+    flink: FlinkUrls = None,
+    workers_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where workers serve their metrics: the --metrics-port of a job.")
+    ] = stack.WORKERS_PORT,
+    limit: Limits = None,
     as_json: AsJson = False,
 ) -> None:
     """Start Kafka in the background and create the topics that are missing.
@@ -43,20 +50,15 @@ def up(
 
     Example: orion-beam local up --countries FR,SN
 
-    Example: orion-beam local up --brokers 3 --monitoring
+    Example: orion-beam local up --brokers 3 --monitoring --limit lag_s=300
     """
-    with _user_errors():
-        codes = [code.strip() for code in countries.split(",") if code.strip()]
-        profiles_of(codes)
-        are_running = local.status() is not None
-        metrics_ports = stack.broker_ports(brokers or 9, are_running=are_running) if monitoring else []
-        state, started = local.up(port or None, None, lambda line: typer.echo(line, err=True), brokers, metrics_ports)
-        created = create_topics(state.bootstrap_servers, codes, profile_for(len(state.brokers)))
-        watched = None
-        if monitoring:
-            watched = stack.start_monitoring(
-                state.bootstrap_servers, state.data_dir, metrics_ports[: len(state.brokers)]
-            )
+    codes = parse_countries(countries)
+    limits = limits_of(limit, interval=_INTERVAL)
+    if (flink or limit) and not monitoring:
+        raise UserError(f"{'--flink' if flink else '--limit'} is of the monitoring: add --monitoring")
+    state, started = local.up(port or None, None, lambda line: typer.echo(line, err=True), brokers, monitoring)
+    created = create_topics(state.bootstrap_servers, codes, profile_for(len(state.brokers)))
+    watched = stack.start_monitoring(state, flink or (), workers_port, limits) if monitoring else None
     if as_json:
         found = {"running": True, "topics_created": created}
         typer.echo(json.dumps(state.model_dump() | found | ({} if watched is None else watched._asdict())))
@@ -66,6 +68,8 @@ def up(
     if watched is not None:
         typer.echo(f"Status page: {watched.monitor}")
         typer.echo(f"Alerts: {watched.prometheus}alerts" if watched.prometheus else _NO_PROMETHEUS)
+        if not state.metrics_ports:
+            typer.echo(_NO_BROKER_METRICS)
     typer.echo(f"Next: give --bootstrap-servers {state.bootstrap_servers} to the other commands.")
     typer.echo("Stop it with: orion-beam local down")
 
@@ -78,9 +82,8 @@ def down(
 
     Example: orion-beam local down --purge
     """
-    with _user_errors():
-        stack.stop_monitoring()
-        stopped = local.down(purge)
+    stack.stop_monitoring()
+    stopped = local.down(purge)
     if as_json:
         typer.echo(json.dumps({"running": False, "stopped": stopped, "purged": purge}))
         return
@@ -95,8 +98,7 @@ def status(as_json: AsJson = False) -> None:
 
     Example: orion-beam local status --json
     """
-    with _user_errors():
-        state = local.status()
+    state = local.status()
     if as_json:
         typer.echo(json.dumps({"running": False} if state is None else state.model_dump() | {"running": True}))
     elif state is None:
@@ -105,13 +107,3 @@ def status(as_json: AsJson = False) -> None:
         running = ", ".join(str(broker.pid) for broker in state.running)
         count = "" if state.running == state.brokers else f", {len(state.running)} of {len(state.brokers)} brokers"
         typer.echo(f"Kafka is up at {state.bootstrap_servers}{count} (process {running}, data in {state.data_dir})")
-
-
-@contextmanager
-def _user_errors() -> Iterator[None]:
-    """Turn what the user can mend into one line and exit code 2."""
-    try:
-        yield
-    except UserError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None

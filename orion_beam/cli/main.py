@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from orion_beam import __version__
-from orion_beam.errors import JobFailedError, UserError
+from orion_beam.errors import JobFailedError, ServiceFailedError, UserError
 from orion_beam.logs import say
 
 
@@ -71,6 +71,7 @@ SUBCOMMANDS = {
     "audit": _Entry("orion_beam.cli.audit:audit", "Prove that every raw record came out, or name those that did not."),
     "workers": _Entry("orion_beam.cli.workers:workers", "Start Python workers for a Flink cluster."),
     "monitor": _Entry("orion_beam.cli.monitor:monitor", "Serve metrics and a status page of Kafka and the jobs."),
+    "alerts": _Entry("orion_beam.cli.alerts:alerts", "Print the alert rules for Prometheus."),
     "top": _Entry("orion_beam.cli.top:top", "Show rates, lag, rejects and checkpoints in the terminal, live."),
     "country": _Entry("orion_beam.cli.country:app", "Begin a new country; check one against the conformance kit."),
     "dlq": _Entry("orion_beam.cli.dlq:app", "Look at dead letters, try them again, and send them back."),
@@ -137,6 +138,9 @@ def main() -> None:
     except (UserError, JobFailedError) as error:
         say(f"orion-beam: error: {' '.join(str(error).split())}", logging.ERROR)
         sys.exit(2 if isinstance(error, UserError) else 1)
+    except ServiceFailedError as error:
+        say(f"orion-beam: error: {error}", logging.ERROR)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -1,21 +1,30 @@
-"""The alert rules, from their template and limits.
+"""The alert rules, from their template and limits."""
 
-    python -m runners.monitoring.alerts > runners/monitoring/alerts.yml
-
-prints those that are shipped.
-"""
-
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from string import Template
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from orion_beam.durations import parse_duration_s
 
 DIRECTORY = Path(__file__).parent
 RULES = DIRECTORY / "alerts.yml"
 
 
-@dataclass(frozen=True)
-class AlertLimits:
-    """From when on something is worth an alert. Durations without a unit in their name are as Prometheus writes them.
+def _duration(text: str) -> str:
+    parse_duration_s(text)
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_duration)]
+"""Such as `90s`, which Prometheus writes the same way."""
+DurationOrNone = Annotated[str, AfterValidator(lambda text: text if text == "0s" else _duration(text))]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+
+
+class AlertLimits(BaseModel):
+    """From when on something is worth an alert.
 
     Attributes:
         interval: how often rules are evaluated.
@@ -31,23 +40,25 @@ class AlertLimits:
         failed_checkpoints: within the window.
         error_ratio: of dead letters to processed records.
         disk_ratio: used.
-        runbooks: where the runbooks are.
+        runbooks: where the runbooks are, as a path or URL.
     """
 
-    interval: str = "15s"
-    hold: str = "1m"
-    outage: str = "30s"
-    window: str = "5m"
-    memory: str = "1d"
-    silence: str = "15m"
-    lag_s: float = 60
-    standstill_s: float = 120
-    data_loss_s: float = 86_400
-    checkpoint_age_s: float = 300
-    failed_checkpoints: int = 2
-    error_ratio: float = 0.01
-    disk_ratio: float = 0.8
-    runbooks: str = "docs/runbooks"
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    interval: Duration = "15s"
+    hold: DurationOrNone = "1m"
+    outage: DurationOrNone = "30s"
+    window: Duration = "5m"
+    memory: Duration = "1d"
+    silence: Duration = "15m"
+    lag_s: float = Field(default=60, gt=0)
+    standstill_s: float = Field(default=120, gt=0)
+    data_loss_s: float = Field(default=86_400, gt=0)
+    checkpoint_age_s: float = Field(default=300, gt=0)
+    failed_checkpoints: int = Field(default=2, ge=1)
+    error_ratio: Ratio = 0.01
+    disk_ratio: Ratio = 0.8
+    runbooks: str = Field(default="docs/runbooks", pattern=r"^[\w./:@~-]+$")
 
 
 class _RulesTemplate(Template):
@@ -58,8 +69,4 @@ class _RulesTemplate(Template):
 def alert_rules(limits: AlertLimits) -> str:
     """Return the rules, as YAML for Prometheus' `rule_files`."""
     template = (DIRECTORY / "alerts.template.yml").read_text(encoding="utf-8")
-    return _RulesTemplate(template).substitute(asdict(limits))
-
-
-if __name__ == "__main__":
-    print(alert_rules(AlertLimits()), end="")
+    return _RulesTemplate(template).substitute(limits.model_dump())

@@ -13,18 +13,21 @@ from typing import NamedTuple
 
 import psutil
 
+from orion_beam.durations import parse_duration_s
+from orion_beam.errors import ServiceFailedError
 from runners.broker import HOST, STOP_TIMEOUT_S, free_ports, is_taken
 from runners.jars import orion_home
+from runners.local import LocalState
 from runners.monitoring.alerts import AlertLimits, alert_rules
 
-MONITOR_PORT, WORKERS_PORT, BROKER_PORT, PROMETHEUS_PORT = 9310, 9311, 9312, 9090
+MONITOR_PORT, WORKERS_PORT, PROMETHEUS_PORT = 9310, 9311, 9090
 """Where each listens if nobody else does; workers are those of `orion-beam run --metrics-port`."""
 
 _START_TIMEOUT_S = 60.0
 _LOOK_EVERY_S = 0.05
 
 _CONFIG = """\
-global: {{scrape_interval: {interval}s, evaluation_interval: {interval}s, scrape_timeout: {interval}s}}
+global: {{scrape_interval: {interval}, evaluation_interval: {interval}, scrape_timeout: {interval}}}
 rule_files: [alerts.yml]
 scrape_configs:
   - {{job_name: orion-monitor, static_configs: [{{targets: ["{monitor}"]}}]}}
@@ -45,62 +48,42 @@ class Monitoring(NamedTuple):
     prometheus: str | None
 
 
-def broker_ports(brokers: int, *, are_running: bool = False) -> list[int]:
-    """Return ports at which brokers serve their metrics: the usual ones, or free ones where others have taken those.
-
-    Brokers that are running already have the usual ones, if they have any.
-    """
-    usual = [BROKER_PORT + number for number in range(brokers)]
-    return free_ports(brokers) if not are_running and any(map(is_taken, usual)) else usual
-
-
 def start_monitoring(
-    bootstrap_servers: str,
-    data_dir: str,
-    metrics_ports: Sequence[int],
-    options: Sequence[str] = (),
-    limits: AlertLimits | None = None,
-    interval_s: int = 5,
-    workers_port: int = WORKERS_PORT,
+    cluster: LocalState, flink_urls: Sequence[str], workers_port: int, limits: AlertLimits
 ) -> Monitoring:
     """Start the monitor and, where it is installed, Prometheus, in the background. What ran before is stopped.
 
     Args:
-        bootstrap_servers: of the development cluster.
-        data_dir: the cluster's; its file system is watched.
-        metrics_ports: where the brokers serve their metrics.
-        options: for `orion-beam monitor`, besides.
-        limits: of the alerts.
-        interval_s: between two looks, scrapes and evaluations.
+        cluster: the development cluster; the file system of its data is watched, too.
+        flink_urls: REST addresses of JobManagers to watch.
         workers_port: where a job's workers serve their metrics, once there are any.
+        limits: of the alerts; their interval is that of looks and scrapes, too.
 
     Returns:
         Where they listen: they do, by now.
 
     Raises:
-        RuntimeError: one of them does not start; names its log.
+        ServiceFailedError: one of them does not start; names its log.
     """
     stop_monitoring()
     directory = _directory()
     directory.mkdir(parents=True, exist_ok=True)
-    ports = (MONITOR_PORT, WORKERS_PORT, PROMETHEUS_PORT)
-    free = free_ports(len(ports))
-    monitor_port, _, prometheus_port = (
-        other if is_taken(usual) else usual for usual, other in zip(ports, free, strict=True)
+    usual = (MONITOR_PORT, PROMETHEUS_PORT)
+    monitor_port, prometheus_port = (
+        other if is_taken(port) else port for port, other in zip(usual, free_ports(len(usual)), strict=True)
     )
     monitor = f"{HOST}:{monitor_port}"
-    watch = ["monitor", "--bootstrap-servers", bootstrap_servers, "--listen", monitor, "--disk", data_dir]
-    processes = [
-        _launch("monitor", [sys.executable, "-m", "orion_beam.cli.main", *watch, f"--interval={interval_s}", *options])
-    ]
+    watch = ["monitor", "--bootstrap-servers", cluster.bootstrap_servers, "--listen", monitor]
+    watch += [f"--disk={cluster.data_dir}", f"--interval={parse_duration_s(limits.interval)}"]
+    watch += [f"--flink={url}" for url in flink_urls]
+    processes = [_launch("monitor", [sys.executable, "-m", "orion_beam.cli.main", *watch])]
     prometheus = shutil.which("prometheus")
     if prometheus is not None:
-        (directory / "alerts.yml").write_text(alert_rules(limits or AlertLimits(interval=f"{interval_s}s")))
-        brokers = json.dumps([f"{HOST}:{port}" for port in metrics_ports])
+        (directory / "alerts.yml").write_text(alert_rules(limits))
+        brokers = json.dumps([f"{HOST}:{port}" for port in cluster.metrics_ports])
+        workers = f"{HOST}:{workers_port}"
         config = directory / "prometheus.yml"
-        config.write_text(
-            _CONFIG.format(interval=interval_s, monitor=monitor, workers=f"{HOST}:{workers_port}", brokers=brokers)
-        )
+        config.write_text(_CONFIG.format(interval=limits.interval, monitor=monitor, workers=workers, brokers=brokers))
         processes.append(
             _launch(
                 "prometheus",
@@ -146,7 +129,7 @@ def _await_listening(process: psutil.Process, port: int) -> None:
     while not is_taken(port):
         if not process.is_running() or time.monotonic() > give_up:
             stopped = "has ended" if not process.is_running() else f"does not listen after {_START_TIMEOUT_S:.0f} s"
-            raise RuntimeError(f"what was to listen at port {port} {stopped}; {_directory()} holds its log")
+            raise ServiceFailedError(f"what was to listen at port {port} {stopped}; {_directory()} holds its log")
         time.sleep(_LOOK_EVERY_S)
 
 

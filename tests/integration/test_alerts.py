@@ -1,4 +1,7 @@
-"""Alerts fired for real, by Prometheus over the local stack: each condition is caused, each alert fires and clears."""
+"""Alerts fired for real, by the Prometheus of `orion-beam local up --monitoring`: each condition is caused and mended.
+
+Those of Flink are fired in test_cluster.py, by a job on a cluster.
+"""
 
 import os
 import signal
@@ -13,14 +16,12 @@ import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, admin_client, create_topics, raw_topic
-from runners import jars, local
+from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, admin_client, raw_topic
 from runners.broker import free_ports
-from runners.monitoring import stack
-from runners.monitoring.alerts import AlertLimits
 from runners.worker_exposition import worker_exposition
 from tests.debian import require_program
 from tests.integration.harness import Feed, await_until, limit_messages
+from tests.integration.local import Local, limit_options, local_in
 from tests.integration.prometheus import PATIENCE_S, Alert, Prometheus
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -34,11 +35,12 @@ DISK_STEP_BYTES = 2 << 30
 
 @dataclass(frozen=True)
 class Stack(Prometheus):
-    """The local stack, with alerts that are as quick as a test needs them."""
+    """What the command has brought up, with alerts that are as quick as a test needs them."""
 
+    local: Local
     servers: str
     data_dir: Path
-    metrics_ports: list[int]
+    broker: int
     workers_port: int
 
     def commit(self, country: str, offset: int) -> None:
@@ -57,32 +59,22 @@ class Stack(Prometheus):
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     require_program("prometheus", package="prometheus")
     home = tmp_path_factory.mktemp("alerts")
-    jars.ensure_jars()
-    (home / "jars").symlink_to(jars.orion_home() / "jars")
     disk = os.statvfs(home)
     used = 1 - disk.f_bavail / (disk.f_blocks - disk.f_bfree + disk.f_bavail)
     step = DISK_STEP_BYTES / (disk.f_frsize * disk.f_blocks)
-    limits = AlertLimits(
+    limits = limit_options(
         interval="1s", hold="0s", outage="0s", window="5s", memory="20s", silence="4s",
         lag_s=10, standstill_s=4, data_loss_s=RETENTION_S - OLD_S / 2, disk_ratio=used + step / 2,
     )  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ORION_HOME", str(home))
-        ports = stack.broker_ports(1)
-        try:
-            state, _ = local.up(None, metrics_ports=ports)
-            create_topics(state.bootstrap_servers, ["FR", "TN", "MA", "SN"])
-            (workers_port,) = free_ports(1)
-            monitoring = stack.start_monitoring(
-                state.bootstrap_servers, state.data_dir, ports, limits=limits, interval_s=1, workers_port=workers_port
-            )
-            assert monitoring.prometheus is not None
-            found = Stack(monitoring.prometheus, state.bootstrap_servers, Path(state.data_dir), ports, workers_port)
-            found.await_history()
-            yield found
-        finally:
-            stack.stop_monitoring()
-            local.down(purge=True)
+    (workers_port,) = free_ports(1)
+    with local_in(home) as local:
+        up = local.up(["FR", "TN", "MA", "SN"], "--monitoring", f"--workers-port={workers_port}", *limits)
+        (broker,) = up["brokers"]
+        found = Stack(
+            up["prometheus"], local, up["bootstrap_servers"], Path(up["data_dir"]), broker["pid"], workers_port
+        )
+        found.await_history()
+        yield found
 
 
 def test_what_records_can_cause_fires_and_clears(watched: Stack) -> None:
@@ -166,12 +158,10 @@ def test_a_disk_that_fills(watched: Stack) -> None:
 
 
 def test_a_broker_that_is_gone_and_comes_back(watched: Stack) -> None:
-    state = local.status()
-    assert state is not None
-    os.kill(state.brokers[0].pid, signal.SIGKILL)
+    os.kill(watched.broker, signal.SIGKILL)
     watched.await_firing(("OrionBrokerDown", None))
-    port = int(watched.servers.rpartition(":")[2])
-    local.up(port, metrics_ports=watched.metrics_ports)
+    # Where it was: what watches it need not be started again.
+    assert watched.local("up", "--port", "0")["bootstrap_servers"] == watched.servers
     watched.await_clear(("OrionBrokerDown", None))
 
 

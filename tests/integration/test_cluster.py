@@ -5,21 +5,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from orion_beam.kafka.audit import conservation
-from orion_beam.kafka.topics import create_topics, raw_topic
+from orion_beam.kafka.topics import raw_topic
 from runners.broker import HOST, free_ports
 from runners.jars import build_uber_jar, guard_environment
 from runners.local_flink import LocalFlink
-from runners.local_kafka import LocalKafka
-from runners.monitoring import stack
-from runners.monitoring.alerts import AlertLimits
 from runners.monitoring.dashboards import DASHBOARDS
-from tests.debian import may_use, require_program
+from tests.debian import may_use
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,
     START_TIMEOUT_S,
@@ -29,6 +26,7 @@ from tests.integration.harness import (
     await_until,
     records_on,
 )
+from tests.integration.local import limit_options, local_in
 from tests.integration.prometheus import PATIENCE_S, Prometheus
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(420)]
@@ -53,31 +51,6 @@ def workers(log_file: Path, metrics_port: int) -> Iterator[str]:
         pool.wait(30)
 
 
-@contextmanager
-def watched(home: Path, kafka: LocalKafka, cluster: LocalFlink, metrics_ports: list[int]) -> Iterator[Prometheus]:
-    """A monitor and a Prometheus that watch all there is, with alerts that are as quick as a test needs them."""
-    require_program("prometheus", package="prometheus")
-    limits = AlertLimits(interval="1s", hold="0s", outage="0s", window="5s", checkpoint_age_s=8)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ORION_HOME", str(home))
-        try:
-            started = stack.start_monitoring(
-                kafka.bootstrap_servers,
-                str(home),
-                metrics_ports[:1],
-                ["--flink", cluster.address],
-                limits=limits,
-                interval_s=1,
-                workers_port=metrics_ports[1],
-            )
-            assert started.prometheus is not None
-            found = Prometheus(started.prometheus)
-            found.await_history()
-            yield found
-        finally:
-            stack.stop_monitoring()
-
-
 def shows_something_in_every_panel(prometheus: Prometheus) -> bool:
     """Return whether each query of the dashboards finds something; print those that do not."""
     queries = [query for _, panels in DASHBOARDS.values() for panel in panels for query in panel.queries.values()]
@@ -86,6 +59,7 @@ def shows_something_in_every_panel(prometheus: Prometheus) -> bool:
     return not empty
 
 
+QUICK_ALERTS = limit_options(interval="1s", hold="0s", outage="0s", window="5s", checkpoint_age_s=8)
 STALLED = ("OrionFlinkDown", None), ("OrionCheckpointsFail", None)
 
 
@@ -93,14 +67,17 @@ def test_a_job_on_a_cluster_loses_nothing_when_a_task_manager_is_killed_and_ends
     start_job: StartJob, tmp_path: Path
 ):
     jar = build_uber_jar(print)
-    ports = free_ports(2)
+    (metrics_port,) = free_ports(1)
     with (
-        LocalKafka(tmp_path / "kafka", metrics_ports=ports[:1]) as kafka,
-        workers(tmp_path / "workers.log", ports[1]) as workers_address,
         LocalFlink(tmp_path / "flink") as cluster,
+        workers(tmp_path / "workers.log", metrics_port) as workers_address,
+        local_in(tmp_path) as local,
     ):
-        servers = kafka.bootstrap_servers
-        create_topics(servers, [COUNTRY])
+        watch = ["--monitoring", f"--flink={cluster.address}", f"--workers-port={metrics_port}", *QUICK_ALERTS]
+        up = local.up([COUNTRY], *watch)
+        # Without Prometheus, what matters most is still tested.
+        alerts = Prometheus(up["prometheus"]) if may_use("prometheus") else None
+        servers = up["bootstrap_servers"]
         feed = Feed(servers)
         job = start_job(
             servers,
@@ -114,10 +91,8 @@ def test_a_job_on_a_cluster_loses_nothing_when_a_task_manager_is_killed_and_ends
                 FREQUENT_CHECKPOINTS,
             ],
         )
-        with feed.flowing(COUNTRY, RECORDS_PER_SECOND), ExitStack() as watching:
+        with feed.flowing(COUNTRY, RECORDS_PER_SECOND):
             job.await_until(lambda: records_on(servers, "cdr.final") > 0, START_TIMEOUT_S, "the first record is out")
-            # Without Prometheus, what matters most is still tested.
-            alerts = watching.enter_context(watched(tmp_path, kafka, cluster, ports)) if may_use("prometheus") else None
             if alerts is not None:
                 alerts.await_clear(*STALLED)
                 await_until(lambda: shows_something_in_every_panel(alerts), PATIENCE_S, "no panel is empty")

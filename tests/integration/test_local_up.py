@@ -1,48 +1,30 @@
 """`orion-beam local up --monitoring` as a user types it: Kafka, monitor, Prometheus with all alerts, and their end."""
 
 import json
-import os
 import re
 import socket
-import subprocess
-import sys
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from runners.jars import ensure_jars, orion_home
 from runners.monitoring.alerts import AlertLimits, alert_rules
 from tests.debian import require_program
 from tests.integration.harness import await_until, scrape
+from tests.integration.local import Local, local_in
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
 PATIENCE_S = 60.0
 
-Local = Callable[..., Any]
-
 
 @pytest.fixture
 def local(tmp_path: Path) -> Iterator[Local]:
-    """Calls `orion-beam local`, with an ORION_HOME of its own, and returns what it prints as JSON."""
-    ensure_jars()
-    (tmp_path / "jars").symlink_to(orion_home() / "jars")
-
-    def call(*arguments: str) -> Any:
-        command = [sys.executable, "-m", "orion_beam.cli.main", "local", *arguments, "--json"]
-        environment = os.environ | {"ORION_HOME": str(tmp_path)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    try:
-        yield call
-    finally:
-        call("down", "--purge")
+    with local_in(tmp_path) as command:
+        yield command
 
 
 def is_up(monitor: str) -> bool:
@@ -51,7 +33,7 @@ def is_up(monitor: str) -> bool:
 
 def test_it_brings_up_all_that_watches_kafka_and_down_ends_it(local: Local) -> None:
     require_program("prometheus", package="prometheus")
-    up = local("up", "--port", "0", "--countries", "FR,TN", "--monitoring")
+    up = local.up(["FR", "TN"], "--monitoring", "--limit=lag_s=17")
     assert {"cdr.raw.FR", "cdr.raw.TN", "cdr.final", "cdr.dlq"} <= set(up["topics_created"])
 
     def get(path: str) -> Any:
@@ -64,8 +46,9 @@ def test_it_brings_up_all_that_watches_kafka_and_down_ends_it(local: Local) -> N
     with urllib.request.urlopen(up["monitor"], timeout=10) as page:
         assert b"<html" in page.read(1_000)
     await_until(lambda: is_up(up["monitor"]), PATIENCE_S, "the monitor has found Kafka")
-    rules = {rule["name"] for group in get("rules")["groups"] for rule in group["rules"]}
-    assert rules == set(re.findall(r"alert: (\w+)", alert_rules(AlertLimits()))) != set()
+    rules = {rule["name"]: rule["query"] for group in get("rules")["groups"] for rule in group["rules"]}
+    assert set(rules) == set(re.findall(r"alert: (\w+)", alert_rules(AlertLimits()))) != set()
+    assert rules["OrionLag"] == "orion_kafka_lag_seconds > 17"
     await_until(lambda: {"orion-monitor", "kafka"} <= healthy(), PATIENCE_S, "Prometheus has scraped both")
     again = local("up", "--countries", "FR,TN", "--monitoring")
     assert (again["monitor"], again["prometheus"]) == (up["monitor"], up["prometheus"])

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Producer
-from typer.testing import CliRunner
 
-from orion_beam.cli.local import app
 from orion_beam.errors import PrerequisiteError, UserError
 from orion_beam.kafka.topics import admin_client, create_topics, require_topics
 from runners import jars, local, local_kafka
-from runners.broker import Ports
+from runners.broker import HOST, Ports, is_taken
 from runners.local_kafka import LocalKafka
+from tests.command import Command, orion_beam
 from tests.integration.harness import await_until
+
+__all__ = ["orion_beam"]
 
 pytestmark = pytest.mark.integration
 
@@ -33,6 +34,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("ORION_HOME", str(tmp_path))
     yield tmp_path
     local.down(purge=True)
+
+
+def kill(broker: local.BrokerProcess) -> None:
+    os.kill(broker.pid, signal.SIGKILL)
+    await_until(lambda: not broker.running and not is_taken(broker.ports.broker), 10, "the broker is gone")
 
 
 def produce(broker: LocalKafka, value: bytes) -> None:
@@ -108,43 +114,49 @@ def test_a_port_in_use_is_named_with_the_fix(tmp_path: Path) -> None:
             LocalKafka(tmp_path, port).start()
 
 
-def test_up_outlives_its_command_and_down_ends_it(home: Path) -> None:
-    command = CliRunner()
-    up = command.invoke(app, ["up", "--port", "0", "--countries", "FR,SN", "--json"])
-    assert up.exit_code == 0, up.output
-    state = json.loads(up.stdout)
+def test_up_outlives_its_command_and_down_ends_it(home: Path, orion_beam: Command) -> None:
+    up = orion_beam("local", "up", "--port", "0", "--countries", "FR,SN", "--json")
+    assert up.code == 0, up.err
+    state = json.loads(up.out)
     assert "cdr.raw.SN" in state["topics_created"]
     (broker,) = state["brokers"]
     assert os.getsid(broker["pid"]) == broker["pid"]  # not of this terminal's session
 
-    again = command.invoke(app, ["up", "--port", "0", "--countries", "FR,SN"])
-    assert f"was up already at {state['bootstrap_servers']}" in again.stdout
-    shown = json.loads(command.invoke(app, ["status", "--json"]).stdout)
+    again = orion_beam("local", "up", "--port", "0", "--countries", "FR,SN")
+    assert f"was up already at {state['bootstrap_servers']}" in again.out
+    shown = json.loads(orion_beam("local", "status", "--json").out)
     assert shown["running"]
     assert shown["brokers"] == state["brokers"]
 
-    assert command.invoke(app, ["down"]).stdout == "Kafka is stopped\n"
+    assert orion_beam("local", "down").out == "Kafka is stopped\n"
     assert local._start_time(broker["pid"]) is None
     assert (home / "local" / "kafka").exists()
-    assert command.invoke(app, ["down", "--purge"]).stdout == "Kafka was not running\nIts data are deleted\n"
+    assert orion_beam("local", "down", "--purge").out == "Kafka was not running\nIts data are deleted\n"
     assert not (home / "local" / "kafka").exists()
-    assert json.loads(command.invoke(app, ["status", "--json"]).stdout) == {"running": False}
+    assert json.loads(orion_beam("local", "status", "--json").out) == {"running": False}
 
 
 @pytest.mark.usefixtures("home")
-def test_a_killed_broker_is_started_again_with_its_topics() -> None:
-    first, started = local.up(port=None)
+def test_a_killed_broker_comes_back_where_it_was_with_its_topics_or_elsewhere_if_it_must() -> None:
+    first, started = local.up(port=None, metrics=True)
     assert started
     create_topics(first.bootstrap_servers, ["FR"])
-    os.kill(first.brokers[0].pid, signal.SIGKILL)
-    while first.running:
-        time.sleep(0.05)
+    kill(first.brokers[0])
     assert local.status() is None
 
     second, started = local.up(port=None)
     assert started
     assert second.brokers[0].pid != first.brokers[0].pid
+    assert second.brokers[0].ports == first.brokers[0].ports
+    assert second.metrics_ports
     assert "cdr.raw.FR" in admin_client(second.bootstrap_servers).list_topics(timeout=10).topics
+
+    kill(second.brokers[0])
+    with socket.create_server((HOST, second.brokers[0].ports.broker)):
+        third, started = local.up(port=None)
+    assert started
+    assert third.bootstrap_servers != second.bootstrap_servers
+    assert "cdr.raw.FR" in admin_client(third.bootstrap_servers).list_topics(timeout=10).topics
 
 
 def test_a_state_file_of_a_reused_process_id_is_stale(home: Path) -> None:
@@ -156,11 +168,10 @@ def test_a_state_file_of_a_reused_process_id_is_stale(home: Path) -> None:
 
 
 @pytest.mark.usefixtures("home")
-def test_three_brokers_outlive_one_of_them_which_is_started_again() -> None:
-    command = CliRunner()
-    up = command.invoke(app, ["up", "--port", "0", "--brokers", "3", "--countries", "FR", "--json"])
-    assert up.exit_code == 0, up.output
-    state = json.loads(up.stdout)
+def test_three_brokers_outlive_one_of_them_which_is_started_again(orion_beam: Command) -> None:
+    up = orion_beam("local", "up", "--port", "0", "--brokers", "3", "--countries", "FR", "--json")
+    assert up.code == 0, up.err
+    state = json.loads(up.out)
     assert len(set(state["bootstrap_servers"].split(","))) == 3
     admin = admin_client(state["bootstrap_servers"])
 
@@ -172,21 +183,19 @@ def test_three_brokers_outlive_one_of_them_which_is_started_again() -> None:
     await_until(replicas, 10, "the broker that is asked knows the topic")
     assert replicas() == {(1, 2, 3)}
 
-    fewer = command.invoke(app, ["up", "--brokers", "1"])
-    assert fewer.exit_code == 2
-    assert "is one of 3 broker(s), not 1: delete it with `orion-beam local down --purge`" in fewer.stderr
+    fewer = orion_beam("local", "up", "--brokers", "1")
+    assert fewer.code == 2
+    assert "is one of 3 broker(s), not 1: delete it with `orion-beam local down --purge`" in fewer.err
 
     first = local.status()
     assert first is not None
-    os.kill(first.brokers[1].pid, signal.SIGKILL)
-    while first.brokers[1].running:
-        time.sleep(0.05)
-    assert ", 2 of 3 brokers (process" in command.invoke(app, ["status"]).stdout
+    kill(first.brokers[1])
+    assert ", 2 of 3 brokers (process" in orion_beam("local", "status").out
 
-    again = command.invoke(app, ["up", "--port", "0", "--countries", "FR", "--json"])
-    assert again.exit_code == 0, again.output
-    assert "only 2 of 3 brokers are running: starting the others" in again.stderr
-    assert json.loads(again.stdout)["topics_created"] == []
+    again = orion_beam("local", "up", "--port", "0", "--countries", "FR", "--json")
+    assert again.code == 0, again.err
+    assert "2 of 3 broker(s) are running: starting the others" in again.err
+    assert json.loads(again.out)["topics_created"] == []
     second = local.status()
     assert second is not None
     assert len(second.running) == 3
@@ -201,7 +210,26 @@ def test_data_of_another_number_of_brokers_are_not_touched(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("home")
-def test_user_errors_end_with_code_2() -> None:
-    result = CliRunner().invoke(app, ["up", "--countries", "XX"])
-    assert result.exit_code == 2
-    assert "unknown country 'XX'" in result.stderr
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        ("--countries=XX", "unknown country 'XX'"),
+        ("--limit=lag_s=-1", "--limit lag_s: Input should be greater than 0"),
+        ("--limit=lag_s=300", "--limit is of the monitoring: add --monitoring"),
+    ],
+)
+def test_user_errors_end_with_code_2(orion_beam: Command, option: str, problem: str) -> None:
+    result = orion_beam("local", "up", option)
+    assert result.code == 2
+    assert problem in result.err
+
+
+def test_a_broker_that_does_not_start_is_told_with_the_end_of_its_log(home: Path, orion_beam: Command) -> None:
+    data = home / "local" / "kafka" / "data"
+    data.mkdir(parents=True)
+    (data / "meta.properties").write_text("version=1\nnode.id=77\ncluster.id=other\n")
+    result = orion_beam("local", "up", "--port", "0")
+    assert result.code == 1
+    assert "the local Kafka does not start: it ended with exit code 1. Its log," in result.err
+    assert "node id" in result.err
+    assert "Traceback" not in result.err

@@ -1,0 +1,35 @@
+"""`orion-beam alerts`: the alert rules for Prometheus, with limits of one's own."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from orion_beam.cli.options import parse_pairs
+from orion_beam.errors import UserError, first_problem
+from runners.monitoring.alerts import AlertLimits, alert_rules
+
+_NAMES = ", ".join(AlertLimits.model_fields)
+
+Limits = Annotated[list[str] | None, typer.Option("--limit", help=f"NAME=VALUE of an alert; repeatable: {_NAMES}")]
+
+
+def alerts(limit: Limits = None) -> None:
+    """Print the alert rules, for Prometheus' rule_files.
+
+    Example: orion-beam alerts --limit lag_s=300 --limit silence=2h > alerts.yml
+    """
+    typer.echo(alert_rules(limits_of(limit)), nl=False)
+
+
+def limits_of(pairs: Sequence[str] | None, **defaults: str) -> AlertLimits:
+    """Return limits, as given by NAME=VALUE.
+
+    Raises:
+        UserError: there is no such limit, or it is not of this kind; names it.
+    """
+    try:
+        return AlertLimits.model_validate(defaults | parse_pairs(pairs, "--limit"))
+    except ValidationError as error:
+        raise UserError(f"--limit {first_problem(error)}; limits: {_NAMES}") from None
