@@ -9,6 +9,7 @@ import json
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -23,14 +24,16 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.transforms.environments import ExternalEnvironment
 
 from orion_beam.errors import UserError
+from orion_beam.kafka.login import log_in_with, login_settings
 from orion_beam.kafka.reach import unreached_brokers
 from runners.checks import installed_versions, pinned_versions
 
 _NAMESPACE, _ANSWER = "orion", "answer"
 
 
-def _look(bootstrap_servers: str) -> None:
+def _look(bootstrap_servers: str, login: Mapping[str, str]) -> None:
     """Look around, in the worker. A metric carries the answer home: elements stay where the worker is."""
+    log_in_with(login)
     try:
         brokers, unreached = unreached_brokers(bootstrap_servers)
     except UserError as error:
@@ -58,7 +61,7 @@ def ask_worker(address: str, bootstrap_servers: str) -> dict[str, Any]:
     _listen_for(address)
     runner = FnApiRunner(default_environment=ExternalEnvironment(address))
     pipeline = beam.Pipeline(runner=runner, options=PipelineOptions([]))
-    pipeline | beam.Create([bootstrap_servers], reshuffle=False) | "Look" >> beam.Map(_look)
+    pipeline | beam.Create([bootstrap_servers], reshuffle=False) | "Look" >> beam.Map(_look, login_settings())
     began = time.time()
     result = pipeline.run()
     result.wait_until_finish()

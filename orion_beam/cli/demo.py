@@ -22,6 +22,7 @@ from rich.markup import escape
 from orion_beam.cli.demo_view import CountryProgress, View, further_steps, open_view, print_summary
 from orion_beam.countries import default_profiles, profiles_of
 from orion_beam.errors import UserError
+from orion_beam.kafka import CONFIG_VARIABLE
 from orion_beam.kafka.ranges import offset_ranges
 from orion_beam.kafka.tally import Tally
 from orion_beam.kafka.topics import create_topics
@@ -306,6 +307,7 @@ def demo(
 
     Example: orion-beam demo --countries FR,SN --count 100000
     """
+    os.environ.pop(CONFIG_VARIABLE, None)  # the login of another Kafka; this one takes everybody
     plan = _checked_plan(count, countries, fault_rate, seed)
     is_live = not as_json and sys.stdout.isatty() and sys.stderr.isatty()
     with _Interrupts() as interrupts:

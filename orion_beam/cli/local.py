@@ -1,6 +1,7 @@
 """`orion-beam local`: a Kafka on this machine, with the topics of ORION Beam."""
 
 import json
+import os
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ from orion_beam.cli.alerts import Limits, limits_of
 from orion_beam.cli.monitor import FlinkUrls
 from orion_beam.cli.options import parse_countries
 from orion_beam.errors import UserError
+from orion_beam.kafka import CONFIG_VARIABLE
 from orion_beam.kafka.topics import create_topics, profile_for
 from runners import local
 from runners.monitoring import stack
@@ -52,6 +54,7 @@ def up(
 
     Example: orion-beam local up --brokers 3 --monitoring --limit lag_s=300
     """
+    os.environ.pop(CONFIG_VARIABLE, None)  # the login of another Kafka; this one takes everybody
     codes = parse_countries(countries)
     limits = limits_of(limit, interval=_INTERVAL)
     if (flink or limit) and not monitoring:

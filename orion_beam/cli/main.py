@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from orion_beam import __version__
 from orion_beam.errors import JobFailedError, ServiceFailedError, UserError
+from orion_beam.kafka import CONFIG_VARIABLE
 from orion_beam.logs import say
 
 
@@ -122,8 +124,17 @@ def _orion_beam(
     version: Annotated[  # noqa: ARG001 - the callback acts on it
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
+    kafka_config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Properties with which clients log in: security.protocol, sasl.…, ssl.…", envvar=CONFIG_VARIABLE
+        ),
+    ] = None,
 ) -> None:
     """Unify call detail records of several countries on Kafka, with one Beam graph."""
+    if kafka_config is not None:
+        # Where everything in this process finds it, and all that it starts.
+        os.environ[CONFIG_VARIABLE] = str(kafka_config.absolute())
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from orion_beam.errors import UserError
 from orion_beam.generator.batches import GeneratedBatch
+from orion_beam.kafka.login import login_settings
 from orion_beam.kafka.topics import require_topics
 from schemas.country import CountryProfile
 
@@ -57,7 +58,8 @@ class KafkaSink:
         self._bootstrap_servers, self._stamps_now = bootstrap_servers, stamps_now
         self._failure: KafkaError | None = None
         self._producer = Producer(
-            {
+            login_settings()
+            | {
                 "bootstrap.servers": bootstrap_servers,
                 # Retries leave no duplicates: N records are N messages.
                 "enable.idempotence": True,

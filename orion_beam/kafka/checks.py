@@ -15,6 +15,7 @@ from orion_beam.durations import format_duration
 from orion_beam.errors import UserError
 from orion_beam.kafka import topics
 from orion_beam.kafka.cluster import describe_cluster
+from orion_beam.kafka.login import login_settings
 from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges
 from orion_beam.kafka.reach import unreached_brokers
 from orion_beam.kafka.topic_checks import problems_of
@@ -146,7 +147,13 @@ def _named(counts: Mapping[SourcePartition, int], held: Mapping[SourcePartition,
 def _committed(needs: KafkaNeeds, parts: Sequence[SourcePartition]) -> dict[SourcePartition, int]:
     # Not an AdminClient: one that asks a broker whose topic of offsets is just being created crashes the process.
     consumer = Consumer(
-        {"bootstrap.servers": needs.bootstrap_servers, "group.id": needs.group_id, "log_level": 0, "error_cb": _ignore}
+        login_settings()
+        | {
+            "bootstrap.servers": needs.bootstrap_servers,
+            "group.id": needs.group_id,
+            "log_level": 0,
+            "error_cb": _ignore,
+        }
     )
     give_up = time.monotonic() + topics.TIMEOUT_S
     try:

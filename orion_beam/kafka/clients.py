@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from orion_beam.errors import UserError
+from orion_beam.kafka.login import java_settings, login_settings
 
 CONSUMER_DEFAULTS = {
     "auto.offset.reset": "earliest",
@@ -62,20 +63,21 @@ def consumer_config(bootstrap_servers: str, group_id: str, overrides: Mapping[st
     """Return the settings of the Java consumer.
 
     Raises:
-        UserError: an override is known to lose records; names it, why, and the fix.
+        UserError: an override is known to lose records; names it, why, and the fix. Or see `login_settings`.
     """
     _refuse_lossy("consumer", overrides, _LOSSY_CONSUMER)
-    return CONSUMER_DEFAULTS | dict(overrides) | {"bootstrap.servers": bootstrap_servers, "group.id": group_id}
+    settings = CONSUMER_DEFAULTS | java_settings(login_settings()) | dict(overrides)
+    return settings | {"bootstrap.servers": bootstrap_servers, "group.id": group_id}
 
 
 def producer_config(bootstrap_servers: str, overrides: Mapping[str, str]) -> dict[str, str | int | bool]:
     """Return the settings of the librdkafka producer.
 
     Raises:
-        UserError: an override is known to lose records; names it, why, and the fix.
+        UserError: an override is known to lose records; names it, why, and the fix. Or see `login_settings`.
     """
     _refuse_lossy("producer", overrides, _LOSSY_PRODUCER)
-    return PRODUCER_DEFAULTS | dict(overrides) | {"bootstrap.servers": bootstrap_servers}
+    return PRODUCER_DEFAULTS | login_settings() | dict(overrides) | {"bootstrap.servers": bootstrap_servers}
 
 
 def _refuse_lossy(kind: str, overrides: Mapping[str, str], lossy: Mapping[str, tuple[set[str], str]]) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
     AdminClient,
     ConfigResource,
@@ -11,7 +10,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
-from orion_beam.kafka.topics import TIMEOUT_S, admin_client, unreachable
+from orion_beam.kafka.topics import TIMEOUT_S, admin_client, cluster_metadata
 
 _INTERNAL_PREFIX = "__"
 """Of Kafka's own topics: offsets, transactions."""
@@ -57,10 +56,7 @@ def describe_cluster(bootstrap_servers: str, topics: Iterable[str]) -> Cluster:
         KafkaException: the broker reports another error, for instance that this user may not look.
     """
     admin = admin_client(bootstrap_servers)
-    try:
-        metadata = admin.list_topics(timeout=TIMEOUT_S)
-    except KafkaException as error:
-        raise unreachable(bootstrap_servers, error) from None
+    metadata = cluster_metadata(admin, bootstrap_servers)
     wanted = set(topics)
     found = {name: topic for name, topic in metadata.topics.items() if name in wanted}
     settings = _settings(admin, ResourceType.TOPIC, found)

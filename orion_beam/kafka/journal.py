@@ -4,12 +4,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, Producer
 
 from orion_beam.errors import UserError
 from orion_beam.kafka.clients import producer_config
 from orion_beam.kafka.ranges import offset_ranges, read_ranges
-from orion_beam.kafka.topics import AUDIT, CATALOGUE, TIMEOUT_S, admin_client, create, profile_for, unreachable
+from orion_beam.kafka.topics import AUDIT, CATALOGUE, TIMEOUT_S, admin_client, cluster_metadata, create, profile_for
 from transforms.texts import to_list
 
 JOURNAL = AUDIT.name
@@ -24,10 +24,7 @@ def ensure_journal(bootstrap_servers: str) -> None:
         PrerequisiteError: the broker cannot be reached.
         UserError: the broker refuses.
     """
-    try:
-        cluster = admin_client(bootstrap_servers).list_topics(timeout=TIMEOUT_S)
-    except KafkaException as error:
-        raise unreachable(bootstrap_servers, error) from None
+    cluster = cluster_metadata(admin_client(bootstrap_servers), bootstrap_servers)
     if JOURNAL not in cluster.topics:
         topics = CATALOGUE.topics_of([], profile_for(len(cluster.brokers)))
         create(bootstrap_servers, [topic for topic in topics if topic.name == JOURNAL])

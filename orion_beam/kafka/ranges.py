@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported implicitly
 
 from orion_beam.errors import PrerequisiteError, UserError
+from orion_beam.kafka.login import login_settings
 from orion_beam.kafka.topics import TIMEOUT_S, admin_client, require_topics
 from schemas.fields import LAST_TIME
 from schemas.raw import RAW_MESSAGE_SCHEMA
@@ -190,7 +191,7 @@ def read_ranges(
 
 
 def _reader_config(bootstrap_servers: str, committed_only: bool) -> dict[str, Any]:
-    return {
+    return login_settings() | {
         "bootstrap.servers": bootstrap_servers,
         # librdkafka wants a name; without subscription and commits the broker never hears of the group.
         "group.id": "orion-beam-ranges",

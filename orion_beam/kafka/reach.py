@@ -3,10 +3,7 @@
 import socket
 from typing import NamedTuple
 
-from confluent_kafka import KafkaException
-
-from orion_beam.kafka import topics
-from orion_beam.kafka.topics import admin_client, unreachable
+from orion_beam.kafka.topics import admin_client, cluster_metadata
 
 _CONNECT_TIMEOUT_S = 3.0
 
@@ -29,11 +26,8 @@ def unreached_brokers(bootstrap_servers: str) -> Reach:
     Raises:
         PrerequisiteError: none of the bootstrap servers answers.
     """
-    try:
-        brokers = admin_client(bootstrap_servers).list_topics(timeout=topics.TIMEOUT_S).brokers.values()
-    except KafkaException as error:
-        raise unreachable(bootstrap_servers, error) from None
-    addresses = [(str(broker.host), broker.port) for broker in brokers]
+    brokers = cluster_metadata(admin_client(bootstrap_servers), bootstrap_servers).brokers
+    addresses = [(str(broker.host), broker.port) for broker in brokers.values()]
     reasons = {f"{host}:{port}": why_not_reached(host, port) for host, port in addresses}
     return Reach(len(reasons), [f"{address} ({reason})" for address, reason in reasons.items() if reason])
 

@@ -6,6 +6,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from orion_beam.config import KafkaRanges, Slice
+from orion_beam.kafka.login import log_in_with, login_settings
 from orion_beam.kafka.ranges import OffsetRange, SourcePartition, read_ranges
 from orion_beam.metrics import READ
 from transforms.counters import count
@@ -35,6 +36,10 @@ class _ReadLane(beam.DoFn):  # type: ignore[misc]
     def __init__(self, source: KafkaRanges, countries: Mapping[str, str]) -> None:
         self._servers = source.bootstrap_servers
         self._countries = countries
+        self._login = login_settings()
+
+    def setup(self) -> None:
+        log_in_with(self._login)
 
     def process(self, lane: tuple[Slice, ...]) -> Iterator[pa.RecordBatch]:
         for ranges in _rounds(lane):

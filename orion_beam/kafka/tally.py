@@ -20,6 +20,7 @@ from orion_beam.kafka.avro_tail import NO_TIMESTAMP
 from orion_beam.kafka.cdr_reader import CdrReader
 from orion_beam.kafka.conservation import ConservationReport, PartitionConservation
 from orion_beam.kafka.ledger import Ledger, Offsets
+from orion_beam.kafka.login import login_settings
 from orion_beam.kafka.ranges import Advance, OffsetRange, SourcePartition, offset_ranges
 from orion_beam.kafka.sources import Sources
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, TIMEOUT_S, require_topics
@@ -143,7 +144,8 @@ class Tally:
         self._reader = reader or CdrReader()
         self._latencies: list[Offsets] | None = [] if keep_latencies else None
         self._consumer = Consumer(
-            {
+            login_settings()
+            | {
                 "bootstrap.servers": bootstrap_servers,
                 # librdkafka wants a name; without subscription and commits the broker never hears of the group.
                 "group.id": "orion-beam-tally",

@@ -1,13 +1,19 @@
 """The topics of ORION Beam: their names, creating those that are missing, and requiring those that a job uses."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
+    AdminClient,
+    ClusterMetadata,
+)
 from confluent_kafka.cimpl import NewTopic
 
 from orion_beam.errors import PrerequisiteError, UserError
+from orion_beam.kafka import CONFIG_VARIABLE
 from orion_beam.kafka.catalogue import Catalogue, NamedTopic, Topic, load_catalogue
+from orion_beam.kafka.login import login_settings
 from schemas.codes import Stage
 
 CATALOGUE: Catalogue = load_catalogue()
@@ -31,6 +37,8 @@ STAGE_TOPICS: Mapping[Stage, str] = {
 DEVELOPMENT = "development"
 PRODUCTION = "production"
 """Profiles of the catalogue that comes with ORION Beam."""
+
+_REFUSALS = {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED}
 
 TIMEOUT_S = 10
 """How long a broker may take to answer before it counts as unreachable."""
@@ -101,11 +109,31 @@ def require_topics(bootstrap_servers: str, topics: Iterable[str]) -> None:
         )
 
 
-def admin_client(bootstrap_servers: str) -> AdminClient:
-    """Return a client that looks again soon, and leaves it to the caller to say that a broker is not there."""
-    return AdminClient(
-        {"bootstrap.servers": bootstrap_servers, "reconnect.backoff.max.ms": 500, "log_level": 0},
-    )
+class QuietAdminClient(AdminClient):
+    """A client that looks again soon, and leaves it to the caller to say that a broker is not there, and why."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        """Log in, if there is a login."""
+        self._errors: list[KafkaError] = []
+        settings: dict[str, Any] = {
+            "bootstrap.servers": bootstrap_servers,
+            "reconnect.backoff.max.ms": 500,
+            "log_level": 0,
+            "error_cb": self._errors.append,
+        }
+        super().__init__(login_settings() | settings)
+
+    @property
+    def refusal(self) -> str:
+        """Why the last connection failed, if that is a matter of how this client has come in."""
+        self.poll(0)
+        texts = [error.str() for error in self._errors if error.code() in _REFUSALS]
+        return texts[-1] if texts else ""
+
+
+def admin_client(bootstrap_servers: str) -> QuietAdminClient:
+    """Return a client for questions and changes."""
+    return QuietAdminClient(bootstrap_servers)
 
 
 def topic_names(bootstrap_servers: str) -> set[str]:
@@ -114,15 +142,24 @@ def topic_names(bootstrap_servers: str) -> set[str]:
     Raises:
         PrerequisiteError: the broker cannot be reached.
     """
+    return set(cluster_metadata(admin_client(bootstrap_servers), bootstrap_servers).topics)
+
+
+def cluster_metadata(admin: QuietAdminClient, bootstrap_servers: str) -> ClusterMetadata:
+    """Return brokers and topics.
+
+    Raises:
+        PrerequisiteError: the broker cannot be reached, or lets nobody in who comes so.
+    """
     try:
-        return set(admin_client(bootstrap_servers).list_topics(timeout=TIMEOUT_S).topics)
+        return admin.list_topics(timeout=TIMEOUT_S)
     except KafkaException as error:
-        raise unreachable(bootstrap_servers, error) from None
-
-
-def unreachable(bootstrap_servers: str, error: KafkaException) -> PrerequisiteError:
-    """Return what to raise when a broker does not answer."""
-    return PrerequisiteError(
-        f"Kafka at {bootstrap_servers} does not answer ({error.args[0].str()}):"
-        " check the address, or start one with `orion-beam local up`"
-    )
+        if refusal := admin.refusal:
+            raise PrerequisiteError(
+                f"Kafka at {bootstrap_servers} does not let this client in ({refusal}):"
+                f" say how to log in, as `orion-beam --kafka-config FILE` or in {CONFIG_VARIABLE}"
+            ) from None
+        raise PrerequisiteError(
+            f"Kafka at {bootstrap_servers} does not answer ({error.args[0].str()}):"
+            " check the address, log in by --kafka-config if it wants that, or start one with `orion-beam local up`"
+        ) from None

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
+from orion_beam.kafka.login import login_settings
 from orion_beam.kafka.ranges import offset_ranges
 from schemas.codes import Code, Stage
 from transforms.rules import RULES
@@ -58,7 +59,8 @@ class LetterCounter:
         self._bootstrap_servers = bootstrap_servers
         self._is_assigned = False
         self._consumer = Consumer(
-            {
+            login_settings()
+            | {
                 "bootstrap.servers": bootstrap_servers,
                 "group.id": "orion-beam-monitor",
                 "enable.auto.commit": False,

@@ -18,6 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
+from orion_beam.kafka.login import login_settings
 from orion_beam.kafka.ranges import OffsetRange, SourcePartition
 from orion_beam.kafka.topics import admin_client
 
@@ -88,7 +89,8 @@ class KafkaReader:
         self._topics = tuple(topics)
         self._admin = admin_client(bootstrap_servers)
         self._consumer = Consumer(
-            {
+            login_settings()
+            | {
                 "bootstrap.servers": bootstrap_servers,
                 "group.id": group_id,
                 "enable.auto.commit": False,

@@ -69,7 +69,8 @@ def test_a_broker_that_does_not_answer_is_named_and_the_rest_of_kafka_left_out(d
     assert answer.code == 1
     assert checks["topics"]["status"] == "failed"
     assert checks["topics"]["found"].startswith(f"Kafka at {closed_port} does not answer (")
-    assert checks["topics"]["fix"] == "check the address, or start one with `orion-beam local up`"
+    assert checks["topics"]["fix"].startswith("check the address, ")
+    assert checks["topics"]["fix"].endswith("or start one with `orion-beam local up`")
     assert checks["rest of Kafka"]["status"] == "skipped"
     assert "unread records" not in checks
 
@@ -92,9 +93,7 @@ def test_a_table_shows_what_to_do(doctor, closed_port):
     assert answer.code == 1
     text = " ".join(answer.out.replace("│", " ").split())
     assert "Before the job is submitted" in text
-    assert "fix: check the address, or start one with `orion-beam local up`" in " ".join(
-        answer.out.replace("│", " ").split()
-    )
+    assert "fix: check the address, log in by --kafka-config if it wants that, or start" in text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,134 @@
+"""How clients log in to Kafka: a file of properties that every command, every client and every worker goes by."""
+
+import os
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from orion_beam.errors import UserError
+from orion_beam.kafka import CONFIG_VARIABLE
+
+_PREFIXES = ("security.", "sasl.", "ssl.", "enable.ssl.", "enable.sasl.")
+
+_FILES = {
+    "ssl.ca.location": "ssl.ca.pem",
+    "ssl.certificate.location": "ssl.certificate.pem",
+    "ssl.key.location": "ssl.key.pem",
+}
+"""Settings of librdkafka that name a PEM file, and those that hold its text: workers do not have the file."""
+
+_JAVA_PEMS = {
+    "ssl.ca.pem": ("ssl.truststore.type", "ssl.truststore.certificates"),
+    "ssl.certificate.pem": ("ssl.keystore.type", "ssl.keystore.certificate.chain"),
+    "ssl.key.pem": ("ssl.keystore.type", "ssl.keystore.key"),
+}
+_JAVA_NAMES = {"sasl.mechanisms": "sasl.mechanism"}
+_PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+_SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
+_LOGIN_MODULES = {"PLAIN": _PLAIN, "SCRAM-SHA-256": _SCRAM, "SCRAM-SHA-512": _SCRAM}
+
+_JAAS = re.compile(r'(username|password)\s*=\s*"((?:[^"\\]|\\.)*)"')
+
+_told: dict[str, str] = {}
+
+
+def login_settings() -> dict[str, str]:
+    """Return librdkafka's settings for logging in: those of the file that ORION_KAFKA_CONFIG names; none without it.
+
+    Raises:
+        UserError: the file cannot be read, or holds what is no such setting; names the file, its line and the setting,
+            never a value.
+    """
+    if _told:
+        return dict(_told)
+    path = os.environ.get(CONFIG_VARIABLE)
+    return dict(_read(Path(path))) if path else {}
+
+
+def log_in_with(settings: Mapping[str, str]) -> None:
+    """Have the clients of this process log in with these settings, if any: those of the job that a worker works for."""
+    global _told  # noqa: PLW0603 - as a file's, they are the process's
+    _told = dict(settings)
+
+
+def java_settings(login: Mapping[str, str]) -> dict[str, str]:
+    """Return the same settings as Kafka's Java client has them.
+
+    Raises:
+        UserError: there is a mechanism for which the Java client must be told more.
+    """
+    settings: dict[str, str] = {}
+    for name, value in login.items():
+        if name in _JAVA_PEMS:
+            kind, holder = _JAVA_PEMS[name]
+            settings |= {kind: "PEM", holder: value}
+        elif name == "ssl.endpoint.identification.algorithm":
+            settings[name] = "" if value == "none" else value
+        elif name not in ("sasl.username", "sasl.password"):
+            settings[_JAVA_NAMES.get(name, name)] = value
+    mechanism = settings.get("sasl.mechanism", "")
+    if mechanism in _LOGIN_MODULES:
+        user, password = (_quoted(login.get(f"sasl.{name}", "")) for name in ("username", "password"))
+        settings["sasl.jaas.config"] = f"{_LOGIN_MODULES[mechanism]} required username={user} password={password};"
+    return settings
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path) -> Mapping[str, str]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise UserError(f"--kafka-config {path} cannot be read: {reason}") from None
+    settings: dict[str, str] = {}
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        if not line or line.startswith(("#", "!")):
+            continue
+        name, equals, value = (part.strip() for part in line.partition("="))
+        if not equals or not name:
+            raise UserError(f"{path}, line {number}: expected NAME=VALUE")
+        if not name.startswith(_PREFIXES):
+            raise UserError(
+                f"{path}, line {number}: {name} is not about logging in; brokers are given by --bootstrap-servers,"
+                " other settings by --consumer-config and --producer-config"
+            )
+        settings |= _as_librdkafka(name, value, path.parent, f"{path}, line {number}")
+    try:
+        AdminClient(settings | {"log_level": 0})
+    except (KafkaException, ValueError) as error:
+        reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+        raise UserError(f"{path}: {reason}") from None
+    return settings
+
+
+def _as_librdkafka(name: str, value: str, directory: Path, where: str) -> dict[str, str]:
+    """Return a setting as librdkafka knows it. What only Java has is taken, too, where it says the same."""
+    if name == "sasl.jaas.config":
+        found = {f"sasl.{key}": re.sub(r"\\(.)", r"\1", text) for key, text in _JAAS.findall(value)}
+        if not any(module in value for module in _LOGIN_MODULES.values()) or len(found) != len(("user", "password")):
+            raise UserError(f"{where}: of sasl.jaas.config, only user name and password of PLAIN and SCRAM are known")
+        return found
+    if name.startswith("ssl.truststore."):
+        raise UserError(f"{where}: {name} is Java's; name the CA's certificate, in PEM, as ssl.ca.location")
+    if name == "ssl.keystore.type":
+        raise UserError(f"{where}: {name} is Java's; name the client's PEM files as ssl.certificate.location and"
+                        " ssl.key.location")  # fmt: skip
+    if name in _FILES:
+        file = directory / value
+        if file.is_dir() or value == "probe":
+            raise UserError(f"{where}: {name} must name a file, whose text workers are handed")
+        try:
+            return {_FILES[name]: file.read_text(encoding="ascii")}
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no PEM"
+            raise UserError(f"{where}: {name} {file} cannot be read: {reason}") from None
+    return {"sasl.mechanisms" if name == "sasl.mechanism" else name: value}
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,98 @@
+"""A Kafka that lets nobody in without a password, over TLS, and lets them do only what they may."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
+    AdminClient,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
+
+from orion_beam.kafka.topics import CATALOGUE, DEVELOPMENT, admin_client
+from runners.broker import HOST, Broker, Ports, free_ports
+from runners.jars import ensure_jars
+from runners.local_kafka import START_TIMEOUT_S
+from tests.integration.harness import await_until
+
+USER, PASSWORD, PLAIN_PASSWORD = "orion", 'pass"word\\=1', "another-secret"
+_STORE_PASSWORD = "changeit"
+
+
+class Secured(NamedTuple):
+    """Where it is, and the CA that has signed its certificate."""
+
+    servers: str
+    ca: Path
+
+
+@contextmanager
+def secured_kafka(directory: Path) -> Iterator[Secured]:
+    """Run a broker with a listener for SASL over TLS, and a user of SCRAM-SHA-256 and of PLAIN."""
+    directory.mkdir()
+    store, ca = _certificate(directory)
+    port, controller, internal = free_ports(3)
+    settings = {
+        "listeners": f"SECURE://{HOST}:{port},PLAINTEXT://{HOST}:{internal},CONTROLLER://{HOST}:{controller}",
+        "advertised.listeners": f"SECURE://{HOST}:{port},PLAINTEXT://{HOST}:{internal}",
+        "listener.security.protocol.map": "SECURE:SASL_SSL,PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "controller.quorum.voters": f"1@{HOST}:{controller}",
+        "sasl.enabled.mechanisms": "SCRAM-SHA-256,PLAIN",
+        "listener.name.secure.scram-sha-256.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+        ),
+        "listener.name.secure.plain.sasl.jaas.config": (
+            f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PLAIN_PASSWORD}";'
+        ),
+        "ssl.keystore.location": store.as_posix(),
+        "ssl.keystore.password": _STORE_PASSWORD,
+        "ssl.keystore.type": "PKCS12",
+        **CATALOGUE.profile(DEVELOPMENT).broker_settings,
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "4",
+        "group.initial.rebalance.delay.ms": "0",
+        "auto.create.topics.enable": "false",
+    }
+    jars = ensure_jars()
+    broker = Broker(1, directory, ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"], detached=False)
+    broker.configure(Ports(port, controller), settings)
+    broker.format(jars.kafka_classpath, "c2VjdXJlZC1rYWZrYS0xMg")
+    assert broker.wait() == 0, broker.log
+    broker.launch(jars.kafka_classpath)
+    try:
+        admin = admin_client(f"{HOST}:{internal}")
+        await_until(lambda: _answers(admin, broker), START_TIMEOUT_S, "the broker is there")
+        scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096)
+        user = UserScramCredentialUpsertion(USER, scram, PASSWORD.encode())
+        for done in admin.alter_user_scram_credentials([user]).values():
+            done.result(30)
+        yield Secured(f"{HOST}:{port}", ca)
+    finally:
+        broker.terminate()
+        broker.await_end()
+
+
+def _answers(admin: AdminClient, broker: Broker) -> bool:
+    assert broker.is_running, broker.log
+    try:
+        return bool(admin.list_topics(timeout=1).brokers)
+    except Exception:
+        return False
+
+
+def _certificate(directory: Path) -> tuple[Path, Path]:
+    store, ca = directory / "broker.p12", directory / "ca.pem"
+    of_store = ["-keystore", str(store), "-storepass", _STORE_PASSWORD, "-alias", "broker"]
+    for arguments in (
+        ["-genkeypair", "-keyalg", "EC", "-dname", "CN=broker", "-ext", f"san=ip:{HOST}", "-storetype", "PKCS12"],
+        ["-exportcert", "-rfc", "-file", str(ca)],
+    ):
+        subprocess.run(["keytool", *arguments, *of_store], check=True, capture_output=True)
+    return store, ca

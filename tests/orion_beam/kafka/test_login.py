@@ -1,0 +1,94 @@
+"""The file with which clients log in: what it may hold, what becomes of it in Java, and that no value is ever shown."""
+
+from pathlib import Path
+
+import pytest
+
+from orion_beam.errors import UserError
+from orion_beam.kafka import CONFIG_VARIABLE
+from orion_beam.kafka.clients import consumer_config, producer_config
+from orion_beam.kafka.login import java_settings, login_settings
+
+JAAS = "org.apache.kafka.common.security"
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    named = tmp_path / "client.properties"
+    monkeypatch.setenv(CONFIG_VARIABLE, str(named))
+    return named
+
+
+def test_without_a_file_nothing_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CONFIG_VARIABLE, raising=False)
+    assert login_settings() == {}
+
+
+def test_producer_and_java_consumer_log_in_as_the_file_says(file: Path) -> None:
+    file.write_text(
+        "# a comment\n\nsecurity.protocol = SASL_PLAINTEXT\nsasl.mechanism=SCRAM-SHA-512\n"
+        'sasl.username=o"r\\ion\nsasl.password=a=b\n'
+    )
+    producer = producer_config("broker:9092", {})
+    assert producer["sasl.password"] == "a=b"
+    assert producer["sasl.mechanisms"] == "SCRAM-SHA-512"
+    consumer = consumer_config("broker:9092", "group", {})
+    assert consumer["security.protocol"] == "SASL_PLAINTEXT"
+    assert consumer["sasl.mechanism"] == "SCRAM-SHA-512"
+    assert consumer["sasl.jaas.config"] == (
+        f'{JAAS}.scram.ScramLoginModule required username="o\\"r\\\\ion" password="a=b";'
+    )
+    assert not {"sasl.username", "sasl.password", "sasl.mechanisms"} & set(consumer)
+
+
+def test_a_setting_of_a_command_wins_over_the_file(file: Path) -> None:
+    file.write_text("security.protocol=SSL\n")
+    assert producer_config("broker:9092", {"security.protocol": "PLAINTEXT"})["security.protocol"] == "PLAINTEXT"
+
+
+def test_pem_files_travel_with_the_job_and_java_gets_their_text() -> None:
+    pems = {"ssl.ca.pem": "CA", "ssl.certificate.pem": "CERT", "ssl.key.pem": "KEY", "ssl.key.password": "p"}
+    assert java_settings({"security.protocol": "SSL", "ssl.endpoint.identification.algorithm": "none", **pems}) == {
+        "security.protocol": "SSL",
+        "ssl.endpoint.identification.algorithm": "",
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.certificates": "CA",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.certificate.chain": "CERT",
+        "ssl.keystore.key": "KEY",
+        "ssl.key.password": "p",
+    }
+
+
+@pytest.mark.parametrize("module", ["plain.PlainLoginModule", "scram.ScramLoginModule"])
+def test_the_jaas_line_of_kafkas_own_tools_is_understood(file: Path, module: str) -> None:
+    file.write_text(f'sasl.jaas.config={JAAS}.{module} required username="me" password="a\\"b";\n')
+    assert login_settings() == {"sasl.username": "me", "sasl.password": 'a"b'}
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("sasl.password hunter2", "line 2: expected NAME=VALUE"),
+        ("bootstrap.servers=hunter2", "line 2: bootstrap.servers is not about logging in"),
+        ("ssl.truststore.location=hunter2", "line 2: ssl.truststore.location is Java's; .* as ssl.ca.location"),
+        ("ssl.keystore.type=JKS", "line 2: ssl.keystore.type is Java's"),
+        ("ssl.ca.location=nowhere.pem", "line 2: ssl.ca.location .*nowhere.pem cannot be read: No such file"),
+        ("ssl.ca.location=.", "line 2: ssl.ca.location must name a file"),
+        ("sasl.jaas.config=com.example.Login required password=hunter2;", "line 2: of sasl.jaas.config, only"),
+        ("sasl.pasword=hunter2", 'No such configuration property: "sasl.pasword"'),
+    ],
+)
+def test_a_file_that_cannot_be_gone_by_is_refused_with_its_line_and_without_a_value(
+    file: Path, line: str, problem: str
+) -> None:
+    file.write_text(f"# first\n{line}\n")
+    with pytest.raises(UserError, match=problem) as refused:
+        login_settings()
+    assert str(file) in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_named(file: Path) -> None:
+    with pytest.raises(UserError, match=rf"--kafka-config {file} cannot be read: No such file"):
+        login_settings()
