@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 
+from confluent_kafka import KafkaException
+
 from orion_beam.errors import UserError
+from orion_beam.kafka.columns import check_settings
 from orion_beam.kafka.login import java_settings, login_settings
 
 CONSUMER_DEFAULTS = {
@@ -74,10 +77,16 @@ def producer_config(bootstrap_servers: str, overrides: Mapping[str, str]) -> dic
     """Return the settings of the librdkafka producer.
 
     Raises:
-        UserError: an override is known to lose records; names it, why, and the fix. Or see `login_settings`.
+        UserError: an override is known to lose records, or librdkafka does not know it; names it, why, and the fix. Or
+            see `login_settings`.
     """
     _refuse_lossy("producer", overrides, _LOSSY_PRODUCER)
-    return PRODUCER_DEFAULTS | login_settings() | dict(overrides) | {"bootstrap.servers": bootstrap_servers}
+    settings = PRODUCER_DEFAULTS | login_settings() | dict(overrides) | {"bootstrap.servers": bootstrap_servers}
+    try:
+        check_settings(settings)
+    except KafkaException as error:
+        raise UserError(f"producer settings: {error.args[0].str()}: leave it out, or mend it") from None
+    return settings
 
 
 def _refuse_lossy(kind: str, overrides: Mapping[str, str], lossy: Mapping[str, tuple[set[str], str]]) -> None:

@@ -3,19 +3,18 @@
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from itertools import repeat
-from typing import Any
+from typing import Any, Protocol
 
 import apache_beam as beam
 import confluent_kafka
 import pyarrow as pa
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from orion_beam.config import KafkaSink
 from orion_beam.dead_letters import Headers, messages_of
 from orion_beam.kafka.clients import producer_config
+from orion_beam.kafka.columns import ColumnProducer
 from orion_beam.worker_metrics import worker_metrics
-from transforms.texts import to_list
 
 MAX_IN_FLIGHT = 100_000
 """Messages that a producer holds at most before it takes a batch more."""
@@ -27,70 +26,108 @@ class DeliveryError(RuntimeError):
     """The broker refused a message for good; the bundle fails and is tried again."""
 
 
+class _Failures:
+    """Notes the first message that is refused for good."""
+
+    def __init__(self) -> None:
+        self._reason: str | None = None
+
+    def add(self, topic: str, partition: int, reason: str) -> None:
+        if (metrics := worker_metrics()) is not None:
+            metrics.produce_failed(topic)
+        # The reason is the broker's or librdkafka's, and never a message's content.
+        where = {"event": "delivery_failed", "topic": topic, "partition": partition}
+        _logger.error("delivery failed: %s", reason, extra=where)
+        self._reason = self._reason or reason
+
+    def raise_first(self) -> None:
+        if self._reason is not None:
+            reason, self._reason = self._reason, None
+            raise DeliveryError(f"delivery failed: {reason}")
+
+
+class _Client(Protocol):
+    def poll(self, timeout_s: float, /) -> object: ...
+
+    def flush(self, timeout_s: float, /) -> int: ...
+
+    def __len__(self) -> int: ...
+
+
 class _Writer:
-    """A producer that has delivered everything when `flush` returns, or raises."""
+    """What both writers are: everything is delivered when `flush` returns, or it raises."""
+
+    def __init__(self, failures: _Failures, client: _Client) -> None:
+        self._failures = failures
+        self._client = client
+
+    def wait_for_room(self) -> None:
+        self.serve(0)
+        while len(self._client) > MAX_IN_FLIGHT:
+            self.serve(0.05)
+
+    def serve(self, timeout_s: float) -> None:
+        self._client.poll(timeout_s)
+        self._failures.raise_first()
+
+    def flush(self) -> None:
+        while left := self._client.flush(30):
+            self._failures.raise_first()
+            waiting = {"event": "waiting_for_broker"}
+            _logger.warning("waiting for the broker: %d messages not yet acknowledged", left, extra=waiting)
+        self._failures.raise_first()
+
+
+class _ColumnWriter(_Writer):
+    """Of keys and values."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self._error: KafkaError | None = None
-        self._producer = Producer(dict(config) | {"on_delivery": self._on_error}, logger=_logger)
+        failures = _Failures()
+        self._producer = ColumnProducer(config, failures.add, _logger)
+        super().__init__(failures, self._producer)
 
-    def _on_error(self, error: KafkaError | None, message: confluent_kafka.Message) -> None:
-        if (metrics := worker_metrics()) is not None:
-            metrics.produce_failed(message.topic() or "")
-        if error is not None:
-            # Its text names the reason, never a message's content.
-            where = {"event": "delivery_failed", "topic": message.topic(), "partition": message.partition()}
-            _logger.error("delivery failed: %s", error.str(), extra=where)
-        self._error = self._error or error
+    def write(self, topic: str, keys: pa.BinaryArray, values: pa.BinaryArray) -> None:
+        self.wait_for_room()
+        try:
+            self._producer.produce(topic, keys, values)
+        except KafkaException as error:
+            self._failures.add(topic, -1, error.args[0].str())
+            self._failures.raise_first()
 
-    def write(self, topic: str, messages: Iterable[tuple[bytes | None, bytes | None, Headers | None]]) -> None:
-        """Queue messages (key, value, headers), in order. One by one: `produce_batch` looks up every field by name."""
-        self._wait_for_room()
-        produce = self._producer.produce
+
+class _MessageWriter(_Writer):
+    """Of messages with headers, which librdkafka takes one by one."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        failures = _Failures()
+
+        def refused(error: KafkaError | None, message: confluent_kafka.Message) -> None:
+            if error is not None:
+                failures.add(message.topic() or "", message.partition() or 0, error.str())
+
+        self._producer = Producer(dict(config) | {"on_delivery": refused}, logger=_logger)
+        super().__init__(failures, self._producer)
+
+    def write(self, topic: str, messages: Iterable[tuple[bytes | None, bytes | None, Headers]]) -> None:
+        self.wait_for_room()
         for key, value, headers in messages:
             while True:
                 try:
-                    if headers is None:
-                        # Half the time of a call that names headers and has none.
-                        produce(topic, value, key)
-                    else:
-                        produce(topic, value, key, headers=headers)
+                    self._producer.produce(topic, value, key, headers=headers)
                     break
                 except BufferError:
                     # A gigabyte is queued: few messages, but large ones.
-                    self._serve(0.05)
-
-    def _wait_for_room(self) -> None:
-        self._serve(0)
-        while len(self._producer) > MAX_IN_FLIGHT:
-            self._serve(0.05)
-
-    def _serve(self, timeout_s: float) -> None:
-        self._producer.poll(timeout_s)
-        self._raise_error()
-
-    def flush(self) -> None:
-        while left := self._producer.flush(30):
-            self._raise_error()
-            waiting = {"event": "waiting_for_broker"}
-            _logger.warning("waiting for the broker: %d messages not yet acknowledged", left, extra=waiting)
-        self._raise_error()
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise DeliveryError(f"delivery failed: {error.str()}")
+                    self.serve(0.05)
 
 
 class _WriteFn(beam.DoFn):  # type: ignore[misc]
     """Shared by both writes: a producer for each DoFn instance, flushed before a bundle ends."""
 
+    _writer: _Writer
+
     def __init__(self, config: Mapping[str, Any], topic: str) -> None:
         self._config = config
         self._topic = topic
-
-    def setup(self) -> None:
-        self._writer = _Writer(self._config)
 
     def finish_bundle(self) -> None:
         began = time.perf_counter()
@@ -104,15 +141,20 @@ class _WriteFn(beam.DoFn):  # type: ignore[misc]
 
 
 class _WriteMessagesFn(_WriteFn):
+    def setup(self) -> None:
+        self._writer = self._columns = _ColumnWriter(self._config)
+
     def process(self, batch: pa.RecordBatch) -> None:
-        keys, values = to_list(batch.column("key")), to_list(batch.column("value"))
-        self._writer.write(self._topic, zip(keys, values, repeat(None)))
+        self._columns.write(self._topic, batch.column("key"), batch.column("value"))
         self._count(batch)
 
 
 class _WriteDeadLettersFn(_WriteFn):
+    def setup(self) -> None:
+        self._writer = self._messages = _MessageWriter(self._config)
+
     def process(self, batch: pa.RecordBatch) -> None:
-        self._writer.write(self._topic, messages_of(batch))
+        self._messages.write(self._topic, messages_of(batch))
         self._count(batch)
 
 

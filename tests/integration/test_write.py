@@ -1,29 +1,94 @@
-"""Writing to a real Kafka: what does not fit into the producer's queue waits, and keeps its order."""
+"""Writing columns to a real Kafka: as messages one by one would be written, in order, and none is lost unsaid."""
+
+import logging
 
 import apache_beam as beam
+import psutil
 import pyarrow as pa
 import pytest
+from confluent_kafka import Producer
 
 from orion_beam.config import KafkaSink
-from orion_beam.kafka.topics import FINAL
+from orion_beam.kafka.clients import producer_config
+from orion_beam.kafka.columns import ColumnProducer
+from orion_beam.kafka.topics import ENRICHED, FINAL
 from orion_beam.kafka.write import ProduceMessages
 from runners.local_kafka import LocalKafka
-from tests.integration.harness import read_topic
+from tests.integration.harness import await_until, read_topic
 from transforms.encode import ENCODED_SCHEMA
 
 pytestmark = pytest.mark.integration
 
 MESSAGES = 5_000
+LARGE = 3 << 20
 
 
-def test_a_queue_that_is_full_loses_nothing_and_keeps_the_order(kafka: LocalKafka) -> None:
-    values = [str(number).encode() for number in range(MESSAGES)]
-    columns = [pa.array([b"key"] * MESSAGES), pa.array(values), pa.repeat("FR", MESSAGES)]
-    batch = pa.RecordBatch.from_arrays(columns, schema=ENCODED_SCHEMA)
-    narrow = {"queue.buffering.max.messages": "100"}
-    sink = KafkaSink(bootstrap_servers=kafka.bootstrap_servers, producer_config=narrow)
+def write(kafka: LocalKafka, batch: pa.RecordBatch, **settings: str) -> None:
+    producer_config = {name.replace("_", "."): value for name, value in settings.items()}
+    sink = KafkaSink(bootstrap_servers=kafka.bootstrap_servers, producer_config=producer_config)
     with beam.Pipeline() as pipeline:
         batches = pipeline | beam.Create([batch], reshuffle=False).with_output_types(pa.RecordBatch)
         batches | ProduceMessages(sink, FINAL.name)
-    written = read_topic(kafka.bootstrap_servers, FINAL.name)
-    assert [record.value for record in written] == values
+
+
+def held(kafka: LocalKafka, topic: str) -> list[tuple[int, bytes | None, bytes | None]]:
+    """Return partition, key and value of each record, those of a partition in order."""
+    records = sorted(read_topic(kafka.bootstrap_servers, topic), key=lambda record: record.source)
+    return [(record.partition, record.key, record.value) for record in records]
+
+
+def batch_of(keys: list[bytes | None], values: list[bytes | None]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays(
+        [pa.array(keys, pa.binary()), pa.array(values, pa.binary()), pa.repeat("FR", len(keys))], schema=ENCODED_SCHEMA
+    )
+
+
+def test_a_queue_that_is_full_loses_nothing_and_keeps_the_order(kafka: LocalKafka) -> None:
+    values: list[bytes | None] = [str(number).encode() for number in range(MESSAGES)]
+    write(kafka, batch_of([b"key"] * MESSAGES, values), queue_buffering_max_messages="100")
+    assert [record.value for record in read_topic(kafka.bootstrap_servers, FINAL.name)] == values
+
+
+def test_columns_are_written_as_confluent_kafka_writes_messages(kafka: LocalKafka) -> None:
+    keys: list[bytes | None] = [b"", b"a", bytes(range(256)), *(str(number).encode() for number in range(200))]
+    values: list[bytes | None] = [b"first", b"", None, *(b"v" * number for number in range(199)), b"x" * (1 << 20)]
+    # Neither begins where its buffer does.
+    write(kafka, batch_of([b"not this", *keys], [b"nor this", *values]).slice(1))
+    columns = held(kafka, FINAL.name)
+    producer = Producer(producer_config(kafka.bootstrap_servers, {}))
+    for key, value in zip(keys, values, strict=True):
+        producer.produce(ENRICHED.name, value, key)
+    assert producer.flush(30) == 0
+    assert columns == held(kafka, ENRICHED.name)
+    assert sorted(keys) == sorted(key for _, key, _ in columns)
+
+
+def test_messages_without_a_key_are_spread(kafka: LocalKafka) -> None:
+    write(kafka, batch_of([None] * 1_000, [b"v"] * 1_000), linger_ms="0", sticky_partitioning_linger_ms="0")
+    records = read_topic(kafka.bootstrap_servers, FINAL.name)
+    assert {record.key for record in records} == {None}
+    assert len({record.partition for record in records}) > 1
+    assert len(records) == 1_000
+
+
+def test_a_message_that_no_broker_would_take_fails_the_bundle(
+    kafka: LocalKafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(RuntimeError, match="delivery failed: Broker: Message size too large"):
+        write(kafka, batch_of([b"1", b"2", b"3"], [b"small", b"L" * LARGE, b"small"]))
+    assert [record.event for record in caplog.records if record.name.startswith("orion_beam")] == ["delivery_failed"]
+
+
+def test_a_producer_that_is_dropped_is_ended(kafka: LocalKafka) -> None:
+    before = threads()
+    producer = ColumnProducer(producer_config(kafka.bootstrap_servers, {}), lambda *_: None, logging.getLogger())
+    producer.produce(FINAL.name, pa.array([b"k"], pa.binary()), pa.array([b"v"], pa.binary()))
+    assert producer.flush(30) == 0
+    assert threads() > before
+    del producer
+    await_until(lambda: threads() <= before, 10, "its threads have ended")
+
+
+def threads() -> int:
+    """Return how many threads this process has, those of libraries too."""
+    return psutil.Process().num_threads()
