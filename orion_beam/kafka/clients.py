@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from confluent_kafka import KafkaException
 
 from orion_beam.errors import UserError
-from orion_beam.kafka.columns import check_settings
+from orion_beam.kafka.librdkafka import check_settings
 from orion_beam.kafka.login import java_settings, login_settings
 
 CONSUMER_DEFAULTS = {

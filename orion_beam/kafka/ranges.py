@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported implicitly
 
 from orion_beam.errors import PrerequisiteError, UserError
+from orion_beam.kafka.column_consumer import ColumnConsumer, Event, Header, Records
 from orion_beam.kafka.login import login_settings
 from orion_beam.kafka.topics import TIMEOUT_S, admin_client, require_topics
 from schemas.fields import LAST_TIME
@@ -164,30 +165,30 @@ def read_ranges(
     by_topic: dict[str, _TopicRead] = {}
     for part, offsets in wanted.items():
         by_topic.setdefault(part.topic, _TopicRead(part.topic)).add(part.partition, offsets)
-    consumer = Consumer(_reader_config(bootstrap_servers, committed_only))
-    try:
-        consumer.assign([TopicPartition(*part, offsets.low) for part, offsets in wanted.items()])
+    with ColumnConsumer(_reader_config(bootstrap_servers, committed_only)) as consumer:
+        consumer.assign({part: offsets.low for part, offsets in wanted.items()})
         give_up = time.monotonic() + STALL_TIMEOUT_S
         while left := sum(read.left for read in by_topic.values()):
             # Asked for no more than there is, it comes back with the last record, and not when the time is up.
-            messages = consumer.consume(min(max_rows, left), _POLL_S)
-            if messages:
+            fetched = consumer.consume(min(max_rows, left), _POLL_S)
+            if fetched.records or fetched.events:
                 give_up = time.monotonic() + STALL_TIMEOUT_S
             elif time.monotonic() > give_up:
                 slow = next(read for read in by_topic.values() if read.left)
                 raise PrerequisiteError(f"Kafka at {bootstrap_servers} hands out no more of {slow}: is it up?")
-            for topic, some in _by_topic(messages, by_topic).items():
-                read = by_topic[topic]
+            for topic, read in by_topic.items():
                 before = read.left
-                batch = read.take(some)
-                if batch.num_rows:
-                    yield batch
+                if topic in fetched.records:
+                    batch = read.take(fetched.records[topic])
+                    if batch.num_rows:
+                        yield batch
+                # The end of a partition comes behind its records.
+                for event in fetched.events:
+                    read.note(event)
                 if finished := read.pop_finished():
-                    consumer.incremental_unassign([TopicPartition(topic, partition) for partition in finished])
+                    consumer.unassign([(topic, partition) for partition in finished])
                 if advance is not None:
                     advance(before - read.left)
-    finally:
-        consumer.close()
 
 
 def _reader_config(bootstrap_servers: str, committed_only: bool) -> dict[str, Any]:
@@ -207,17 +208,7 @@ def _reader_config(bootstrap_servers: str, committed_only: bool) -> dict[str, An
         # A partition's queue is this long at most: records wait in memory, and several partitions are read at a time.
         "queued.max.messages.kbytes": 16 << 10,
         "log_level": 0,
-        "error_cb": lambda _: None,
     }
-
-
-def _by_topic(messages: list[Message], topics: Mapping[str, "_TopicRead"]) -> dict[str, list[Message]]:
-    if len(topics) == 1 or not messages:
-        return dict.fromkeys(topics, messages) if messages else {}
-    sorted_out: dict[str, list[Message]] = {topic: [] for topic in topics}
-    for message in messages:
-        sorted_out[message.topic() or ""].append(message)
-    return {topic: some for topic, some in sorted_out.items() if some}
 
 
 class _TopicRead:
@@ -246,20 +237,13 @@ class _TopicRead:
         self._next[partition], self._end[partition] = offsets
         self._open.add(partition)
 
-    def take(self, messages: list[Message]) -> pa.RecordBatch:
-        """Return those of the messages that are wanted, and take in what the others say."""
-        events = [message for message in messages if message.error() is not None]
-        records = [message for message in messages if message.error() is None] if events else messages
-        count = len(records)
-        partitions = np.fromiter([record.partition() for record in records], np.int32, count)
-        offsets = np.fromiter([record.offset() for record in records], np.int64, count)
+    def take(self, records: Records) -> pa.RecordBatch:
+        """Return those of the records that are wanted."""
+        partitions, offsets = records.partitions, records.offsets
         is_wanted = (offsets >= self._next[partitions]) & (offsets < self._end[partitions])
         # Of several with one index, numpy keeps the last, and the last of a partition is its highest.
         self._next[partitions] = np.minimum(offsets + 1, self._end[partitions])
-        # The end of a partition comes behind its records.
-        for event in events:
-            self._note(event)
-        return rows_of(_batch_of(records, self._topic, partitions, offsets), is_wanted)
+        return rows_of(_batch_of(records, self._topic), is_wanted)
 
     def pop_finished(self) -> list[int]:
         """Return the partitions that have come to their end since the last call."""
@@ -267,18 +251,18 @@ class _TopicRead:
         self._open.difference_update(finished)
         return finished
 
-    def _note(self, event: Message) -> None:
-        """Take in the end of a partition; raise on what is an error."""
-        error, partition, reached = event.error(), event.partition(), event.offset()
-        is_end = error is not None and error.code() == KafkaError._PARTITION_EOF
-        if is_end and partition not in self._open:
+    def note(self, event: Event) -> None:
+        """Take in the end of a partition; raise on what is an error, unless it is of another topic's."""
+        error, topic, partition, reached = event
+        is_end = error.code() == KafkaError._PARTITION_EOF
+        if topic not in (self._topic, "") or (is_end and partition not in self._open):
             return
-        if error is None or partition is None or partition not in self._open:
+        if partition not in self._open:
             raise KafkaException(error)
         where = SourcePartition(self._topic, partition)
         start, end = int(self._next[partition]), int(self._end[partition])
         if is_end:
-            if reached is None or reached < end:
+            if reached < end:
                 raise UserError(f"{where} ends at offset {reached}, and was to be read up to {end}")
             self._next[partition] = end
         elif error.code() in _GONE:
@@ -287,21 +271,17 @@ class _TopicRead:
             raise KafkaException(error)
 
 
-def _batch_of(
-    messages: list[Message], topic: str, partitions: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]
-) -> pa.RecordBatch:
-    count = len(messages)
-    stamps = np.fromiter([message.timestamp()[1] for message in messages], np.int64, count)
+def _batch_of(records: Records, topic: str) -> pa.RecordBatch:
+    count, stamps = len(records.offsets), records.timestamps
     # What is negative is none, and what no calendar of four digits holds is none, either.
     is_none = (stamps < 0) | (stamps > _LAST_TIMESTAMP_MS)
-    headers = [message.headers() for message in messages]
     columns = {
-        "raw_key": pa.array([message.key() for message in messages], pa.binary()),
-        "raw_value": pa.array([message.value() for message in messages], pa.binary()),
-        "raw_headers": _headers_of(headers) if any(headers) else _no_headers(count),
+        "raw_key": records.keys,
+        "raw_value": records.values,
+        "raw_headers": _no_headers(count) if records.headers is None else _headers_of(records.headers),
         "source_topic": pa.repeat(pa.scalar(topic, pa.string()), count),
-        "source_partition": pa.array(partitions, pa.int32()),
-        "source_offset": pa.array(offsets, pa.int64()),
+        "source_partition": pa.array(records.partitions, pa.int32()),
+        "source_offset": pa.array(records.offsets, pa.int64()),
         "source_timestamp": pa.array(stamps, pa.int64(), mask=is_none if is_none.any() else None).cast(_TIMESTAMP_TYPE),
     }
     return batch_of(columns, RAW_MESSAGE_SCHEMA)
@@ -314,11 +294,10 @@ def _no_headers(count: int) -> pa.ListArray:
     )
 
 
-def _headers_of(headers: list[Any]) -> pa.ListArray:
-    several = [each or [] for each in headers]
-    names = pa.array([name for each in several for name, _ in each], pa.string())
-    values = pa.array([value for each in several for _, value in each], pa.binary())
-    starts = np.zeros(len(several) + 1, np.int32)
-    np.cumsum([len(each) for each in several], out=starts[1:])
+def _headers_of(headers: list[list[Header]]) -> pa.ListArray:
+    names = pa.array([name for each in headers for name, _ in each], pa.string())
+    values = pa.array([value for each in headers for _, value in each], pa.binary())
+    starts = np.zeros(len(headers) + 1, np.int32)
+    np.cumsum([len(each) for each in headers], out=starts[1:])
     pairs = pa.StructArray.from_arrays([names, values], fields=list(_HEADERS_TYPE.value_type))
     return pa.ListArray.from_arrays(pa.array(starts), pairs, type=_HEADERS_TYPE)

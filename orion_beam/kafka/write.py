@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from orion_beam.config import KafkaSink
 from orion_beam.dead_letters import Headers, messages_of
 from orion_beam.kafka.clients import producer_config
-from orion_beam.kafka.columns import ColumnProducer
+from orion_beam.kafka.column_producer import ColumnProducer
 from orion_beam.worker_metrics import worker_metrics
 
 MAX_IN_FLIGHT = 100_000

@@ -10,7 +10,7 @@ from confluent_kafka import Producer
 
 from orion_beam.config import KafkaSink
 from orion_beam.kafka.clients import producer_config
-from orion_beam.kafka.columns import ColumnProducer
+from orion_beam.kafka.column_producer import ColumnProducer
 from orion_beam.kafka.topics import ENRICHED, FINAL
 from orion_beam.kafka.write import ProduceMessages
 from runners.local_kafka import LocalKafka

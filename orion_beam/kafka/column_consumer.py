@@ -1,0 +1,259 @@
+"""A consumer that gives columns: what librdkafka has fetched is copied into Arrow's buffers by a compiled loop."""
+
+import ctypes
+import logging
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from confluent_kafka import KafkaError, KafkaException
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.numpy_support import carray
+
+from orion_beam.kafka import librdkafka
+from transforms.compiled import INT64S, UINT64, UINT64S, Bytes, Offsets, compiled
+
+Addresses = npt.NDArray[np.uint64]
+Header = tuple[str, bytes | None]
+
+_logger = logging.getLogger(__name__)
+
+_WORDS = librdkafka.MESSAGE.itemsize // 8
+
+
+class Records(NamedTuple):
+    """Records of one topic, those of a partition in order.
+
+    Attributes:
+        timestamps: in milliseconds; negative: none.
+        headers: None: no record has any.
+    """
+
+    partitions: npt.NDArray[np.int32]
+    offsets: Offsets
+    timestamps: Offsets
+    keys: pa.BinaryArray
+    values: pa.BinaryArray
+    headers: list[list[Header]] | None
+
+
+class Event(NamedTuple):
+    """What is told of a partition in place of a record: its end, or an error."""
+
+    error: KafkaError
+    topic: str
+    partition: int
+    offset: int
+
+
+class Fetched(NamedTuple):
+    """What a call has brought: records by topic, and events, which come behind the records of their partition."""
+
+    records: Mapping[str, Records]
+    events: list[Event]
+
+
+class ColumnConsumer:
+    """A librdkafka consumer of assigned partitions. As a context manager it is closed in the end.
+
+    Args:
+        config: librdkafka's settings.
+
+    Raises:
+        KafkaException: there is no such setting, or a value does not fit.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Make the consumer; it connects in the background."""
+        self._handle, self._kept = librdkafka.new_client(librdkafka.CONSUMER, config, _logger)
+        librdkafka.poll_set_consumer(self._handle)
+        self._queue = librdkafka.consumer_queue(self._handle)
+        self._topics: dict[int, str] = {}
+
+    def __enter__(self) -> Self:
+        """Return it."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        librdkafka.consumer_close(self._handle)
+        librdkafka.queue_destroy(self._queue)
+        librdkafka.destroy(self._handle)
+
+    def assign(self, starts: Mapping[tuple[str, int], int]) -> None:
+        """Read these partitions, each from an offset on.
+
+        Raises:
+            KafkaException: that cannot be.
+        """
+        partitions = _partitions(starts)
+        for (topic, partition), offset in starts.items():
+            librdkafka.partitions_set_offset(partitions, topic.encode(), partition, offset)
+        error = librdkafka.assign(self._handle, partitions)
+        librdkafka.partitions_destroy(partitions)
+        if error:
+            raise KafkaException(KafkaError(error))
+
+    def unassign(self, parts: Iterable[tuple[str, int]]) -> None:
+        """Read these partitions no further.
+
+        Raises:
+            KafkaException: one of them is not assigned.
+        """
+        partitions = _partitions(parts)
+        error = librdkafka.incremental_unassign(self._handle, partitions)
+        librdkafka.partitions_destroy(partitions)
+        if error:
+            code = librdkafka.error_code(error)
+            librdkafka.error_destroy(error)
+            raise KafkaException(KafkaError(code))
+
+    def consume(self, messages: int, timeout_s: float) -> Fetched:
+        """Return up to so many records and events, or those that have come when the time is up."""
+        pointers: Addresses = np.empty(messages, np.uint64)
+        count = librdkafka.consume_batch(self._queue, round(timeout_s * 1_000), pointers.ctypes.data, messages)
+        if count <= 0:
+            return Fetched({}, [])
+        pointers = pointers[:count]
+        try:
+            told = _told(pointers).view(librdkafka.MESSAGE)[:, 0]
+            is_event = told["err"] != 0
+            topics = told["topic"]
+            records = {
+                self._topic(topic): _records(pointers, told, ~is_event & (topics == topic))
+                for topic in np.unique(topics[~is_event]).tolist()
+            }
+            events = [self._event(*message) for message in told[is_event].tolist()]
+        finally:
+            _destroyed(pointers, _DESTROY)
+        return Fetched(records, events)
+
+    def _event(self, code: int, topic: int, partition: int, payload: int, length: int, *rest: int) -> Event:
+        reason = ctypes.string_at(payload, length).decode(errors="replace") if payload else None
+        return Event(KafkaError(code, reason), self._topic(topic) if topic else "", partition, rest[2])
+
+    def _topic(self, handle: int) -> str:
+        if handle not in self._topics:
+            self._topics[handle] = librdkafka.topic_name(handle).decode()
+        return self._topics[handle]
+
+
+def _partitions(parts: Iterable[tuple[str, int]]) -> int:
+    listed: int = librdkafka.partitions_new(0)
+    for topic, partition in parts:
+        librdkafka.partitions_add(listed, topic.encode(), partition)
+    return listed
+
+
+def _records(pointers: Addresses, told: npt.NDArray[Any], is_wanted: npt.NDArray[np.bool_]) -> Records:
+    """Return those of the messages that are records of one topic."""
+    if not is_wanted.all():
+        pointers, told = pointers[is_wanted], told[is_wanted]
+    timestamps, headers = _asked(pointers, _TIMESTAMP, _HEADERS)
+    return Records(
+        told["partition"].astype(np.int32),
+        told["offset"].astype(np.int64),
+        timestamps,
+        _column(told["key"], told["key_length"]),
+        _column(told["payload"], told["length"]),
+        [_headers(each) for each in headers.tolist()] if headers.any() else None,
+    )
+
+
+def _column(addresses: npt.NDArray[Any], lengths: npt.NDArray[Any]) -> pa.BinaryArray:
+    """Return a column of copies; null is what is nowhere."""
+    places = np.zeros(len(addresses) + 1, np.int64)
+    np.cumsum(lengths, out=places[1:])
+    data = _copied(addresses.astype(np.uint64), places)
+    is_null = addresses == 0
+    validity = pa.py_buffer(np.packbits(~is_null, bitorder="little")) if is_null.any() else None
+    buffers = [validity, pa.py_buffer(places), pa.py_buffer(data)]
+    # Refused, and not cut short, if it were more than two gigabytes.
+    return pa.Array.from_buffers(pa.large_binary(), len(addresses), buffers).cast(pa.binary())
+
+
+def _headers(handle: int) -> list[Header]:
+    """Return the headers of a message, in order."""
+    found: list[Header] = []
+    name, value, size = ctypes.c_char_p(), ctypes.c_void_p(), ctypes.c_size_t()
+    while handle and not librdkafka.header_get_all(handle, len(found), name, value, size):
+        text = (name.value or b"").decode(errors="replace")
+        found.append((text, None if value.value is None else ctypes.string_at(value.value, size.value)))
+    return found
+
+
+def _as_pointer(_: Any, address: Any) -> Any:
+    """Make an address a pointer, in a compiled function."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001 - numba calls it so
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return types.voidptr(address), generate
+
+
+def _as_call(_: Any, function: Any, first: Any, second: Any) -> Any:
+    """Call a function of C by its address, in a compiled function. It takes one or two pointers."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001 - numba calls it so
+        word = ir.IntType(64)
+        kind = ir.FunctionType(word, [word, word])
+        return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+
+    return types.int64(function, first, second), generate
+
+
+_pointer: Any = intrinsic(_as_pointer)
+_call: Any = intrinsic(_as_call)
+
+
+@compiled(UINT64S)
+def _told(pointers: Addresses) -> npt.NDArray[np.int64]:
+    """Return the words of each rd_kafka_message_t."""
+    words = np.empty((len(pointers), _WORDS), np.int64)
+    for row in range(len(pointers)):
+        words[row] = carray(_pointer(pointers[row]), (_WORDS,), np.int64)
+    return words
+
+
+@compiled(UINT64S, INT64S)
+def _copied(addresses: Addresses, places: Offsets) -> Bytes:
+    """Return the bytes at some addresses, one after the other; `places` says where each begins."""
+    data = np.empty(places[-1], np.uint8)
+    for row in range(len(addresses)):
+        start, end = places[row], places[row + 1]
+        if end > start:
+            data[start:end] = carray(_pointer(addresses[row]), (end - start,), np.uint8)
+    return data
+
+
+@compiled(UINT64S, UINT64, UINT64)
+def _asked(pointers: Addresses, timestamp: int, headers: int) -> tuple[Offsets, Addresses]:
+    """Return each message's timestamp, and where its headers are; 0 if there are none."""
+    timestamps, found = np.empty(len(pointers), np.int64), np.zeros(len(pointers), np.uint64)
+    for row in range(len(pointers)):
+        timestamps[row] = _call(timestamp, pointers[row], np.uint64(0))
+        # The address of the result is that of its place in the array. A code of 32 bits: what is above means nothing.
+        code = _call(headers, pointers[row], np.uint64(found.ctypes.data) + np.uint64(8 * row))
+        if code & 0xFFFFFFFF:
+            found[row] = 0
+    return timestamps, found
+
+
+@compiled(UINT64S, UINT64)
+def _destroyed(pointers: Addresses, destroy: int) -> None:
+    for row in range(len(pointers)):
+        _call(destroy, pointers[row], np.uint64(0))
+
+
+_TIMESTAMP, _HEADERS, _DESTROY = (
+    librdkafka.address_of(function)
+    for function in (librdkafka.message_timestamp, librdkafka.message_headers, librdkafka.message_destroy)
+)
