@@ -141,20 +141,24 @@ class _WriteFn(beam.DoFn):  # type: ignore[misc]
 
 
 class _WriteMessagesFn(_WriteFn):
+    _writer: _ColumnWriter
+
     def setup(self) -> None:
-        self._writer = self._columns = _ColumnWriter(self._config)
+        self._writer = _ColumnWriter(self._config)
 
     def process(self, batch: pa.RecordBatch) -> None:
-        self._columns.write(self._topic, batch.column("key"), batch.column("value"))
+        self._writer.write(self._topic, batch.column("key"), batch.column("value"))
         self._count(batch)
 
 
 class _WriteDeadLettersFn(_WriteFn):
+    _writer: _MessageWriter
+
     def setup(self) -> None:
-        self._writer = self._messages = _MessageWriter(self._config)
+        self._writer = _MessageWriter(self._config)
 
     def process(self, batch: pa.RecordBatch) -> None:
-        self._messages.write(self._topic, messages_of(batch))
+        self._writer.write(self._topic, messages_of(batch))
         self._count(batch)
 
 
