@@ -28,7 +28,7 @@ $(INSTALLED): setup.py | need-python
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@# Compiles what is compiled, once: half a minute.
-	$(BIN)/python -c 'import orion_beam.pipeline' 2>/dev/null
+	$(BIN)/python -c 'import orion_beam.pipeline; from transforms.compiled import compile_all; compile_all()' 2>/dev/null
 	@touch $@
 
 setup: $(INSTALLED) ## Install everything into .venv

@@ -6,13 +6,15 @@ kept beside the module, or where NUMBA_CACHE_DIR says). It sees a column as its 
 without the interpreter lock.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property, update_wrapper
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from numba import njit, types
+from numba.extending import typeof_impl
 
 Mask = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
@@ -50,13 +52,47 @@ BYTE = types.uint8
 TEXTS = types.NamedTuple((INT32S, BYTES, BYTES, INT64), Texts)  # type: ignore[no-untyped-call]
 
 
+class _Compiled:
+    """A function that is compiled, or loaded, when it is first called: most commands call none of them."""
+
+    def __init__(self, function: Callable[..., Any], arguments: Sequence[types.Type]) -> None:
+        update_wrapper(self, function)
+        self._arguments = arguments
+
+    @cached_property
+    def dispatcher(self) -> Any:
+        """What numba makes of it."""
+        function: Any = self.__wrapped__  # type: ignore[attr-defined]  # of update_wrapper
+        return njit(self._arguments, nogil=True, cache=True, error_model="numpy")(function)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.dispatcher(*arguments)
+
+
+@typeof_impl.register(_Compiled)
+def _type_of(function: _Compiled, _: Any) -> types.Type:
+    """Tell numba what a compiled function is to another one that calls it."""
+    return types.Dispatcher(function.dispatcher)
+
+
+_compiled: list[_Compiled] = []
+
+
 def compiled(*arguments: types.Type) -> Callable[[_Kernel], _Kernel]:
-    """Return a decorator that compiles a function for arguments of these types, when its module is imported."""
+    """Return a decorator that compiles a function for arguments of these types, when it is first called."""
 
     def decorate(function: _Kernel) -> _Kernel:
-        return cast(_Kernel, njit(arguments, nogil=True, cache=True, error_model="numpy")(function))
+        made = _Compiled(function, arguments)
+        _compiled.append(made)
+        return cast(_Kernel, made)
 
     return decorate
+
+
+def compile_all() -> None:
+    """Compile, and so keep for later processes, what the modules that have been imported hold."""
+    for function in _compiled:
+        _ = function.dispatcher
 
 
 def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
