@@ -110,9 +110,9 @@ def up(
         running = () if state is None else state.running
         if state is not None and running == state.brokers:
             return state, False
-        count = len(state.brokers) if state is not None else brokers or kept or 1
+        count = len(state.brokers) if state is not None and running else brokers or kept or 1
         cluster = LocalKafka(directory, port, heap, brokers=count, detached=True, metrics=metrics)
-        if state is not None and (running or _can_come_back(state, port, metrics)):
+        if state is not None and (running or _can_come_back(state, count, port, metrics)):
             report(f"{len(running)} of {count} broker(s) are running: starting the others where they were")
             gone = [broker.number for broker in state.brokers if broker not in running]
             cluster.rejoin([broker.ports for broker in state.brokers], gone, report)
@@ -163,11 +163,14 @@ def _remembered() -> LocalState | None:
         raise UserError(f"{_state_file()} is not a state file: delete it") from None
 
 
-def _can_come_back(state: LocalState, port: int | None, metrics: bool) -> bool:
+def _can_come_back(state: LocalState, count: int, port: int | None, metrics: bool) -> bool:
     """Return whether a cluster that has ended may be started again as it was."""
-    ports = [port for broker in state.brokers for port in asdict(broker.ports).values() if port is not None]
-    as_wanted = port in (None, state.brokers[0].ports.broker) and (bool(state.metrics_ports) or not metrics)
-    return as_wanted and not any(map(is_taken, ports))
+    if len(state.brokers) != count or port not in (None, state.brokers[0].ports.broker):
+        return False
+    if metrics and not state.metrics_ports:
+        return False
+    were_used = [each for broker in state.brokers for each in asdict(broker.ports).values() if each is not None]
+    return not any(map(is_taken, were_used))
 
 
 def _state_of(cluster: LocalKafka, running: Sequence[BrokerProcess]) -> LocalState:
