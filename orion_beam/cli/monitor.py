@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from orion_beam.countries import default_profiles, profiles_of
+from orion_beam.cli.options import parse_countries
+from orion_beam.countries import profiles_of
 from orion_beam.monitoring.monitor import Monitor, MonitorConfig
 from orion_beam.monitoring.server import monitor_pages, serving
 
@@ -57,11 +58,10 @@ def config_of(
     Raises:
         UserError: a country has no profile.
     """
-    codes = [code.strip() for code in (countries or "").split(",") if code.strip()]
     return MonitorConfig(
         bootstrap_servers=bootstrap_servers,
         group_id=group_id,
-        profiles=profiles_of(codes) if codes else default_profiles(),
+        profiles=profiles_of(parse_countries(countries)),
         flink_urls=tuple(flink or ()),
         disks=tuple(disks or ()),
         interval_s=interval_s,

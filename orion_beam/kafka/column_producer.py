@@ -13,6 +13,8 @@ import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException
 
 from orion_beam.kafka import librdkafka
+from transforms.compiled import texts_of
+from transforms.texts import is_null
 
 OnError = Callable[[str, int, str], None]
 """Takes topic, partition and reason of a message that is refused for good."""
@@ -89,14 +91,13 @@ def _delivered(on_error: OnError, _: int, message: Any, __: int) -> None:
 
 def _places(column: pa.BinaryArray) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
     """Return where the bytes of each value are, and how many."""
-    _, places, data = column.buffers()
-    offsets = np.frombuffer(places, np.int32)[column.offset : column.offset + len(column) + 1]
-    begin = data.address if data is not None and data.size else _EMPTY
-    addresses = np.uint64(begin) + offsets[:-1].astype(np.uint64)
-    lengths = np.diff(offsets).astype(np.uint64)
+    texts = texts_of(column)
+    begin = texts.data.ctypes.data if len(texts.data) else _EMPTY
+    addresses = np.uint64(begin) + texts.offsets[:-1].astype(np.uint64)
+    lengths = np.diff(texts.offsets).astype(np.uint64)
     if column.null_count:
-        is_null = column.is_null().to_numpy(zero_copy_only=False)
-        addresses[is_null] = lengths[is_null] = 0
+        is_absent = is_null(column)
+        addresses[is_absent] = lengths[is_absent] = 0
     return addresses, lengths
 
 

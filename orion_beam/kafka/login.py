@@ -98,6 +98,7 @@ def _read(path: Path) -> Mapping[str, str]:
             )
         settings |= _as_librdkafka(name, value, path.parent, f"{path}, line {number}")
     try:
+        # A client, and not the settings alone: it reads the certificates as well.
         AdminClient(settings | {"log_level": 0})
     except (KafkaException, ValueError) as error:
         reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
