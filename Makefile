@@ -10,7 +10,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup jars uber-jar lint format test test-unit test-integration test-deep test-all golden schemas docs \
+.PHONY: help setup jars uber-jar lint format test test-unit test-java test-integration test-deep test-all golden schemas docs \
 	demo bench-quick bench-core bench-audit clean need-python need-java
 
 help: ## Show this list
@@ -49,10 +49,13 @@ format: $(INSTALLED) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test: test-unit test-integration ## Run unit and integration tests
+test: test-unit test-java test-integration ## Run unit and integration tests
 
 test-unit: $(INSTALLED) ## Run the tests that need Python only
 	$(BIN)/pytest -n 2 -m "not integration and not deep"
+
+test-java: need-java ## Run the tests of the Java source, on a Kafka of their own
+	mvn --quiet --file runners/java/pom.xml -Dmaven.test.redirectTestOutputToFile=true test
 
 test-integration: jars ## Run the tests on real Kafka and Flink
 	$(BIN)/pytest -n 2 --dist loadfile -m "integration and not deep" --durations=15

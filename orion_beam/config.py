@@ -35,6 +35,9 @@ class KafkaSource(_Model):
     Attributes:
         expansion_service: the jar that expands the batched Kafka read, or its address `host:port`.
         consumer_config: Kafka's own settings, over the defaults.
+        spread: every worker reads every topic. Otherwise each reads as few as possible: for as many workers as topics,
+            one; for twice as many, one that two share; for half as many, two. Where neither number divides the other,
+            topics are spread.
     """
 
     bootstrap_servers: str
@@ -43,6 +46,7 @@ class KafkaSource(_Model):
     consumer_config: Mapping[str, str] = {}
     max_batch_bytes: int = 8 << 20
     max_wait_ms: int = 10
+    spread: bool = False
 
 
 class Slice(_Model):

@@ -91,6 +91,9 @@ def run(
     gap_tolerance: Annotated[str, typer.Option(help="How long a stream waits for them at least: 60s, 5m, 1h.")] = "60s",
     consumer_settings: ConsumerSettings = None,
     producer_settings: ProducerSettings = None,
+    spread_countries: Annotated[
+        bool, typer.Option(help="Let every worker read every country, for countries of very different traffic.")
+    ] = False,
     metrics_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port for the metrics of embedded Flink's workers.")
     ] = None,
@@ -149,6 +152,7 @@ def run(
             group_id=group_id,
             expansion_service=str(jars.expansion_service),
             consumer_config=consumer,
+            spread=spread_countries,
         ),
         sink=sink,
         publish=published,

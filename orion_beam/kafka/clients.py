@@ -14,14 +14,14 @@ CONSUMER_DEFAULTS = {
     # A redrive that was killed leaves records of a transaction that is aborted: they are sent again.
     "isolation.level": "read_committed",
     # A frame takes what one poll brought: under load, whole batches.
-    "max.poll.records": "16384",
+    "max.poll.records": "2048",
     "session.timeout.ms": "30000",
     # A fetch for each record that arrives would keep the broker busier than the records do.
     "fetch.min.bytes": "65536",
     "fetch.max.wait.ms": "20",
     # What is fetched ahead lies in the JVM until Python is ready for it, and costs its garbage collector: a consumer
     # holds two of these at most.
-    "fetch.max.bytes": "8388608",
+    "fetch.max.bytes": "2097152",
     "max.partition.fetch.bytes": "1048576",
 }
 """Of the Java consumer inside the batched Kafka read."""

@@ -1,6 +1,6 @@
 """Reading Kafka: one batched read a country, expanded in Java, and its frames mapped to Arrow."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -33,6 +33,8 @@ _EXPANSION_ARGUMENTS = [
 class _ReadConfig(NamedTuple):
     consumer_config: Mapping[str, str]
     topic: str
+    topic_index: int
+    topics: int
     max_records: int
     max_bytes: int
     max_wait_ms: int
@@ -46,13 +48,15 @@ class ReadFrames(beam.PTransform):  # type: ignore[misc]
 
     Attributes:
         source: brokers, group, limits.
-        topic: the topic.
+        topics: all topics that the job reads.
+        topic: the one to read.
     """
 
-    def __init__(self, source: KafkaSource, topic: str) -> None:
+    def __init__(self, source: KafkaSource, topics: Sequence[str], topic: str) -> None:
         """Keep the settings; they are checked in `consumer_config`."""
         super().__init__()
         self.source = source
+        self.topics = topics
         self.topic = topic
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
@@ -61,6 +65,8 @@ class ReadFrames(beam.PTransform):  # type: ignore[misc]
         config = _ReadConfig(
             consumer_config(self.source.bootstrap_servers, self.source.group_id, self.source.consumer_config),
             self.topic,
+            0 if self.source.spread else self.topics.index(self.topic),
+            1 if self.source.spread else len(self.topics),
             MAX_ROWS,
             self.source.max_batch_bytes,
             self.source.max_wait_ms,
@@ -129,7 +135,8 @@ class ReadKafka(beam.PTransform):  # type: ignore[misc]
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Read each topic and join them before Python sees them: one Python stage serves all."""
-        frames = [pipeline | f"Read {topic}" >> ReadFrames(self.source, topic) for topic in self.topics]
+        topics = list(self.topics)
+        frames = [pipeline | f"Read {topic}" >> ReadFrames(self.source, topics, topic) for topic in topics]
         joined = frames[0] if len(frames) == 1 else frames | "FlattenTopics" >> beam.Flatten()
         countries = {topic: country for topic, country in self.topics.items() if country is not None}
         return joined | beam.ParDo(DecodeFrames(countries)).with_output_types(pa.RecordBatch)

@@ -145,7 +145,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             feed.send(raw_topic(BAD).name, b"key", value, code="any")
         feed.send_generated(GOOD, RECORDS)
         feed.flush()
-        job = start_job(servers, "--countries", f"{GOOD},{BAD}", "--schema-registry", registry.url)
+        # Each worker reads both: the harder case.
+        options = ("--spread-countries", "--schema-registry", registry.url)
+        job = start_job(servers, "--countries", f"{GOOD},{BAD}", *options)
         job.await_until(
             lambda: records_on(servers, FINAL.name, DEAD_LETTERS.name) >= 2 * RECORDS,
             START_TIMEOUT_S,

@@ -4,6 +4,7 @@ import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
+import java.util.BitSet;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.Headers;
 
@@ -42,7 +43,9 @@ import org.apache.kafka.common.header.Headers;
  * <p>Bitmaps are Arrow's: bit i%8 of byte i/8 is set when the value is there. The frame ends after the last section,
  * padded to a multiple of 8.
  *
- * <p>A writer is used again for the next frame; the frame that it returned is not touched any more. Not thread-safe.
+ * <p>What is added is copied at once, while it lies in the processor's cache: many small arrays that live on until the
+ * frame is written would be garbage collected at a higher price than they are copied. A writer is used again for the
+ * next frame; the frame that it returned is not touched any more. Not thread-safe.
  */
 public final class KafkaFrame {
   public static final int MAGIC = 0x3142524F;
@@ -53,6 +56,7 @@ public final class KafkaFrame {
   private static final int SOME_VALUE_NULL = 2;
   private static final int SOME_HEADER_VALUE_NULL = 4;
   private static final int FIRST_CAPACITY = 64;
+  private static final int MOST_ITEMS = Integer.MAX_VALUE - 8; // an array's
 
   private final byte[] topic;
   private final BytesColumn keys = new BytesColumn();
@@ -70,31 +74,53 @@ public final class KafkaFrame {
   }
 
   /**
-   * Adds one record. Its arrays are read when {@link #write} is called, and must not change before.
+   * Adds one record.
    *
    * @param timestamp ms since the epoch, -1 for none
    * @param key may be null, as may {@code value} and a header's value
+   * @throws ArithmeticException the frame would be larger than 2 GiB, here and in {@link #append}
    */
   public void add(
       int partition, long offset, long timestamp, byte[] key, byte[] value, Headers headers) {
-    if (records == offsets.length) {
-      int capacity = 2 * records;
-      offsets = Arrays.copyOf(offsets, capacity);
-      timestamps = Arrays.copyOf(timestamps, capacity);
-      partitions = Arrays.copyOf(partitions, capacity);
-      headerEnds = Arrays.copyOf(headerEnds, capacity);
-    }
+    reserve(1);
     partitions[records] = partition;
     offsets[records] = offset;
     timestamps[records] = timestamp;
     keys.add(key);
     values.add(value);
-    for (Header header : headers) {
+    // Unlike an iterator, an array need not be made where there are no headers.
+    for (Header header : headers.toArray()) {
       headerKeys.add(header.key().getBytes(StandardCharsets.UTF_8));
       headerValues.add(header.value());
     }
     headerEnds[records] = headerKeys.size;
     records++;
+  }
+
+  /** Adds the records of another writer, which keeps them. */
+  public void append(KafkaFrame other) {
+    reserve(other.records);
+    System.arraycopy(other.partitions, 0, partitions, records, other.records);
+    System.arraycopy(other.offsets, 0, offsets, records, other.records);
+    System.arraycopy(other.timestamps, 0, timestamps, records, other.records);
+    for (int i = 0; i < other.records; i++) {
+      headerEnds[records + i] = headerKeys.size + other.headerEnds[i];
+    }
+    keys.append(other.keys);
+    values.append(other.values);
+    headerKeys.append(other.headerKeys);
+    headerValues.append(other.headerValues);
+    records += other.records;
+  }
+
+  private void reserve(int more) {
+    int capacity = grown(offsets.length, records, more);
+    if (capacity != offsets.length) {
+      offsets = Arrays.copyOf(offsets, capacity);
+      timestamps = Arrays.copyOf(timestamps, capacity);
+      partitions = Arrays.copyOf(partitions, capacity);
+      headerEnds = Arrays.copyOf(headerEnds, capacity);
+    }
   }
 
   /** Returns how many records have been added since the last {@link #write}. */
@@ -104,7 +130,7 @@ public final class KafkaFrame {
 
   /** Returns the bytes of keys, values and headers that have been added since the last {@link #write}. */
   public long bytes() {
-    return keys.bytes + values.bytes + headerKeys.bytes + headerValues.bytes;
+    return (long) keys.bytes + values.bytes + headerKeys.bytes + headerValues.bytes;
   }
 
   /**
@@ -116,8 +142,8 @@ public final class KafkaFrame {
     int headers = headerKeys.size;
     ByteBuffer out = ByteBuffer.allocate(Math.toIntExact(frameBytes())).order(ByteOrder.LITTLE_ENDIAN);
     out.putInt(MAGIC).putInt(VERSION).putInt(records).putInt(headers).putInt(topic.length);
-    out.putInt((int) keys.bytes).putInt((int) values.bytes);
-    out.putInt((int) headerKeys.bytes).putInt((int) headerValues.bytes);
+    out.putInt(keys.bytes).putInt(values.bytes);
+    out.putInt(headerKeys.bytes).putInt(headerValues.bytes);
     out.putInt(
         (keys.nulls > 0 ? SOME_KEY_NULL : 0)
             | (values.nulls > 0 ? SOME_VALUE_NULL : 0)
@@ -174,22 +200,58 @@ public final class KafkaFrame {
     pad(out);
   }
 
+  /** Returns the capacity that has room for {@code more} items behind {@code size}: at least doubled, or as it is. */
+  private static int grown(int capacity, int size, int more) {
+    int needed = Math.addExact(size, more);
+    return needed <= capacity ? capacity : Math.max(needed, (int) Math.min(2L * capacity, MOST_ITEMS));
+  }
+
   /** A column of byte strings, some of them null. */
   private static final class BytesColumn {
-    private byte[][] items = new byte[FIRST_CAPACITY][];
+    private byte[] data = new byte[FIRST_CAPACITY];
+    private int[] ends = new int[FIRST_CAPACITY];
+    private final BitSet isNull = new BitSet();
     private int size;
     private int nulls;
-    private long bytes;
+    private int bytes;
 
     void add(byte[] item) {
-      if (size == items.length) {
-        items = Arrays.copyOf(items, 2 * size);
-      }
-      items[size++] = item;
       if (item == null) {
+        isNull.set(size);
         nulls++;
       } else {
+        data = withRoom(item.length);
+        System.arraycopy(item, 0, data, bytes, item.length);
         bytes += item.length;
+      }
+      reserveEnds(1);
+      ends[size++] = bytes;
+    }
+
+    void append(BytesColumn other) {
+      for (int i = other.isNull.nextSetBit(0); i >= 0; i = other.isNull.nextSetBit(i + 1)) {
+        isNull.set(size + i);
+      }
+      nulls += other.nulls;
+      data = withRoom(other.bytes);
+      System.arraycopy(other.data, 0, data, bytes, other.bytes);
+      reserveEnds(other.size);
+      for (int i = 0; i < other.size; i++) {
+        ends[size + i] = bytes + other.ends[i];
+      }
+      size += other.size;
+      bytes += other.bytes;
+    }
+
+    private byte[] withRoom(int more) {
+      int capacity = grown(data.length, bytes, more);
+      return capacity == data.length ? data : Arrays.copyOf(data, capacity);
+    }
+
+    private void reserveEnds(int more) {
+      int capacity = grown(ends.length, size, more);
+      if (capacity != ends.length) {
+        ends = Arrays.copyOf(ends, capacity);
       }
     }
 
@@ -200,33 +262,20 @@ public final class KafkaFrame {
 
     void write(ByteBuffer out) {
       if (nulls > 0) {
-        byte[] validity = new byte[(size + 7) / 8];
-        for (int i = 0; i < size; i++) {
-          if (items[i] != null) {
-            validity[i >> 3] |= (byte) (1 << (i & 7));
-          }
-        }
-        out.put(validity);
+        BitSet isValid = (BitSet) isNull.clone();
+        isValid.flip(0, size);
+        out.put(Arrays.copyOf(isValid.toByteArray(), (size + 7) / 8));
         pad(out);
       }
-      int end = 0;
-      out.putInt(end);
-      for (int i = 0; i < size; i++) {
-        end += items[i] == null ? 0 : items[i].length;
-        out.putInt(end);
-      }
-      pad(out);
-      for (int i = 0; i < size; i++) {
-        if (items[i] != null) {
-          out.put(items[i]);
-        }
-      }
+      out.putInt(0);
+      out.asIntBuffer().put(ends, 0, size);
+      skip(out, Integer.BYTES * size);
+      out.put(data, 0, bytes);
       pad(out);
     }
 
-    /** Forgets the items, so that a record does not live on in memory until its slot is used again. */
     void clear() {
-      Arrays.fill(items, 0, size, null);
+      isNull.clear();
       size = 0;
       nulls = 0;
       bytes = 0;

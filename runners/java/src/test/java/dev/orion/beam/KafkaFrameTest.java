@@ -94,6 +94,29 @@ class KafkaFrameTest {
     assertArrayEquals(kept, first);
   }
 
+  @Test
+  void whatIsAppendedIsAsIfItHadBeenAdded() {
+    KafkaFrame whole = new KafkaFrame("cdr");
+    KafkaFrame[] parts = {new KafkaFrame("cdr"), new KafkaFrame("cdr"), new KafkaFrame("cdr")};
+    for (int i = 0; i < 300; i++) {
+      byte[] key = i % 7 == 0 ? null : bytes("key" + i);
+      byte[] value = i % 5 == 0 ? null : new byte[i];
+      RecordHeaders headers = new RecordHeaders();
+      for (int h = 0; h < i % 3; h++) {
+        headers.add("h" + i, i % 2 == 0 ? null : bytes("v"));
+      }
+      whole.add(i % 4, i, i - 1, key, value, headers);
+      parts[i / 100].add(i % 4, i, i - 1, key, value, headers);
+    }
+
+    for (KafkaFrame part : parts) {
+      frame.append(part);
+    }
+
+    assertEquals(whole.bytes(), frame.bytes());
+    assertArrayEquals(whole.write(), frame.write());
+  }
+
   private static ByteBuffer read(byte[] frame) {
     assertEquals(0, frame.length % 8);
     return ByteBuffer.wrap(frame).order(ByteOrder.LITTLE_ENDIAN);

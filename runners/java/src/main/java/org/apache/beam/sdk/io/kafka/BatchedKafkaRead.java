@@ -48,6 +48,8 @@ public final class BatchedKafkaRead extends PTransform<PBegin, PCollection<byte[
   public static final class Configuration {
     private Map<String, String> consumerConfig = Map.of();
     private String topic = "";
+    private long topicIndex = 0;
+    private long topics = 1;
     private long maxRecords = 4096;
     private long maxBytes = 8L << 20;
     private long maxWaitMs = 10;
@@ -58,6 +60,14 @@ public final class BatchedKafkaRead extends PTransform<PBegin, PCollection<byte[
 
     public void setTopic(String topic) {
       this.topic = topic;
+    }
+
+    public void setTopicIndex(Long topicIndex) {
+      this.topicIndex = topicIndex;
+    }
+
+    public void setTopics(Long topics) {
+      this.topics = topics;
     }
 
     public void setMaxRecords(Long maxRecords) {
@@ -83,11 +93,13 @@ public final class BatchedKafkaRead extends PTransform<PBegin, PCollection<byte[
         throw new IllegalArgumentException(
             ConsumerConfig.ENABLE_AUTO_COMMIT_CONFIG + "=true loses records: it commits what has only been polled");
       }
+      FrameLimits limits = new FrameLimits(maxRecords, maxBytes, maxWaitMs);
       KafkaIO.Read<byte[], byte[]> read =
           KafkaIO.<byte[], byte[]>read()
               .withBootstrapServers(servers)
               .withTopics(List.of(topic))
               .withConsumerConfigUpdates(consumer)
+              .withConsumerFactoryFn(config -> new RunConsumer(config, limits))
               .withKeyDeserializer(ByteArrayDeserializer.class)
               .withValueDeserializer(ByteArrayDeserializer.class)
               .commitOffsetsInFinalize()
@@ -95,7 +107,8 @@ public final class BatchedKafkaRead extends PTransform<PBegin, PCollection<byte[
               .setKeyCoder(ByteArrayCoder.of())
               .setValueCoder(ByteArrayCoder.of())
               .build();
-      return new BatchedKafkaSource(read.makeSource(), topic, new FrameLimits(maxRecords, maxBytes, maxWaitMs));
+      TopicShare share = new TopicShare(Math.toIntExact(topicIndex), Math.toIntExact(topics));
+      return new BatchedKafkaSource(read.makeSource(), topic, share, limits);
     }
 
     private static Object required(Map<String, Object> consumer, String name) {

@@ -2,22 +2,22 @@ package org.apache.beam.sdk.io.kafka;
 
 import dev.orion.beam.KafkaFrame;
 import java.io.IOException;
+import java.util.ArrayList;
 import java.util.List;
 import java.util.NoSuchElementException;
 import java.util.concurrent.TimeUnit;
-import java.util.stream.Collectors;
 import org.apache.beam.sdk.coders.ByteArrayCoder;
 import org.apache.beam.sdk.coders.Coder;
 import org.apache.beam.sdk.io.UnboundedSource;
 import org.apache.beam.sdk.options.PipelineOptions;
-import org.apache.beam.sdk.values.KV;
 import org.joda.time.Instant;
 
 /**
  * Kafka IO's own source of one topic, with up to {@code maxRecords} records packed into one element, a {@link
  * KafkaFrame}.
  *
- * <p>Splits, checkpoint marks, commits and watermarks are Kafka IO's. It stands in Kafka IO's package because the
+ * <p>Splits, checkpoint marks, commits and watermarks are Kafka IO's; which subtasks they are for says {@link
+ * TopicShare}. It stands in Kafka IO's package because the
  * source and its reader are private to that package.
  */
 final class BatchedKafkaSource extends UnboundedSource<byte[], KafkaCheckpointMark> {
@@ -25,20 +25,31 @@ final class BatchedKafkaSource extends UnboundedSource<byte[], KafkaCheckpointMa
 
   private final UnboundedSource<KafkaRecord<byte[], byte[]>, KafkaCheckpointMark> records;
   private final String topic;
+  private final TopicShare share;
   private final FrameLimits limits;
 
   BatchedKafkaSource(
-      UnboundedSource<KafkaRecord<byte[], byte[]>, KafkaCheckpointMark> records, String topic, FrameLimits limits) {
+      UnboundedSource<KafkaRecord<byte[], byte[]>, KafkaCheckpointMark> records,
+      String topic,
+      TopicShare share,
+      FrameLimits limits) {
     this.records = records;
     this.topic = topic;
+    this.share = share;
     this.limits = limits;
   }
 
   @Override
-  public List<BatchedKafkaSource> split(int desiredNumSplits, PipelineOptions options) throws Exception {
-    return records.split(desiredNumSplits, options).stream()
-        .map(split -> new BatchedKafkaSource(split, topic, limits))
-        .collect(Collectors.toList());
+  public List<UnboundedSource<byte[], KafkaCheckpointMark>> split(int desiredNumSplits, PipelineOptions options)
+      throws Exception {
+    List<UnboundedSource<byte[], KafkaCheckpointMark>> splits = new ArrayList<>();
+    for (int i = 0; i < share.firstOf(desiredNumSplits); i++) {
+      splits.add(new NoRecords(getCheckpointMarkCoder()));
+    }
+    records.split(share.count(desiredNumSplits), options).stream()
+        .map(split -> new BatchedKafkaSource(split, topic, share, limits))
+        .forEach(splits::add);
+    return splits;
   }
 
   @Override
@@ -60,11 +71,13 @@ final class BatchedKafkaSource extends UnboundedSource<byte[], KafkaCheckpointMa
   /**
    * Reads frames.
    *
-   * <p>A record that has been taken from Kafka IO's reader counts as consumed in its next checkpoint mark, so it always
-   * goes into the current frame, whatever its size, and is never held back for the next one. A frame is therefore
-   * closed after the record that reaches a limit: it holds less than {@code maxBytes} and one record.
+   * <p>Kafka IO hands over {@linkplain RecordRun runs} of records. One that has been taken from its reader counts as
+   * consumed in its next checkpoint mark, so it always goes into the current frame, whatever its size, and is never
+   * held back for the next one. A frame holds at most {@code maxRecords}, and less than {@code maxBytes} and one record.
    */
   private static final class Reader extends UnboundedReader<byte[]> {
+    private static final long LONGEST_WAIT_NS = TimeUnit.MILLISECONDS.toNanos(400);
+
     private final BatchedKafkaSource source;
     private final UnboundedReader<KafkaRecord<byte[], byte[]>> records;
     private final KafkaFrame frame;
@@ -79,21 +92,41 @@ final class BatchedKafkaSource extends UnboundedSource<byte[], KafkaCheckpointMa
 
     @Override
     public boolean start() throws IOException {
-      return fill(records.start());
+      return fill(await(records.start()));
     }
 
     @Override
     public boolean advance() throws IOException {
-      return fill(records.advance());
+      return fill(await(records.advance()));
     }
 
     /**
-     * Packs the record at hand and those after it.
+     * Waits for records, for some hundred milliseconds.
      *
-     * <p>Kafka IO's {@code advance()} itself waits for a record, 1 to 20 ms, longer the more often it has found one.
-     * On a topic where records trickle in it always finds one, and would fill a whole frame before the first record
-     * goes out. So a frame is closed once {@code maxWait} has passed since its first record, at most one such wait
-     * later; and at once when Kafka IO has found nothing.
+     * <p>Flink sleeps for 50 ms after each call of {@code advance()} that has found nothing, and Kafka IO gives up
+     * after 1 to 20 ms, the sooner the more often it has found nothing: so on a quiet topic most records would wait for
+     * a sleeper. Here a wait is 10 ms at most. The caller holds the checkpoint lock meanwhile.
+     */
+    private boolean await(boolean available) throws IOException {
+      long giveUpAt = System.nanoTime() + LONGEST_WAIT_NS;
+      for (long pauseMs = 1; !available && System.nanoTime() - giveUpAt < 0; pauseMs = Math.min(2 * pauseMs, 8)) {
+        try {
+          Thread.sleep(pauseMs);
+        } catch (InterruptedException e) {
+          Thread.currentThread().interrupt();
+          return false;
+        }
+        available = records.advance();
+      }
+      return available;
+    }
+
+    /**
+     * Packs the run at hand and those after it.
+     *
+     * <p>A frame is closed once the consumer has given all that it had, or {@code maxWait} after its first record.
+     * Kafka IO's {@code advance()} would wait for the next records, 1 to 20 ms, longer the more often it has found some:
+     * on a topic where records trickle in a whole frame would be filled before the first record goes out.
      */
     private boolean fill(boolean available) throws IOException {
       if (!available) {
@@ -104,26 +137,16 @@ final class BatchedKafkaSource extends UnboundedSource<byte[], KafkaCheckpointMa
       currentTimestamp = records.getCurrentTimestamp();
       FrameLimits limits = source.limits;
       long closeAt = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(limits.maxWaitMs());
+      RecordRun run;
       do {
-        addCurrent();
-      } while (frame.records() < limits.maxRecords()
-          && frame.bytes() < limits.maxBytes()
+        run = RecordRun.of(records.getCurrent());
+        run.appendTo(frame);
+      } while (run.hasMoreBehind()
+          && limits.haveRoom(frame.records(), frame.bytes())
           && System.nanoTime() - closeAt < 0
           && records.advance());
       current = frame.write();
       return true;
-    }
-
-    private void addCurrent() {
-      KafkaRecord<byte[], byte[]> record = records.getCurrent();
-      KV<byte[], byte[]> kv = record.getKV();
-      frame.add(
-          record.getPartition(),
-          record.getOffset(),
-          record.getTimestamp(),
-          kv.getKey(),
-          kv.getValue(),
-          record.getHeaders());
     }
 
     @Override

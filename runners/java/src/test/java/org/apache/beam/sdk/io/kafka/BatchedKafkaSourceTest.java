@@ -2,6 +2,7 @@ package org.apache.beam.sdk.io.kafka;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -10,9 +11,13 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 import org.apache.beam.sdk.coders.Coder;
+import org.apache.beam.sdk.io.UnboundedSource;
 import org.apache.beam.sdk.io.UnboundedSource.UnboundedReader;
 import org.apache.beam.sdk.options.PipelineOptionsFactory;
+import org.apache.beam.sdk.transforms.windowing.BoundedWindow;
 import org.apache.beam.sdk.util.CoderUtils;
 import org.apache.beam.sdk.util.SerializableUtils;
 import org.apache.kafka.clients.admin.Admin;
@@ -168,14 +173,14 @@ class BatchedKafkaSourceTest {
     for (int partition = 0; partition < 3; partition++) {
       send(numbered(partition, 100));
     }
-    BatchedKafkaSource source = split(source(75, 8 << 20, 60_000)); // 300 are four frames
+    UnboundedSource<byte[], KafkaCheckpointMark> source = split(source(75, 8 << 20, 60_000));
     Coder<KafkaCheckpointMark> coder = source.getCheckpointMarkCoder();
     List<ConsumerRecord<byte[], byte[]>> read = new ArrayList<>();
     KafkaCheckpointMark mark = null;
 
-    while (read.size() < 300) { // a new reader, from an encoded mark, for every frame
+    while (read.size() < 300) { // a new reader, from an encoded mark, for every frame or two
       try (UnboundedReader<byte[]> reader = reader(SerializableUtils.clone(source), mark)) {
-        read.addAll(FrameReader.records(frames(reader, 75).get(0)));
+        frames(reader, 75).forEach(frame -> read.addAll(FrameReader.records(frame)));
         byte[] encoded = CoderUtils.encodeToByteArray(coder, (KafkaCheckpointMark) reader.getCheckpointMark());
         mark = CoderUtils.decodeFromByteArray(coder, encoded);
       }
@@ -187,18 +192,19 @@ class BatchedKafkaSourceTest {
   @Test
   void offsetsAreCommittedWhenACheckpointIsFinalized() throws Exception {
     send(numbered(1, 50));
+    int read;
     try (UnboundedReader<byte[]> reader = reader(source(20, 8 << 20, 60_000), null)) {
-      frames(reader, 20);
+      read = records(frames(reader, 20));
       KafkaCheckpointMark mark = (KafkaCheckpointMark) reader.getCheckpointMark();
       assertTrue(reader.advance()); // read on: what comes after the mark must not be committed
       assertTrue(committed().isEmpty());
       mark.finalizeCheckpoint();
     }
 
-    assertEquals(20, committed().get(new TopicPartition(topic, 1)).offset());
+    assertEquals(read, committed().get(new TopicPartition(topic, 1)).offset());
 
-    List<ConsumerRecord<byte[], byte[]>> rest = readAll(source(30, 8 << 20, 10), 30);
-    assertEquals(20, rest.get(0).offset());
+    List<ConsumerRecord<byte[], byte[]>> rest = readAll(source(30, 8 << 20, 10), 50 - read);
+    assertEquals(read, rest.get(0).offset());
   }
 
   @Test
@@ -208,15 +214,92 @@ class BatchedKafkaSourceTest {
     }
     List<ConsumerRecord<byte[], byte[]>> read = new ArrayList<>();
 
-    for (BatchedKafkaSource split : source(10, 8 << 20, 60_000).split(3, PipelineOptionsFactory.create())) {
+    for (UnboundedSource<byte[], KafkaCheckpointMark> split : source(10, 8 << 20, 60_000).split(3, PipelineOptionsFactory.create())) {
       try (UnboundedReader<byte[]> reader = reader(split, null)) {
-        List<ConsumerRecord<byte[], byte[]>> records = FrameReader.records(frames(reader, 10).get(0));
+        List<ConsumerRecord<byte[], byte[]>> records = new ArrayList<>();
+        frames(reader, 10).forEach(frame -> records.addAll(FrameReader.records(frame)));
         assertEquals(1, records.stream().map(ConsumerRecord::partition).distinct().count());
         read.addAll(records);
       }
     }
 
     assertExactlyOnceInOrder(read, 30);
+  }
+
+  @Test
+  void aFrameGoesOutOnceTheConsumerHasGivenAllThatItHad() throws Exception {
+    send(numbered(0, 10));
+    try (UnboundedReader<byte[]> reader = reader(source(4096, 8 << 20, 60_000), null)) {
+      long before = System.nanoTime();
+      assertEquals(10, records(frames(reader, 10)));
+      assertTrue(System.nanoTime() - before < TimeUnit.SECONDS.toNanos(30), "it waited for a full frame");
+    }
+  }
+
+  @Test
+  void aReaderWaitsForRecordsItselfAndGivesUpAfterAWhile() throws Exception {
+    try (UnboundedReader<byte[]> reader = reader(source(10, 8 << 20, 10), null)) {
+      reader.start();
+      long before = System.nanoTime();
+      assertFalse(reader.advance());
+      long waited = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - before);
+      assertTrue(waited >= 400 && waited < 5_000, waited + " ms in one call of advance()");
+    }
+  }
+
+  @Test
+  void runsOfAPartitionAreWholeWhateverTheirSize() throws Exception {
+    for (int partition = 0; partition < 3; partition++) {
+      send(numbered(partition, 1000));
+    }
+
+    List<ConsumerRecord<byte[], byte[]>> read = readAll(source(640, 8 << 20, 10), 3000); // runs of ten
+
+    assertExactlyOnceInOrder(read, 3000);
+  }
+
+  @Test
+  void topicsAreSharedOutWhereTheirNumberAndThatOfSubtasksDivideOneAnother() {
+    assertEquals(List.of("0+1", "0+1", "1+1", "1+1"), shares(4, 2));
+    assertEquals(List.of("0+1", "1+1", "2+1", "3+1"), shares(4, 4));
+    assertEquals(List.of("0+2", "2+2", "4+2", "6+2"), shares(4, 8));
+    assertEquals(List.of("0+3", "0+3", "0+3", "0+3"), shares(4, 3));
+    assertEquals(List.of("0+6"), shares(1, 6));
+    assertThrows(IllegalArgumentException.class, () -> new TopicShare(4, 4));
+  }
+
+  @Test
+  void aSubtaskThatDoesNotReadATopicHasNoRecordsOfItAndHoldsNobodyBack() throws Exception {
+    send(numbered(0, 10));
+    BatchedKafkaRead.Configuration configuration = configuration(10, 8 << 20, 10);
+    configuration.setTopics(2L);
+    configuration.setTopicIndex(1L);
+    List<UnboundedSource<byte[], KafkaCheckpointMark>> splits =
+        configuration.source().split(2, PipelineOptionsFactory.create());
+
+    assertEquals(2, splits.size());
+    UnboundedSource<byte[], KafkaCheckpointMark> none = SerializableUtils.clone(splits.get(0));
+    try (UnboundedReader<byte[]> reader = reader(none, null)) {
+      assertFalse(reader.start());
+      assertFalse(reader.advance());
+      assertEquals(BoundedWindow.TIMESTAMP_MAX_VALUE, reader.getWatermark());
+      Coder<KafkaCheckpointMark> coder = none.getCheckpointMarkCoder();
+      KafkaCheckpointMark mark = (KafkaCheckpointMark) reader.getCheckpointMark();
+      KafkaCheckpointMark again = CoderUtils.clone(coder, mark);
+      assertTrue(again.getPartitions().isEmpty());
+      mark.finalizeCheckpoint();
+      assertFalse(reader(none, again).start());
+    }
+    try (UnboundedReader<byte[]> reader = reader(splits.get(1), null)) {
+      assertEquals(10, records(frames(reader, 10)));
+    }
+  }
+
+  private static List<String> shares(int topics, int subtasks) {
+    return IntStream.range(0, topics)
+        .mapToObj(i -> new TopicShare(i, topics))
+        .map(share -> share.firstOf(subtasks) + "+" + share.count(subtasks))
+        .collect(Collectors.toList());
   }
 
   @Test
@@ -249,11 +332,12 @@ class BatchedKafkaSourceTest {
     return configuration(maxRecords, maxBytes, maxWaitMs).source();
   }
 
-  private static BatchedKafkaSource split(BatchedKafkaSource source) throws Exception {
+  private static UnboundedSource<byte[], KafkaCheckpointMark> split(BatchedKafkaSource source) throws Exception {
     return source.split(1, PipelineOptionsFactory.create()).get(0);
   }
 
-  private static UnboundedReader<byte[]> reader(BatchedKafkaSource source, KafkaCheckpointMark mark) throws Exception {
+  private static UnboundedReader<byte[]> reader(
+      UnboundedSource<byte[], KafkaCheckpointMark> source, KafkaCheckpointMark mark) throws Exception {
     return source.createReader(PipelineOptionsFactory.create(), mark);
   }
 
@@ -268,6 +352,10 @@ class BatchedKafkaSourceTest {
       }
     }
     return frames;
+  }
+
+  private static int records(List<byte[]> frames) {
+    return frames.stream().mapToInt(frame -> FrameReader.records(frame).size()).sum();
   }
 
   private static List<ConsumerRecord<byte[], byte[]>> readAll(BatchedKafkaSource source, int records) throws Exception {

@@ -1,0 +1,91 @@
+package org.apache.beam.sdk.io.kafka;
+
+import java.util.List;
+import java.util.NoSuchElementException;
+import java.util.Optional;
+import org.apache.beam.sdk.coders.ByteArrayCoder;
+import org.apache.beam.sdk.coders.Coder;
+import org.apache.beam.sdk.io.UnboundedSource;
+import org.apache.beam.sdk.options.PipelineOptions;
+import org.apache.beam.sdk.transforms.windowing.BoundedWindow;
+import org.joda.time.Instant;
+
+/**
+ * The split of a subtask that does not read a topic: Flink gives split i to subtask i, so that those before the first
+ * one that does need one, too. It has no records, holds no watermark back, and its checkpoint marks are empty.
+ */
+final class NoRecords extends UnboundedSource<byte[], KafkaCheckpointMark> {
+  private static final long serialVersionUID = 1L;
+
+  private final Coder<KafkaCheckpointMark> markCoder;
+
+  NoRecords(Coder<KafkaCheckpointMark> markCoder) {
+    this.markCoder = markCoder;
+  }
+
+  @Override
+  public List<NoRecords> split(int desiredNumSplits, PipelineOptions options) {
+    return List.of(this);
+  }
+
+  @Override
+  public UnboundedReader<byte[]> createReader(PipelineOptions options, KafkaCheckpointMark checkpointMark) {
+    return new Reader(this);
+  }
+
+  @Override
+  public Coder<KafkaCheckpointMark> getCheckpointMarkCoder() {
+    return markCoder;
+  }
+
+  @Override
+  public Coder<byte[]> getOutputCoder() {
+    return ByteArrayCoder.of();
+  }
+
+  private static final class Reader extends UnboundedReader<byte[]> {
+    private final NoRecords source;
+
+    Reader(NoRecords source) {
+      this.source = source;
+    }
+
+    @Override
+    public boolean start() {
+      return false;
+    }
+
+    @Override
+    public boolean advance() {
+      return false;
+    }
+
+    @Override
+    public byte[] getCurrent() {
+      throw new NoSuchElementException();
+    }
+
+    @Override
+    public Instant getCurrentTimestamp() {
+      throw new NoSuchElementException();
+    }
+
+    @Override
+    public Instant getWatermark() {
+      return BoundedWindow.TIMESTAMP_MAX_VALUE;
+    }
+
+    @Override
+    public CheckpointMark getCheckpointMark() {
+      return new KafkaCheckpointMark(List.of(), Optional.empty());
+    }
+
+    @Override
+    public UnboundedSource<byte[], ?> getCurrentSource() {
+      return source;
+    }
+
+    @Override
+    public void close() {}
+  }
+}
