@@ -88,7 +88,10 @@ setup(
         "orion_beam.kafka": ["*.yaml"],
         # The Java sources go along because the jars are built from them where they are first needed.
         "runners.monitoring": ["*.yml", "dashboards/*.json"],
-        "runners": ["py.typed", "*.csv", "java/pom.xml", "java/*/pom.xml", "java/src/**/*", "java/*/src/**/*"],
+        "runners": [
+            *("py.typed", "*.csv", "flink_conf/*.yaml"),
+            *("java/pom.xml", "java/*/pom.xml", "java/src/**/*", "java/*/src/**/*"),
+        ],
     },
     entry_points={"console_scripts": ["orion-beam = orion_beam.cli.main:main"]},
 )

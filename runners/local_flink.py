@@ -147,6 +147,8 @@ class LocalFlink:
             "taskmanager.numberOfTaskSlots": self._slots,
             "io.tmp.dirs": temporary,
             "web.upload.dir": temporary,
+            # As for embedded Flink: see flink_conf.
+            "execution.buffer-timeout.interval": "0 ms",
             # A TaskManager that was killed is missed after this time; the default is 50 s.
             "heartbeat.interval": 1000,
             "heartbeat.timeout": 5000,

@@ -7,9 +7,11 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import grpc
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
+from apache_beam.runners.worker import statesampler
 from apache_beam.runners.worker.sdk_worker import SdkHarness
 from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer, kill_process_gracefully
 from apache_beam.utils import thread_pool_executor
@@ -22,6 +24,9 @@ from runners.worker_exposition import is_wanted, worker_exposition
 
 DATA_BUFFER_TIME_LIMIT_MS = 10
 """The data plane is flushed by time, not only by size: it halves the latency."""
+
+SAMPLING_PERIOD_MS = 5
+"""Of Beam's clock of its steps. A bundle ends only when that wakes up: by default up to a fifth of its time later."""
 
 
 class _WorkerPool(BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]
@@ -97,6 +102,8 @@ def main() -> None:
     end_with_parent()
     if is_wanted():
         install()
+    # bundle_processor names no period, and there is no option for it.
+    statesampler.StateSampler = partial(statesampler.StateSampler, sampling_period_ms=SAMPLING_PERIOD_MS)
     control_address, worker_id = sys.argv[1:]
     harness = SdkHarness(control_address, worker_id=worker_id, data_buffer_time_limit_ms=DATA_BUFFER_TIME_LIMIT_MS)
     try:

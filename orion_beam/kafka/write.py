@@ -19,6 +19,9 @@ from orion_beam.worker_metrics import worker_metrics
 MAX_IN_FLIGHT = 100_000
 """Messages that a producer holds at most before it takes a batch more."""
 
+WARN_AFTER_S = 30.0
+"""How long the broker may take to acknowledge a bundle before that is logged, and logged again."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -71,10 +74,14 @@ class _Writer:
         self._failures.raise_first()
 
     def flush(self) -> None:
-        while left := self._client.flush(30):
+        warn_at = time.monotonic() + WARN_AFTER_S
+        # librdkafka looks only every 10 ms whether everything has arrived, so it is asked more often than that.
+        while left := self._client.flush(0.001):
             self._failures.raise_first()
-            waiting = {"event": "waiting_for_broker"}
-            _logger.warning("waiting for the broker: %d messages not yet acknowledged", left, extra=waiting)
+            if time.monotonic() > warn_at:
+                waiting = {"event": "waiting_for_broker"}
+                _logger.warning("waiting for the broker: %d messages not yet acknowledged", left, extra=waiting)
+                warn_at = time.monotonic() + WARN_AFTER_S
         self._failures.raise_first()
 
 
