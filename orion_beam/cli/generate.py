@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,13 @@ from schemas.country import CountryProfile
 _TICK_S = 0.01
 # Paced batches are a second long: to make one takes so little time that the records after it are hardly late.
 _PACED_BATCHES_PER_S = 1
+# What is sent at a rate is made before the clock starts, as far as memory allows: to send takes a tenth of the CPU that
+# to make does, and so less is taken from what is measured beside it.
+_AHEAD_S = 30
+_MOST_AHEAD = 500_000
+
+_Prepared = tuple[list[Any], list[str | None]]
+"""Items that are ready to send, and the code that each is to be rejected with."""
 
 
 class _Stream:
@@ -34,20 +41,31 @@ class _Stream:
         self.sent = 0
         self.codes: Counter[str] = Counter()
         self._batches, self._sink = batches, sink
+        self._made: deque[_Prepared] = deque()
         self._items: list[Any] = []
         self._expected_codes: list[str | None] = []
         self._position = 0
         self.is_finished = False
 
+    def make_ahead(self, rows: int) -> None:
+        """Make CDRs before they are due, at least so many if there are as many to come."""
+        while rows > 0 and (batch := next(self._batches, None)) is not None:
+            self._made.append(self._prepare(batch))
+            rows -= len(batch)
+
+    def _prepare(self, batch: GeneratedBatch) -> _Prepared:
+        return self._sink.prepare(batch), batch.expected_code.to_list()
+
     def send(self, rows: int) -> int:
         """Send at most `rows` CDRs, of one batch, and return how many; 0 when there are no more."""
         if self._position == len(self._items):
-            batch = next(self._batches, None)
+            if not self._made:
+                self.make_ahead(1)
             self._position = 0
-            if batch is None:
+            if not self._made:
                 self._items, self.is_finished = [], True
                 return 0
-            self._items, self._expected_codes = self._sink.prepare(batch), batch.expected_code.to_list()
+            self._items, self._expected_codes = self._made.popleft()
         first, last = self._position, min(self._position + rows, len(self._items))
         self._sink.send(self.profile, self._items if last - first == len(self._items) else self._items[first:last])
         self.codes.update(filter(None, self._expected_codes[first:last]))
@@ -85,9 +103,12 @@ def _send_all(streams: Sequence[_Stream]) -> Iterator[int]:
 
 def _send_paced(streams: Sequence[_Stream], rate: float) -> Iterator[int]:
     """Send `rate` CDRs a second, evenly, the countries in equal shares; yield numbers of CDRs sent."""
+    share = rate / len(streams)
+    for stream in streams:
+        stream.make_ahead(round(min(_AHEAD_S * share, _MOST_AHEAD / len(streams))))
     started = time.monotonic()
     while running := [stream for stream in streams if not stream.is_finished]:
-        due = (time.monotonic() - started) * rate / len(streams)
+        due = (time.monotonic() - started) * share
         for stream in running:
             while (rows := int(due) - stream.sent) > 0 and (sent := stream.send(rows)):
                 yield sent
