@@ -16,7 +16,7 @@ import org.apache.kafka.common.TopicPartition;
  * The consumer that Kafka IO reads with: of each run of records that were polled together it gives the last one, which
  * carries the others (see {@link RecordRun}).
  *
- * <p>Kafka IO's reader makes a name, a metric and a few objects for each record; that was two fifths of all that a
+ * <p>Kafka IO's reader makes a name, a metric and a few objects for each record; that was a third of all that a
  * record cost Flink's JVM. What it keeps of a record, the offset to go on from, is that of the last one just the same.
  */
 final class RunConsumer extends KafkaConsumer<byte[], byte[]> {
@@ -26,7 +26,9 @@ final class RunConsumer extends KafkaConsumer<byte[], byte[]> {
   RunConsumer(Map<String, Object> config, FrameLimits limits) {
     super(config);
     this.limits = limits;
-    this.maxPollRecords = new ConsumerConfig(config).getInt(ConsumerConfig.MAX_POLL_RECORDS_CONFIG);
+    Object given = config.get(ConsumerConfig.MAX_POLL_RECORDS_CONFIG);
+    this.maxPollRecords =
+        given == null ? ConsumerConfig.DEFAULT_MAX_POLL_RECORDS : Integer.parseInt(given.toString().trim());
   }
 
   /** Kafka IO 2.70 calls this one. */
