@@ -13,7 +13,7 @@ CONSUMER_DEFAULTS = {
     "enable.auto.commit": "false",
     # A redrive that was killed leaves records of a transaction that is aborted: they are sent again.
     "isolation.level": "read_committed",
-    # A frame takes what one poll brought: under load, whole batches.
+    # A frame takes what several polls brought; what one brings lies in the JVM as objects until it is copied.
     "max.poll.records": "2048",
     "session.timeout.ms": "30000",
     # A fetch for each record that arrives would keep the broker busier than the records do.

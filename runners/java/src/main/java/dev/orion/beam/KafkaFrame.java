@@ -145,9 +145,9 @@ public final class KafkaFrame {
     out.putInt(keys.bytes).putInt(values.bytes);
     out.putInt(headerKeys.bytes).putInt(headerValues.bytes);
     out.putInt(
-        (keys.nulls > 0 ? SOME_KEY_NULL : 0)
-            | (values.nulls > 0 ? SOME_VALUE_NULL : 0)
-            | (headerValues.nulls > 0 ? SOME_HEADER_VALUE_NULL : 0));
+        (keys.hasNulls() ? SOME_KEY_NULL : 0)
+            | (values.hasNulls() ? SOME_VALUE_NULL : 0)
+            | (headerValues.hasNulls() ? SOME_HEADER_VALUE_NULL : 0));
     out.put(topic);
     pad(out);
     out.asLongBuffer().put(offsets, 0, records);
@@ -212,13 +212,11 @@ public final class KafkaFrame {
     private int[] ends = new int[FIRST_CAPACITY];
     private final BitSet isNull = new BitSet();
     private int size;
-    private int nulls;
     private int bytes;
 
     void add(byte[] item) {
       if (item == null) {
         isNull.set(size);
-        nulls++;
       } else {
         data = withRoom(item.length);
         System.arraycopy(item, 0, data, bytes, item.length);
@@ -232,7 +230,6 @@ public final class KafkaFrame {
       for (int i = other.isNull.nextSetBit(0); i >= 0; i = other.isNull.nextSetBit(i + 1)) {
         isNull.set(size + i);
       }
-      nulls += other.nulls;
       data = withRoom(other.bytes);
       System.arraycopy(other.data, 0, data, bytes, other.bytes);
       reserveEnds(other.size);
@@ -255,13 +252,17 @@ public final class KafkaFrame {
       }
     }
 
+    boolean hasNulls() {
+      return !isNull.isEmpty();
+    }
+
     long frameBytes() {
-      long validity = nulls > 0 ? padded((size + 7) / 8) : 0;
+      long validity = hasNulls() ? padded((size + 7) / 8) : 0;
       return validity + padded(Integer.BYTES * (size + 1L)) + padded(bytes);
     }
 
     void write(ByteBuffer out) {
-      if (nulls > 0) {
+      if (hasNulls()) {
         BitSet isValid = (BitSet) isNull.clone();
         isValid.flip(0, size);
         out.put(Arrays.copyOf(isValid.toByteArray(), (size + 7) / 8));
@@ -277,7 +278,6 @@ public final class KafkaFrame {
     void clear() {
       isNull.clear();
       size = 0;
-      nulls = 0;
       bytes = 0;
     }
   }

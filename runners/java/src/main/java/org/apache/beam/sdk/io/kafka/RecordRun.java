@@ -11,7 +11,6 @@ import org.apache.kafka.common.header.internals.RecordHeaders;
  */
 final class RecordRun extends RecordHeaders {
   private final KafkaFrame records;
-
   private final Poll poll;
 
   private RecordRun(KafkaFrame records, Poll poll) {
