@@ -180,7 +180,7 @@ class BatchedKafkaSourceTest {
 
     while (read.size() < 300) { // a new reader, from an encoded mark, for every frame or two
       try (UnboundedReader<byte[]> reader = reader(SerializableUtils.clone(source), mark)) {
-        frames(reader, 75).forEach(frame -> read.addAll(FrameReader.records(frame)));
+        frames(reader, Math.min(75, 300 - read.size())).forEach(frame -> read.addAll(FrameReader.records(frame)));
         byte[] encoded = CoderUtils.encodeToByteArray(coder, (KafkaCheckpointMark) reader.getCheckpointMark());
         mark = CoderUtils.decodeFromByteArray(coder, encoded);
       }
