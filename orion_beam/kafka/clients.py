@@ -22,7 +22,9 @@ CONSUMER_DEFAULTS = {
     # What is fetched ahead lies in the JVM until Python is ready for it, and costs its garbage collector: a consumer
     # holds two of these at most.
     "fetch.max.bytes": "2097152",
-    "max.partition.fetch.bytes": "1048576",
+    # A frame is to hold records of many partitions, for it is written to the same ones: librdkafka sends a partition
+    # at most 1 MiB at a time, and while it waits for that to be acknowledged its thread spins if there is more to send.
+    "max.partition.fetch.bytes": "262144",
 }
 """Of the Java consumer inside the batched Kafka read."""
 

@@ -49,16 +49,16 @@ final class RecordRun extends RecordHeaders {
 
   /** Returns whether the consumer had more records at hand when these were polled, or other runs of theirs are open. */
   boolean hasMoreBehind() {
-    return poll.runs > 0 || poll.isFull;
+    return poll.runs > 0 || poll.moreBehind;
   }
 
-  /** The records of one call of a consumer's {@code poll}. It passes from the polling thread to the reading one. */
+  /** The records that were polled together. It passes from the polling thread to the reading one. */
   static final class Poll {
-    private final boolean isFull;
     private int runs;
+    private boolean moreBehind;
 
-    Poll(boolean isFull) {
-      this.isFull = isFull;
+    void endsWithMoreBehind(boolean moreBehind) {
+      this.moreBehind = moreBehind;
     }
   }
 }

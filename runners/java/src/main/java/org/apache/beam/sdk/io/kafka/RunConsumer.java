@@ -43,16 +43,30 @@ final class RunConsumer extends KafkaConsumer<byte[], byte[]> {
     return inRuns(super.poll(timeout));
   }
 
+  /**
+   * Packs what was polled, and what else is at hand, up to a frame's fill: the thread that reads frames then finds the
+   * next one ready. Only packed records are kept, so that few of them lie in the JVM as objects at a time.
+   */
   private ConsumerRecords<byte[], byte[]> inRuns(ConsumerRecords<byte[], byte[]> polled) {
     if (polled.isEmpty()) {
       return polled;
     }
     Map<TopicPartition, List<ConsumerRecord<byte[], byte[]>>> runs = new HashMap<>();
-    RecordRun.Poll poll = new RecordRun.Poll(polled.count() >= maxPollRecords);
-    for (TopicPartition partition : polled.partitions()) {
-      runs.put(partition, runsOf(partition.topic(), polled.records(partition), poll));
+    RecordRun.Poll poll = new RecordRun.Poll();
+    long room = limits.maxRecords();
+    while (true) {
+      for (TopicPartition partition : polled.partitions()) {
+        runs.computeIfAbsent(partition, key -> new ArrayList<>())
+            .addAll(runsOf(partition.topic(), polled.records(partition), poll));
+      }
+      room -= polled.count();
+      boolean hasMore = polled.count() >= maxPollRecords;
+      if (!hasMore || room < maxPollRecords) {
+        poll.endsWithMoreBehind(hasMore);
+        return new ConsumerRecords<>(runs);
+      }
+      polled = super.poll(Duration.ZERO);
     }
-    return new ConsumerRecords<>(runs);
   }
 
   private List<ConsumerRecord<byte[], byte[]>> runsOf(

@@ -259,6 +259,26 @@ class BatchedKafkaSourceTest {
   }
 
   @Test
+  void aFrameTakesWhatSeveralPollsHaveBrought() throws Exception {
+    for (int partition = 0; partition < 3; partition++) {
+      send(numbered(partition, 1000));
+    }
+    List<ConsumerRecord<byte[], byte[]>> read = new ArrayList<>();
+    List<Integer> sizes = new ArrayList<>();
+
+    try (UnboundedReader<byte[]> reader = reader(source(4096, 8 << 20, 10), null)) { // polls bring 500
+      for (byte[] frame : frames(reader, 3000)) {
+        List<ConsumerRecord<byte[], byte[]>> records = FrameReader.records(frame);
+        sizes.add(records.size());
+        read.addAll(records);
+      }
+    }
+
+    assertExactlyOnceInOrder(read, 3000);
+    assertTrue(sizes.get(0) > 500, sizes.toString());
+  }
+
+  @Test
   void topicsAreSharedOutWhereTheirNumberAndThatOfSubtasksDivideOneAnother() {
     assertEquals(List.of("0+1", "0+1", "1+1", "1+1"), shares(4, 2));
     assertEquals(List.of("0+1", "1+1", "2+1", "3+1"), shares(4, 4));
