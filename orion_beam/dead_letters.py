@@ -11,7 +11,7 @@ from schemas.codes import Code, Stage
 from schemas.dead_letter import DEAD_LETTER_SCHEMA
 from transforms.batches import batch_of, rows_of
 from transforms.payloads import are_utf8
-from transforms.texts import Mask, is_null, lengths_of, mask_of, one_of, starts_with, to_list, where
+from transforms.texts import Mask, is_null, lengths_of, mask_of, one_of, starts_with, where
 
 OWN_PREFIX = "orion."
 
@@ -19,9 +19,6 @@ LETTER_SCHEMA = pa.schema(
     [*DEAD_LETTER_SCHEMA, pa.field("letter_partition", pa.int32()), pa.field("letter_offset", pa.int64())]
 )
 """A dead letter, and where on its topic it is."""
-
-Headers = list[tuple[str, str | bytes | None]]
-"""Kafka's headers, as confluent-kafka wants them."""
 
 _HEADERS = {
     "orion.error.stage": "stage",
@@ -41,31 +38,50 @@ _HEADERS = {
 }
 """Header to field of `schemas.dead_letter.DeadLetter`. Lists are joined by commas, times are epoch milliseconds."""
 
+_OWN_NAMES = pa.array(_HEADERS)
 
-class Message(NamedTuple):
-    """What of a dead letter goes to Kafka."""
-
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
+MESSAGE_SCHEMA = pa.schema([DEAD_LETTER_SCHEMA.field(name) for name in ("key", "value", "headers")])
+"""What of a dead letter goes to Kafka."""
 
 
-def messages_of(letters: pa.RecordBatch) -> list[Message]:
-    """Return the messages of a batch of `schemas.dead_letter.DEAD_LETTER_SCHEMA`, in order.
+def messages_of(letters: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the messages that dead letters are on Kafka.
 
     Their headers are the source's own, then ours. Ours of an earlier attempt are left out.
+
+    Args:
+        letters: rows of `schemas.dead_letter.DEAD_LETTER_SCHEMA`.
+
+    Returns:
+        A row each, as MESSAGE_SCHEMA, in order.
     """
-    columns = [to_list(_header_values(letters.column(field))) for field in _HEADERS.values()]
-    own_headers = [
-        [(name, value) for name, value in zip(_HEADERS, values, strict=True) if value is not None]
-        for values in zip(*columns, strict=True)
-    ]
-    keys, values = to_list(letters.column("key")), to_list(letters.column("value"))
-    messages = [Message(key, value, own) for key, value, own in zip(keys, values, own_headers, strict=True)]
-    for row in np.flatnonzero(lengths_of(letters.column("headers"))):
-        sent = letters.column("headers")[row].as_py() or ()
-        messages[row].headers[:0] = [(h["key"], h["value"]) for h in sent if not h["key"].startswith(OWN_PREFIX)]
-    return messages
+    count = letters.num_rows
+    sent = _HeaderRows.of(letters.column("headers")).of_the_source()
+    own = [_header_values(letters.column(field)) for field in _HEADERS.values()]
+    rows, kinds = np.nonzero(np.column_stack([~is_null(values) for values in own]))
+    from_source, from_us = lengths_of(sent), np.bincount(rows, minlength=count)
+    ends = np.cumsum(from_source + from_us)
+    # Where a header stands: the source's move back by what we have put behind those of earlier rows.
+    places_of_sent = np.arange(len(sent.values)) + np.repeat(np.cumsum(from_us) - from_us, from_source)
+    places_of_own = np.arange(len(rows)) + np.cumsum(from_source)[rows]
+    names, values = np.empty((2, len(sent.values) + len(rows)), np.int64)
+    names[places_of_sent] = values[places_of_sent] = np.arange(len(sent.values))
+    names[places_of_own] = len(sent.values) + kinds
+    values[places_of_own] = len(sent.values) + kinds * count + rows
+    headers = pa.StructArray.from_arrays(
+        [
+            pa.concat_arrays([sent.values.field("key"), _OWN_NAMES]).take(pa.array(names)),
+            pa.concat_arrays([sent.values.field("value"), *own]).take(pa.array(values)),
+        ],
+        fields=list(sent.type.value_type),
+    )
+    offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
+    columns = {
+        "key": letters.column("key"),
+        "value": letters.column("value"),
+        "headers": pa.ListArray.from_arrays(offsets, headers, type=sent.type),
+    }
+    return batch_of(columns, MESSAGE_SCHEMA)
 
 
 def _header_values(column: pa.Array) -> pa.BinaryArray:

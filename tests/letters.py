@@ -1,17 +1,53 @@
 """Dead letters one by one, for tests that have them as mappings."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from orion_beam.dead_letters import Headers, letters_of, messages_of
+from orion_beam.dead_letters import letters_of, messages_of
 from schemas.dead_letter import DEAD_LETTER_SCHEMA
 from schemas.raw import RAW_MESSAGE_SCHEMA
 
+LETTER: dict[str, Any] = {
+    "key": b"\xfe",
+    "value": b"\xff",
+    "headers": [{"key": "trace", "value": b"\x00"}, {"key": "none", "value": None}, {"key": "trace", "value": b"2"}],
+    "stage": "validate",
+    "code": "invalid_imsi",
+    "codes": ["invalid_imsi", "missing_field"],
+    "fields": ["imsi", "event_time"],
+    "message": "imsi: é",
+    "country": "FR",
+    "source_topic": "cdr.raw.FR",
+    "source_partition": 3,
+    "source_offset": 2**40,
+    "source_timestamp": datetime(2026, 6, 1, 12, 0, 0, 123_000, tzinfo=UTC),
+    "attempt": 2,
+    "version": "0.1.0",
+    "failed_at": datetime(2026, 6, 2, 12, 0, 0, 1_000, tzinfo=UTC),
+}
 
-def headers_of(letter: Mapping[str, Any]) -> Headers:
-    (message,) = messages_of(pa.RecordBatch.from_pylist([letter], schema=DEAD_LETTER_SCHEMA))
+
+class Message(NamedTuple):
+    """A dead letter as a Kafka client takes it."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+
+def messages_from(letters: pa.RecordBatch) -> list[Message]:
+    """Return the messages that dead letters are on their topic."""
+    return [
+        Message(row["key"], row["value"], [(header["key"], header["value"]) for header in row["headers"]])
+        for row in messages_of(letters).to_pylist()
+    ]
+
+
+def headers_of(letter: Mapping[str, Any]) -> list[tuple[str, bytes | None]]:
+    (message,) = messages_from(pa.RecordBatch.from_pylist([letter], schema=DEAD_LETTER_SCHEMA))
     return message.headers
 
 

@@ -1,4 +1,4 @@
-"""A producer that takes columns: an array of messages is made of a column's offsets at once."""
+"""A producer that takes columns: messages are made of the columns' offsets at once."""
 
 import ctypes
 import logging
@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from confluent_kafka import KafkaError, KafkaException
 
 from orion_beam.kafka import librdkafka
 from transforms.compiled import texts_of
-from transforms.texts import is_null
+from transforms.texts import is_null, lengths_of
 
 OnError = Callable[[str, int, str], None]
 """Takes topic, partition and reason of a message that is refused for good."""
@@ -22,6 +23,10 @@ OnError = Callable[[str, int, str], None]
 _NOWHERE = ctypes.create_string_buffer(1)
 _EMPTY = ctypes.addressof(_NOWHERE)
 """Where a value of no bytes begins. Null is what begins at 0."""
+
+_FLAGS = librdkafka.COPY | librdkafka.BLOCK
+_PARTS = 4
+"""Of a message, but for its headers: topic, flags, key and value."""
 
 
 class ColumnProducer:
@@ -44,24 +49,61 @@ class ColumnProducer:
         self._topics: dict[str, int] = {}
         weakref.finalize(self, _end, self._handle, self._topics, kept)
 
-    def produce(self, topic: str, keys: pa.BinaryArray, values: pa.BinaryArray) -> None:
+    def produce(
+        self, topic: str, keys: pa.BinaryArray, values: pa.BinaryArray, headers: pa.ListArray | None = None
+    ) -> None:
         """Queue messages, in order, each on the partition of its key.
 
         When a gigabyte waits, which takes large messages, it waits, too.
 
+        Args:
+            topic: where to.
+            keys: of the messages.
+            values: of the messages.
+            headers: of each message, structs of `key` (text) and `value` (bytes).
+
         Raises:
             KafkaException: one of them cannot be sent, for instance because it is too large; others are on their way.
         """
+        if headers is not None:
+            self._produce_one_by_one(topic, keys, values, headers)
+            return
         messages = np.zeros(len(keys), librdkafka.MESSAGE)
         messages["key"], messages["key_length"] = _places(keys)
         messages["payload"], messages["length"] = _places(values)
-        flags = librdkafka.COPY | librdkafka.BLOCK
         taken = librdkafka.produce_batch(
-            self._topic(topic), librdkafka.ANY_PARTITION, flags, messages.ctypes.data, len(messages)
+            self._topic(topic), librdkafka.ANY_PARTITION, _FLAGS, messages.ctypes.data, len(messages)
         )
         if taken < len(messages):
             errors = messages["err"]
             raise KafkaException(KafkaError(int(errors[errors != 0][0])))
+
+    def _produce_one_by_one(
+        self, topic: str, keys: pa.BinaryArray, values: pa.BinaryArray, headers: pa.ListArray
+    ) -> None:
+        """Queue messages with headers: librdkafka takes them one by one, but their parts are made at once."""
+        pairs, counts = headers.flatten(), lengths_of(headers)
+        # Names are C's strings.
+        names = pc.binary_join_element_wise(pairs.field("key"), "", "\0").cast(pa.binary())
+        parts = np.zeros(_PARTS * len(keys) + len(pairs), librdkafka.VARIABLE)
+        ends = np.cumsum(_PARTS + counts)
+        starts = ends - counts - _PARTS
+        for place, kind in enumerate((librdkafka.TOPIC, librdkafka.FLAGS, librdkafka.KEY, librdkafka.VALUE)):
+            parts["kind"][starts + place] = kind
+        parts["first"][starts] = self._topic(topic)
+        parts["first"][starts + 1] = _FLAGS
+        parts["first"][starts + 2], parts["second"][starts + 2] = _places(keys)
+        parts["first"][starts + 3], parts["second"][starts + 3] = _places(values)
+        of_header = np.repeat(_PARTS * np.arange(1, len(keys) + 1), counts) + np.arange(len(pairs))
+        parts["kind"][of_header] = librdkafka.HEADER
+        parts["first"][of_header], _ = _places(names)
+        parts["second"][of_header], parts["third"][of_header] = _places(pairs.field("value"))
+        addresses = parts.ctypes.data + starts * parts.itemsize
+        for address, count in zip(addresses.tolist(), (_PARTS + counts).tolist(), strict=True):
+            if error := librdkafka.produceva(self._handle, address, count):
+                code = librdkafka.error_code(error)
+                librdkafka.error_destroy(error)
+                raise KafkaException(KafkaError(code))
 
     def poll(self, timeout_s: float) -> None:
         """Serve callbacks; wait for one for so long."""

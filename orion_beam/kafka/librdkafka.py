@@ -32,6 +32,19 @@ class Message(ctypes.Structure):
 
 MESSAGE = np.dtype(Message)
 
+VARIABLE = np.dtype(
+    {
+        "names": ["kind", "first", "second", "third"],
+        "formats": [np.int32, np.uint64, np.uint64, np.int64],
+        "offsets": [0, 8, 16, 24],
+        "itemsize": 72,
+    }
+)
+"""rd_kafka_vu_t, a part of a message: a number; where bytes are and how many; or a header: its name, and these two."""
+
+TOPIC, VALUE, KEY, FLAGS, HEADER = 2, 4, 5, 7, 9
+"""Kinds of such parts."""
+
 PRODUCER, CONSUMER = 0, 1
 ANY_PARTITION = -1
 COPY, BLOCK = 0x2, 0x4
@@ -72,6 +85,9 @@ topic_new = _function("topic_new", _HANDLE, _HANDLE, _TEXT, _HANDLE)
 topic_name = _function("topic_name", _TEXT, _HANDLE)
 topic_destroy = _function("topic_destroy", None, _HANDLE)
 
+produceva = _function("produceva", _HANDLE, _HANDLE, _HANDLE, ctypes.c_size_t)
+error_code = _function("error_code", _INT, _HANDLE)
+error_destroy = _function("error_destroy", None, _HANDLE)
 produce_batch = _function("produce_batch", _INT, _HANDLE, _INT32, _INT, _HANDLE, _INT)
 poll = _function("poll", _INT, _HANDLE, _INT)
 flush = _function("flush", _INT, _HANDLE, _INT)

@@ -6,10 +6,12 @@ from typing import NamedTuple, Self
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from orion_beam.dead_letters import Headers
 from orion_beam.errors import JobFailedError, UserError
 from orion_beam.kafka.clients import producer_config
 from orion_beam.kafka.journal import JOURNAL, Entry, ensure_journal, entry_bytes, read_journal
+
+Headers = list[tuple[str, str | bytes | None]]
+"""Kafka's headers, as confluent-kafka wants them."""
 
 TRANSACTION_TIMEOUT_S = 60
 """After so long the broker aborts a transaction whose writer is gone."""

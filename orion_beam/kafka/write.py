@@ -1,23 +1,25 @@
-"""Writing Kafka: messages and dead letters, by confluent-kafka, all delivered before a bundle ends."""
+"""Writing Kafka: messages and dead letters, all delivered before a bundle ends."""
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import apache_beam as beam
-import confluent_kafka
 import pyarrow as pa
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaException
 
 from orion_beam.config import KafkaSink
-from orion_beam.dead_letters import Headers, messages_of
+from orion_beam.dead_letters import messages_of
 from orion_beam.kafka.clients import producer_config
 from orion_beam.kafka.column_producer import ColumnProducer
 from orion_beam.worker_metrics import worker_metrics
 
 MAX_IN_FLIGHT = 100_000
 """Messages that a producer holds at most before it takes a batch more."""
+
+ENOUGH_LETTERS_BYTES = 1 << 20
+"""Of payloads, with which dead letters do not wait for more of their bundle."""
 
 WARN_AFTER_S = 30.0
 """How long the broker may take to acknowledge a bundle before that is logged, and logged again."""
@@ -49,34 +51,27 @@ class _Failures:
             raise DeliveryError(f"delivery failed: {reason}")
 
 
-class _Client(Protocol):
-    def poll(self, timeout_s: float, /) -> object: ...
-
-    def flush(self, timeout_s: float, /) -> int: ...
-
-    def __len__(self) -> int: ...
-
-
 class _Writer:
-    """What both writers are: everything is delivered when `flush` returns, or it raises."""
+    """Everything that was written is delivered when `flush` returns, or it raises."""
 
-    def __init__(self, failures: _Failures, client: _Client) -> None:
-        self._failures = failures
-        self._client = client
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._failures = _Failures()
+        self._producer = ColumnProducer(config, self._failures.add, _logger)
 
-    def wait_for_room(self) -> None:
-        self.serve(0)
-        while len(self._client) > MAX_IN_FLIGHT:
-            self.serve(0.05)
-
-    def serve(self, timeout_s: float) -> None:
-        self._client.poll(timeout_s)
-        self._failures.raise_first()
+    def write(
+        self, topic: str, keys: pa.BinaryArray, values: pa.BinaryArray, headers: pa.ListArray | None = None
+    ) -> None:
+        self._wait_for_room()
+        try:
+            self._producer.produce(topic, keys, values, headers)
+        except KafkaException as error:
+            self._failures.add(topic, -1, error.args[0].str())
+            self._failures.raise_first()
 
     def flush(self) -> None:
         warn_at = time.monotonic() + WARN_AFTER_S
         # librdkafka looks only every 10 ms whether everything has arrived, so it is asked more often than that.
-        while left := self._client.flush(0.001):
+        while left := self._producer.flush(0.001):
             self._failures.raise_first()
             if time.monotonic() > warn_at:
                 waiting = {"event": "waiting_for_broker"}
@@ -84,47 +79,14 @@ class _Writer:
                 warn_at = time.monotonic() + WARN_AFTER_S
         self._failures.raise_first()
 
+    def _wait_for_room(self) -> None:
+        self._serve(0)
+        while len(self._producer) > MAX_IN_FLIGHT:
+            self._serve(0.05)
 
-class _ColumnWriter(_Writer):
-    """Of keys and values."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        failures = _Failures()
-        self._producer = ColumnProducer(config, failures.add, _logger)
-        super().__init__(failures, self._producer)
-
-    def write(self, topic: str, keys: pa.BinaryArray, values: pa.BinaryArray) -> None:
-        self.wait_for_room()
-        try:
-            self._producer.produce(topic, keys, values)
-        except KafkaException as error:
-            self._failures.add(topic, -1, error.args[0].str())
-            self._failures.raise_first()
-
-
-class _MessageWriter(_Writer):
-    """Of messages with headers, which librdkafka takes one by one."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        failures = _Failures()
-
-        def refused(error: KafkaError | None, message: confluent_kafka.Message) -> None:
-            if error is not None:
-                failures.add(message.topic() or "", message.partition() or 0, error.str())
-
-        self._producer = Producer(dict(config) | {"on_delivery": refused}, logger=_logger)
-        super().__init__(failures, self._producer)
-
-    def write(self, topic: str, messages: Iterable[tuple[bytes | None, bytes | None, Headers]]) -> None:
-        self.wait_for_room()
-        for key, value, headers in messages:
-            while True:
-                try:
-                    self._producer.produce(topic, value, key, headers=headers)
-                    break
-                except BufferError:
-                    # A gigabyte is queued: few messages, but large ones.
-                    self.serve(0.05)
+    def _serve(self, timeout_s: float) -> None:
+        self._producer.poll(timeout_s)
+        self._failures.raise_first()
 
 
 class _WriteFn(beam.DoFn):  # type: ignore[misc]
@@ -135,6 +97,9 @@ class _WriteFn(beam.DoFn):  # type: ignore[misc]
     def __init__(self, config: Mapping[str, Any], topic: str) -> None:
         self._config = config
         self._topic = topic
+
+    def setup(self) -> None:
+        self._writer = _Writer(self._config)
 
     def finish_bundle(self) -> None:
         began = time.perf_counter()
@@ -148,25 +113,35 @@ class _WriteFn(beam.DoFn):  # type: ignore[misc]
 
 
 class _WriteMessagesFn(_WriteFn):
-    _writer: _ColumnWriter
-
-    def setup(self) -> None:
-        self._writer = _ColumnWriter(self._config)
-
     def process(self, batch: pa.RecordBatch) -> None:
         self._writer.write(self._topic, batch.column("key"), batch.column("value"))
         self._count(batch)
 
 
 class _WriteDeadLettersFn(_WriteFn):
-    _writer: _MessageWriter
+    """Joins the dead letters of stages and countries: each batch has few, and costs as much as one of many."""
 
-    def setup(self) -> None:
-        self._writer = _MessageWriter(self._config)
+    def start_bundle(self) -> None:
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_bytes = 0
 
     def process(self, batch: pa.RecordBatch) -> None:
-        self._writer.write(self._topic, messages_of(batch))
-        self._count(batch)
+        self._waiting.append(batch)
+        self._waiting_bytes += batch.column("value").nbytes
+        if self._waiting_bytes >= ENOUGH_LETTERS_BYTES:
+            self._write()
+
+    def finish_bundle(self) -> None:
+        if self._waiting:
+            self._write()
+        super().finish_bundle()
+
+    def _write(self) -> None:
+        letters = pa.Table.from_batches(self._waiting).combine_chunks().to_batches()[0]
+        self._waiting, self._waiting_bytes = [], 0
+        messages = messages_of(letters)
+        self._writer.write(self._topic, *messages.columns)
+        self._count(letters)
 
 
 class ProduceMessages(beam.PTransform):  # type: ignore[misc]

@@ -8,10 +8,10 @@ from confluent_kafka import Producer
 
 from orion_beam.chain import chain_of, load_reference, run_chain
 from orion_beam.countries import all_profiles
-from orion_beam.dead_letters import Message, messages_of
 from orion_beam.kafka.catalogue import Topic
 from orion_beam.kafka.topics import create
 from orion_beam.testing import raw_batch
+from tests.letters import Message, messages_from
 
 _REST = b'"msisdn":"+33612345678","event_type":"data","timestamp":"2026-06-01T10:00:00Z"}'
 BROKEN_RAT = b'{"imsi":"208010000%06d","rat":"6G",' + _REST
@@ -46,7 +46,7 @@ def letters_from(
     )
     outcome = run_chain(chain_of(all_profiles()[country], load_reference()), batch)
     assert outcome.rejected.num_rows == len(payloads)
-    return messages_of(outcome.rejected)
+    return messages_from(outcome.rejected)
 
 
 def send_letters(servers: str, topic: str, letters: Sequence[Message]) -> None:

@@ -16,7 +16,6 @@ import pytest
 from confluent_kafka import Producer
 
 from orion_beam.chain import load_reference
-from orion_beam.dead_letters import Message
 from orion_beam.dlq.fates import Fate
 from orion_beam.dlq.filters import LetterFilter, Selection
 from orion_beam.dlq.judge import Judge
@@ -33,6 +32,7 @@ from orion_beam.kafka.transactions import TransactionalWriter
 from schemas.codes import Code
 from tests.integration.harness import Record, await_until, kafka_in, read_topic, records_on
 from tests.integration.letters import BROKEN_IMSI, BROKEN_RAT, letter_topic, letters_from, send_letters
+from tests.letters import Message
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 

@@ -1,6 +1,8 @@
 """Writing columns to a real Kafka: as messages one by one would be written, in order, and none is lost unsaid."""
 
+import itertools
 import logging
+from typing import Any
 
 import apache_beam as beam
 import psutil
@@ -11,10 +13,12 @@ from confluent_kafka import Producer
 from orion_beam.config import KafkaSink
 from orion_beam.kafka.clients import producer_config
 from orion_beam.kafka.column_producer import ColumnProducer
-from orion_beam.kafka.topics import ENRICHED, FINAL
-from orion_beam.kafka.write import ProduceMessages
+from orion_beam.kafka.topics import DEAD_LETTERS, ENRICHED, FINAL
+from orion_beam.kafka.write import ProduceDeadLetters, ProduceMessages
 from runners.local_kafka import LocalKafka
+from schemas.dead_letter import DEAD_LETTER_SCHEMA
 from tests.integration.harness import await_until, read_topic
+from tests.letters import LETTER, messages_from
 from transforms.encode import ENCODED_SCHEMA
 
 pytestmark = pytest.mark.integration
@@ -29,6 +33,16 @@ def write(kafka: LocalKafka, batch: pa.RecordBatch, **settings: str) -> None:
     with beam.Pipeline() as pipeline:
         batches = pipeline | beam.Create([batch], reshuffle=False).with_output_types(pa.RecordBatch)
         batches | ProduceMessages(sink, FINAL.name)
+
+
+def write_letters(kafka: LocalKafka, *batches: pa.RecordBatch) -> None:
+    with beam.Pipeline() as pipeline:
+        letters = pipeline | beam.Create(batches, reshuffle=False).with_output_types(pa.RecordBatch)
+        letters | ProduceDeadLetters(KafkaSink(bootstrap_servers=kafka.bootstrap_servers))
+
+
+def letters_of(*changes: dict[str, Any]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([LETTER | change for change in changes], schema=DEAD_LETTER_SCHEMA)
 
 
 def held(kafka: LocalKafka, topic: str) -> list[tuple[int, bytes | None, bytes | None]]:
@@ -63,6 +77,29 @@ def test_columns_are_written_as_confluent_kafka_writes_messages(kafka: LocalKafk
     assert sorted(keys) == sorted(key for _, key, _ in columns)
 
 
+def test_dead_letters_are_written_as_confluent_kafka_writes_messages_with_headers(kafka: LocalKafka) -> None:
+    names = ["", "é", "twice", "twice", "orion.attempt", "long" * 1_000]
+    odd = [{"key": name, "value": value} for name in names for value in (None, b"", b"\x00\xff")]
+    first = letters_of({"key": None, "value": b""}, {"key": b"k", "headers": odd}, {"headers": [], "value": None})
+    second = letters_of(*[{"key": b"%d" % number, "source_offset": number} for number in range(200)])
+    large = letters_of({"key": b"large", "value": b"x" * (1 << 20), "run_id": "a-run"})
+    # Neither begins where its buffers do.
+    batches = [first.slice(1), second.slice(7), large]
+    write_letters(kafka, *batches)
+    producer = Producer(producer_config(kafka.bootstrap_servers, {}))
+    for message in itertools.chain.from_iterable(map(messages_from, batches)):
+        producer.produce(ENRICHED.name, message.value, message.key, headers=message.headers)
+    assert producer.flush(30) == 0
+    written, expected = (
+        sorted(read_topic(kafka.bootstrap_servers, topic), key=lambda record: record.source)
+        for topic in (DEAD_LETTERS.name, ENRICHED.name)
+    )
+    assert len(written) == 2 + 193 + 1
+    assert [(r.partition, r.key, r.value, r.headers) for r in written] == [
+        (r.partition, r.key, r.value, r.headers) for r in expected
+    ]
+
+
 def test_messages_without_a_key_are_spread(kafka: LocalKafka) -> None:
     write(kafka, batch_of([None] * 1_000, [b"v"] * 1_000), linger_ms="0", sticky_partitioning_linger_ms="0")
     records = read_topic(kafka.bootstrap_servers, FINAL.name)
@@ -76,6 +113,14 @@ def test_a_message_that_no_broker_would_take_fails_the_bundle(
 ) -> None:
     with pytest.raises(RuntimeError, match="delivery failed: Broker: Message size too large"):
         write(kafka, batch_of([b"1", b"2", b"3"], [b"small", b"L" * LARGE, b"small"]))
+    assert [record.event for record in caplog.records if record.name.startswith("orion_beam")] == ["delivery_failed"]
+
+
+def test_a_dead_letter_that_no_broker_would_take_fails_the_bundle(
+    kafka: LocalKafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(RuntimeError, match="delivery failed: Broker: Message size too large"):
+        write_letters(kafka, letters_of({"value": b"small"}, {"value": b"L" * LARGE}))
     assert [record.event for record in caplog.records if record.name.startswith("orion_beam")] == ["delivery_failed"]
 
 

@@ -12,27 +12,8 @@ from orion_beam.dead_letters import letters_of
 from orion_beam.testing import raw_batch, rows
 from schemas.codes import Code, Stage
 from schemas.dead_letter import DeadLetter
-from tests.letters import headers_of, letter_of, messages_batch
+from tests.letters import LETTER, headers_of, letter_of, messages_batch
 from transforms.rejects import Violation, dead_letters
-
-LETTER: dict[str, Any] = {
-    "key": b"\xfe",
-    "value": b"\xff",
-    "headers": [{"key": "trace", "value": b"\x00"}, {"key": "none", "value": None}, {"key": "trace", "value": b"2"}],
-    "stage": "validate",
-    "code": "invalid_imsi",
-    "codes": ["invalid_imsi", "missing_field"],
-    "fields": ["imsi", "event_time"],
-    "message": "imsi: é",
-    "country": "FR",
-    "source_topic": "cdr.raw.FR",
-    "source_partition": 3,
-    "source_offset": 2**40,
-    "source_timestamp": datetime(2026, 6, 1, 12, 0, 0, 123_000, tzinfo=UTC),
-    "attempt": 2,
-    "version": "0.1.0",
-    "failed_at": datetime(2026, 6, 2, 12, 0, 0, 1_000, tzinfo=UTC),
-}
 
 
 def test_the_headers_say_why_and_where_from():

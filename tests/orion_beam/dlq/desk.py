@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from orion_beam.chain import chain_of, load_reference, run_chain
 from orion_beam.countries import all_profiles
-from orion_beam.dead_letters import ReadLetters, letters_of, messages_of
+from orion_beam.dead_letters import ReadLetters, letters_of
 from orion_beam.testing import raw_batch
-from tests.letters import messages_batch
+from tests.letters import messages_batch, messages_from
 
 ARRIVED = datetime(2026, 6, 1, 12, tzinfo=UTC)
 IMSI, MSISDN, IMEI = "208011234567890", "+33612345678", "352099001761481"
@@ -20,7 +20,7 @@ def letters(country: str, payloads: Sequence[bytes | None], **options) -> pa.Rec
     batch = raw_batch(country, payloads, timestamps=ARRIVED, **options)
     outcome = run_chain(chain_of(all_profiles()[country], load_reference()), batch)
     assert outcome.rejected.num_rows == len(payloads)
-    read = letters_of(messages_batch(*messages_of(outcome.rejected.sort_by("source_offset"))))
+    read = letters_of(messages_batch(*messages_from(outcome.rejected.sort_by("source_offset"))))
     assert read.foreign.num_rows == 0
     return read.letters
 
