@@ -28,9 +28,10 @@ _LOG_TAIL_LINES = 12
 _LOOK_EVERY_S = 0.05
 _HEAP_OF_ONE = "768m"
 _HEAP_OF_SEVERAL = "384m"
-# Brokers share the cores of one machine with the job: what the optimizing compiler costs at the start of each, a
-# development cluster never gets back. To G1, batches of a megabyte are huge objects, which keep it marking without end.
-_JVM = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+# To G1, batches of a megabyte are huge objects, which keep it marking without end.
+_JVM = ("-XX:+UseSerialGC",)
+# What the optimizing compiler costs at the start, a broker that lives for less than a minute never gets back.
+_JVM_OF_SHORT_LIFE = ("-XX:TieredStopAtLevel=1",)
 
 _LOCAL_SETTINGS = {
     "auto.create.topics.enable": "false",
@@ -63,6 +64,7 @@ class LocalKafka:
         brokers: How many. Each is a controller, too: a majority of them must run.
         detached: The brokers go on when this process ends, and belong to no terminal.
         metrics: Each broker serves its metrics to Prometheus, on a port of its own.
+        lasting: The brokers are to run for more than a minute: their JVMs optimize.
 
     Attributes:
         brokers: Its brokers, by number.
@@ -79,6 +81,7 @@ class LocalKafka:
         brokers: int = 1,
         detached: bool = False,
         metrics: bool = False,
+        lasting: bool = False,
     ) -> None:
         """Note where and how to run; `start` runs it."""
         self._metrics = metrics
@@ -86,7 +89,8 @@ class LocalKafka:
         self._wanted_port = port
         self._own_settings = settings or {}
         self.ports: tuple[Ports, ...] = ()
-        jvm = (f"-Xmx{heap or (_HEAP_OF_ONE if brokers == 1 else _HEAP_OF_SEVERAL)}", *_JVM)
+        most = heap or (_HEAP_OF_ONE if brokers == 1 else _HEAP_OF_SEVERAL)
+        jvm = (f"-Xmx{most}", *_JVM, *(() if lasting else _JVM_OF_SHORT_LIFE))
         directories = [self.data_dir] if brokers == 1 else [self.data_dir / f"broker-{n + 1}" for n in range(brokers)]
         self.brokers = tuple(
             Broker(number, directory, jvm, detached) for number, directory in enumerate(directories, start=1)
