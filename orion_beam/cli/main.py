@@ -154,6 +154,14 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except SystemError as error:
+        # A signal may come while confluent-kafka makes objects in C, which does not look whether that raised.
+        match error.__cause__:
+            case KeyboardInterrupt():
+                sys.exit(130)
+            case SystemExit(code=code):
+                sys.exit(code)
+        raise
 
 
 if __name__ == "__main__":
