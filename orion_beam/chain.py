@@ -10,7 +10,7 @@ from orion_beam.countries import all_profiles
 from orion_beam.errors import UserError
 from schemas.codes import Stage
 from schemas.country import CountryProfile
-from transforms.batches import SplitBatch
+from transforms.batches import SplitBatch, joined
 from transforms.decode import decode_batch
 from transforms.enrich import ReferenceData, enrich_batch, operators_of
 from transforms.normalize import normalize_batch
@@ -71,5 +71,4 @@ def run_chain(chain: Mapping[Stage, Split], batch: pa.RecordBatch) -> SplitBatch
         batch = outcome.accepted
         if outcome.rejected.num_rows:
             rejected.append(outcome.rejected)
-    joined = pa.Table.from_batches(rejected).combine_chunks().to_batches()[0] if rejected else no_rejects()
-    return SplitBatch(batch, joined)
+    return SplitBatch(batch, joined(rejected) if rejected else no_rejects())

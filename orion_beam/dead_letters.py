@@ -57,29 +57,21 @@ def messages_of(letters: pa.RecordBatch) -> pa.RecordBatch:
     """
     count = letters.num_rows
     sent = _HeaderRows.of(letters.column("headers")).of_the_source()
-    own = [_header_values(letters.column(field)) for field in _HEADERS.values()]
-    rows, kinds = np.nonzero(np.column_stack([~is_null(values) for values in own]))
-    from_source, from_us = lengths_of(sent), np.bincount(rows, minlength=count)
-    ends = np.cumsum(from_source + from_us)
-    # Where a header stands: the source's move back by what we have put behind those of earlier rows.
-    places_of_sent = np.arange(len(sent.values)) + np.repeat(np.cumsum(from_us) - from_us, from_source)
-    places_of_own = np.arange(len(rows)) + np.cumsum(from_source)[rows]
-    names, values = np.empty((2, len(sent.values) + len(rows)), np.int64)
-    names[places_of_sent] = values[places_of_sent] = np.arange(len(sent.values))
-    names[places_of_own] = len(sent.values) + kinds
-    values[places_of_own] = len(sent.values) + kinds * count + rows
-    headers = pa.StructArray.from_arrays(
-        [
-            pa.concat_arrays([sent.values.field("key"), _OWN_NAMES]).take(pa.array(names)),
-            pa.concat_arrays([sent.values.field("value"), *own]).take(pa.array(values)),
-        ],
-        fields=list(sent.type.value_type),
+    own = pa.concat_arrays([_header_values(letters.column(field)) for field in _HEADERS.values()])
+    own_names = _OWN_NAMES.take(pa.array(np.repeat(np.arange(len(_OWN_NAMES)), count)))
+    headers = _HeaderRows(
+        pa.concat_arrays([sent.names, own_names]),
+        pa.concat_arrays([sent.values, own]),
+        np.concatenate([sent.rows, np.tile(np.arange(count), len(_OWN_NAMES))]),
+        count,
     )
-    offsets = pa.array(np.concatenate([[0], ends]).astype(np.int32))
+    is_there = np.concatenate([np.ones(len(sent.rows), np.bool_), ~is_null(own)])
+    # Those of a row stay in order: the source's first.
+    order = np.argsort(headers.rows, kind="stable")
     columns = {
         "key": letters.column("key"),
         "value": letters.column("value"),
-        "headers": pa.ListArray.from_arrays(offsets, headers, type=sent.type),
+        "headers": headers.taken(order[is_there[order]]).lists(),
     }
     return batch_of(columns, MESSAGE_SCHEMA)
 
@@ -128,7 +120,7 @@ def letters_of(messages: pa.RecordBatch) -> ReadLetters:
         field: text.filter(pa.array(is_ours)) for field, text in {**texts, "codes": codes, "fields": fields}.items()
     }
     columns |= {name: ours.column(original) for name, original in _AS_READ.items()}
-    columns["headers"] = headers.of_the_source().filter(pa.array(is_ours))
+    columns["headers"] = headers.of_the_source().lists().filter(pa.array(is_ours))
     typed = {field.name: _typed(columns[field.name], field.type) for field in LETTER_SCHEMA}
     return ReadLetters(batch_of(typed, LETTER_SCHEMA), rows_of(messages, ~is_ours))
 
@@ -157,14 +149,21 @@ class _HeaderRows(NamedTuple):
         is_text = are_utf8(values)
         return (values if is_text.all() else where(is_text, values, None)).cast(pa.string())
 
-    def of_the_source(self) -> pa.ListArray:
-        """Return each row's headers without ours."""
-        kept = ~starts_with(self.names, OWN_PREFIX.encode())
+    def of_the_source(self) -> "_HeaderRows":
+        """Return the headers without ours."""
+        return self.taken(np.flatnonzero(~starts_with(self.names, OWN_PREFIX.encode())))
+
+    def taken(self, places: npt.NDArray[np.int64]) -> "_HeaderRows":
+        """Return the headers at these places."""
+        indices = pa.array(places)
+        return self._replace(names=self.names.take(indices), values=self.values.take(indices), rows=self.rows[places])
+
+    def lists(self) -> pa.ListArray:
+        """Return each row's headers; they must be in the order of their rows."""
         offsets = np.zeros(self.row_count + 1, np.int32)
-        np.cumsum(np.bincount(self.rows[kept], minlength=self.row_count), out=offsets[1:])
+        np.cumsum(np.bincount(self.rows, minlength=self.row_count), out=offsets[1:])
         kind = LETTER_SCHEMA.field("headers").type
-        columns = [column.filter(pa.array(kept)) for column in (self.names, self.values)]
-        pairs = pa.StructArray.from_arrays(columns, fields=list(kind.value_type))
+        pairs = pa.StructArray.from_arrays([self.names, self.values], fields=list(kind.value_type))
         return pa.ListArray.from_arrays(pa.array(offsets), pairs, type=kind)
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from schemas.cdr import DECODED_SCHEMA, DecodedFields
 from schemas.codes import Code, Stage
 from schemas.country import CountryProfile
-from transforms.batches import SplitBatch, empty_batch, rows_of
+from transforms.batches import SplitBatch, empty_batch, joined, rows_of
 from transforms.formats import formats_of
 from transforms.payloads import Payloads, are_utf8
 from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
@@ -97,8 +97,7 @@ def _columns_of(parts: Sequence[_Part]) -> list[pa.Array]:
     order = places[np.argsort(rows[places], kind="stable")]
     # Two calls for all columns: batches of one country are of several formats as a rule.
     batches = [pa.RecordBatch.from_arrays(_fields_of(part), schema=_FIELDS) for part in parts]
-    (joined,) = pa.Table.from_batches(batches).combine_chunks().to_batches()
-    return list(joined.take(pa.array(order)).columns)
+    return list(joined(batches).take(pa.array(order)).columns)
 
 
 def _fields_of(part: _Part) -> list[pa.Array]:

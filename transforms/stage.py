@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from schemas.codes import Code, Stage
 from schemas.country import CountryProfile
-from transforms.batches import SplitBatch, country_of
+from transforms.batches import SplitBatch, country_of, joined
 from transforms.observing import observer
 from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters
 
@@ -83,14 +83,7 @@ def split_isolating(split: Split, batch: pa.RecordBatch, stage: Stage) -> SplitB
     ]
     # A row that a bug rejects leaves an empty batch of the stage's input schema: only batches with rows are joined.
     accepted = [half.accepted for half in halves if half.accepted.num_rows] or [halves[0].accepted]
-    return SplitBatch(_concat(accepted), _concat([half.rejected for half in halves]))
-
-
-def _concat(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    if len(batches) == 1:
-        return batches[0]
-    table = pa.Table.from_batches(batches).combine_chunks()
-    return table.to_batches()[0] if table.num_rows else batches[0]
+    return SplitBatch(joined(accepted), joined([half.rejected for half in halves]))
 
 
 def _log_bug(error: BaseException, row: pa.RecordBatch, stage: Stage) -> None:

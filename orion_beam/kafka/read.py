@@ -13,7 +13,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from orion_beam.config import KafkaSource
 from orion_beam.kafka.clients import consumer_config
 from orion_beam.kafka.frames import decode_frame
-from transforms.batches import MAX_ROWS, slices_of
+from transforms.batches import MAX_ROWS, joined, slices_of
 
 BATCHED_READ_URN = "orion:kafka_batches:v1"
 
@@ -113,7 +113,7 @@ class DecodeFrames(beam.DoFn):  # type: ignore[misc]
         held = self._pending.pop(topic, [])
         if not held:
             return
-        batch = held[0] if len(held) == 1 else pa.Table.from_batches(held).combine_chunks().to_batches()[0]
+        batch = joined(held)
         country = self._countries.get(topic)
         if country is not None:
             batch = batch.append_column("country", pa.repeat(pa.scalar(country), batch.num_rows))

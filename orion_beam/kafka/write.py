@@ -14,6 +14,7 @@ from orion_beam.dead_letters import messages_of
 from orion_beam.kafka.clients import producer_config
 from orion_beam.kafka.column_producer import ColumnProducer
 from orion_beam.worker_metrics import worker_metrics
+from transforms.batches import joined
 
 MAX_IN_FLIGHT = 100_000
 """Messages that a producer holds at most before it takes a batch more."""
@@ -137,7 +138,7 @@ class _WriteDeadLettersFn(_WriteFn):
         super().finish_bundle()
 
     def _write(self) -> None:
-        letters = pa.Table.from_batches(self._waiting).combine_chunks().to_batches()[0]
+        letters = joined(self._waiting)
         self._waiting, self._waiting_bytes = [], 0
         messages = messages_of(letters)
         self._writer.write(self._topic, *messages.columns)
