@@ -28,6 +28,8 @@ from runners.workers import silence_lost_peers, worker_pool
 
 EMBEDDED_MASTER = "[local]"
 
+_WORKERS_OPTION = "--sdk_worker_parallelism"
+
 _DEFAULTS = {
     "--runner": "FlinkRunner",
     "--streaming": None,
@@ -44,7 +46,7 @@ _DEFAULTS = {
     "--faster_copy": None,
     "--disable_metrics": None,
     # One Python process for each core: in one process the threads of two bundles wait for each other half of the time.
-    "--sdk_worker_parallelism": "2",
+    _WORKERS_OPTION: "2",
     # Beam would run `pip freeze` first and stage what it prints, for nobody to read.
     "--experiments": "disable_logging_submission_environment",
 }
@@ -133,8 +135,14 @@ def _embedded(arguments: Sequence[str], metrics_listen: str | None) -> Iterator[
     if "--environment_type" in given:
         yield settings
         return
-    with worker_pool(metrics_listen=metrics_listen) as address:
+    with worker_pool(metrics_listen=metrics_listen, spares=_workers_of(arguments)) as address:
         yield [*settings, "--environment_type=EXTERNAL", f"--environment_config={address}"]
+
+
+def _workers_of(arguments: Sequence[str]) -> int:
+    """Return how many Python processes a job is going to have; 0 if only Flink knows."""
+    name, _, count = next(each for each in reversed(arguments) if each.startswith(_WORKERS_OPTION)).partition("=")
+    return int(count) if name == _WORKERS_OPTION and count.isdecimal() else 0
 
 
 def _run(config: JobConfig, arguments: Sequence[str]) -> PipelineResult:

@@ -1,5 +1,6 @@
 """The Python workers of Flink: a pool that starts each as a process of its own, and serves the metrics of all."""
 
+import importlib
 import logging
 import os
 import subprocess
@@ -21,6 +22,7 @@ from orion_beam.logs import set_up_logging
 from orion_beam.worker_metrics import install
 from runners.guard import end_with_parent
 from runners.worker_exposition import is_wanted, worker_exposition
+from transforms.compiled import compile_all
 
 DATA_BUFFER_TIME_LIMIT_MS = 10
 """The data plane is flushed by time, not only by size: it halves the latency."""
@@ -30,41 +32,63 @@ SAMPLING_PERIOD_MS = 5
 
 
 class _WorkerPool(BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]
-    """Beam's own pool, but for the command: Beam's is whatever `python` is first on the path."""
+    """Beam's own pool, but for the command: Beam's is whatever `python` is first on the path.
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    Args:
+        environment: of the workers, besides this process's.
+        spares: how many workers to start before they are asked for, as it takes them some seconds.
+    """
+
+    def __init__(self, environment: Mapping[str, str], spares: int) -> None:
         super().__init__(use_process=True)
-        self._environment = environment
+        self._environment = os.environ | environment
+        self._spares = [self._start() for _ in range(spares)]
+
+    def _start(self) -> "subprocess.Popen[str]":
+        # Ctrl-C is for the one who submits the job: who then has the workers stopped.
+        return subprocess.Popen(
+            [sys.executable, "-m", "runners.workers"],
+            stdin=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=self._environment,
+        )
 
     def StartWorker(self, request: beam_fn_api_pb2.StartWorkerRequest, _: object) -> object:  # noqa: N802 - Beam's name
-        """Start a worker that connects to the JVM."""
-        command = [sys.executable, "-m", "runners.workers", request.control_endpoint.url, request.worker_id]
-        # Ctrl-C is for the one who submits the job: who then has the workers stopped.
-        environment = os.environ | self._environment
-        worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, env=environment)
+        """Have a worker connect to the JVM."""
+        try:
+            worker = self._spares.pop()
+        except IndexError:
+            worker = self._start()
         self._worker_processes[request.worker_id] = worker
+        assert worker.stdin is not None
+        with worker.stdin:
+            worker.stdin.write(f"{request.control_endpoint.url} {request.worker_id}")
         return beam_fn_api_pb2.StartWorkerResponse()
 
     def stop(self) -> None:
         """Stop the workers that the JVM has not."""
-        for worker in self._worker_processes.values():
+        for worker in (*self._spares, *self._worker_processes.values()):
             kill_process_gracefully(worker)
 
 
 @contextmanager
-def worker_pool(listen: str = "127.0.0.1:0", metrics_listen: str | None = None) -> Iterator[str]:
+def worker_pool(
+    listen: str = "127.0.0.1:0", metrics_listen: str | None = None, *, spares: int = 0
+) -> Iterator[str]:
     """Run a pool; give its address for `--environment_config`.
 
     Args:
         listen: where it takes requests for workers; port 0 is any.
         metrics_listen: where it serves its workers' metrics; None: nowhere.
+        spares: how many workers to start at once, before anybody asks for them.
 
     Raises:
         PrerequisiteError: it cannot listen there.
     """
     host, _, _ = listen.rpartition(":")
     with worker_exposition(metrics_listen) as environment:
-        pool = _WorkerPool(environment)
+        pool = _WorkerPool(environment, spares)
         server = grpc.server(thread_pool_executor.shared_unbounded_instance())
         try:
             port = server.add_insecure_port(listen)
@@ -95,8 +119,14 @@ def silence_lost_peers() -> None:
         handler.addFilter(is_not_lost)
 
 
+def _load() -> None:
+    """Load what a job is made of."""
+    importlib.import_module("orion_beam.pipeline")
+    compile_all()
+
+
 def main() -> None:
-    """Be a worker, until the JVM says that there is no more work, or is gone."""
+    """Wait for the address of a JVM and a name, and be its worker until it has no more work, or is gone."""
     set_up_logging()
     silence_lost_peers()
     end_with_parent()
@@ -104,7 +134,10 @@ def main() -> None:
         install()
     # bundle_processor names no period, and there is no option for it.
     statesampler.StateSampler = partial(statesampler.StateSampler, sampling_period_ms=SAMPLING_PERIOD_MS)
-    control_address, worker_id = sys.argv[1:]
+    _load()
+    if not (told := sys.stdin.read()):
+        return
+    control_address, worker_id = told.split(maxsplit=1)
     harness = SdkHarness(control_address, worker_id=worker_id, data_buffer_time_limit_ms=DATA_BUFFER_TIME_LIMIT_MS)
     try:
         harness.run()

@@ -9,7 +9,11 @@ from orion_beam.config import KafkaRanges, Slice
 from orion_beam.kafka.login import log_in_with, login_settings
 from orion_beam.kafka.ranges import OffsetRange, SourcePartition, read_ranges
 from orion_beam.metrics import READ
+from transforms.batches import MAX_ROWS
 from transforms.counters import count
+
+BATCH_ROWS = 3 * MAX_ROWS
+"""Of a batch at most. Nobody waits for the first rows of a replay, and what a batch costs by itself is shared by more."""
 
 Listener = Callable[[int], None]
 
@@ -43,7 +47,9 @@ class _ReadLane(beam.DoFn):  # type: ignore[misc]
 
     def process(self, lane: tuple[Slice, ...]) -> Iterator[pa.RecordBatch]:
         for ranges in _rounds(lane):
-            batches = read_ranges(self._servers, ranges, committed_only=True, advance=_progress.advance)
+            batches = read_ranges(
+                self._servers, ranges, max_rows=BATCH_ROWS, committed_only=True, advance=_progress.advance
+            )
             for batch in batches:
                 country = self._countries[batch.column("source_topic")[0].as_py()]
                 count(READ, country, rows=batch.num_rows)
@@ -66,7 +72,7 @@ def _rounds(lane: tuple[Slice, ...]) -> Iterator[dict[SourcePartition, OffsetRan
 class ReadKafkaRanges(beam.PTransform):  # type: ignore[misc]
     """Reads offset ranges, lane by lane.
 
-    Out: `pa.RecordBatch` of `schemas.raw.RAW_CDR_SCHEMA`, up to MAX_ROWS rows of one country. Bounded. A lane that
+    Out: `pa.RecordBatch` of `schemas.raw.RAW_CDR_SCHEMA`, up to BATCH_ROWS rows of one country. Bounded. A lane that
     fails is read again from its beginning: at least once. Records of aborted transactions are left out, as the stream
     leaves them out. The records of a partition that are in one lane keep their
     order.

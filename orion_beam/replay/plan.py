@@ -3,7 +3,8 @@
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import accumulate, zip_longest
+from itertools import accumulate, groupby, zip_longest
+from operator import attrgetter
 
 import numpy as np
 import pyarrow.compute as pc
@@ -196,25 +197,29 @@ class _Samples:
 def lanes_of(plans: Iterable[PartitionPlan], workers: int) -> tuple[Lane, ...]:
     """Cut a plan into chunks, and put them into lanes.
 
-    Large partitions are cut into several chunks, which stay in one lane, in order; small ones share a chunk.
+    A chunk holds a piece of each of several partitions of a topic, which are read side by side: what is then written
+    goes to many partitions as well. Topics of few offsets share a chunk.
 
     Args:
         plans: what to read.
         workers: how many there are.
     """
-    wanted = [plan for plan in plans if plan.offsets]
+    wanted = sorted((plan for plan in plans if plan.offsets), key=attrgetter("topic"))
     share = sum(plan.offsets for plan in wanted) // (workers * _CHUNKS_A_WORKER)
     limit = min(CHUNK_OFFSETS, max(_LEAST_CHUNK_OFFSETS, share))
     pieces: list[list[tuple[Slice, ...]]] = []
     shared: list[Slice] = []
-    for plan in wanted:
-        if plan.offsets > limit:
-            pieces.append([(piece,) for piece in _cut(plan, limit)])
-            continue
-        if shared and sum(piece.offsets for piece in shared) + plan.offsets > limit:
-            pieces.append([tuple(shared)])
-            shared = []
-        shared.extend(_cut(plan, limit))
+    for _, of_topic in groupby(wanted, attrgetter("topic")):
+        for group in _dealt(list(of_topic), workers, limit):
+            offsets = sum(plan.offsets for plan in group)
+            if offsets > limit:
+                # Of each partition a piece may be longer by one than its share.
+                pieces.append(list(_cut(group, -(-offsets // max(1, limit - len(group) + 1)))))
+                continue
+            if shared and sum(piece.offsets for piece in shared) + offsets > limit:
+                pieces.append([tuple(shared)])
+                shared = []
+            shared.extend(*_cut(group, 1))
     if shared:
         pieces.append([tuple(shared)])
     # The longest first: nobody waits for it alone at the end.
@@ -235,8 +240,21 @@ def round_of(lanes: Sequence[Lane], most_offsets: int) -> tuple[Lane, ...]:
     return tuple(lane for lane in firsts if lane)
 
 
-def _cut(plan: PartitionPlan, limit: int) -> Iterator[Slice]:
-    count = -(-plan.offsets // limit)
+def _dealt(plans: Sequence[PartitionPlan], workers: int, limit: int) -> list[list[PartitionPlan]]:
+    """Deal a topic's partitions to as many groups as there are workers, of about the same size; fewer, if they are small."""
+    groups = min(workers, len(plans), -(-sum(plan.offsets for plan in plans) // limit))
+    dealt: list[list[PartitionPlan]] = [[] for _ in range(groups)]
+    for plan in sorted(plans, key=attrgetter("offsets"), reverse=True):
+        min(dealt, key=lambda group: sum(other.offsets for other in group)).append(plan)
+    return dealt
+
+
+def _cut(plans: Sequence[PartitionPlan], count: int) -> Iterator[tuple[Slice, ...]]:
+    """Cut each partition into so many pieces; yield the first ones of all, then the second ones."""
     for number in range(count):
-        low, high = (plan.low + plan.offsets * bound // count for bound in (number, number + 1))
-        yield Slice(topic=plan.topic, partition=plan.partition, low=low, high=high)
+        bounds = [(plan, *(plan.low + plan.offsets * bound // count for bound in (number, number + 1))) for plan in plans]
+        yield tuple(
+            Slice(topic=plan.topic, partition=plan.partition, low=low, high=high)
+            for plan, low, high in bounds
+            if low < high
+        )

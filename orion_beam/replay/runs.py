@@ -5,7 +5,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from orion_beam.config import FileSink, JobConfig, KafkaRanges, KafkaSink
+from orion_beam.config import FileSink, JobConfig, KafkaRanges, KafkaSink, Slice
 from orion_beam.errors import UserError
 from orion_beam.files import DEAD_LETTER_FILE, FINAL_FILE
 from orion_beam.kafka.ranges import OffsetRange, SourcePartition
@@ -122,7 +122,7 @@ class Run:
         """Return the job that does some chunks: those of a tuple one after the other."""
         source = self.replay.job.source
         assert isinstance(source, KafkaRanges)
-        lanes = tuple(tuple(piece for chunk in lane for piece in chunk.slices) for lane in slices)
+        lanes = tuple(_joined(lane) for lane in slices)
         changed: dict[str, object] = {"source": source.model_copy(update={"lanes": lanes})}
         return self.replay.job.model_copy(update=changed | ({"sink": sink} if sink else {}))
 
@@ -212,6 +212,15 @@ def publish_files(staging: Path, directory: Path, tag: str) -> None:
         path.replace(target)
         _sync(target.parent)
     shutil.rmtree(staging)
+
+
+def _joined(chunks: Iterable[Chunk]) -> tuple[Slice, ...]:
+    """Return what chunks of a lane, one behind the other, hold of each partition."""
+    joined: dict[tuple[str, int], Slice] = {}
+    for piece in (piece for chunk in chunks for piece in chunk.slices):
+        before = joined.setdefault((piece.topic, piece.partition), piece)
+        joined[piece.topic, piece.partition] = before.model_copy(update={"high": piece.high})
+    return tuple(joined.values())
 
 
 def _directory_of(runs: Path, run_id: str) -> Path:
