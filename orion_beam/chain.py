@@ -38,11 +38,12 @@ def load_reference(cells: str = CELLS, subscribers: str = SUBSCRIBERS) -> Refere
 
 def chain_of(profile: CountryProfile, reference: ReferenceData) -> dict[Stage, Split]:
     """Return the pure functions of a country's stages up to enrichment. Encoding refuses nothing, but by a bug."""
+    profiles = {profile.code: profile}
     return {
         Stage.DECODE: partial(decode_batch, profile=profile),
-        Stage.VALIDATE: partial(validate_batch, profile=profile),
-        Stage.NORMALIZE: partial(normalize_batch, profile=profile),
-        Stage.ENRICH: partial(enrich_batch, profile=profile, reference=reference),
+        Stage.VALIDATE: partial(validate_batch, profiles=profiles),
+        Stage.NORMALIZE: partial(normalize_batch, profiles=profiles),
+        Stage.ENRICH: partial(enrich_batch, profiles=profiles, reference=reference),
     }
 
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.runners.runner import PipelineResult
 
-from transforms.batches import country_of
 from transforms.counters import NAMESPACE, count
+from transforms.countries import parts_of
 
 READ = "read"
 HEADER_LINES = "header_lines"
@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
 
 
 class CountRows(beam.DoFn):  # type: ignore[misc]
-    """Passes batches of one country each on, and counts their rows, dead letters by first code."""
+    """Passes batches on, and counts their rows, dead letters by first code."""
 
     def __init__(self, kind: str) -> None:
         """Take what the rows became."""
@@ -35,11 +35,12 @@ class CountRows(beam.DoFn):  # type: ignore[misc]
 
     def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Count one batch."""
-        if self._kind == DEAD_LETTER:
-            for code, rows in Counter(batch.column("code").to_pylist()).items():
-                count(self._kind, country_of(batch), code, rows)
-        else:
-            count(self._kind, country_of(batch), rows=batch.num_rows)
+        for country, rows in parts_of(batch):
+            if self._kind == DEAD_LETTER:
+                for code, number in Counter(rows.column("code").to_pylist()).items():
+                    count(self._kind, country, code, number)
+            else:
+                count(self._kind, country, rows=rows.num_rows)
         yield batch
 
 

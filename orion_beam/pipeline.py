@@ -9,6 +9,7 @@ from orion_beam.read import ReadRawCdrs, ReadStage
 from orion_beam.write import PublishStage, WriteCdrs, WriteDeadLetters
 from schemas.cdr import UnifiedCdr
 from schemas.codes import Stage
+from transforms.countries import JoinCountries
 from transforms.decode import DecodeCdrs
 from transforms.encode import EncodeCdrs, UnifyCdrs, Wire
 from transforms.enrich import EnrichCdrs, operators_of
@@ -43,6 +44,8 @@ def build_pipeline(pipeline: beam.Pipeline, config: JobConfig) -> None:
         for transform in chain[stage]:
             batches, dead_letters = batches | transform
             rejects.append(dead_letters)
+        if stage is Stage.DECODE:
+            batches = batches | "JoinCountries" >> JoinCountries()
         if stage in config.publish:
             rejects.append(batches | f"Publish {STAGE_TOPICS[stage]}" >> PublishStage(config.kafka_sink, stage))
     batches | "WriteCdrs" >> WriteCdrs(config)

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from schemas.codes import Stage
-from transforms.batches import SplitBatch, country_of
+from transforms.batches import SplitBatch
+from transforms.countries import parts_of
 from transforms.observing import observe
 
 _ROWS = (1, 10, 100, 1_000, 4_000, 16_000)
@@ -51,22 +52,21 @@ class WorkerMetrics:
 
     def stage_done(self, stage: Stage, batch: pa.RecordBatch, outcome: SplitBatch, seconds: float) -> None:
         """Count a batch that a stage has split."""
-        country = country_of(batch)
-        self._read.labels(stage.value, country).inc(batch.num_rows)
-        self._accepted.labels(stage.value, country).inc(outcome.accepted.num_rows)
         self._seconds.labels(stage.value).observe(seconds)
-        if outcome.rejected.num_rows:
-            for code, rows in _counts(outcome.rejected.column("code")):
-                self._rejected.labels(stage.value, country, code).inc(rows)
-        if stage is Stage.DECODE:
-            self._rows.labels(country).observe(batch.num_rows)
-        elif stage is Stage.VALIDATE and outcome.accepted.num_rows:
-            for rule, rows in _counts(outcome.accepted.column("warnings").flatten()):
-                self._warned.labels(country, rule).inc(rows)
-        elif stage is Stage.ENCODE:
-            newest_ms = pc.max(batch.column("event_time")).value
-            if newest_ms is not None:
+        for country, rows in parts_of(batch):
+            self._read.labels(stage.value, country).inc(rows.num_rows)
+            if stage is Stage.DECODE:
+                self._rows.labels(country).observe(rows.num_rows)
+            elif stage is Stage.ENCODE and (newest_ms := pc.max(rows.column("event_time")).value) is not None:
                 self._delay.labels(country).observe(max(0.0, time.time() - newest_ms / 1000))
+        for country, rows in parts_of(outcome.accepted):
+            self._accepted.labels(stage.value, country).inc(rows.num_rows)
+            if stage is Stage.VALIDATE:
+                for rule, number in _counts(rows.column("warnings").flatten()):
+                    self._warned.labels(country, rule).inc(number)
+        for country, rows in parts_of(outcome.rejected):
+            for code, number in _counts(rows.column("code")):
+                self._rejected.labels(stage.value, country, code).inc(number)
 
     def produced(self, topic: str, records: int) -> None:
         """Count records that were given to a producer."""

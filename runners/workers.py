@@ -73,9 +73,7 @@ class _WorkerPool(BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]
 
 
 @contextmanager
-def worker_pool(
-    listen: str = "127.0.0.1:0", metrics_listen: str | None = None, *, spares: int = 0
-) -> Iterator[str]:
+def worker_pool(listen: str = "127.0.0.1:0", metrics_listen: str | None = None, *, spares: int = 0) -> Iterator[str]:
     """Run a pool; give its address for `--environment_config`.
 
     Args:

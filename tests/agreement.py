@@ -16,7 +16,7 @@ from transforms.validate import validate_batch
 def verdicts_of(batch: pa.RecordBatch, profile: CountryProfile) -> list[Verdict]:
     """Return what the transforms make of each row, in order."""
     decoded = decode_batch(batch, profile)
-    validated = validate_batch(decoded.accepted, profile)
+    validated = validate_batch(decoded.accepted, {profile.code: profile})
     found: dict[int, Verdict] = {}
     for row in rows(validated.accepted):
         fields = {name: row[name] for name in ValidatedFields.model_fields}

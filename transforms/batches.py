@@ -1,4 +1,4 @@
-"""The element of every PCollection between read and write: a `pa.RecordBatch` of up to `MAX_ROWS` rows of one country.
+"""The element of every PCollection between read and write: a `pa.RecordBatch` of some thousand rows.
 
 Arrow flows between the transforms, and the pure functions inside them work on its columns, see `transforms.texts`.
 """

@@ -13,10 +13,11 @@ from schemas.cdr import DECODED_SCHEMA, DecodedFields
 from schemas.codes import Code, Stage
 from schemas.country import CountryProfile
 from transforms.batches import SplitBatch, empty_batch, joined, rows_of
+from transforms.countries import by_country
 from transforms.formats import formats_of
 from transforms.payloads import Payloads, are_utf8
 from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
-from transforms.stage import StageOutput, by_country, split_stage
+from transforms.stage import StageOutput, split_stage
 from transforms.texts import Mask, Offsets, is_null, lengths_of
 
 MAX_PAYLOAD_BYTES = 65_536

@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 from schemas.cdr import NORMALIZED_SCHEMA
 from schemas.codes import Code, Stage
 from schemas.country import CountryProfile
-from transforms.batches import SplitBatch, batch_of, columns_of, country_of
+from transforms.batches import SplitBatch, batch_of, columns_of
 from transforms.counters import count
+from transforms.countries import by_country
 from transforms.recent import Keys, Places, RecentKeys
 from transforms.rejects import no_rejects
 from transforms.stage import Split, StageOutput, split_stage
@@ -126,7 +127,7 @@ def with_warning(warnings: pa.ListArray, mask: Mask, warning: str) -> pa.ListArr
 class FlagDuplicates(beam.PTransform):  # type: ignore[misc]
     """Marks CDRs that came before: `warnings` has `duplicate`, and `duplicate_of` says where the first one was read.
 
-    In: `pa.RecordBatch` of `schemas.cdr.NORMALIZED_SCHEMA`, one country a batch. Out: StageOutput of accepted batches
+    In: `pa.RecordBatch` of `schemas.cdr.NORMALIZED_SCHEMA`. Out: StageOutput of accepted batches
     (the same schema) and dead letters (only `internal_error`, a bug). Every row goes to exactly one of the two; order
     holds; none is dropped. Flagged rows are counted.
 
@@ -157,12 +158,12 @@ class FlagDuplicates(beam.PTransform):  # type: ignore[misc]
         return split_stage(batches, Stage.NORMALIZE, self._prepare)
 
     def _prepare(self) -> Split:
-        def flag(batch: pa.RecordBatch) -> SplitBatch:
-            country = country_of(batch)
-            outcome = flag_duplicates(batch, self.profiles[country], memory_of(self.job, country, self.window))
+        def flag(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatch:
+            memory = memory_of(self.job, profile.code, self.window)
+            outcome = flag_duplicates(batch, profile, memory)
             duplicates = outcome.accepted.column("duplicate_of")
             if duplicates.null_count < len(duplicates):
-                count(DUPLICATE, country, rows=len(duplicates) - duplicates.null_count)
+                count(DUPLICATE, profile.code, rows=len(duplicates) - duplicates.null_count)
             return outcome
 
-        return flag
+        return by_country(flag, self.profiles)

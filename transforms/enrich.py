@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -15,7 +15,8 @@ from schemas.cdr import ENRICHED_SCHEMA
 from schemas.codes import Stage
 from schemas.country import CountryProfile
 from transforms import fraud
-from transforms.batches import SplitBatch, batch_of, columns_of, country_of
+from transforms.batches import SplitBatch, batch_of, columns_of
+from transforms.countries import Countries
 from transforms.lookups import Lookup
 from transforms.plmns import Operators, are_among, countries, home_countries, prefixes_of
 from transforms.reference import live_lookup, load_cells, load_subscribers
@@ -65,18 +66,18 @@ def operators_of(profiles: Mapping[str, CountryProfile]) -> dict[str, str]:
     return {plmn: operator.name for operator in operators for plmn in operator.plmns}
 
 
-def enrich_batch(batch: pa.RecordBatch, profile: CountryProfile, reference: ReferenceData) -> SplitBatch:
+def enrich_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile], reference: ReferenceData) -> SplitBatch:
     """Add place, segment, operator, roaming and fraud score to every row.
 
     Args:
         batch: rows of `schemas.cdr.NORMALIZED_SCHEMA`.
-        profile: the country that the CDRs come from.
+        profiles: by code, of the countries that the CDRs come from.
         reference: cells, subscribers, operators.
 
     Returns:
         All rows, accepted, as `schemas.cdr.ENRICHED_SCHEMA`, in order.
     """
-    columns = columns_of(batch)
+    countries, columns = Countries.of(batch, profiles), columns_of(batch)
     imsis = prefixes_of(columns["imsi"])
     cells, subscribers = reference.cells, reference.subscribers
     cell, subscriber = cells.rows_of(columns["cell_id"]), subscribers.rows_of(columns["imsi"])
@@ -86,7 +87,8 @@ def enrich_batch(batch: pa.RecordBatch, profile: CountryProfile, reference: Refe
         serving_operator=reference.serving_operators[cell],
         serving_country=reference.serving_countries[cell],
     )
-    roaming = _roaming(imsis, networks, index_in(pa.array([profile.code]), reference.countries)[0], profile)
+    own_country = index_in(columns["country"], reference.countries)
+    roaming = _roaming(imsis, networks, own_country, countries)
     is_inbound, is_at_other_end = roaming == _INBOUND, (roaming == _OUTBOUND) | (roaming == _NATIONAL)
     partner = np.where(is_at_other_end, networks.serving_operator, -1)
     partner_country = np.where(is_at_other_end, networks.serving_country, -1)
@@ -103,7 +105,7 @@ def enrich_batch(batch: pa.RecordBatch, profile: CountryProfile, reference: Refe
         "roaming_partner": chosen(reference.operators.names, np.where(is_inbound, networks.home_operator, partner)),
         "roaming_country": chosen(reference.countries, np.where(is_inbound, networks.home_country, partner_country)),
     }
-    bits = fraud.conditions(columns, is_inbound | is_at_other_end, profile)
+    bits = fraud.conditions(columns, is_inbound | is_at_other_end, countries)
     columns |= {
         "fraud_score": fraud.scores(bits),
         "fraud_reasons": fraud.reasons(bits),
@@ -127,14 +129,14 @@ _HOME, _NATIONAL, _OUTBOUND, _INBOUND, _UNKNOWN = range(len(_ROAMING))
 
 
 def _roaming(
-    imsis: npt.NDArray[np.int32], networks: _Networks, own_country: int, profile: CountryProfile
+    imsis: npt.NDArray[np.int32], networks: _Networks, own_country: npt.NDArray[np.int32], countries: Countries
 ) -> npt.NDArray[np.int8]:
     """Return the roaming class: the IMSI's PLMN against the country, and against the cell where it is known.
 
     A PLMN of the country that none of the profile's operators has (an MVNO's, say) is `unknown`, never `home`.
     """
-    is_ours = are_among(profile.mccs)[imsis]
-    is_operators = are_among(tuple(plmn for operator in profile.operators for plmn in operator.plmns))[imsis]
+    is_ours = countries.array(imsis, lambda rows, profile: are_among(profile.mccs)[rows])
+    is_operators = countries.array(imsis, lambda rows, profile: are_among(_plmns_of(profile))[rows])
     serving_operator, home_operator = networks.serving_operator, networks.home_operator
     is_elsewhere = (serving_operator >= 0) & (home_operator >= 0) & (serving_operator != home_operator)
     conditions = {
@@ -146,6 +148,11 @@ def _roaming(
     return np.select(list(conditions.values()), [np.int8(kind) for kind in conditions], np.int8(_HOME))
 
 
+@cache
+def _plmns_of(profile: CountryProfile) -> tuple[str, ...]:
+    return tuple(plmn for operator in profile.operators for plmn in operator.plmns)
+
+
 def _first_known(texts: pa.StringArray, others: pa.StringArray) -> pa.StringArray:
     return others if texts.null_count == len(texts) else pc.coalesce(texts, others)
 
@@ -154,7 +161,7 @@ def _first_known(texts: pa.StringArray, others: pa.StringArray) -> pa.StringArra
 class EnrichCdrs(beam.PTransform):  # type: ignore[misc]
     """Adds operator, place, segment, plan, roaming class and fraud score.
 
-    In: `pa.RecordBatch` of `schemas.cdr.NORMALIZED_SCHEMA`, one country a batch. Out: StageOutput of accepted batches
+    In: `pa.RecordBatch` of `schemas.cdr.NORMALIZED_SCHEMA`. Out: StageOutput of accepted batches
     (`schemas.cdr.ENRICHED_SCHEMA`) and dead letters (only `internal_error`, a bug). Every row goes to exactly one of
     the two; order holds. Reference data is loaded when a worker starts, once a process, and again when it changes.
 
@@ -189,6 +196,6 @@ class EnrichCdrs(beam.PTransform):  # type: ignore[misc]
 
         def enrich(batch: pa.RecordBatch) -> SplitBatch:
             reference = current(cells.current, subscribers.current)
-            return enrich_batch(batch, self.profiles[country_of(batch)], reference)
+            return enrich_batch(batch, self.profiles, reference)
 
         return enrich

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from schemas.country import CountryProfile
 from schemas.fields import EVENT_TYPES
+from transforms.countries import Countries
 from transforms.texts import Mask, is_null, one_of, places_among, starts_with
 
 MODEL_VERSION = "rules-1"
@@ -29,7 +30,7 @@ WEIGHTS = {
 """Reason to weight."""
 
 
-def conditions(columns: Mapping[str, pa.Array], is_roaming: Mask, profile: CountryProfile) -> npt.NDArray[np.uint8]:
+def conditions(columns: Mapping[str, pa.Array], is_roaming: Mask, countries: Countries) -> npt.NDArray[np.uint8]:
     """Return one bit for each reason of WEIGHTS, in order.
 
     Reads event_type, duration_s, bytes_up, bytes_down, peer_msisdn, roaming_country, roaming_partner.
@@ -37,13 +38,16 @@ def conditions(columns: Mapping[str, pa.Array], is_roaming: Mask, profile: Count
     usage = sum(_or_zero(columns[name]).astype(np.float64) for name in ("bytes_up", "bytes_down"))
     peer, country = columns["peer_msisdn"], columns["roaming_country"]
     event_type = places_among(columns["event_type"], EVENT_TYPES)
-    is_abroad = starts_with(peer, b"+") & ~starts_with(peer, f"+{profile.calling_code}".encode())
+    is_at_home = countries.array(peer, lambda rows, profile: starts_with(rows, f"+{profile.calling_code}".encode()))
+    is_usual = countries.array(country, lambda rows, profile: one_of(rows, _usual_countries(profile)))
     met = {
         "voice_over_2h": (event_type == _VOICE) & (_or_zero(columns["duration_s"]) > LONG_CALL_S),
         "over_10_gb": usage > HEAVY_USAGE_BYTES,
-        "unusual_roaming_country": is_roaming & ~is_null(country) & ~one_of(country, _usual_countries(profile)),
+        "unusual_roaming_country": is_roaming & ~is_null(country) & ~is_usual,
         "unknown_roaming_partner": is_roaming & is_null(columns["roaming_partner"]),
-        "international_voice_or_sms": ((event_type == _VOICE) | (event_type == _SMS)) & is_abroad,
+        "international_voice_or_sms": ((event_type == _VOICE) | (event_type == _SMS))
+        & starts_with(peer, b"+")
+        & ~is_at_home,
     }
     bits = np.zeros(len(peer), np.uint8)
     for index, reason in enumerate(WEIGHTS):

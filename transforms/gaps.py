@@ -15,7 +15,7 @@ from apache_beam.transforms.timeutil import TimeDomain
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
 
-from transforms.batches import country_of
+from transforms.countries import parts_of
 from transforms.ranges import Ranges, ranges_of
 from transforms.sequences import MODULUS, Finding, NodeSequence
 from transforms.texts import mask_of
@@ -56,13 +56,18 @@ def summaries_of(batch: pa.RecordBatch) -> Iterator[tuple[Node, Summary]]:
     """Yield for each node of a batch the numbers of its records; nothing for records without node or number.
 
     Args:
-        batch: rows of `schemas.cdr.NORMALIZED_SCHEMA`, one country.
+        batch: rows of `schemas.cdr.NORMALIZED_SCHEMA`.
     """
+    for country, rows in parts_of(batch):
+        yield from _summaries_of(country, rows)
+
+
+def _summaries_of(country: str, batch: pa.RecordBatch) -> Iterator[tuple[Node, Summary]]:
     numbers, nodes = batch.column("local_sequence_number"), batch.column("node_id")
     values = numbers.fill_null(MODULUS).to_numpy()
     rows = np.flatnonzero((values < MODULUS) & mask_of(nodes.is_valid()))
     encoded = nodes.take(pa.array(rows)).dictionary_encode()
-    country, topics, partitions = country_of(batch), batch.column("source_topic"), batch.column("source_partition")
+    topics, partitions = batch.column("source_topic"), batch.column("source_partition")
     for number, node in enumerate(encoded.dictionary.to_pylist()):
         own = rows[encoded.indices.to_numpy() == number]
         _, places = np.unique(partitions.to_numpy()[own], return_index=True)
@@ -125,7 +130,7 @@ def gaps_of_node(node: Node, summaries: Iterable[Summary]) -> Iterator[SequenceG
 class DetectSequenceGaps(beam.PTransform):  # type: ignore[misc]
     """Reports which records of a node are missing, by 3GPP TS 32.298's local sequence numbers.
 
-    In: `pa.RecordBatch` of `schemas.cdr.NORMALIZED_SCHEMA`, one country a batch; it changes nothing of them. Out:
+    In: `pa.RecordBatch` of `schemas.cdr.NORMALIZED_SCHEMA`; it changes nothing of them. Out:
     SequenceGap. Of a bounded input every gap, at its end. Of a stream, a gap that has been open for `tolerance_s` to
     twice as long; what comes later is reported as filled. A stream begins in the midst of things, so numbers below the
     first one of any partition are not missed. Its memory is Beam's state, which a runner keeps with its checkpoints.

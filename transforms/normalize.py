@@ -16,37 +16,39 @@ from schemas.country import CountryProfile
 from schemas.fields import RAT_GENERATIONS, SUBSCRIBER_TYPES
 from transforms.batches import SplitBatch, batch_of, columns_of
 from transforms.compiled import numbers_of
+from transforms.countries import Countries
 from transforms.numbering import e164, type_allocation_codes
 from transforms.plmns import home_networks
 from transforms.rejects import no_rejects
 from transforms.rules import rat_indices
-from transforms.stage import StageOutput, by_country, split_stage
+from transforms.stage import StageOutput, split_stage
 from transforms.texts import chosen, one_of, where
-from transforms.times import as_times, dates_and_hours
+from transforms.times import as_times, dates_and_hours, to_local
 
 _GENERATIONS = pa.array(RAT_GENERATIONS.values())
 _SUBSCRIBER_TYPES = pa.array(SUBSCRIBER_TYPES)
 _CONTENT_HASH = plh.col("content").nchash.xxh3_128()
 
 
-def normalize_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatch:
+def normalize_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile]) -> SplitBatch:
     """Bring every row into the unified form.
 
     Args:
         batch: rows of `schemas.cdr.VALIDATED_SCHEMA`.
-        profile: gives calling code and time zone.
+        profiles: by code; give calling code and time zone.
 
     Returns:
         All rows, accepted, as `schemas.cdr.NORMALIZED_SCHEMA`, in order.
     """
-    columns = columns_of(batch)
+    countries, columns = Countries.of(batch, profiles), columns_of(batch)
     home = home_networks(columns["imsi"])
-    dates, hours = dates_and_hours(as_times(columns["event_time"]), profile.time_zone)
+    local = countries.array(as_times(columns["event_time"]), lambda times, profile: to_local(times, profile.time_zone))
+    dates, hours = dates_and_hours(local)
     columns |= {
         "cdr_id": _cdr_ids(batch),
-        "msisdn": e164(columns["msisdn"], profile),
+        "msisdn": countries.column(columns["msisdn"], e164),
         # A short code or a name has no such form.
-        "peer_msisdn": pc.coalesce(e164(columns["peer_msisdn"], profile), columns["peer_msisdn"]),
+        "peer_msisdn": pc.coalesce(countries.column(columns["peer_msisdn"], e164), columns["peer_msisdn"]),
         "tac": type_allocation_codes(columns["imei"]),
         "subscriber_type": _subscriber_type(columns["subscriber_type"]),
         "rat": chosen(_GENERATIONS, rat_indices(columns["rat"])),
@@ -54,12 +56,16 @@ def normalize_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatc
         "mnc": home.mnc,
         "event_date": numbers_of(dates, pa.date32()),
         "event_hour": numbers_of(hours, pa.int32()),
-        "timezone": pa.repeat(profile.time_zone, batch.num_rows),
+        "timezone": countries.column(batch.column("country"), _time_zones),
         # Of transforms that a user switches on.
         "partial": pa.nulls(batch.num_rows, pa.string()),
         "duplicate_of": pa.nulls(batch.num_rows, pa.string()),
     }
     return SplitBatch(batch_of(columns, NORMALIZED_SCHEMA), no_rejects())
+
+
+def _time_zones(rows: pa.Array, profile: CountryProfile) -> pa.StringArray:
+    return pa.repeat(profile.time_zone, len(rows))
 
 
 def _subscriber_type(types: pa.StringArray) -> pa.StringArray:
@@ -84,7 +90,7 @@ def _cdr_ids(batch: pa.RecordBatch) -> pa.StringArray:
 class NormalizeCdrs(beam.PTransform):  # type: ignore[misc]
     """Brings valid CDRs into one form: E.164 numbers, MCC and MNC, RAT generations, UTC and local time.
 
-    In: `pa.RecordBatch` of `schemas.cdr.VALIDATED_SCHEMA`, one country a batch. Out: StageOutput of accepted batches
+    In: `pa.RecordBatch` of `schemas.cdr.VALIDATED_SCHEMA`. Out: StageOutput of accepted batches
     (`schemas.cdr.NORMALIZED_SCHEMA`) and dead letters (only `internal_error`, a bug). Every row goes to exactly one
     of the two; order holds.
 
@@ -101,4 +107,4 @@ class NormalizeCdrs(beam.PTransform):  # type: ignore[misc]
     @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
     def expand(self, batches: beam.PCollection) -> StageOutput:
         """Split each batch into normalized rows and dead letters."""
-        return split_stage(batches, Stage.NORMALIZE, partial(by_country, normalize_batch, self.profiles))
+        return split_stage(batches, Stage.NORMALIZE, lambda: partial(normalize_batch, profiles=self.profiles))

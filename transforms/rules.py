@@ -19,6 +19,7 @@ from schemas.country import CountryProfile
 from schemas.fields import EVENT_TYPES, FUTURE_TOLERANCE, MAX_COUNT, RAT_GENERATIONS
 from transforms.batches import columns_of
 from transforms.compiled import TEXTS, Bytes, Texts, compiled, is_valid, numbers_of, set_valid, texts_of
+from transforms.countries import Countries
 from transforms.formats import all_formats
 from transforms.numbering import are_test_numbers, e164, has_luhn_digit
 from transforms.plausibility import are_plausible
@@ -65,37 +66,39 @@ class DecodedRows:
     """Decoded texts, and what they say once they are read.
 
     Attributes:
-        profile: of the country.
+        countries: which rows are of which.
         texts: columns of `schemas.cdr.DecodedFields`.
         arrived: source timestamps.
         event_times: instants of the CDRs; where the format has none (pipe text), the Kafka timestamp stands in.
         counts: the fields COUNTS.
     """
 
-    profile: CountryProfile
+    countries: Countries
     texts: Mapping[str, pa.StringArray]
     arrived: Times
     event_times: Times
     counts: Mapping[str, Count]
 
     @classmethod
-    def of(cls, batch: pa.RecordBatch, profile: CountryProfile) -> "DecodedRows":
+    def of(cls, batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile]) -> "DecodedRows":
         """Read times and counts of a batch of `schemas.cdr.DECODED_SCHEMA`."""
+        countries = Countries.of(batch, profiles)
         texts = columns_of(batch)
         arrived = as_times(batch.column("source_timestamp"))
         has_no_time = one_of(texts["raw_format"], _FORMATS_WITHOUT_EVENT_TIME)
-        event_times = np.where(has_no_time, arrived, parse_event_times(texts["event_time"], profile.time_zone))
-        return cls(profile, texts, arrived, event_times, {name: _counts(texts[name]) for name in COUNTS})
+        read = countries.array(texts["event_time"], lambda rows, profile: parse_event_times(rows, profile.time_zone))
+        event_times = np.where(has_no_time, arrived, read)
+        return cls(countries, texts, arrived, event_times, {name: _counts(texts[name]) for name in COUNTS})
 
     @cached_property
     def msisdns(self) -> pa.StringArray:
         """Subscriber numbers in E.164 with +, null where they are none."""
-        return e164(self.texts["msisdn"], self.profile)
+        return self.countries.column(self.texts["msisdn"], e164)
 
     @cached_property
     def peers(self) -> pa.StringArray:
         """The peers' numbers in E.164 with +, null where they are none."""
-        return e164(self.texts["peer_msisdn"], self.profile)
+        return self.countries.column(self.texts["peer_msisdn"], e164)
 
     @cached_property
     def mccs(self) -> npt.NDArray[np.int32]:
@@ -240,8 +243,15 @@ def _ends_after_arrival(rows: DecodedRows) -> Mask:
 
 
 def _is_late(rows: DecodedRows) -> Mask:
-    is_known: Mask = (rows.event_times != NONE) & (rows.arrived != NONE)
-    return is_known & (rows.event_times < rows.arrived - rows.profile.late_after_s * 1000)
+    is_known = (rows.event_times != NONE) & (rows.arrived != NONE)
+    late_after_ms = rows.countries.each([profile.late_after_s * 1000 for profile in rows.countries.profiles])
+    is_late: Mask = is_known & (rows.event_times < rows.arrived - late_after_ms)
+    return is_late
+
+
+def _are_plausible(rows: DecodedRows, numbers: pa.StringArray) -> Mask:
+    mask: Mask = rows.countries.array(numbers, lambda each, profile: are_plausible(each, profile.calling_code))
+    return mask
 
 
 def _fails_luhn(rows: DecodedRows) -> Mask:
@@ -317,13 +327,13 @@ RULES: tuple[Rule, ...] = (
     _warning(
         Code.MSISDN_NOT_PLAUSIBLE,
         "msisdn",
-        lambda rows: ~are_plausible(rows.msisdns, rows.profile.calling_code),
+        lambda rows: ~_are_plausible(rows, rows.msisdns),
         "ITU-T E.164, plans of libphonenumber",
     ),
     _warning(
         Code.PEER_NOT_PLAUSIBLE,
         "peer_msisdn",
-        lambda rows: ~are_plausible(rows.peers, rows.profile.calling_code),
+        lambda rows: ~_are_plausible(rows, rows.peers),
         "ITU-T E.164, plans of libphonenumber",
     ),
     _warning(Code.PEER_SHORT_CODE, "peer_msisdn", _is_short_code, "ITU-T E.164 (national use only)"),

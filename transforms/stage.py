@@ -3,15 +3,14 @@
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import apache_beam as beam
 import pyarrow as pa
 
 from schemas.codes import Code, Stage
-from schemas.country import CountryProfile
-from transforms.batches import SplitBatch, country_of, joined
+from transforms.batches import SplitBatch, joined
 from transforms.observing import observer
 from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters
 
@@ -19,7 +18,6 @@ ACCEPTED = "accepted"
 DEAD_LETTERS = "dead_letters"
 
 Split = Callable[[pa.RecordBatch], SplitBatch]
-CountrySplit = Callable[[pa.RecordBatch, CountryProfile], SplitBatch]
 
 _logger = logging.getLogger(__name__)
 
@@ -35,7 +33,7 @@ def split_stage(batches: beam.PCollection, stage: Stage, prepare: Callable[[], S
     """Apply a stage to batches.
 
     Args:
-        batches: `pa.RecordBatch`es of one country each.
+        batches: of `pa.RecordBatch`.
         stage: named in dead letters and logs.
         prepare: makes the pure function; called once per DoFn instance on a worker, so it may load files.
     """
@@ -51,11 +49,6 @@ def typed_outputs(outputs: beam.pvalue.DoOutputsTuple) -> StageOutput:
     for tag in (ACCEPTED, DEAD_LETTERS):
         outputs[tag].element_type = pa.RecordBatch
     return StageOutput(outputs[ACCEPTED], outputs[DEAD_LETTERS])
-
-
-def by_country(function: CountrySplit, profiles: Mapping[str, CountryProfile]) -> Split:
-    """Return `function` with the profile of each batch's country filled in."""
-    return lambda batch: function(batch, profiles[country_of(batch)])
 
 
 def split_isolating(split: Split, batch: pa.RecordBatch, stage: Stage) -> SplitBatch:

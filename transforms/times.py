@@ -205,13 +205,9 @@ def to_local(instants: Times, zone: str) -> Times:
     return _moved(instants, _utc_periods(zone), partial(_from_utc, ZoneInfo(zone)))
 
 
-def dates_and_hours(instants: Times, zone: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Return the local dates of instants as days since 1970, and the hours of the day. There must be no NONE."""
-    return _dates_and_hours(to_local(instants, zone))
-
-
 @compiled(INT64S)
-def _dates_and_hours(local: Times) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+def dates_and_hours(local: Times) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Return the dates of local times as days since 1970, and the hours of the day. There must be no NONE."""
     dates, hours = np.empty(len(local), np.int32), np.empty(len(local), np.int32)
     for row in range(len(local)):
         hour = local[row] // _HOUR_MS

@@ -16,34 +16,35 @@ from schemas.fields import EVENT_TYPES
 from transforms.batches import SplitBatch, batch_of, rows_of
 from transforms.rejects import Violation, dead_letters, no_rejects
 from transforms.rules import COUNTS, RULES, DecodedRows, severities_of
-from transforms.stage import StageOutput, by_country, split_stage
+from transforms.stage import StageOutput, split_stage
 from transforms.texts import chosen, where
 from transforms.times import as_timestamps
 
 
-def validate_batch(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatch:
-    """Check every rule of every row as the country's profile has it, and give counts and times their types.
+def validate_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile]) -> SplitBatch:
+    """Check every rule of every row as its country's profile has it, and give counts and times their types.
 
     Args:
         batch: rows of `schemas.cdr.DECODED_SCHEMA`.
-        profile: gives the zone of times without an offset, and the severity of rules.
+        profiles: by code; give the zone of times without an offset, and the severity of rules.
 
     Returns:
         Accepted rows as `schemas.cdr.VALIDATED_SCHEMA`, in order; a rejected row's codes are all rules it breaks, in
         the order of `transforms.rules.RULES`. Rules that only warn are listed in `warnings`.
     """
-    rows = DecodedRows.of(batch, profile)
+    rows = DecodedRows.of(batch, profiles)
     columns = dict(rows.texts) | {name: rows.counts[name].values for name in COUNTS}
     # One bit a rule: the rows of a batch break few different sets of rules.
     errors, warnings = np.zeros(batch.num_rows, np.uint64), np.zeros(batch.num_rows, np.uint64)
-    for index, (rule, severity) in enumerate(zip(RULES, severities_of(profile), strict=True)):
-        if severity is Severity.OFF:
+    by_rule = zip(*(severities_of(profile) for profile in rows.countries.profiles), strict=True)
+    for index, (rule, severities) in enumerate(zip(RULES, by_rule, strict=True)):
+        if set(severities) == {Severity.OFF} or not (is_broken := rule.broken(rows)).any():
             continue
-        is_broken = rule.broken(rows)
-        bits = errors if severity is Severity.ERROR else warnings
-        bits |= is_broken.astype(np.uint64) << np.uint64(index)
-        if severity is Severity.WARN and rule.clears_field and is_broken.any():
-            columns[rule.violation.field] = where(is_broken, None, columns[rule.violation.field])
+        for severity, bits in ((Severity.ERROR, errors), (Severity.WARN, warnings)):
+            is_meant = is_broken & rows.countries.each([of_country is severity for of_country in severities])
+            bits |= is_meant.astype(np.uint64) << np.uint64(index)
+            if severity is Severity.WARN and rule.clears_field and is_meant.any():
+                columns[rule.violation.field] = where(is_meant, None, columns[rule.violation.field])
     # A format without an event type reports data usage.
     columns["event_type"] = chosen(_EVENT_TYPES, np.where(rows.event_types < 0, _DATA, rows.event_types))
     columns["event_type_inferred"] = pa.array(~rows.has_event_type)
@@ -79,7 +80,7 @@ def _violations(bits: int) -> tuple[Violation, ...]:
 class ValidateCdrs(beam.PTransform):  # type: ignore[misc]
     """Rejects every row that breaks a rule, with all the rules that it breaks; or warns, as the profile has it.
 
-    In: `pa.RecordBatch` of `schemas.cdr.DECODED_SCHEMA`, one country a batch. Out: StageOutput of accepted batches
+    In: `pa.RecordBatch` of `schemas.cdr.DECODED_SCHEMA`. Out: StageOutput of accepted batches
     (`schemas.cdr.VALIDATED_SCHEMA`) and dead letters (`schemas.dead_letter.DEAD_LETTER_SCHEMA`). Every row goes to
     exactly one of the two; order holds. Old records are never rejected, only warned of: replayed ones are old.
 
@@ -96,4 +97,4 @@ class ValidateCdrs(beam.PTransform):  # type: ignore[misc]
     @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
     def expand(self, batches: beam.PCollection) -> StageOutput:
         """Split each batch into valid rows and dead letters."""
-        return split_stage(batches, Stage.VALIDATE, partial(by_country, validate_batch, self.profiles))
+        return split_stage(batches, Stage.VALIDATE, lambda: partial(validate_batch, profiles=self.profiles))

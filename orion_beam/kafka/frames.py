@@ -5,8 +5,8 @@ The layout is written down once, in the class that makes it: `dev.orion.beam.Kaf
 
 import struct
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from schemas.fields import LAST_TIME
 from schemas.raw import RAW_MESSAGE_SCHEMA
@@ -75,10 +75,11 @@ class _Sections:
 
     def timestamps(self) -> pa.Array:
         """Return the timestamps; -1 stands for none, and what no calendar of four digits holds is none, either."""
-        milliseconds = self.fixed(pa.int64(), 8)
-        given = pc.and_(pc.greater_equal(milliseconds, 0), pc.less_equal(milliseconds, _LAST_TIMESTAMP))
-        validity = None if pc.all(given, min_count=0).as_py() else given.buffers()[1]
-        return pa.Array.from_buffers(_TIMESTAMP_TYPE, self.rows, [validity, milliseconds.buffers()[1]])
+        milliseconds = self._take(8 * self.rows)
+        values = np.frombuffer(milliseconds, np.int64)
+        given = (values >= 0) & (values <= _LAST_TIMESTAMP)
+        validity = None if given.all() else pa.py_buffer(np.packbits(given, bitorder="little"))
+        return pa.Array.from_buffers(_TIMESTAMP_TYPE, self.rows, [validity, milliseconds])
 
     def strings(self, data_type: pa.DataType, count: int, length: int, null_flag: int = 0) -> pa.Array:
         """Return a column of `count` byte strings, which are `length` bytes in all."""

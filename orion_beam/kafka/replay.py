@@ -13,7 +13,7 @@ from transforms.batches import MAX_ROWS
 from transforms.counters import count
 
 BATCH_ROWS = 3 * MAX_ROWS
-"""Of a batch at most. Nobody waits for the first rows of a replay, and what a batch costs by itself is shared by more."""
+"""Of a batch at most. Nobody waits for the first rows of a replay, and what a batch costs by itself more rows share."""
 
 Listener = Callable[[int], None]
 

@@ -241,7 +241,7 @@ def round_of(lanes: Sequence[Lane], most_offsets: int) -> tuple[Lane, ...]:
 
 
 def _dealt(plans: Sequence[PartitionPlan], workers: int, limit: int) -> list[list[PartitionPlan]]:
-    """Deal a topic's partitions to as many groups as there are workers, of about the same size; fewer, if they are small."""
+    """Deal a topic's partitions to a group for each worker, of about the same size; to fewer if they are small."""
     groups = min(workers, len(plans), -(-sum(plan.offsets for plan in plans) // limit))
     dealt: list[list[PartitionPlan]] = [[] for _ in range(groups)]
     for plan in sorted(plans, key=attrgetter("offsets"), reverse=True):
@@ -252,9 +252,13 @@ def _dealt(plans: Sequence[PartitionPlan], workers: int, limit: int) -> list[lis
 def _cut(plans: Sequence[PartitionPlan], count: int) -> Iterator[tuple[Slice, ...]]:
     """Cut each partition into so many pieces; yield the first ones of all, then the second ones."""
     for number in range(count):
-        bounds = [(plan, *(plan.low + plan.offsets * bound // count for bound in (number, number + 1))) for plan in plans]
-        yield tuple(
-            Slice(topic=plan.topic, partition=plan.partition, low=low, high=high)
-            for plan, low, high in bounds
-            if low < high
+        pieces = (
+            Slice(
+                topic=plan.topic,
+                partition=plan.partition,
+                low=plan.low + plan.offsets * number // count,
+                high=plan.low + plan.offsets * (number + 1) // count,
+            )
+            for plan in plans
         )
+        yield tuple(piece for piece in pieces if piece.offsets)

@@ -55,15 +55,15 @@ def top_level(nodes: list[AppliedPTransform]) -> list[str]:
 
 def test_the_top_level_is_a_table_of_contents(nodes):
     assert top_level(nodes) == [
-        "ReadRawCdrs", "DecodeCdrs", "ValidateCdrs", "NormalizeCdrs", "EnrichCdrs", "EncodeCdrs", "WriteCdrs",
-        "FlattenDeadLetters", "WriteDeadLetters",
+        "ReadRawCdrs", "DecodeCdrs", "JoinCountries", "ValidateCdrs", "NormalizeCdrs", "EnrichCdrs", "EncodeCdrs",
+        "WriteCdrs", "FlattenDeadLetters", "WriteDeadLetters",
     ]  # fmt: skip
 
 
 def test_what_looks_at_several_records_stands_before_enrichment_when_it_is_switched_on():
     switches = dict.fromkeys(("tag_partials", "flag_duplicates", "detect_gaps"), True)
     nodes = nodes_of(file_job(**switches))
-    assert top_level(nodes)[3:8] == [
+    assert top_level(nodes)[4:9] == [
         "NormalizeCdrs", "ReportSequenceGaps", "TagPartials", "FlagDuplicates", "EnrichCdrs",
     ]  # fmt: skip
     (flatten,) = (node for node in nodes if node.full_label == "FlattenDeadLetters")

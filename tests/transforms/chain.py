@@ -18,12 +18,12 @@ ARRIVED = datetime(2026, 6, 1, 12, tzinfo=UTC)
 def validated(country: str, payloads: Sequence[bytes], **options: Any) -> pa.RecordBatch:
     profile = all_profiles()[country]
     decoded = decode_batch(raw_batch(country, payloads, **({"timestamps": ARRIVED} | options)), profile)
-    outcome = validate_batch(decoded.accepted, profile)
+    outcome = validate_batch(decoded.accepted, {profile.code: profile})
     assert outcome.accepted.num_rows == len(payloads)
     return outcome.accepted
 
 
 def normalized(country: str, payloads: Sequence[bytes], **options: Any) -> pa.RecordBatch:
-    outcome = normalize_batch(validated(country, payloads, **options), all_profiles()[country])
+    outcome = normalize_batch(validated(country, payloads, **options), all_profiles())
     assert outcome.accepted.num_rows == len(payloads)
     return outcome.accepted

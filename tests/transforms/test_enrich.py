@@ -43,7 +43,7 @@ REFERENCE = ReferenceData(
 
 def enrich(country: str = "FR", **fields: Any) -> dict[str, Any]:
     batch = normalized(country, [json.dumps(GOOD | fields).encode()])
-    outcome = enrich_batch(batch, all_profiles()[country], REFERENCE)
+    outcome = enrich_batch(batch, all_profiles(), REFERENCE)
     assert outcome.rejected.num_rows == 0
     (row,) = rows(outcome.accepted)
     return row
@@ -163,7 +163,7 @@ def test_an_unusual_country_with_a_known_partner_is_one_reason():
 def test_rows_are_kept_in_order_and_one_does_not_change_another():
     records = [GOOD | {"cell_id": cell} for cell in ("SN-ORANGE", None, "FR-SFR", "NOWHERE", "US-TMO", "FR-ORANGE")]
     batch = normalized("FR", [json.dumps(record).encode() for record in records])
-    outcome = enrich_batch(batch, all_profiles()["FR"], REFERENCE)
+    outcome = enrich_batch(batch, all_profiles(), REFERENCE)
     assert outcome.accepted.schema == ENRICHED_SCHEMA
     assert [row["roaming"] for row in rows(outcome.accepted)] == [
         "outbound", "home", "national", "home", "outbound", "home",
@@ -172,6 +172,6 @@ def test_rows_are_kept_in_order_and_one_does_not_change_another():
 
 
 def test_an_empty_batch_stays_empty():
-    outcome = enrich_batch(normalized("FR", []), all_profiles()["FR"], REFERENCE)
+    outcome = enrich_batch(normalized("FR", []), all_profiles(), REFERENCE)
     assert (outcome.accepted.num_rows, outcome.rejected.num_rows) == (0, 0)
     assert outcome.accepted.schema == ENRICHED_SCHEMA

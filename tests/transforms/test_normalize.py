@@ -141,6 +141,6 @@ def test_every_row_is_kept_in_order():
 
 
 def test_an_empty_batch_stays_empty():
-    outcome = normalize_batch(validated("FR", []), all_profiles()["FR"])
+    outcome = normalize_batch(validated("FR", []), all_profiles())
     assert (outcome.accepted.num_rows, outcome.rejected.num_rows) == (0, 0)
     assert outcome.accepted.schema == NORMALIZED_SCHEMA

@@ -1,6 +1,7 @@
 """Each stage as a PTransform under TestPipeline: what comes out of each of its two outputs, and of which type."""
 
 import json
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -19,6 +20,7 @@ from schemas.codes import Code, Stage
 from schemas.derive import avro_schema
 from tests.transforms.chain import ARRIVED, normalized, validated
 from transforms.batches import RecordBatchCoder, SplitBatch
+from transforms.countries import by_country
 from transforms.decode import DecodeCdrs, decode_batch
 from transforms.encode import EncodeCdrs, Wire, encode_batch
 from transforms.enrich import EnrichCdrs, ReferenceData, enrich_batch, operators_of
@@ -43,26 +45,34 @@ def decoded(country: str, payloads: list[Any]) -> pa.RecordBatch:
 
 
 def enriched(country: str, payloads: list[bytes]) -> pa.RecordBatch:
-    return enrich_batch(normalized(country, payloads), PROFILES[country], REFERENCE).accepted
+    return enrich_batch(normalized(country, payloads), PROFILES, REFERENCE).accepted
 
 
 STAGES = {
     "DecodeCdrs": (
         DecodeCdrs(PROFILES),
         [raw_batch("FR", FR, timestamps=ARRIVED), raw_batch("SN", SN, timestamps=ARRIVED)],
-        decode_batch,
+        by_country(decode_batch, PROFILES),
     ),
-    "ValidateCdrs": (ValidateCdrs(PROFILES), [decoded("FR", FR), decoded("SN", SN)], validate_batch),
-    "NormalizeCdrs": (NormalizeCdrs(PROFILES), [validated("FR", FR[:1]), validated("SN", SN[:1])], normalize_batch),
+    "ValidateCdrs": (
+        ValidateCdrs(PROFILES),
+        [decoded("FR", FR), decoded("SN", SN)],
+        partial(validate_batch, profiles=PROFILES),
+    ),
+    "NormalizeCdrs": (
+        NormalizeCdrs(PROFILES),
+        [validated("FR", FR[:1]), validated("SN", SN[:1])],
+        partial(normalize_batch, profiles=PROFILES),
+    ),
     "EnrichCdrs": (
         EnrichCdrs(PROFILES, operators_of(PROFILES), CELLS, SUBSCRIBERS),
         [normalized("FR", FR[:1]), normalized("SN", SN[:1])],
-        lambda batch, profile: enrich_batch(batch, profile, REFERENCE),
+        partial(enrich_batch, profiles=PROFILES, reference=REFERENCE),
     ),
     "EncodeCdrs": (
         EncodeCdrs(UnifiedCdr, AVRO, "replay-7"),
         [enriched("FR", FR[:1]), enriched("SN", SN[:1])],
-        lambda batch, _: encode_batch(batch, UnifiedCdr, AVRO, "replay-7"),
+        partial(encode_batch, model=UnifiedCdr, wire=AVRO, run_id="replay-7"),
     ),
 }
 every_stage = pytest.mark.parametrize(("transform", "batches", "function"), STAGES.values(), ids=STAGES)
@@ -70,8 +80,7 @@ every_stage = pytest.mark.parametrize(("transform", "batches", "function"), STAG
 
 @every_stage
 def test_each_output_is_that_of_the_pure_function(transform, batches, function):
-    countries = [batch.column("country")[0].as_py() for batch in batches]
-    outcomes = [function(batch, PROFILES[country]) for batch, country in zip(batches, countries, strict=True)]
+    outcomes = [function(batch) for batch in batches]
     with LocalPipeline() as pipeline:
         output = pipeline | beam.Create(batches, reshuffle=False) | transform
         accepted = [outcome.accepted for outcome in outcomes if outcome.accepted.num_rows]
@@ -100,7 +109,7 @@ def test_batches_survive_being_sent_to_another_process(transform, batches, funct
     def without_time(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return sorted(({k: v for k, v in row.items() if k != "failed_at"} for row in rows), key=str)
 
-    outcomes = [function(batch, PROFILES[batch.column("country")[0].as_py()]) for batch in batches]
+    outcomes = [function(batch) for batch in batches]
     shuffled = run_stage(Shuffle(), batches)
     assert without_time(shuffled.accepted) == without_time([row for each in outcomes for row in rows(each.accepted)])
     assert without_time(shuffled.dead_letters) == without_time(

@@ -100,7 +100,7 @@ def test_without_rejected_rows_there_are_no_dead_letters():
 def test_a_message_never_depends_on_a_fields_value(data):
     profile = PROFILES[data.draw(st.sampled_from(list(PROFILES)))]
     decoded = decode_batch(raw_batch(profile.code, data.draw(batches_of(profile)), timestamps=ARRIVED), profile)
-    validated = validate_batch(decoded.accepted, profile)
+    validated = validate_batch(decoded.accepted, {profile.code: profile})
     for letter in rows([decoded.rejected, validated.rejected]):
         # What is said follows from codes and fields alone, so no value can be in it.
         pairs = zip(letter["codes"], letter["fields"], strict=True)

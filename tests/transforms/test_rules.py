@@ -70,7 +70,7 @@ def profile_with(**rules: str) -> CountryProfile:
 
 def split(changes: dict[str, Any], profile: CountryProfile) -> SplitBatch:
     batch = raw_batch("FR", [json.dumps(GOOD | changes).encode()], timestamps=ARRIVED)
-    return validate_batch(decode_batch(batch, profile).accepted, profile)
+    return validate_batch(decode_batch(batch, profile).accepted, {profile.code: profile})
 
 
 def broken_by(changes: dict[str, Any], profile: CountryProfile) -> tuple[Severity, list[str]]:
@@ -142,7 +142,7 @@ def test_an_event_type_that_the_format_does_not_carry_is_marked_as_inferred():
     profile = all_profiles()["FR"]
     payloads = [b"208011234567890;+33612345678;;;;;;2026-06-01T10:00:00Z", json.dumps(GOOD).encode()]
     decoded = decode_batch(raw_batch("FR", payloads, timestamps=ARRIVED), profile)
-    inferred, told = rows(validate_batch(decoded.accepted, profile).accepted)
+    inferred, told = rows(validate_batch(decoded.accepted, {profile.code: profile}).accepted)
     assert (inferred["event_type"], inferred["event_type_inferred"]) == ("data", True)
     assert (told["event_type"], told["event_type_inferred"]) == ("voice", False)
 
@@ -167,7 +167,10 @@ def test_a_call_cannot_end_long_after_its_record_arrived(changes, is_warned):
 def test_a_record_whose_time_is_its_arrival_says_nothing_of_when_a_call_ends():
     batch = raw_batch("FR", [b"208011234567890|33612345678|voice|99999||"], timestamps=ARRIVED)
     profile = all_profiles()["FR"]
-    assert rows(validate_batch(decode_batch(batch, profile).accepted, profile).accepted)[0]["warnings"] == []
+    assert (
+        rows(validate_batch(decode_batch(batch, profile).accepted, {profile.code: profile}).accepted)[0]["warnings"]
+        == []
+    )
 
 
 @pytest.mark.parametrize(

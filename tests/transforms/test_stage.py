@@ -7,12 +7,11 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from orion_beam.countries import all_profiles
 from orion_beam.testing import raw_batch, rows
 from schemas.codes import Stage
 from transforms.batches import SplitBatch
 from transforms.rejects import no_rejects
-from transforms.stage import by_country, split_isolating
+from transforms.stage import split_isolating
 
 SECRET = "208011234567890"
 
@@ -127,16 +126,3 @@ def test_no_field_of_a_dead_letter_but_its_value_quotes_the_error():
     (letter,) = rows(outcome.rejected)
     others = {name: value for name, value in letter.items() if name != "value"}
     assert SECRET not in str(others)
-
-
-def test_each_batch_gets_the_profile_of_its_country():
-    seen = []
-
-    def note(batch: pa.RecordBatch, profile: object) -> SplitBatch:
-        seen.append(profile)
-        return SplitBatch(batch, no_rejects())
-
-    split = by_country(note, all_profiles())
-    for country in ("SN", "FR"):
-        split(raw_batch(country, [b"x"]))
-    assert seen == [all_profiles()["SN"], all_profiles()["FR"]]

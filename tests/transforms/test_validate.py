@@ -25,7 +25,7 @@ def validate(record: dict[str, Any] | bytes, country: str = "FR", arrived: datet
     profile = all_profiles()[country]
     decoded = decode_batch(raw_batch(country, [payload], timestamps=arrived), profile)
     assert decoded.rejected.num_rows == 0
-    outcome = validate_batch(decoded.accepted, profile)
+    outcome = validate_batch(decoded.accepted, {profile.code: profile})
     assert outcome.accepted.num_rows + outcome.rejected.num_rows == 1
     if outcome.accepted.num_rows:
         return rows(outcome.accepted)[0]
@@ -226,7 +226,7 @@ def test_all_broken_rules_are_listed_in_order():
 def test_the_first_code_stands_on_its_own_too():
     profile = all_profiles()["FR"]
     decoded = decode_batch(raw_batch("FR", [b";;;;;;;"]), profile)
-    (letter,) = rows(validate_batch(decoded.accepted, profile).rejected)
+    (letter,) = rows(validate_batch(decoded.accepted, {profile.code: profile}).rejected)
     assert letter["code"] == "missing_field"
     assert letter["fields"] == ["imsi", "msisdn", "event_time"]
 
@@ -235,7 +235,7 @@ def test_accepted_and_rejected_rows_keep_their_order():
     good, bad = b"208011234567890;33612345678;;;;;;1780308000", b"1;33612345678;;;;;;1780308000"
     profile = all_profiles()["FR"]
     decoded = decode_batch(raw_batch("FR", [good, bad, bad, good, bad, good]), profile)
-    outcome = validate_batch(decoded.accepted, profile)
+    outcome = validate_batch(decoded.accepted, {profile.code: profile})
     assert [row["source_offset"] for row in rows(outcome.accepted)] == [0, 3, 5]
     assert [row["source_offset"] for row in rows(outcome.rejected)] == [1, 2, 4]
     assert outcome.accepted.schema == VALIDATED_SCHEMA
@@ -244,6 +244,6 @@ def test_accepted_and_rejected_rows_keep_their_order():
 
 def test_an_empty_batch_stays_empty():
     profile = all_profiles()["FR"]
-    outcome = validate_batch(decode_batch(raw_batch("FR", []), profile).accepted, profile)
+    outcome = validate_batch(decode_batch(raw_batch("FR", []), profile).accepted, {profile.code: profile})
     assert (outcome.accepted.num_rows, outcome.rejected.num_rows) == (0, 0)
     assert outcome.accepted.schema == VALIDATED_SCHEMA
