@@ -19,17 +19,18 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from confluent_kafka import KafkaException
 
-from orion_beam.config import FileSink
+from orion_beam.config import FileSink, JobConfig
 from orion_beam.errors import JobFailedError, UserError
 from orion_beam.kafka.replay import on_progress
 from orion_beam.kafka.write import DeliveryError
 from orion_beam.metrics import DEAD_LETTER, FINAL, READ, Outcome
-from orion_beam.replay.plan import Chunk
+from orion_beam.replay.plan import Chunk, Lane
 from orion_beam.replay.runs import Run, publish_files
 from runners.direct import run_direct
 
@@ -122,32 +123,29 @@ def _listen(
         reports.put((number, {"error": f"a worker {how}; {log} may say more", "is_users": False}))
 
 
-def do_chunk(run: Run, chunk: Chunk) -> dict[Outcome, int]:
-    """Read, process and write one chunk, and mark it as done.
+def do_chunks(run: Run, lanes: tuple[Lane, ...], run_job: Callable[[JobConfig], dict[Outcome, int]]) -> None:
+    """Read, process and write some chunks in one job, and mark them as done.
 
     Raises:
-        JobFailedError: not as many rows were written as were read, which is a bug of ours.
+        JobFailedError: not as many rows were written as were read, which is a bug of ours; or the job failed.
     """
+    chunks = tuple(chunk for lane in lanes for chunk in lane)
     sink = run.replay.job.sink
-    staging = None
     if isinstance(sink, FileSink):
-        tag = f"{run.replay.run_id}-{chunk.number:05d}"
+        tag = f"{run.replay.run_id}-{chunks[0].number:05d}"
         staging = sink.directory / f".{tag}"
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
-        outcomes = run_direct(
-            run.job_of(((chunk,),), sink.model_copy(update={"directory": staging})), run.replay.beam_arguments
-        )
-    else:
-        outcomes = run_direct(run.job_of(((chunk,),)), run.replay.beam_arguments)
-    check_conservation(outcomes)
-    if isinstance(sink, FileSink) and staging is not None:
+        outcomes = run_job(run.job_of(lanes, sink.model_copy(update={"directory": staging})))
+        _check_conservation(outcomes)
         publish_files(staging, sink.directory, tag)
-    run.mark_done((chunk,), outcomes)
-    return outcomes
+    else:
+        outcomes = run_job(run.job_of(lanes))
+        _check_conservation(outcomes)
+    run.mark_done(chunks, outcomes)
 
 
-def check_conservation(outcomes: dict[Outcome, int]) -> None:
+def _check_conservation(outcomes: dict[Outcome, int]) -> None:
     """Hold what was written against what was read.
 
     Raises:
@@ -167,6 +165,7 @@ def main() -> None:
     directory = Path(sys.argv[1])
     run = Run.load(directory.parent, directory.name)
     chunks = run.replay.chunks
+    run_job = partial(run_direct, beam_arguments=run.replay.beam_arguments)
     asked: queue.Queue[Chunk | None] = queue.Queue()
     idle = threading.Event()
     threading.Thread(target=_take_orders, args=(chunks, asked, idle), daemon=True).start()
@@ -178,7 +177,7 @@ def main() -> None:
             return
         idle.clear()
         try:
-            do_chunk(run, chunk)
+            do_chunks(run, ((chunk,),), run_job)
         except (UserError, JobFailedError, KafkaException, DeliveryError) as error:
             _report(error=f"chunk {chunk.number}: {_text_of(error)}", is_users=isinstance(error, UserError))
             return

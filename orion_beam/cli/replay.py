@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -48,9 +49,10 @@ from orion_beam.metrics import READ, Outcome
 from orion_beam.replay.plan import PartitionPlan, lanes_of, plan_offsets, plan_times, round_of
 from orion_beam.replay.runs import Replay, Run
 from runners.beam_options import check_beam_options
+from runners.cluster import Cluster
 from runners.flink import TerminatedError, flink_arguments, run_flink_bounded
 from runners.jars import ensure_jars, orion_home
-from runners.replay import Advance, check_conservation, run_replay
+from runners.replay import Advance, do_chunks, run_replay
 from schemas.country import CountryProfile
 
 ASSUMED_RATE = 100_000
@@ -136,8 +138,8 @@ def replay(
         require_topics(bootstrap_servers, [to_topic, dead_letter_topic])
         wire_prefix = wire_prefix_of(value_format, schema_registry, to_topic)
     else:
-        if _is_flink(context.args):
-            raise UserError("--output goes with the DirectRunner, which needs no cluster to see this machine's files")
+        if _is_flink(context.args) and Cluster.of(context.args).master is not None:
+            raise UserError("--output: a cluster does not see this machine's files; leave --flink_master out")
         sink, wire_prefix = FileSink(directory=output.absolute(), file_format=file_format), b""
     plans = asked.plan(bootstrap_servers, chosen.values())
     name = run_id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")[:-3]
@@ -304,13 +306,14 @@ def _run(run: Run, as_json: bool) -> None:
 
 def _run_on_flink(run: Run, advance: Advance) -> None:
     """Run what is left as bounded jobs, one after the other: each is done as a whole, or not."""
+    beam_arguments = list(run.replay.beam_arguments)
+    if isinstance(run.replay.job.sink, FileSink):
+        # What a try has left behind, another one would not know of: the whole job is tried again, by --resume.
+        beam_arguments.append("--number_of_execution_retries=0")
     while lanes := round_of(run.left(), _OFFSETS_A_FLINK_JOB):
-        arguments = flink_arguments(ensure_jars(_say), run.replay.beam_arguments, bounded=True)
-        outcomes = run_flink_bounded(run.job_of(lanes), arguments)
-        check_conservation(outcomes)
-        chunks = tuple(chunk for lane in lanes for chunk in lane)
-        run.mark_done(chunks, outcomes)
-        advance(sum(chunk.offsets for chunk in chunks))
+        arguments = flink_arguments(ensure_jars(_say), beam_arguments, bounded=True)
+        do_chunks(run, lanes, partial(run_flink_bounded, arguments=arguments))
+        advance(sum(chunk.offsets for lane in lanes for chunk in lane))
 
 
 class _Rate(ProgressColumn):

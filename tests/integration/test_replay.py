@@ -167,13 +167,25 @@ def test_a_replay_makes_of_a_range_what_the_stream_made_of_it(
     assert letters(read_topic(servers, "flink.dlq")) == letters(read_topic(servers, DEAD_LETTERS.name))
     assert by_key(on_flink) == by_key(streamed)
 
-    report = replays.report("--countries", "TN", "--last", "1d", "--output", replays.home / "out")
-    assert Path(report["report"]).parent == replays.home / "out"
-    assert_report_says(report, feed, [str(replays.home / "out" / name) for name in ("cdr.final", "cdr.dlq")])
-    rows = ds.dataset(replays.home / "out" / "cdr.final", format="parquet", partitioning="hive").to_table().to_pylist()
-    assert {source_of_record(row) for row in rows} == set(finals(streamed))
-    dead = ds.dataset(replays.home / "out" / "cdr.dlq", format="parquet", partitioning="hive").to_table().to_pylist()
-    assert Counter(row["code"] for row in dead) == Counter(code for code in feed.expected.values() if code)
+    for name, beam in (("direct", ()), ("flink", ["--runner=FlinkRunner"])):
+        output = replays.home / name
+        report = replays.report("--countries", "TN", "--last", "1d", "--output", output, beam=beam)
+        assert Path(report["report"]).parent == output
+        assert_report_says(report, feed, [str(output / "cdr.final"), str(output / "cdr.dlq")])
+        accepted, rejected = (
+            ds.dataset(output / topic, format="parquet", partitioning="hive").to_table().to_pylist()
+            for topic in ("cdr.final", "cdr.dlq")
+        )
+        assert sorted(map(source_of_record, accepted)) == sorted(finals(streamed))
+        assert Counter(row["code"] for row in rejected) == Counter(code for code in feed.expected.values() if code)
+
+    replays.report(
+        "--countries", "TN", "--last", "1d", "--output", replays.home / "avro", "--format", "avro",
+        beam=["--runner=FlinkRunner"],
+    )  # fmt: skip
+    (path,) = (replays.home / "avro" / "cdr.final").glob("*.avro")
+    with path.open("rb") as file:
+        assert sorted(map(source_of_record, fastavro.reader(file))) == sorted(finals(streamed))
 
 
 def assert_report_says(report: Mapping[str, Any], feed: Feed, outputs: Sequence[str]) -> None:

@@ -28,7 +28,10 @@ KAFKA = ["--bootstrap-servers", "127.0.0.1:1"]
         ([*KAFKA, "--offsets", "FR:0=1-2", "--countries", "TN"], "leave --countries out"),
         ([*KAFKA, "--last", "6h", "--countries", "XX"], "unknown country 'XX'"),
         ([*KAFKA, "--last", "6h", "--to-topic", "cdr.raw.FR"], "a raw topic is no place for results"),
-        ([*KAFKA, "--last", "6h", "--output", "out", "--", "--runner=FlinkRunner"], "goes with the DirectRunner"),
+        (
+            [*KAFKA, "--last", "6h", "--output", "out", "--", "--runner=FlinkRunner", "--flink_master=flink:8081"],
+            "a cluster does not see this machine's files; leave --flink_master out",
+        ),
         (["--resume", "never-heard-of"], "there is no replay never-heard-of"),
     ],
 )
