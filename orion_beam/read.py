@@ -18,7 +18,7 @@ from transforms.stage import StageOutput
 class ReadRawCdrs(beam.PTransform):  # type: ignore[misc]
     """Reads raw messages from Kafka (a stream), from offset ranges on Kafka or from files (both bounded).
 
-    Out: `pa.RecordBatch` of `schemas.raw.RAW_CDR_SCHEMA`, up to MAX_ROWS rows of one country. At least once. One
+    Out: `pa.RecordBatch` of `schemas.raw.RAW_CDR_SCHEMA`, some thousand rows of one country. At least once. One
     message, or one line, is one row.
     """
 
