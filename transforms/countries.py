@@ -117,8 +117,9 @@ class _JoinFn(beam.DoFn):  # type: ignore[misc]
 class JoinCountries(beam.PTransform):  # type: ignore[misc]
     """Joins the small batches of a bundle, whatever their countries.
 
-    In and out: `pa.RecordBatch` of one schema with a column `country`. A batch of ENOUGH_ROWS goes on as it is. The
-    rows of a country keep their order, and those of a joined batch follow one another.
+    In: `pa.RecordBatch` of any one schema with a column `country`, one country a batch. Out: the same, of some
+    countries. A batch of ENOUGH_ROWS goes on as it is. The rows of a country keep their order, and those of a joined
+    batch follow one another.
     """
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:

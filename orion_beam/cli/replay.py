@@ -90,7 +90,7 @@ def replay(
     cells: Cells = CELLS,
     subscribers: Subscribers = SUBSCRIBERS,
     producer_settings: ProducerSettings = None,
-    workers: Annotated[int, typer.Option(min=1, max=256, help="Python processes (on the DirectRunner).")] = 2,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Python processes, on the DirectRunner.")] = 2,
     run_id: Annotated[
         str | None, typer.Option(help="Name of the replay, in each record as run_id.  [default: made of the time]")
     ] = None,
@@ -157,7 +157,7 @@ def replay(
             profiles_directory=profiles.absolute(),
         ),
         partitions=tuple(plans),
-        lanes=lanes_of(plans, workers),
+        lanes=lanes_of(plans, Cluster.of(context.args).parallelism if _is_flink(context.args) else workers),
         workers=workers,
         beam_arguments=tuple(context.args),
         reference_version=reference.version,

@@ -202,7 +202,7 @@ def lanes_of(plans: Iterable[PartitionPlan], workers: int) -> tuple[Lane, ...]:
 
     Args:
         plans: what to read.
-        workers: how many there are.
+        workers: how many read side by side.
     """
     wanted = sorted((plan for plan in plans if plan.offsets), key=attrgetter("topic"))
     share = sum(plan.offsets for plan in wanted) // (workers * _CHUNKS_A_WORKER)

@@ -67,3 +67,13 @@ def test_rounds_do_each_chunk_once_and_in_order_and_hold_no_more_than_they_may(l
             done[number] += some
             left[number] = lane[len(some) :]
     assert [tuple(lane) for lane in done] == list(lanes)
+
+
+def test_every_worker_gets_a_lane_of_a_topic_and_a_chunk_has_a_piece_of_each_of_its_partitions() -> None:
+    plans = [plan(number, 0, 300_000 + number) for number in range(12)]
+    lanes = lanes_of(plans, 4)
+    assert len(lanes) == 4
+    for lane in lanes:
+        held = {tuple(piece.partition for piece in chunk.slices) for chunk in lane}
+        assert len(held) == 1
+        assert len(held.pop()) == 3
