@@ -21,6 +21,7 @@ from apache_beam.utils.subprocess_server import SubprocessServer
 from orion_beam.config import JobConfig
 from orion_beam.errors import JobFailedError
 from orion_beam.flink_rest import FlinkRest
+from orion_beam.kafka.ranges import Advance
 from orion_beam.metrics import Outcome, outcomes_of
 from orion_beam.pipeline import build_pipeline
 from runners.jars import Jars, guard_environment
@@ -94,12 +95,15 @@ def run_flink(config: JobConfig, arguments: Sequence[str], metrics_listen: str |
     raise JobFailedError(_JOB_FAILED)
 
 
-def run_flink_bounded(config: JobConfig, arguments: Sequence[str]) -> dict[Outcome, int]:
+def run_flink_bounded(
+    config: JobConfig, arguments: Sequence[str], advance: Advance | None = None
+) -> dict[Outcome, int]:
     """Run a bounded job to its end.
 
     Args:
         config: the job.
         arguments: Beam's options, see `flink_arguments`.
+        advance: told how many offsets further the job's replay is, as it gets on; on a cluster never.
 
     Returns:
         How many rows had which outcome.
@@ -108,24 +112,26 @@ def run_flink_bounded(config: JobConfig, arguments: Sequence[str]) -> dict[Outco
         KeyboardInterrupt, TerminatedError: as `run_flink`.
         JobFailedError: the job failed.
     """
-    with _flink(arguments) as all_arguments:
+    with _flink(arguments, advance=advance) as all_arguments:
         return outcomes_of(_run(config, all_arguments))
 
 
 @contextmanager
-def _flink(arguments: Sequence[str], metrics_listen: str | None = None) -> Iterator[list[str]]:
+def _flink(
+    arguments: Sequence[str], metrics_listen: str | None = None, advance: Advance | None = None
+) -> Iterator[list[str]]:
     """Set up what a job on Flink needs of this process; give its options."""
     os.environ.update(guard_environment())
     os.environ.setdefault("JDK_JAVA_OPTIONS", JVM_OPTIONS)
     signal.signal(signal.SIGTERM, _terminate)
     logging.getLogger("apache_beam.options.pipeline_options").addFilter(_is_not_about_options)
     FlinkBeamJob.cancel = _cancel_on_cluster
-    with _embedded(arguments, metrics_listen) as options:
+    with _embedded(arguments, metrics_listen, advance) as options:
         yield [*arguments, *options]
 
 
 @contextmanager
-def _embedded(arguments: Sequence[str], metrics_listen: str | None) -> Iterator[list[str]]:
+def _embedded(arguments: Sequence[str], metrics_listen: str | None, advance: Advance | None) -> Iterator[list[str]]:
     """Give embedded Flink settings and workers of ours, unless the user has others; a cluster has its own."""
     given = {argument.partition("=")[0] for argument in arguments}
     if f"--flink_master={EMBEDDED_MASTER}" not in arguments:
@@ -135,7 +141,8 @@ def _embedded(arguments: Sequence[str], metrics_listen: str | None) -> Iterator[
     if "--environment_type" in given:
         yield settings
         return
-    with worker_pool(metrics_listen=metrics_listen, spares=_workers_of(arguments)) as address:
+    spares = _workers_of(arguments)
+    with worker_pool(metrics_listen=metrics_listen, spares=spares, advance=advance) as address:
         yield [*settings, "--environment_type=EXTERNAL", f"--environment_config={address}"]
 
 

@@ -27,6 +27,7 @@ from confluent_kafka import KafkaException
 
 from orion_beam.config import FileSink, JobConfig
 from orion_beam.errors import JobFailedError, UserError
+from orion_beam.kafka.ranges import Advance
 from orion_beam.kafka.replay import on_progress
 from orion_beam.kafka.write import DeliveryError
 from orion_beam.metrics import DEAD_LETTER, FINAL, READ, Outcome
@@ -35,8 +36,6 @@ from orion_beam.replay.runs import Run, publish_files
 from runners.direct import run_direct
 
 STOP_TIMEOUT_S = 10.0
-
-Advance = Callable[[int], None]
 
 
 def run_replay(run: Run, advance: Advance) -> None:

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
+from typing import IO
 
 import grpc
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
@@ -18,6 +19,8 @@ from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPool
 from apache_beam.utils import thread_pool_executor
 
 from orion_beam.errors import PrerequisiteError
+from orion_beam.kafka.ranges import Advance
+from orion_beam.kafka.replay import on_progress
 from orion_beam.logs import set_up_logging
 from orion_beam.worker_metrics import install
 from runners.guard import end_with_parent
@@ -31,17 +34,23 @@ SAMPLING_PERIOD_MS = 5
 """Of Beam's clock of its steps. A bundle ends only when that wakes up: by default up to a fifth of its time later."""
 
 
+_PROGRESS = "ORION_PROGRESS_FD"
+"""Names, in a worker's environment, the pipe to which it writes how many offsets further a replay is, line by line."""
+
+
 class _WorkerPool(BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]
     """Beam's own pool, but for the command: Beam's is whatever `python` is first on the path.
 
     Args:
         environment: of the workers, besides this process's.
         spares: how many workers to start before they are asked for, as it takes them some seconds.
+        progress: where they write what replays have read.
     """
 
-    def __init__(self, environment: Mapping[str, str], spares: int) -> None:
+    def __init__(self, environment: Mapping[str, str], spares: int, progress: IO[str] | None) -> None:
         super().__init__(use_process=True)
-        self._environment = os.environ | environment
+        self._inherited = () if progress is None else (progress.fileno(),)
+        self._environment = os.environ | environment | {_PROGRESS: "".join(map(str, self._inherited))}
         self._spares = [self._start() for _ in range(spares)]
 
     def _start(self) -> "subprocess.Popen[str]":
@@ -52,6 +61,7 @@ class _WorkerPool(BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]
             text=True,
             start_new_session=True,
             env=self._environment,
+            pass_fds=self._inherited,
         )
 
     def StartWorker(self, request: beam_fn_api_pb2.StartWorkerRequest, _: object) -> object:  # noqa: N802 - Beam's name
@@ -73,20 +83,27 @@ class _WorkerPool(BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]
 
 
 @contextmanager
-def worker_pool(listen: str = "127.0.0.1:0", metrics_listen: str | None = None, *, spares: int = 0) -> Iterator[str]:
+def worker_pool(
+    listen: str = "127.0.0.1:0",
+    metrics_listen: str | None = None,
+    *,
+    spares: int = 0,
+    advance: Advance | None = None,
+) -> Iterator[str]:
     """Run a pool; give its address for `--environment_config`.
 
     Args:
         listen: where it takes requests for workers; port 0 is any.
         metrics_listen: where it serves its workers' metrics; None: nowhere.
         spares: how many workers to start at once, before anybody asks for them.
+        advance: told, in a thread, how many offsets further the replays that its workers read are.
 
     Raises:
         PrerequisiteError: it cannot listen there.
     """
     host, _, _ = listen.rpartition(":")
-    with worker_exposition(metrics_listen) as environment:
-        pool = _WorkerPool(environment, spares)
+    with worker_exposition(metrics_listen) as environment, _progress_pipe(advance) as progress:
+        pool = _WorkerPool(environment, spares, progress)
         server = grpc.server(thread_pool_executor.shared_unbounded_instance())
         try:
             port = server.add_insecure_port(listen)
@@ -99,6 +116,27 @@ def worker_pool(listen: str = "127.0.0.1:0", metrics_listen: str | None = None, 
         finally:
             server.stop(1)
             pool.stop()
+
+
+@contextmanager
+def _progress_pipe(advance: Advance | None) -> Iterator[IO[str] | None]:
+    """Give what workers are to write progress to, if somebody wants to be told."""
+    if advance is None:
+        yield None
+        return
+    read, write = os.pipe()
+
+    def listen() -> None:
+        with open(read) as lines:
+            for line in lines:
+                advance(int(line))
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    with open(write, "w") as pipe:
+        yield pipe
+    # The workers are gone, so that it comes to an end.
+    listener.join()
 
 
 def silence_lost_peers() -> None:
@@ -117,6 +155,12 @@ def silence_lost_peers() -> None:
         handler.addFilter(is_not_lost)
 
 
+def _write(descriptor: int, line: bytes) -> None:
+    # Whoever listened may be gone: a worker then ends by itself.
+    with suppress(BrokenPipeError):
+        os.write(descriptor, line)
+
+
 def _load() -> None:
     """Load what a job is made of."""
     importlib.import_module("orion_beam.pipeline")
@@ -132,6 +176,9 @@ def main() -> None:
         install()
     # bundle_processor names no period, and there is no option for it.
     statesampler.StateSampler = partial(statesampler.StateSampler, sampling_period_ms=SAMPLING_PERIOD_MS)
+    if descriptor := os.environ.get(_PROGRESS):
+        # A line is short enough to be written as a whole.
+        on_progress(lambda offsets: _write(int(descriptor), f"{offsets}\n".encode()))
     _load()
     if not (told := sys.stdin.read()):
         return

@@ -43,7 +43,7 @@ from orion_beam.config import (
 from orion_beam.countries import PROFILES_DIRECTORY, all_profiles, default_profiles, profiles_of
 from orion_beam.errors import UserError
 from orion_beam.kafka.clients import producer_config
-from orion_beam.kafka.ranges import OffsetRange, SourcePartition
+from orion_beam.kafka.ranges import Advance, OffsetRange, SourcePartition
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, require_topics
 from orion_beam.metrics import READ, Outcome
 from orion_beam.replay.plan import PartitionPlan, lanes_of, plan_offsets, plan_times, round_of
@@ -52,13 +52,13 @@ from runners.beam_options import check_beam_options
 from runners.cluster import Cluster
 from runners.flink import TerminatedError, flink_arguments, run_flink_bounded
 from runners.jars import ensure_jars, orion_home
-from runners.replay import Advance, do_chunks, run_replay
+from runners.replay import do_chunks, run_replay
 from schemas.country import CountryProfile
 
 ASSUMED_RATE = 100_000
 """CDRs a second, for the estimate."""
 
-_OFFSETS_A_FLINK_JOB = 10_000_000
+_OFFSETS_A_FLINK_JOB = 50_000_000
 """What a killed replay on Flink does again at most. A job takes some ten seconds to start, and minutes for so many."""
 
 
@@ -312,8 +312,22 @@ def _run_on_flink(run: Run, advance: Advance) -> None:
         beam_arguments.append("--number_of_execution_retries=0")
     while lanes := round_of(run.left(), _OFFSETS_A_FLINK_JOB):
         arguments = flink_arguments(ensure_jars(_say), beam_arguments, bounded=True)
-        do_chunks(run, lanes, partial(run_flink_bounded, arguments=arguments))
-        advance(sum(chunk.offsets for lane in lanes for chunk in lane))
+        job = _JobProgress(advance, sum(chunk.offsets for lane in lanes for chunk in lane))
+        do_chunks(run, lanes, partial(run_flink_bounded, arguments=arguments, advance=job.tell))
+        job.tell(job.left)
+
+
+class _JobProgress:
+    """Passes on how a job gets on, up to its end: what is tried again is read again."""
+
+    def __init__(self, advance: Advance, offsets: int) -> None:
+        self._advance = advance
+        self.left = offsets
+
+    def tell(self, offsets: int) -> None:
+        more = min(offsets, self.left)
+        self.left -= more
+        self._advance(more)
 
 
 class _Rate(ProgressColumn):

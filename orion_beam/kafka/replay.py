@@ -1,13 +1,13 @@
 """Reading Kafka again: exactly the records of a plan's offset ranges, and then the end. Pure Python, on any runner."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import apache_beam as beam
 import pyarrow as pa
 
 from orion_beam.config import KafkaRanges, Slice
 from orion_beam.kafka.login import log_in_with, login_settings
-from orion_beam.kafka.ranges import OffsetRange, SourcePartition, read_ranges
+from orion_beam.kafka.ranges import Advance, OffsetRange, SourcePartition, read_ranges
 from orion_beam.metrics import READ
 from transforms.batches import MAX_ROWS
 from transforms.counters import count
@@ -15,13 +15,11 @@ from transforms.counters import count
 BATCH_ROWS = 3 * MAX_ROWS
 """Of a batch at most. Nobody waits for the first rows of a replay, and what a batch costs by itself more rows share."""
 
-Listener = Callable[[int], None]
-
 
 class _Progress:
     """Where readers of this process say how many offsets further they are."""
 
-    listener: Listener | None = None
+    listener: Advance | None = None
 
     def advance(self, offsets: int) -> None:
         if self.listener is not None:
@@ -31,7 +29,7 @@ class _Progress:
 _progress = _Progress()
 
 
-def on_progress(listener: Listener | None) -> None:
+def on_progress(listener: Advance | None) -> None:
     """Have a function told, in the reader's thread, how many offsets further the reads of this process are."""
     _progress.listener = listener
 

@@ -51,6 +51,21 @@ RECORDS = 60_000
 OF_THE_RUN = {"run_id", "orion.run_id", "orion.failed_at"}
 
 
+PROGRESS = """
+import json, sys
+from pathlib import Path
+from orion_beam.replay.runs import Run
+from runners.flink import flink_arguments, run_flink_bounded
+from runners.jars import ensure_jars
+
+run = Run.load(Path(sys.argv[1]), sys.argv[2])
+arguments = flink_arguments(ensure_jars(print), run.replay.beam_arguments, bounded=True)
+told = []
+run_flink_bounded(run.job_of(run.replay.lanes), arguments, told.append)
+print(json.dumps(told))
+"""
+
+
 class Replays:
     """`orion-beam replay` as a user runs it, with an ORION_HOME of its own: no replay needs Java."""
 
@@ -166,6 +181,16 @@ def test_a_replay_makes_of_a_range_what_the_stream_made_of_it(
     assert finals(on_flink) == finals(streamed)
     assert letters(read_topic(servers, "flink.dlq")) == letters(read_topic(servers, DEAD_LETTERS.name))
     assert by_key(on_flink) == by_key(streamed)
+    # Once more, in a process that notes how it is told of its progress.
+    noted = subprocess.run(
+        [sys.executable, "-c", PROGRESS, str(replays.home / "runs"), report["run_id"]],
+        env=os.environ | {"ORION_HOME": str(replays.home)},
+        capture_output=True,
+        text=True,
+        timeout=REPLAY_TIMEOUT_S,
+    )
+    assert noted.returncode == 0, noted.stderr
+    assert sum(json.loads(noted.stdout)) == report["offsets"]
 
     for name, beam in (("direct", ()), ("flink", ["--runner=FlinkRunner"])):
         output = replays.home / name
