@@ -14,9 +14,6 @@ import apache_beam as beam
 import fastavro
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.transforms.window import GlobalWindow
-from apache_beam.utils.timestamp import MIN_TIMESTAMP
-from apache_beam.utils.windowed_value import WindowedValue
 from pydantic import BaseModel
 
 from orion_beam.config import FileSource
@@ -26,7 +23,7 @@ from schemas.dead_letter import DeadLetter
 from schemas.derive import avro_schema
 from schemas.fields import BLANKS
 from schemas.raw import RAW_CDR_SCHEMA
-from transforms.batches import MAX_ROWS, batch_of
+from transforms.batches import MAX_ROWS, at_bundle_end, batch_of
 from transforms.counters import count
 from transforms.decode import column_names_of
 from transforms.encode import avro_bodies
@@ -156,11 +153,11 @@ class _WritePart(beam.DoFn):  # type: ignore[misc]
         content = b"".join(bodies)
         self._part.write(b"".join([_long(len(bodies)), _long(len(content)), content, self._sync]))
 
-    def finish_bundle(self) -> Iterator[WindowedValue]:
+    def finish_bundle(self) -> Iterator[object]:
         if self._part is not None:
             self._part.close()
             part, self._part = self._part.name, None
-            yield WindowedValue(part, MIN_TIMESTAMP, [GlobalWindow()])
+            yield at_bundle_end(part)
 
     def teardown(self) -> None:
         self._discard()

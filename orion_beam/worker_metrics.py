@@ -55,6 +55,8 @@ class WorkerMetrics:
         self._seconds.labels(stage.value).observe(seconds)
         for country, rows in parts_of(batch):
             self._read.labels(stage.value, country).inc(rows.num_rows)
+            # That none was accepted is a figure, too.
+            self._accepted.labels(stage.value, country)
             if stage is Stage.DECODE:
                 self._rows.labels(country).observe(rows.num_rows)
             elif stage is Stage.ENCODE and (newest_ms := pc.max(rows.column("event_time")).value) is not None:

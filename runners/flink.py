@@ -13,7 +13,7 @@ from types import FrameType
 
 import apache_beam as beam
 import grpc
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 from apache_beam.runners.portability.flink_uber_jar_job_server import FlinkBeamJob
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.utils.subprocess_server import SubprocessServer
@@ -28,8 +28,6 @@ from runners.jars import Jars, guard_environment
 from runners.workers import silence_lost_peers, worker_pool
 
 EMBEDDED_MASTER = "[local]"
-
-_WORKERS_OPTION = "--sdk_worker_parallelism"
 
 _DEFAULTS = {
     "--runner": "FlinkRunner",
@@ -47,7 +45,7 @@ _DEFAULTS = {
     "--faster_copy": None,
     "--disable_metrics": None,
     # One Python process for each core: in one process the threads of two bundles wait for each other half of the time.
-    _WORKERS_OPTION: "2",
+    "--sdk_worker_parallelism": "2",
     # Beam would run `pip freeze` first and stage what it prints, for nobody to read.
     "--experiments": "disable_logging_submission_environment",
 }
@@ -141,15 +139,11 @@ def _embedded(arguments: Sequence[str], metrics_listen: str | None, advance: Adv
     if "--environment_type" in given:
         yield settings
         return
-    spares = _workers_of(arguments)
+    workers = str(PipelineOptions(list(arguments)).view_as(PortableOptions).sdk_worker_parallelism)
+    # Beam takes any text for a number here; Flink is the one to refuse it.
+    spares = int(workers) if workers.isdecimal() else 0
     with worker_pool(metrics_listen=metrics_listen, spares=spares, advance=advance) as address:
         yield [*settings, "--environment_type=EXTERNAL", f"--environment_config={address}"]
-
-
-def _workers_of(arguments: Sequence[str]) -> int:
-    """Return how many Python processes a job is going to have; 0 if only Flink knows."""
-    name, _, count = next(each for each in reversed(arguments) if each.startswith(_WORKERS_OPTION)).partition("=")
-    return int(count) if name == _WORKERS_OPTION and count.isdecimal() else 0
 
 
 def _run(config: JobConfig, arguments: Sequence[str]) -> PipelineResult:

@@ -129,19 +129,25 @@ def do_chunks(run: Run, lanes: tuple[Lane, ...], run_job: Callable[[JobConfig], 
         JobFailedError: not as many rows were written as were read, which is a bug of ours; or the job failed.
     """
     chunks = tuple(chunk for lane in lanes for chunk in lane)
-    sink = run.replay.job.sink
-    if isinstance(sink, FileSink):
-        tag = f"{run.replay.run_id}-{chunks[0].number:05d}"
-        staging = sink.directory / f".{tag}"
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir(parents=True)
-        outcomes = run_job(run.job_of(lanes, sink.model_copy(update={"directory": staging})))
-        _check_conservation(outcomes)
-        publish_files(staging, sink.directory, tag)
-    else:
-        outcomes = run_job(run.job_of(lanes))
+    with _staged(run, chunks[0]) as sink:
+        outcomes = run_job(run.job_of(lanes, sink))
         _check_conservation(outcomes)
     run.mark_done(chunks, outcomes)
+
+
+@contextmanager
+def _staged(run: Run, first: Chunk) -> Iterator[FileSink | None]:
+    """Give a directory for a job's files, which are published behind it; None for a job that writes topics."""
+    sink = run.replay.job.sink
+    if not isinstance(sink, FileSink):
+        yield None
+        return
+    tag = f"{run.replay.run_id}-{first.number:05d}"
+    staging = sink.directory / f".{tag}"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    yield sink.model_copy(update={"directory": staging})
+    publish_files(staging, sink.directory, tag)
 
 
 def _check_conservation(outcomes: dict[Outcome, int]) -> None:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.texts import Mask
 
@@ -55,6 +58,11 @@ def joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
         return batches[0]
     table = pa.Table.from_batches(batches).combine_chunks()
     return table.to_batches()[0] if table.num_rows else batches[0]
+
+
+def at_bundle_end(element: object) -> WindowedValue:
+    """Return an element as `finish_bundle` emits it: of no time, in the global window, as all of ours are."""
+    return WindowedValue(element, MIN_TIMESTAMP, [GlobalWindow()])
 
 
 def country_of(batch: pa.RecordBatch) -> str:

@@ -13,12 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.transforms.window import GlobalWindow
-from apache_beam.utils.timestamp import MIN_TIMESTAMP
-from apache_beam.utils.windowed_value import WindowedValue
 
 from schemas.country import CountryProfile
-from transforms.batches import MAX_ROWS, SplitBatch, country_of, joined
+from transforms.batches import MAX_ROWS, SplitBatch, at_bundle_end, country_of, joined
 
 CountrySplit = Callable[[pa.RecordBatch, CountryProfile], SplitBatch]
 
@@ -88,7 +85,7 @@ class Countries(NamedTuple):
         pieces = self._pieces(rows, function)
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
-    def each(self, values: Sequence[Any]) -> npt.NDArray[Any]:
+    def each(self, values: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return for each row the value that its run has: there is one for each of `profiles`."""
         return np.repeat(values, [run.stop - run.start for run in self.runs])
 
@@ -105,9 +102,9 @@ class _JoinFn(beam.DoFn):  # type: ignore[misc]
         if sum(held.num_rows for held in self._held) >= ENOUGH_ROWS:
             yield self._take()
 
-    def finish_bundle(self) -> Iterator[WindowedValue]:
+    def finish_bundle(self) -> Iterator[object]:
         if self._held:
-            yield WindowedValue(self._take(), MIN_TIMESTAMP, [GlobalWindow()])
+            yield at_bundle_end(self._take())
 
     def _take(self) -> pa.RecordBatch:
         held, self._held = self._held, []

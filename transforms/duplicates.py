@@ -127,9 +127,9 @@ def with_warning(warnings: pa.ListArray, mask: Mask, warning: str) -> pa.ListArr
 class FlagDuplicates(beam.PTransform):  # type: ignore[misc]
     """Marks CDRs that came before: `warnings` has `duplicate`, and `duplicate_of` says where the first one was read.
 
-    In: `pa.RecordBatch` of `schemas.cdr.NORMALIZED_SCHEMA`. Out: StageOutput of accepted batches
-    (the same schema) and dead letters (only `internal_error`, a bug). Every row goes to exactly one of the two; order
-    holds; none is dropped. Flagged rows are counted.
+    In: `pa.RecordBatch` of `schemas.cdr.NORMALIZED_SCHEMA`. Out: StageOutput of accepted batches (the same schema) and
+    dead letters (only `internal_error`, a bug). Every row goes to exactly one of the two; order holds; none is dropped.
+    Flagged rows are counted.
 
     A row is flagged exactly if a row of its country and natural key was among the last `window` rows of that country
     in its worker process, but for a chance of 1 in 2^64 a remembered key. One partition is always handled by one

@@ -87,7 +87,7 @@ def enrich_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile], 
         serving_operator=reference.serving_operators[cell],
         serving_country=reference.serving_countries[cell],
     )
-    own_country = index_in(columns["country"], reference.countries)
+    own_country = countries.each(index_in(pa.array([each.code for each in countries.profiles]), reference.countries))
     roaming = _roaming(imsis, networks, own_country, countries)
     is_inbound, is_at_other_end = roaming == _INBOUND, (roaming == _OUTBOUND) | (roaming == _NATIONAL)
     partner = np.where(is_at_other_end, networks.serving_operator, -1)

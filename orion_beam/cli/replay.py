@@ -119,6 +119,7 @@ def replay(
     if bootstrap_servers is None:
         raise UserError("nothing to read: give --bootstrap-servers HOST:PORT")
     check_beam_options(context.args)
+    cluster = Cluster.of(context.args) if _is_flink(context.args) else None
     reference = load_reference(cells, subscribers)
     producer = parse_pairs(producer_settings, "--producer-config")
     producer_config(bootstrap_servers, producer)
@@ -138,7 +139,7 @@ def replay(
         require_topics(bootstrap_servers, [to_topic, dead_letter_topic])
         wire_prefix = wire_prefix_of(value_format, schema_registry, to_topic)
     else:
-        if _is_flink(context.args) and Cluster.of(context.args).master is not None:
+        if cluster is not None and cluster.master is not None:
             raise UserError("--output: a cluster does not see this machine's files; leave --flink_master out")
         sink, wire_prefix = FileSink(directory=output.absolute(), file_format=file_format), b""
     plans = asked.plan(bootstrap_servers, chosen.values())
@@ -157,7 +158,7 @@ def replay(
             profiles_directory=profiles.absolute(),
         ),
         partitions=tuple(plans),
-        lanes=lanes_of(plans, Cluster.of(context.args).parallelism if _is_flink(context.args) else workers),
+        lanes=lanes_of(plans, workers if cluster is None else cluster.parallelism),
         workers=workers,
         beam_arguments=tuple(context.args),
         reference_version=reference.version,

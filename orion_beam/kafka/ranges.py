@@ -204,6 +204,7 @@ def _reader_config(bootstrap_servers: str, committed_only: bool) -> dict[str, An
         "auto.offset.reset": "error",
         "isolation.level": "read_committed" if committed_only else "read_uncommitted",
         "fetch.wait.max.ms": 50,
+        # Small, so that a batch has records of many partitions, as the stream's frames have: see clients.py.
         "fetch.message.max.bytes": 256 << 10,
         # A partition's queue is this long at most: records wait in memory, and several partitions are read at a time.
         "queued.max.messages.kbytes": 16 << 10,

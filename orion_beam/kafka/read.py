@@ -6,14 +6,11 @@ from typing import NamedTuple
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.transforms.external import ExternalTransform, JavaJarExpansionService, NamedTupleBasedPayloadBuilder
-from apache_beam.transforms.window import GlobalWindow
-from apache_beam.utils.timestamp import MIN_TIMESTAMP
-from apache_beam.utils.windowed_value import WindowedValue
 
 from orion_beam.config import KafkaSource
 from orion_beam.kafka.clients import consumer_config
 from orion_beam.kafka.frames import decode_frame
-from transforms.batches import MAX_ROWS, joined, slices_of
+from transforms.batches import MAX_ROWS, at_bundle_end, joined, slices_of
 
 BATCHED_READ_URN = "orion:kafka_batches:v1"
 
@@ -103,11 +100,11 @@ class DecodeFrames(beam.DoFn):  # type: ignore[misc]
         if sum(held.num_rows for held in pending) >= ENOUGH_ROWS:
             yield from self._emit(topic)
 
-    def finish_bundle(self) -> Iterator[WindowedValue]:
+    def finish_bundle(self) -> Iterator[object]:
         """Emit the rest."""
         for topic in list(self._pending):
             for batch in self._emit(topic):
-                yield WindowedValue(batch, MIN_TIMESTAMP, [GlobalWindow()])
+                yield at_bundle_end(batch)
 
     def _emit(self, topic: str) -> Iterator[pa.RecordBatch]:
         held = self._pending.pop(topic, [])

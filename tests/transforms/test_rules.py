@@ -167,10 +167,8 @@ def test_a_call_cannot_end_long_after_its_record_arrived(changes, is_warned):
 def test_a_record_whose_time_is_its_arrival_says_nothing_of_when_a_call_ends():
     batch = raw_batch("FR", [b"208011234567890|33612345678|voice|99999||"], timestamps=ARRIVED)
     profile = all_profiles()["FR"]
-    assert (
-        rows(validate_batch(decode_batch(batch, profile).accepted, {profile.code: profile}).accepted)[0]["warnings"]
-        == []
-    )
+    (row,) = rows(validate_batch(decode_batch(batch, profile).accepted, {profile.code: profile}).accepted)
+    assert row["warnings"] == []
 
 
 @pytest.mark.parametrize(
