@@ -25,6 +25,7 @@ from orion_beam.kafka.ranges import Advance
 from orion_beam.metrics import Outcome, outcomes_of
 from orion_beam.pipeline import build_pipeline
 from runners.jars import Jars, guard_environment
+from runners.servers import servers
 from runners.workers import silence_lost_peers, worker_pool
 
 EMBEDDED_MASTER = "[local]"
@@ -124,7 +125,7 @@ def _flink(
     signal.signal(signal.SIGTERM, _terminate)
     logging.getLogger("apache_beam.options.pipeline_options").addFilter(_is_not_about_options)
     FlinkBeamJob.cancel = _cancel_on_cluster
-    with _embedded(arguments, metrics_listen, advance) as options:
+    with servers(), _embedded(arguments, metrics_listen, advance) as options:
         yield [*arguments, *options]
 
 

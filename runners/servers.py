@@ -1,0 +1,135 @@
+"""The JVMs that Beam starts, its expansion service and Flink's job server: awaited and stopped without idle seconds.
+
+Beam's own way costs a second at the start of each, for gRPC tries again a second after a port was found closed, and one
+at its end, which is slept through. A JVM of ours is started from an archive of its classes as well (JEP 350), which the
+first one of its kind leaves behind: half of what it takes to start is reading and checking classes.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from apache_beam.utils.subprocess_server import SubprocessServer, _SharedCache
+
+from runners.jars import orion_home
+
+_Server = tuple[subprocess.Popen[bytes], str]
+"""A JVM, and the address that it listens on."""
+
+_LOOK_EVERY_S = 0.02
+_SIGNALS = 5
+_END_TIMEOUT_S = 1.0
+_ARCHIVE_TIMEOUT_S = 60.0
+"""For a JVM that writes its archive: some 5 s on an idle core."""
+
+_running: list[_Server] = []
+_archives: dict[int, tuple[Path, Path]] = {}
+"""By process id: what a JVM that leaves an archive writes at its end, and where that belongs when it is whole."""
+
+
+@contextmanager
+def servers() -> Iterator[None]:
+    """Have Beam start and stop its JVMs by the functions here; on leaving, stop those that are still there.
+
+    Beam itself lets a job server run until the process ends: a replay of many jobs would have as many JVMs.
+    """
+    SubprocessServer._cache = _CACHE
+    is_whole = True
+    try:
+        yield
+    except Exception:
+        # An archive of what was needed up to a failure would be all that later jobs start from.
+        is_whole = False
+        raise
+    finally:
+        while _running:
+            _stop(_running[-1], is_whole)
+
+
+def _start(command: Sequence[str], port: int | None, logger: logging.Logger) -> _Server:
+    """Start a JVM and wait until it listens, or has ended, which Beam notices."""
+    archive = _archive_of(command)
+    unfinished = archive and archive.with_name(f"{archive.name}.{os.getpid()}")
+    is_there = archive is not None and archive.exists()
+    options = [] if archive is None else [f"-XX:SharedArchiveFile={archive}"]
+    if archive and not is_there:
+        _remove_leftovers(archive)
+        options = [f"-XX:ArchiveClassesAtExit={unfinished}"]
+    process, endpoint = SubprocessServer._really_start_process([command[0], *options, *command[1:]], port, logger)
+    server = (process, endpoint)
+    _running.append(server)
+    if archive and unfinished and not is_there:
+        _archives[process.pid] = (unfinished, archive)
+    try:
+        while process.poll() is None and not _listens(endpoint):
+            time.sleep(_LOOK_EVERY_S)
+    except BaseException:
+        process.kill()
+        _stop(server)
+        raise
+    return server
+
+
+def _stop(server: _Server, is_whole: bool = True) -> None:
+    """Stop a JVM: by SIGINT, as Beam does, and by SIGKILL when that does not help. One that has ended is left alone.
+
+    Its archive is kept if all that it was to do `is_whole`.
+    """
+    process, _ = server
+    unfinished, archive = _archives.pop(process.pid, (None, None))
+    for _ in range(_SIGNALS):
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_ARCHIVE_TIMEOUT_S if unfinished else _END_TIMEOUT_S)
+    else:
+        process.kill()
+        process.wait()
+    if server in _running:
+        _running.remove(server)
+    if unfinished and archive and unfinished.exists():
+        # Whoever was killed may have been writing.
+        if is_whole and process.returncode != -signal.SIGKILL:
+            unfinished.rename(archive)
+        else:
+            unfinished.unlink()
+
+
+def _archive_of(command: Sequence[str]) -> Path | None:
+    """Return where the archive of a command's classes is, or belongs; None for jars that are not of our making."""
+    java = shutil.which(command[0])
+    jar = next((Path(argument) for argument in command if argument.endswith(".jar")), None)
+    if java is None or jar is None or orion_home() / "jars" not in jar.parents:
+        return None
+    # Another JVM would not read it.
+    program = Path(java).resolve()
+    jvm = hashlib.sha256(f"{program} {program.stat().st_mtime_ns}".encode()).hexdigest()[:16]
+    return jar.with_name(f"{jar.stem}-{jvm}.jsa")
+
+
+def _remove_leftovers(archive: Path) -> None:
+    """Remove what processes that were killed have left of their archives."""
+    for leftover in archive.parent.glob(f"{archive.name}.*"):
+        if not Path("/proc", leftover.suffix[1:]).exists():
+            leftover.unlink(missing_ok=True)
+
+
+def _listens(endpoint: str) -> bool:
+    host, _, port = endpoint.rpartition(":")
+    try:
+        socket.create_connection((host, int(port))).close()
+    except OSError:
+        return False
+    return True
+
+
+_CACHE = _SharedCache(_start, _stop)

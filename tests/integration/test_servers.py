@@ -1,0 +1,57 @@
+"""Flink's job server, started from the archive of classes that the one before it left behind."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
+
+from runners.jars import ensure_jars
+from runners.servers import _running, servers
+
+# Beam leaves the pipe that a server's output comes through to the collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def test_a_job_server_leaves_an_archive_of_its_classes_and_the_next_one_starts_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = ensure_jars().flink_job_server
+    jar = tmp_path / "jars" / "0" / built.name
+    jar.parent.mkdir(parents=True)
+    shutil.copy(built, jar)
+    jar.with_name("job").symlink_to(built.with_name("job"))
+    monkeypatch.setenv("ORION_HOME", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    with pytest.raises(ValueError, match="the job"):
+        _fail(jar)
+    assert not list(jar.parent.glob("*.jsa*")), "what a job needed that failed is not what others will"
+    assert not _archives_mapped(jar)
+    (archive,) = jar.parent.glob("*.jsa*")
+    assert archive.suffix == ".jsa"
+    assert _archives_mapped(jar) == {str(archive)}
+    assert list(jar.parent.glob("*.jsa*")) == [archive]
+
+
+def _fail(jar: Path) -> None:
+    with servers():
+        _server(jar).start()
+        raise ValueError("the job")
+
+
+def _server(jar: Path) -> FlinkJarJobServer:
+    return FlinkJarJobServer(PipelineOptions([f"--flink_job_server_jar={jar}", "--artifact_port=0"]))
+
+
+def _archives_mapped(jar: Path) -> set[str]:
+    """Start and stop a job server; return which archives it had mapped into its memory."""
+    server = _server(jar)
+    with servers():
+        server.start()
+        ((process, _),) = _running
+        maps = Path("/proc", str(process.pid), "maps").read_text()
+        server.stop()
+    assert process.poll() is not None
+    return {line.split()[-1] for line in maps.splitlines() if ".jsa" in line and str(jar.parent) in line}

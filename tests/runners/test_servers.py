@@ -1,0 +1,93 @@
+"""Servers that Beam starts: awaited until they listen, stopped when they have ended, none left."""
+
+import logging
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from apache_beam.utils.subprocess_server import SubprocessServer
+
+from runners import servers
+from runners.broker import free_ports
+
+# Beam leaves the pipe that a server's output comes through to the collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+_LISTENS_LATE = """
+import socket, sys, time
+time.sleep(0.2)
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
+    time.sleep(600)
+"""
+_IS_STUBBORN = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + _LISTENS_LATE
+
+
+def _start(program: str) -> tuple[subprocess.Popen[bytes], str]:
+    (port,) = free_ports(1)
+    return servers._start([sys.executable, "-c", program, str(port)], port, logging.getLogger(__name__))
+
+
+def test_a_server_is_given_out_when_it_listens_and_is_gone_when_it_is_no_longer_needed() -> None:
+    with servers.servers():
+        process, endpoint = _start(_LISTENS_LATE)
+        host, _, port = endpoint.rpartition(":")
+        socket.create_connection((host, int(port))).close()
+        assert process.poll() is None
+    assert process.poll() is not None
+
+
+def test_stopping_takes_no_longer_than_the_server_does() -> None:
+    with servers.servers():
+        _start(_LISTENS_LATE)
+        began = time.monotonic()
+    assert time.monotonic() - began < 0.9  # Beam's own way: a second, whatever the server does
+
+
+def test_a_server_that_ignores_the_signal_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "_END_TIMEOUT_S", 0.05)
+    with servers.servers():
+        process, _ = _start(_IS_STUBBORN)
+    assert process.poll() == -9
+
+
+def test_a_server_that_ends_at_once_is_given_out_for_beam_to_say_so() -> None:
+    with servers.servers():
+        process, _ = _start("import sys; sys.exit(3)")
+        assert process.wait() == 3
+
+
+def test_beam_stops_what_it_started_and_nothing_is_stopped_twice() -> None:
+    with servers.servers(), SubprocessServer.cache_subprocesses():
+        (port,) = free_ports(1)
+        server = SubprocessServer(None, [sys.executable, "-c", _LISTENS_LATE, str(port)], port=port)
+        process, _ = server.start_process()
+        server.stop()
+        assert process.poll() is None, "it is shared as long as the context lasts"
+    assert process.poll() is not None
+
+
+def test_only_jars_of_our_making_get_an_archive_of_their_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORION_HOME", str(tmp_path))
+    ours = tmp_path / "jars" / "0" / "flink-job-server.jar"
+    archive = servers._archive_of([sys.executable, "-jar", str(ours), "--job-port", "1"])
+    assert archive is not None
+    assert (archive.parent, archive.suffix) == (ours.parent, ".jsa")
+    assert archive != servers._archive_of(["/bin/sh", "-jar", str(ours)]), "another JVM reads another archive"
+    assert servers._archive_of([sys.executable, "-jar", str(tmp_path / "theirs.jar")]) is None
+    assert servers._archive_of([sys.executable, "-c", "pass"]) is None
+
+
+def test_what_a_killed_process_left_of_its_archive_is_removed_and_that_of_another_is_not(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as ended:
+        ended.wait()
+    running = tmp_path / "a.jsa.1"
+    left = tmp_path / f"a.jsa.{ended.pid}"
+    for path in (running, left):
+        path.touch()
+    servers._remove_leftovers(tmp_path / "a.jsa")
+    assert (running.exists(), left.exists()) == (True, False)
