@@ -127,7 +127,7 @@ def main() -> None:
 
 def measure(count: int, rate: int, seconds: int, beam_options: Sequence[str]) -> dict[str, float]:
     """Return the figures of one run."""
-    with tempfile.TemporaryDirectory() as directory, LocalKafka(Path(directory, "kafka"), lasting=True) as kafka:
+    with tempfile.TemporaryDirectory() as directory, LocalKafka(Path(directory, "kafka")) as kafka:
         servers = kafka.bootstrap_servers
         create_topics(servers, list(default_profiles()))
         _console.print(f"producing {count:,} CDRs …")

@@ -111,7 +111,7 @@ def up(
         if state is not None and running == state.brokers:
             return state, False
         count = len(state.brokers) if state is not None and running else brokers or kept or 1
-        cluster = LocalKafka(directory, port, heap, brokers=count, detached=True, metrics=metrics, lasting=True)
+        cluster = LocalKafka(directory, port, heap, brokers=count, detached=True, metrics=metrics)
         if state is not None and (running or _can_come_back(state, count, port, metrics)):
             report(f"{len(running)} of {count} broker(s) are running: starting the others where they were")
             gone = [broker.number for broker in state.brokers if broker not in running]

@@ -28,10 +28,9 @@ _LOG_TAIL_LINES = 12
 _LOOK_EVERY_S = 0.05
 _HEAP_OF_ONE = "768m"
 _HEAP_OF_SEVERAL = "384m"
-# To G1, batches of a megabyte are huge objects, which keep it marking without end.
-_JVM = ("-XX:+UseSerialGC",)
-# What the optimizing compiler costs at the start, a broker that lives for less than a minute never gets back.
-_JVM_OF_SHORT_LIFE = ("-XX:TieredStopAtLevel=1",)
+# To G1, batches of a megabyte are huge objects, which keep it marking without end. What the optimizing compiler takes
+# in the first minutes, beside the job, is more than it gives back in them.
+_JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 
 _LOCAL_SETTINGS = {
     "auto.create.topics.enable": "false",
@@ -64,7 +63,6 @@ class LocalKafka:
         brokers: How many. Each is a controller, too: a majority of them must run.
         detached: The brokers go on when this process ends, and belong to no terminal.
         metrics: Each broker serves its metrics to Prometheus, on a port of its own.
-        lasting: The brokers are to run for more than a minute: their JVMs optimize.
 
     Attributes:
         brokers: Its brokers, by number.
@@ -81,7 +79,6 @@ class LocalKafka:
         brokers: int = 1,
         detached: bool = False,
         metrics: bool = False,
-        lasting: bool = False,
     ) -> None:
         """Note where and how to run; `start` runs it."""
         self._metrics = metrics
@@ -90,7 +87,7 @@ class LocalKafka:
         self._own_settings = settings or {}
         self.ports: tuple[Ports, ...] = ()
         most = heap or (_HEAP_OF_ONE if brokers == 1 else _HEAP_OF_SEVERAL)
-        jvm = (f"-Xmx{most}", *_JVM, *(() if lasting else _JVM_OF_SHORT_LIFE))
+        jvm = (f"-Xmx{most}", *_JVM)
         directories = [self.data_dir] if brokers == 1 else [self.data_dir / f"broker-{n + 1}" for n in range(brokers)]
         self.brokers = tuple(
             Broker(number, directory, jvm, detached) for number, directory in enumerate(directories, start=1)
