@@ -54,7 +54,7 @@ _DEFAULTS = {
 _OF_STREAMS = {"--streaming", "--checkpointing_interval", "--disable_metrics"}
 """Of these, what a bounded job is not given: it ends, and then says what it has counted."""
 
-JVM_OPTIONS = "-Xms2g -Xmx2g -Xmn1400m -XX:+UseParallelGC -XX:TieredStopAtLevel=1"
+JVM_OPTIONS = "-Xms2g -Xmx2g -Xmn1400m -XX:+UseParallelGC -XX:TieredStopAtLevel=1 -XX:+UseTransparentHugePages"
 """Of embedded Flink, unless JDK_JAVA_OPTIONS says otherwise. Frames of a megabyte die young, in a large young
 generation; and for the minutes that a JVM of this kind lives, its optimizing compiler costs more than it saves."""
 
