@@ -29,8 +29,8 @@ _LOOK_EVERY_S = 0.05
 _HEAP_OF_ONE = "768m"
 _HEAP_OF_SEVERAL = "384m"
 # To G1, batches of a megabyte are huge objects, which keep it marking without end. What the optimizing compiler takes
-# in the first minutes, beside the job, is more than it gives back in them.
-_JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+# in the first minutes, beside the job, is more than it gives back in them. A page at a time, memory is slow to come.
+_JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+UseTransparentHugePages")
 
 _LOCAL_SETTINGS = {
     "auto.create.topics.enable": "false",
