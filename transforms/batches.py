@@ -14,9 +14,9 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.texts import Mask
 
-MAX_ROWS = 16_384
-"""Rows of a batch at most. The chain costs the same for a batch of one row as for hundreds, so more is cheaper: 16,384
-take a quarter less CPU a row than 4,096, see docs/decisions.md."""
+MAX_ROWS = 32_768
+"""Rows of a batch at most. The chain costs the same for a batch of one row as for hundreds, so more is cheaper: 32,768
+take a quarter less CPU a row than 8,192, see docs/decisions.md."""
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,10 @@ from orion_beam.config import KafkaRanges, Slice
 from orion_beam.kafka.login import log_in_with, login_settings
 from orion_beam.kafka.ranges import Advance, OffsetRange, SourcePartition, read_ranges
 from orion_beam.metrics import READ
-from transforms.batches import MAX_ROWS
 from transforms.counters import count
 
-BATCH_ROWS = 3 * MAX_ROWS
-"""Of a batch at most. Nobody waits for the first rows of a replay, and what a batch costs by itself more rows share."""
+BATCH_ROWS = 49_152
+"""Of a batch at most, more than MAX_ROWS: nobody waits for the first rows of a replay."""
 
 
 class _Progress:
