@@ -10,8 +10,11 @@ from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
 from runners.jars import ensure_jars
 from runners.servers import _running, servers
 
-# Beam leaves the pipe that a server's output comes through to the collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.integration,
+    # Beam leaves the pipe that a server's output comes through to the collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 def test_a_job_server_leaves_an_archive_of_its_classes_and_the_next_one_starts_from_it(
