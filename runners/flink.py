@@ -56,8 +56,8 @@ _OF_STREAMS = {"--streaming", "--checkpointing_interval", "--disable_metrics"}
 
 JVM_OPTIONS = "-Xms2g -Xmx2g -Xmn1400m -XX:+UseParallelGC -XX:TieredStopAtLevel=1 -XX:+UseTransparentHugePages"
 """Of embedded Flink, unless JDK_JAVA_OPTIONS says otherwise. Frames of a megabyte die young, in a large young
-generation, whose memory comes in huge pages, as a page at a time takes seconds of the start; and for the minutes that a
-JVM of this kind lives, its optimizing compiler costs more than it saves."""
+generation, whose memory comes in huge pages, as it is slow to come a page at a time; and for the minutes that a JVM of
+this kind lives, its optimizing compiler costs more than it saves."""
 
 _CONF_DIR = Path(__file__).parent / "flink_conf"
 """Of embedded Flink, unless the user names another."""

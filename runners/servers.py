@@ -30,9 +30,8 @@ _END_TIMEOUT_S = 1.0
 _ARCHIVE_TIMEOUT_S = 60.0
 """For a JVM that writes its archive: some 5 s on an idle core."""
 
-_running: list[_Server] = []
-_archives: dict[int, tuple[Path, Path]] = {}
-"""By process id: what a JVM that leaves an archive writes at its end, and where that belongs when it is whole."""
+_running: dict[_Server, tuple[Path, Path] | None] = {}
+"""Those not stopped yet; with one that leaves an archive, what it writes at its end, and where that belongs then."""
 
 
 @contextmanager
@@ -51,23 +50,21 @@ def servers() -> Iterator[None]:
         raise
     finally:
         while _running:
-            _stop(_running[-1], is_whole)
+            _stop(next(reversed(_running)), is_whole)
 
 
 def _start(command: Sequence[str], port: int | None, logger: logging.Logger) -> _Server:
     """Start a JVM and wait until it listens, or has ended, which Beam notices."""
-    archive = _archive_of(command)
-    unfinished = archive and archive.with_name(f"{archive.name}.{os.getpid()}")
-    is_there = archive is not None and archive.exists()
-    options = [] if archive is None else [f"-XX:SharedArchiveFile={archive}"]
-    if archive and not is_there:
+    archive, unfinished, options = _archive_of(command), None, []
+    if archive and archive.exists():
+        options = [f"-XX:SharedArchiveFile={archive}"]
+    elif archive:
         _remove_leftovers(archive)
+        unfinished = archive.with_name(f"{archive.name}.{os.getpid()}")
         options = [f"-XX:ArchiveClassesAtExit={unfinished}"]
     process, endpoint = SubprocessServer._really_start_process([command[0], *options, *command[1:]], port, logger)
     server = (process, endpoint)
-    _running.append(server)
-    if archive and unfinished and not is_there:
-        _archives[process.pid] = (unfinished, archive)
+    _running[server] = (unfinished, archive) if archive and unfinished else None
     try:
         while process.poll() is None and not _listens(endpoint):
             time.sleep(_LOOK_EVERY_S)
@@ -84,19 +81,18 @@ def _stop(server: _Server, is_whole: bool = True) -> None:
     Its archive is kept if all that it was to do `is_whole`.
     """
     process, _ = server
-    unfinished, archive = _archives.pop(process.pid, (None, None))
+    leaves = _running.pop(server, None)
     for _ in range(_SIGNALS):
         if process.poll() is not None:
             break
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(_ARCHIVE_TIMEOUT_S if unfinished else _END_TIMEOUT_S)
+            process.wait(_ARCHIVE_TIMEOUT_S if leaves else _END_TIMEOUT_S)
     else:
         process.kill()
         process.wait()
-    if server in _running:
-        _running.remove(server)
-    if unfinished and archive and unfinished.exists():
+    if leaves and leaves[0].exists():
+        unfinished, archive = leaves
         # Whoever was killed may have been writing.
         if is_whole and process.returncode != -signal.SIGKILL:
             unfinished.rename(archive)
