@@ -10,9 +10,14 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Function;
+import java.util.stream.Collectors;
+import java.util.stream.IntStream;
 import java.util.stream.Stream;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.OffsetSpec;
+import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.Uuid;
 
 /** A real Kafka of one node, in a JVM of its own: its clients' version is not the job's. */
@@ -50,9 +55,20 @@ final class TestBroker implements AutoCloseable {
     return bootstrapServers;
   }
 
+  /**
+   * Creates a topic and waits until the broker leads its partitions, which it tells by giving their offsets.
+   *
+   * <p>Before, a partition could refuse an idempotent producer's first batch and take its second one. It then refuses
+   * the first one as out of order for as long as the producer tries, two minutes.
+   */
   void createTopic(String name, int partitions) throws Exception {
     try (Admin admin = admin()) {
       admin.createTopics(List.of(new NewTopic(name, partitions, (short) 1))).all().get();
+      Map<TopicPartition, OffsetSpec> ends =
+          IntStream.range(0, partitions)
+              .mapToObj(partition -> new TopicPartition(name, partition))
+              .collect(Collectors.toMap(Function.identity(), partition -> OffsetSpec.latest()));
+      admin.listOffsets(ends).all().get();
     }
   }
 
