@@ -282,10 +282,10 @@ class BatchedKafkaSourceTest {
 
   @Test
   void topicsAreSharedOutWhereTheirNumberAndThatOfSubtasksDivideOneAnother() {
-    assertEquals(List.of("0+1", "0+1", "1+1", "1+1"), shares(4, 2));
+    assertEquals(List.of("0+1", "1+1", "0+1", "1+1"), shares(4, 2));
     assertEquals(List.of("0+1", "1+1", "2+1", "3+1"), shares(4, 4));
     assertEquals(List.of("0+2", "2+2", "4+2", "6+2"), shares(4, 8));
-    assertEquals(List.of("0+3", "0+3", "0+3", "0+3"), shares(4, 3));
+    assertEquals(List.of("0+3", "0+3", "0+3", "0+3"), shares(4, 3)); // neither divides the other
     assertEquals(List.of("0+6"), shares(1, 6));
     assertThrows(IllegalArgumentException.class, () -> new TopicShare(4, 4));
   }
