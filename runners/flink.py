@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -13,7 +14,13 @@ from types import FrameType
 
 import apache_beam as beam
 import grpc
-from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
+from apache_beam.options.pipeline_options import (
+    FlinkRunnerOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+)
+from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
 from apache_beam.runners.portability.flink_uber_jar_job_server import FlinkBeamJob
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.utils.subprocess_server import SubprocessServer
@@ -25,7 +32,7 @@ from orion_beam.kafka.ranges import Advance
 from orion_beam.metrics import Outcome, outcomes_of
 from orion_beam.pipeline import build_pipeline
 from runners.jars import Jars, guard_environment
-from runners.servers import servers
+from runners.servers import Server, launch, listens, servers
 from runners.workers import silence_lost_peers, worker_pool
 
 EMBEDDED_MASTER = "[local]"
@@ -54,10 +61,15 @@ _DEFAULTS = {
 _OF_STREAMS = {"--streaming", "--checkpointing_interval", "--disable_metrics"}
 """Of these, what a bounded job is not given: it ends, and then says what it has counted."""
 
-JVM_OPTIONS = "-Xms2g -Xmx2g -Xmn1400m -XX:+UseParallelGC -XX:TieredStopAtLevel=1 -XX:+UseTransparentHugePages"
-"""Of embedded Flink, unless JDK_JAVA_OPTIONS says otherwise. Frames of a megabyte die young, in a large young
-generation, whose memory comes in huge pages, as it is slow to come a page at a time; and for the minutes that a JVM of
-this kind lives, its optimizing compiler costs more than it saves."""
+_JVM = ("-Xmx2g", "-XX:+UseParallelGC", "-XX:TieredStopAtLevel=1")
+"""Of embedded Flink: for the minutes that its JVM lives, its optimizing compiler costs more than it saves."""
+
+_BOUNDED_JVM = (*_JVM, "-Xmn300m")
+"""Python reads what a replay replays: the JVM has nothing to keep, and new memory is slow to come."""
+
+_STREAM_JVM = (*_JVM, "-Xms2g", "-Xmn1400m", "-XX:+UseTransparentHugePages", "-XX:+AlwaysPreTouch")
+"""Frames of megabytes die young, in a large young generation. Its memory is there before the first record is: the JVM
+starts while the job is built."""
 
 _CONF_DIR = Path(__file__).parent / "flink_conf"
 """Of embedded Flink, unless the user names another."""
@@ -122,12 +134,23 @@ def _flink(
 ) -> Iterator[list[str]]:
     """Set up what a job on Flink needs of this process; give its options."""
     os.environ.update(guard_environment())
-    os.environ.setdefault("JDK_JAVA_OPTIONS", JVM_OPTIONS)
     signal.signal(signal.SIGTERM, _terminate)
     logging.getLogger("apache_beam.options.pipeline_options").addFilter(_is_not_about_options)
     FlinkBeamJob.cancel = _cancel_on_cluster
-    with servers(), _embedded(arguments, metrics_listen, advance) as options:
+    with _scratch(), servers(), _embedded(arguments, metrics_listen, advance) as options:
         yield [*arguments, *options]
+
+
+@contextmanager
+def _scratch() -> Iterator[None]:
+    """Have a temporary directory of this job's own, as Beam and Flink do not remove all that they write to it."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="orion-beam-", ignore_cleanup_errors=True) as directory:
+        tempfile.tempdir = directory
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 @contextmanager
@@ -172,16 +195,35 @@ def _run(config: JobConfig, arguments: Sequence[str]) -> PipelineResult:
 
 def _start(config: JobConfig, arguments: Sequence[str], attempts: int = 3) -> PipelineResult:
     """Submit the job. Beam picks free ports before its JVMs bind them: one that was lost in between is tried again."""
+    options = PipelineOptions(list(arguments), save_main_session=False)
+    job_server = _embedded_job_server(options)
     try:
         # One expansion service for all reads, not a JVM each.
         with SubprocessServer.cache_subprocesses():
-            pipeline = beam.Pipeline(options=PipelineOptions(list(arguments), save_main_session=False))
+            pipeline = beam.Pipeline(options=options)
             build_pipeline(pipeline, config)
+        if job_server:
+            if not listens(job_server):
+                raise RuntimeError("Flink's job server failed to start up")
+            pipeline.options.view_as(PortableOptions).job_endpoint = job_server[1]
         return pipeline.run()
     except RuntimeError as error:
         if "failed to start up" not in str(error) or attempts == 1:
             raise
         return _start(config, arguments, attempts - 1)
+
+
+def _embedded_job_server(options: PipelineOptions) -> Server | None:
+    """Start the JVM of embedded Flink; Beam would when the job is built. None: the job goes elsewhere."""
+    master = options.view_as(FlinkRunnerOptions).flink_master
+    if master != EMBEDDED_MASTER or options.view_as(PortableOptions).job_endpoint:
+        return None
+    command, endpoint = FlinkJarJobServer(options).subprocess_cmd_and_endpoint()
+    java, *rest = map(str, command)
+    port = int(endpoint.rpartition(":")[2])
+    jvm = _STREAM_JVM if options.view_as(StandardOptions).streaming else _BOUNDED_JVM
+    log = logging.getLogger(FlinkJarJobServer.__name__)
+    return launch([java, f"-Djava.io.tmpdir={tempfile.gettempdir()}", *rest], port, jvm, log)
 
 
 def _cancel_on_cluster(job: FlinkBeamJob) -> None:

@@ -21,7 +21,7 @@ from apache_beam.utils.subprocess_server import SubprocessServer, _SharedCache
 
 from runners.jars import orion_home
 
-_Server = tuple[subprocess.Popen[bytes], str]
+Server = tuple[subprocess.Popen[bytes], str]
 """A JVM, and the address that it listens on."""
 
 _LOOK_EVERY_S = 0.02
@@ -30,7 +30,10 @@ _END_TIMEOUT_S = 1.0
 _ARCHIVE_TIMEOUT_S = 60.0
 """For a JVM that writes its archive: some 5 s on an idle core."""
 
-_running: dict[_Server, tuple[Path, Path] | None] = {}
+_TRANSLATING_JVM = ("-Xmn64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+"""Of those that Beam starts: they translate, for a second or two, and new memory is slow to come."""
+
+_running: dict[Server, tuple[Path, Path] | None] = {}
 """Those not stopped yet; with one that leaves an archive, what it writes at its end, and where that belongs then."""
 
 
@@ -53,29 +56,52 @@ def servers() -> Iterator[None]:
             _stop(next(reversed(_running)), is_whole)
 
 
-def _start(command: Sequence[str], port: int | None, logger: logging.Logger) -> _Server:
-    """Start a JVM and wait until it listens, or has ended, which Beam notices."""
-    archive, unfinished, options = _archive_of(command), None, []
+def launch(command: Sequence[str], port: int | None, jvm_options: Sequence[str], logger: logging.Logger) -> Server:
+    """Start a JVM, without a wait for it; see `listens`. It runs until `servers` is left, if nobody stops it before.
+
+    Args:
+        command: `java` and its arguments.
+        port: what it will listen on; None: any, put in the place of `{{PORT}}`.
+        jvm_options: for jars of our making, unless JDK_JAVA_OPTIONS says otherwise.
+        logger: gets what it prints.
+    """
+    archive, unfinished = _archive_of(command), None
+    options = [*jvm_options] if archive and "JDK_JAVA_OPTIONS" not in os.environ else []
     if archive and archive.exists():
-        options = [f"-XX:SharedArchiveFile={archive}"]
+        options.append(f"-XX:SharedArchiveFile={archive}")
     elif archive:
         _remove_leftovers(archive)
         unfinished = archive.with_name(f"{archive.name}.{os.getpid()}")
-        options = [f"-XX:ArchiveClassesAtExit={unfinished}"]
+        options.append(f"-XX:ArchiveClassesAtExit={unfinished}")
     process, endpoint = SubprocessServer._really_start_process([command[0], *options, *command[1:]], port, logger)
     server = (process, endpoint)
     _running[server] = (unfinished, archive) if archive and unfinished else None
+    return server
+
+
+def listens(server: Server) -> bool:
+    """Wait until a JVM listens. False: it has ended."""
+    process, endpoint = server
+    while process.poll() is None:
+        if _accepts(endpoint):
+            return True
+        time.sleep(_LOOK_EVERY_S)
+    return False
+
+
+def _start(command: Sequence[str], port: int | None, logger: logging.Logger) -> Server:
+    """Start a JVM for Beam and wait until it listens, or has ended, which Beam notices."""
+    server = launch(command, port, _TRANSLATING_JVM, logger)
     try:
-        while process.poll() is None and not _listens(endpoint):
-            time.sleep(_LOOK_EVERY_S)
+        listens(server)
     except BaseException:
-        process.kill()
+        server[0].kill()
         _stop(server)
         raise
     return server
 
 
-def _stop(server: _Server, is_whole: bool = True) -> None:
+def _stop(server: Server, is_whole: bool = True) -> None:
     """Stop a JVM: by SIGINT, as Beam does, and by SIGKILL when that does not help. One that has ended is left alone.
 
     Its archive is kept if all that it was to do `is_whole`.
@@ -119,7 +145,7 @@ def _remove_leftovers(archive: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def _listens(endpoint: str) -> bool:
+def _accepts(endpoint: str) -> bool:
     host, _, port = endpoint.rpartition(":")
     try:
         socket.create_connection((host, int(port))).close()

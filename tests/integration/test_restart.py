@@ -74,8 +74,11 @@ class Resume(NamedTuple):
 
 
 def test_a_job_that_is_stopped_in_every_way_leaves_nothing_behind_and_goes_on_where_it_was(
-    kafka: LocalKafka, start_job: StartJob
+    kafka: LocalKafka, start_job: StartJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     servers, topic, group = kafka.bootstrap_servers, raw_topic("FR").name, "restart"
     start = partial(start_job, servers, "--countries", "FR", "--group-id", group, beam=[FREQUENT_CHECKPOINTS])
 
@@ -89,6 +92,7 @@ def test_a_job_that_is_stopped_in_every_way_leaves_nothing_behind_and_goes_on_wh
             before = committed()
             job = start()
             job.await_until(lambda before=before: committed() > before, START_TIMEOUT_S, f"it commits, until {way}")
+            assert len(job.jvms) == 1, f"those of a job are one, once it runs; before {way}"
             stop.apply(job)
             exit_code = job.exit_code()
             await_until(lambda job=job: not job.remains, GONE_TIMEOUT_S, f"its processes have ended after {way}")
@@ -96,6 +100,8 @@ def test_a_job_that_is_stopped_in_every_way_leaves_nothing_behind_and_goes_on_wh
             assert exit_code != 0, way
             assert exit_code == (stop.exit_code or exit_code), way
             assert "Traceback" not in job.log, way
+            # Whoever was killed has removed nothing.
+            assert not list(temporary.iterdir()) or exit_code == -signal.SIGKILL, way
             if stop.says is not None:
                 assert job.log.splitlines()[-1].startswith(stop.says), way
         before = committed()

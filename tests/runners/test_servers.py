@@ -25,6 +25,11 @@ with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
 _IS_STUBBORN = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + _LISTENS_LATE
 
 
+def _launch(program: str) -> servers.Server:
+    (port,) = free_ports(1)
+    return servers.launch([sys.executable, "-c", program, str(port)], port, [], logging.getLogger(__name__))
+
+
 def _start(program: str) -> tuple[subprocess.Popen[bytes], str]:
     (port,) = free_ports(1)
     return servers._start([sys.executable, "-c", program, str(port)], port, logging.getLogger(__name__))
@@ -37,6 +42,17 @@ def test_a_server_is_given_out_when_it_listens_and_is_gone_when_it_is_no_longer_
         socket.create_connection((host, int(port))).close()
         assert process.poll() is None
     assert process.poll() is not None
+
+
+def test_a_server_that_was_launched_is_waited_for_only_when_it_is_needed() -> None:
+    with servers.servers():
+        began = time.monotonic()
+        late = _launch(_LISTENS_LATE)
+        ended = _launch("import sys; sys.exit(3)")
+        assert time.monotonic() - began < 0.2
+        assert servers.listens(late)
+        assert not servers.listens(ended)
+    assert late[0].poll() is not None
 
 
 def test_stopping_takes_no_longer_than_the_server_does() -> None:
