@@ -23,6 +23,7 @@ from orion_beam.kafka.ranges import Advance
 from orion_beam.kafka.replay import on_progress
 from orion_beam.logs import set_up_logging
 from orion_beam.worker_metrics import install
+from runners.collector import look_at_less
 from runners.guard import end_with_parent
 from runners.worker_exposition import is_wanted, worker_exposition
 from transforms.compiled import compile_all
@@ -165,6 +166,7 @@ def _load() -> None:
     """Load what a job is made of."""
     importlib.import_module("orion_beam.pipeline")
     compile_all()
+    look_at_less()
 
 
 def main() -> None:
