@@ -26,13 +26,13 @@ from apache_beam.runners.runner import PipelineResult
 from apache_beam.utils.subprocess_server import SubprocessServer
 
 from orion_beam.config import JobConfig
-from orion_beam.errors import JobFailedError
+from orion_beam.errors import JobFailedError, ServiceFailedError
 from orion_beam.flink_rest import FlinkRest
 from orion_beam.kafka.ranges import Advance
 from orion_beam.metrics import Outcome, outcomes_of
 from orion_beam.pipeline import build_pipeline
 from runners.jars import Jars, guard_environment
-from runners.servers import Server, launch, listens, servers
+from runners.servers import Server, await_listening, launch, servers
 from runners.workers import silence_lost_peers, worker_pool
 
 EMBEDDED_MASTER = "[local]"
@@ -194,7 +194,11 @@ def _run(config: JobConfig, arguments: Sequence[str]) -> PipelineResult:
 
 
 def _start(config: JobConfig, arguments: Sequence[str], attempts: int = 3) -> PipelineResult:
-    """Submit the job. Beam picks free ports before its JVMs bind them: one that was lost in between is tried again."""
+    """Submit the job. Beam picks free ports before its JVMs bind them: one that was lost in between is tried again.
+
+    Raises:
+        ServiceFailedError: a JVM does not start.
+    """
     options = PipelineOptions(list(arguments), save_main_session=False)
     job_server = _embedded_job_server(options)
     try:
@@ -203,13 +207,16 @@ def _start(config: JobConfig, arguments: Sequence[str], attempts: int = 3) -> Pi
             pipeline = beam.Pipeline(options=options)
             build_pipeline(pipeline, config)
         if job_server:
-            if not listens(job_server):
-                raise RuntimeError("Flink's job server failed to start up")
+            await_listening(job_server)
             pipeline.options.view_as(PortableOptions).job_endpoint = job_server[1]
         return pipeline.run()
     except RuntimeError as error:
-        if "failed to start up" not in str(error) or attempts == 1:
+        if "failed to start up" not in str(error):
             raise
+        if attempts == 1:
+            options_of_ours = [] if "JDK_JAVA_OPTIONS" in os.environ else _jvm_of(options)
+            say_why = " ".join(["java", *options_of_ours, "-version"])
+            raise ServiceFailedError(f"a JVM of the job does not start: {error}; `{say_why}` may say why") from None
         return _start(config, arguments, attempts - 1)
 
 
@@ -221,9 +228,12 @@ def _embedded_job_server(options: PipelineOptions) -> Server | None:
     command, endpoint = FlinkJarJobServer(options).subprocess_cmd_and_endpoint()
     java, *rest = map(str, command)
     port = int(endpoint.rpartition(":")[2])
-    jvm = _STREAM_JVM if options.view_as(StandardOptions).streaming else _BOUNDED_JVM
     log = logging.getLogger(FlinkJarJobServer.__name__)
-    return launch([java, f"-Djava.io.tmpdir={tempfile.gettempdir()}", *rest], port, jvm, log)
+    return launch([java, f"-Djava.io.tmpdir={tempfile.gettempdir()}", *rest], port, _jvm_of(options), log)
+
+
+def _jvm_of(options: PipelineOptions) -> Sequence[str]:
+    return _STREAM_JVM if options.view_as(StandardOptions).streaming else _BOUNDED_JVM
 
 
 def _cancel_on_cluster(job: FlinkBeamJob) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from apache_beam.utils import subprocess_server
 from apache_beam.utils.subprocess_server import SubprocessServer, _SharedCache
 
 from runners.jars import orion_home
@@ -44,6 +45,8 @@ def servers() -> Iterator[None]:
     Beam itself lets a job server run until the process ends: a replay of many jobs would have as many JVMs.
     """
     SubprocessServer._cache = _CACHE
+    # It logs a traceback of what it raises, for each attempt.
+    logging.getLogger(subprocess_server.__name__).setLevel(logging.CRITICAL)
     is_whole = True
     try:
         yield
@@ -57,7 +60,7 @@ def servers() -> Iterator[None]:
 
 
 def launch(command: Sequence[str], port: int | None, jvm_options: Sequence[str], logger: logging.Logger) -> Server:
-    """Start a JVM, without a wait for it; see `listens`. It runs until `servers` is left, if nobody stops it before.
+    """Start a JVM, which runs until `servers` is left, if nobody stops it before; see `await_listening`.
 
     Args:
         command: `java` and its arguments.
@@ -79,21 +82,28 @@ def launch(command: Sequence[str], port: int | None, jvm_options: Sequence[str],
     return server
 
 
-def listens(server: Server) -> bool:
-    """Wait until a JVM listens. False: it has ended."""
+def await_listening(server: Server) -> None:
+    """Wait until a JVM listens.
+
+    Raises:
+        RuntimeError: it has ended before that, as Beam says it: `failed to start up with error`.
+    """
     process, endpoint = server
-    while process.poll() is None:
-        if _accepts(endpoint):
-            return True
+    while not _listens(endpoint):
+        if process.poll() is not None:
+            raise RuntimeError(f"it failed to start up with error {process.returncode}")
         time.sleep(_LOOK_EVERY_S)
-    return False
 
 
 def _start(command: Sequence[str], port: int | None, logger: logging.Logger) -> Server:
-    """Start a JVM for Beam and wait until it listens, or has ended, which Beam notices."""
+    """Start a JVM for Beam and wait until it listens.
+
+    Raises:
+        RuntimeError: it has ended before that, as Beam says it: `failed to start up with error`.
+    """
     server = launch(command, port, _TRANSLATING_JVM, logger)
     try:
-        listens(server)
+        await_listening(server)
     except BaseException:
         server[0].kill()
         _stop(server)
@@ -145,7 +155,7 @@ def _remove_leftovers(archive: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def _accepts(endpoint: str) -> bool:
+def _listens(endpoint: str) -> bool:
     host, _, port = endpoint.rpartition(":")
     try:
         socket.create_connection((host, int(port))).close()

@@ -1,4 +1,4 @@
-"""Flink's job server, started from the archive of classes that the one before it left behind."""
+"""Flink's job server: started from the archive of classes that the one before it left behind, or not at all."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
 
 from runners.jars import ensure_jars
+from runners.local_kafka import LocalKafka
 from runners.servers import _running, servers
+from tests.integration.harness import StartJob
 
 pytestmark = [
     pytest.mark.integration,
@@ -36,6 +38,18 @@ def test_a_job_server_leaves_an_archive_of_its_classes_and_the_next_one_starts_f
     assert archive.suffix == ".jsa"
     assert _archives_mapped(jar) == {str(archive)}
     assert list(jar.parent.glob("*.jsa*")) == [archive]
+
+
+def test_a_jvm_that_does_not_start_ends_the_job_with_one_line_and_how_to_see_why(
+    kafka: LocalKafka, start_job: StartJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JDK_JAVA_OPTIONS", "-Xmx1k")
+    job = start_job(kafka.bootstrap_servers, "--countries", "FR")
+    assert job.exit_code(60) == 1
+    last = job.log.splitlines()[-1]
+    assert last.startswith("orion-beam: error: a JVM of the job does not start")
+    assert last.endswith("`java -version` may say why")
+    assert "Traceback" not in job.log
 
 
 def _fail(jar: Path) -> None:

@@ -50,8 +50,9 @@ def test_a_server_that_was_launched_is_waited_for_only_when_it_is_needed() -> No
         late = _launch(_LISTENS_LATE)
         ended = _launch("import sys; sys.exit(3)")
         assert time.monotonic() - began < 0.2
-        assert servers.listens(late)
-        assert not servers.listens(ended)
+        servers.await_listening(late)
+        with pytest.raises(RuntimeError, match="failed to start up with error 3"):
+            servers.await_listening(ended)
     assert late[0].poll() is not None
 
 
@@ -69,10 +70,9 @@ def test_a_server_that_ignores_the_signal_is_killed(monkeypatch: pytest.MonkeyPa
     assert process.poll() == -9
 
 
-def test_a_server_that_ends_at_once_is_given_out_for_beam_to_say_so() -> None:
-    with servers.servers():
-        process, _ = _start("import sys; sys.exit(3)")
-        assert process.wait() == 3
+def test_beam_is_told_of_a_server_that_ends_at_once() -> None:
+    with servers.servers(), pytest.raises(RuntimeError, match="failed to start up with error 3"):
+        _start("import sys; sys.exit(3)")
 
 
 def test_beam_stops_what_it_started_and_nothing_is_stopped_twice() -> None:
