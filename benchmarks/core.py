@@ -1,6 +1,6 @@
 """What the chain costs on one core, without I/O: microseconds of CPU a CDR, by stage and country.
 
-    python -m benchmarks.core [--rows 100000] [--batch-rows 16384] [--json]
+    python -m benchmarks.core [--rows 100000] [--batch-rows 32768] [--json]
 
 CPU time of this thread's process, not wall time, so that other work on the machine disturbs it less.
 """

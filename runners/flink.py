@@ -32,7 +32,7 @@ from orion_beam.kafka.ranges import Advance
 from orion_beam.metrics import Outcome, outcomes_of
 from orion_beam.pipeline import build_pipeline
 from runners.jars import Jars, guard_environment
-from runners.servers import Server, await_listening, launch, servers
+from runners.servers import Server, await_listening, launch, servers, stop
 from runners.workers import silence_lost_peers, worker_pool
 
 EMBEDDED_MASTER = "[local]"
@@ -213,6 +213,8 @@ def _start(config: JobConfig, arguments: Sequence[str], attempts: int = 3) -> Pi
     except RuntimeError as error:
         if "failed to start up" not in str(error):
             raise
+        if job_server:
+            stop(job_server, is_whole=False)  # with the next attempt comes another
         if attempts == 1:
             options_of_ours = [] if "JDK_JAVA_OPTIONS" in os.environ else _jvm_of(options)
             say_why = " ".join(["java", *options_of_ours, "-version"])

@@ -56,7 +56,7 @@ def servers() -> Iterator[None]:
         raise
     finally:
         while _running:
-            _stop(next(reversed(_running)), is_whole)
+            stop(next(reversed(_running)), is_whole)
 
 
 def launch(command: Sequence[str], port: int | None, jvm_options: Sequence[str], logger: logging.Logger) -> Server:
@@ -106,12 +106,12 @@ def _start(command: Sequence[str], port: int | None, logger: logging.Logger) -> 
         await_listening(server)
     except BaseException:
         server[0].kill()
-        _stop(server)
+        stop(server)
         raise
     return server
 
 
-def _stop(server: Server, is_whole: bool = True) -> None:
+def stop(server: Server, is_whole: bool = True) -> None:
     """Stop a JVM: by SIGINT, as Beam does, and by SIGKILL when that does not help. One that has ended is left alone.
 
     Its archive is kept if all that it was to do `is_whole`.
@@ -164,4 +164,4 @@ def _listens(endpoint: str) -> bool:
     return True
 
 
-_CACHE = _SharedCache(_start, _stop)
+_CACHE = _SharedCache(_start, stop)

@@ -22,6 +22,13 @@ time.sleep(0.2)
 with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
     time.sleep(600)
 """
+_LISTENS_WHEN_TOLD = """
+import pathlib, socket, sys, time
+while not pathlib.Path({told!r}).exists():
+    time.sleep(0.01)
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))):
+    time.sleep(600)
+"""
 _IS_STUBBORN = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + _LISTENS_LATE
 
 
@@ -44,12 +51,13 @@ def test_a_server_is_given_out_when_it_listens_and_is_gone_when_it_is_no_longer_
     assert process.poll() is not None
 
 
-def test_a_server_that_was_launched_is_waited_for_only_when_it_is_needed() -> None:
+def test_a_server_that_was_launched_is_waited_for_only_when_it_is_needed(tmp_path: Path) -> None:
+    told = tmp_path / "told"
     with servers.servers():
-        began = time.monotonic()
-        late = _launch(_LISTENS_LATE)
+        late = _launch(_LISTENS_WHEN_TOLD.format(told=str(told)))
         ended = _launch("import sys; sys.exit(3)")
-        assert time.monotonic() - began < 0.2
+        assert not servers._listens(late[1])
+        told.touch()
         servers.await_listening(late)
         with pytest.raises(RuntimeError, match="failed to start up with error 3"):
             servers.await_listening(ended)
