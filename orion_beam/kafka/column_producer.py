@@ -24,7 +24,6 @@ _NOWHERE = ctypes.create_string_buffer(1)
 _EMPTY = ctypes.addressof(_NOWHERE)
 """Where a value of no bytes begins. Null is what begins at 0."""
 
-_FLAGS = librdkafka.COPY | librdkafka.BLOCK
 _PARTS = 4
 """Of a message, but for its headers: topic, flags, key and value."""
 
@@ -47,14 +46,16 @@ class ColumnProducer:
         delivered = librdkafka.DeliveryCallback(partial(_delivered, on_error))
         self._handle, kept = librdkafka.new_client(librdkafka.PRODUCER, config, logger, delivered)
         self._topics: dict[str, int] = {}
-        weakref.finalize(self, _end, self._handle, self._topics, kept)
+        self._lent: list[pa.BinaryArray] = []
+        weakref.finalize(self, _end, self._handle, self._topics, (kept, self._lent))
 
     def produce(
         self, topic: str, keys: pa.BinaryArray, values: pa.BinaryArray, headers: pa.ListArray | None = None
     ) -> None:
         """Queue messages, in order, each on the partition of its key.
 
-        When a gigabyte waits, which takes large messages, it waits, too.
+        When a gigabyte waits, which takes large messages, it waits, too. Without headers, values are not copied: their
+        column is kept, see `held`.
 
         Args:
             topic: where to.
@@ -71,8 +72,9 @@ class ColumnProducer:
         messages = np.zeros(len(keys), librdkafka.MESSAGE)
         messages["key"], messages["key_length"] = _places(keys)
         messages["payload"], messages["length"] = _places(values)
+        self._lent.append(values)
         taken = librdkafka.produce_batch(
-            self._topic(topic), librdkafka.ANY_PARTITION, _FLAGS, messages.ctypes.data, len(messages)
+            self._topic(topic), librdkafka.ANY_PARTITION, librdkafka.BLOCK, messages.ctypes.data, len(messages)
         )
         if taken < len(messages):
             errors = messages["err"]
@@ -91,7 +93,7 @@ class ColumnProducer:
         for place, kind in enumerate((librdkafka.TOPIC, librdkafka.FLAGS, librdkafka.KEY, librdkafka.VALUE)):
             parts["kind"][starts + place] = kind
         parts["first"][starts] = self._topic(topic)
-        parts["first"][starts + 1] = _FLAGS
+        parts["first"][starts + 1] = librdkafka.COPY | librdkafka.BLOCK
         parts["first"][starts + 2], parts["second"][starts + 2] = _places(keys)
         parts["first"][starts + 3], parts["second"][starts + 3] = _places(values)
         of_header = np.repeat(_PARTS * np.arange(1, len(keys) + 1), counts) + np.arange(len(pairs))
@@ -112,11 +114,19 @@ class ColumnProducer:
     def flush(self, timeout_s: float) -> int:
         """Wait until everything is delivered or refused, for so long; return how much is not."""
         librdkafka.flush(self._handle, round(timeout_s * 1_000))
-        return len(self)
+        return self.held and len(self)
 
     def __len__(self) -> int:
         """Return how many messages are neither delivered nor refused."""
         return int(librdkafka.queued(self._handle))
+
+    @property
+    def held(self) -> int:
+        """Messages that wait, or whose values librdkafka may still read: of all columns since nothing waited."""
+        waiting = len(self)
+        if not waiting:
+            self._lent.clear()
+        return max(waiting, sum(map(len, self._lent)))
 
     def _topic(self, name: str) -> int:
         if name not in self._topics:

@@ -17,7 +17,7 @@ from orion_beam.worker_metrics import worker_metrics
 from transforms.batches import joined
 
 MAX_IN_FLIGHT = 100_000
-"""Messages that a producer holds at most before it takes a batch more."""
+"""Messages that a producer holds at most before it takes a batch more, see `ColumnProducer.held`."""
 
 ENOUGH_LETTERS_BYTES = 1 << 20
 """Of payloads, with which dead letters do not wait for more of their bundle."""
@@ -82,8 +82,8 @@ class _Writer:
 
     def _wait_for_room(self) -> None:
         self._serve(0)
-        while len(self._producer) > MAX_IN_FLIGHT:
-            self._serve(0.05)
+        while self._producer.held > MAX_IN_FLIGHT:
+            self._serve(0.005)
 
     def _serve(self, timeout_s: float) -> None:
         self._producer.poll(timeout_s)

@@ -134,6 +134,28 @@ def test_a_producer_that_is_dropped_is_ended(kafka: LocalKafka) -> None:
     await_until(lambda: threads() <= before, 10, "its threads have ended")
 
 
+def test_values_are_kept_until_they_are_delivered_and_no_longer(kafka: LocalKafka) -> None:
+    # Nothing is sent before it is asked for.
+    config = producer_config(kafka.bootstrap_servers, {"linger.ms": "60000"})
+    producer = ColumnProducer(config, lambda *_: None, logging.getLogger())
+    before = pa.total_allocated_bytes()
+    values = values_in_arrow(MESSAGES)
+    producer.produce(FINAL.name, pa.array([b"key"] * MESSAGES, pa.binary()), values)
+    expected, size = values.to_pylist(), values.nbytes
+    del values
+    assert producer.held == MESSAGES
+    assert pa.total_allocated_bytes() - before >= size
+    others = [values_in_arrow(MESSAGES, b"other") for _ in range(3)]
+    assert producer.flush(30) == producer.held == 0
+    del others
+    assert pa.total_allocated_bytes() - before < size
+    assert [record.value for record in read_topic(kafka.bootstrap_servers, FINAL.name)] == expected
+
+
+def values_in_arrow(count: int, text: bytes = b"value") -> pa.BinaryArray:
+    return pa.array([b"%s %d" % (text, number) for number in range(count)], pa.binary())
+
+
 def threads() -> int:
     """Return how many threads this process has, those of libraries too."""
     return psutil.Process().num_threads()
