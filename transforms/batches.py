@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
+from transforms.runs import rows_at
 from transforms.texts import Mask
 
 MAX_ROWS = 32_768
@@ -44,7 +46,7 @@ def batch_of(columns: Mapping[str, pa.Array], schema: pa.Schema) -> pa.RecordBat
 
 def rows_of(batch: pa.RecordBatch, mask: Mask) -> pa.RecordBatch:
     """Return the rows of a batch for which the mask holds, in order."""
-    return batch if mask.all() else batch.filter(pa.array(mask))
+    return batch if mask.all() else rows_at(batch, np.flatnonzero(mask))
 
 
 def empty_batch(schema: pa.Schema) -> pa.RecordBatch:

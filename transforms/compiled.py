@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from numba import njit, types
-from numba.extending import typeof_impl
+from numba.core import cgutils
+from numba.extending import intrinsic, typeof_impl
+from numba.np.arrayobj import make_array
 
 Mask = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
@@ -151,3 +153,24 @@ def is_valid(texts: Texts, row: int) -> bool:
 def set_valid(validity: Bytes, row: int) -> None:
     """Mark a row of a bitmap as not null; for use in compiled functions."""
     validity[row >> 3] |= np.uint8(1 << (row & 7))
+
+
+def _copied(_: Any, target: types.Array, _at: Any, source: types.Array, _start: Any, _count: Any) -> Any:
+    """Tell numba how to copy bytes: by C's memcpy."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def address(array: int, place: int) -> Any:
+            begin = make_array(signature.args[array])(context, builder, arguments[array]).data  # type: ignore[no-untyped-call]
+            return builder.gep(begin, [arguments[place]])
+
+        cgutils.raw_memcpy(builder, address(0, 1), address(2, 3), arguments[4], itemsize=1)  # type: ignore[no-untyped-call]
+        return context.get_dummy_value()
+
+    return types.void(target, types.int64, source, types.int64, types.int64), generate
+
+
+copy_bytes: Callable[[Bytes, int, Bytes, int, int], None] = intrinsic(_copied)  # type: ignore[assignment]
+"""Copy bytes to a place in one array from a place in another, so many; for use in compiled functions.
+
+A loop that does so takes a nanosecond a byte: numba cannot tell that the arrays are two.
+"""

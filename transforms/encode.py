@@ -8,9 +8,10 @@ from typing import Any
 
 import apache_beam as beam
 import fastavro
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyruhvro
 from pydantic import BaseModel
 
@@ -18,8 +19,10 @@ from schemas.cdr import SCHEMA_VERSION, UNIFIED_SCHEMA, UnifiedCdr
 from schemas.codes import Stage
 from schemas.derive import arrow_schema, avro_schema
 from transforms.batches import SplitBatch, batch_of, columns_of
+from transforms.compiled import BYTES, INT64, TEXTS, Bytes, Texts, compiled, copy_bytes, texts_of
 from transforms.rejects import no_rejects
 from transforms.stage import Split, StageOutput, split_stage
+from transforms.texts import to_bytes
 
 ENCODED_SCHEMA = pa.schema([("key", pa.binary()), ("value", pa.binary()), ("country", pa.string())])
 """A message of a CDR topic, and its country. The key is the IMSI: a subscriber's CDRs stay in one partition."""
@@ -69,9 +72,35 @@ def encode_avro(batch: pa.RecordBatch, model: type[BaseModel], prefix: bytes = b
         if _holds_bytes(model):
             texts = texts.cast(_text_layout(model, count))
     except pa.ArrowInvalid:
-        return pc.binary_join_element_wise(prefix, _encode_avro_by_row(batch, model), b"")
-    bodies = pa.concat_arrays(pyruhvro.serialize_record_batch(texts, _text_schema(model, count), 1))
-    return pc.binary_join_element_wise(prefix, bodies, bytes(batch.num_columns - count), b"")
+        return _framed(_encode_avro_by_row(batch, model), prefix)
+    (bodies,) = pyruhvro.serialize_record_batch(texts, _text_schema(model, count), 1)
+    return _framed(bodies, prefix, batch.num_columns - count)
+
+
+def _framed(bodies: pa.BinaryArray, prefix: bytes, zeros: int = 0) -> pa.BinaryArray:
+    """Return bodies with `prefix` before, and so many zeros behind each."""
+    offsets, values = _frame(texts_of(bodies), to_bytes(prefix), zeros)
+    if offsets[-1] != len(values):
+        raise OverflowError(f"{len(bodies)} bodies are more than 2 GiB")
+    return pa.Array.from_buffers(pa.binary(), len(bodies), [None, pa.py_buffer(offsets), pa.py_buffer(values)])
+
+
+@compiled(TEXTS, BYTES, INT64)
+def _frame(bodies: Texts, prefix: Bytes, zeros: int) -> tuple[npt.NDArray[np.int32], Bytes]:
+    rows = len(bodies.offsets) - 1
+    size = np.int64(bodies.offsets[rows]) - bodies.offsets[0] + rows * (len(prefix) + zeros)
+    offsets, values = np.empty(rows + 1, np.int32), np.empty(size, np.uint8)
+    offsets[0] = written = 0
+    for row in range(rows):
+        start, end = bodies.offsets[row], bodies.offsets[row + 1]
+        copy_bytes(values, written, prefix, 0, len(prefix))
+        written += len(prefix)
+        copy_bytes(values, written, bodies.data, start, end - start)
+        written += end - start
+        values[written : written + zeros] = 0
+        written += zeros
+        offsets[row + 1] = written
+    return offsets, values
 
 
 def _columns_up_to_last_value(batch: pa.RecordBatch) -> int:

@@ -4,7 +4,7 @@ Arrow takes or filters texts row by row. What a stage drops are few rows, so tha
 neighbours beside them.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,7 @@ def _rows_in(column: pa.Array, runs: _Runs, places: Offsets) -> pa.Array:
     if column.null_count == len(column) or (pa.types.is_list(kind) and _are_empty(column)):
         return column.slice(0, rows)
     if pa.types.is_string(kind) or pa.types.is_binary(kind):
-        values = _texts_in(texts_of(column), *runs)
+        values: tuple[npt.NDArray[Any], ...] = _texts_in(texts_of(column), *runs)
     elif pa.types.is_primitive(kind) and not pa.types.is_boolean(kind):
         width = kind.bit_width // 8
         values = (_bytes_in(np.frombuffer(column.buffers()[1], np.uint8)[column.offset * width :], width, *runs),)

@@ -26,6 +26,7 @@ from transforms.compiled import (
     Texts,
     column_of,
     compiled,
+    copy_bytes,
     is_valid,
     set_valid,
     texts_of,
@@ -151,9 +152,8 @@ def _fields(
                 end -= 1
             if start < end:
                 set_valid(validity[field], row)
-                for place in range(start, end):
-                    cut_out[written] = data[place]
-                    written += 1
+                copy_bytes(cut_out, written, data, start, end - start)
+                written += end - start
             else:
                 nulls[field] += 1
             offsets[field, row + 1] = written - bounds[field]
@@ -200,9 +200,8 @@ def _chosen(options: Texts, indices: npt.NDArray[np.int32]) -> tuple[npt.NDArray
     data = np.empty(offsets[rows], np.uint8)
     for row in range(rows):
         if offsets[row] < offsets[row + 1]:
-            first = options.offsets[indices[row]] - offsets[row]
-            for place in range(offsets[row], offsets[row + 1]):
-                data[place] = options.data[first + place]
+            length = offsets[row + 1] - offsets[row]
+            copy_bytes(data, offsets[row], options.data, options.offsets[indices[row]], length)
     return offsets, data, validity, nulls
 
 
