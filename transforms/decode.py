@@ -18,7 +18,7 @@ from transforms.formats import formats_of
 from transforms.payloads import Payloads, are_utf8
 from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
 from transforms.stage import StageOutput, split_stage
-from transforms.texts import Mask, Offsets, is_null, lengths_of
+from transforms.texts import Mask, Offsets, chosen, is_null, lengths_of
 
 MAX_PAYLOAD_BYTES = 65_536
 """Largest payload that is looked at: a CDR has some hundred bytes, so more is not one."""
@@ -96,9 +96,10 @@ def _columns_of(parts: Sequence[_Part]) -> list[pa.Array]:
     rows = np.concatenate([part.rows for part in parts])
     places = np.flatnonzero(np.concatenate([part.is_read for part in parts]))
     order = places[np.argsort(rows[places], kind="stable")]
-    # Two calls for all columns: batches of one country are of several formats as a rule.
-    batches = [pa.RecordBatch.from_arrays(_fields_of(part), schema=_FIELDS) for part in parts]
-    return list(joined(batches).take(pa.array(order)).columns)
+    # Batches of one country are of several formats as a rule.
+    decoded = joined([pa.RecordBatch.from_arrays(_fields_of(part), schema=_FIELDS) for part in parts])
+    absent = pa.nulls(len(order), pa.string())
+    return [chosen(column, order) if column.null_count < len(column) else absent for column in decoded.columns]
 
 
 def _fields_of(part: _Part) -> list[pa.Array]:

@@ -22,7 +22,7 @@ from transforms.plmns import home_networks
 from transforms.rejects import no_rejects
 from transforms.rules import rat_indices
 from transforms.stage import StageOutput, split_stage
-from transforms.texts import chosen, one_of, where
+from transforms.texts import chosen, places_among
 from transforms.times import as_times, dates_and_hours, to_local
 
 _GENERATIONS = pa.array(RAT_GENERATIONS.values())
@@ -50,7 +50,7 @@ def normalize_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile
         # A short code or a name has no such form.
         "peer_msisdn": pc.coalesce(countries.column(columns["peer_msisdn"], e164), columns["peer_msisdn"]),
         "tac": type_allocation_codes(columns["imei"]),
-        "subscriber_type": _subscriber_type(columns["subscriber_type"]),
+        "subscriber_type": chosen(_SUBSCRIBER_TYPES, places_among(columns["subscriber_type"], SUBSCRIBER_TYPES)),
         "rat": chosen(_GENERATIONS, rat_indices(columns["rat"])),
         "mcc": home.mcc,
         "mnc": home.mnc,
@@ -66,11 +66,6 @@ def normalize_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile
 
 def _time_zones(rows: pa.Array, profile: CountryProfile) -> pa.StringArray:
     return pa.repeat(profile.time_zone, len(rows))
-
-
-def _subscriber_type(types: pa.StringArray) -> pa.StringArray:
-    lowered = pc.ascii_lower(types)
-    return where(one_of(lowered, _SUBSCRIBER_TYPES), lowered, None)
 
 
 def _cdr_ids(batch: pa.RecordBatch) -> pa.StringArray:

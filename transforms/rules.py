@@ -25,7 +25,7 @@ from transforms.numbering import are_test_numbers, e164, has_luhn_digit
 from transforms.plausibility import are_plausible
 from transforms.plmns import are_assigned, mobile_country_codes
 from transforms.rejects import Violation
-from transforms.texts import ZERO, Mask, digit_counts, is_null, mask_of, one_of, places_among, starts_with, where
+from transforms.texts import ZERO, Mask, digit_counts, is_null, mask_of, places_among, starts_with, where
 from transforms.times import NONE, Times, as_times, parse_event_times
 
 COUNTS = (
@@ -39,8 +39,10 @@ COUNTS = (
 )
 """The fields that hold whole numbers."""
 
-_FORMATS_WITH_EVENT_TYPE = pa.array([each.name for each in all_formats().values() if each.has_event_type])
-_FORMATS_WITHOUT_EVENT_TIME = pa.array([each.name for each in all_formats().values() if not each.has_event_time])
+_FORMATS = tuple(all_formats())
+# By a format's place among these; the last entry is for what is none.
+_HAS_EVENT_TYPE = np.array([*(each.has_event_type for each in all_formats().values()), False])
+_HAS_NO_EVENT_TIME = np.array([*(not each.has_event_time for each in all_formats().values()), False])
 _RATS = tuple(RAT_GENERATIONS)
 _FUTURE_TOLERANCE_MS = round(FUTURE_TOLERANCE.total_seconds() * 1000)
 
@@ -68,6 +70,7 @@ class DecodedRows:
     Attributes:
         countries: which rows are of which.
         texts: columns of `schemas.cdr.DecodedFields`.
+        has_event_type: whether the raw format carries an event type.
         arrived: source timestamps.
         event_times: instants of the CDRs; where the format has none (pipe text), the Kafka timestamp stands in.
         counts: the fields COUNTS.
@@ -75,6 +78,7 @@ class DecodedRows:
 
     countries: Countries
     texts: Mapping[str, pa.StringArray]
+    has_event_type: Mask
     arrived: Times
     event_times: Times
     counts: Mapping[str, Count]
@@ -85,10 +89,11 @@ class DecodedRows:
         countries = Countries.of(batch, profiles)
         texts = columns_of(batch)
         arrived = as_times(batch.column("source_timestamp"))
-        has_no_time = one_of(texts["raw_format"], _FORMATS_WITHOUT_EVENT_TIME)
+        formats = places_among(texts["raw_format"], _FORMATS)
         read = countries.array(texts["event_time"], lambda rows, profile: parse_event_times(rows, profile.time_zone))
-        event_times = np.where(has_no_time, arrived, read)
-        return cls(countries, texts, arrived, event_times, {name: _counts(texts[name]) for name in COUNTS})
+        event_times = np.where(_HAS_NO_EVENT_TIME[formats], arrived, read)
+        counts = {name: _counts(texts[name]) for name in COUNTS}
+        return cls(countries, texts, _HAS_EVENT_TYPE[formats], arrived, event_times, counts)
 
     @cached_property
     def msisdns(self) -> pa.StringArray:
@@ -109,11 +114,6 @@ class DecodedRows:
     def event_types(self) -> npt.NDArray[np.int32]:
         """The place of each event type among EVENT_TYPES, -1 for one that is not there."""
         return places_among(self.texts["event_type"], EVENT_TYPES)
-
-    @cached_property
-    def has_event_type(self) -> Mask:
-        """Whether the raw format carries an event type."""
-        return one_of(self.texts["raw_format"], _FORMATS_WITH_EVENT_TYPE)
 
 
 def _counts(texts: pa.StringArray) -> Count:

@@ -282,21 +282,35 @@ def places_among(texts: pa.StringArray, options: tuple[str, ...]) -> npt.NDArray
 @compiled(TEXTS, TEXTS)
 def _places_among(texts: Texts, options: Texts) -> npt.NDArray[np.int32]:
     places = np.full(len(texts.offsets) - 1, -1, np.int32)
+    count = len(options.offsets) - 1
+    heads = np.array([_head(options, option) for option in range(count)])
     for row in range(len(places)):
-        start = texts.offsets[row]
-        length = texts.offsets[row + 1] - start
         if not is_valid(texts, row):
             continue
-        for option in range(len(options.offsets) - 1):
+        head, start = _head(texts, row), texts.offsets[row]
+        length = texts.offsets[row + 1] - start
+        for option in range(count):
             first = options.offsets[option]
-            if options.offsets[option + 1] - first == length:
-                at = 0
+            if heads[option] == head and options.offsets[option + 1] - first == length:
+                at = min(length, _HEAD_BYTES)
                 while at < length and _lowered(texts.data[start + at]) == options.data[first + at]:
                     at += 1
                 if at == length:
                     places[row] = option
                     break
     return places
+
+
+@compiled(TEXTS, INT64)
+def _head(texts: Texts, row: int) -> np.uint64:
+    """Return the first bytes of a text in lower case as one number: most texts differ in them."""
+    start, head = texts.offsets[row], np.uint64(0)
+    for place in range(start, min(start + _HEAD_BYTES, texts.offsets[row + 1])):
+        head = (head << np.uint64(8)) | np.uint64(_lowered(texts.data[place]))
+    return head
+
+
+_HEAD_BYTES = 8
 
 
 @cache
