@@ -103,10 +103,9 @@ def equal_batches(
         found = rows(batch) if isinstance(batch, pa.RecordBatch) else batch
         return [{name: value for name, value in row.items() if name not in ignored} for row in found]
 
-    wanted = [plain(batch) for batch in expected]
-
     def match(actual: Iterable[pa.RecordBatch]) -> None:
-        missing, unexpected = list(wanted), []
+        # Beam pickles what a matcher holds again and again: a batch in no time, its rows in seconds.
+        missing, unexpected = [plain(batch) for batch in expected], []
         for batch in map(plain, actual):
             if batch in missing:
                 missing.remove(batch)

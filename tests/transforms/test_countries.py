@@ -17,7 +17,7 @@ from orion_beam.testing import equal_batches, raw_batch
 from schemas.cdr import UnifiedCdr
 from schemas.codes import Severity
 from transforms.batches import SplitBatch, batch_of, columns_of, joined
-from transforms.countries import ENOUGH_ROWS, JoinCountries, by_country, parts_of
+from transforms.countries import JoinCountries, by_country, parts_of
 from transforms.decode import decode_batch
 from transforms.encode import Wire, encode_batch
 from transforms.enrich import enrich_batch
@@ -110,9 +110,9 @@ def test_the_small_batches_of_a_bundle_are_joined_and_each_country_keeps_its_ord
         assert_that(joint, equal_batches(joined([fr, tn])))
 
 
-def test_what_is_large_goes_on_with_what_waits_for_its_bundle():
-    small = RAW["TN"].slice(0, 10)
-    large = joined([RAW["FR"]] * (ENOUGH_ROWS // ROWS + 1))
+def test_what_is_large_goes_on_with_what_waits_for_its_bundle(monkeypatch):
+    monkeypatch.setattr("transforms.countries.ENOUGH_ROWS", ROWS)
+    small, large = RAW["TN"].slice(0, 10), RAW["FR"]
     with LocalPipeline() as pipeline:
         joint = pipeline | beam.Create([large, small, large, small], reshuffle=False) | JoinCountries()
         assert_that(joint, equal_batches(large, joined([large, small]), small))
