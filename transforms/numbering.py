@@ -20,6 +20,7 @@ from transforms.compiled import (
     Texts,
     column_of,
     compiled,
+    copy_bytes,
     is_valid,
     set_valid,
     texts_of,
@@ -67,9 +68,9 @@ def _first_bytes(texts: Texts, length: int) -> tuple[npt.NDArray[np.int32], Byte
         if is_valid(texts, row):
             set_valid(validity, row)
             start = texts.offsets[row]
-            for place in range(start, min(start + length, texts.offsets[row + 1])):
-                data[written] = texts.data[place]
-                written += 1
+            some = min(length, texts.offsets[row + 1] - start)
+            copy_bytes(data, written, texts.data, start, some)
+            written += some
         offsets[row + 1] = written
     return offsets, data, validity
 
@@ -116,12 +117,10 @@ def _e164(
             written += 1
             if length == national_length and not has_zeros and begins_with(texts.data, start, end, national_start):
                 skipped = trunk_digits
-                for digit in calling_code:
-                    data[written] = digit
-                    written += 1
-            for place in range(start + skipped, end):
-                data[written] = texts.data[place]
-                written += 1
+                copy_bytes(data, written, calling_code, 0, len(calling_code))
+                written += len(calling_code)
+            copy_bytes(data, written, texts.data, start + skipped, length - skipped)
+            written += length - skipped
             set_valid(validity, row)
         else:
             nulls += 1

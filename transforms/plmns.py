@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import types
 
-from transforms.compiled import INT64, TEXTS, Bytes, Mask, Texts, column_of, compiled, is_valid, texts_of
+from transforms.compiled import INT64, TEXTS, Bytes, Mask, Texts, column_of, compiled, copy_bytes, is_valid, texts_of
 from transforms.texts import ZERO, are_digits
 
 _DATA = Path(__file__).parent / "data"
@@ -153,12 +153,10 @@ def _home_networks(
     prefixes = _numbers_at_start(imsis, _PREFIX_DIGITS)
     for row in range(rows):
         start, mnc_at = imsis.offsets[row], mnc_offsets[row]
-        for place in range(_MCC_DIGITS):
-            mccs[_MCC_DIGITS * row + place] = imsis.data[start + place]
+        copy_bytes(mccs, _MCC_DIGITS * row, imsis.data, start, _MCC_DIGITS)
         mcc_offsets[row + 1] = _MCC_DIGITS * (row + 1)
         length = mnc_digits[prefixes[row]]
-        for place in range(length):
-            mncs[mnc_at + place] = imsis.data[start + _MCC_DIGITS + place]
+        copy_bytes(mncs, mnc_at, imsis.data, start + _MCC_DIGITS, length)
         mnc_offsets[row + 1] = mnc_at + length
     return mcc_offsets, mccs, mnc_offsets, mncs
 

@@ -36,6 +36,7 @@ from transforms.compiled import Mask as Mask
 from transforms.compiled import Offsets as Offsets
 
 ZERO = ord("0")
+_HEAD_BYTES = 8
 
 
 def offsets_of(column: pa.Array) -> npt.NDArray[np.int32]:
@@ -308,9 +309,6 @@ def _head(texts: Texts, row: int) -> np.uint64:
     for place in range(start, min(start + _HEAD_BYTES, texts.offsets[row + 1])):
         head = (head << np.uint64(8)) | np.uint64(_lowered(texts.data[place]))
     return head
-
-
-_HEAD_BYTES = 8
 
 
 @cache

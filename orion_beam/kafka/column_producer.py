@@ -114,19 +114,19 @@ class ColumnProducer:
     def flush(self, timeout_s: float) -> int:
         """Wait until everything is delivered or refused, for so long; return how much is not."""
         librdkafka.flush(self._handle, round(timeout_s * 1_000))
-        return self.held and len(self)
+        return len(self)
 
     def __len__(self) -> int:
-        """Return how many messages are neither delivered nor refused."""
-        return int(librdkafka.queued(self._handle))
+        """Return how many messages are neither delivered nor refused; without any, no column is kept any more."""
+        waiting = int(librdkafka.queued(self._handle))
+        if not waiting:
+            self._lent.clear()
+        return waiting
 
     @property
     def held(self) -> int:
         """Messages that wait, or whose values librdkafka may still read: of all columns since nothing waited."""
-        waiting = len(self)
-        if not waiting:
-            self._lent.clear()
-        return max(waiting, sum(map(len, self._lent)))
+        return max(len(self), sum(map(len, self._lent)))
 
     def _topic(self, name: str) -> int:
         if name not in self._topics:
