@@ -10,7 +10,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup jars uber-jar lint format test test-unit test-java test-integration test-deep test-all golden schemas docs \
+.PHONY: help setup jars uber-jar lint format test test-unit test-java test-integration test-deep test-all test-busy golden schemas docs \
 	demo bench-quick bench-core bench-audit clean need-python need-java
 
 help: ## Show this list
@@ -59,6 +59,9 @@ test-java: need-java ## Run the tests of the Java source, on a Kafka of their ow
 
 test-integration: jars ## Run the tests on real Kafka and Flink
 	$(BIN)/pytest -n 2 --dist loadfile -m "integration and not deep" --durations=15
+
+test-busy: ## Run the tests while every core is kept busy: they await conditions, not times
+	scripts/busy $(MAKE) test
 
 test-all: export ORION_REQUIRE_ALL = 1
 test-all: test ## Run unit and integration tests, and fail where a Debian package is missing that some need
