@@ -5,8 +5,8 @@ from functools import partial
 
 import pyarrow as pa
 
-from orion_beam.config import REFERENCE_DIRECTORY
 from orion_beam.countries import all_profiles
+from orion_beam.defaults import CELLS, SUBSCRIBERS
 from orion_beam.errors import UserError
 from schemas.codes import Stage
 from schemas.country import CountryProfile
@@ -19,9 +19,6 @@ from transforms.reference import ReferenceDataError, load_cells, load_subscriber
 from transforms.rejects import no_rejects
 from transforms.stage import Split, split_isolating
 from transforms.validate import validate_batch
-
-CELLS = str(REFERENCE_DIRECTORY / "cells.csv")
-SUBSCRIBERS = str(REFERENCE_DIRECTORY / "subscribers.parquet")
 
 
 def load_reference(cells: str = CELLS, subscribers: str = SUBSCRIBERS) -> ReferenceData:

@@ -1,32 +1,22 @@
 """What a job is made of: sources, sinks and switches, checked before anything starts."""
 
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from orion_beam.countries import PROFILES_DIRECTORY, all_profiles, profiles_of
+from orion_beam.countries import all_profiles, profiles_of
+from orion_beam.defaults import CELLS, PROFILES_DIRECTORY, SUBSCRIBERS, FileFormat
 from orion_beam.kafka.catalogue import TopicName
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, STAGE_TOPICS
 from schemas.codes import Stage
 from schemas.country import CountryProfile
 
-REFERENCE_DIRECTORY = Path(__file__).parent / "reference"
-
 
 class _Model(BaseModel):
     # A replay's job is kept as JSON.
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
-
-
-class ValueFormat(StrEnum):
-    """How values on cdr.final are written."""
-
-    SINGLE_OBJECT = "single-object"
-    CONFLUENT = "confluent"
-    JSON = "json"
 
 
 class KafkaSource(_Model):
@@ -90,13 +80,6 @@ class KafkaSink(_Model):
     dead_letter_topic: TopicName = DEAD_LETTERS.name
 
 
-class FileFormat(StrEnum):
-    """How files are written."""
-
-    AVRO = "avro"
-    PARQUET = "parquet"
-
-
 class FileSink(_Model):
     """A directory that gets `cdr.final.avro` and `cdr.dlq.avro`, or directories of these names with Parquet files."""
 
@@ -127,8 +110,8 @@ class JobConfig(_Model):
     publish: tuple[Stage, ...] = ()
     start_from: Stage | None = None
     wire_prefix: bytes | None
-    cells: str = str(REFERENCE_DIRECTORY / "cells.csv")
-    subscribers: str = str(REFERENCE_DIRECTORY / "subscribers.parquet")
+    cells: str = CELLS
+    subscribers: str = SUBSCRIBERS
     reference_refresh_s: float | None = Field(default=None, gt=0)
     run_id: str | None = None
     tag_partials: bool = False

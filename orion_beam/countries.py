@@ -7,12 +7,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from orion_beam.defaults import PROFILES_DIRECTORY
 from orion_beam.errors import UserError, first_problem
 from schemas.country import CountryProfile
 from transforms.formats import check_formats
 from transforms.rules import check_rules
-
-PROFILES_DIRECTORY = Path(__file__).parent / "profiles"
 
 
 def load_profile(path: Path) -> CountryProfile:

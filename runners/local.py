@@ -13,12 +13,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from orion_beam.defaults import BROKER_PORT
 from orion_beam.errors import ServiceFailedError, UserError
 from runners.broker import STOP_TIMEOUT_S, Ports, is_taken
 from runners.jars import Report, orion_home, silent
 from runners.local_kafka import LocalKafka, kept_brokers
-
-DEFAULT_PORT = 9092
 
 _LOOK_EVERY_S = 0.05
 
@@ -73,7 +72,7 @@ class LocalState(BaseModel):
 
 
 def up(
-    port: int | None = DEFAULT_PORT,
+    port: int | None = BROKER_PORT,
     heap: str | None = None,
     report: Report = silent,
     brokers: int | None = None,

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
+from orion_beam.cli.late import late_imports
 from orion_beam.cli.options import parse_pairs
 from orion_beam.errors import UserError, first_problem
 from runners.monitoring.alerts import AlertLimits, alert_rules
+
+with late_imports():
+    from pydantic import ValidationError
 
 _NAMES = ", ".join(AlertLimits.model_fields)
 

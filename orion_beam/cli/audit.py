@@ -11,17 +11,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from orion_beam.cli.late import late_imports
 from orion_beam.cli.progress import progress_of
 from orion_beam.cli.which import held_between, held_offsets, offsets_of, time_of
-from orion_beam.countries import all_profiles, default_profiles, profiles_of
+from orion_beam.defaults import DEAD_LETTER_TOPIC, FINAL_TOPIC
 from orion_beam.errors import UserError
-from orion_beam.kafka.audit import Audit
-from orion_beam.kafka.audit import audit as audit_offsets
-from orion_beam.kafka.cdr_reader import CdrReader
-from orion_beam.kafka.conservation import ConservationReport
-from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges
-from orion_beam.kafka.tally_processes import MakeReader
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL
+
+with late_imports():
+    from orion_beam.countries import all_profiles, default_profiles, profiles_of
+    from orion_beam.kafka.audit import Audit
+    from orion_beam.kafka.audit import audit as audit_offsets
+    from orion_beam.kafka.cdr_reader import CdrReader
+    from orion_beam.kafka.conservation import ConservationReport
+    from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges
+    from orion_beam.kafka.tally_processes import MakeReader
 
 _RANGES_IN_JSON = 100
 
@@ -36,14 +39,14 @@ def audit(
     offsets: Annotated[
         str | None, typer.Option(help="Raw records of these offsets instead, ends excluded: FR:0=100-2000,…")
     ] = None,
-    final_topic: Annotated[str, typer.Option(help="Where CDRs were written to.")] = FINAL.name,
-    dead_letter_topic: Annotated[str, typer.Option(help="Where rejects were written to.")] = DEAD_LETTERS.name,
+    final_topic: Annotated[str, typer.Option(help="Where CDRs were written to.")] = FINAL_TOPIC,
+    dead_letter_topic: Annotated[str, typer.Option(help="Where rejects were written to.")] = DEAD_LETTER_TOPIC,
     schema_registry: Annotated[str | None, typer.Option(help="URL, for values in Confluent's wire format.")] = None,
     schemas: Annotated[
         list[Path] | None, typer.Option("--schema", help="Avro schema of CDRs of another version; repeatable.")
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="How many read side by side.  [default: by records and cores]")
+        int | None, typer.Option(min=1, help="How many read side by side.", show_default="by records and cores")
     ] = None,
     missing_output: Annotated[Path | None, typer.Option(help="CSV file for all missing offsets.")] = None,
     strict: Annotated[

@@ -7,12 +7,17 @@ from typing import Annotated
 
 import typer
 
-from orion_beam.capture.cases import write_cases
-from orion_beam.capture.slice import Capture
-from orion_beam.chain import CELLS, SUBSCRIBERS, load_reference
+from orion_beam.cli.late import late_imports
+from orion_beam.cli.options import parse_countries
 from orion_beam.cli.progress import progress_of
-from orion_beam.countries import default_profiles, profiles_of
+from orion_beam.defaults import CELLS, SUBSCRIBERS
 from orion_beam.errors import UserError
+
+with late_imports():
+    from orion_beam.capture.cases import write_cases
+    from orion_beam.capture.slice import Capture
+    from orion_beam.chain import load_reference
+    from orion_beam.countries import profiles_of
 
 _SHORTEST_KEY_BYTES = 16
 
@@ -20,7 +25,9 @@ _SHORTEST_KEY_BYTES = 16
 def capture(
     bootstrap_servers: Annotated[str, typer.Option(help="Kafka brokers, host:port,…")],
     output: Annotated[Path, typer.Option(help="Directory that gets a folder for each country.")],
-    countries: Annotated[str, typer.Option(help="Countries to take records of.")] = ",".join(default_profiles()),
+    countries: Annotated[
+        str | None, typer.Option(help="Countries to take records of.", show_default="FR,MA,SN,TN")
+    ] = None,
     count: Annotated[int, typer.Option(help="Newest records of each country at most.", min=1, max=100_000)] = 1000,
     key_file: Annotated[
         Path | None, typer.Option(help="Key of the pseudonyms, 16 bytes or more; without it, one that is not kept.")
@@ -31,7 +38,7 @@ def capture(
 
     Example: orion-beam capture --bootstrap-servers localhost:9092 --countries TN --count 1000 --output cases
     """
-    profiles = profiles_of([code.strip() for code in countries.split(",") if code.strip()])
+    profiles = profiles_of(parse_countries(countries))
     taker = Capture(bootstrap_servers, count, _key(key_file), load_reference(CELLS, SUBSCRIBERS))
     found = {}
     for code, profile in profiles.items():

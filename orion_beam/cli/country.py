@@ -9,11 +9,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from orion_beam.conformance import Finding, check_country
-from orion_beam.countries import PROFILES_DIRECTORY, load_profile, profiles_of
+from orion_beam.cli.late import late_imports
+from orion_beam.defaults import PROFILES_DIRECTORY
 from orion_beam.errors import UserError
-from schemas.country import CountryProfile
-from transforms.decode import column_names_of
+
+with late_imports():
+    from orion_beam.conformance import Finding, check_country
+    from orion_beam.countries import load_profile, profiles_of
+    from schemas.country import CountryProfile
+    from transforms.decode import column_names_of
 
 app = typer.Typer(help="Begin a new country; check one against the conformance kit.", no_args_is_help=True)
 

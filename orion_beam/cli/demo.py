@@ -16,20 +16,24 @@ from types import FrameType, TracebackType
 from typing import Annotated, Any, Self
 
 import typer
-from confluent_kafka import KafkaException
 from rich.markup import escape
 
-from orion_beam.cli.demo_view import CountryProgress, View, further_steps, open_view, print_summary
-from orion_beam.countries import default_profiles, profiles_of
+from orion_beam.cli.late import late_imports
 from orion_beam.errors import UserError
 from orion_beam.kafka import CONFIG_VARIABLE
-from orion_beam.kafka.ranges import offset_ranges
-from orion_beam.kafka.tally import Tally
-from orion_beam.kafka.topics import create_topics
 from orion_beam.logs import LogFollower
 from runners.jars import ensure_jars, find_java, guard_environment
-from runners.local_kafka import LocalKafka
-from schemas.country import CountryProfile
+
+with late_imports():
+    from confluent_kafka import KafkaException
+
+    from orion_beam.cli.demo_view import CountryProgress, View, further_steps, open_view, print_summary
+    from orion_beam.countries import default_profiles, profiles_of
+    from orion_beam.kafka.ranges import offset_ranges
+    from orion_beam.kafka.tally import Tally
+    from orion_beam.kafka.topics import create_topics
+    from runners.local_kafka import LocalKafka
+    from schemas.country import CountryProfile
 
 _START_TIMEOUT_S = 180.0
 """How long the job may take to read its first record: it starts JVMs, and machines differ."""
@@ -294,7 +298,9 @@ class _Demo:
 
 def demo(
     count: Annotated[int, typer.Option(help="How many CDRs, over all countries.")] = 400_000,
-    countries: Annotated[str | None, typer.Option(help="Country codes, such as FR,TN.  [default: FR,MA,SN,TN]")] = None,
+    countries: Annotated[
+        str | None, typer.Option(help="Country codes, such as FR,TN.", show_default="FR,MA,SN,TN")
+    ] = None,
     fault_rate: Annotated[float, typer.Option(help="Share of faulty CDRs, 0 to 1.")] = 0.02,
     seed: Annotated[int, typer.Option(help="Another seed, other CDRs.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="When done, leave Kafka up to look at, until Ctrl-C.")] = False,

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import pyarrow as pa
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from orion_beam.cli.late import late_imports
 from orion_beam.cli.letters import (
     BootstrapServers,
     CodeOption,
@@ -27,14 +27,18 @@ from orion_beam.cli.letters import (
 )
 from orion_beam.cli.progress import progress_of
 from orion_beam.cli.redrive import redrive, retest
-from orion_beam.dlq.export import ExportFormat, export
-from orion_beam.dlq.filters import LetterFilter, Selection
-from orion_beam.dlq.report import html_report
-from orion_beam.dlq.statistics import LetterStatistics
-from orion_beam.dlq.view import LetterView, views_of
+from orion_beam.defaults import DEAD_LETTER_TOPIC, ExportFormat
 from orion_beam.errors import UserError
-from orion_beam.kafka.ranges import OffsetRange
-from orion_beam.kafka.topics import DEAD_LETTERS
+
+with late_imports():
+    import pyarrow as pa
+
+    from orion_beam.dlq.export import export
+    from orion_beam.dlq.filters import LetterFilter, Selection
+    from orion_beam.dlq.report import html_report
+    from orion_beam.dlq.statistics import LetterStatistics
+    from orion_beam.dlq.view import LetterView, views_of
+    from orion_beam.kafka.ranges import OffsetRange
 
 app = typer.Typer(help="Look at dead letters, try them again, and send them back.", no_args_is_help=True)
 app.command(epilog="Example: orion-beam dlq retest --bootstrap-servers localhost:9092 --country TN")(retest)
@@ -52,7 +56,7 @@ def stats(
     since: FromOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
-    dlq_topic: DlqTopic = DEAD_LETTERS.name,
+    dlq_topic: DlqTopic = DEAD_LETTER_TOPIC,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write a page with charts, which needs no network.")] = None,
 ) -> None:
@@ -109,7 +113,7 @@ def ls(
     since: FromOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
-    dlq_topic: DlqTopic = DEAD_LETTERS.name,
+    dlq_topic: DlqTopic = DEAD_LETTER_TOPIC,
     limit: Annotated[int, typer.Option(help="How many to list at most.", min=1)] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
@@ -150,7 +154,7 @@ def _listed(selection: Selection, limit: int) -> Iterator[dict[str, Any]]:
 def show(
     place: Annotated[str, typer.Argument(help="PARTITION@OFFSET on the dead-letter topic, as `ls` lists it.")],
     bootstrap_servers: BootstrapServers,
-    dlq_topic: DlqTopic = DEAD_LETTERS.name,
+    dlq_topic: DlqTopic = DEAD_LETTER_TOPIC,
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Show subscribers' numbers; that is noted on orion.audit.")
     ] = False,
@@ -204,7 +208,7 @@ def export_letters(
     since: FromOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
-    dlq_topic: DlqTopic = DEAD_LETTERS.name,
+    dlq_topic: DlqTopic = DEAD_LETTER_TOPIC,
     kind: Annotated[
         ExportFormat, typer.Option("--format", help="jsonl, or avro: orion.cdr.DeadLetter, needs --reveal.")
     ] = ExportFormat.JSONL,

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orion_beam.chain import CELLS, SUBSCRIBERS, load_reference
+from orion_beam.cli.late import late_imports
 from orion_beam.cli.options import (
     Cells,
     ConsumerSettings,
@@ -27,16 +27,20 @@ from orion_beam.cli.options import (
     parse_pairs,
     parse_stage,
 )
-from orion_beam.config import KafkaSink
+from orion_beam.defaults import CELLS, SUBSCRIBERS
 from orion_beam.errors import UserError
-from orion_beam.kafka.checks import KafkaNeeds, loss_checks, other_checks, start_checks
-from orion_beam.kafka.clients import consumer_config, producer_config
 from orion_beam.preflight import Check, Status, ok, refused, skipped
-from runners.beam_options import check_beam_options
-from runners.checks import machine_checks
-from runners.cluster import Cluster
-from runners.flink_checks import capacity_checks, check_flink
-from runners.pool_checks import check_pool, checks_from_workers
+
+with late_imports():
+    from orion_beam.chain import load_reference
+    from orion_beam.config import KafkaSink
+    from orion_beam.kafka.checks import KafkaNeeds, loss_checks, other_checks, start_checks
+    from orion_beam.kafka.clients import consumer_config, producer_config
+    from runners.beam_options import check_beam_options
+    from runners.checks import machine_checks
+    from runners.cluster import Cluster
+    from runners.flink_checks import capacity_checks, check_flink
+    from runners.pool_checks import check_pool, checks_from_workers
 
 _COLOURS = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold red", Status.SKIPPED: "dim"}
 

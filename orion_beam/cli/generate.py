@@ -13,13 +13,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from orion_beam.countries import default_profiles, profiles_of
+from orion_beam.cli.late import late_imports
 from orion_beam.errors import UserError
-from orion_beam.generator import GeneratedBatch, generate_batches
-from orion_beam.generator.batches import BATCH_ROWS
-from orion_beam.generator.population import population_of
-from orion_beam.generator.sinks import FileSink, KafkaSink, Sink
-from schemas.country import CountryProfile
+
+with late_imports():
+    from orion_beam.countries import default_profiles, profiles_of
+    from orion_beam.generator import GeneratedBatch, generate_batches
+    from orion_beam.generator.batches import BATCH_ROWS
+    from orion_beam.generator.population import population_of
+    from orion_beam.generator.sinks import FileSink, KafkaSink, Sink
+    from schemas.country import CountryProfile
 
 _TICK_S = 0.01
 # Paced batches are a second long: to make one takes so little time that the records after it are hardly late.
@@ -206,7 +209,9 @@ def _print_summary(streams: Sequence[_Stream], seconds: float, as_json: bool) ->
 
 
 def generate(
-    countries: Annotated[str | None, typer.Option(help="Country codes, such as FR,TN.  [default: FR,MA,SN,TN]")] = None,
+    countries: Annotated[
+        str | None, typer.Option(help="Country codes, such as FR,TN.", show_default="FR,MA,SN,TN")
+    ] = None,
     count: Annotated[int | None, typer.Option(help="How many records, over all countries.")] = None,
     rate: Annotated[
         float | None, typer.Option(help="Records a second, over all countries; until Ctrl-C, or until --count.")
@@ -216,7 +221,7 @@ def generate(
     start: Annotated[
         str | None,
         typer.Option(
-            help="When the records are sent, as ISO 8601; they tell of events shortly before.  [default: now]"
+            help="When the records are sent, as ISO 8601; they tell of events shortly before.", show_default="now"
         ),
     ] = None,
     bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka: HOST:PORT,HOST:PORT")] = None,

@@ -9,13 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
+from orion_beam.cli.late import late_imports
 from orion_beam.cli.which import time_of
-from orion_beam.countries import all_profiles
-from orion_beam.dlq.filters import LetterFilter
 from orion_beam.errors import UserError
-from orion_beam.kafka.journal import write_journal
-from orion_beam.kafka.ranges import OffsetRange
 from schemas.codes import Code, Stage
+
+with late_imports():
+    from orion_beam.countries import all_profiles
+    from orion_beam.dlq.filters import LetterFilter
+    from orion_beam.kafka.journal import write_journal
+    from orion_beam.kafka.ranges import OffsetRange
 
 BootstrapServers = Annotated[str, typer.Option(help="Kafka brokers, host:port,…")]
 DlqTopic = Annotated[str, typer.Option(help="Topic of the dead letters.")]

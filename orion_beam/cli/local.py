@@ -7,13 +7,17 @@ from typing import Annotated
 import typer
 
 from orion_beam.cli.alerts import Limits, limits_of
+from orion_beam.cli.late import late_imports
 from orion_beam.cli.monitor import FlinkUrls
 from orion_beam.cli.options import parse_countries
+from orion_beam.defaults import BROKER_PORT, WORKERS_PORT
 from orion_beam.errors import UserError
 from orion_beam.kafka import CONFIG_VARIABLE
-from orion_beam.kafka.topics import create_topics, profile_for
-from runners import local
-from runners.monitoring import stack
+
+with late_imports():
+    from orion_beam.kafka.topics import create_topics, profile_for
+    from runners import local
+    from runners.monitoring import stack
 
 app = typer.Typer(help="A Kafka on this machine, for development.", no_args_is_help=True)
 
@@ -29,7 +33,7 @@ def up(
     port: Annotated[
         int,
         typer.Option(min=0, max=65535, help="Port of the first broker, on the loopback interface; 0: any."),
-    ] = local.DEFAULT_PORT,
+    ] = BROKER_PORT,
     brokers: Annotated[
         int | None, typer.Option(min=1, max=9, help="How many; as many as there were if not given, at first one.")
     ] = None,
@@ -40,7 +44,7 @@ def up(
     flink: FlinkUrls = None,
     workers_port: Annotated[
         int, typer.Option(min=1, max=65535, help="Where workers serve their metrics: the --metrics-port of a job.")
-    ] = stack.WORKERS_PORT,
+    ] = WORKERS_PORT,
     limit: Limits = None,
     as_json: AsJson = False,
 ) -> None:

@@ -1,6 +1,7 @@
 """The `orion-beam` command: the table of its subcommands.
 
-A subcommand is imported when it is called: Beam takes seconds to import, and `--help` should not.
+A subcommand is imported when it is called, and what it works with when it runs: Beam takes seconds to import, and
+`--help` should not.
 """
 
 import logging
@@ -8,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import wraps
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from orion_beam import __version__
+from orion_beam.cli.late import deferring, load_late_imports
 from orion_beam.errors import JobFailedError, ServiceFailedError, UserError
 from orion_beam.kafka import CONFIG_VARIABLE
 from orion_beam.logs import say
@@ -43,12 +46,29 @@ class _Entry:
 
     def load(self, name: str) -> Any:
         module, _, attribute = self.target.partition(":")
-        found: typer.Typer | Callable[..., Any] = getattr(import_module(module), attribute)
+        with deferring():
+            found: typer.Typer | Callable[..., Any] = getattr(import_module(module), attribute)
         if isinstance(found, typer.Typer):
-            return typer.main.get_group(found)
+            return _loading_late_imports(typer.main.get_group(found))
         command = typer.Typer(add_completion=False)
         command.command(name, cls=self.cls)(found)
-        return typer.main.get_command(command)
+        return _loading_late_imports(typer.main.get_command(command))
+
+
+def _loading_late_imports(command: Any) -> Any:
+    """Have a command, or each one of a group, import what its module left for later before it does anything."""
+    if isinstance(command, TyperGroup):
+        for each in command.commands.values():
+            _loading_late_imports(each)
+    elif (run := command.callback) is not None:
+
+        @wraps(run)
+        def load_and_run(*args: Any, **kwargs: Any) -> Any:
+            load_late_imports()
+            return run(*args, **kwargs)
+
+        command.callback = load_and_run
+    return command
 
 
 SUBCOMMANDS = {

@@ -7,15 +7,18 @@ from typing import Annotated
 
 import typer
 
+from orion_beam.cli.late import late_imports
 from orion_beam.cli.options import parse_countries
-from orion_beam.countries import profiles_of
-from orion_beam.monitoring.monitor import Monitor, MonitorConfig
-from orion_beam.monitoring.server import monitor_pages, serving
+
+with late_imports():
+    from orion_beam.countries import profiles_of
+    from orion_beam.monitoring.monitor import Monitor, MonitorConfig
+    from orion_beam.monitoring.server import monitor_pages, serving
 
 DEFAULT_LISTEN = "127.0.0.1:9310"
 
 BootstrapServers = Annotated[str, typer.Option(help="Kafka brokers, host:port,…")]
-Countries = Annotated[str | None, typer.Option(help="Countries to watch.  [default: FR,MA,SN,TN]")]
+Countries = Annotated[str | None, typer.Option(help="Countries to watch.", show_default="FR,MA,SN,TN")]
 GroupId = Annotated[str, typer.Option(help="Consumer group of the job.")]
 FlinkUrls = Annotated[list[str] | None, typer.Option("--flink", help="REST address of a JobManager; repeatable.")]
 Interval = Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")]

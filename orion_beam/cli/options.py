@@ -5,23 +5,26 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
-from orion_beam.config import JobConfig, KafkaSink, ValueFormat
-from orion_beam.countries import default_profiles, profiles_of
+from orion_beam.cli.late import late_imports
+from orion_beam.defaults import ValueFormat
 from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError, first_problem
-from orion_beam.kafka.checks import KafkaNeeds
-from orion_beam.kafka.topics import STAGE_TOPICS
-from orion_beam.registry import register_schema
-from schemas.avro_format import single_object_header
-from schemas.cdr import UnifiedCdr
 from schemas.codes import Stage
-from schemas.derive import avro_schema
 
-_STAGES = {topic.removeprefix("cdr."): stage for stage, topic in STAGE_TOPICS.items()}
+with late_imports():
+    from pydantic import ValidationError
 
-Countries = Annotated[str | None, typer.Option(help="Countries to read.  [default: FR,MA,SN,TN]")]
+    from orion_beam.config import JobConfig, KafkaSink
+    from orion_beam.countries import default_profiles, profiles_of
+    from orion_beam.kafka.checks import KafkaNeeds
+    from orion_beam.kafka.topics import STAGE_TOPICS
+    from orion_beam.registry import register_schema
+    from schemas.avro_format import single_object_header
+    from schemas.cdr import UnifiedCdr
+    from schemas.derive import avro_schema
+
+Countries = Annotated[str | None, typer.Option(help="Countries to read.", show_default="FR,MA,SN,TN")]
 GroupId = Annotated[str, typer.Option(help="Consumer group whose offsets say where to go on.")]
 Publish = Annotated[str, typer.Option(help="Also write these topics: validated,normalized,enriched")]
 StartFrom = Annotated[
@@ -71,9 +74,10 @@ def parse_stage(name: str, option: str) -> Stage:
     Raises:
         UserError: there is none; names those there are.
     """
-    if name not in _STAGES:
-        raise UserError(f"{option} {name}: expected one of {', '.join(_STAGES)}")
-    return _STAGES[name]
+    stages = {topic.removeprefix("cdr."): stage for stage, topic in STAGE_TOPICS.items()}
+    if name not in stages:
+        raise UserError(f"{option} {name}: expected one of {', '.join(stages)}")
+    return stages[name]
 
 
 def parse_pairs(settings: Sequence[str] | None, option: str) -> dict[str, str]:

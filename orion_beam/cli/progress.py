@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from orion_beam.kafka.ranges import Advance
+from orion_beam.cli.late import late_imports
+
+with late_imports():
+    from orion_beam.kafka.ranges import Advance
 
 
 @contextmanager

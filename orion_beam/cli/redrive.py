@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from orion_beam.chain import CELLS, SUBSCRIBERS, load_reference
+from orion_beam.cli.late import late_imports
 from orion_beam.cli.letters import (
     BootstrapServers,
     CodeOption,
@@ -24,17 +24,21 @@ from orion_beam.cli.letters import (
 )
 from orion_beam.cli.options import Cells, Subscribers
 from orion_beam.cli.progress import progress_of
-from orion_beam.dlq.fates import Fate, RedriveReport
-from orion_beam.dlq.filters import Selection
-from orion_beam.dlq.judge import Judge
-from orion_beam.dlq.patches import load_patch, setting
-from orion_beam.dlq.redrive import Redrive, plan_redrive
-from orion_beam.dlq.retest import RetestReport, Verdict
-from orion_beam.dlq.sorter import RedriveOptions
-from orion_beam.dlq.targets import Targets
+from orion_beam.defaults import CELLS, DEAD_LETTER_TOPIC, SUBSCRIBERS
 from orion_beam.errors import UserError
-from orion_beam.kafka.journal import JOURNAL, read_journal
-from orion_beam.kafka.topics import DEAD_LETTERS, topic_names
+
+with late_imports():
+    from orion_beam.chain import load_reference
+    from orion_beam.dlq.fates import Fate, RedriveReport
+    from orion_beam.dlq.filters import Selection
+    from orion_beam.dlq.judge import Judge
+    from orion_beam.dlq.patches import load_patch, setting
+    from orion_beam.dlq.redrive import Redrive, plan_redrive
+    from orion_beam.dlq.retest import RetestReport, Verdict
+    from orion_beam.dlq.sorter import RedriveOptions
+    from orion_beam.dlq.targets import Targets
+    from orion_beam.kafka.journal import JOURNAL, read_journal
+    from orion_beam.kafka.topics import topic_names
 
 
 def retest(
@@ -45,7 +49,7 @@ def retest(
     since: FromOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
-    dlq_topic: DlqTopic = DEAD_LETTERS.name,
+    dlq_topic: DlqTopic = DEAD_LETTER_TOPIC,
     cells: Cells = CELLS,
     subscribers: Subscribers = SUBSCRIBERS,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
@@ -77,7 +81,7 @@ def redrive(
     since: FromOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
-    dlq_topic: DlqTopic = DEAD_LETTERS.name,
+    dlq_topic: DlqTopic = DEAD_LETTER_TOPIC,
     patch: Annotated[
         Path | None, typer.Option(help="Python file with `def patch(record)`: returns the new payload, or None.")
     ] = None,

@@ -18,8 +18,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
-from orion_beam.chain import CELLS, SUBSCRIBERS, load_reference
-from orion_beam.cli.counts import counts_summary, counts_table
+from orion_beam.cli.late import late_imports
 from orion_beam.cli.options import (
     Cells,
     Countries,
@@ -33,27 +32,34 @@ from orion_beam.cli.options import (
     wire_prefix_of,
 )
 from orion_beam.cli.which import range_of, time_of
-from orion_beam.config import (
+from orion_beam.defaults import (
+    CELLS,
+    DEAD_LETTER_TOPIC,
+    FINAL_TOPIC,
+    PROFILES_DIRECTORY,
+    SUBSCRIBERS,
     FileFormat,
-    FileSink,
-    KafkaRanges,
-    KafkaSink,
     ValueFormat,
 )
-from orion_beam.countries import PROFILES_DIRECTORY, all_profiles, default_profiles, profiles_of
 from orion_beam.errors import UserError
-from orion_beam.kafka.clients import producer_config
-from orion_beam.kafka.ranges import Advance, OffsetRange, SourcePartition
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, require_topics
-from orion_beam.metrics import READ, Outcome
-from orion_beam.replay.plan import PartitionPlan, lanes_of, plan_offsets, plan_times, round_of
-from orion_beam.replay.runs import Replay, Run
-from runners.beam_options import check_beam_options
-from runners.cluster import Cluster
-from runners.flink import TerminatedError, flink_arguments, run_flink_bounded
 from runners.jars import ensure_jars, orion_home
-from runners.replay import do_chunks, run_replay
-from schemas.country import CountryProfile
+
+with late_imports():
+    from orion_beam.chain import load_reference
+    from orion_beam.cli.counts import counts_summary, counts_table
+    from orion_beam.config import FileSink, KafkaRanges, KafkaSink
+    from orion_beam.countries import all_profiles, default_profiles, profiles_of
+    from orion_beam.kafka.clients import producer_config
+    from orion_beam.kafka.ranges import Advance, OffsetRange, SourcePartition
+    from orion_beam.kafka.topics import require_topics
+    from orion_beam.metrics import READ, Outcome
+    from orion_beam.replay.plan import PartitionPlan, lanes_of, plan_offsets, plan_times, round_of
+    from orion_beam.replay.runs import Replay, Run
+    from runners.beam_options import check_beam_options
+    from runners.cluster import Cluster
+    from runners.flink import TerminatedError, flink_arguments, run_flink_bounded
+    from runners.replay import do_chunks, run_replay
+    from schemas.country import CountryProfile
 
 ASSUMED_RATE = 100_000
 """CDRs a second, for the estimate."""
@@ -70,14 +76,14 @@ def replay(
         str | None, typer.Option("--from", help="First Kafka timestamp, with its zone: 2026-01-01T00:00Z")
     ] = None,
     end: Annotated[
-        str | None, typer.Option("--to", help="Kafka timestamp to stop before, with its zone.  [default: now]")
+        str | None, typer.Option("--to", help="Kafka timestamp to stop before, with its zone.", show_default="now")
     ] = None,
     last: Annotated[str | None, typer.Option(help="Instead: from so long ago until now, 90s, 30m, 6h")] = None,
     offsets: Annotated[
         str | None, typer.Option(help="Instead: COUNTRY:PARTITION=FIRST-END,… (END is not read): FR:0=100-2000")
     ] = None,
-    to_topic: Annotated[str, typer.Option(help="Topic for CDRs.")] = FINAL.name,
-    dead_letter_topic: Annotated[str, typer.Option(help="Topic for rejects.")] = DEAD_LETTERS.name,
+    to_topic: Annotated[str, typer.Option(help="Topic for CDRs.")] = FINAL_TOPIC,
+    dead_letter_topic: Annotated[str, typer.Option(help="Topic for rejects.")] = DEAD_LETTER_TOPIC,
     output: Annotated[Path | None, typer.Option(help="Write files to this directory, not topics.")] = None,
     file_format: Annotated[FileFormat, typer.Option("--format", help="Of these files.")] = FileFormat.PARQUET,
     value_format: Annotated[
@@ -92,7 +98,7 @@ def replay(
     producer_settings: ProducerSettings = None,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Python processes, on the DirectRunner.")] = 2,
     run_id: Annotated[
-        str | None, typer.Option(help="Name of the replay, in each record as run_id.  [default: made of the time]")
+        str | None, typer.Option(help="Name of the replay, in each record as run_id.", show_default="made of the time")
     ] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this replay; nothing else is needed.")] = None,
     allow_truncated: Annotated[

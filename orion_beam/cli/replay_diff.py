@@ -15,13 +15,17 @@ from rich.console import Console
 from rich.table import Table
 
 import orion_beam
-from orion_beam.chain import CELLS, SUBSCRIBERS, load_reference
+from orion_beam.cli.late import late_imports
 from orion_beam.cli.options import Countries, absolute
 from orion_beam.cli.replay import asked_for, countries_of
-from orion_beam.countries import PROFILES_DIRECTORY, profiles_of
+from orion_beam.defaults import CELLS, PROFILES_DIRECTORY, SUBSCRIBERS
 from orion_beam.errors import JobFailedError, UserError
-from orion_beam.replay.compare import Comparison, compare_replays
-from orion_beam.replay.plan import PartitionPlan
+
+with late_imports():
+    from orion_beam.chain import load_reference
+    from orion_beam.countries import profiles_of
+    from orion_beam.replay.compare import Comparison, compare_replays
+    from orion_beam.replay.plan import PartitionPlan
 
 
 @dataclass(frozen=True)
@@ -67,15 +71,15 @@ def diff(
         str | None, typer.Option("--from", help="First Kafka timestamp, with its zone: 2026-01-01T00:00Z")
     ] = None,
     end: Annotated[
-        str | None, typer.Option("--to", help="Kafka timestamp to stop before, with its zone.  [default: now]")
+        str | None, typer.Option("--to", help="Kafka timestamp to stop before, with its zone.", show_default="now")
     ] = None,
     last: Annotated[str | None, typer.Option(help="Instead: from so long ago until now, 90s, 30m, 6h")] = None,
     offsets: Annotated[str | None, typer.Option(help="Instead: COUNTRY:PARTITION=FIRST-END,…")] = None,
     old_version: Annotated[
-        Path | None, typer.Option(help="Virtual environment or checkout of the old code.  [default: this one]")
+        Path | None, typer.Option(help="Virtual environment or checkout of the old code.", show_default="this one")
     ] = None,
     new_version: Annotated[
-        Path | None, typer.Option(help="Virtual environment or checkout of the new code.  [default: this one]")
+        Path | None, typer.Option(help="Virtual environment or checkout of the new code.", show_default="this one")
     ] = None,
     old_profiles: Annotated[Path, typer.Option(help="The old country profiles, a directory.")] = PROFILES_DIRECTORY,
     new_profiles: Annotated[Path, typer.Option(help="The new country profiles.")] = PROFILES_DIRECTORY,

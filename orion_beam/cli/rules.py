@@ -7,9 +7,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from orion_beam.countries import profiles_of
+from orion_beam.cli.late import late_imports
 from schemas.codes import Code, Severity
-from transforms.rules import RULES, Rule, severity_of
+
+with late_imports():
+    from orion_beam.countries import profiles_of
+    from transforms.rules import RULES, Rule, severity_of
 
 _HEADING = """# The rules of validation
 

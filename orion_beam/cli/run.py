@@ -13,8 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orion_beam.chain import CELLS, SUBSCRIBERS, load_reference
-from orion_beam.cli.counts import counts_summary, counts_table
+from orion_beam.cli.late import late_imports
 from orion_beam.cli.options import (
     Cells,
     ConsumerSettings,
@@ -33,29 +32,28 @@ from orion_beam.cli.options import (
     parse_stage,
     wire_prefix_of,
 )
-from orion_beam.config import (
-    FileSink,
-    FileSource,
-    KafkaSink,
-    KafkaSource,
-    ValueFormat,
-)
-from orion_beam.countries import profiles_of
+from orion_beam.defaults import CELLS, SUBSCRIBERS, ValueFormat
 from orion_beam.errors import UserError
-from orion_beam.files import DEAD_LETTER_FILE, FINAL_FILE
-from orion_beam.kafka.checks import KafkaNeeds, loss_checks, start_checks
-from orion_beam.kafka.clients import consumer_config, producer_config
 from orion_beam.logs import FORMAT_VARIABLE, JOB_VARIABLE, LogFormat, say, set_up_logging
 from orion_beam.preflight import Status, require
-from orion_beam.run_report import REPORT_FILE, Dataset, RunReport
-from runners.beam_options import check_beam_options
-from runners.cluster import Cluster
-from runners.direct import run_direct
-from runners.flink import TerminatedError, flink_arguments, run_flink
-from runners.flink_checks import capacity_checks, check_flink
 from runners.jars import ensure_jars
-from schemas.cdr import UNIFIED_SCHEMA
-from schemas.dead_letter import DEAD_LETTER_SCHEMA
+
+with late_imports():
+    from orion_beam.chain import load_reference
+    from orion_beam.cli.counts import counts_summary, counts_table
+    from orion_beam.config import FileSink, FileSource, KafkaSink, KafkaSource
+    from orion_beam.countries import profiles_of
+    from orion_beam.files import DEAD_LETTER_FILE, FINAL_FILE
+    from orion_beam.kafka.checks import KafkaNeeds, loss_checks, start_checks
+    from orion_beam.kafka.clients import consumer_config, producer_config
+    from orion_beam.run_report import REPORT_FILE, Dataset, RunReport
+    from runners.beam_options import check_beam_options
+    from runners.cluster import Cluster
+    from runners.direct import run_direct
+    from runners.flink import TerminatedError, flink_arguments, run_flink
+    from runners.flink_checks import capacity_checks, check_flink
+    from schemas.cdr import UNIFIED_SCHEMA
+    from schemas.dead_letter import DEAD_LETTER_SCHEMA
 
 
 def run(

@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import BaseModel
 
-from orion_beam.avro import compatibility
+from orion_beam.cli.late import late_imports
 from orion_beam.errors import UserError
-from schemas.derive import arrow_schema, avro_schema
-from schemas.write import WRITTEN_MODELS
+
+with late_imports():
+    from pydantic import BaseModel
+
+    from orion_beam.avro import compatibility
+    from schemas.derive import arrow_schema, avro_schema
+    from schemas.write import WRITTEN_MODELS
 
 app = typer.Typer(help="Show the records' schemas; check that a changed one is compatible.", no_args_is_help=True)
 

@@ -10,10 +10,13 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from orion_beam.cli.late import late_imports
 from orion_beam.cli.monitor import BootstrapServers, Countries, FlinkUrls, GroupId, Interval, config_of
-from orion_beam.monitoring.monitor import Monitor
-from orion_beam.monitoring.status import status_of
-from orion_beam.monitoring.view import top_view
+
+with late_imports():
+    from orion_beam.monitoring.monitor import Monitor
+    from orion_beam.monitoring.status import status_of
+    from orion_beam.monitoring.view import top_view
 
 
 def top(

@@ -11,19 +11,20 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from orion_beam.countries import default_profiles
+from orion_beam.cli.late import late_imports
+from orion_beam.defaults import PRODUCTION, SHIPPED_CATALOGUE
 from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError
-from orion_beam.kafka.catalogue import FOREVER_MS, SHIPPED_CATALOGUE, Catalogue, load_catalogue
-from orion_beam.kafka.cluster import describe_cluster
-from orion_beam.kafka.topic_apply import apply_changes, await_effect
-from orion_beam.kafka.topic_checks import problems_of
-from orion_beam.kafka.topic_plan import Change, Kind, Plan, plan_topics
-from orion_beam.kafka.topics import PRODUCTION
+
+with late_imports():
+    from orion_beam.countries import default_profiles
+    from orion_beam.kafka.catalogue import FOREVER_MS, Catalogue, load_catalogue
+    from orion_beam.kafka.cluster import describe_cluster
+    from orion_beam.kafka.topic_apply import apply_changes, await_effect
+    from orion_beam.kafka.topic_checks import problems_of
+    from orion_beam.kafka.topic_plan import Change, Kind, Plan, plan_topics
 
 app = typer.Typer(help="Plan, apply and verify the topics.", no_args_is_help=True)
-
-_SYMBOLS = {Kind.CHANGE: "[yellow]~[/]", Kind.DANGEROUS: "[bold red]![/]", Kind.BY_HAND: "[magenta]x[/]"}
 
 BootstrapServers = Annotated[str, typer.Option(help="Kafka brokers, host:port,…")]
 CatalogueFile = Annotated[Path, typer.Option("--catalogue", help="A topic catalogue of your own, YAML.")]
@@ -173,6 +174,7 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
 
 def _print_plan(plan: Plan) -> None:
     console = Console(highlight=False, soft_wrap=True)
+    symbols = {Kind.CHANGE: "[yellow]~[/]", Kind.DANGEROUS: "[bold red]![/]", Kind.BY_HAND: "[magenta]x[/]"}
     for topic in plan.creates:
         console.print(f"  [green]+[/] {topic.name}: {topic.partitions} partitions, replication {topic.replication}")
         for setting, value in topic.settings.items():
@@ -180,7 +182,7 @@ def _print_plan(plan: Plan) -> None:
     for change in plan.changes:
         reason = f"  # {change.reason}" if change.reason else ""
         values = escape(f"{change.before} -> {change.after}{reason}")
-        console.print(f"  {_SYMBOLS[change.kind]} {change.where}: {change.setting} {values}")
+        console.print(f"  {symbols[change.kind]} {change.where}: {change.setting} {values}")
     for own in plan.unmanaged:
         console.print(f"  ? {own.topic}: {own.setting} = {escape(own.value)}  # set, not in the catalogue")
     for name in plan.other_topics:

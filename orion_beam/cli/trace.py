@@ -6,32 +6,36 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-import pyarrow as pa
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orion_beam.chain import CELLS, SUBSCRIBERS, chain_of, load_reference
+from orion_beam.cli.late import late_imports
 from orion_beam.cli.letters import BootstrapServers, audit_reveal
 from orion_beam.cli.options import Cells, Subscribers, duration_of
 from orion_beam.cli.progress import progress_of
-from orion_beam.countries import all_profiles
+from orion_beam.defaults import CELLS, DEAD_LETTER_TOPIC, FINAL_TOPIC, SUBSCRIBERS
 from orion_beam.errors import UserError
-from orion_beam.kafka.find import (
-    CLOCK_SKEW,
-    Found,
-    Ranges,
-    find_cdr,
-    find_final,
-    find_letters,
-    read_record,
-    search_range,
-)
-from orion_beam.kafka.ranges import SourcePartition
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL
-from orion_beam.trace import Judged, judge, masked
-from schemas.country import CountryProfile
+
+with late_imports():
+    import pyarrow as pa
+
+    from orion_beam.chain import chain_of, load_reference
+    from orion_beam.countries import all_profiles
+    from orion_beam.kafka.find import (
+        CLOCK_SKEW,
+        Found,
+        Ranges,
+        find_cdr,
+        find_final,
+        find_letters,
+        read_record,
+        search_range,
+    )
+    from orion_beam.kafka.ranges import SourcePartition
+    from orion_beam.trace import Judged, judge, masked
+    from schemas.country import CountryProfile
 
 
 @dataclass(frozen=True)
@@ -116,12 +120,12 @@ def _place_of(
         return SourcePartition(topic, partition), offset
     if any(is_given):
         raise UserError("--cdr-id goes without --topic, --partition and --offset: it finds them")
-    ranges = search_range(bootstrap_servers, FINAL.name, None, datetime.now(UTC) - window)
-    with progress_of(f"looking through {FINAL.name}", _offsets(ranges)) as advance:
+    ranges = search_range(bootstrap_servers, FINAL_TOPIC, None, datetime.now(UTC) - window)
+    with progress_of(f"looking through {FINAL_TOPIC}", _offsets(ranges)) as advance:
         for found in find_cdr(bootstrap_servers, ranges, cdr_id, advance):
             record = found.record
             return SourcePartition(record["source_topic"], record["source_partition"]), record["source_offset"]
-    raise UserError(f"{FINAL.name} has no CDR {cdr_id} of the last {_hours(window)}: try a longer --within")
+    raise UserError(f"{FINAL_TOPIC} has no CDR {cdr_id} of the last {_hours(window)}: try a longer --within")
 
 
 def _hours(window: timedelta) -> str:
@@ -150,8 +154,8 @@ def _search(
         since = min(record.arrived, datetime.now(UTC)) - CLOCK_SKEW
         until = max(record.arrived, datetime.now(UTC) - window) + window
     imsi = judged.fields.get("imsi")
-    letters = search_range(bootstrap_servers, DEAD_LETTERS.name, record.key, since, until)
-    finals = {} if imsi is None else search_range(bootstrap_servers, FINAL.name, imsi.encode(), since, until)
+    letters = search_range(bootstrap_servers, DEAD_LETTER_TOPIC, record.key, since, until)
+    finals = {} if imsi is None else search_range(bootstrap_servers, FINAL_TOPIC, imsi.encode(), since, until)
     found: list[tuple[str, Found]] = []
     with progress_of("looking for what was made of it", _offsets(letters) + _offsets(finals)) as advance:
         if imsi is not None:

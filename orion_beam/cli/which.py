@@ -4,10 +4,13 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
+from orion_beam.cli.late import late_imports
 from orion_beam.cli.options import parse_list
 from orion_beam.errors import UserError
-from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges, offsets_at
-from schemas.country import CountryProfile
+
+with late_imports():
+    from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges, offsets_at
+    from schemas.country import CountryProfile
 
 _OFFSETS = re.compile(r"([A-Z]{2}):([0-9]{1,9})=([0-9]{1,18})-([0-9]{1,18})")
 

@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
-from runners.workers import worker_pool
+from orion_beam.cli.late import late_imports
+
+with late_imports():
+    from runners.workers import worker_pool
 
 
 def workers(

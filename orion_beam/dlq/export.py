@@ -6,26 +6,17 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import IO, Any
 
 import fastavro
 import pyarrow as pa
 
+from orion_beam.defaults import ExportFormat
 from orion_beam.dlq.view import views_of
 from orion_beam.errors import UserError
 from schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
 from schemas.derive import avro_schema
-
-
-class ExportFormat(StrEnum):
-    """What a file of dead letters is made of."""
-
-    AVRO = "avro"
-    """Records of `orion.cdr.DeadLetter`: original bytes, so it needs --reveal."""
-    JSONL = "jsonl"
-    """An object a line: masked and decoded or, with --reveal, the original bytes."""
 
 
 def export(batches: Iterable[pa.RecordBatch], path: Path, topic: str, kind: ExportFormat, *, reveal: bool) -> int:

@@ -9,9 +9,9 @@ from pathlib import Path
 import polars as pl
 
 from orion_beam.countries import default_profiles
+from orion_beam.defaults import REFERENCE_DIRECTORY
 from orion_beam.generator.population import POPULATION_SIZE, cells_of, subscribers_of
 
-REFERENCE_DIRECTORY = Path(__file__).parent.parent / "reference"
 CELLS_FILE = "cells.csv"
 SUBSCRIBERS_FILE = "subscribers.parquet"
 SUBSCRIBERS_PER_COUNTRY = 2_000

@@ -1,7 +1,8 @@
 """The topic catalogue: which topics there are and how they are kept, read from a YAML file and checked.
 
 `catalogue.yaml` beside this file is what ORION Beam uses unless told otherwise. It is the one place where the topics'
-names are written down, but for those of raw topics: these are in the countries' profiles.
+names are written down, but for those of raw topics, which are in the countries' profiles, and two that options show,
+which are in `orion_beam.defaults` as well.
 """
 
 from collections.abc import Hashable, Iterable, Mapping
@@ -13,10 +14,9 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from orion_beam.countries import profiles_of
+from orion_beam.defaults import SHIPPED_CATALOGUE
 from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError, first_problem
-
-SHIPPED_CATALOGUE = Path(__file__).parent / "catalogue.yaml"
 
 RETENTION = "retention.ms"
 MIN_INSYNC = "min.insync.replicas"

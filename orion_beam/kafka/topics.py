@@ -10,6 +10,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 from confluent_kafka.cimpl import NewTopic
 
+from orion_beam.defaults import DEVELOPMENT, PRODUCTION
 from orion_beam.errors import PrerequisiteError, UserError
 from orion_beam.kafka import CONFIG_VARIABLE
 from orion_beam.kafka.catalogue import Catalogue, NamedTopic, Topic, load_catalogue
@@ -33,10 +34,6 @@ STAGE_TOPICS: Mapping[Stage, str] = {
     Stage.ENRICH: ENRICHED.name,
 }
 """The topic that a stage's output may be published to, and a chain may start from."""
-
-DEVELOPMENT = "development"
-PRODUCTION = "production"
-"""Profiles of the catalogue that comes with ORION Beam."""
 
 _REFUSALS = {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED}
 

@@ -20,8 +20,8 @@ from runners.jars import orion_home
 from runners.local import LocalState
 from runners.monitoring.alerts import AlertLimits, alert_rules
 
-MONITOR_PORT, WORKERS_PORT, PROMETHEUS_PORT = 9310, 9311, 9090
-"""Where each listens if nobody else does; workers are those of `orion-beam run --metrics-port`."""
+MONITOR_PORT, PROMETHEUS_PORT = 9310, 9090
+"""Where each listens if nobody else does."""
 
 _START_TIMEOUT_S = 60.0
 _LOOK_EVERY_S = 0.05

@@ -13,7 +13,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     UserScramCredentialUpsertion,
 )
 
-from orion_beam.kafka.topics import CATALOGUE, DEVELOPMENT, admin_client
+from orion_beam.defaults import DEVELOPMENT
+from orion_beam.kafka.topics import CATALOGUE, admin_client
 from runners.broker import HOST, Broker, Ports, free_ports
 from runners.jars import ensure_jars
 from runners.local_kafka import START_TIMEOUT_S

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from orion_beam.defaults import PRODUCTION
 from orion_beam.kafka.audit import conservation
 from orion_beam.kafka.tally import Tally
-from orion_beam.kafka.topics import PRODUCTION, create_topics, raw_topic
+from orion_beam.kafka.topics import create_topics, raw_topic
 from runners.local_kafka import LocalKafka
 from tests.integration.harness import FREQUENT_CHECKPOINTS, START_TIMEOUT_S, Feed, StartJob, await_all_out, outcomes
 

@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 import orion_beam
-from orion_beam.countries import PROFILES_DIRECTORY
+from orion_beam.defaults import PROFILES_DIRECTORY
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, raw_topic
 from runners.jars import orion_home
 from runners.local import LocalKafka

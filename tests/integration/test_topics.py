@@ -9,7 +9,7 @@ from confluent_kafka import Producer
 from typer.testing import CliRunner, Result
 
 from orion_beam.cli.topics import app
-from orion_beam.kafka.catalogue import SHIPPED_CATALOGUE
+from orion_beam.defaults import SHIPPED_CATALOGUE
 from orion_beam.kafka.topic_apply import apply_changes
 from orion_beam.kafka.topic_plan import Change, Kind
 from orion_beam.kafka.topics import FINAL, PARTITIONS, admin_client

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from orion_beam.chain import CELLS, SUBSCRIBERS
 from orion_beam.cli.main import app
 from orion_beam.config import JobConfig, KafkaSink, KafkaSource
+from orion_beam.defaults import CELLS, SUBSCRIBERS
 from orion_beam.errors import UserError
 from orion_beam.kafka.journal import read_journal
 from orion_beam.kafka.ranges import offset_ranges, read_ranges

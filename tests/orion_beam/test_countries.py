@@ -2,7 +2,8 @@
 
 import pytest
 
-from orion_beam.countries import PROFILES_DIRECTORY, all_profiles, default_profiles, load_profile, profiles_of
+from orion_beam.countries import all_profiles, default_profiles, load_profile, profiles_of
+from orion_beam.defaults import PROFILES_DIRECTORY
 from orion_beam.errors import UserError
 
 FRANCE = (PROFILES_DIRECTORY / "FR.toml").read_text(encoding="utf-8")

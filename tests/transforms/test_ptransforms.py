@@ -11,8 +11,8 @@ from apache_beam import coders
 from apache_beam.testing.test_pipeline import TestPipeline as LocalPipeline
 from apache_beam.testing.util import assert_that
 
-from orion_beam.config import REFERENCE_DIRECTORY
 from orion_beam.countries import all_profiles
+from orion_beam.defaults import REFERENCE_DIRECTORY
 from orion_beam.testing import StageRows, equal_batches, raw_batch, rows, run_stage
 from schemas.avro_format import single_object_header
 from schemas.cdr import UnifiedCdr

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orion_beam.dlq.export import ExportFormat, export
+from orion_beam.defaults import ExportFormat
+from orion_beam.dlq.export import export
 from orion_beam.dlq.view import readable, views_of
 from orion_beam.errors import UserError
 from orion_beam.masking import mask_digits, mask_numbers

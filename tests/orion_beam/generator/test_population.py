@@ -5,11 +5,11 @@ import polars as pl
 import pytest
 
 from orion_beam.countries import all_profiles
+from orion_beam.defaults import REFERENCE_DIRECTORY
 from orion_beam.generator import cells_of, subscribers_of
 from orion_beam.generator.population import population_of
 from orion_beam.generator.reference import (
     CELLS_FILE,
-    REFERENCE_DIRECTORY,
     SUBSCRIBERS_FILE,
     reference_cells,
     reference_subscribers,

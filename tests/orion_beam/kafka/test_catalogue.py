@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from orion_beam.defaults import PRODUCTION, SHIPPED_CATALOGUE
 from orion_beam.errors import UserError
-from orion_beam.kafka.catalogue import SHIPPED_CATALOGUE, load_catalogue
-from orion_beam.kafka.topics import CATALOGUE, PRODUCTION, raw_topic
+from orion_beam.kafka.catalogue import load_catalogue
+from orion_beam.kafka.topics import CATALOGUE, raw_topic
 
 DAY_MS = 86_400_000
 
