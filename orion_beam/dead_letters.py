@@ -11,9 +11,14 @@ from schemas.codes import Code, Stage
 from schemas.dead_letter import DEAD_LETTER_SCHEMA
 from transforms.batches import batch_of, rows_of
 from transforms.payloads import are_utf8
-from transforms.texts import Mask, is_null, lengths_of, mask_of, one_of, starts_with, where
+from transforms.texts import Mask, is_null, lengths_of, mask_of, one_of, where
 
-OWN_PREFIX = "orion."
+REDRIVE_HEADER = "orion.redrive.id"
+"""Of a record that a redrive has sent: the redrive, which the journal knows,"""
+REDRIVE_SOURCE_HEADER = "orion.redrive.source"
+"""where the record came from, as `TOPIC[PARTITION]@OFFSET`,"""
+REDRIVE_REASON_HEADER = "orion.redrive.reason"
+"""and why it got another timestamp, if it did."""
 
 LETTER_SCHEMA = pa.schema(
     [*DEAD_LETTER_SCHEMA, pa.field("letter_partition", pa.int32()), pa.field("letter_offset", pa.int64())]
@@ -39,6 +44,8 @@ _HEADERS = {
 """Header to field of `schemas.dead_letter.DeadLetter`. Lists are joined by commas, times are epoch milliseconds."""
 
 _OWN_NAMES = pa.array(_HEADERS)
+_ALL_OWN_NAMES = pa.array([*_HEADERS, REDRIVE_HEADER, REDRIVE_SOURCE_HEADER, REDRIVE_REASON_HEADER])
+"""The headers that are ours. Others may begin with `orion.` as well."""
 
 MESSAGE_SCHEMA = pa.schema([DEAD_LETTER_SCHEMA.field(name) for name in ("key", "value", "headers")])
 """What of a dead letter goes to Kafka."""
@@ -151,7 +158,7 @@ class _HeaderRows(NamedTuple):
 
     def of_the_source(self) -> "_HeaderRows":
         """Return the headers without ours."""
-        return self.taken(np.flatnonzero(~starts_with(self.names, OWN_PREFIX.encode())))
+        return self.taken(np.flatnonzero(~one_of(self.names, _ALL_OWN_NAMES)))
 
     def taken(self, places: npt.NDArray[np.int64]) -> "_HeaderRows":
         """Return the headers at these places."""

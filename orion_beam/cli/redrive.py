@@ -26,13 +26,14 @@ from orion_beam.cli.options import Cells, Subscribers
 from orion_beam.cli.progress import progress_of
 from orion_beam.defaults import CELLS, DEAD_LETTER_TOPIC, SUBSCRIBERS
 from orion_beam.errors import UserError
+from orion_beam.masking import mask_numbers
 
 with late_imports():
     from orion_beam.chain import load_reference
     from orion_beam.dlq.fates import Fate, RedriveReport
     from orion_beam.dlq.filters import Selection
     from orion_beam.dlq.judge import Judge
-    from orion_beam.dlq.patches import load_patch, setting
+    from orion_beam.dlq.patches import Patch, load_patch, setting
     from orion_beam.dlq.redrive import Redrive, plan_redrive
     from orion_beam.dlq.retest import RetestReport, Verdict
     from orion_beam.dlq.sorter import RedriveOptions
@@ -94,6 +95,17 @@ def redrive(
     max_attempts: Annotated[int, typer.Option(help="Leave what failed so often where it is.", min=1)] = 3,
     rate: Annotated[float | None, typer.Option(help="Records a second at most.", min=0.1)] = None,
     again: Annotated[bool, typer.Option("--again", help="Also what a redrive has sent before.")] = False,
+    restamp: Annotated[
+        str | None,
+        typer.Option(
+            help="Send what was refused as future_timestamp with the present time, as its Kafka timestamp was wrong;"
+            " give the reason, which is noted."
+        ),
+    ] = None,
+    drop_headers: Annotated[
+        list[str] | None,
+        typer.Option("--drop-header", help="Leave out the source's headers of this name or pattern: b3*; repeatable."),
+    ] = None,
     execute: Annotated[bool, typer.Option("--execute", help="Send. Without it, only say what would be sent.")] = False,
     cells: Cells = CELLS,
     subscribers: Subscribers = SUBSCRIBERS,
@@ -105,7 +117,10 @@ def redrive(
     and begun again: it and the note that it was sent are one transaction.
     """
     wanted = filter_of(code, country, stage, since, until, offsets)
-    options = _options(patch, assignments, validate, max_attempts, rate, again)
+    function, name = _patch(patch, assignments)
+    options = RedriveOptions(
+        function, name, validate, max_attempts, rate, again, _reason(restamp), tuple(drop_headers or ())
+    )
     selection = Selection.of(bootstrap_servers, dlq_topic, wanted)
     judge = Judge(dlq_topic, load_reference(cells, subscribers))
     targets = Targets.of(bootstrap_servers, dlq_topic)
@@ -129,23 +144,23 @@ def redrive(
     _show(redrive.report, redrive.id, as_json)
 
 
-def _options(
-    patch: Path | None,
-    assignments: list[str] | None,
-    validate: bool,
-    max_attempts: int,
-    rate: float | None,
-    again: bool,
-) -> RedriveOptions:
+def _patch(patch: Path | None, assignments: list[str] | None) -> tuple[Patch | None, str | None]:
+    """Return what is done to each record, and what the audit line says of it."""
     if patch is not None and assignments:
         raise UserError("--patch and --set do not go together: set the field in the patch, by record.with_fields")
-    function, name = None, None
     if patch is not None:
-        function, name = load_patch(patch), f"{patch.name} sha256:{hashlib.sha256(patch.read_bytes()).hexdigest()}"
-    elif assignments:
+        return load_patch(patch), f"{patch.name} sha256:{hashlib.sha256(patch.read_bytes()).hexdigest()}"
+    if assignments:
         fields = dict(_assignment(text) for text in assignments)
-        function, name = setting(fields), f"set {', '.join(fields)}"
-    return RedriveOptions(function, name, validate, max_attempts, rate, again)
+        return setting(fields), f"set {', '.join(fields)}"
+    return None, None
+
+
+def _reason(text: str | None) -> str | None:
+    """Return why letters get another timestamp, without any number of a subscriber's: it is kept, and goes along."""
+    if text is not None and not text.strip():
+        raise UserError("--restamp: give the reason, such as 'clock of the gateway at TN-3 was an hour behind'")
+    return text and mask_numbers(text)
 
 
 def _assignment(text: str) -> tuple[str, str]:

@@ -16,12 +16,15 @@ class Fate(StrEnum):
     SENT = "sent", "sent to its raw topic (in a dry run: would be)"
     STILL_FAILS = "still_fails", "today's rules refuse the record as well"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted", "it failed as often as --max-attempts allows"
-    ALREADY_REDRIVEN = "already_redriven", "a redrive has sent it before; --again sends it once more"
+    ALREADY_REDRIVEN = "already_redriven", "a redrive has sent its record before; --again sends it once more"
     COPY = "copy", "another letter of the same record was sent: a job that restarts may write a letter twice"
     PATCH_FAILED = "patch_failed", "the patch raised, or found no place for the field"
     LEFT_OUT = "left_out", "the patch returned None"
     NO_TARGET = "no_target", "its source is no raw topic of a known country, or no partition of one"
-    TOO_OLD = "too_old", "the raw topic would delete it at once, and its event time is its Kafka timestamp"
+    TOO_OLD = (
+        "too_old",
+        "the raw topic would not keep its Kafka timestamp, and no event time is known to be in its payload",
+    )
     FOREIGN = "foreign", "no dead letter of ours: never redriven"
 
     meaning: str

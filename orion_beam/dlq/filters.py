@@ -1,6 +1,6 @@
 """Which dead letters are meant: one filter for all that the desk does."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -47,10 +47,7 @@ class LetterFilter:
         """Say which rows of `orion_beam.dead_letters.LETTER_SCHEMA` are meant; offsets are what is read at all."""
         mask = np.ones(letters.num_rows, np.bool_)
         if self.codes:
-            codes = letters.column("codes")
-            is_meant = one_of(codes.flatten(), pa.array([code.value for code in self.codes]))
-            rows = np.repeat(np.arange(letters.num_rows), lengths_of(codes))
-            mask &= np.bincount(rows[is_meant], minlength=letters.num_rows) > 0
+            mask &= break_one_of(letters, self.codes)
         if self.countries:
             mask &= one_of(letters.column("country"), pa.array(sorted(self.countries)))
         if self.stages:
@@ -73,6 +70,14 @@ class LetterFilter:
             "offsets": {str(partition): list(offsets) for partition, offsets in sorted(self.offsets.items())},
         }
         return {name: value for name, value in described.items() if value}
+
+
+def break_one_of(letters: pa.RecordBatch, codes: Set[Code]) -> Mask:
+    """Say which letters break one of these rules, as the first or a later one."""
+    broken = letters.column("codes")
+    is_meant = one_of(broken.flatten(), pa.array([code.value for code in codes]))
+    rows = np.repeat(np.arange(letters.num_rows), lengths_of(broken))
+    return np.bincount(rows[is_meant], minlength=letters.num_rows) > 0
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,11 @@ class Judgement(NamedTuple):
         is_known: the letter's country has a profile; of the others nothing can be said.
         passes: the record would come out on cdr.final.
         refusals: by row, why it would not.
-        formats: the raw format of each that passes, else None.
     """
 
     is_known: Mask
     passes: Mask
     refusals: Mapping[int, Refusal]
-    formats: list[str | None]
 
 
 def as_raw(letters: pa.RecordBatch, topic: str) -> pa.RecordBatch:
@@ -84,20 +82,17 @@ class Judge:
         records = as_raw(letters, self.topic)
         row_of = {place: row for row, place in enumerate(places_of(records))}
         passes = np.zeros(count, np.bool_)
-        formats: list[str | None] = [None] * count
         refusals: dict[int, Refusal] = {}
         is_known = one_of(letters.column("country"), pa.array(list(all_profiles())))
         for country in pc.unique(letters.column("country").filter(pa.array(is_known))).to_pylist():
             own = rows_of(records, one_of(letters.column("country"), pa.array([country])))
             outcome = run_chain(self._chain(country), own)
-            formats_read = outcome.accepted.column("raw_format").to_pylist() if outcome.accepted.num_rows else []
-            for place, name in zip(places_of(outcome.accepted), formats_read, strict=True):
+            for place in places_of(outcome.accepted):
                 passes[row_of[place]] = True
-                formats[row_of[place]] = name
             reasons = (outcome.rejected.column(name).to_pylist() for name in ("stage", "codes"))
             for place, stage, codes in zip(places_of(outcome.rejected), *reasons, strict=True):
                 refusals[row_of[place]] = Refusal(stage, tuple(codes))
-        return Judgement(is_known, passes, refusals, formats)
+        return Judgement(is_known, passes, refusals)
 
     def _chain(self, country: str) -> Mapping[Stage, Split]:
         if country not in self._chains:

@@ -1,8 +1,8 @@
 """Redrive: dead letters go back to the raw topics that they are from, each at most once, and never in a loop.
 
-A letter is sent in one Kafka transaction with the note that it was sent (see `Redriven`): either both are there or
-none. So a redrive may be stopped or killed at any moment, and the next one goes on behind what is committed; that it is
-the only one is seen to by the transactional id, with which a new redrive of a topic shuts out an older one.
+A letter is sent in one Kafka transaction with the note that its record was sent (see `Redriven`): either both are there
+or none. So a redrive may be stopped or killed at any moment, and the next one goes on behind what is committed; that it
+is the only one is seen to by the transactional id, with which a new redrive shuts out an older one.
 """
 
 import getpass
@@ -15,22 +15,28 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from orion_beam.dead_letters import ReadLetters
+from orion_beam.dead_letters import (
+    REDRIVE_HEADER,
+    REDRIVE_REASON_HEADER,
+    REDRIVE_SOURCE_HEADER,
+    ReadLetters,
+)
 from orion_beam.dlq.fates import RedriveReport
 from orion_beam.dlq.filters import Selection
 from orion_beam.dlq.judge import Judge
-from orion_beam.dlq.redriven import Redriven
+from orion_beam.dlq.redriven import Redriven, redriven_of
 from orion_beam.dlq.sorter import RedriveOptions, Sorter
 from orion_beam.dlq.targets import Targets
 from orion_beam.errors import UserError
 from orion_beam.kafka.journal import Entry, write_journal
-from orion_beam.kafka.ranges import Advance
+from orion_beam.kafka.ranges import Advance, offset_ranges
 from orion_beam.kafka.transactions import Outgoing, TransactionalWriter
 from transforms.batches import slices_of
 from transforms.rejects import ATTEMPT_HEADER
 from transforms.texts import to_list
 
-REDRIVE_HEADER = "orion.redrive.id"
+TRANSACTIONAL_ID = "orion-redrive"
+"""Of all redrives, whatever topic their letters are on: they share what the journal says of the raw topics."""
 MAX_TRANSACTION_ROWS = 1000
 """Letters of one transaction: enough to spread its cost, few enough that consumers do not wait for it."""
 
@@ -44,12 +50,18 @@ def plan_redrive(
     advance: Advance | None = None,
 ) -> RedriveReport:
     """Return what a redrive would do now. Sends nothing."""
-    redriven = Redriven(targets.letter_topic_id, journal)
+    redriven = _redriven(selection, targets, journal)
     sorter = Sorter(options, judge, redriven, targets)
     report = RedriveReport()
     for read in selection.read(advance):
         report.add(sorter.sort(read).report)
     return report
+
+
+def _redriven(selection: Selection, targets: Targets, journal: Mapping[str, Entry]) -> Redriven:
+    return redriven_of(
+        selection.bootstrap_servers, selection.topic, targets.letter_topic_id, targets.topic_ids, journal
+    )
 
 
 @dataclass
@@ -64,6 +76,8 @@ class Redrive:
         targets: where letters may go.
         id: names it in the journal, and in the header REDRIVE_HEADER of what it sends.
         report: what it has done so far.
+        raw_from: where each partition of the raw topics ended when it began,
+        raw_to: and when it had sent everything: what it has sent lies between.
     """
 
     selection: Selection
@@ -72,6 +86,8 @@ class Redrive:
     targets: Targets
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     report: RedriveReport = field(default_factory=RedriveReport)
+    raw_from: dict[str, list[int]] = field(default_factory=dict)
+    raw_to: dict[str, list[int]] = field(default_factory=dict)
 
     def run(self, advance: Advance | None = None, wait: Callable[[float], None] = time.sleep) -> RedriveReport:
         """Send what may be sent, and note the beginning and the end on the journal.
@@ -89,11 +105,13 @@ class Redrive:
         started_at = datetime.now(UTC)
         servers, key = self.selection.bootstrap_servers, f"redrive/{self.id}"
         try:
-            with TransactionalWriter(servers, f"orion-redrive-{self.selection.topic}") as writer:
+            with TransactionalWriter(servers, TRANSACTIONAL_ID) as writer:
                 # Only now is nobody else writing: the journal holds all that older redrives have committed.
-                redriven = Redriven(self.targets.letter_topic_id, writer.read_journal())
+                redriven = _redriven(self.selection, self.targets, writer.read_journal())
+                self.raw_from = self._raw_ends()
                 writer.commit([], {key: self._entry("running", started_at)})
                 self._send_all(writer, redriven, advance, wait)
+                self.raw_to = self._raw_ends()
                 writer.commit([], {key: self._entry("finished", started_at)})
         except BaseException as error:
             state = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
@@ -111,20 +129,34 @@ class Redrive:
             for part in _parts_of(read, pace.most_rows):
                 ready = sorter.sort(part)
                 if ready.letters.num_rows:
-                    changed, entries = redriven.with_letters(ready.letters)
+                    entries = redriven.entries_with(ready.letters)
                     writer.commit(self._outgoing(ready.letters, ready.timestamps_ms), entries)
-                    redriven.note(changed)
+                    redriven.add(ready.letters)
                 self.report.add(ready.report)
                 pace.keep(ready.letters.num_rows)
 
     def _outgoing(self, letters: pa.RecordBatch, stamps: list[int | None]) -> Iterator[Outgoing]:
-        names = ("source_topic", "source_partition", "key", "value", "attempt")
+        names = ("source_topic", "source_partition", "source_offset", "key", "value", "attempt")
         columns = [to_list(letters.column(name)) for name in names]
-        sent = letters.column("headers").to_pylist()
-        for topic, partition, key, value, attempt, headers, stamp in zip(*columns, sent, stamps, strict=True):
-            own = [(header["key"], header["value"]) for header in headers]
-            ours = [(ATTEMPT_HEADER, str(attempt + 1).encode()), (REDRIVE_HEADER, self.id.encode())]
-            yield Outgoing(topic, partition, key, value, [*own, *ours], stamp)
+        headers = letters.column("headers").to_pylist()
+        reason = self.options.restamp_reason
+        is_restamped = self.options.are_restamped(letters)
+        for row, (topic, partition, offset, key, value, attempt) in enumerate(zip(*columns, strict=True)):
+            own = [(each["key"], each["value"]) for each in headers[row] if self.options.keeps_header(each["key"])]
+            ours = {
+                ATTEMPT_HEADER: str(attempt + 1),
+                REDRIVE_HEADER: self.id,
+                REDRIVE_SOURCE_HEADER: f"{topic}[{partition}]@{offset}",
+            } | ({REDRIVE_REASON_HEADER: reason} if reason and is_restamped[row] else {})
+            sent = [*own, *((name, text.encode()) for name, text in ours.items())]
+            yield Outgoing(topic, partition, key, value, sent, stamps[row])
+
+    def _raw_ends(self) -> dict[str, list[int]]:
+        """Return the end of each partition of the raw topics now, so that what was sent between two times is found."""
+        ends: dict[str, list[int]] = {}
+        for part, held in sorted(offset_ranges(self.selection.bootstrap_servers, self.targets.topics).items()):
+            ends.setdefault(part.topic, []).append(held.high)
+        return ends
 
     def _entry(self, state: str, started_at: datetime) -> Entry:
         return {
@@ -141,6 +173,10 @@ class Redrive:
             "validate": self.options.validate,
             "max_attempts": self.options.max_attempts,
             "records_per_s": self.options.records_per_s,
+            "restamp_reason": self.options.restamp_reason,
+            "drop_headers": list(self.options.drop_headers),
+            "raw_from": self.raw_from,
+            "raw_to": self.raw_to,
             "read": self.report.read,
             "fates": dict(self.report.fates),
         }

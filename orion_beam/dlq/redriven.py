@@ -1,88 +1,166 @@
-"""Which dead letters have been sent back: a bit an offset, kept on the journal beside what was sent."""
+"""Which records have been sent back, kept on the journal beside what was sent.
+
+A record is known by where it came from and how often it had been sent, not by its letter: a job that restarts, and a
+replay, may write several letters of one record, and one of them goes back.
+"""
 
 import base64
 import zlib
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
+from pyroaring import BitMap64
 
+from orion_beam.dead_letters import letters_of
 from orion_beam.kafka.journal import Entry
+from orion_beam.kafka.ledger import Offsets, bitmap_of, bitmap_of_range
+from orion_beam.kafka.ranges import OffsetRange, offset_ranges, read_ranges
+from transforms.batches import rows_of
 from transforms.texts import Mask
 
+Rows = npt.NDArray[np.intp]
+
 CHUNK_OFFSETS = 1 << 16
-"""Offsets of one entry: 8 KiB at most, and mostly some hundred bytes."""
+"""Offsets of one entry, which takes 11 KB at most, and mostly some dozens of bytes."""
 
 _KIND = "redriven"
+_RECORD = ["source_topic", "source_partition", "attempt", "source_offset"]
 
 
-class Chunk(NamedTuple):
-    """A part of a partition of the dead-letter topic."""
+class _Sending(NamedTuple):
+    """What records of one partition have in common that had been sent equally often."""
 
+    topic: str
     partition: int
-    number: int
+    attempt: int
 
 
-class Redriven:
-    """The letters of one topic that have been sent back, whoever did it.
+class Records:
+    """A set of records, by where they came from and how often they had been sent."""
 
-    Entries of the journal are called after the topic's id, not its name: a topic that is deleted and made again begins
-    anew at offset 0.
-    """
-
-    def __init__(self, topic_id: str, entries: Mapping[str, Entry]) -> None:
-        """Take the topic's id and the journal's entries."""
-        self._prefix = f"{_KIND}/{topic_id}/"
-        self._marks: dict[Chunk, npt.NDArray[np.bool_]] = {}
-        for key, entry in entries.items():
-            if key.startswith(self._prefix):
-                partition, number = map(int, key.removeprefix(self._prefix).split("/"))
-                self._marks[Chunk(partition, number)] = _unpacked(entry["bits"])
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._offsets: defaultdict[_Sending, BitMap64] = defaultdict(BitMap64)
 
     def holds(self, letters: pa.RecordBatch) -> Mask:
-        """Say which rows of `orion_beam.dead_letters.LETTER_SCHEMA` have been sent back."""
+        """Say which rows of `orion_beam.dead_letters.LETTER_SCHEMA` are of a record in the set."""
         mask = np.zeros(letters.num_rows, np.bool_)
-        for chunk, rows, places in _chunks_of(letters):
-            if chunk in self._marks:
-                mask[rows] = self._marks[chunk][places]
+        for sending, rows, offsets in _sendings_of(letters):
+            held = self._offsets.get(sending, BitMap64()) & bitmap_of(offsets)
+            mask[rows] = np.isin(offsets, np.frombuffer(held.to_array(), np.uint64).astype(np.int64))
         return mask
 
-    def with_letters(self, letters: pa.RecordBatch) -> tuple[dict[Chunk, npt.NDArray[np.bool_]], dict[str, Entry]]:
-        """Return the chunks that change when letters are sent, and their entries; nothing is noted before `note`."""
-        changed = {}
-        for chunk, _, places in _chunks_of(letters):
-            marks = self._marks.get(chunk, np.zeros(CHUNK_OFFSETS, np.bool_)).copy()
-            marks[places] = True
-            changed[chunk] = marks
-        entries: dict[str, Entry] = {
-            f"{self._prefix}{chunk.partition}/{chunk.number}": {"kind": _KIND, "bits": _packed(marks)}
-            for chunk, marks in changed.items()
+    def add(self, letters: pa.RecordBatch) -> None:
+        """Take in the records of letters."""
+        for sending, _, offsets in _sendings_of(letters):
+            self._offsets[sending] |= bitmap_of(offsets)
+
+
+class Redriven(Records):
+    """The records that have been sent back, whoever did it.
+
+    Entries of the journal are called after the raw topic's id, not its name: a topic that is deleted and made again
+    begins anew at offset 0.
+    """
+
+    def __init__(self, topic_ids: Mapping[str, str], entries: Mapping[str, Entry]) -> None:
+        """Take the ids of the raw topics, by name, and the journal's entries."""
+        super().__init__()
+        self._ids = dict(topic_ids)
+        names = {topic_id: name for name, topic_id in self._ids.items()}
+        for key, entry in entries.items():
+            kind, topic_id, *numbers = key.split("/")
+            if kind == _KIND and topic_id in names and "offsets" in entry:
+                partition, attempt, _ = map(int, numbers)
+                self._offsets[_Sending(names[topic_id], partition, attempt)] |= _unpacked(entry["offsets"])
+
+    def entries_with(self, letters: pa.RecordBatch) -> dict[str, Entry]:
+        """Return the entries that change when letters are sent; nothing is noted before `add`.
+
+        The letters must be from a topic whose id is known.
+        """
+        entries: dict[str, Entry] = {}
+        for sending, _, offsets in _sendings_of(letters):
+            held = self._offsets.get(sending, BitMap64())
+            for number in np.unique(offsets // CHUNK_OFFSETS).tolist():
+                low = number * CHUNK_OFFSETS
+                chunk = bitmap_of_range(OffsetRange(low, low + CHUNK_OFFSETS)) & (held | bitmap_of(offsets))
+                key = f"{_KIND}/{self._ids[sending.topic]}/{sending.partition}/{sending.attempt}/{number}"
+                entries[key] = {"kind": _KIND, "offsets": _packed(chunk)}
+        return entries
+
+
+def redriven_of(
+    bootstrap_servers: str, topic: str, topic_id: str, raw_topic_ids: Mapping[str, str], entries: Mapping[str, Entry]
+) -> Redriven:
+    """Return the records that have been sent back, by the journal as it is now.
+
+    Older releases noted letters by their places; the records of those that still lie there are taken in, too.
+
+    Args:
+        bootstrap_servers: the brokers.
+        topic: of the letters,
+        topic_id: and Kafka's id of it, which entries of older releases are called after.
+        raw_topic_ids: of the raw topics, by name.
+        entries: the journal's.
+
+    Raises:
+        PrerequisiteError: the broker hands out no more of the letters.
+    """
+    redriven = Redriven(raw_topic_ids, entries)
+    marked = _marked_places(topic_id, entries)
+    if marked:
+        held = offset_ranges(bootstrap_servers, [topic], committed_only=True)
+        ranges = {
+            part: OffsetRange(max(within.low, places.min()), min(within.high, places.max() + 1))
+            for part, within in held.items()
+            if (places := marked.get(part.partition))
         }
-        return changed, entries
-
-    def note(self, changed: Mapping[Chunk, npt.NDArray[np.bool_]]) -> None:
-        """Take in what has been committed."""
-        self._marks.update(changed)
-
-
-def _chunks_of(letters: pa.RecordBatch) -> list[tuple[Chunk, npt.NDArray[np.intp], npt.NDArray[np.int64]]]:
-    """Return each chunk that letters lie in, their rows, and their places in it."""
-    partitions = letters.column("letter_partition").to_numpy()
-    offsets = letters.column("letter_offset").to_numpy()
-    numbers, places = np.divmod(offsets, CHUNK_OFFSETS)
-    found = []
-    for partition, number in sorted(set(zip(partitions.tolist(), numbers.tolist(), strict=True))):
-        rows = np.flatnonzero((partitions == partition) & (numbers == number))
-        found.append((Chunk(partition, number), rows, places[rows]))
-    return found
+        for messages in read_ranges(bootstrap_servers, ranges, committed_only=True):
+            letters = letters_of(messages).letters
+            columns = (letters.column(name).to_pylist() for name in ("letter_partition", "letter_offset"))
+            is_marked = [offset in marked[partition] for partition, offset in zip(*columns, strict=True)]
+            redriven.add(rows_of(letters, np.array(is_marked, np.bool_)))
+    return redriven
 
 
-def _packed(marks: npt.NDArray[np.bool_]) -> str:
-    return base64.b64encode(zlib.compress(np.packbits(marks).tobytes())).decode()
+def _marked_places(topic_id: str, entries: Mapping[str, Entry]) -> dict[int, BitMap64]:
+    """Return the offsets that older releases have marked as sent, by partition of the letters' topic."""
+    marked: defaultdict[int, BitMap64] = defaultdict(BitMap64)
+    for key, entry in entries.items():
+        kind, _, rest = key.partition("/")
+        if kind == _KIND and rest.startswith(f"{topic_id}/") and "bits" in entry:
+            partition, number = map(int, rest.removeprefix(f"{topic_id}/").split("/"))
+            bits = np.unpackbits(np.frombuffer(zlib.decompress(base64.b64decode(entry["bits"])), np.uint8))
+            marked[partition] |= bitmap_of(np.flatnonzero(bits) + number * CHUNK_OFFSETS)
+    return marked
 
 
-def _unpacked(bits: str) -> npt.NDArray[np.bool_]:
-    packed = np.frombuffer(zlib.decompress(base64.b64decode(bits)), np.uint8)
-    return np.unpackbits(packed, count=CHUNK_OFFSETS).astype(np.bool_)
+def first_letters(letters: pa.RecordBatch) -> Mask:
+    """Say of which letters none before it is of the same record."""
+    is_first = pl.DataFrame(letters.select(_RECORD)).select(pl.struct(_RECORD).is_first_distinct())
+    return is_first.to_series().to_numpy()
+
+
+def _sendings_of(letters: pa.RecordBatch) -> Iterator[tuple[_Sending, Rows, Offsets]]:
+    """Yield each sending that letters are of, their rows, and the offsets of their records."""
+    if not letters.num_rows:
+        return
+    offsets = letters.column("source_offset").to_numpy()
+    rows = pl.DataFrame(letters.select(_RECORD[:3])).with_row_index("row")
+    for (topic, partition, attempt), group in rows.group_by(_RECORD[:3]):
+        places = group["row"].to_numpy()
+        yield _Sending(str(topic), int(partition), int(attempt)), places, offsets[places]
+
+
+def _packed(offsets: BitMap64) -> str:
+    return base64.b64encode(zlib.compress(offsets.serialize())).decode()
+
+
+def _unpacked(packed: str) -> BitMap64:
+    return BitMap64.deserialize(zlib.decompress(base64.b64decode(packed)))

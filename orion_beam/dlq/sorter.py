@@ -1,19 +1,21 @@
 """Which dead letters a redrive sends, with which payload and timestamp, and why it leaves the others where they are."""
 
-from collections import defaultdict
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pyroaring import BitMap64
+import pyarrow.compute as pc
 
 from orion_beam.dead_letters import ReadLetters
 from orion_beam.dlq.fates import Fate, Outcome, RedriveReport
-from orion_beam.dlq.judge import Judge
+from orion_beam.dlq.filters import break_one_of
+from orion_beam.dlq.judge import Judge, decoded_texts
 from orion_beam.dlq.patches import Patch, apply_patch
-from orion_beam.dlq.redriven import Redriven
+from orion_beam.dlq.redriven import Records, Redriven, first_letters
 from orion_beam.dlq.targets import Targets
+from schemas.codes import Code
 from transforms.batches import rows_of
 from transforms.formats import all_formats
 from transforms.texts import Mask, to_list
@@ -30,6 +32,9 @@ class RedriveOptions:
         max_attempts: a letter that failed so often is left where it is.
         records_per_s: at most so many are sent, None for no limit.
         again: send also what a redrive has sent before.
+        restamp_reason: why letters that were refused as `future_timestamp` get the timestamp of the moment; None leaves
+            them theirs.
+        drop_headers: the source's own headers that are left out: names, or patterns with `*`, `?` and `[…]`.
     """
 
     patch: Patch | None = None
@@ -38,6 +43,18 @@ class RedriveOptions:
     max_attempts: int = 3
     records_per_s: float | None = None
     again: bool = False
+    restamp_reason: str | None = None
+    drop_headers: tuple[str, ...] = ()
+
+    def are_restamped(self, letters: pa.RecordBatch) -> Mask:
+        """Say which letters get the timestamp of the moment, for the reason given."""
+        if self.restamp_reason is None:
+            return np.zeros(letters.num_rows, np.bool_)
+        return break_one_of(letters, {Code.FUTURE_TIMESTAMP})
+
+    def keeps_header(self, name: str) -> bool:
+        """Say whether a header of the source's goes along."""
+        return not any(fnmatchcase(name, pattern) for pattern in self.drop_headers)
 
 
 class Ready(NamedTuple):
@@ -61,7 +78,7 @@ class Sorter:
     Attributes:
         options: how to redrive.
         judge: says which records would pass.
-        redriven: which letters have been sent before.
+        redriven: which records have been sent before.
         targets: where letters may go.
     """
 
@@ -69,7 +86,7 @@ class Sorter:
     judge: Judge
     redriven: Redriven
     targets: Targets
-    _sent: "_Records" = field(default_factory=lambda: _Records(), init=False)
+    _sent: Records = field(default_factory=Records, init=False)
 
     def sort(self, read: ReadLetters) -> Ready:
         """Count what stays where it is, by why; return what is to be sent."""
@@ -77,21 +94,18 @@ class Sorter:
         self._report = RedriveReport(letters.num_rows + read.foreign.num_rows)
         if read.foreign.num_rows:
             self._report.outcomes[Outcome(Fate.FOREIGN, "", "")] = read.foreign.num_rows
+        # Before what the ledger says: it knows by now what this redrive has sent.
+        letters = self._keep(letters, ~self._sent.holds(letters), Fate.COPY)
         if not self.options.again:
-            is_redriven = self.redriven.holds(letters)
-            self._sent.add(rows_of(letters, is_redriven))
-            letters = self._keep(letters, ~is_redriven, Fate.ALREADY_REDRIVEN)
+            letters = self._keep(letters, ~self.redriven.holds(letters), Fate.ALREADY_REDRIVEN)
         letters = self._keep(letters, self.targets.hold(letters), Fate.NO_TARGET)
         attempts = letters.column("attempt").to_numpy()
         letters = self._keep(letters, attempts < self.options.max_attempts, Fate.ATTEMPTS_EXHAUSTED)
         letters = self._patched(letters)
-        judgement = self.judge.judge(letters)
         if self.options.validate:
-            formats = [name for name, passes in zip(judgement.formats, judgement.passes, strict=True) if passes]
+            judgement = self.judge.judge(self._restamped(letters))
             letters = self._keep(letters, judgement.passes, Fate.STILL_FAILS)
-        else:
-            formats = judgement.formats
-        return self._timed(letters, formats)
+        return self._timed(letters)
 
     def _keep(self, letters: pa.RecordBatch, mask: Mask, fate_of_others: Fate) -> pa.RecordBatch:
         self._report.count(rows_of(letters, ~mask), fate_of_others)
@@ -109,35 +123,27 @@ class Sorter:
         letters = self._keep(letters, ~has_failed, Fate.PATCH_FAILED)
         return self._keep(letters, letters.column("value").is_valid().to_numpy(zero_copy_only=False), Fate.LEFT_OUT)
 
-    def _timed(self, letters: pa.RecordBatch, formats: list[str | None]) -> Ready:
-        """Give each letter its timestamp: its own, but for one that retention would delete before it is read."""
-        is_young = self.targets.are_young(letters)
-        # Where the event time is in the payload, the timestamp may be another.
-        is_free = np.array([name is not None and all_formats()[name].has_event_time for name in formats], np.bool_)
-        may_go = is_young | is_free
-        own = to_list(letters.column("source_timestamp").cast(pa.int64()))
-        stamps = [stamp if young else None for stamp, young in zip(own, is_young, strict=True)]
+    def _timed(self, letters: pa.RecordBatch) -> Ready:
+        """Give each letter its timestamp: its own, or that of the moment where its topic would not keep its own."""
+        keeps_own = self.targets.keep_timestamps(letters) & ~self.options.are_restamped(letters)
+        may_go = keeps_own.copy()
+        others = np.flatnonzero(~keeps_own)
+        for row, texts in zip(others, decoded_texts(letters.take(pa.array(others)), self.judge.topic), strict=True):
+            # Where the event time is in the payload, the timestamp may be another.
+            may_go[row] = texts is not None and all_formats()[texts["raw_format"] or ""].has_event_time
         ready = self._keep(letters, may_go, Fate.TOO_OLD)
-        is_new = self._sent.add(ready)
-        ready = self._keep(ready, is_new, Fate.COPY)
+        is_first = first_letters(ready)
+        ready = self._keep(ready, is_first, Fate.COPY)
+        self._sent.add(ready)
         self._report.count(ready, Fate.SENT)
-        may_go[may_go] = is_new
-        return Ready(ready, [stamp for stamp, goes in zip(stamps, may_go, strict=True) if goes], self._report)
+        own = to_list(ready.column("source_timestamp").cast(pa.int64()))
+        stamps = [stamp if keeps else None for stamp, keeps in zip(own, keeps_own[may_go][is_first], strict=True)]
+        return Ready(ready, stamps, self._report)
 
-
-class _Records:
-    """Records, by where they came from and how often they had been sent."""
-
-    def __init__(self) -> None:
-        self._offsets: defaultdict[tuple[str, int, int], BitMap64] = defaultdict(BitMap64)
-
-    def add(self, letters: pa.RecordBatch) -> Mask:
-        """Take in the records of letters; say which of them are new, of letters of one record the first."""
-        names = ("source_topic", "source_partition", "attempt", "source_offset")
-        columns = [to_list(letters.column(name)) for name in names]
-        is_new = np.zeros(letters.num_rows, np.bool_)
-        for row, (topic, partition, attempt, offset) in enumerate(zip(*columns, strict=True)):
-            held = self._offsets[topic, partition, attempt]
-            is_new[row] = offset not in held
-            held.add(offset)
-        return is_new
+    def _restamped(self, letters: pa.RecordBatch) -> pa.RecordBatch:
+        """Return letters as they will be once they are sent: those that get a new timestamp have that of the moment."""
+        place = letters.schema.get_field_index("source_timestamp")
+        kind = letters.schema.field(place)
+        now = pa.scalar(self.targets.now, kind.type)
+        stamps = pc.if_else(pa.array(self.options.are_restamped(letters)), now, letters.column(place))
+        return letters.set_column(place, kind, stamps)

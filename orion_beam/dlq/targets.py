@@ -1,5 +1,6 @@
 """Where dead letters may go back to: the raw topics of known countries, as the broker has them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -7,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 from confluent_kafka import TopicCollection
-from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]  # re-exported implicitly
+from confluent_kafka.admin import ConfigEntry, ConfigResource, ResourceType  # type: ignore[attr-defined]  # re-exported implicitly
 
 from orion_beam.countries import all_profiles
 from orion_beam.kafka.topics import TIMEOUT_S, admin_client
@@ -15,6 +16,9 @@ from transforms.texts import Mask, to_list
 
 _MARGIN = timedelta(days=1)
 """How long a record must have left on its topic, so that a job can read it."""
+
+_FOREVER_MS = 1 << 50
+"""More than that is no limit; Kafka's own word for it is 2^63 - 1."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,20 @@ class Target:
     Attributes:
         country: whose it is.
         partitions: how many it has.
-        retention: how long it keeps records; None for always.
+        retention: how long it keeps records, by their timestamps; None for always.
+        topic_id: Kafka's.
+        takes_before: how far behind the present a record's timestamp may be for the broker to take it,
+        takes_after: and how far ahead; None for any.
+        has_own_timestamps: it keeps those that records are sent with, and does not set the time of their arrival.
     """
 
     country: str
     partitions: int
     retention: timedelta | None
+    topic_id: str
+    takes_before: timedelta | None = None
+    takes_after: timedelta | None = None
+    has_own_timestamps: bool = True
 
 
 @dataclass(frozen=True)
@@ -54,17 +66,26 @@ class Targets:
         own = {each.topic: code for code, each in all_profiles().items() if each.topic in existing}
         wanted = [ConfigResource(ResourceType.TOPIC, name) for name in own]
         configs = admin.describe_configs(wanted, request_timeout=TIMEOUT_S) if wanted else {}
-        keep = {resource.name: int(future.result()["retention.ms"].value) for resource, future in configs.items()}
-        described = admin.describe_topics(TopicCollection([letter_topic]), request_timeout=TIMEOUT_S)
+        settings = {resource.name: future.result() for resource, future in configs.items()}
+        described = admin.describe_topics(TopicCollection([letter_topic, *own]), request_timeout=TIMEOUT_S)
         topics = {
             name: Target(
                 country,
                 len(existing[name].partitions),
-                timedelta(milliseconds=keep[name]) if keep[name] >= 0 else None,
+                _span(settings[name], "retention.ms"),
+                str(described[name].result().topic_id),
+                _span(settings[name], "message.timestamp.before.max.ms"),
+                _span(settings[name], "message.timestamp.after.max.ms"),
+                settings[name]["message.timestamp.type"].value == "CreateTime",
             )
             for name, country in own.items()
         }
         return cls(str(described[letter_topic].result().topic_id), topics, datetime.now(UTC))
+
+    @property
+    def topic_ids(self) -> dict[str, str]:
+        """Kafka's ids of the raw topics, by name."""
+        return {name: target.topic_id for name, target in self.topics.items()}
 
     def hold(self, letters: pa.RecordBatch) -> Mask:
         """Say which letters (LETTER_SCHEMA) are from a partition of their country's raw topic that is there."""
@@ -79,15 +100,33 @@ class Targets:
             np.bool_,
         )
 
-    def are_young(self, letters: pa.RecordBatch) -> Mask:
-        """Say which letters their topic would still keep for a while; all must be from one that `hold` knows."""
+    def keep_timestamps(self, letters: pa.RecordBatch) -> Mask:
+        """Say which letters their topic would take and keep for a while with the timestamps that they had.
+
+        All must be from a topic that `hold` knows.
+        """
         topics, stamps = to_list(letters.column("source_topic")), letters.column("source_timestamp").to_pylist()
-        oldest = {name: self._oldest(target) for name, target in self.topics.items()}
+        kept = {name: self._kept_timestamps(target) for name, target in self.topics.items()}
         return np.array(
-            [stamp is None or stamp >= oldest[topic] for topic, stamp in zip(topics, stamps, strict=True)], np.bool_
+            [
+                self.topics[topic].has_own_timestamps
+                and (stamp is None or kept[topic][0] <= stamp.timestamp() <= kept[topic][1])
+                for topic, stamp in zip(topics, stamps, strict=True)
+            ],
+            np.bool_,
         )
 
-    def _oldest(self, target: Target) -> datetime:
-        if target.retention is None:
-            return datetime.min.replace(tzinfo=UTC)
-        return self.now - (target.retention - min(_MARGIN, target.retention / 2))
+    def _kept_timestamps(self, target: Target) -> tuple[float, float]:
+        """Return the first and the last timestamp, in epoch seconds, that a record may have."""
+        now, ages = self.now.timestamp(), [math.inf]
+        if target.retention is not None:
+            ages.append((target.retention - min(_MARGIN, target.retention / 2)).total_seconds())
+        if target.takes_before is not None:
+            ages.append(target.takes_before.total_seconds())
+        return now - min(ages), now + (math.inf if target.takes_after is None else target.takes_after.total_seconds())
+
+
+def _span(settings: Mapping[str, ConfigEntry], name: str) -> timedelta | None:
+    """Return a topic's setting in milliseconds; None for one that has no limit, or that this broker does not have."""
+    milliseconds = int(settings[name].value or -1) if name in settings else -1
+    return timedelta(milliseconds=milliseconds) if 0 <= milliseconds < _FOREVER_MS else None

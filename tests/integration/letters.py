@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 from confluent_kafka import Producer
@@ -13,9 +14,12 @@ from orion_beam.kafka.topics import create
 from orion_beam.testing import raw_batch
 from tests.letters import Message, messages_from
 
-_REST = b'"msisdn":"+33612345678","event_type":"data","timestamp":"2026-06-01T10:00:00Z"}'
-BROKEN_RAT = b'{"imsi":"208010000%06d","rat":"6G",' + _REST
-BROKEN_IMSI = b'{"imsi":"x%d",' + _REST
+REST = b'"msisdn":"+33612345678","event_type":"data","timestamp":"2026-06-01T10:00:00Z"}'
+_offsets = count(0, 100_000)
+"""Letters of a record that a redrive has sent are known by its source: each call makes records of its own."""
+
+BROKEN_RAT = b'{"imsi":"208010000%06d","rat":"6G",' + REST
+BROKEN_IMSI = b'{"imsi":"x%d",' + REST
 
 
 def letter_topic(servers: str, name: str, partitions: int = 2) -> str:
@@ -34,6 +38,7 @@ def letters_from(
     **options: Any,
 ) -> list[Message]:
     """Return the dead letters that the chain makes of payloads, all of which it must refuse."""
+    options.setdefault("first_offset", next(_offsets))
     headers = [{"trace": b"%d" % number, "orion.attempt": b"%d" % attempt} for number, _ in enumerate(payloads)]
     batch = raw_batch(
         country,

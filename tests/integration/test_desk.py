@@ -1,17 +1,20 @@
 """The desk for dead letters on a real broker: reading, judging, and the way back to the raw topics."""
 
+import base64
 import json
 import signal
 import subprocess
 import sys
 import time
 import uuid
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from confluent_kafka import Producer
 
@@ -20,18 +23,18 @@ from orion_beam.dlq.fates import Fate
 from orion_beam.dlq.filters import LetterFilter, Selection
 from orion_beam.dlq.judge import Judge
 from orion_beam.dlq.patches import setting
-from orion_beam.dlq.redrive import Redrive, plan_redrive
+from orion_beam.dlq.redrive import TRANSACTIONAL_ID, Redrive, plan_redrive
 from orion_beam.dlq.sorter import RedriveOptions
 from orion_beam.dlq.statistics import LetterStatistics
 from orion_beam.dlq.targets import Targets
 from orion_beam.errors import UserError
-from orion_beam.kafka.journal import JOURNAL, read_journal
+from orion_beam.kafka.journal import JOURNAL, read_journal, write_journal
 from orion_beam.kafka.ranges import OffsetRange
 from orion_beam.kafka.topics import raw_topic, topic_names
 from orion_beam.kafka.transactions import TransactionalWriter
 from schemas.codes import Code
 from tests.integration.harness import Record, await_until, kafka_in, read_topic, records_on
-from tests.integration.letters import BROKEN_IMSI, BROKEN_RAT, letter_topic, letters_from, send_letters
+from tests.integration.letters import BROKEN_IMSI, BROKEN_RAT, REST, letter_topic, letters_from, send_letters
 from tests.letters import Message
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -67,7 +70,9 @@ def command(*arguments: str) -> list[str]:
 
 def test_a_redrive_sends_to_the_original_partition_with_key_value_headers_and_one_attempt_more(servers, topic):
     stamp = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=5)
-    send_letters(servers, topic, letters_from("FR", [BROKEN_RAT % 1, BROKEN_RAT % 2], timestamp=stamp))
+    letters = letters_from("FR", [BROKEN_RAT % 1, BROKEN_RAT % 2], timestamp=stamp)
+    (first_offset,) = (int(text or b"") for name, text in letters[0].headers if name == "orion.source.offset")
+    send_letters(servers, topic, letters)
     redrive = redrive_of(servers, topic)
     report = redrive.run()
     assert report.as_json()["fates"] == {Fate.SENT: 2}
@@ -77,7 +82,8 @@ def test_a_redrive_sends_to_the_original_partition_with_key_value_headers_and_on
     assert [record.key for record in sent] == [b"key-0", b"key-1"]
     assert [record.value for record in sent] == [(BROKEN_RAT % n).replace(b"6G", b"4G") for n in (1, 2)]
     assert sent[0].headers == [
-        ("trace", b"0"), ("orion.attempt", b"2"), ("orion.redrive.id", redrive.id.encode())
+        ("trace", b"0"), ("orion.attempt", b"2"), ("orion.redrive.id", redrive.id.encode()),
+        ("orion.redrive.source", b"cdr.raw.FR[3]@%d" % first_offset),
     ]  # fmt: skip
     assert {record.timestamp_ms for record in sent} == {round(stamp.timestamp() * 1000)}
 
@@ -100,6 +106,62 @@ def test_a_letter_is_sent_once_however_often_it_is_redriven(servers, topic):
     assert sent_by(servers, second.id) == []
     again = Redrive(third.selection, RedriveOptions(MENDED.patch, "set rat", again=True), third.judge, third.targets)
     assert again.run().fates == {Fate.SENT: 10}
+
+
+def test_two_redrives_of_disjoint_selections_send_one_copy_of_a_record(servers, topic):
+    """A job that restarted has written each letter twice, to another place."""
+    letters = letters_from("FR", [BROKEN_RAT % n for n in range(4)])
+    send_letters(servers, topic, letters)
+    send_letters(servers, topic, letters)
+    halves = [
+        redrive_of(servers, topic, offsets=dict.fromkeys((0, 1), OffsetRange(*half))) for half in ((0, 2), (2, 4))
+    ]
+    assert halves[0].run().fates == {Fate.SENT: 4}
+    planned = plan_redrive(
+        halves[1].selection, MENDED, halves[1].judge, halves[1].targets, read_journal(servers, "redriven/")
+    )
+    assert planned.fates == halves[1].run().fates == {Fate.ALREADY_REDRIVEN: 4}
+    assert sent_by(servers, halves[1].id) == []
+    # Nor does one of a topic that holds another copy, such as a replay's.
+    other = letter_topic(servers, f"dlq.{uuid.uuid4()}")
+    send_letters(servers, other, letters)
+    assert redrive_of(servers, other).run().fates == {Fate.ALREADY_REDRIVEN: 4}
+
+
+def test_what_older_releases_have_noted_by_the_letter_s_place_holds_for_its_record(servers, topic):
+    letters = letters_from("FR", [BROKEN_RAT % n for n in range(4)])
+    send_letters(servers, topic, letters)
+    send_letters(servers, topic, letters)
+    places = np.zeros(1 << 16, np.bool_)
+    places[0] = True
+    bits = base64.b64encode(zlib.compress(np.packbits(places).tobytes())).decode()
+    letter_topic_id = Targets.of(servers, topic).letter_topic_id
+    write_journal(servers, f"redriven/{letter_topic_id}/1/0", {"kind": "redriven", "bits": bits})
+    redrive = redrive_of(servers, topic)
+    # The letter at 1@0 was sent: its copy at 1@2 is of the same record.
+    assert redrive.run().fates == {Fate.ALREADY_REDRIVEN: 2, Fate.SENT: 3, Fate.COPY: 3}
+    assert len(sent_by(servers, redrive.id)) == 3
+
+
+def test_a_new_timestamp_goes_with_its_reason_and_dropped_headers_stay_behind(servers, topic):
+    stamp = datetime.now(UTC) - timedelta(days=400)
+    future = b'{"imsi":"208010000000001","rat":"4G",' + REST.replace(b"2026-06-01", b"2026-07-01")
+    letters = letters_from("FR", [future], timestamp=stamp)
+    letters = [each._replace(headers=[*each.headers, ("orion.custom", b"1"), ("b3-x", b"2")]) for each in letters]
+    send_letters(servers, topic, letters)
+    assert redrive_of(servers, topic).run().fates == {Fate.STILL_FAILS: 1}
+    redrive = redrive_of(
+        servers, topic, RedriveOptions(restamp_reason="clock of node 7", drop_headers=("b3*", "tr?ce"))
+    )
+    assert redrive.run().fates == {Fate.SENT: 1}
+    (sent,) = sent_by(servers, redrive.id)
+    assert abs(sent.timestamp_ms - time.time() * 1000) < 60_000
+    assert [name for name, _ in sent.headers] == [
+        "orion.custom", "orion.attempt", "orion.redrive.id", "orion.redrive.source", "orion.redrive.reason"
+    ]  # fmt: skip
+    assert sent.header("orion.redrive.reason") == "clock of node 7"
+    entry = read_journal(servers, "redrive/")[f"redrive/{redrive.id}"]
+    assert (entry["restamp_reason"], entry["drop_headers"]) == ("clock of node 7", ["b3*", "tr?ce"])
 
 
 def test_what_fails_again_lies_behind_the_end_and_is_left_alone_after_max_attempts(servers, topic):
@@ -193,7 +255,7 @@ def test_a_redrive_that_ends_halfway_goes_on_without_sending_twice(servers, topi
 def test_an_aborted_transaction_leaves_neither_record_nor_note(servers, topic):
     send_letters(servers, topic, letters_from("FR", [BROKEN_RAT % n for n in range(5)]))
     redrive = redrive_of(servers, topic)
-    open_one = Producer({"bootstrap.servers": servers, "transactional.id": f"orion-redrive-{topic}", "log_level": 0})
+    open_one = Producer({"bootstrap.servers": servers, "transactional.id": TRANSACTIONAL_ID, "log_level": 0})
     open_one.init_transactions(30)
     open_one.begin_transaction()
     open_one.produce(raw_topic("FR").name, b"half sent", b"key", 3, headers=[("orion.redrive.id", redrive.id.encode())])
@@ -225,7 +287,9 @@ def test_the_journal_says_who_did_what_and_no_value(servers, topic):
     entry = read_journal(servers, "redrive/")[f"redrive/{redrive.id}"]
     assert (entry["state"], entry["read"], entry["fates"]) == ("finished", 1, {"sent": 1})
     assert (entry["topic"], entry["filter"], entry["patch"]) == (topic, {"codes": ["unknown_rat"]}, "set rat")
-    assert b"4G" not in b"".join(record.value or b"" for record in read_topic(servers, JOURNAL))
+    own = [record.value or b"" for record in read_topic(servers, JOURNAL) if redrive.id.encode() in (record.key or b"")]
+    assert len(own) == 2
+    assert b"4G" not in b"".join(own)
     assert JOURNAL in topic_names(servers)
 
 

@@ -61,7 +61,7 @@ def test_a_dead_letter_comes_back_from_its_headers(changes):
 
 
 _bytes = st.none() | st.binary(max_size=30)
-_names = st.text(max_size=10).filter(lambda name: not name.startswith("orion."))
+_names = st.text(max_size=10) | st.sampled_from(["orion.custom", "orion.", "orion.error.hint", "orion.attempts"])
 _letters = st.builds(
     lambda key, value, headers, codes, moment: LETTER
     | {
@@ -105,6 +105,18 @@ def test_headers_of_an_earlier_attempt_are_replaced_not_repeated():
     assert dict(again)["orion.attempt"] == b"2"
     assert dict(again)["orion.error.code"] == b"invalid_encoding"
     assert dict(again)["trace"] == b"2"
+
+
+def test_a_source_s_own_header_is_kept_whatever_it_is_called_and_those_of_a_redrive_are_not_repeated():
+    own = [{"key": name, "value": b"1"} for name in ("orion.custom", "orion.version.of.source", "ORION.ATTEMPT")]
+    ours = [{"key": f"orion.redrive.{name}", "value": b"1"} for name in ("id", "source", "reason")]
+    kept = [(each["key"], each["value"]) for each in own]
+    sent = headers_of(LETTER | {"headers": [*own, *ours]})
+    assert [pair for pair in sent if pair in kept] == kept
+    assert not [name for name, _ in sent if name.startswith("orion.redrive.")]
+    letter = letter_of(b"", b"", sent)
+    assert letter is not None
+    assert letter["headers"] == own
 
 
 @pytest.mark.parametrize("missing", ["orion.error.stage", "orion.error.code", "orion.source.topic", "orion.failed_at"])

@@ -1,14 +1,8 @@
-"""Patches of records, and what is noted as redriven."""
+"""Patches of records."""
 
-import numpy as np
-import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from orion_beam.dead_letters import LETTER_SCHEMA
 from orion_beam.dlq.patches import apply_patch, load_patch, setting
-from orion_beam.dlq.redriven import CHUNK_OFFSETS, Redriven
 from orion_beam.errors import UserError
 from tests.orion_beam.dlq.desk import IMSI, letters, semicolon
 
@@ -68,38 +62,3 @@ def test_a_file_that_is_not_there_and_a_field_that_is_none_are_refused(tmp_path)
         load_patch(tmp_path / "none.py")
     with pytest.raises(UserError, match="no such field"):
         setting({"colour": "red"})
-
-
-def places(*found: tuple[int, int]) -> pa.RecordBatch:
-    nothing = LETTER_SCHEMA.empty_table().to_pydict()
-    columns = {name: [None] * len(found) for name in nothing}
-    columns |= {"letter_partition": [p for p, _ in found], "letter_offset": [o for _, o in found]}
-    return pa.RecordBatch.from_pydict(columns, schema=LETTER_SCHEMA)
-
-
-_places = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3 * CHUNK_OFFSETS)), max_size=30)
-
-
-@given(_places, _places, _places)
-@settings(max_examples=25)
-def test_what_was_noted_is_held_after_a_restart_and_nothing_else_is(first, second, others):
-    journal: dict = {}
-    for some in (first, second):
-        redriven = Redriven("topic", journal)
-        changed, entries = redriven.with_letters(places(*some))
-        assert not redriven.holds(places(*(set(some) - set(first)))).any()
-        redriven.note(changed)
-        assert redriven.holds(places(*some)).all()
-        journal |= entries
-    held = Redriven("topic", journal).holds(places(*others))
-    assert held.tolist() == [place in {*first, *second} for place in others]
-    assert not Redriven("another topic of the name", journal).holds(places(*first)).any()
-
-
-def test_an_entry_of_the_journal_is_small():
-    every_other = np.arange(0, CHUNK_OFFSETS, 2)
-    _, entries = Redriven("topic", {}).with_letters(places(*((0, int(offset)) for offset in every_other)))
-    assert [len(entry["bits"]) < 100 for entry in entries.values()] == [True]
-    scattered = np.random.default_rng(1).choice(CHUNK_OFFSETS, CHUNK_OFFSETS // 2, replace=False)
-    _, entries = Redriven("topic", {}).with_letters(places(*((0, int(offset)) for offset in scattered)))
-    assert [len(entry["bits"]) < 12_000 for entry in entries.values()] == [True]

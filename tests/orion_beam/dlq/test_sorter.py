@@ -1,6 +1,10 @@
 """Letters of one record: a restarted job may have written several, and one goes back."""
 
+from dataclasses import replace
+from datetime import timedelta
+
 import pyarrow as pa
+import pytest
 
 from orion_beam.chain import load_reference
 from orion_beam.dlq.judge import Judge
@@ -9,15 +13,19 @@ from orion_beam.dlq.sorter import RedriveOptions, Sorter
 from orion_beam.dlq.targets import Target, Targets
 from tests.orion_beam.dlq.desk import ARRIVED, letters, read, semicolon
 
-TARGETS = Targets("topic-id", {"cdr.raw.FR": Target("FR", 12, None)}, ARRIVED)
+FR = Target("FR", 12, None, "id-fr")
+TARGETS = Targets("letter-topic-id", {"cdr.raw.FR": FR}, ARRIVED + timedelta(hours=1))
+JUDGE = Judge("cdr.dlq", load_reference())
 
 
-def sorter(sent_before: pa.RecordBatch | None = None) -> Sorter:
-    redriven = Redriven(TARGETS.letter_topic_id, {})
+def sorter(
+    sent_before: pa.RecordBatch | None = None, target: Target = FR, options: RedriveOptions | None = None
+) -> Sorter:
+    redriven = Redriven(TARGETS.topic_ids, {})
     if sent_before is not None:
-        changed, _ = redriven.with_letters(sent_before)
-        redriven.note(changed)
-    return Sorter(RedriveOptions(validate=False), Judge("cdr.dlq", load_reference()), redriven, TARGETS)
+        redriven.add(sent_before)
+    targets = replace(TARGETS, topics={"cdr.raw.FR": target})
+    return Sorter(options or RedriveOptions(validate=False), JUDGE, redriven, targets)
 
 
 def copy_of(batch: pa.RecordBatch, *offsets: int) -> pa.RecordBatch:
@@ -43,5 +51,55 @@ def test_a_copy_of_what_an_earlier_redrive_sent_stays_where_it_is():
     (all_of_them,) = pa.Table.from_batches([batch, copy_of(batch, 2, 3)]).combine_chunks().to_batches()
     ready = desk.sort(read(all_of_them))
     assert ready.letters.column("letter_offset").to_pylist() == [1]
-    assert ready.report.fates == {"already_redriven": 1, "copy": 2, "sent": 1}
+    assert ready.report.fates == {"already_redriven": 2, "copy": 1, "sent": 1}
     assert ready.report.is_balanced
+
+
+PIPE = b"208010000000001|+33612345678|data|x||"
+
+
+def test_only_a_record_whose_event_time_is_its_kafka_timestamp_is_too_old():
+    """Also where the rules refuse it, so that no stage says of which format it is."""
+    payloads = [semicolon(imsi="x"), b'{"imsi":"x","rat":"6G","timestamp":"2026-06-01T10:00:00Z"}', PIPE, b"no format"]
+    short_lived = replace(FR, retention=timedelta(minutes=10))
+    ready = sorter(target=short_lived).sort(read(letters("FR", payloads)))
+    assert ready.letters.column("value").to_pylist() == payloads[:2]
+    assert ready.timestamps_ms == [None, None]
+    assert ready.report.fates == {"sent": 2, "too_old": 2}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        replace(FR, takes_before=timedelta(minutes=10)),
+        replace(FR, takes_after=timedelta(hours=-2)),
+        replace(FR, has_own_timestamps=False),
+    ],
+    ids=["too far behind", "too far ahead", "the broker's own"],
+)
+def test_a_timestamp_that_the_topic_would_not_take_is_left_to_the_broker_unless_it_is_the_event_time(target):
+    ready = sorter(target=target).sort(read(letters("FR", [semicolon(imsi="x"), PIPE])))
+    assert (ready.letters.num_rows, ready.timestamps_ms) == (1, [None])
+    assert ready.report.fates == {"sent": 1, "too_old": 1}
+
+
+def test_what_a_wrong_kafka_timestamp_made_future_goes_with_a_new_one_for_a_reason():
+    soon, too_far, broken = "2026-06-01T13:30:00Z", "2026-06-01T15:00:00Z", "2026-06-01T10:00:00Z"
+    batch = letters("FR", [semicolon(time=soon), semicolon(time=too_far), semicolon(imsi="x", time=broken)])
+    assert batch.column("code").to_pylist() == ["future_timestamp"] * 2 + ["invalid_imsi"]
+    # 13:00 by the clock of the redrive; the Kafka timestamps say 12:00.
+    assert sorter(options=RedriveOptions()).sort(read(batch)).report.fates == {"still_fails": 3}
+    restamping = RedriveOptions(restamp_reason="the gateway's clock was behind")
+    ready = sorter(options=restamping).sort(read(batch))
+    assert ready.report.fates == {"sent": 1, "still_fails": 2}
+    assert ready.letters.column("value").to_pylist() == [semicolon(time=soon)]
+    assert ready.timestamps_ms == [None]
+    # Without the rules, those that are not future keep theirs.
+    unjudged = sorter(options=replace(restamping, validate=False)).sort(read(batch))
+    assert unjudged.timestamps_ms == [None, None, round(ARRIVED.timestamp() * 1000)]
+
+
+def test_headers_are_left_out_by_name_and_pattern():
+    options = RedriveOptions(drop_headers=("traceparent", "b3*", "__repl.[a-c]"))
+    names = ["traceparent", "Traceparent", "b3", "b3-x", "ab3", "__repl.b", "__repl.d"]
+    assert [name for name in names if options.keeps_header(name)] == ["Traceparent", "ab3", "__repl.d"]
