@@ -20,7 +20,8 @@ def _version() -> str:
 # Exact, because a job's submitter and its workers must agree on every byte they pass to each other.
 DEPENDENCIES = [
     "apache-beam==2.70.0",
-    "confluent-kafka==2.16.1",
+    # With its client of schema registries.
+    "confluent-kafka[schemaregistry]==2.16.1",
     "fastavro==1.13.1",
     "msgspec==0.22.0",
     "numba==0.68.1",
@@ -41,7 +42,7 @@ DEPENDENCIES = [
 
 DEV_DEPENDENCIES = [
     # Confluent's own reader of the wire format, which tests read with.
-    "confluent-kafka[avro,schemaregistry]==2.16.1",
+    "confluent-kafka[avro]==2.16.1",
     "hypothesis==6.170.15",
     "import-linter==2.16",
     "mypy==2.4.1",
@@ -85,7 +86,7 @@ setup(
         "orion_beam.dlq": ["report.html"],
         "orion_beam.monitoring": ["site/*"],
         "orion_beam.generator": ["*.csv", "towns/*.csv"],
-        "orion_beam.kafka": ["*.yaml"],
+        "orion_beam.kafka": ["*.yaml", "*.csv"],
         # The Java sources go along because the jars are built from them where they are first needed.
         "runners.monitoring": ["*.yml", "dashboards/*.json"],
         "runners": [

@@ -1,4 +1,4 @@
-"""Log lines of jobs: text or JSON, few of a kind, and never a subscriber's number.
+"""What a process says on standard error: log lines of jobs, text or JSON, few of a kind; never a subscriber's number.
 
 What matters is logged with `extra={"event": …}` and where it happened (CONTEXT). Workers are processes of their own:
 they take the format and the job's name from their environment, and write to the standard error of whoever started them.
@@ -11,13 +11,13 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from orion_beam.masking import mask
+from orion_beam.masking import mask, without_secrets
 
 FORMAT_VARIABLE = "ORION_LOG_FORMAT"
 JOB_VARIABLE = "ORION_JOB"
@@ -48,21 +48,52 @@ def log_format() -> LogFormat:
 
 
 def set_up_logging() -> None:
-    """Have this process log warnings and worse to standard error, as the environment says."""
-    handler = logging.StreamHandler()
+    """Have this process log warnings and worse to standard error, as the environment says.
+
+    Whatever else of Python's reaches standard error (prints, warnings, tracebacks, complaints about options) has its
+    numbers hidden from then on.
+    """
+    # In the lines of the formatters, offsets are numbers of their own, and messages have theirs hidden.
+    handler = logging.StreamHandler(_plain_stderr())
     handler.setFormatter(_JsonFormatter() if log_format() is LogFormat.JSON else _TextFormatter())
     handler.addFilter(RateLimit())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    if sys.stderr is not None:
+        sys.stderr = _Hiding(_plain_stderr())
+
+
+class _Hiding:
+    """A text stream that hides numbers on their way to another one."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.plain = stream
+
+    def write(self, text: str) -> int:
+        self.plain.write(_hide(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.plain, name)
+
+
+def _plain_stderr() -> TextIO:
+    return getattr(sys.stderr, "plain", sys.stderr)
 
 
 def say(line: str, level: int = logging.INFO) -> None:
-    """Tell the user something on standard error: the bare line, or a JSON line among the others."""
+    """Tell the user something on standard error: the line without numbers, or a JSON line among the others."""
     if log_format() is LogFormat.JSON:
         # Not by a logger: a job that ends silences them all, and then has the last word.
         line = _JsonFormatter().format(logging.LogRecord("orion_beam", level, "", 0, line, None, None))
-    print(line, file=sys.stderr)
+    else:
+        line = _hide(line)
+    print(line, file=_plain_stderr())
 
 
 class LogFollower:
@@ -118,8 +149,8 @@ def _fields_of(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
 
 
 def _hide(text: str) -> str:
-    """Hide what may be a subscriber's number: other libraries' messages, and tracebacks, hold whatever they hold."""
-    return _NUMBER.sub(lambda found: mask(found[0]), text)
+    """Hide what may be a subscriber's number, or a password: other libraries' messages hold whatever they hold."""
+    return _NUMBER.sub(lambda found: mask(found[0]), without_secrets(text))
 
 
 def _time_of(record: logging.LogRecord) -> str:

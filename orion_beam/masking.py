@@ -13,6 +13,13 @@ _KEPT_AT_END = 3
 _MASKED_AT_LEAST = 4
 _MASK = "\u2022"
 
+_USER_INFO = re.compile(r"//[^/\s@]*(?:@[^/\s@]*)*@(?=[^/\s@]+)")
+_SECRET_OPTION = re.compile(
+    r"""((?:password|passwd|passphrase|secret|secret_access_key|access_token|session_token|api_key|jaas\.config|user\.info)
+        ["']?\s*[=:]\s*)(?:"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,;"']+)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
 
 def mask(number: str | None) -> str:
     """Return an MSISDN, IMSI or IMEI with its middle hidden: `+33612345678` becomes `+3361••••678`.
@@ -42,6 +49,11 @@ def mask_numbers(text: str, shortest: int = 7) -> str:
     Blanks, dots and NULs between digits do not end a run: people group numbers, and UTF-16 looks like that.
     """
     return re.sub(rf"\d(?:[ .\0]{{0,3}}\d){{{shortest - 1},}}", lambda found: mask_digits(found[0]), text)
+
+
+def without_secrets(text: str) -> str:
+    """Return any text without who logs in at an address, and without the values of options called after a secret."""
+    return _SECRET_OPTION.sub(rf"\1{_MASK * 4}", _USER_INFO.sub(rf"//{_MASK * 4}@", text))
 
 
 def mask_field(field: str, text: str) -> str:

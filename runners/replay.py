@@ -30,6 +30,7 @@ from orion_beam.errors import JobFailedError, UserError
 from orion_beam.kafka.ranges import Advance
 from orion_beam.kafka.replay import on_progress
 from orion_beam.kafka.write import DeliveryError
+from orion_beam.logs import set_up_logging
 from orion_beam.metrics import DEAD_LETTER, FINAL, READ, Outcome
 from orion_beam.replay.plan import Chunk, Lane
 from orion_beam.replay.runs import Run, publish_files
@@ -166,7 +167,7 @@ def _check_conservation(outcomes: dict[Outcome, int]) -> None:
 
 def main() -> None:
     """Do chunks as they are asked for."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s:%(name)s:%(message)s")
+    set_up_logging()
     directory = Path(sys.argv[1])
     run = Run.load(directory.parent, directory.name)
     chunks = run.replay.chunks

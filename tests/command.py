@@ -1,5 +1,6 @@
 """The command line, called as a user calls it."""
 
+import logging
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -22,6 +23,9 @@ Command = Callable[..., Answer]
 def orion_beam(monkeypatch, capsys) -> Command:
     def call(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["orion-beam", *map(str, arguments)])
+        # A command sets both up for itself, and ends with its process.
+        monkeypatch.setattr(sys, "stderr", sys.stderr)
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])
         with pytest.raises(SystemExit) as ended:
             main()
         return Answer(int(ended.value.code or 0), *capsys.readouterr())

@@ -25,6 +25,7 @@ with late_imports():
     from orion_beam.kafka.conservation import ConservationReport
     from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges
     from orion_beam.kafka.tally_processes import MakeReader
+    from orion_beam.registry import check_registry
 
 _RANGES_IN_JSON = 100
 
@@ -100,6 +101,8 @@ def _wanted(
 
 
 def _reader(registry: str | None, schemas: list[Path]) -> MakeReader:
+    if registry is not None:
+        check_registry(registry)
     try:
         make_reader = partial(CdrReader, registry, [path.read_text(encoding="utf-8") for path in schemas])
         make_reader()

@@ -21,7 +21,7 @@ from orion_beam import __version__
 from orion_beam.cli.late import deferring, load_late_imports
 from orion_beam.errors import JobFailedError, ServiceFailedError, UserError
 from orion_beam.kafka import CONFIG_VARIABLE
-from orion_beam.logs import say
+from orion_beam.logs import say, set_up_logging
 
 
 class _PassThroughCommand(TyperCommand):
@@ -162,6 +162,7 @@ def main() -> None:
     if "ORION_PARENT_PID" in os.environ:
         # Imported only where it is asked for: `--help` should be quick.
         import_module("runners.guard").end_with_parent()
+    set_up_logging()
     # Beam says this on import, of a package that only its TFRecord files need.
     logging.getLogger().addFilter(lambda record: "crcmod" not in str(record.msg))
     try:

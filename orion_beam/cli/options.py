@@ -90,7 +90,8 @@ def parse_pairs(settings: Sequence[str] | None, option: str) -> dict[str, str]:
     for text in settings or ():
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise UserError(f"{option} {text}: expected NAME=VALUE")
+            # Not the text: it may be a password.
+            raise UserError(f"{option}: expected NAME=VALUE")
         pairs[name] = value
     return pairs
 

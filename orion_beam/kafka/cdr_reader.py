@@ -103,7 +103,7 @@ class CdrReader:
             )
         try:
             return _AvroReader(fetch_schema(self._registry, schema_id), CONFLUENT_HEADER_BYTES, self._sample)
-        except ValueError as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"schema {schema_id} of {self._registry} is no CDR's: {error}") from None
 
     def _sample(self, record: dict[str, Any]) -> None:

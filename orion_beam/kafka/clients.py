@@ -1,12 +1,17 @@
 """Kafka client settings: the defaults that keep every record, and refusal of those that lose some."""
 
+import csv
+import difflib
+import re
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 
 from confluent_kafka import KafkaException
 
 from orion_beam.errors import UserError
 from orion_beam.kafka.librdkafka import check_settings
-from orion_beam.kafka.login import java_settings, login_settings
+from orion_beam.kafka.login import CONSUMER_PREFIX, consumer_settings, java_settings, login_settings
 
 CONSUMER_DEFAULTS = {
     "auto.offset.reset": "earliest",
@@ -63,15 +68,40 @@ _LOSSY_PRODUCER = {
     "delivery.report.only.error": (_FALSE, "it is what the writer counts on"),
 }
 
+_SECRETS = (
+    *("password", "secret", "passphrase", "jaas.config", "user.info", "key.pem", "keystore.key", "auth.token"),
+    "sasl.oauthbearer.config",
+)
+"""How the names of settings end that hold what nobody else may read."""
+
+_CONSUMER_SETTINGS = Path(__file__).with_name("consumer_settings.csv")
+_FREE_PREFIXES = ("config.providers.",)
+"""Before names that a setting of the consumer makes up."""
+
+_WHOLE_NUMBER = (re.compile(r"[+-]?[0-9]{1,19}"), "a whole number")
+_FORMS = {
+    "boolean": (re.compile(r"true|false", re.IGNORECASE), "true or false"),
+    "int": _WHOLE_NUMBER,
+    "short": _WHOLE_NUMBER,
+    "long": _WHOLE_NUMBER,
+    "double": (re.compile(r"[+-]?[0-9]+([.][0-9]+)?([eE][+-]?[0-9]+)?"), "a number"),
+}
+"""What the values of a type look like, and how it is called."""
+
 
 def consumer_config(bootstrap_servers: str, group_id: str, overrides: Mapping[str, str]) -> dict[str, str]:
     """Return the settings of the Java consumer.
 
     Raises:
-        UserError: an override is known to lose records; names it, why, and the fix. Or see `login_settings`.
+        UserError: an override is known to lose records, is a password, or is none that the consumer has; names it, why,
+            and the fix. Or see `login_settings`.
     """
+    _refuse_secrets("consumer", overrides)
     _refuse_lossy("consumer", overrides, _LOSSY_CONSUMER)
-    settings = CONSUMER_DEFAULTS | java_settings(login_settings()) | dict(overrides)
+    own = consumer_settings() | dict(overrides)
+    for name, value in own.items():
+        _check_consumer_setting(name, value)
+    settings = CONSUMER_DEFAULTS | java_settings(login_settings()) | own
     return settings | {"bootstrap.servers": bootstrap_servers, "group.id": group_id}
 
 
@@ -79,9 +109,10 @@ def producer_config(bootstrap_servers: str, overrides: Mapping[str, str]) -> dic
     """Return the settings of the librdkafka producer.
 
     Raises:
-        UserError: an override is known to lose records, or librdkafka does not know it; names it, why, and the fix. Or
-            see `login_settings`.
+        UserError: an override is known to lose records, is a password, or is none that librdkafka knows; names it,
+            why, and the fix. Or see `login_settings`.
     """
+    _refuse_secrets("producer", overrides)
     _refuse_lossy("producer", overrides, _LOSSY_PRODUCER)
     settings = PRODUCER_DEFAULTS | login_settings() | dict(overrides) | {"bootstrap.servers": bootstrap_servers}
     try:
@@ -89,6 +120,35 @@ def producer_config(bootstrap_servers: str, overrides: Mapping[str, str]) -> dic
     except KafkaException as error:
         raise UserError(f"producer settings: {error.args[0].str()}: leave it out, or mend it") from None
     return settings
+
+
+@cache
+def known_consumer_settings() -> Mapping[str, str]:
+    """Return the settings of the Java consumer: name to type (boolean, int, long, double, string, list, …)."""
+    with _CONSUMER_SETTINGS.open(newline="") as file:
+        return {row["name"]: row["type"] for row in csv.DictReader(file)}
+
+
+def _check_consumer_setting(name: str, value: str) -> None:
+    """Refuse what the Java consumer passes over, or stops the job for."""
+    known = known_consumer_settings()
+    if name not in known and not name.startswith(_FREE_PREFIXES):
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else "see Kafka's documentation of consumer configs"
+        raise UserError(f"consumer setting {name}: Kafka's Java consumer has none of this name; {hint}")
+    form = _FORMS.get(known.get(name, ""))
+    if form is not None and not form[0].fullmatch(value.strip()):
+        raise UserError(f"consumer setting {name} is {form[1]}, and the value is none")
+
+
+def _refuse_secrets(kind: str, overrides: Mapping[str, str]) -> None:
+    for name in overrides:
+        if name.endswith(_SECRETS):
+            where = f"{CONSUMER_PREFIX}{name}" if kind == "consumer" else name
+            raise UserError(
+                f"{kind} setting {name} is refused on the command line, where everybody on this machine could read it:"
+                f" write {where}=… into the file that --kafka-config, or ORION_KAFKA_CONFIG in the environment, names"
+            )
 
 
 def _refuse_lossy(kind: str, overrides: Mapping[str, str], lossy: Mapping[str, tuple[set[str], str]]) -> None:

@@ -26,6 +26,13 @@ _JAVA_PEMS = {
     "ssl.certificate.pem": ("ssl.keystore.type", "ssl.keystore.certificate.chain"),
     "ssl.key.pem": ("ssl.keystore.type", "ssl.keystore.key"),
 }
+CONSUMER_PREFIX = "consumer."
+REGISTRY_PREFIX = "schema.registry."
+"""Before settings that are the Java consumer's alone, and the schema registry's client's."""
+
+_REGISTRY_FILES = ("ssl.ca.location", "ssl.certificate.location", "ssl.key.location")
+_REGISTRY_NAMES = (*_REGISTRY_FILES, "ssl.key.password", "basic.auth.user.info")
+
 _JAVA_NAMES = {"sasl.mechanisms": "sasl.mechanism"}
 _PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
 _SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
@@ -45,8 +52,34 @@ def login_settings() -> dict[str, str]:
     """
     if _told:
         return dict(_told)
+    return {name: value for name, value in _file().items() if not name.startswith((CONSUMER_PREFIX, REGISTRY_PREFIX))}
+
+
+def consumer_settings() -> dict[str, str]:
+    """Return the settings that the same file has for the Java consumer alone.
+
+    Raises:
+        UserError: as `login_settings`.
+    """
+    return _of_prefix(CONSUMER_PREFIX)
+
+
+def registry_settings() -> dict[str, str]:
+    """Return the settings with which confluent-kafka's client asks a schema registry, by the same file.
+
+    Raises:
+        UserError: as `login_settings`.
+    """
+    return _of_prefix(REGISTRY_PREFIX)
+
+
+def _of_prefix(prefix: str) -> dict[str, str]:
+    return {name.removeprefix(prefix): value for name, value in _file().items() if name.startswith(prefix)}
+
+
+def _file() -> Mapping[str, str]:
     path = os.environ.get(CONFIG_VARIABLE)
-    return dict(_read(Path(path))) if path else {}
+    return _read(Path(path)) if path else {}
 
 
 def log_in_with(settings: Mapping[str, str]) -> None:
@@ -91,6 +124,12 @@ def _read(path: Path) -> Mapping[str, str]:
         name, equals, value = (part.strip() for part in line.partition("="))
         if not equals or not name:
             raise UserError(f"{path}, line {number}: expected NAME=VALUE")
+        if name.startswith(CONSUMER_PREFIX):
+            settings[name] = value
+            continue
+        if name.startswith(REGISTRY_PREFIX):
+            settings[name] = _of_registry(name, value, path.parent, f"{path}, line {number}")
+            continue
         if not name.startswith(_PREFIXES):
             raise UserError(
                 f"{path}, line {number}: {name} is not about logging in; brokers are given by --bootstrap-servers,"
@@ -99,11 +138,29 @@ def _read(path: Path) -> Mapping[str, str]:
         settings |= _as_librdkafka(name, value, path.parent, f"{path}, line {number}")
     try:
         # A client, and not the settings alone: it reads the certificates as well.
-        AdminClient(settings | {"log_level": 0})
+        own = {name: each for name, each in settings.items() if name.startswith(_PREFIXES)}
+        AdminClient(own | {"log_level": 0})
     except (KafkaException, ValueError) as error:
         reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
         raise UserError(f"{path}: {reason}") from None
     return settings
+
+
+def _of_registry(name: str, value: str, directory: Path, where: str) -> str:
+    own = name.removeprefix(REGISTRY_PREFIX)
+    if own not in _REGISTRY_NAMES:
+        known = ", ".join(REGISTRY_PREFIX + each for each in _REGISTRY_NAMES)
+        raise UserError(f"{where}: {name} is not known: expected one of {known}; the address is --schema-registry")
+    if own == "basic.auth.user.info" and ":" not in value:
+        raise UserError(f"{where}: {name}: write it as USER:PASSWORD")
+    if own not in _REGISTRY_FILES:
+        return value
+    file = directory / value
+    try:
+        file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{where}: {name} {file} cannot be read: {error.strerror}") from None
+    return str(file.absolute())
 
 
 def _as_librdkafka(name: str, value: str, directory: Path, where: str) -> dict[str, str]:

@@ -1,12 +1,16 @@
-"""The options of Flink that `run` lets pass are those that the job server of this version has."""
+"""The settings of others that are checked before a job starts are those that they have in these versions."""
+
+import re
+import subprocess
 
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_job_api_pb2 as job_api
 from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
 
+from orion_beam.kafka.clients import known_consumer_settings
 from runners.beam_options import flink_options
-from runners.jars import ensure_jars
+from runners.jars import ensure_jars, find_java
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -24,3 +28,13 @@ def test_flink_options_are_those_of_the_job_server() -> None:
     kinds = {option.name: job_api.PipelineOptionType.Enum.Name(option.type).lower() for option in answer.options}
     # When it fails after an upgrade of Beam, write these into runners/flink_options.csv.
     assert kinds == flink_options()
+
+
+def test_consumer_settings_are_those_of_the_java_client() -> None:
+    jars = ensure_jars().expansion_service.parent
+    path = ":".join(str(next(jars.rglob(f"{name}-[0-9]*.jar"))) for name in ("kafka-clients", "slf4j-api"))
+    command = [find_java(), "-cp", path, "org.apache.kafka.clients.consumer.ConsumerConfig"]
+    page = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    entries = re.findall(r'<h4><a id="([^"]+)">.*?<tr><th>Type:</th><td>(\w+)</td>', page, re.DOTALL)
+    # When it fails after an upgrade of Beam or Kafka, write these into orion_beam/kafka/consumer_settings.csv.
+    assert dict(entries) == known_consumer_settings()

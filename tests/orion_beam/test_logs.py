@@ -2,13 +2,19 @@
 
 import json
 import logging
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from orion_beam import logs
 from orion_beam.logs import LogFollower, LogFormat, say, set_up_logging
+from tests.command import orion_beam
+
+__all__ = ["orion_beam"]
 
 IMSI = "208011234567890"
 
@@ -82,6 +88,51 @@ def test_a_number_shows_neither_in_a_message_nor_in_a_traceback(lines, wanted: L
     assert "ValueError: cannot parse 2080" in text
     assert IMSI not in text
     assert "33612345678" not in text
+
+
+@pytest.mark.parametrize("wanted", LogFormat)
+def test_a_command_says_no_number_and_no_password(lines, wanted: LogFormat) -> None:
+    read = lines(wanted)
+    say(f"cannot read {IMSI} from https://me:hunter2@registry:8081 (sasl.password=hunter2)")
+    (line,) = read()
+    assert "cannot read 2080" in line
+    assert "@registry:8081" in line
+    assert IMSI not in line
+    assert "hunter2" not in line
+
+
+WAYS = {
+    "a print": "print('about', IMSI, file=sys.stderr)",
+    "an uncaught exception": "raise ValueError(IMSI)",
+    "an exception in a thread": "t = threading.Thread(target=lambda: int('x' + IMSI)); t.start(); t.join()",
+    "an exception nobody can catch": "class Odd:\n  def __del__(self): raise ValueError(IMSI)\nx = Odd(); del x",
+    "a warning": "warnings.warn('about ' + IMSI)",
+    "a log line": "logging.getLogger('x').warning('about %s', IMSI)",
+    "typer": "typer.echo('about ' + IMSI, err=True)",
+    "rich": "rich.console.Console(stderr=True).print('about ' + IMSI)",
+    "a line of several writes": "sys.stderr.writelines(['about ', IMSI]); sys.stderr.flush()",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("wanted", LogFormat)
+def test_no_number_reaches_standard_error_whichever_way_it_takes(way: str, wanted: LogFormat) -> None:
+    program = (
+        "import logging, sys, threading, warnings; import rich.console, typer\n"
+        f"from orion_beam.logs import set_up_logging; set_up_logging()\nIMSI = '{IMSI}'\n{WAYS[way]}"
+    )
+    environment = os.environ | {logs.FORMAT_VARIABLE: wanted}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60)
+    assert "2080••••••••890" in done.stderr
+    assert IMSI not in done.stderr + done.stdout
+
+
+def test_a_complaint_about_options_shows_no_number(orion_beam) -> None:
+    for arguments in ((IMSI,), ("rules", IMSI)):
+        answer = orion_beam(*arguments)
+        assert answer.code == 2
+        assert IMSI not in answer.err
+        assert "2080" in answer.err
 
 
 def test_addresses_and_offsets_stay_as_they_are(lines) -> None:

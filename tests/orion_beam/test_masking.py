@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orion_beam.masking import mask
+from orion_beam.masking import mask, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,25 @@ def test_at_least_four_digits_are_hidden(digits: str, has_plus: bool) -> None:
     masked = mask("+" * has_plus + digits)
     assert len(masked) == len(digits) + has_plus
     assert masked.count("•") >= min(4, len(digits))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:pass@host:1/x", "http://••••@host:1/x"),
+        ("https://me:p@ss@host", "https://••••@host"),
+        ("a //token@host, //me:pass@other", "a //••••@host, //••••@other"),
+        ("http://host/me@x", "http://host/me@x"),
+        ("--s3_secret_access_key=abc --x=1", "--s3_secret_access_key=•••• --x=1"),
+        ('sasl.jaas.config=org.X required username="u" password="a\\"b c";', "sasl.jaas.config=••••"),
+        ("{'sasl.password': 'a b', 'linger.ms': 5}", "{'sasl.password': ••••, 'linger.ms': 5}"),
+        ("ssl.key.password = hunter2", "ssl.key.password = ••••"),
+        ("a secret: of success", "a secret: •••• success"),
+        ("the password is wrong", "the password is wrong"),
+    ],
+)
+def test_logins_are_hidden(text: str, shown: str) -> None:
+    assert without_secrets(text).startswith(shown)
+    assert "pass@" not in without_secrets(text)
+    assert "hunter2" not in without_secrets(text)
+    assert 'a\\"b' not in without_secrets(text)

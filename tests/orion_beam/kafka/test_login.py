@@ -7,7 +7,7 @@ import pytest
 from orion_beam.errors import UserError
 from orion_beam.kafka import CONFIG_VARIABLE
 from orion_beam.kafka.clients import consumer_config, producer_config
-from orion_beam.kafka.login import java_settings, login_settings
+from orion_beam.kafka.login import java_settings, login_settings, registry_settings
 
 JAAS = "org.apache.kafka.common.security"
 
@@ -58,6 +58,22 @@ def test_pem_files_travel_with_the_job_and_java_gets_their_text() -> None:
         "ssl.keystore.key": "KEY",
         "ssl.key.password": "p",
     }
+
+
+def test_what_is_the_java_consumer_s_alone_and_the_registry_s_goes_to_nobody_else(file: Path) -> None:
+    (file.parent / "ca.pem").write_text("CA")
+    file.write_text(
+        "security.protocol=SSL\nconsumer.sasl.jaas.config=com.example.Login required password=hunter2;\n"
+        "schema.registry.basic.auth.user.info=me:hunter2\nschema.registry.ssl.ca.location=ca.pem\n"
+    )
+    assert login_settings() == {"security.protocol": "SSL"}
+    consumer = consumer_config("broker:9092", "group", {})
+    assert consumer["sasl.jaas.config"] == "com.example.Login required password=hunter2;"
+    assert consumer["security.protocol"] == "SSL"
+    assert "hunter2" not in str(producer_config("broker:9092", {}))
+    assert registry_settings() == {
+        "basic.auth.user.info": "me:hunter2", "ssl.ca.location": str(file.parent / "ca.pem")
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("module", ["plain.PlainLoginModule", "scram.ScramLoginModule"])
