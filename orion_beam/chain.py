@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 import pyarrow as pa
 
 from orion_beam.countries import all_profiles
-from orion_beam.defaults import CELLS, SUBSCRIBERS
+from orion_beam.defaults import CELLS, PROFILES_DIRECTORY, SUBSCRIBERS
 from orion_beam.errors import UserError
 from schemas.codes import Stage
 from schemas.country import CountryProfile
@@ -21,26 +22,34 @@ from transforms.stage import Split, split_isolating
 from transforms.validate import validate_batch
 
 
-def load_reference(cells: str = CELLS, subscribers: str = SUBSCRIBERS) -> ReferenceData:
-    """Load what enrichment looks up; the shipped files unless told otherwise.
+def load_reference(
+    cells: str = CELLS, subscribers: str = SUBSCRIBERS, profiles: Path = PROFILES_DIRECTORY
+) -> ReferenceData:
+    """Load what enrichment looks up, by default what is shipped: cells, subscribers, and the operators of profiles.
 
     Raises:
         UserError: a file cannot be read, or is no reference data.
     """
     try:
-        return ReferenceData(load_cells(cells), load_subscribers(subscribers), Operators(operators_of(all_profiles())))
+        operators = Operators(operators_of(all_profiles(profiles)))
+        return ReferenceData(load_cells(cells), load_subscribers(subscribers), operators)
     except ReferenceDataError as error:
         raise UserError(str(error)) from None
 
 
 def chain_of(profile: CountryProfile, reference: ReferenceData) -> dict[Stage, Split]:
     """Return the pure functions of a country's stages up to enrichment. Encoding refuses nothing, but by a bug."""
+    enrich = partial(enrich_batch, profiles={profile.code: profile}, reference=reference)
+    return normalizing_chain_of(profile) | {Stage.ENRICH: enrich}
+
+
+def normalizing_chain_of(profile: CountryProfile) -> dict[Stage, Split]:
+    """Return the pure functions of a country's stages up to normalization, behind which records are checked."""
     profiles = {profile.code: profile}
     return {
         Stage.DECODE: partial(decode_batch, profile=profile),
         Stage.VALIDATE: partial(validate_batch, profiles=profiles),
         Stage.NORMALIZE: partial(normalize_batch, profiles=profiles),
-        Stage.ENRICH: partial(enrich_batch, profiles=profiles, reference=reference),
     }
 
 

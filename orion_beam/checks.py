@@ -2,6 +2,7 @@
 
 import json
 import logging
+from uuid import uuid4
 
 import apache_beam as beam
 
@@ -22,7 +23,9 @@ def record_checks(config: JobConfig) -> list[beam.PTransform]:
     """Return the transforms that are switched on, each from normalized batches to a StageOutput of the same schema."""
     checks: list[beam.PTransform] = [TagPartials()] if config.tag_partials else []
     if config.flag_duplicates:
-        checks.append(FlagDuplicates(config.profiles, config.duplicate_window))
+        # The chunks of a replay are jobs of their own, and share what a process remembers.
+        job = config.run_id or uuid4().hex
+        checks.append(FlagDuplicates(config.profiles, config.duplicate_window, job))
     return checks
 
 

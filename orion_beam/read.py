@@ -9,6 +9,7 @@ from orion_beam.files import ReadFiles
 from orion_beam.kafka.read import ReadKafka
 from orion_beam.kafka.replay import ReadKafkaRanges
 from orion_beam.kafka.topics import STAGE_TOPICS
+from orion_beam.replay.before import DuplicatesBefore
 from schemas.codes import Stage
 from schemas.country import CountryProfile
 from transforms.resume import DecodeStage
@@ -34,7 +35,8 @@ class ReadRawCdrs(beam.PTransform):  # type: ignore[misc]
             return pipeline | ReadFiles(source, self.config.profiles)
         topics = {profile.topic: profile.code for profile in self.config.profiles.values()}
         if isinstance(source, KafkaRanges):
-            return pipeline | ReadKafkaRanges(source, topics)
+            before = DuplicatesBefore.of(self.config) if self.config.flag_duplicates else None
+            return pipeline | ReadKafkaRanges(source, topics, before)
         return pipeline | ReadKafka(source, topics)
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orion_beam.cli.late import late_imports
+from orion_beam.cli.options import DeadLetterTopic, FinalTopic
 from orion_beam.cli.progress import progress_of
 from orion_beam.cli.which import held_between, held_offsets, offsets_of, time_of
 from orion_beam.defaults import DEAD_LETTER_TOPIC, FINAL_TOPIC
@@ -40,16 +41,26 @@ def audit(
     offsets: Annotated[
         str | None, typer.Option(help="Raw records of these offsets instead, ends excluded: FR:0=100-2000,…")
     ] = None,
-    final_topic: Annotated[str, typer.Option(help="Where CDRs were written to.")] = FINAL_TOPIC,
-    dead_letter_topic: Annotated[str, typer.Option(help="Where rejects were written to.")] = DEAD_LETTER_TOPIC,
+    final_topic: FinalTopic = FINAL_TOPIC,
+    dead_letter_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
     schema_registry: Annotated[str | None, typer.Option(help="URL, for values in Confluent's wire format.")] = None,
     schemas: Annotated[
         list[Path] | None, typer.Option("--schema", help="Avro schema of CDRs of another version; repeatable.")
     ] = None,
-    processes: Annotated[
-        int | None, typer.Option(min=1, help="How many read side by side.", show_default="by records and cores")
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            "--processes",
+            min=1,
+            help="Processes that read side by side.",
+            show_default="by records and cores",
+        ),
     ] = None,
     missing_output: Annotated[Path | None, typer.Option(help="CSV file for all missing offsets.")] = None,
+    fail_on_duplicates: Annotated[
+        bool, typer.Option("--fail-on-duplicates", help="Fail on records that came out more than once on a topic, too.")
+    ] = False,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Fail on duplicates, and on records both written and rejected, too."),
@@ -74,7 +85,7 @@ def audit(
             dead_letter_topic,
             make_reader=make_reader,
             advance=advance,
-            processes=processes,
+            processes=workers,
         )
     if missing_output is not None:
         _write_missing(found.report, missing_output)
@@ -83,7 +94,7 @@ def audit(
     else:
         _print(found)
     report = found.report
-    if report.missing or (strict and (report.in_both or report.duplicates)):
+    if report.missing or (report.duplicates and (fail_on_duplicates or strict)) or (report.in_both and strict):
         raise typer.Exit(1)
 
 
@@ -162,7 +173,21 @@ def _print(found: Audit) -> None:
     Console().print(table)
     for line in (*report.problems, *_notes(found)):
         typer.echo(line)
-    typer.echo("Nothing is missing." if not report.missing else f"{report.missing:,} records are missing.")
+    typer.echo(_verdict(report))
+
+
+def _verdict(report: ConservationReport) -> str:
+    """Return the last line, which says all that is not as it should be."""
+    missing = f"{report.missing:,} records are missing" if report.missing else "Nothing is missing"
+    too_many = [
+        f"{count:,} records {how}"
+        for count, how in (
+            (report.duplicates, "came out again on the same topic"),
+            (report.in_both, "came out on both topics"),
+        )
+        if count
+    ]
+    return f"{missing}{' and ' if report.missing else ', but '}{' and '.join(too_many)}." if too_many else f"{missing}."
 
 
 def _notes(found: Audit) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from orion_beam.cli.late import late_imports
-from orion_beam.cli.options import parse_countries
+from orion_beam.cli.options import Countries, parse_countries
 from orion_beam.cli.progress import progress_of
 from orion_beam.defaults import CELLS, SUBSCRIBERS
 from orion_beam.errors import UserError
@@ -25,9 +25,7 @@ _SHORTEST_KEY_BYTES = 16
 def capture(
     bootstrap_servers: Annotated[str, typer.Option(help="Kafka brokers, host:port,…")],
     output: Annotated[Path, typer.Option(help="Directory that gets a folder for each country.")],
-    countries: Annotated[
-        str | None, typer.Option(help="Countries to take records of.", show_default="FR,MA,SN,TN")
-    ] = None,
+    countries: Countries = None,
     count: Annotated[int, typer.Option(help="Newest records of each country at most.", min=1, max=100_000)] = 1000,
     key_file: Annotated[
         Path | None, typer.Option(help="Key of the pseudonyms, 16 bytes or more; without it, one that is not kept.")

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orion_beam.cli.late import late_imports
+from orion_beam.cli.options import Profiles
 from orion_beam.defaults import PROFILES_DIRECTORY
 from orion_beam.errors import UserError
 
@@ -117,11 +118,12 @@ def _first_cases(profile: CountryProfile) -> dict[str, str]:
 @app.command(epilog="Example: orion-beam country check SN")
 def check(
     code: Annotated[str, typer.Argument(help="Country code, such as SN.")],
+    profiles: Profiles = PROFILES_DIRECTORY,
     cases: Annotated[Path, typer.Option(help="Directory of the golden cases.")] = TESTDATA,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """Mutate a country's golden cases in every known way; exit code 1 if a row is lost, changed or meets a bug."""
-    profile = profiles_of([code.upper()])[code.upper()]
+    profile = profiles_of([code.upper()], profiles)[code.upper()]
     path = cases / profile.code.lower() / "input.txt"
     try:
         lines = path.read_bytes().split(b"\n")

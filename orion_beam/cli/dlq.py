@@ -16,7 +16,6 @@ from orion_beam.cli.letters import (
     BootstrapServers,
     CodeOption,
     CountryOption,
-    DlqTopic,
     FromOption,
     OffsetsOption,
     StageOption,
@@ -25,6 +24,7 @@ from orion_beam.cli.letters import (
     filter_of,
     place_of,
 )
+from orion_beam.cli.options import DeadLetterTopic
 from orion_beam.cli.progress import progress_of
 from orion_beam.cli.redrive import redrive, retest
 from orion_beam.defaults import DEAD_LETTER_TOPIC, ExportFormat
@@ -41,13 +41,15 @@ with late_imports():
     from orion_beam.kafka.ranges import OffsetRange
 
 app = typer.Typer(help="Look at dead letters, try them again, and send them back.", no_args_is_help=True)
-app.command(epilog="Example: orion-beam dlq retest --bootstrap-servers localhost:9092 --country TN")(retest)
+app.command(epilog="Example: orion-beam dlq retest --bootstrap-servers localhost:9092 --countries TN")(retest)
 app.command(
     epilog="Example: orion-beam dlq redrive --bootstrap-servers localhost:9092 --code unknown_rat --set rat=4G"
 )(redrive)
 
 
-@app.command(epilog="Example: orion-beam dlq stats --bootstrap-servers localhost:9092 --country FR --html letters.html")
+@app.command(
+    epilog="Example: orion-beam dlq stats --bootstrap-servers localhost:9092 --countries FR --html letters.html"
+)
 def stats(
     bootstrap_servers: BootstrapServers,
     code: CodeOption = None,
@@ -56,7 +58,7 @@ def stats(
     since: FromOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
-    dlq_topic: DlqTopic = DEAD_LETTER_TOPIC,
+    dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write a page with charts, which needs no network.")] = None,
 ) -> None:
@@ -113,7 +115,7 @@ def ls(
     since: FromOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
-    dlq_topic: DlqTopic = DEAD_LETTER_TOPIC,
+    dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
     limit: Annotated[int, typer.Option(help="How many to list at most.", min=1)] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
@@ -154,7 +156,7 @@ def _listed(selection: Selection, limit: int) -> Iterator[dict[str, Any]]:
 def show(
     place: Annotated[str, typer.Argument(help="PARTITION@OFFSET on the dead-letter topic, as `ls` lists it.")],
     bootstrap_servers: BootstrapServers,
-    dlq_topic: DlqTopic = DEAD_LETTER_TOPIC,
+    dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Show subscribers' numbers; that is noted on orion.audit.")
     ] = False,
@@ -208,7 +210,7 @@ def export_letters(
     since: FromOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
-    dlq_topic: DlqTopic = DEAD_LETTER_TOPIC,
+    dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
     kind: Annotated[
         ExportFormat, typer.Option("--format", help="jsonl, or avro: orion.cdr.DeadLetter, needs --reveal.")
     ] = ExportFormat.JSONL,

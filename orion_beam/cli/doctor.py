@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orion_beam.cli.given import refuse_unused
 from orion_beam.cli.late import late_imports
 from orion_beam.cli.options import (
     Cells,
@@ -76,6 +77,9 @@ def doctor(
     --flink_master=http://jobmanager:8081 --environment_type=EXTERNAL --environment_config=worker:50000
     """
     check_beam_options(context.args)
+    if bootstrap_servers is None:
+        of_kafka = ["countries", "group_id", "publish", "start_from", "replay_window"]
+        refuse_unused(context, of_kafka, "without --bootstrap-servers: Kafka is left out")
     cluster = Cluster.of(context.args)
     if from_workers and (cluster.pool is None or bootstrap_servers is None):
         raise UserError(

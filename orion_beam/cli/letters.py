@@ -21,9 +21,8 @@ with late_imports():
     from orion_beam.kafka.ranges import OffsetRange
 
 BootstrapServers = Annotated[str, typer.Option(help="Kafka brokers, host:port,…")]
-DlqTopic = Annotated[str, typer.Option(help="Topic of the dead letters.")]
 CodeOption = Annotated[str | None, typer.Option("--code", help="Those that break one of these rules: invalid_imsi,…")]
-CountryOption = Annotated[str | None, typer.Option("--country", help="Those of these countries: FR,TN")]
+CountryOption = Annotated[str | None, typer.Option("--countries", "--country", help="Those of these countries: FR,TN")]
 StageOption = Annotated[str | None, typer.Option("--stage", help="Those that these stages refused: decode,validate")]
 FromOption = Annotated[
     str | None, typer.Option("--from", help="Those that failed then or later: 2026-01-01T00:00Z, with an offset.")
@@ -52,7 +51,7 @@ def filter_of(
     """
     wanted = LetterFilter(
         codes=frozenset(Code[name.upper()] for name in _known("--code", code, [each.value for each in Code])),
-        countries=frozenset(_known("--country", country, [*all_profiles(), "ZZ"])),
+        countries=frozenset(_known("--countries", country, [*all_profiles(), "ZZ"])),
         stages=frozenset(Stage(name) for name in _known("--stage", stage, [each.value for each in Stage])),
         since=time_of(since, "--from") if since else None,
         until=time_of(until, "--to") if until else None,

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from orion_beam.cli.alerts import Limits, limits_of
+from orion_beam.cli.given import refuse_unused
 from orion_beam.cli.late import late_imports
 from orion_beam.cli.monitor import FlinkUrls
 from orion_beam.cli.options import parse_countries
 from orion_beam.defaults import BROKER_PORT, WORKERS_PORT
-from orion_beam.errors import UserError
 from orion_beam.kafka import CONFIG_VARIABLE
 
 with late_imports():
@@ -30,6 +30,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command()
 def up(
+    context: typer.Context,
     port: Annotated[
         int,
         typer.Option(min=0, max=65535, help="Port of the first broker, on the loopback interface; 0: any."),
@@ -61,8 +62,8 @@ def up(
     os.environ.pop(CONFIG_VARIABLE, None)  # the login of another Kafka; this one takes everybody
     codes = parse_countries(countries)
     limits = limits_of(limit, interval=_INTERVAL)
-    if (flink or limit) and not monitoring:
-        raise UserError(f"{'--flink' if flink else '--limit'} is of the monitoring: add --monitoring")
+    if not monitoring:
+        refuse_unused(context, ["flink", "workers_port", "limit"], "without --monitoring")
     state, started = local.up(port or None, None, lambda line: typer.echo(line, err=True), brokers, monitoring)
     created = create_topics(state.bootstrap_servers, codes, profile_for(len(state.brokers)))
     watched = stack.start_monitoring(state, flink or (), workers_port, limits) if monitoring else None

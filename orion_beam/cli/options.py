@@ -1,11 +1,12 @@
 """Options that several commands have, and how their values are read."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from orion_beam.cli.given import refuse_unused
 from orion_beam.cli.late import late_imports
 from orion_beam.defaults import ValueFormat
 from orion_beam.durations import parse_duration_s
@@ -33,11 +34,38 @@ StartFrom = Annotated[
 ConsumerSettings = Annotated[
     list[str] | None, typer.Option("--consumer-config", help="NAME=VALUE for the Kafka consumer; repeatable.")
 ]
+FinalTopic = Annotated[str, typer.Option("--final-topic", "--to-topic", help="Topic of CDRs.")]
+DeadLetterTopic = Annotated[str, typer.Option("--dead-letter-topic", "--dlq-topic", help="Topic of dead letters.")]
 ProducerSettings = Annotated[
     list[str] | None, typer.Option("--producer-config", help="NAME=VALUE for the Kafka producer; repeatable.")
 ]
+Profiles = Annotated[Path, typer.Option(help="Country profiles: a directory of CODE.toml, or one such file.")]
 Cells = Annotated[str, typer.Option(help="Cells, CSV or Parquet.")]
 Subscribers = Annotated[str, typer.Option(help="Subscribers, CSV or Parquet.")]
+TagPartials = Annotated[
+    bool, typer.Option(help="Say of each CDR which of its session's records it is: docs/record-checks.md.")
+]
+FlagDuplicates = Annotated[bool, typer.Option(help="Mark CDRs that came before, by a natural key.")]
+DuplicateWindow = Annotated[
+    int, typer.Option(help="Rows of a country, in each worker, among which duplicates are found; 84 bytes each.")
+]
+DUPLICATE_WINDOW = 1_000_000
+
+
+def refuse_unused_checks(context: typer.Context, flag_duplicates: bool) -> None:
+    """Refuse an option of a record check that is off, see `refuse_unused`."""
+    if not flag_duplicates:
+        refuse_unused(context, ["duplicate_window"], "without --flag-duplicates")
+
+
+def check_balance(flag_duplicates: bool, beam_arguments: Iterable[str]) -> None:
+    """Refuse to look for duplicates where workers share a partition.
+
+    Raises:
+        UserError: Beam's options say so.
+    """
+    if flag_duplicates and any(argument.startswith("--load_balance_bundles") for argument in beam_arguments):
+        raise UserError("--flag-duplicates goes without --load_balance_bundles, which lets workers share a partition")
 
 
 def parse_list(text: str | None) -> tuple[str, ...]:

@@ -10,26 +10,27 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from orion_beam.cli.given import refuse_unused
 from orion_beam.cli.late import late_imports
 from orion_beam.cli.letters import (
     BootstrapServers,
     CodeOption,
     CountryOption,
-    DlqTopic,
     FromOption,
     OffsetsOption,
     StageOption,
     ToOption,
     filter_of,
 )
-from orion_beam.cli.options import Cells, Subscribers
+from orion_beam.cli.options import Cells, DeadLetterTopic, Profiles, Subscribers
 from orion_beam.cli.progress import progress_of
-from orion_beam.defaults import CELLS, DEAD_LETTER_TOPIC, SUBSCRIBERS
+from orion_beam.defaults import CELLS, DEAD_LETTER_TOPIC, PROFILES_DIRECTORY, SUBSCRIBERS
 from orion_beam.errors import UserError
 from orion_beam.masking import mask_numbers
 
 with late_imports():
     from orion_beam.chain import load_reference
+    from orion_beam.countries import all_profiles
     from orion_beam.dlq.fates import Fate, RedriveReport
     from orion_beam.dlq.filters import Selection
     from orion_beam.dlq.judge import Judge
@@ -50,7 +51,8 @@ def retest(
     since: FromOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
-    dlq_topic: DlqTopic = DEAD_LETTER_TOPIC,
+    dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
+    profiles: Profiles = PROFILES_DIRECTORY,
     cells: Cells = CELLS,
     subscribers: Subscribers = SUBSCRIBERS,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
@@ -58,7 +60,9 @@ def retest(
     """Run today's rules over dead letters: how many would pass, fail alike, fail differently. Sends nothing."""
     wanted = filter_of(code, country, stage, since, until, offsets)
     selection = Selection.of(bootstrap_servers, dlq_topic, wanted)
-    report, judge = RetestReport(), Judge(dlq_topic, load_reference(cells, subscribers))
+    profiles = profiles.absolute()
+    judge = Judge(dlq_topic, load_reference(cells, subscribers, profiles), all_profiles(profiles))
+    report = RetestReport()
     with progress_of("testing", selection.offsets) as advance:
         for read in selection.read(advance):
             report.add(read, judge)
@@ -75,6 +79,7 @@ def retest(
 
 
 def redrive(
+    context: typer.Context,
     bootstrap_servers: BootstrapServers,
     code: CodeOption = None,
     country: CountryOption = None,
@@ -82,7 +87,7 @@ def redrive(
     since: FromOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
-    dlq_topic: DlqTopic = DEAD_LETTER_TOPIC,
+    dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
     patch: Annotated[
         Path | None, typer.Option(help="Python file with `def patch(record)`: returns the new payload, or None.")
     ] = None,
@@ -117,6 +122,8 @@ def redrive(
     and begun again: it and the note that it was sent are one transaction.
     """
     wanted = filter_of(code, country, stage, since, until, offsets)
+    if not validate:
+        refuse_unused(context, ["cells", "subscribers"], "with --no-validate: today's rules are not asked")
     function, name = _patch(patch, assignments)
     options = RedriveOptions(
         function, name, validate, max_attempts, rate, again, _reason(restamp), tuple(drop_headers or ())

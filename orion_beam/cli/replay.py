@@ -18,17 +18,27 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
+from orion_beam.cli.given import given_options, refuse_unused
 from orion_beam.cli.late import late_imports
 from orion_beam.cli.options import (
+    DUPLICATE_WINDOW,
     Cells,
     Countries,
+    DeadLetterTopic,
+    DuplicateWindow,
+    FinalTopic,
+    FlagDuplicates,
     ProducerSettings,
+    Profiles,
     Subscribers,
+    TagPartials,
     absolute,
+    check_balance,
     checked_config,
     duration_of,
     parse_list,
     parse_pairs,
+    refuse_unused_checks,
     wire_prefix_of,
 )
 from orion_beam.cli.which import range_of, time_of
@@ -49,12 +59,13 @@ with late_imports():
     from orion_beam.cli.counts import counts_summary, counts_table
     from orion_beam.config import FileSink, KafkaRanges, KafkaSink
     from orion_beam.countries import all_profiles, default_profiles, profiles_of
+    from orion_beam.files import DEAD_LETTER_DIRECTORY, FINAL_DIRECTORY
     from orion_beam.kafka.clients import producer_config
     from orion_beam.kafka.ranges import Advance, OffsetRange, SourcePartition
     from orion_beam.kafka.topics import require_topics
     from orion_beam.metrics import READ, Outcome
     from orion_beam.replay.plan import PartitionPlan, lanes_of, plan_offsets, plan_times, round_of
-    from orion_beam.replay.runs import Replay, Run
+    from orion_beam.replay.runs import Replay, Run, files_of_others
     from runners.beam_options import check_beam_options
     from runners.cluster import Cluster
     from runners.flink import TerminatedError, flink_arguments, run_flink_bounded
@@ -76,15 +87,19 @@ def replay(
         str | None, typer.Option("--from", help="First Kafka timestamp, with its zone: 2026-01-01T00:00Z")
     ] = None,
     end: Annotated[
-        str | None, typer.Option("--to", help="Kafka timestamp to stop before, with its zone.", show_default="now")
+        str | None,
+        typer.Option("--to", help="Kafka timestamp to stop before, with its zone.", show_default="all there is now"),
     ] = None,
-    last: Annotated[str | None, typer.Option(help="Instead: from so long ago until now, 90s, 30m, 6h")] = None,
+    last: Annotated[str | None, typer.Option(help="Instead: from so long ago on, 90s, 30m, 6h")] = None,
     offsets: Annotated[
         str | None, typer.Option(help="Instead: COUNTRY:PARTITION=FIRST-END,… (END is not read): FR:0=100-2000")
     ] = None,
-    to_topic: Annotated[str, typer.Option(help="Topic for CDRs.")] = FINAL_TOPIC,
-    dead_letter_topic: Annotated[str, typer.Option(help="Topic for rejects.")] = DEAD_LETTER_TOPIC,
+    final_topic: FinalTopic = FINAL_TOPIC,
+    dead_letter_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
     output: Annotated[Path | None, typer.Option(help="Write files to this directory, not topics.")] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Delete what other replays have written to this directory.")
+    ] = False,
     file_format: Annotated[FileFormat, typer.Option("--format", help="Of these files.")] = FileFormat.PARQUET,
     value_format: Annotated[
         ValueFormat, typer.Option(help="How values on the topic are written.")
@@ -92,9 +107,12 @@ def replay(
     schema_registry: Annotated[
         str | None, typer.Option(help="URL of a schema registry; values then have Confluent's wire format.")
     ] = None,
-    profiles: Annotated[Path, typer.Option(help="Directory of country profiles.")] = PROFILES_DIRECTORY,
+    profiles: Profiles = PROFILES_DIRECTORY,
     cells: Cells = CELLS,
     subscribers: Subscribers = SUBSCRIBERS,
+    tag_partials: TagPartials = False,
+    flag_duplicates: FlagDuplicates = False,
+    duplicate_window: DuplicateWindow = DUPLICATE_WINDOW,
     producer_settings: ProducerSettings = None,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Python processes, on the DirectRunner.")] = 2,
     run_id: Annotated[
@@ -116,15 +134,23 @@ def replay(
     Example: orion-beam replay --bootstrap-servers localhost:9092 --countries FR --last 6h --output out
 
     Example: orion-beam replay --bootstrap-servers localhost:9092 --countries FR,TN
-    --from 2026-01-01T00:00Z --to 2026-01-02T00:00Z --to-topic cdr.final.repaired -- --runner=FlinkRunner
+    --from 2026-01-01T00:00Z --to 2026-01-02T00:00Z --final-topic cdr.final.repaired -- --runner=FlinkRunner
     """
     runs = orion_home() / "runs"
     if resume is not None:
-        _run(Run.load(runs, resume), as_json)
+        why = "with --resume, which goes on as planned"
+        refuse_unused(context, given_options(context).keys() - {"resume", "yes", "as_json"}, why)
+        if context.args:
+            raise UserError(f"{context.args[0]}: no effect {why}; leave it out")
+        planned_before = Run.load(runs, resume)
+        _refuse_others(planned_before.replay, "they would be read beside it; delete them")
+        _run(planned_before, as_json)
         return
     if bootstrap_servers is None:
         raise UserError("nothing to read: give --bootstrap-servers HOST:PORT")
     check_beam_options(context.args)
+    check_balance(flag_duplicates, context.args)
+    _refuse_unused(context, flag_duplicates, output is not None, _is_flink(context.args))
     cluster = Cluster.of(context.args) if _is_flink(context.args) else None
     reference = load_reference(cells, subscribers)
     producer = parse_pairs(producer_settings, "--producer-config")
@@ -137,13 +163,13 @@ def replay(
         sink = KafkaSink(
             bootstrap_servers=bootstrap_servers,
             producer_config=producer,
-            final_topic=to_topic,
+            final_topic=final_topic,
             dead_letter_topic=dead_letter_topic,
         )
-        if {to_topic, dead_letter_topic} & {profile.topic for profile in all_profiles(profiles).values()}:
-            raise UserError("a raw topic is no place for results: choose another --to-topic and --dead-letter-topic")
-        require_topics(bootstrap_servers, [to_topic, dead_letter_topic])
-        wire_prefix = wire_prefix_of(value_format, schema_registry, to_topic)
+        if {final_topic, dead_letter_topic} & {profile.topic for profile in all_profiles(profiles).values()}:
+            raise UserError("a raw topic is no place for results: choose another --final-topic and --dead-letter-topic")
+        require_topics(bootstrap_servers, [final_topic, dead_letter_topic])
+        wire_prefix = wire_prefix_of(value_format, schema_registry, final_topic)
     else:
         if cluster is not None and cluster.master is not None:
             raise UserError("--output: a cluster does not see this machine's files; leave --flink_master out")
@@ -161,6 +187,9 @@ def replay(
             cells=absolute(cells),
             subscribers=absolute(subscribers),
             run_id=name,
+            tag_partials=tag_partials,
+            flag_duplicates=flag_duplicates,
+            duplicate_window=duplicate_window,
             profiles_directory=profiles.absolute(),
         ),
         partitions=tuple(plans),
@@ -169,26 +198,88 @@ def replay(
         beam_arguments=tuple(context.args),
         reference_version=reference.version,
     )
+    notes = _notes(context, planned)
     if not as_json:
-        _show(planned)
+        _show(planned, notes)
     truncated = [plan for plan in plans if plan.is_truncated]
     if dry_run:
         if as_json:
-            typer.echo(json.dumps(_plan_json(planned)))
+            typer.echo(json.dumps(_plan_json(planned) | {"notes": notes}))
         return
+    if not replace:
+        _refuse_others(planned, "a reader would get records twice; --replace deletes them")
     if truncated and not allow_truncated:
         more = f" (and {len(truncated) - 1} more partitions)" if len(truncated) > 1 else ""
         raise UserError(f"{truncated[0].truncation}{more}; --allow-truncated goes on with what is left")
     if not (yes or as_json):
         if not sys.stdin.isatty():
             raise UserError("nobody is here to be asked: give --yes")
-        typer.confirm("Replay these records?", abort=True, err=True)
-    _run(Run.create(runs, planned), as_json)
+        deletes = f", and delete {_words(others)}" if (others := _others(planned)) else ""
+        typer.confirm(f"Replay these records to {_target(planned)}{deletes}?", abort=True, err=True)
+    run = Run.create(runs, planned)
+    for path in _others(planned):
+        path.unlink()
+    _run(run, as_json, notes)
+
+
+def _refuse_unused(context: typer.Context, flag_duplicates: bool, to_files: bool, on_flink: bool) -> None:
+    """Refuse options that were given and would change nothing."""
+    refuse_unused_checks(context, flag_duplicates)
+    if to_files:
+        of_topics = ["final_topic", "dead_letter_topic", "value_format", "schema_registry", "producer_settings"]
+        refuse_unused(context, of_topics, "with --output DIR, which writes files and no topics")
+    else:
+        refuse_unused(context, ["file_format", "replace"], "without --output DIR: topics would be written")
+    if on_flink:
+        refuse_unused(context, ["workers"], "with --runner=FlinkRunner, which has --parallelism")
+
+
+def _others(replay: Replay) -> list[Path]:
+    """Return the files that other replays have left where this one is to write."""
+    sink = replay.job.sink
+    return files_of_others(sink.directory, replay.run_id) if isinstance(sink, FileSink) else []
+
+
+def _refuse_others(replay: Replay, why: str) -> None:
+    if others := _others(replay):
+        raise UserError(f"{_target(replay)} holds {_words(others)}: {why}")
+
+
+def _words(others: list[Path]) -> str:
+    return f"{len(others):,} files of other replays ({others[0].name}{', …' if len(others) > 1 else ''})"
+
+
+def _targets(replay: Replay) -> tuple[str, str]:
+    """Return where CDRs and dead letters go."""
+    sink = replay.job.sink
+    if isinstance(sink, FileSink):
+        return str(sink.directory / FINAL_DIRECTORY), str(sink.directory / DEAD_LETTER_DIRECTORY)
+    return sink.final_topic, sink.dead_letter_topic
+
+
+def _target(replay: Replay) -> str:
+    """Return the same for people."""
+    sink = replay.job.sink
+    if isinstance(sink, FileSink):
+        return f"the directory {sink.directory}"
+    return f"the topics {sink.final_topic} and {sink.dead_letter_topic} at {sink.bootstrap_servers}"
+
+
+def _notes(context: typer.Context, replay: Replay) -> list[str]:
+    """Return what one must know of a plan."""
+    notes = [plan.early_end for plan in replay.partitions if plan.early_end is not None]
+    given = given_options(context)
+    if isinstance(replay.job.sink, KafkaSink) and "tag_partials" not in given and "flag_duplicates" not in given:
+        notes.append(
+            "neither --tag-partials nor --flag-duplicates: if the stream's job has them, give them here, too, for a"
+            " record replaces the stream's of the same cdr_id"
+        )
+    return notes
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user wants to read: either a time or offsets."""
+    """What the user wants to read: a time, without an end up to all there is now, or offsets."""
 
     start: datetime | None
     end: datetime | None
@@ -197,7 +288,7 @@ class Asked:
     def plan(self, bootstrap_servers: str, profiles: Iterable[CountryProfile]) -> list[PartitionPlan]:
         """Resolve it to offsets."""
         topics = {profile.code: profile.topic for profile in profiles}
-        if self.start is not None and self.end is not None:
+        if self.start is not None:
             return plan_times(bootstrap_servers, topics.values(), self.start, self.end)
         wanted = {SourcePartition(topics[code], partition): held for code, partition, held in self.offsets}
         return plan_offsets(bootstrap_servers, wanted)
@@ -215,8 +306,8 @@ def asked_for(start: str | None, end: str | None, last: str | None, offsets: str
             raise UserError("--offsets names a partition twice")
         return Asked(None, None, ranges)
     if last is not None:
-        return Asked(now - timedelta(seconds=duration_of(last, "--last")), now, ())
-    return Asked(time_of(start or "", "--from"), time_of(end, "--to") if end else now, ())
+        return Asked(now - timedelta(seconds=duration_of(last, "--last")), None, ())
+    return Asked(time_of(start or "", "--from"), time_of(end, "--to") if end else None, ())
 
 
 def countries_of(asked: Asked, countries: str | None, profiles: Path) -> tuple[str, ...]:
@@ -224,17 +315,17 @@ def countries_of(asked: Asked, countries: str | None, profiles: Path) -> tuple[s
     named = tuple(dict.fromkeys(code for code, _, _ in asked.offsets))
     given = parse_list(countries)
     if named:
-        if given and set(given) != set(named):
+        if given:
             raise UserError("--offsets names the countries itself: leave --countries out")
         return named
-    return given or tuple(default_profiles() if profiles == PROFILES_DIRECTORY else all_profiles(profiles))
+    return given or tuple(default_profiles(profiles))
 
 
 def _is_flink(beam_arguments: Iterable[str]) -> bool:
     return "--runner=FlinkRunner" in beam_arguments
 
 
-def _show(replay: Replay) -> None:
+def _show(replay: Replay, notes: Iterable[str]) -> None:
     """Print the plan: a line for each topic, and whatever is not as usual."""
     size = sum(plan.bytes_estimated for plan in replay.partitions)
     table = Table("topic", title=f"Replay {replay.run_id}")
@@ -256,18 +347,21 @@ def _show(replay: Replay) -> None:
     for plan in replay.partitions:
         if plan.is_truncated:
             console.print(plan.truncation, style="yellow", markup=False)
-    sink = replay.job.sink
-    target = sink.directory if isinstance(sink, FileSink) else f"{sink.final_topic} and {sink.dead_letter_topic}"
+    for note in notes:
+        console.print(note, style="yellow", markup=False)
     console.print(
         f"At most {replay.offsets:,} records, about {size / 1e6:,.1f} MB, some {replay.offsets / ASSUMED_RATE:,.0f} s"
-        f" at {ASSUMED_RATE:,} records/s; to {target}",
+        f" at {ASSUMED_RATE:,} records/s; to {_target(replay)}",
         highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
 
 
 def _plan_json(replay: Replay) -> dict[str, object]:
     return {
         "run_id": replay.run_id,
+        "targets": dict(zip(("final", "dead_letters"), _targets(replay), strict=True)),
         "offsets": replay.offsets,
         "bytes_estimated": sum(plan.bytes_estimated for plan in replay.partitions),
         "seconds_estimated": replay.offsets / ASSUMED_RATE,
@@ -276,7 +370,7 @@ def _plan_json(replay: Replay) -> dict[str, object]:
     }
 
 
-def _run(run: Run, as_json: bool) -> None:
+def _run(run: Run, as_json: bool, notes: Iterable[str] = ()) -> None:
     """Run what is left of a replay, and print what became of all of it."""
     planned = run.replay
     done = sum(planned.chunks[number].offsets for number in run.outcomes())
@@ -302,7 +396,7 @@ def _run(run: Run, as_json: bool) -> None:
     summary = counts_summary(written)
     report = run.write_report(summary)
     if as_json:
-        more = {"seconds": took, "resumed_behind": done, "report": str(report)}
+        more = {"notes": list(notes), "seconds": took, "resumed_behind": done, "report": str(report)}
         typer.echo(json.dumps(_plan_json(planned) | summary | more))
         return
     Console().print(counts_table(written))

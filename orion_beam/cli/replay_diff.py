@@ -16,7 +16,15 @@ from rich.table import Table
 
 import orion_beam
 from orion_beam.cli.late import late_imports
-from orion_beam.cli.options import Countries, absolute
+from orion_beam.cli.options import (
+    DUPLICATE_WINDOW,
+    Countries,
+    DuplicateWindow,
+    FlagDuplicates,
+    TagPartials,
+    absolute,
+    refuse_unused_checks,
+)
 from orion_beam.cli.replay import asked_for, countries_of
 from orion_beam.defaults import CELLS, PROFILES_DIRECTORY, SUBSCRIBERS
 from orion_beam.errors import JobFailedError, UserError
@@ -65,15 +73,17 @@ class _Version:
 
 
 def diff(
+    context: typer.Context,
     bootstrap_servers: Annotated[str, typer.Option(help="Kafka brokers, host:port,…")],
     countries: Countries = None,
     start: Annotated[
         str | None, typer.Option("--from", help="First Kafka timestamp, with its zone: 2026-01-01T00:00Z")
     ] = None,
     end: Annotated[
-        str | None, typer.Option("--to", help="Kafka timestamp to stop before, with its zone.", show_default="now")
+        str | None,
+        typer.Option("--to", help="Kafka timestamp to stop before, with its zone.", show_default="all there is now"),
     ] = None,
-    last: Annotated[str | None, typer.Option(help="Instead: from so long ago until now, 90s, 30m, 6h")] = None,
+    last: Annotated[str | None, typer.Option(help="Instead: from so long ago on, 90s, 30m, 6h")] = None,
     offsets: Annotated[str | None, typer.Option(help="Instead: COUNTRY:PARTITION=FIRST-END,…")] = None,
     old_version: Annotated[
         Path | None, typer.Option(help="Virtual environment or checkout of the old code.", show_default="this one")
@@ -87,6 +97,9 @@ def diff(
     new_cells: Annotated[str, typer.Option(help="The new cells.")] = CELLS,
     old_subscribers: Annotated[str, typer.Option(help="The old subscribers.")] = SUBSCRIBERS,
     new_subscribers: Annotated[str, typer.Option(help="The new subscribers.")] = SUBSCRIBERS,
+    tag_partials: TagPartials = False,
+    flag_duplicates: FlagDuplicates = False,
+    duplicate_window: DuplicateWindow = DUPLICATE_WINDOW,
     samples: Annotated[int, typer.Option(min=0, max=100, help="Records to show of each difference.")] = 3,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Python processes.")] = 2,
     allow_truncated: Annotated[
@@ -107,6 +120,10 @@ def diff(
         raise UserError(
             "old and new are the same: give --new-profiles, --new-cells, --new-subscribers or --new-version"
         )
+    refuse_unused_checks(context, flag_duplicates)
+    checks = ["--tag-partials"] if tag_partials else []
+    if flag_duplicates:
+        checks += ["--flag-duplicates", "--duplicate-window", str(duplicate_window)]
     for version in (old, new):
         version.interpreter()
         load_reference(version.cells, version.subscribers)
@@ -124,7 +141,8 @@ def diff(
         raise UserError("there are no records to compare")
     with tempfile.TemporaryDirectory(prefix="orion-diff-") as directory:
         for version in (old, new):
-            _replay(version, Path(directory), ["--bootstrap-servers", bootstrap_servers, "--offsets", ranges], workers)
+            source = ["--bootstrap-servers", bootstrap_servers, "--offsets", ranges]
+            _replay(version, Path(directory), [*source, *checks], workers)
         comparison = compare_replays(Path(directory, "old"), Path(directory, "new"), samples)
     if as_json:
         typer.echo(json.dumps(_as_json(comparison)))
@@ -138,9 +156,9 @@ def _range_of(plan: PartitionPlan, country_of: dict[str, str]) -> str:
     return f"{country_of[plan.topic]}:{plan.partition}={plan.low}-{plan.high}"
 
 
-def _replay(version: _Version, directory: Path, source: Sequence[str], workers: int) -> None:
+def _replay(version: _Version, directory: Path, options: Sequence[str], workers: int) -> None:
     python, modules = version.interpreter()
-    command = [python, "-m", "orion_beam.cli.main", "replay", *source, *version.options(), "--workers", str(workers)]
+    command = [python, "-m", "orion_beam.cli.main", "replay", *options, *version.options(), "--workers", str(workers)]
     command += ["--output", str(directory / version.name), "--format", "parquet", "--run-id", version.name, "--json"]
     # Its plan and its marks go with its files: there is nothing to go on with.
     done = subprocess.run(

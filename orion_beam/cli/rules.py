@@ -7,7 +7,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from orion_beam.cli.given import refuse_unused
 from orion_beam.cli.late import late_imports
+from orion_beam.cli.options import Profiles
+from orion_beam.defaults import PROFILES_DIRECTORY
 from schemas.codes import Code, Severity
 
 with late_imports():
@@ -63,17 +66,26 @@ def _switchable(rule: Rule) -> str:
 
 
 def rules(
+    context: typer.Context,
     country: Annotated[
         str | None, typer.Option(help="Severities as this country's profile has them, such as FR.")
     ] = None,
+    profiles: Profiles = PROFILES_DIRECTORY,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/rules.md.")] = False,
 ) -> None:
     """List the rules of validation: id, field, severity, meaning, source.
 
     Example: orion-beam rules --country FR --json
+
+    Example: orion-beam rules --country FR --profiles profiles
     """
-    profile = None if country is None else profiles_of([country.upper()])[country.upper()]
+    if as_markdown:
+        refuse_unused(context, ["country", "profiles", "as_json"], "with --markdown, which is docs/rules.md as it is")
+    if country is None:
+        refuse_unused(context, ["profiles"], "without --country")
+    code = None if country is None else country.upper()
+    profile = None if code is None else profiles_of([code], profiles)[code]
     listed = [
         {
             "id": rule.id,

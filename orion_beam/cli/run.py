@@ -13,16 +13,22 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from orion_beam.cli.given import refuse_unused
 from orion_beam.cli.late import late_imports
 from orion_beam.cli.options import (
+    DUPLICATE_WINDOW,
     Cells,
     ConsumerSettings,
     Countries,
+    DuplicateWindow,
+    FlagDuplicates,
     GroupId,
     ProducerSettings,
     Publish,
     StartFrom,
     Subscribers,
+    TagPartials,
+    check_balance,
     checked_config,
     duration_of,
     kafka_needs,
@@ -30,6 +36,7 @@ from orion_beam.cli.options import (
     parse_list,
     parse_pairs,
     parse_stage,
+    refuse_unused_checks,
     wire_prefix_of,
 )
 from orion_beam.defaults import CELLS, SUBSCRIBERS, ValueFormat
@@ -55,6 +62,12 @@ with late_imports():
     from schemas.cdr import UNIFIED_SCHEMA
     from schemas.dead_letter import DEAD_LETTER_SCHEMA
 
+_OF_STREAMS = (
+    "countries", "group_id", "publish", "start_from", "value_format", "schema_registry", "reference_refresh",
+    "gap_tolerance", "consumer_settings", "producer_settings", "spread_countries", "metrics_port",
+)  # fmt: skip
+"""Parameters that say how Kafka is read and written."""
+
 
 def run(
     context: typer.Context,
@@ -78,13 +91,9 @@ def run(
     reference_refresh: Annotated[
         str, typer.Option(help="How often a stream looks whether these two have changed: 300s, 5m, 1h, or off.")
     ] = "300s",
-    tag_partials: Annotated[
-        bool, typer.Option(help="Say of each CDR which of its session's records it is: docs/record-checks.md.")
-    ] = False,
-    flag_duplicates: Annotated[bool, typer.Option(help="Mark CDRs that came before, by a natural key.")] = False,
-    duplicate_window: Annotated[
-        int, typer.Option(help="Rows of a country, in each worker, among which duplicates are found; 84 bytes each.")
-    ] = 1_000_000,
+    tag_partials: TagPartials = False,
+    flag_duplicates: FlagDuplicates = False,
+    duplicate_window: DuplicateWindow = DUPLICATE_WINDOW,
     detect_gaps: Annotated[bool, typer.Option(help="Report records that are missing by their node's numbers.")] = False,
     gap_tolerance: Annotated[str, typer.Option(help="How long a stream waits for them at least: 60s, 5m, 1h.")] = "60s",
     consumer_settings: ConsumerSettings = None,
@@ -112,8 +121,10 @@ def run(
     set_up_logging()
     check_beam_options(context.args)
     reference_version = load_reference(cells, subscribers).version
-    if flag_duplicates and any(argument.startswith("--load_balance_bundles") for argument in context.args):
-        raise UserError("--flag-duplicates goes without --load_balance_bundles, which lets workers share a partition")
+    check_balance(flag_duplicates, context.args)
+    refuse_unused_checks(context, flag_duplicates)
+    if not detect_gaps:
+        refuse_unused(context, ["gap_tolerance"], "without --detect-gaps")
     options = {
         "cells": cells,
         "subscribers": subscribers,
@@ -126,12 +137,17 @@ def run(
     if inputs:
         if output is None or bootstrap_servers is not None:
             raise UserError("--input needs --output DIR, and goes without --bootstrap-servers")
+        refuse_unused(context, _OF_STREAMS, "with --input: it is of a stream")
         _run_files(_parse_inputs(inputs), output, options, context.args, reference_version, as_json)
         return
     if bootstrap_servers is None:
         raise UserError("nothing to read: give --input COUNTRY=PATH or --bootstrap-servers HOST:PORT")
     if output is not None:
         raise UserError("--output goes with --input; a stream writes to cdr.final and cdr.dlq")
+    refuse_unused(context, ["as_json"], "without --input: a stream does not end, and `orion-beam top --json` counts")
+    cluster = Cluster.of(context.args)
+    if cluster.master is not None or cluster.pool is not None:
+        refuse_unused(context, ["metrics_port"], "with workers that `orion-beam workers --metrics-port` starts")
     codes = parse_countries(countries)
     published = tuple(parse_stage(name, "--publish") for name in parse_list(publish))
     start = None if start_from is None else parse_stage(start_from, "--start-from")
@@ -141,7 +157,7 @@ def run(
     producer_config(bootstrap_servers, producer)
     sink = KafkaSink(bootstrap_servers=bootstrap_servers, producer_config=producer)
     needs = kafka_needs(sink, group_id, codes, published, start)
-    _check(needs, Cluster.of(context.args))
+    _check(needs, cluster)
     jars = ensure_jars(say)
     config = checked_config(
         countries=codes,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from orion_beam.cli.given import refuse_unused
 from orion_beam.cli.late import late_imports
 from orion_beam.errors import UserError
 
@@ -36,11 +37,13 @@ def _named(name: str) -> type[BaseModel]:
 
 @app.command(epilog="Example: orion-beam schema show cdr > cdr.avsc")
 def show(
+    context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="Such as cdr or dead-letter. Without: list all.")] = None,
     arrow: Annotated[bool, typer.Option("--arrow", help="The Arrow schema instead of the Avro schema.")] = False,
 ) -> None:
     """Print the Avro or Arrow schema of a record, or list the records that there are."""
     if name is None:
+        refuse_unused(context, ["arrow"], "without the name of a record")
         for listed in WRITTEN_MODELS:
             doc = " ".join((listed.__doc__ or "").split())
             typer.echo(f"{_short_name(listed):<16}{listed.__name__:<15}{len(listed.model_fields):>3} fields  {doc}")

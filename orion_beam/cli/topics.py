@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from orion_beam.cli.given import refuse_unused
 from orion_beam.cli.late import late_imports
 from orion_beam.defaults import PRODUCTION, SHIPPED_CATALOGUE
 from orion_beam.durations import parse_duration_s
@@ -55,6 +56,7 @@ def plan(
 
 @app.command(epilog="Example: orion-beam topics apply --bootstrap-servers broker:9092 --yes")
 def apply(
+    context: typer.Context,
     bootstrap_servers: BootstrapServers,
     catalogue: CatalogueFile = SHIPPED_CATALOGUE,
     profile: ProfileName = PRODUCTION,
@@ -74,6 +76,8 @@ def apply(
     Exit code 0 when they agree then, 1 when something was refused, left out, or is left to be done by hand.
     """
     replan = partial(plan_topics, bootstrap_servers, load_catalogue(catalogue), _codes(countries), profile)
+    if not allow_destructive:
+        refuse_unused(context, ["confirmed"], "without --allow-destructive")
     wanted = replan()
     if not as_json:
         _print_plan(wanted)

@@ -24,7 +24,6 @@ with late_imports():
     from orion_beam.chain import chain_of, load_reference
     from orion_beam.countries import all_profiles
     from orion_beam.kafka.find import (
-        CLOCK_SKEW,
         Found,
         Ranges,
         find_cdr,
@@ -33,7 +32,7 @@ with late_imports():
         read_record,
         search_range,
     )
-    from orion_beam.kafka.ranges import SourcePartition
+    from orion_beam.kafka.ranges import CLOCK_SKEW, SourcePartition
     from orion_beam.trace import Judged, judge, masked
     from schemas.country import CountryProfile
 
@@ -150,9 +149,14 @@ def _search(
 ) -> tuple[Ranges, list[tuple[str, Found]]]:
     """Look on both topics, whatever today's verdict is: the code of its time may have thought otherwise."""
     since = until = None
-    if record.arrived is not None:
-        since = min(record.arrived, datetime.now(UTC)) - CLOCK_SKEW
-        until = max(record.arrived, datetime.now(UTC) - window) + window
+    now = datetime.now(UTC)
+    if record.arrived is not None and record.arrived > now + CLOCK_SKEW:
+        # Its timestamp is wrong, and does not say when it arrived.
+        since = now - window
+    elif record.arrived is not None:
+        # The clocks of those who write raw records and of the workers differ.
+        since = record.arrived - CLOCK_SKEW
+        until = max(record.arrived, now - window) + window
     imsi = judged.fields.get("imsi")
     letters = search_range(bootstrap_servers, DEAD_LETTER_TOPIC, record.key, since, until)
     finals = {} if imsi is None else search_range(bootstrap_servers, FINAL_TOPIC, imsi.encode(), since, until)
@@ -168,7 +172,7 @@ def _search(
 
 def _details(outcome: str, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what tells one outcome from another; nothing of it is of a subscriber."""
-    of_letter = ("stage", "codes", "attempt", "version")
+    of_letter = ("stage", "codes", "attempt", "version", "run_id")
     return {name: record[name] for name in (("cdr_id", "run_id") if outcome == "final" else of_letter)}
 
 

@@ -1,5 +1,6 @@
 """Which raw records a command is about: times with their zones, and offsets by country and partition."""
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -7,9 +8,17 @@ from datetime import UTC, datetime
 from orion_beam.cli.late import late_imports
 from orion_beam.cli.options import parse_list
 from orion_beam.errors import UserError
+from orion_beam.logs import say
 
 with late_imports():
-    from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges, offsets_at
+    from orion_beam.kafka.ranges import (
+        OffsetRange,
+        SourcePartition,
+        early_end,
+        ends_ahead_of_now,
+        offset_ranges,
+        offsets_between,
+    )
     from schemas.country import CountryProfile
 
 _OFFSETS = re.compile(r"([A-Z]{2}):([0-9]{1,9})=([0-9]{1,18})-([0-9]{1,18})")
@@ -87,6 +96,8 @@ def held_between(
 ) -> dict[SourcePartition, OffsetRange]:
     """Return the offsets of what topics hold of `[start, end)`, by Kafka's timestamps; None has no bound.
 
+    Says where a timestamp that is ahead of now ends a range too early.
+
     Raises:
         UserError: `start` is not before `end`.
         PrerequisiteError: the broker cannot be reached, or lacks a topic.
@@ -94,10 +105,7 @@ def held_between(
     if start is not None and end is not None and start >= end:
         raise UserError(f"--from {start.isoformat()} is not before --to {end.isoformat()}")
     held = offset_ranges(bootstrap_servers, topics, committed_only=True)
-    lows = {source: within.low for source, within in held.items()}
-    highs = {source: within.high for source, within in held.items()}
-    if start is not None:
-        lows = offsets_at(bootstrap_servers, held, start)
-    if end is not None:
-        highs = offsets_at(bootstrap_servers, held, end)
-    return {source: OffsetRange(lows[source], max(lows[source], highs[source])) for source in held}
+    ranges = offsets_between(bootstrap_servers, held, start, end)
+    for source, timestamp in ends_ahead_of_now(bootstrap_servers, held, ranges).items():
+        say(f"warning: {early_end(source, ranges[source].high, timestamp)}", logging.WARNING)
+    return ranges

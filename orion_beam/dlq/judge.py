@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from orion_beam.chain import chain_of, places_of, run_chain
 from orion_beam.countries import all_profiles
 from schemas.codes import Stage
+from schemas.country import CountryProfile
 from schemas.raw import RAW_CDR_SCHEMA
 from transforms.batches import batch_of, columns_of, rows_of
 from transforms.decode import decode_batch
@@ -70,10 +71,12 @@ class Judge:
     Attributes:
         topic: that the letters lie on.
         reference: what enrichment looks up.
+        profiles: by country code.
     """
 
     topic: str
     reference: ReferenceData
+    profiles: Mapping[str, CountryProfile] = field(default_factory=all_profiles)
     _chains: dict[str, Mapping[Stage, Split]] = field(default_factory=dict)
 
     def judge(self, letters: pa.RecordBatch) -> Judgement:
@@ -83,7 +86,7 @@ class Judge:
         row_of = {place: row for row, place in enumerate(places_of(records))}
         passes = np.zeros(count, np.bool_)
         refusals: dict[int, Refusal] = {}
-        is_known = one_of(letters.column("country"), pa.array(list(all_profiles())))
+        is_known = one_of(letters.column("country"), pa.array(list(self.profiles)))
         for country in pc.unique(letters.column("country").filter(pa.array(is_known))).to_pylist():
             own = rows_of(records, one_of(letters.column("country"), pa.array([country])))
             outcome = run_chain(self._chain(country), own)
@@ -96,7 +99,7 @@ class Judge:
 
     def _chain(self, country: str) -> Mapping[Stage, Split]:
         if country not in self._chains:
-            self._chains[country] = chain_of(all_profiles()[country], self.reference)
+            self._chains[country] = chain_of(self.profiles[country], self.reference)
         return self._chains[country]
 
 

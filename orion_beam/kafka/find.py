@@ -1,7 +1,7 @@
 """Where what was made of one raw record lies: a bounded search of cdr.final and cdr.dlq."""
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -11,12 +11,9 @@ from orion_beam.dead_letters import letters_of
 from orion_beam.errors import UserError
 from orion_beam.final_values import read_final_value
 from orion_beam.kafka.partitioner import partition_of
-from orion_beam.kafka.ranges import Advance, OffsetRange, SourcePartition, offset_ranges, offsets_at, read_ranges
+from orion_beam.kafka.ranges import Advance, OffsetRange, SourcePartition, offset_ranges, offsets_between, read_ranges
 from transforms.batches import rows_of
 from transforms.texts import mask_of
-
-CLOCK_SKEW = timedelta(minutes=10)
-"""How far the clocks of those who write raw records and of the workers may differ: a search begins so much earlier."""
 
 Ranges = Mapping[SourcePartition, OffsetRange]
 
@@ -68,13 +65,8 @@ def search_range(
     if key is not None:
         place = SourcePartition(topic, partition_of(key, len(held)))
         held = {place: held[place]}
-    low = {part: within.low for part, within in held.items()}
-    high = {part: within.high for part, within in held.items()}
-    if since is not None:
-        low = offsets_at(bootstrap_servers, held, since)
-    if until is not None and until < datetime.now(UTC):
-        high = offsets_at(bootstrap_servers, held, until)
-    return {part: OffsetRange(low[part], max(low[part], high[part])) for part in held}
+    is_past = until is not None and until < datetime.now(UTC)
+    return offsets_between(bootstrap_servers, held, since, until if is_past else None)
 
 
 def find_final(

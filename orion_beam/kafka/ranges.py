@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,9 @@ from orion_beam.kafka.topics import TIMEOUT_S, admin_client, require_topics
 from schemas.fields import LAST_TIME
 from schemas.raw import RAW_MESSAGE_SCHEMA
 from transforms.batches import MAX_ROWS, batch_of, rows_of
+
+CLOCK_SKEW = timedelta(minutes=10)
+"""How far the clocks of those who write to Kafka may differ from one another, and from ours."""
 
 STALL_TIMEOUT_S = 60.0
 """How long a broker may hand out nothing before a bounded read gives up."""
@@ -111,6 +114,55 @@ def offsets_at(
         part: within.high if found[part] < 0 else min(max(found[part], within.low), within.high)
         for part, within in held.items()
     }
+
+
+def offsets_between(
+    bootstrap_servers: str,
+    held: Mapping[SourcePartition, OffsetRange],
+    start: datetime | None,
+    end: datetime | None,
+) -> dict[SourcePartition, OffsetRange]:
+    """Return the offsets of `[start, end)` by Kafka timestamp, see `offsets_at`.
+
+    None has no bound: it is not looked for by time, so no timestamp that is ahead of now can hide what lies behind it.
+    """
+    lows = {part: within.low for part, within in held.items()}
+    highs = {part: within.high for part, within in held.items()}
+    if start is not None:
+        lows = offsets_at(bootstrap_servers, held, start)
+    if end is not None:
+        highs = offsets_at(bootstrap_servers, held, end)
+    return {part: OffsetRange(lows[part], max(lows[part], highs[part])) for part in held}
+
+
+def ends_ahead_of_now(
+    bootstrap_servers: str,
+    held: Mapping[SourcePartition, OffsetRange],
+    ranges: Mapping[SourcePartition, OffsetRange],
+) -> dict[SourcePartition, datetime]:
+    """Return the partitions whose range ends at a record with a timestamp ahead of now, and that timestamp.
+
+    A wrong clock made it. What lies behind it may be older than the end that was asked for, and Kafka's index does not
+    say so.
+    """
+    ends = {part: OffsetRange(of.high, of.high + 1) for part, of in ranges.items() if of.high < held[part].high}
+    if not ends:
+        return {}
+    latest = datetime.now(UTC) + CLOCK_SKEW
+    found = {}
+    for batch in read_ranges(bootstrap_servers, ends):
+        for row in batch.select(["source_topic", "source_partition", "source_timestamp"]).to_pylist():
+            if row["source_timestamp"] is not None and row["source_timestamp"] > latest:
+                found[SourcePartition(row["source_topic"], row["source_partition"])] = row["source_timestamp"]
+    return found
+
+
+def early_end(part: SourcePartition, offset: int, timestamp: datetime) -> str:
+    """Return, for people, what `ends_ahead_of_now` has found."""
+    return (
+        f"{part}: the record at offset {offset} has the timestamp {timestamp.isoformat(timespec='seconds')}, which is"
+        " ahead of now; what lies behind it is left out, even if it is older than --to: --offsets reads it"
+    )
 
 
 def _list_offsets(

@@ -1,6 +1,7 @@
 """Reading Kafka again: exactly the records of a plan's offset ranges, and then the end. Pure Python, on any runner."""
 
 from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import apache_beam as beam
 import pyarrow as pa
@@ -13,6 +14,13 @@ from transforms.counters import count
 
 BATCH_ROWS = 49_152
 """Of a batch at most, more than MAX_ROWS: nobody waits for the first rows of a replay."""
+
+
+class Before(Protocol):
+    """Learns what lies before ranges that are about to be read."""
+
+    def learn(self, ranges: Mapping[SourcePartition, OffsetRange]) -> None:
+        """Read it; the ranges are of one topic."""
 
 
 class _Progress:
@@ -34,9 +42,10 @@ def on_progress(listener: Advance | None) -> None:
 
 
 class _ReadLane(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, source: KafkaRanges, countries: Mapping[str, str]) -> None:
+    def __init__(self, source: KafkaRanges, countries: Mapping[str, str], before: Before | None) -> None:
         self._servers = source.bootstrap_servers
         self._countries = countries
+        self._before = before
         self._login = login_settings()
 
     def setup(self) -> None:
@@ -44,6 +53,8 @@ class _ReadLane(beam.DoFn):  # type: ignore[misc]
 
     def process(self, lane: tuple[Slice, ...]) -> Iterator[pa.RecordBatch]:
         for ranges in _rounds(lane):
+            if self._before is not None:
+                self._before.learn(ranges)
             batches = read_ranges(
                 self._servers, ranges, max_rows=BATCH_ROWS, committed_only=True, advance=_progress.advance
             )
@@ -75,14 +86,15 @@ class ReadKafkaRanges(beam.PTransform):  # type: ignore[misc]
     order.
     """
 
-    def __init__(self, source: KafkaRanges, countries: Mapping[str, str]) -> None:
-        """Take the ranges, and the country of each topic."""
+    def __init__(self, source: KafkaRanges, countries: Mapping[str, str], before: Before | None = None) -> None:
+        """Take the ranges, the country of each topic, and who is to know what lies before ranges."""
         super().__init__()
         self.source = source
         self.countries = countries
+        self.before = before
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Spread the lanes over the workers, and read each."""
         lanes = pipeline | "ListLanes" >> beam.Create(list(self.source.lanes))
-        read = beam.ParDo(_ReadLane(self.source, self.countries)).with_output_types(pa.RecordBatch)
+        read = beam.ParDo(_ReadLane(self.source, self.countries, self.before)).with_output_types(pa.RecordBatch)
         return lanes | "ReadLanes" >> read

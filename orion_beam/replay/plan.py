@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import accumulate, groupby, zip_longest
 from operator import attrgetter
 
@@ -12,7 +12,15 @@ from pydantic import BaseModel, ConfigDict
 
 from orion_beam.config import Slice
 from orion_beam.errors import UserError
-from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges, offsets_at, read_ranges
+from orion_beam.kafka.ranges import (
+    OffsetRange,
+    SourcePartition,
+    early_end,
+    ends_ahead_of_now,
+    offset_ranges,
+    offsets_between,
+    read_ranges,
+)
 
 CHUNK_OFFSETS = 500_000
 """Offsets of a chunk at most: what is done again after a crash, and what a chunk's dead letters may take of memory."""
@@ -33,6 +41,7 @@ class PartitionPlan(BaseModel):
             knows once they are deleted.
         first_at: the Kafka timestamp of the first record that is left to read.
         bytes_estimated: keys and values, by a sample.
+        ends_at: the Kafka timestamp of the record at `high`, where that is ahead of now and so may end the range early.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,6 +55,7 @@ class PartitionPlan(BaseModel):
     gone: int | None = 0
     first_at: datetime | None = None
     bytes_estimated: int = 0
+    ends_at: datetime | None = None
 
     @property
     def offsets(self) -> int:
@@ -56,6 +66,12 @@ class PartitionPlan(BaseModel):
     def is_truncated(self) -> bool:
         """Whether the start of what was asked for is deleted, or may be."""
         return self.gone != 0
+
+    @property
+    def early_end(self) -> str | None:
+        """Why the range may end too early, for people."""
+        part = SourcePartition(self.topic, self.partition)
+        return None if self.ends_at is None else early_end(part, self.high, self.ends_at)
 
     @property
     def truncation(self) -> str:
@@ -93,7 +109,9 @@ Lane = tuple[Chunk, ...]
 """Chunks that are handled one after the other, by one worker: those of a partition are all in one."""
 
 
-def plan_times(bootstrap_servers: str, topics: Iterable[str], start: datetime, end: datetime) -> list[PartitionPlan]:
+def plan_times(
+    bootstrap_servers: str, topics: Iterable[str], start: datetime, end: datetime | None
+) -> list[PartitionPlan]:
     """Resolve `[start, end)` to offsets, for each partition.
 
     See `orion_beam.kafka.ranges.offsets_at` for what that means where timestamps are out of order. A partition without
@@ -103,24 +121,27 @@ def plan_times(bootstrap_servers: str, topics: Iterable[str], start: datetime, e
         bootstrap_servers: the brokers.
         topics: the raw topics.
         start: with a zone; the first record's Kafka timestamp is this or later.
-        end: with a zone; every record is older.
+        end: with a zone; every record is older. None: all that partitions hold now, whatever its timestamp.
 
     Raises:
         UserError: `start` is not before `end`, or a topic does not exist (PrerequisiteError).
     """
-    if start >= end:
-        raise UserError(f"the replay would start at {start.isoformat()} and end before, at {end.isoformat()}")
+    if start >= (last := end or datetime.now(UTC)):
+        raise UserError(f"the replay would start at {start.isoformat()} and end before, at {last.isoformat()}")
     held = offset_ranges(bootstrap_servers, topics, committed_only=True)
-    lows, highs = offsets_at(bootstrap_servers, held, start), offsets_at(bootstrap_servers, held, end)
-    ranges = {part: OffsetRange(lows[part], max(lows[part], highs[part])) for part in held}
+    ranges = offsets_between(bootstrap_servers, held, start, end)
     # Where something is deleted and nothing older than `start` is left, something younger may be deleted as well.
-    at_start = {part for part, within in held.items() if lows[part] == within.low > 0}
+    at_start = {part for part, within in held.items() if ranges[part].low == within.low > 0}
     samples = _Samples(bootstrap_servers, {part: held[part] if part in at_start else ranges[part] for part in ranges})
     gone = {
         part: None if part in at_start and (first := samples.first_at(part)) != start and _is_after(first, start) else 0
         for part in held
     }
-    return _plans(ranges, held, gone, samples)
+    ends = ends_ahead_of_now(bootstrap_servers, held, ranges)
+    return [
+        plan.model_copy(update={"ends_at": ends.get(SourcePartition(plan.topic, plan.partition))})
+        for plan in _plans(ranges, held, gone, samples)
+    ]
 
 
 def plan_offsets(bootstrap_servers: str, asked: Mapping[SourcePartition, OffsetRange]) -> list[PartitionPlan]:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orion_beam.config import FileSink, JobConfig, KafkaRanges, KafkaSink, Slice
 from orion_beam.errors import UserError
-from orion_beam.files import DEAD_LETTER_FILE, FINAL_FILE
+from orion_beam.files import DEAD_LETTER_DIRECTORY, DEAD_LETTER_FILE, FINAL_DIRECTORY, FINAL_FILE
 from orion_beam.kafka.ranges import OffsetRange, SourcePartition
 from orion_beam.metrics import Outcome
 from orion_beam.replay.plan import Chunk, Lane, PartitionPlan
@@ -129,17 +129,21 @@ class Run:
     def mark_done(self, chunks: tuple[Chunk, ...], outcomes: Mapping[Outcome, int]) -> None:
         """Note that all that chunks hold is written for good, and how many rows had which outcome.
 
-        The outcomes of several chunks are noted with the first.
+        It is one file: what a job has written together is done as a whole or not at all.
         """
-        for chunk in chunks:
-            rows = [[*outcome, count] for outcome, count in outcomes.items()] if chunk is chunks[0] else []
-            _write_whole(self.directory / "done" / f"{chunk.number:05d}.json", json.dumps(rows))
+        rows = [[*outcome, count] for outcome, count in outcomes.items()]
+        mark = {"chunks": [chunk.number for chunk in chunks], "rows": rows}
+        _write_whole(self.directory / "done" / f"{chunks[0].number:05d}.json", json.dumps(mark))
 
     def outcomes(self) -> dict[int, dict[Outcome, int]]:
-        """Return the chunks that are done, and what became of their rows."""
-        done = {}
+        """Return the chunks that are done, and what became of their rows; that of several is with the first."""
+        done: dict[int, dict[Outcome, int]] = {}
         for path in sorted((self.directory / "done").glob("*.json")):
-            done[int(path.stem)] = {Outcome(*names): count for *names, count in json.loads(path.read_text())}
+            mark = json.loads(path.read_text())
+            if not isinstance(mark, dict):
+                raise UserError(f"{path} is no mark of this version: replay anew, or go on with the version before")
+            done |= {number: {} for number in mark["chunks"]}
+            done[mark["chunks"][0]] = {Outcome(*names): count for *names, count in mark["rows"]}
         return done
 
     def write_report(self, counts: Mapping[str, Any]) -> Path:
@@ -188,6 +192,25 @@ class Run:
         done = self.outcomes()
         lanes = (tuple(chunk for chunk in lane if chunk.number not in done) for lane in self.replay.lanes)
         return tuple(lane for lane in lanes if lane)
+
+
+def files_of_others(directory: Path, run_id: str) -> list[Path]:
+    """Return the files of CDRs and dead letters in a directory that are not of this replay, also unfinished ones.
+
+    A reader of the directory would take them for part of it.
+    """
+    own = re.compile(rf"\.?{re.escape(run_id)}-[0-9]{{5}}(\..*)?")
+    places = [
+        directory / FINAL_DIRECTORY,
+        directory / DEAD_LETTER_DIRECTORY,
+        *directory.glob(".*-[0-9][0-9][0-9][0-9][0-9]"),
+    ]
+    return sorted(
+        path
+        for place in places
+        for path in place.rglob("*")
+        if path.suffix in (".avro", ".parquet") and not (own.fullmatch(place.name) or own.fullmatch(path.name))
+    )
 
 
 def publish_files(staging: Path, directory: Path, tag: str) -> None:

@@ -12,6 +12,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -241,9 +242,11 @@ class Feed:
             topic, value, key, partition, on_delivery=delivered, timestamp=timestamp, headers=list(headers)
         )
 
-    def send_generated(self, country: str, records: int, *, seed: int = 0, fault_rate: float = 0.0) -> None:
+    def send_generated(
+        self, country: str, records: int, *, seed: int = 0, fault_rate: float = 0.0, start: datetime | None = None
+    ) -> None:
         """Send a country's generated CDRs."""
-        for batch in generate_batches(all_profiles()[country], records, seed, fault_rate):
+        for batch in generate_batches(all_profiles()[country], records, seed, fault_rate, start=start):
             rows = zip(batch.key, batch.value, batch.timestamp.to_physical(), batch.expected_code, strict=True)
             for key, value, timestamp, code in rows:
                 self.send(raw_topic(country).name, key, value, code=code, timestamp=timestamp)

@@ -1,12 +1,18 @@
 """Duplicates, sequence gaps and partials in a stream: two Python workers, and a job that reads everything again."""
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+import pyarrow.dataset as ds
 import pytest
 
+from orion_beam.kafka.ranges import offset_ranges
 from orion_beam.kafka.topics import FINAL, raw_topic
 from schemas.cdr import UnifiedCdr
 from tests.integration.harness import (
@@ -52,11 +58,13 @@ class Outcome:
         raw: all records that were sent.
         finals: what each job has written, by source.
         log: of the first job.
+        replayed: what a replay has made of the records that were sent last.
     """
 
     raw: list[Record]
     finals: list[dict[Source, dict[str, object]]]
     log: str
+    replayed: dict[Source, dict[str, object]]
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +90,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         # Within a bundle: right behind each other. Across bundles: when the first ones have come out.
         send(*(number for number in numbers for _ in range(1 if number % 7 else 2)))
         await_all_out(job, servers, feed)
+        before = {part.partition: held.high for part, held in offset_ranges(servers, [TOPIC]).items()}
         send(*numbers[::3])
         await_all_out(job, servers, feed)
         await_log(f"FR node pgw-1: missing {MISSING[0]} to {MISSING[-1]}, {len(MISSING)} records")
@@ -104,7 +113,25 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
             {source_of_record(record): record for record in (read(message.payload) for message in messages)}
             for messages in (of_first, of_second)
         ]
-        yield Outcome(read_topic(servers, TOPIC), finals, job.log)
+        raw = read_topic(servers, TOPIC)
+        replayed = replay(servers, directory, {record.source for record in raw}, before)
+        yield Outcome(raw, finals, job.log, replayed)
+
+
+def replay(servers: str, home: Path, sources: set[Source], before: dict[int, int]) -> dict[Source, dict[str, object]]:
+    """Replay what lies behind some offsets of each partition, with the checks that the stream had."""
+    ends = {part: 1 + max(source.offset for source in sources if source.partition == part) for part in before}
+    offsets = ",".join(f"FR:{part}={low}-{ends[part]}" for part, low in before.items() if low < ends[part])
+    options = ["--offsets", offsets, "--flag-duplicates", "--tag-partials", "--output", str(home / "out"), "--json"]
+    subprocess.run(
+        [sys.executable, "-m", "orion_beam.cli.main", "replay", "--bootstrap-servers", servers, *options],
+        env=os.environ | {"ORION_HOME": str(home)},
+        capture_output=True,
+        check=True,
+        timeout=START_TIMEOUT_S,
+    )
+    table = ds.dataset(home / "out" / "cdr.final", format="parquet", partitioning="hive").to_table()
+    return {source_of_record(record): record for record in table.to_pylist()}
 
 
 def test_exactly_the_records_that_came_before_are_flagged_whatever_bundle_and_worker_they_are_in(outcome: Outcome):
@@ -136,6 +163,18 @@ def test_a_flagged_record_is_warned_of_and_not_dropped(outcome: Outcome):
 def test_partials_are_tagged(outcome: Outcome):
     kinds = {(cdr["cause_for_record_closing"], cdr["partial"]) for cdr in outcome.finals[0].values()}
     assert kinds == {(16, "intermediate"), (0, "last")}
+
+
+def test_a_replay_finds_the_duplicates_of_records_that_lie_before_its_range_and_tags_partials(outcome: Outcome):
+    def checked(record: dict[str, object]) -> tuple[object, ...]:
+        return record["duplicate_of"], record["partial"], record["cdr_id"]
+
+    assert len(outcome.replayed) > 300
+    assert all(record["duplicate_of"] for record in outcome.replayed.values())
+    first = outcome.finals[0]
+    assert {source: checked(record) for source, record in outcome.replayed.items()} == {
+        source: checked(first[source]) for source in outcome.replayed
+    }
 
 
 def test_only_the_numbers_that_no_partition_has_are_missing(outcome: Outcome):

@@ -23,6 +23,7 @@ from confluent_kafka.cimpl import NewTopic
 
 import orion_beam
 from orion_beam.defaults import PROFILES_DIRECTORY
+from orion_beam.kafka.ranges import offset_ranges
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, raw_topic
 from runners.jars import orion_home
 from runners.local import LocalKafka
@@ -253,6 +254,10 @@ def test_quiet_and_empty_partitions_and_a_deleted_start_are_in_the_plan(broker: 
     wanted = {part["partition"]: (part["low"], part["high"]) for part in plan["partitions"] if part["high"]}
     assert wanted == {0: (30, 60), 1: (1, 1)}
     assert (plan["offsets"], plan["truncated"]) == (30, [])
+    assert plan["targets"] == {"final": FINAL.name, "dead_letters": DEAD_LETTERS.name}
+    assert "neither --tag-partials nor --flag-duplicates" in "".join(plan["notes"])
+    shown = replays.run(*times, "--dry-run").stderr
+    assert f"to the topics {FINAL.name} and {DEAD_LETTERS.name}" in " ".join(shown.split())
 
     admin = AdminClient({"bootstrap.servers": servers})
     (deleted,) = admin.delete_records([TopicPartition(topic, 0, 45)]).values()
@@ -269,22 +274,60 @@ def test_quiet_and_empty_partitions_and_a_deleted_start_are_in_the_plan(broker: 
     (file,) = (replays.home / "out" / "cdr.dlq").glob("*.avro")
     with file.open("rb") as content:
         assert [letter["source_offset"] for letter in fastavro.reader(content)] == list(range(45, 60))
+    again = "--offsets", "MA:0=50-60", "--output", replays.home / "out"
+    refused = replays.run(*again, "--yes", code=2)
+    assert "holds 1 files of other replays" in refused.stderr
+    assert "--replace deletes them" in refused.stderr
+    report = replays.report(*again, "--replace")
+    assert report["targets"]["dead_letters"] == str(replays.home / "out" / "cdr.dlq")
+    table = ds.dataset(replays.home / "out" / "cdr.dlq", format="parquet").to_table()
+    assert sorted(table.column("source_offset").to_pylist()) == list(range(50, 60))
     assert (
         replays.report("--countries", "MA", "--from", now.isoformat(), "--output", replays.home / "none")["records"]
         == 0
     )
 
 
+def test_a_timestamp_ahead_of_now_hides_nothing_behind_it(broker: LocalKafka, replays: Replays) -> None:
+    servers, topic = broker.bootstrap_servers, raw_topic("CI").name
+    now = datetime.now(UTC)
+    feed = Feed(servers)
+    for number in range(30):
+        at = datetime(2100, 1, 1, tzinfo=UTC) if number == 13 else now - timedelta(seconds=60 - number)
+        feed.send(topic, None, b"x", code="malformed_payload", partition=7, timestamp=round(at.timestamp() * 1000))
+    feed.flush()
+    (held,) = (held for part, held in offset_ranges(servers, [topic]).items() if part.partition == 7)
+    start = (now - timedelta(minutes=5)).isoformat()
+
+    def planned(*times: str) -> tuple[list[int], list[str]]:
+        plan = replays.report("--countries", "CI", *times, "--output", replays.home / "out", "--dry-run")
+        (part,) = (part for part in plan["partitions"] if part["partition"] == 7)
+        return [part["low"], part["high"]], plan["notes"]
+
+    assert planned("--last", "5m") == ([held.low, held.high], [])
+    assert planned("--from", start) == ([held.low, held.high], [])
+    cut, notes = planned("--from", start, "--to", now.isoformat())
+    assert cut == [held.low, held.low + 13]
+    (note,) = notes
+    assert note.startswith(f"{topic}[7]: the record at offset {held.low + 13} has the timestamp 2100-01-01T00:00:00+00")
+    audit = [sys.executable, "-m", "orion_beam.cli.main", "audit", "--bootstrap-servers", servers, "--countries", "CI"]
+    audited = subprocess.run([*audit, "--to", now.isoformat()], capture_output=True, text=True, timeout=60)
+    assert note in audited.stderr
+
+
 @pytest.mark.parametrize("target", ["files", "topics"])
 def test_a_replay_that_is_killed_goes_on_where_it_was(broker: LocalKafka, replays: Replays, target: str) -> None:
     servers, country = broker.bootstrap_servers, {"files": "FR", "topics": "SN"}[target]
     feed = Feed(servers)
-    feed.send_generated(country, RECORDS, seed=7, fault_rate=0.02)
-    feed.flush()
-    output = ("--output", replays.home / "out") if target == "files" else ()
+    start = datetime.now(UTC)
+    for _ in range(2):
+        # Of the second half, each record was there before.
+        feed.send_generated(country, RECORDS // 2, seed=7, fault_rate=0.02, start=start)
+        feed.flush()
+    options = ("--output", replays.home / "out", "--flag-duplicates") if target == "files" else ()
 
     started = replays.started(
-        "--countries", country, "--last", "7d", "--run-id", "killed", "--workers", "1", "--yes", *output
+        "--countries", country, "--last", "7d", "--run-id", "killed", "--workers", "1", "--yes", *options
     )
     with started as process:
         await_until(lambda: replays.done("killed") or not process.is_running(), REPLAY_TIMEOUT_S, "a chunk is done")
@@ -309,6 +352,9 @@ def test_a_replay_that_is_killed_goes_on_where_it_was(broker: LocalKafka, replay
         .to_pylist()
     ]
     assert Counter(map(source_of_record, rows)) == Counter(dict.fromkeys(feed.expected, 1)), "exactly once in files"
+    flagged = ds.dataset(replays.home / "out" / "cdr.final", format="parquet").to_table().column("duplicate_of")
+    accepted = sum(code is None for code in feed.expected.values())
+    assert len(flagged) - flagged.null_count == accepted // 2, "as in one go, by whatever chunks and workers"
     refused = replays.run("--resume", "killed")
     assert "is done" in refused.stderr
 

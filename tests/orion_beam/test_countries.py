@@ -1,5 +1,7 @@
 """The country profiles: those shipped, and what is said of a broken one."""
 
+import shutil
+
 import pytest
 
 from orion_beam.countries import all_profiles, default_profiles, load_profile, profiles_of
@@ -62,6 +64,36 @@ def test_a_broken_profile_is_one_error_that_names_file_field_and_rule(tmp_path, 
     path.write_text(FRANCE.replace(line, broken, 1), encoding="utf-8")
     with pytest.raises(UserError, match=rf"FR\.toml: {message}"):
         load_profile(path)
+
+
+@pytest.fixture
+def broken_tunisia(tmp_path):
+    shutil.copytree(PROFILES_DIRECTORY, tmp_path / "profiles")
+    path = tmp_path / "profiles" / "TN.toml"
+    path.write_text(path.read_text(encoding="utf-8").replace("Africa/Tunis", "Africa/Tunes"), encoding="utf-8")
+    return path.parent
+
+
+def test_a_broken_profile_stops_nothing_of_another_country_and_is_said(broken_tunisia, capsys):
+    assert profiles_of(["FR"], broken_tunisia) == profiles_of(["FR"])
+    assert "TN" not in all_profiles(broken_tunisia)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "TN.toml: time_zone: " in line
+    assert "its operators are not known to others" in line
+    with pytest.raises(UserError, match=r"TN\.toml: time_zone: "):
+        profiles_of(["FR", "TN"], broken_tunisia)
+
+
+def test_where_no_country_is_named_a_broken_profile_is_refused_since_it_may_be_meant(broken_tunisia):
+    with pytest.raises(UserError, match=r"TN\.toml: time_zone: .*the countries without it: --countries CI,FR,MA,SN$"):
+        default_profiles(broken_tunisia)
+
+
+def test_a_file_is_a_directory_of_one_profile():
+    path = PROFILES_DIRECTORY / "FR.toml"
+    assert all_profiles(path) == profiles_of(["FR"])
+    with pytest.raises(UserError, match=r"unknown country 'TN': known are FR$"):
+        profiles_of(["TN"], path)
 
 
 def test_a_missing_profile_is_an_error_that_names_the_file(tmp_path):

@@ -215,7 +215,7 @@ def test_data_of_another_number_of_brokers_are_not_touched(tmp_path: Path) -> No
     [
         ("--countries=XX", "unknown country 'XX'"),
         ("--limit=lag_s=-1", "--limit lag_s: Input should be greater than 0"),
-        ("--limit=lag_s=300", "--limit is of the monitoring: add --monitoring"),
+        ("--limit=lag_s=300", "--limit: no effect without --monitoring"),
     ],
 )
 def test_user_errors_end_with_code_2(orion_beam: Command, option: str, problem: str) -> None:

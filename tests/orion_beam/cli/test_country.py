@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orion_beam.conformance import MUTATIONS, check_country
-from orion_beam.countries import all_profiles, load_profile
+from orion_beam.countries import PROFILES_DIRECTORY, all_profiles, load_profile
 from schemas.codes import Stage
 from transforms import decode
 from transforms.decoders import fr_semicolon
@@ -78,6 +78,16 @@ def test_the_kit_says_what_it_tried(orion_beam):
     findings = json.loads(answer.out)
     assert len(findings) == len(MUTATIONS)
     assert all(finding["records"] > 40 for finding in findings)
+
+
+def test_the_kit_takes_a_profile_of_ones_own(orion_beam, tmp_path):
+    own = tmp_path / "FR.toml"
+    own.write_text((PROFILES_DIRECTORY / "FR.toml").read_text().replace('["fr_semicolon"]', '["csv"]'))
+    code, _, err = orion_beam("country", "check", "FR", "--profiles", tmp_path)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "FR.toml: formats: there is no raw format 'csv'" in err
+    own.write_text((PROFILES_DIRECTORY / "FR.toml").read_text().replace('name = "France"', 'name = "Francia"'))
+    assert orion_beam("country", "check", "FR", "--profiles", own, "--json").code == 0
 
 
 def test_a_country_without_cases_is_one_line(orion_beam, tmp_path):

@@ -12,7 +12,7 @@ DESK = ("--bootstrap-servers", "127.0.0.1:1")
         (("stats", "--from", "2026-01-02T00:00"), "say which zone"),
         (("ls", "--to", "yesterday"), "is no time"),
         (("ls", "--code", "invalid_imsi,bad"), "--code bad: expected some of malformed_payload"),
-        (("ls", "--country", "XX"), "--country XX: expected some of"),
+        (("ls", "--country", "XX"), "--countries XX: expected some of"),
         (("retest", "--stage", "write"), "--stage write: expected some of decode"),
         (("stats", "--offsets", "0:1-2"), "PARTITION=FROM-TO"),
         (("stats", "--offsets", "0=5-5"), "the end must be behind the start"),

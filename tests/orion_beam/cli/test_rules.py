@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from orion_beam.countries import PROFILES_DIRECTORY
 from transforms.rules import RULES
 
 
@@ -16,6 +17,16 @@ def test_every_rule_is_listed_with_id_severity_and_source(orion_beam):
 def test_the_table_is_for_people_and_a_country_has_its_own(orion_beam):
     assert "luhn_failed" in orion_beam("rules").out
     assert json.loads(orion_beam("rules", "--json", "--country", "fr").out)
+
+
+def test_a_profile_of_ones_own_has_its_severities(orion_beam, tmp_path):
+    own = tmp_path / "FR.toml"
+    own.write_text((PROFILES_DIRECTORY / "FR.toml").read_text() + '[rules]\nluhn_failed = "error"\n')
+    for profiles in (own, tmp_path):
+        listed = json.loads(orion_beam("rules", "--json", "--country", "FR", "--profiles", profiles).out)
+        assert {rule["id"]: rule["severity"] for rule in listed}["luhn_failed"] == "error"
+    listed = json.loads(orion_beam("rules", "--json", "--country", "FR").out)
+    assert {rule["id"]: rule["severity"] for rule in listed}["luhn_failed"] == "warn"
 
 
 def test_an_unknown_country_is_one_line(orion_beam):

@@ -1,7 +1,10 @@
 """A replay on disk: what is done stays done, and a redo of a chunk replaces its files."""
 
+import itertools
 import json
+import os
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
@@ -9,8 +12,9 @@ import pytest
 from orion_beam.config import FileSink, JobConfig, KafkaRanges
 from orion_beam.errors import UserError
 from orion_beam.metrics import FINAL, READ, Outcome
-from orion_beam.replay.plan import PartitionPlan, lanes_of
-from orion_beam.replay.runs import Replay, Run, publish_files
+from orion_beam.replay.plan import PartitionPlan, lanes_of, round_of
+from orion_beam.replay.runs import Replay, Run, files_of_others, publish_files
+from runners.replay import do_chunks
 
 PLANS = [
     PartitionPlan(topic="cdr.raw.FR", partition=number, low=0, high=60_000, held_low=0, held_high=60_000)
@@ -121,3 +125,76 @@ def test_a_replay_s_report_says_which_offsets_it_read_and_what_it_wrote(tmp_path
     rows = {Path(each["name"]).name: each["outputFacets"]["outputStatistics"]["rowCount"] for each in written}
     assert rows == {"cdr.final": 119_000, "cdr.dlq": 1_000}
     assert event["run"]["facets"]["orion_run"]["referenceVersion"] == "cells-1/subscribers-2"
+
+
+def test_files_of_another_replay_are_seen_and_those_of_this_one_are_not(tmp_path: Path) -> None:
+    day = "cdr.final/country=FR/event_date=2026-01-01"
+    publish_files(written(tmp_path / "s0", f"{day}/x.parquet", "cdr.dlq.avro"), tmp_path, "a-00001")
+    assert files_of_others(tmp_path, "a") == []
+    publish_files(written(tmp_path / "s1", f"{day}/x.parquet"), tmp_path, "a-b-00001")
+    written(tmp_path / ".c-00003", f"{day}/unfinished.parquet")
+    written(tmp_path / ".a-00002", f"{day}/unfinished.parquet")
+    assert {path.name for path in files_of_others(tmp_path, "a")} == {"unfinished.parquet", "a-b-00001.0.parquet"}
+    names = {path.name for path in files_of_others(tmp_path, "a-b")}
+    assert names == {"unfinished.parquet", "a-00001.avro", "a-00001.1.parquet"}
+
+
+ROWS_OF_A_JOB = {Outcome(READ, "FR"): 3, Outcome(FINAL, "FR"): 3}
+
+
+def write_one_file_a_chunk(job: JobConfig) -> dict[Outcome, int]:
+    """Stand for the job: leave a file that says which slices it was given."""
+    assert isinstance(job.source, KafkaRanges)
+    assert isinstance(job.sink, FileSink)
+    slices = [piece.model_dump() for lane in job.source.lanes for piece in lane]
+    for name in ("cdr.final", "cdr.dlq"):
+        (job.sink.directory / name).mkdir()
+        (job.sink.directory / name / "x.parquet").write_text(json.dumps(slices))
+    return ROWS_OF_A_JOB
+
+
+class Killed(BaseException):
+    """What nobody catches."""
+
+
+def do_all(run: Run, monkeypatch: pytest.MonkeyPatch, steps: int) -> bool:
+    """Do what is left as jobs of some chunks each, up to so many writes to the disk; return whether it was all."""
+    left = iter(range(steps))
+
+    def until_killed(_: int) -> None:
+        if next(left, None) is None:
+            raise Killed
+
+    monkeypatch.setattr(os, "fsync", until_killed)
+    try:
+        while lanes := round_of(run.left(), 70_000):
+            do_chunks(run, lanes, write_one_file_a_chunk)
+    except Killed:
+        return False
+    return True
+
+
+def test_a_replay_to_files_that_is_killed_at_any_moment_holds_everything_once_when_it_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kills = 0
+    for steps in itertools.count():
+        sink = FileSink(directory=tmp_path / f"out-{steps}")
+        planned = replay_of(f"killed-{steps}")
+        planned = planned.model_copy(update={"job": planned.job.model_copy(update={"sink": sink})})
+        run = Run.create(tmp_path / "runs", planned)
+        whole = do_all(run, monkeypatch, steps)
+        kills += not whole
+        assert whole or do_all(Run.load(tmp_path / "runs", planned.run_id), monkeypatch, 1_000)
+        for name in ("cdr.final", "cdr.dlq"):
+            files = [json.loads(path.read_text()) for path in (sink.directory / name).rglob("*.parquet")]
+            reached: dict[int, int] = {0: 0, 1: 0}
+            for piece in sorted((piece for slices in files for piece in slices), key=itemgetter("low")):
+                assert piece["low"] == reached[piece["partition"]], f"killed after {steps} writes"
+                reached[piece["partition"]] = piece["high"]
+            assert reached == {0: 60_000, 1: 60_000}
+        done = Run.load(tmp_path / "runs", planned.run_id)
+        assert not done.left()
+        if whole:
+            break
+    assert kills > 10, "it was hardly ever killed"
