@@ -77,9 +77,6 @@ def doctor(
     --flink_master=http://jobmanager:8081 --environment_type=EXTERNAL --environment_config=worker:50000
     """
     check_beam_options(context.args)
-    if bootstrap_servers is None:
-        of_kafka = ["countries", "group_id", "publish", "start_from", "replay_window"]
-        refuse_unused(context, of_kafka, "without --bootstrap-servers: Kafka is left out")
     cluster = Cluster.of(context.args)
     if from_workers and (cluster.pool is None or bootstrap_servers is None):
         raise UserError(
@@ -96,6 +93,9 @@ def doctor(
         None if start_from is None else parse_stage(start_from, "--start-from"),
     )
     window_ms = duration_of(replay_window, "--replay-window") * 1_000
+    if bootstrap_servers is None:
+        of_kafka = ["countries", "group_id", "publish", "start_from", "replay_window"]
+        refuse_unused(context, of_kafka, "without --bootstrap-servers: Kafka is left out")
 
     def all_checks() -> Iterator[Check]:
         yield from machine_checks()

@@ -171,8 +171,14 @@ def assert_refused(answer: Answer, *named: str) -> None:
         (["--output", "{files}", "--bootstrap-servers", "localhost:1"], ["--output goes with --input"]),
         (["--bootstrap-servers", "localhost:1", "--countries", "FR,XX"], ["unknown country 'XX'"]),
         (["--bootstrap-servers", "localhost:1", "--publish", "decoded"], ["--publish decoded", "validated"]),
-        (["--input", "FR={files}/fr.csv", "--output", "{files}", "--duplicate-window", "0"], ["duplicate_window"]),
-        (["--input", "FR={files}/fr.csv", "--output", "{files}", "--gap-tolerance", "x"], ["--gap-tolerance 'x'"]),
+        (
+            ["--input", "FR={files}/fr.csv", "--output", "{files}", "--flag-duplicates", "--duplicate-window", "0"],
+            ["duplicate_window"],
+        ),
+        (
+            ["--bootstrap-servers", "localhost:1", "--detect-gaps", "--gap-tolerance", "x"],
+            ["--gap-tolerance 'x'"],
+        ),
         (
             ["--bootstrap-servers", "localhost:1", "--flag-duplicates", "--", "--load_balance_bundles"],
             ["--flag-duplicates", "--load_balance_bundles"],
