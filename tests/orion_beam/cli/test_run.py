@@ -184,10 +184,10 @@ def assert_refused(answer: Answer, *named: str) -> None:
             ["--flag-duplicates", "--load_balance_bundles"],
         ),
         (["--bootstrap-servers", "localhost:1", "--start-from", "final"], ["--start-from final", "validated"]),
-        (["--bootstrap-servers", "localhost:1", "--consumer-config", "x"], ["--consumer-config x", "NAME=VALUE"]),
+        (["--bootstrap-servers", "localhost:1", "--consumer-config", "x"], ["--consumer-config: expected NAME=VALUE"]),
         (["--input", "FR={files}/fr.csv", "--output", "{files}", "--", "--runer=x"], ["--runer", "mean --runner?"]),
         (["--bootstrap-servers", "localhost:1", "--", "--paralelism=4"], ["--paralelism", "mean --parallelism?"]),
-        (["--bootstrap-servers", "localhost:1", "--producer-config", "=1"], ["--producer-config =1", "NAME=VALUE"]),
+        (["--bootstrap-servers", "localhost:1", "--producer-config", "=1"], ["--producer-config: expected NAME=VALUE"]),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(run, files, arguments, named):
