@@ -12,7 +12,6 @@ from typing import Any
 
 from benchmarks.core import raw_batches, stages
 from orion_beam.countries import default_profiles
-from schemas.codes import Stage
 from transforms.batches import MAX_ROWS
 from transforms.observing import StageObserver
 
@@ -57,7 +56,7 @@ def _cpu_s(chains: list[tuple[list[tuple[str, Any]], list[Any]]], observer: Stag
                 began = time.process_time()
                 outcome = split(batch)
                 split_at = time.process_time()
-                observer.stage_done(Stage(stage), batch, outcome, split_at - began)
+                observer.stage_done(stage, batch, outcome, split_at - began)
                 chain_s += split_at - began
                 metrics_s += time.process_time() - split_at
                 batch = outcome.accepted

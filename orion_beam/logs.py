@@ -32,6 +32,7 @@ WINDOW_S = 60.0
 
 _MAX_KINDS = 1_000
 _EVENT = re.compile(r"\S+ (WARNING|ERROR|CRITICAL) (orion_beam|transforms|runners)\b")
+_TOLD = ("StageFailedError", "DeliveryError")
 _NUMBER = re.compile(r"\d{10,}")
 
 
@@ -56,6 +57,7 @@ def set_up_logging() -> None:
     # In the lines of the formatters, offsets are numbers of their own, and messages have theirs hidden.
     handler = logging.StreamHandler(_plain_stderr())
     handler.setFormatter(_JsonFormatter() if log_format() is LogFormat.JSON else _TextFormatter())
+    handler.addFilter(_is_not_told)
     handler.addFilter(RateLimit())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -84,6 +86,14 @@ class _Hiding:
 
 def _plain_stderr() -> TextIO:
     return getattr(sys.stderr, "plain", sys.stderr)
+
+
+def _is_not_told(record: logging.LogRecord) -> bool:
+    """Return False for Beam's tracebacks of failures that were logged, in one line, when they were raised."""
+    if not record.name.startswith("apache_beam."):
+        return True
+    raised = type(record.exc_info[1]).__name__ if record.exc_info else ""
+    return raised not in _TOLD and not any(name in record.getMessage() for name in _TOLD)
 
 
 def say(line: str, level: int = logging.INFO) -> None:

@@ -50,25 +50,25 @@ class WorkerMetrics:
             "orion_produce_seconds", "Time until the broker has acknowledged a bundle.", _LATENCIES, "topic"
         )
 
-    def stage_done(self, stage: Stage, batch: pa.RecordBatch, outcome: SplitBatch, seconds: float) -> None:
-        """Count a batch that a stage has split."""
-        self._seconds.labels(stage.value).observe(seconds)
+    def stage_done(self, step: str, batch: pa.RecordBatch, outcome: SplitBatch, seconds: float) -> None:
+        """Count a batch that a stage, or a transform beside it, has split."""
+        self._seconds.labels(step).observe(seconds)
         for country, rows in parts_of(batch):
-            self._read.labels(stage.value, country).inc(rows.num_rows)
+            self._read.labels(step, country).inc(rows.num_rows)
             # That none was accepted is a figure, too.
-            self._accepted.labels(stage.value, country)
-            if stage is Stage.DECODE:
+            self._accepted.labels(step, country)
+            if step == Stage.DECODE:
                 self._rows.labels(country).observe(rows.num_rows)
-            elif stage is Stage.ENCODE and (newest_ms := pc.max(rows.column("event_time")).value) is not None:
+            elif step == Stage.ENCODE and (newest_ms := pc.max(rows.column("event_time")).value) is not None:
                 self._delay.labels(country).observe(max(0.0, time.time() - newest_ms / 1000))
         for country, rows in parts_of(outcome.accepted):
-            self._accepted.labels(stage.value, country).inc(rows.num_rows)
-            if stage is Stage.VALIDATE:
+            self._accepted.labels(step, country).inc(rows.num_rows)
+            if step == Stage.VALIDATE:
                 for rule, number in _counts(rows.column("warnings").flatten()):
                     self._warned.labels(country, rule).inc(number)
         for country, rows in parts_of(outcome.rejected):
             for code, number in _counts(rows.column("code")):
-                self._rejected.labels(stage.value, country, code).inc(number)
+                self._rejected.labels(step, country, code).inc(number)
 
     def produced(self, topic: str, records: int) -> None:
         """Count records that were given to a producer."""

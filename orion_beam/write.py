@@ -96,9 +96,14 @@ class PublishStage(beam.PTransform):  # type: ignore[misc]
         self.sink = sink
         self.stage = stage
 
+    @property
+    def encoded(self) -> EncodeCdrs:
+        """What makes the messages."""
+        model = STAGE_MODELS[self.stage]
+        return EncodeCdrs(model, Wire(single_object_header(avro_schema(model))), step=f"publish_{self.stage.value}")
+
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
         """Encode and write; return the dead letters."""
-        model = STAGE_MODELS[self.stage]
-        messages = batches | "EncodeCdrs" >> EncodeCdrs(model, Wire(single_object_header(avro_schema(model))))
+        messages = batches | "EncodeCdrs" >> self.encoded
         messages.accepted | "WriteCdrs" >> ProduceMessages(self.sink, STAGE_TOPICS[self.stage])
         return messages.dead_letters

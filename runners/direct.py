@@ -6,8 +6,10 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from orion_beam.config import JobConfig
+from orion_beam.errors import JobFailedError
 from orion_beam.metrics import Outcome, outcomes_of
 from orion_beam.pipeline import build_pipeline
+from transforms.stage import StageFailedError
 
 DEFAULTS = ("--runner=apache_beam.runners.portability.fn_api_runner.fn_runner.FnApiRunner",)
 """What `DirectRunner` comes to in the end, but for a try of Prism, which is a download."""
@@ -22,9 +24,16 @@ def run_direct(config: JobConfig, beam_arguments: Sequence[str] = ()) -> dict[Ou
 
     Returns:
         How many rows had which outcome.
+
+    Raises:
+        JobFailedError: a bug of ours hits row after row.
     """
     pipeline = beam.Pipeline(options=PipelineOptions([*DEFAULTS, *beam_arguments]))
     build_pipeline(pipeline, config)
-    result = pipeline.run()
-    result.wait_until_finish()
+    try:
+        result = pipeline.run()
+        result.wait_until_finish()
+    except StageFailedError as error:
+        # Beam says where, at the end.
+        raise JobFailedError(str(error).partition(" [while running")[0]) from None
     return outcomes_of(result)

@@ -13,8 +13,7 @@ from typing import IO
 
 import grpc
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
-from apache_beam.runners.worker import statesampler
-from apache_beam.runners.worker.sdk_worker import SdkHarness
+from apache_beam.runners.worker import sdk_worker, statesampler
 from apache_beam.runners.worker.worker_pool_main import BeamFnExternalWorkerPoolServicer, kill_process_gracefully
 from apache_beam.utils import thread_pool_executor
 
@@ -176,6 +175,8 @@ def main() -> None:
     end_with_parent()
     if is_wanted():
         install()
+    # What it prints without asking the log stands in the log as well, with numbers masked.
+    sdk_worker.print = lambda *_, **__: None
     # bundle_processor names no period, and there is no option for it.
     statesampler.StateSampler = partial(statesampler.StateSampler, sampling_period_ms=SAMPLING_PERIOD_MS)
     if descriptor := os.environ.get(_PROGRESS):
@@ -185,7 +186,9 @@ def main() -> None:
     if not (told := sys.stdin.read()):
         return
     control_address, worker_id = told.split(maxsplit=1)
-    harness = SdkHarness(control_address, worker_id=worker_id, data_buffer_time_limit_ms=DATA_BUFFER_TIME_LIMIT_MS)
+    harness = sdk_worker.SdkHarness(
+        control_address, worker_id=worker_id, data_buffer_time_limit_ms=DATA_BUFFER_TIME_LIMIT_MS
+    )
     try:
         harness.run()
     except grpc.RpcError:

@@ -25,6 +25,9 @@ from transforms.texts import Mask, Offsets, is_null
 DUPLICATE = "duplicate"
 """What flagged rows are counted as."""
 
+STEP = "flag_duplicates"
+"""What the worker's metrics call the transform."""
+
 
 def natural_keys(columns: Mapping[str, pa.Array], fields: tuple[str, ...]) -> Keys:
     """Return a 64-bit hash of some fields of each row, never 0; null is a value like any other.
@@ -155,7 +158,7 @@ class FlagDuplicates(beam.PTransform):  # type: ignore[misc]
     @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
     def expand(self, batches: beam.PCollection) -> StageOutput:
         """Mark the duplicates of each batch."""
-        return split_stage(batches, Stage.NORMALIZE, self._prepare)
+        return split_stage(batches, Stage.NORMALIZE, self._prepare, STEP)
 
     def _prepare(self) -> Split:
         def flag(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatch:

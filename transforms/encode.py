@@ -249,11 +249,13 @@ class EncodeCdrs(beam.PTransform):  # type: ignore[misc]
         model: what a value holds.
         wire: how it is written.
         run_id: of a replay, else None.
+        step: what the worker's metrics count it as, if it is not the stage that ends the chain.
     """
 
     model: type[BaseModel]
     wire: Wire
     run_id: str | None = None
+    step: str | None = None
 
     def __post_init__(self) -> None:
         """Name the transform."""
@@ -262,7 +264,7 @@ class EncodeCdrs(beam.PTransform):  # type: ignore[misc]
     @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
     def expand(self, batches: beam.PCollection) -> StageOutput:
         """Split each batch into messages and dead letters."""
-        return split_stage(batches, Stage.ENCODE, self._prepare)
+        return split_stage(batches, Stage.ENCODE, self._prepare, self.step)
 
     def _prepare(self) -> Split:
         return partial(encode_batch, model=self.model, wire=self.wire, run_id=self.run_id)

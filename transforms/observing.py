@@ -4,15 +4,21 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from schemas.codes import Stage
 from transforms.batches import SplitBatch
 
 
 class StageObserver(Protocol):
     """Is told of every batch that a stage has split, right after it has."""
 
-    def stage_done(self, stage: Stage, batch: pa.RecordBatch, outcome: SplitBatch, seconds: float) -> None:
-        """Take a batch, what became of it, and how long that took. It is called from Beam's threads."""
+    def stage_done(self, step: str, batch: pa.RecordBatch, outcome: SplitBatch, seconds: float) -> None:
+        """Take a batch, what became of it, and how long that took. It is called from Beam's threads.
+
+        Args:
+            step: the stage's name or, of a transform that is part of one, its own, see `transforms.stage.split_stage`.
+            batch: what came in.
+            outcome: what it became.
+            seconds: the time that took.
+        """
 
 
 _observer: StageObserver | None = None

@@ -17,6 +17,9 @@ from transforms.rejects import no_rejects
 from transforms.stage import StageOutput, split_stage
 from transforms.texts import chosen, mask_of, one_of
 
+STEP = "tag_partials"
+"""What the worker's metrics call the transform."""
+
 CAUSES_OF_END = pa.array([0, 3, 4, 5, 52, 53, 54, 58], pa.int64())
 """Causes for record closing after which no more records of the session come: normal release, unsuccessful call attempt,
 abnormal release, CAMEL initiated call release, and the four failures of location services (CauseForTerm)."""
@@ -84,4 +87,4 @@ class TagPartials(beam.PTransform):  # type: ignore[misc]
     @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
     def expand(self, batches: beam.PCollection) -> StageOutput:
         """Tag each batch."""
-        return split_stage(batches, Stage.NORMALIZE, lambda: tag_partials)
+        return split_stage(batches, Stage.NORMALIZE, lambda: tag_partials, STEP)

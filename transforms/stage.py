@@ -3,7 +3,8 @@
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -19,6 +20,10 @@ DEAD_LETTERS = "dead_letters"
 
 Split = Callable[[pa.RecordBatch], SplitBatch]
 
+MAX_BUGS = 32
+"""So many rows of a batch, or rows one after the other in any number of batches, may be hit by a bug and be rejected
+alone. With one more it is no matter of single rows, and the bundle fails."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -29,15 +34,25 @@ class StageOutput(NamedTuple):
     dead_letters: beam.PCollection
 
 
-def split_stage(batches: beam.PCollection, stage: Stage, prepare: Callable[[], Split]) -> StageOutput:
+class StageFailedError(RuntimeError):
+    """A bug of ours hits row after row: the bundle fails, so that none of its rows is lost, and is tried again.
+
+    The message has the stage, the type of the exception and its place; never its text, which may quote a row.
+    """
+
+
+def split_stage(
+    batches: beam.PCollection, stage: Stage, prepare: Callable[[], Split], step: str | None = None
+) -> StageOutput:
     """Apply a stage to batches.
 
     Args:
         batches: of `pa.RecordBatch`.
         stage: named in dead letters and logs.
         prepare: makes the pure function; called once per DoFn instance on a worker, so it may load files.
+        step: what the worker's metrics count it as, if it is not the stage itself but a part of it.
     """
-    split = beam.ParDo(_SplitFn(stage, prepare)).with_outputs(DEAD_LETTERS, main=ACCEPTED)
+    split = beam.ParDo(_SplitFn(stage, prepare, step or stage.value)).with_outputs(DEAD_LETTERS, main=ACCEPTED)
     return typed_outputs(batches | f"Split{stage.value.capitalize()}" >> split)
 
 
@@ -51,54 +66,107 @@ def typed_outputs(outputs: beam.pvalue.DoOutputsTuple) -> StageOutput:
     return StageOutput(outputs[ACCEPTED], outputs[DEAD_LETTERS])
 
 
-def split_isolating(split: Split, batch: pa.RecordBatch, stage: Stage) -> SplitBatch:
+@dataclass
+class Breaker:
+    """Tells a bug that hits a few rows from one that hits row after row, which fails the bundle: see MAX_BUGS.
+
+    Attributes:
+        in_a_row: rows that were hit since a row came through, in whatever batches.
+    """
+
+    in_a_row: int = 0
+
+
+class _Bug(NamedTuple):
+    """A row that a bug hits, and what is known of the bug."""
+
+    row: pa.RecordBatch
+    name: str
+
+
+def split_isolating(split: Split, batch: pa.RecordBatch, stage: Stage, breaker: Breaker | None = None) -> SplitBatch:
     """Apply `split`; when it raises, find the rows it raises for and reject only those, as `internal_error`.
 
     A bug for one row costs O(log rows) more calls, and no other row its place: halves keep the order.
+
+    Raises:
+        StageFailedError: they are more than MAX_BUGS. Without a breaker there are never too many.
     """
+    bugs: list[_Bug] = []
+    outcome = _isolated(split, batch, stage, breaker, bugs)
+    for bug in bugs:
+        _log(bug, stage)
+    return outcome
+
+
+def _isolated(
+    split: Split, batch: pa.RecordBatch, stage: Stage, breaker: Breaker | None, bugs: list[_Bug]
+) -> SplitBatch:
     try:
         outcome = split(batch)
         if outcome.accepted.num_rows + outcome.rejected.num_rows != batch.num_rows:
             raise ArithmeticError(f"{stage.value} turned {batch.num_rows} rows into a different number")
+        if breaker is not None:
+            breaker.in_a_row = 0
         return outcome
     except BaseException as error:
         # A panic of polars or of the Avro encoder is no Exception.
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit) or batch.num_rows == 0:
             raise
-        if batch.num_rows == 1:
-            _log_bug(error, batch, stage)
-            bug = (Violation(Code.INTERNAL_ERROR, PAYLOAD_FIELD),)
-            return SplitBatch(batch.slice(0, 0), dead_letters(batch, stage, [bug]))
+        name = _name_of(error)
+    if batch.num_rows == 1:
+        bugs.append(_Bug(batch, name))
+        if breaker is not None:
+            _break_if_too_many(breaker, bugs, stage)
+        violations = (Violation(Code.INTERNAL_ERROR, PAYLOAD_FIELD),)
+        return SplitBatch(batch.slice(0, 0), dead_letters(batch, stage, [violations]))
     middle = batch.num_rows // 2
     halves = [
-        split_isolating(split, batch.slice(0, middle), stage),
-        split_isolating(split, batch.slice(middle), stage),
+        _isolated(split, batch.slice(0, middle), stage, breaker, bugs),
+        _isolated(split, batch.slice(middle), stage, breaker, bugs),
     ]
     # A row that a bug rejects leaves an empty batch of the stage's input schema: only batches with rows are joined.
     accepted = [half.accepted for half in halves if half.accepted.num_rows] or [halves[0].accepted]
     return SplitBatch(joined(accepted), joined([half.rejected for half in halves]))
 
 
-def _log_bug(error: BaseException, row: pa.RecordBatch, stage: Stage) -> None:
-    # The text of an exception may hold a subscriber's number, so only its type and place are logged.
+def _break_if_too_many(breaker: Breaker, bugs: Sequence[_Bug], stage: Stage) -> None:
+    breaker.in_a_row += 1
+    if max(breaker.in_a_row, len(bugs)) > MAX_BUGS:
+        # The bundle is tried again, perhaps by this very DoFn.
+        breaker.in_a_row = 0
+        raise StageFailedError(
+            f"stage {stage.value} fails for row after row by a {bugs[-1].name}: this is a bug of ours, please report"
+            " it. No record is lost: a version without the bug reads these again"
+        )
+
+
+def _name_of(error: BaseException) -> str:
+    """Return type and place of an exception: its text may hold a subscriber's number."""
     place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {place.filename.rpartition('/')[2]}:{place.lineno}"
+
+
+def _log(bug: _Bug, stage: Stage) -> None:
     names = ("source_topic", "source_partition", "source_offset", "country")
-    topic, partition, offset, country = (row.column(name)[0].as_py() for name in names)
+    topic, partition, offset, country = (bug.row.column(name)[0].as_py() for name in names)
     _logger.error(
-        "internal_error in stage %s at %s:%d: %s; record %s[%s]@%s goes to the dead letters",
-        stage.value, place.filename.rpartition("/")[2], place.lineno, type(error).__name__, topic, partition, offset,
+        "internal_error in stage %s, %s; record %s[%s]@%s goes to the dead letters",
+        stage.value, bug.name, topic, partition, offset,
         extra={"event": "internal_error", "stage": stage.value, "country": country,
                "topic": topic, "partition": partition, "offset": offset},
     )  # fmt: skip
 
 
 class _SplitFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, stage: Stage, prepare: Callable[[], Split]) -> None:
+    def __init__(self, stage: Stage, prepare: Callable[[], Split], step: str) -> None:
         self._stage = stage
         self._prepare = prepare
+        self._step = step
 
     def setup(self) -> None:
         self._split = self._prepare()
+        self._breaker = Breaker()
 
     def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch | beam.pvalue.TaggedOutput]:
         outcome = self._observed(batch) if batch.num_rows else None
@@ -109,7 +177,11 @@ class _SplitFn(beam.DoFn):  # type: ignore[misc]
 
     def _observed(self, batch: pa.RecordBatch) -> SplitBatch:
         began = time.perf_counter()
-        outcome = split_isolating(self._split, batch, self._stage)
+        try:
+            outcome = split_isolating(self._split, batch, self._stage, self._breaker)
+        except StageFailedError as error:
+            _logger.error("%s", error, extra={"event": "stage_failed", "stage": self._stage.value})
+            raise
         if (told := observer()) is not None:
-            told.stage_done(self._stage, batch, outcome, time.perf_counter() - began)
+            told.stage_done(self._step, batch, outcome, time.perf_counter() - began)
         return outcome

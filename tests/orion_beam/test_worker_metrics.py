@@ -10,14 +10,20 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
+from orion_beam.config import KafkaSink
 from orion_beam.countries import profiles_of
 from orion_beam.kafka.topics import FINAL
 from orion_beam.testing import raw_batch, run_stage
 from orion_beam.worker_metrics import WorkerMetrics
+from orion_beam.write import PublishStage
 from runners.broker import free_ports
 from runners.worker_exposition import worker_exposition
+from schemas.codes import Stage
+from tests.transforms.chain import normalized
 from transforms.decode import DecodeCdrs, decode_batch
+from transforms.duplicates import FlagDuplicates
 from transforms.observing import observe
+from transforms.partials import TagPartials
 from transforms.validate import ValidateCdrs
 
 GOOD = b"208011234567890;+33612345678;;FR-PAR-001;LTE;10;20;2026-01-02T03:04:05Z"
@@ -61,6 +67,20 @@ def test_stages_are_counted_by_batch(registry: CollectorRegistry) -> None:
     assert value("orion_warnings_total", country="FR", rule="test_imsi") == 1
     assert value("orion_batch_rows_sum", country="FR") == 5
     assert value("orion_stage_seconds_count", stage="decode") == 1
+
+
+def test_what_stands_beside_a_stage_counts_under_its_own_name(registry: CollectorRegistry) -> None:
+    profiles = profiles_of(["FR"])
+    batch = normalized("FR", [GOOD, GOOD])
+    run_stage(FlagDuplicates(profiles, window=10), [batch])
+    run_stage(TagPartials(), [batch])
+    published = PublishStage(KafkaSink(bootstrap_servers="127.0.0.1:1"), Stage.NORMALIZE).encoded
+    run_stage(published, [batch])
+    samples = [sample for family in registry.collect() for sample in family.samples]
+    counted = {s.labels["stage"]: s.value for s in samples if s.name == "orion_records_in_total"}
+    assert counted == {"flag_duplicates": 2, "tag_partials": 2, "publish_normalize": 2}
+    # Of a CDR that is published on its way, the delay is not counted a second time.
+    assert not [sample for sample in samples if sample.name.startswith("orion_event_delay_seconds")]
 
 
 def test_labels_are_never_of_a_record(registry: CollectorRegistry) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from orion_beam.kafka import topics
 from tests.command import Answer
+from transforms import normalize
 
 PIPE = b"208011234567890|33612345678|sms|||\n"
 FR_HEADER = b"imsi;msisdn;imei;cell_id;rat;bytes_up;bytes_down;event_time\n"
@@ -99,6 +100,20 @@ def flat(number: int, **changes: object) -> bytes:
         "cause_for_record_closing": 16,
     }  # fmt: skip
     return json.dumps(record | changes).encode() + b"\n"
+
+
+def test_a_bug_that_hits_every_row_ends_the_run_with_one_clear_line(run, tmp_path, monkeypatch):
+    def raise_a_bug(batch, **_):
+        raise KeyError(batch.column("imsi")[0].as_py())
+
+    monkeypatch.setattr(normalize, "normalize_batch", raise_a_bug)
+    (tmp_path / "fr.csv").write_bytes(PIPE * 100)
+    answer = run("--input", f"FR={tmp_path}/fr.csv", "--output", tmp_path)
+    assert answer.code == 1
+    logged, last = answer.err.splitlines()
+    assert last.startswith("orion-beam: error: stage normalize fails for row after row by a KeyError at test_run.py:")
+    assert "event=stage_failed" in logged
+    assert not (tmp_path / "cdr.final.avro").exists()
 
 
 def test_partials_duplicates_and_gaps_are_found_when_asked_for(run, tmp_path):
