@@ -18,6 +18,7 @@ class _OpenFile:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._writer = pq.ParquetWriter(path, schema, compression="snappy")
         self._waiting: list[pa.RecordBatch] = []
         self._rows = 0
@@ -32,6 +33,10 @@ class _OpenFile:
         if self._rows:
             self._write_group()
         self._writer.close()
+
+    def discard(self) -> None:
+        self._writer.close()
+        self._path.unlink(missing_ok=True)
 
     def _write_group(self) -> None:
         self._writer.write_table(pa.Table.from_batches(self._waiting), row_group_size=self._rows)
@@ -63,6 +68,11 @@ class _WriteFn(beam.DoFn):  # type: ignore[misc]
             file.close()
         self._files = {}
 
+    def teardown(self) -> None:
+        """Close and remove the files of a bundle that failed."""
+        for file in getattr(self, "_files", {}).values():
+            file.discard()
+
 
 def _parts_of(batch: pa.RecordBatch, names: Sequence[str]) -> Iterator[tuple[tuple[str, ...], pa.RecordBatch]]:
     """Yield the rows of each combination of values, with the values as text; mostly there are one or two."""
@@ -80,8 +90,8 @@ def _parts_of(batch: pa.RecordBatch, names: Sequence[str]) -> Iterator[tuple[tup
 class WriteParquet(beam.PTransform):  # type: ignore[misc]
     """Writes rows to a directory of Parquet files, partitioned by columns, which are then in the paths only.
 
-    In: `pa.RecordBatch` of any one schema. Each bundle writes files of its own, under names of no meaning; a bundle
-    that fails leaves some behind, so whoever runs the job gives each try a directory of its own.
+    In: `pa.RecordBatch` of any one schema. Each bundle writes files of its own, under names of no meaning; a process
+    that is killed leaves some behind, so whoever runs the job gives each try a directory of its own.
     """
 
     def __init__(self, directory: Path, partition_by: Sequence[str]) -> None:

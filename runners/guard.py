@@ -50,3 +50,6 @@ def _is_alive(process: psutil.Process) -> bool:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+    except psutil.Error:
+        # It cannot be told this time: this thread must not end by that.
+        return True

@@ -117,7 +117,13 @@ def _listen(
     assert worker.stdout is not None
     with worker.stdout:
         for line in worker.stdout:
-            reports.put((number, json.loads(line)))
+            try:
+                reports.put((number, json.loads(line)))
+            except ValueError:
+                # Whoever waits for reports would wait for ever if this thread ended.
+                reports.put(
+                    (number, {"error": f"a worker says what is no report; {log} may say more", "is_users": False})
+                )
     if code := worker.wait():
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         reports.put((number, {"error": f"a worker {how}; {log} may say more", "is_users": False}))
@@ -198,12 +204,15 @@ def main() -> None:
 
 
 def _take_orders(chunks: dict[int, Chunk], asked: "queue.Queue[Chunk | None]", idle: threading.Event) -> None:
-    for line in sys.stdin:
-        asked.put(chunks[int(line)])
-    if not idle.is_set():
-        # The parent is gone in the middle of a chunk: whoever resumes does it again.
-        os._exit(1)
-    asked.put(None)
+    try:
+        for line in sys.stdin:
+            asked.put(chunks[int(line)])
+        if not idle.is_set():
+            # The parent is gone in the middle of a chunk: whoever resumes does it again.
+            os._exit(1)
+    finally:
+        # Also behind an order that makes no sense, or this process would wait for ever.
+        asked.put(None)
 
 
 def _text_of(error: BaseException) -> str:

@@ -2,13 +2,17 @@
 
 import os
 import tempfile
+import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import psutil
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -19,12 +23,60 @@ DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 _ERRORS, _ERROR_RATE = "orion_produce_errors", "kafka_producer_record_error_rate"
 _RATE_WINDOW_S = 60.0
+_KINDS = ("counter", "histogram")
+"""What workers keep: there is a file of each kind for each process, `counter_4711.db`."""
+_ENDED = "ended"
+"""Stands for the process in the name of the file with what processes that have ended have counted."""
+
+
+class _Workers(MultiProcessCollector):
+    """The sum over all processes. A pool lives for months and restarts workers: one file is left of all that ended."""
+
+    def __init__(self, registry: CollectorRegistry, directory: str) -> None:
+        self._one_at_a_time = threading.Lock()
+        super().__init__(registry, path=directory)  # type: ignore[no-untyped-call]
+
+    def collect(self) -> list[Metric]:
+        with self._one_at_a_time:
+            for kind in _KINDS:
+                _add_up_ended(Path(self._path), kind)
+            return list(super().collect())  # type: ignore[no-untyped-call]
+
+
+def _add_up_ended(directory: Path, kind: str) -> None:
+    """Add the files of processes that have ended to one, and remove them."""
+    files = {path: path.stem.rpartition("_")[2] for path in directory.glob(f"{kind}_*.db")}
+    ended = [path for path, pid in files.items() if pid.isdigit() and _has_ended(int(pid))]
+    if not ended:
+        return
+    total = directory / f"{kind}_{_ENDED}.db"
+    sums: Counter[str] = Counter()
+    for path in ended if total not in files else [total, *ended]:
+        # A process that is killed as it begins leaves an empty file.
+        if path.stat().st_size:
+            for key, value, *_ in MmapedDict.read_all_values_from_file(path):  # type: ignore[no-untyped-call]
+                sums[key] += value
+    draft = directory / f"{kind}.draft"
+    written = MmapedDict(str(draft))  # type: ignore[no-untyped-call]
+    for key, value in sums.items():
+        written.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]
+    written.close()  # type: ignore[no-untyped-call]
+    draft.replace(total)
+    for path in ended:
+        path.unlink()
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 class _ProducerErrorRate(Collector):
     """Records a second that brokers refused for good, over the last minute: what Java's producers call by this name."""
 
-    def __init__(self, workers: MultiProcessCollector) -> None:
+    def __init__(self, workers: _Workers) -> None:
         self._workers = workers
         self._past: deque[tuple[float, float]] = deque()
 
@@ -32,7 +84,7 @@ class _ProducerErrorRate(Collector):
         now = time.monotonic()
         errors = sum(
             sample.value
-            for metric in self._workers.collect()  # type: ignore[no-untyped-call]
+            for metric in self._workers.collect()
             if metric.name == _ERRORS
             for sample in metric.samples
             if sample.name == f"{_ERRORS}_total"
@@ -65,7 +117,7 @@ def worker_exposition(listen: str | None) -> Iterator[dict[str, str]]:
         return
     with tempfile.TemporaryDirectory(prefix="orion-beam-metrics-") as directory:
         registry = CollectorRegistry()
-        workers = MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]
+        workers = _Workers(registry, directory)
         registry.register(_ProducerErrorRate(workers))
         with serving(listen, {"/metrics": metrics_page(registry)}):
             yield {DIRECTORY_VARIABLE: directory}

@@ -129,7 +129,9 @@ def _progress_pipe(advance: Advance | None) -> Iterator[IO[str] | None]:
     def listen() -> None:
         with open(read) as lines:
             for line in lines:
-                advance(int(line))
+                # Workers would wait for ever to write if this thread ended.
+                with suppress(Exception):
+                    advance(int(line))
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()

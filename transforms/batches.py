@@ -54,12 +54,28 @@ def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
 
 
-def joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    """Return batches of one schema, at least one, as one."""
+def packed(batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """Return batches of one schema, at least one, as few as they fit in: one, but where a column is more than 2 GiB."""
     if len(batches) == 1:
-        return batches[0]
-    table = pa.Table.from_batches(batches).combine_chunks()
-    return table.to_batches()[0] if table.num_rows else batches[0]
+        return list(batches)
+    try:
+        table = pa.Table.from_batches(batches).combine_chunks()
+    except pa.ArrowInvalid:
+        # A column of lists is not split by Arrow when it is too large.
+        return list(batches)
+    return table.to_batches() or [batches[0]]
+
+
+def joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Return batches of one schema, at least one, as one.
+
+    Raises:
+        OverflowError: a column is more than 2 GiB then. Where that can be, see `packed`.
+    """
+    whole, *others = packed(batches)
+    if others:
+        raise OverflowError(f"{sum(batch.num_rows for batch in batches)} rows are more than 2 GiB in a column")
+    return whole
 
 
 def at_bundle_end(element: object) -> WindowedValue:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.country import CountryProfile
-from transforms.batches import MAX_ROWS, SplitBatch, at_bundle_end, country_of, joined
+from transforms.batches import MAX_ROWS, SplitBatch, at_bundle_end, country_of, joined, packed
 
 CountrySplit = Callable[[pa.RecordBatch, CountryProfile], SplitBatch]
 
@@ -100,15 +100,15 @@ class _JoinFn(beam.DoFn):  # type: ignore[misc]
     def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         self._held.append(batch)
         if sum(held.num_rows for held in self._held) >= ENOUGH_ROWS:
-            yield self._take()
+            yield from self._take()
 
     def finish_bundle(self) -> Iterator[object]:
         if self._held:
-            yield at_bundle_end(self._take())
+            yield from map(at_bundle_end, self._take())
 
-    def _take(self) -> pa.RecordBatch:
+    def _take(self) -> list[pa.RecordBatch]:
         held, self._held = self._held, []
-        return joined(sorted(held, key=country_of))
+        return packed(sorted(held, key=country_of))
 
 
 class JoinCountries(beam.PTransform):  # type: ignore[misc]

@@ -21,6 +21,7 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from schemas.fields import SUBSCRIBER_TYPES
+from transforms.exceptions import name_of
 from transforms.lookups import DuplicateKeysError, Keys, Lookup, NumberKeys, TextKeys, plain
 
 CELL_COLUMNS = {"cell_id": pl.String, "country": pl.String, "plmn": pl.String, "place": pl.String,
@@ -41,6 +42,10 @@ _logger = logging.getLogger(__name__)
 
 class ReferenceDataError(ValueError):
     """Reference data that cannot be used; names file, column or lines, and what is wrong, never a value."""
+
+
+class UnreadableReferenceError(ReferenceDataError):
+    """Reference data that could not be read this time."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,9 @@ def _load(path: str, table: _Table) -> Lookup:
             raise ReferenceDataError(f"reference data {path}: {bad.reason} in {where}") from None
     except (OSError, KeyError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         # Only the first line of these texts says what is wrong; the rest is advice.
-        raise ReferenceDataError(f"reference data {path}: {str(error).splitlines()[0]}") from None
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        kind = UnreadableReferenceError if isinstance(error, OSError) else ReferenceDataError
+        raise kind(f"reference data {path}: {reason}") from None
     # What loading needed besides goes back to the machine.
     pa.default_memory_pool().release_unused()
     return lookup
@@ -275,17 +282,22 @@ class LiveLookup:
             Thread(target=_watch, args=(ref(self), refresh_s), name=f"reference data {path}", daemon=True).start()
 
     def refresh(self) -> bool:
-        """Read the file if it has changed since it was last looked at; return whether its content is in use now."""
+        """Read the file if it has changed since it was last read; return whether its content is in use now.
+
+        What could not be read this time, or raises what nobody has foreseen, counts as not read yet.
+        """
         stamp = _stamp(self._path)
         if stamp == self._stamp:
             return False
-        self._stamp = stamp
         try:
             self.current = self._load(self._path)
         except ReferenceDataError as error:
+            if stamp is None or not isinstance(error, UnreadableReferenceError):
+                self._stamp = stamp
             refused = {"event": "reference_data_refused"}
             _logger.error("%s; version %s stays in use", error, self.current.version, extra=refused)
             return False
+        self._stamp = stamp
         _logger.warning(
             "reference data %s: version %s with %d rows is in use",
             self._path,
@@ -295,6 +307,16 @@ class LiveLookup:
         )
         return True
 
+    def log_failure(self, error: Exception) -> None:
+        """Say that a refresh has failed in an unforeseen way, and that it is tried again."""
+        _logger.error(
+            "reference data %s: a refresh failed by a %s; version %s stays in use, and it is tried again",
+            self._path,
+            name_of(error),
+            self.current.version,
+            extra={"event": "reference_refresh_failed"},
+        )
+
 
 def _watch(live: "ref[LiveLookup]", refresh_s: float) -> None:
     """Refresh a look-up for as long as somebody uses it."""
@@ -302,7 +324,11 @@ def _watch(live: "ref[LiveLookup]", refresh_s: float) -> None:
     while not never.wait(refresh_s):
         if (in_use := live()) is None:
             return
-        in_use.refresh()
+        try:
+            in_use.refresh()
+        except Exception as error:
+            # Nobody would hear of a thread that ends, and the data would grow old unnoticed.
+            in_use.log_failure(error)
         # Else this thread alone would keep it in use until it looks again.
         del in_use
 

@@ -2,7 +2,6 @@
 
 import logging
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import pyarrow as pa
 
 from schemas.codes import Code, Stage
 from transforms.batches import SplitBatch, joined
+from transforms.exceptions import name_of
 from transforms.observing import observer
 from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters
 
@@ -113,7 +113,7 @@ def _isolated(
         # A panic of polars or of the Avro encoder is no Exception.
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit) or batch.num_rows == 0:
             raise
-        name = _name_of(error)
+        name = name_of(error)
     if batch.num_rows == 1:
         bugs.append(_Bug(batch, name))
         if breaker is not None:
@@ -139,12 +139,6 @@ def _break_if_too_many(breaker: Breaker, bugs: Sequence[_Bug], stage: Stage) -> 
             f"stage {stage.value} fails for row after row by a {bugs[-1].name}: this is a bug of ours, please report"
             " it. No record is lost: a version without the bug reads these again"
         )
-
-
-def _name_of(error: BaseException) -> str:
-    """Return type and place of an exception: its text may hold a subscriber's number."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} at {place.filename.rpartition('/')[2]}:{place.lineno}"
 
 
 def _log(bug: _Bug, stage: Stage) -> None:

@@ -8,10 +8,12 @@ import pyarrow as pa
 
 from orion_beam.capture.records import RecordPseudonymiser
 from orion_beam.chain import chain_of, places_of, run_chain
+from orion_beam.errors import UserError
 from orion_beam.kafka.ranges import Advance, OffsetRange, SourcePartition, offset_ranges, read_ranges
 from schemas.codes import Stage
 from schemas.country import CountryProfile
 from schemas.raw import RAW_CDR_SCHEMA
+from transforms.batches import joined
 from transforms.decode import decode_batch
 from transforms.enrich import ReferenceData
 from transforms.stage import Split
@@ -62,6 +64,7 @@ class Capture:
 
         Raises:
             PrerequisiteError: the broker cannot be reached, lacks the topic, or hands out no more.
+            UserError: the records are more than 2 GiB.
         """
         newest = self._newest(profile, advance)
         chain = chain_of(profile, self.reference)
@@ -79,7 +82,10 @@ class Capture:
         table = table.sort_by(order)
         table = table.slice(max(0, table.num_rows - self.count))
         table = table.append_column("country", pa.repeat(pa.scalar(profile.code), table.num_rows))
-        return table.select(RAW_CDR_SCHEMA.names).cast(RAW_CDR_SCHEMA).combine_chunks().to_batches()[0]
+        try:
+            return joined(table.select(RAW_CDR_SCHEMA.names).cast(RAW_CDR_SCHEMA).to_batches())
+        except OverflowError as error:
+            raise UserError(f"{profile.topic}: {error}: take fewer by --count") from None
 
     def _pseudonymised(self, records: pa.RecordBatch, profile: CountryProfile) -> pa.RecordBatch:
         change = RecordPseudonymiser(self.key, profile)

@@ -47,7 +47,7 @@ class ColumnProducer:
         self._handle, kept = librdkafka.new_client(librdkafka.PRODUCER, config, logger, delivered)
         self._topics: dict[str, int] = {}
         self._lent: list[pa.BinaryArray] = []
-        weakref.finalize(self, _end, self._handle, self._topics, (kept, self._lent))
+        self._finalizer = weakref.finalize(self, _end, self._handle, self._topics, (kept, self._lent))
 
     def produce(
         self, topic: str, keys: pa.BinaryArray, values: pa.BinaryArray, headers: pa.ListArray | None = None
@@ -115,6 +115,10 @@ class ColumnProducer:
         """Wait until everything is delivered or refused, for so long; return how much is not."""
         librdkafka.flush(self._handle, round(timeout_s * 1_000))
         return len(self)
+
+    def close(self) -> None:
+        """End the producer and its threads; what it still holds is dropped. Nothing may be called afterwards."""
+        self._finalizer()
 
     def __len__(self) -> int:
         """Return how many messages are neither delivered nor refused; without any, no column is kept any more."""

@@ -10,7 +10,7 @@ from apache_beam.transforms.external import ExternalTransform, JavaJarExpansionS
 from orion_beam.config import KafkaSource
 from orion_beam.kafka.clients import consumer_config
 from orion_beam.kafka.frames import decode_frame
-from transforms.batches import MAX_ROWS, at_bundle_end, joined, slices_of
+from transforms.batches import MAX_ROWS, at_bundle_end, packed, slices_of
 
 BATCHED_READ_URN = "orion:kafka_batches:v1"
 
@@ -110,11 +110,11 @@ class DecodeFrames(beam.DoFn):  # type: ignore[misc]
         held = self._pending.pop(topic, [])
         if not held:
             return
-        batch = joined(held)
         country = self._countries.get(topic)
-        if country is not None:
-            batch = batch.append_column("country", pa.repeat(pa.scalar(country), batch.num_rows))
-        yield from slices_of(batch)
+        for batch in packed(held):
+            if country is not None:
+                batch = batch.append_column("country", pa.repeat(pa.scalar(country), batch.num_rows))
+            yield from slices_of(batch)
 
 
 class ReadKafka(beam.PTransform):  # type: ignore[misc]

@@ -1,5 +1,6 @@
 """The monitor: looks at Kafka and Flink every few seconds, for the exporter, the status page and `orion-beam top`."""
 
+import logging
 import shutil
 import threading
 import time
@@ -20,8 +21,11 @@ from orion_beam.monitoring.letters import LetterCounter, LetterKind
 from orion_beam.monitoring.progress import RATE_WINDOW_S, CountryStatus, Progress
 from orion_beam.monitoring.reading import KafkaReader, Reading
 from schemas.country import CountryProfile
+from transforms.exceptions import name_of
 
 HISTORY_S = 3600.0
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,13 @@ class Monitor:
     def _run(self) -> None:
         while not self._stop.is_set():
             began = time.monotonic()
-            self.look()
+            try:
+                self.look()
+            except Exception as error:
+                # Nobody would hear of a thread that ends, and the page would show what once was.
+                _logger.error(
+                    "a look at Kafka and Flink failed by a %s", name_of(error), extra={"event": "look_failed"}
+                )
             self._stop.wait(max(0.0, began + self.config.interval_s - time.monotonic()))
 
     def _reject_rates(self, at_s: float, letters: Counter[LetterKind]) -> dict[tuple[str, str], float]:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from apache_beam.testing import test_pipeline as beam_testing
 
-from orion_beam.parquet import WriteParquet
+from orion_beam.parquet import WriteParquet, _WriteFn
 
 
 def test_rows_are_written_by_country_and_day(tmp_path: Path) -> None:
@@ -26,3 +26,12 @@ def test_rows_are_written_by_country_and_day(tmp_path: Path) -> None:
     assert sorted((row["n"], row["country"], row["day"]) for row in read) == [
         (1, "FR", 1), (2, "FR", 2), (3, "FR", 1), (4, "TN", 1), (5, "FR", 1),
     ]  # fmt: skip
+
+
+def test_a_bundle_that_fails_leaves_no_file_open_or_behind(tmp_path: Path) -> None:
+    write = _WriteFn(tmp_path, ("country",))
+    write.start_bundle()
+    write.process(pa.RecordBatch.from_pylist([{"country": "FR", "n": 1}, {"country": "TN", "n": 2}]))
+    assert len(list(tmp_path.rglob("*.parquet"))) == 2
+    write.teardown()
+    assert not list(tmp_path.rglob("*.parquet"))

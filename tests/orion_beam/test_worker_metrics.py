@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
@@ -17,8 +18,9 @@ from orion_beam.testing import raw_batch, run_stage
 from orion_beam.worker_metrics import WorkerMetrics
 from orion_beam.write import PublishStage
 from runners.broker import free_ports
-from runners.worker_exposition import worker_exposition
+from runners.worker_exposition import DIRECTORY_VARIABLE, worker_exposition
 from schemas.codes import Stage
+from tests.integration.harness import await_until
 from tests.transforms.chain import normalized
 from transforms.decode import DecodeCdrs, decode_batch
 from transforms.duplicates import FlagDuplicates
@@ -37,6 +39,7 @@ import sys
 from orion_beam.worker_metrics import install, worker_metrics
 install()
 worker_metrics().produced("cdr.final", int(sys.argv[1]))
+worker_metrics().flushed("cdr.final", 0.5)
 for _ in range(int(sys.argv[1])):
     worker_metrics().produce_failed("cdr.final")
 """
@@ -100,12 +103,7 @@ def test_one_port_serves_the_sum_over_processes_also_of_those_that_have_ended() 
     (port,) = free_ports(1)
     with worker_exposition(f"127.0.0.1:{port}") as environment:
         assert _scrape(port) == {"kafka_producer_record_error_rate": 0}
-        started = [
-            subprocess.Popen(
-                [sys.executable, "-c", WORKER, str(records)], env=environment | {"PYTHONPATH": str(REPOSITORY)}
-            )
-            for records in (3, 4)
-        ]
+        started = [_worker(environment, records) for records in (3, 4)]
         assert [process.wait() for process in started] == [0, 0]
         scraped = _scrape(port)
     assert scraped["orion_produced_records_total"] == 7
@@ -113,8 +111,34 @@ def test_one_port_serves_the_sum_over_processes_also_of_those_that_have_ended() 
     assert scraped["kafka_producer_record_error_rate"] > 0
 
 
+def test_processes_that_have_ended_leave_one_file_a_kind_and_stay_counted() -> None:
+    (port,) = free_ports(1)
+    with worker_exposition(f"127.0.0.1:{port}") as environment:
+        directory = Path(environment[DIRECTORY_VARIABLE])
+        for _ in range(3):
+            for started in [_worker(environment, records) for records in (3, 4)]:
+                assert started.wait() == 0
+            scraped = _scrape(port)
+            assert sorted(path.name for path in directory.iterdir()) == ["counter_ended.db", "histogram_ended.db"]
+        assert scraped["orion_produced_records_total"] == 3 * 7
+        assert scraped["orion_produce_seconds_sum"] == 3 * 2 * 0.5
+        # One that is not reaped has ended, too, and one that was killed as it began has left an empty file.
+        (directory / "counter_99999999.db").touch()
+        zombie = _worker(environment, 5)
+        await_until(lambda: psutil.Process(zombie.pid).status() == psutil.STATUS_ZOMBIE, 30, "a worker has ended")
+        assert _scrape(port)["orion_produced_records_total"] == 3 * 7 + 5
+        assert sorted(path.name for path in directory.iterdir()) == ["counter_ended.db", "histogram_ended.db"]
+        zombie.wait()
+
+
+def _worker(environment: dict[str, str], records: int) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-c", WORKER, str(records)]
+    return subprocess.Popen(command, env=environment | {"PYTHONPATH": str(REPOSITORY)})
+
+
 def _scrape(port: int) -> dict[str, float]:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
         families = list(text_string_to_metric_families(answer.read().decode()))
-    assert all(sample.labels in ({}, {"topic": FINAL.name}) for family in families for sample in family.samples)
+    labels = [sample.labels for family in families for sample in family.samples]
+    assert all({name: each[name] for name in each if name != "le"} in ({}, {"topic": FINAL.name}) for each in labels)
     return {sample.name: sample.value for family in families for sample in family.samples}

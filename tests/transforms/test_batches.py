@@ -1,5 +1,6 @@
 """Batches and their coder: what is encoded comes back, whatever it is made of."""
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from apache_beam import coders
@@ -12,7 +13,7 @@ from schemas.dead_letter import DEAD_LETTER_SCHEMA
 from schemas.raw import RAW_CDR_SCHEMA
 from tests.strategies import PROFILES, batches_of
 from tests.transforms.chain import normalized
-from transforms.batches import MAX_ROWS, RecordBatchCoder, country_of, empty_batch, slices_of
+from transforms.batches import MAX_ROWS, RecordBatchCoder, country_of, empty_batch, joined, packed, slices_of
 from transforms.decode import decode_batch
 
 CODER = RecordBatchCoder()
@@ -102,3 +103,29 @@ def test_a_batch_is_cut_into_pieces_of_at_most_so_many_rows():
 
 def test_the_country_of_a_batch_is_that_of_its_rows():
     assert country_of(raw_batch("SN", [b"x", b"y"])) == "SN"
+
+
+def without_memory(elements: int) -> pa.RecordBatch:
+    """Return a row that is a list of so many nulls, which take no room."""
+    offsets = pa.array([0, elements], pa.int32())
+    return pa.RecordBatch.from_arrays([pa.ListArray.from_arrays(offsets, pa.nulls(elements))], names=["list"])
+
+
+def test_batches_that_do_not_fit_in_one_stay_as_they_are_and_lose_no_row():
+    batches = [without_memory(1 << 30)] * 3
+    assert [batch.num_rows for batch in packed(batches)] == [1, 1, 1]
+    with pytest.raises(OverflowError, match="3 rows are more than 2 GiB in a column"):
+        joined(batches)
+    assert joined([without_memory(3), without_memory(4)]).num_rows == 2
+
+
+@pytest.mark.deep  # it takes 3 GiB of memory
+def test_batches_of_more_than_two_gibibytes_lose_no_row():
+    size = 3 << 29
+    column = pa.Array.from_buffers(
+        pa.binary(), 1, [None, pa.py_buffer(np.array([0, size], np.int32)), pa.py_buffer(np.empty(size, np.uint8))]
+    )
+    batches = [pa.RecordBatch.from_arrays([column, pa.array([number])], names=["value", "n"]) for number in range(2)]
+    assert [batch.column("n").to_pylist() for batch in packed(batches)] == [[0], [1]]
+    with pytest.raises(OverflowError):
+        joined(batches)

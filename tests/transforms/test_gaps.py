@@ -1,6 +1,7 @@
 """Sequence gaps as a PTransform: bounded, and as a stream whose clock is the test's."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -82,3 +83,46 @@ def test_a_summary_says_where_each_partition_begins():
 def test_a_tolerance_is_positive():
     with pytest.raises(ValueError, match="tolerance_s must be positive, not 0"):
         DetectSequenceGaps(0)
+
+
+def test_of_more_nodes_than_a_shard_holds_the_one_that_was_quiet_longest_is_forgotten_and_its_gaps_are_reported(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(gaps, "SHARDS", 1)
+    monkeypatch.setattr(gaps, "SHARD_NODES", 3)
+    options = PipelineOptions()
+    options.view_as(StandardOptions).streaming = True
+    stream = Stream().add_elements([batch([1, 3], node="first", topic="t")])
+    for number in range(3):
+        stream.add_elements([batch([1, 4], node=f"other {number}", topic="t")])
+    # Whoever is heard of again stays: now "other 1" is the quietest.
+    stream.add_elements([batch([5], node="other 0", topic="t")]).add_elements([batch([7], node="last", topic="t")])
+    with LocalPipeline(options=options) as pipeline:
+        found = pipeline | stream.advance_watermark_to_infinity() | DetectSequenceGaps(1e6)
+        assert_that(
+            found,
+            equal_to(
+                [SequenceGap("FR", "first", "missing", 2, 2, 1), SequenceGap("FR", "other 1", "missing", 2, 3, 2)]
+            ),
+        )
+    assert {record.event for record in caplog.records if record.name == "transforms.gaps"} == {"too_many_nodes"}
+
+
+def test_a_flood_of_made_up_nodes_costs_a_bounded_number_of_states_and_timers() -> None:
+    nodes = [("FR", f"node {number}") for number in range(20_000)]
+    assert len({gaps.shard_of(node) for node in nodes}) == gaps.SHARDS
+    # Real networks lose none: thousands of nodes are spread over the shards.
+    spread = Counter(gaps.shard_of(("FR", f"pgw-{number:04}")) for number in range(2_000))
+    assert max(spread.values()) <= gaps.SHARD_NODES + 4
+
+
+def test_as_many_nodes_as_records_are_summed_up_each() -> None:
+    record = {"event_type": "data", "imsi": "208011234567890", "msisdn": "+33612345678", "timestamp": 1780308000}
+    payloads = [json.dumps(record | {"node_id": f"n{number}", "local_sequence_number": 7}) for number in range(4_000)]
+    many = list(summaries_of(normalized("FR", [payload.encode() for payload in payloads])))
+    assert [node for (_, node), _ in many] == [f"n{number}" for number in range(4_000)]
+
+
+def test_what_is_too_long_to_be_a_nodes_id_is_left_out() -> None:
+    assert len(list(summaries_of(batch([5], node="n" * gaps.MAX_NODE_BYTES)))) == 1
+    assert not list(summaries_of(batch([5], node="n" * (gaps.MAX_NODE_BYTES + 1))))

@@ -10,7 +10,13 @@ import pytest
 
 from transforms import reference
 from transforms.lookups import Lookup
-from transforms.reference import LiveLookup, ReferenceDataError, load_cells, load_subscribers
+from transforms.reference import (
+    LiveLookup,
+    ReferenceDataError,
+    UnreadableReferenceError,
+    load_cells,
+    load_subscribers,
+)
 
 CELLS = "cell_id,country,plmn,place,lat,lon\n"
 
@@ -212,3 +218,27 @@ def test_a_change_is_noticed_by_itself(csv):
     while found(live.current, "A")[0]["place"] != "Villeurbanne" and time.monotonic() < deadline:
         time.sleep(0.01)
     assert found(live.current, "A")[0]["place"] == "Villeurbanne"
+
+
+@pytest.mark.parametrize("error", [UnreadableReferenceError("cells.csv: not now"), RuntimeError("208011234567890")])
+def test_whatever_a_refresh_raises_it_is_logged_and_tried_again(csv, caplog, error):
+    errors = [None, error, error, None]
+
+    def load(path: str) -> Lookup:
+        if (raised := errors.pop(0)) is not None:
+            raise raised
+        return load_cells(path)
+
+    path = csv(CELLS + "A,FR,20801,Lyon,45.7,4.8\n")
+    live = LiveLookup(path, load, 0.01)
+    csv(CELLS + "A,FR,20801,Villeurbanne,45.7,4.9\n")
+    deadline = time.monotonic() + 30
+    while errors and time.monotonic() < deadline:
+        time.sleep(0.01)
+    while found(live.current, "A")[0]["place"] != "Villeurbanne" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert found(live.current, "A")[0]["place"] == "Villeurbanne"
+    failures = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(failures) == 2
+    assert all("stays in use" in failure for failure in failures)
+    assert "208011234567890" not in caplog.text
