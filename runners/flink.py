@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import apache_beam as beam
 import grpc
@@ -76,6 +77,8 @@ _CONF_DIR = Path(__file__).parent / "flink_conf"
 
 _JOB_FAILED = "the Flink job has ended; start it again, and it goes on behind its last checkpoint"
 _MAX_REASON = 300
+_CLUSTER_DEADLINE_S = 300.0
+"""How long a JobManager may be away, electing a leader or starting anew, until its job counts as lost."""
 
 
 class TerminatedError(BaseException):
@@ -137,6 +140,7 @@ def _flink(
     signal.signal(signal.SIGTERM, _terminate)
     logging.getLogger("apache_beam.options.pipeline_options").addFilter(_is_not_about_options)
     FlinkBeamJob.cancel = _cancel_on_cluster
+    FlinkBeamJob.get = _get_from_cluster
     with _scratch(), servers(), _embedded(arguments, metrics_listen, advance) as options:
         yield [*arguments, *options]
 
@@ -242,6 +246,11 @@ def _cancel_on_cluster(job: FlinkBeamJob) -> None:
     """Cancel a job that was submitted as one jar; Beam 2.70 itself posts to a path that Flink does not have."""
     FlinkRest(job._master_url).cancel(job._flink_job_id)
     job.delete_jar()
+
+
+def _get_from_cluster(job: FlinkBeamJob, path: str) -> Any:
+    """Ask a cluster for a job's state; Beam takes one broken connection for the end of a job that goes on."""
+    return FlinkRest(job._master_url).get(path.removeprefix("v1/"), _CLUSTER_DEADLINE_S)
 
 
 def _silence() -> None:

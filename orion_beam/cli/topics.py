@@ -89,7 +89,8 @@ def apply(
         if not yes:
             typer.confirm(f"Create {len(wanted.creates)} and change {len(changes)}?", abort=True, err=True)
         refused = apply_changes(bootstrap_servers, wanted.creates, changes)
-        left = await_effect(replan, wanted.creates, changes)
+        # Nobody waits for what was refused.
+        left = replan() if refused else await_effect(replan, wanted.creates, changes)
     if as_json:
         typer.echo(json.dumps({"refused": refused, "left": _plan_json(left)}, indent=2))
     else:

@@ -11,7 +11,8 @@ from confluent_kafka import TopicCollection
 from confluent_kafka.admin import ConfigEntry, ConfigResource, ResourceType  # type: ignore[attr-defined]  # re-exported implicitly
 
 from orion_beam.countries import all_profiles
-from orion_beam.kafka.topics import TIMEOUT_S, admin_client
+from orion_beam.kafka.retry import retried
+from orion_beam.kafka.topics import admin_client, cluster_metadata, require_among
 from transforms.texts import Mask, to_list
 
 _MARGIN = timedelta(days=1)
@@ -62,25 +63,32 @@ class Targets:
     def of(cls, bootstrap_servers: str, letter_topic: str) -> "Targets":
         """Ask the broker."""
         admin = admin_client(bootstrap_servers)
-        existing = admin.list_topics(timeout=TIMEOUT_S).topics
+        existing = cluster_metadata(admin, bootstrap_servers).topics
         own = {each.topic: code for code, each in all_profiles().items() if each.topic in existing}
         wanted = [ConfigResource(ResourceType.TOPIC, name) for name in own]
-        configs = admin.describe_configs(wanted, request_timeout=TIMEOUT_S) if wanted else {}
-        settings = {resource.name: future.result() for resource, future in configs.items()}
-        described = admin.describe_topics(TopicCollection([letter_topic, *own]), request_timeout=TIMEOUT_S)
+
+        def ask(timeout_s: float) -> tuple[dict[str, dict[str, ConfigEntry]], dict[str, str]]:
+            configs = admin.describe_configs(wanted, request_timeout=timeout_s) if wanted else {}
+            described = admin.describe_topics(TopicCollection([letter_topic, *own]), request_timeout=timeout_s)
+            ids = {name: str(future.result().topic_id) for name, future in described.items()}
+            return {resource.name: future.result() for resource, future in configs.items()}, ids
+
+        require_among(existing, bootstrap_servers, [letter_topic])
+        what = f"the settings of {', '.join([*own, letter_topic])}"
+        settings, ids = retried(what, bootstrap_servers, ask, topics_exist=True)
         topics = {
             name: Target(
                 country,
                 len(existing[name].partitions),
                 _span(settings[name], "retention.ms"),
-                str(described[name].result().topic_id),
+                ids[name],
                 _span(settings[name], "message.timestamp.before.max.ms"),
                 _span(settings[name], "message.timestamp.after.max.ms"),
                 settings[name]["message.timestamp.type"].value == "CreateTime",
             )
             for name, country in own.items()
         }
-        return cls(str(described[letter_topic].result().topic_id), topics, datetime.now(UTC))
+        return cls(ids[letter_topic], topics, datetime.now(UTC))
 
     @property
     def topic_ids(self) -> dict[str, str]:

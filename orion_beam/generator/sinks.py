@@ -1,5 +1,6 @@
 """Where generated CDRs go: Kafka topics, or one file a country."""
 
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Protocol
@@ -9,13 +10,14 @@ from confluent_kafka import KafkaError, Message, Producer
 from orion_beam.errors import UserError
 from orion_beam.generator.batches import GeneratedBatch
 from orion_beam.kafka.login import login_settings
+from orion_beam.kafka.retry import DEADLINE_S
 from orion_beam.kafka.topics import require_topics
 from schemas.country import CountryProfile
 
 MAX_OUTSTANDING = 200_000
 """Messages that wait for the broker before the generator does."""
 
-_FLUSH_TIMEOUT_S = 30.0
+_FLUSH_S = 0.5
 # What librdkafka takes for the present.
 _NOW = 0
 # librdkafka's own complaints about a broker that does not answer; the user gets one line from us.
@@ -126,10 +128,18 @@ class KafkaSink:
         if kind is not None and not issubclass(kind, KeyboardInterrupt):
             self._producer.purge()
             return
-        waiting = self._producer.flush(_FLUSH_TIMEOUT_S)
+        waiting, give_up = len(self._producer), time.monotonic() + DEADLINE_S
+        # In short steps, which Ctrl-C can end. As long as the broker takes some, it may take its time.
+        while left := self._producer.flush(_FLUSH_S):
+            self._raise_failure()
+            if left < waiting:
+                waiting, give_up = left, time.monotonic() + DEADLINE_S
+            elif time.monotonic() > give_up:
+                raise UserError(
+                    f"Kafka at {self._bootstrap_servers} took none of {left:,} records for {DEADLINE_S:.0f} s:"
+                    " look whether all its brokers are up, and generate again"
+                )
         self._raise_failure()
-        if waiting:
-            raise UserError(f"Kafka at {self._bootstrap_servers} did not take {waiting} records in time")
 
 
 def file_name(profile: CountryProfile) -> str:

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from enum import Enum
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
     AclOperation,
     OffsetSpec,
@@ -13,11 +15,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 
 from orion_beam.durations import format_duration
 from orion_beam.errors import UserError
-from orion_beam.kafka import topics
 from orion_beam.kafka.cluster import describe_cluster
 from orion_beam.kafka.login import login_settings
-from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges
+from orion_beam.kafka.ranges import OffsetRange, SourcePartition, committed_offsets, list_offsets, offset_ranges
 from orion_beam.kafka.reach import unreached_brokers
+from orion_beam.kafka.retry import KafkaRefusedError, retried
 from orion_beam.kafka.topic_checks import problems_of
 from orion_beam.kafka.topics import admin_client, require_topics
 from orion_beam.preflight import Check, failed, ok, refused, skipped, warning
@@ -26,12 +28,6 @@ CLOCK_TOLERANCE_S = 5.0
 """Clocks that are kept by NTP differ by far less."""
 
 _SHOWN = 3
-_NO_COORDINATOR = {
-    KafkaError._WAIT_COORD,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.NOT_COORDINATOR,
-}
 _DENIED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
 
 
@@ -83,35 +79,44 @@ def other_checks(needs: KafkaNeeds, replay_window_ms: int) -> Iterator[Check]:
 def _guarded(name: str, check: Callable[[], Check]) -> Iterator[Check]:
     try:
         yield check()
+    except KafkaRefusedError as error:
+        yield skipped(name, f"cannot be checked: {error.error.str()}")
     except UserError as error:
         yield refused(name, error)
-    except KafkaException as error:
-        yield skipped(name, f"cannot be checked: {error.args[0].str()}")
 
 
 def _check_rights(needs: KafkaNeeds) -> Check:
     """Ask the broker what it lets this user do. Without an authorizer it lets everybody do everything."""
     admin = admin_client(needs.bootstrap_servers)  # its answers end with it
-    answers = admin.describe_topics(
-        TopicCollection(list(needs.topics)), include_authorized_operations=True, request_timeout=topics.TIMEOUT_S
-    )
+
+    def ask(timeout_s: float) -> dict[str, list[Enum] | None]:
+        answers = admin.describe_topics(
+            TopicCollection(list(needs.topics)), include_authorized_operations=True, request_timeout=timeout_s
+        )
+        return {topic: _granted(answer) for topic, answer in answers.items()}
+
+    granted = retried("what this user may do", needs.bootstrap_servers, ask)
     wanted = [(topic, AclOperation.READ) for topic in needs.sources]
     wanted += [(topic, AclOperation.WRITE) for topic in needs.sinks]
     lacking = []
     for topic, needed in wanted:
-        try:
-            granted = answers[topic].result().authorized_operations
-        except KafkaException as error:
-            if error.args[0].code() not in _DENIED:
-                raise
-            granted = []
-        if granted is None:
+        operations = granted[topic]
+        if operations is None:
             return skipped("rights", "this broker does not tell what a user may do")
-        if needed not in granted:
+        if needed not in operations:
             lacking.append(f"{needed.name} on {topic}")
     if lacking:
         return failed("rights", f"this user may not {', nor '.join(lacking)}", "have it granted (kafka-acls)")
     return ok("rights", "this user may read what the job reads, and write what it writes")
+
+
+def _granted(answer: "Future[TopicDescription]") -> list[Enum] | None:
+    try:
+        return answer.result().authorized_operations
+    except KafkaException as error:
+        if error.args[0].code() not in _DENIED:
+            raise
+        return []
 
 
 def _check_unread(needs: KafkaNeeds) -> Check:
@@ -155,20 +160,10 @@ def _committed(needs: KafkaNeeds, parts: Sequence[SourcePartition]) -> dict[Sour
             "error_cb": _ignore,
         }
     )
-    give_up = time.monotonic() + topics.TIMEOUT_S
     try:
-        while True:
-            try:
-                answers = consumer.committed([TopicPartition(*part) for part in parts], timeout=topics.TIMEOUT_S)
-                break
-            except KafkaException as error:
-                # The first question about any group has the broker make the topic of offsets.
-                if error.args[0].code() not in _NO_COORDINATOR or time.monotonic() > give_up:
-                    raise
-                time.sleep(0.1)
+        return committed_offsets(consumer, needs.bootstrap_servers, needs.group_id, parts)
     finally:
         consumer.close()
-    return {SourcePartition(of.topic, of.partition): of.offset for of in answers if of.offset >= 0}
 
 
 def _ignore(_: KafkaError) -> None:
@@ -184,8 +179,12 @@ def _check_brokers(needs: KafkaNeeds) -> Check:
             "start them, or mend advertised.listeners: clients are sent to these addresses",
         )
     admin = admin_client(needs.bootstrap_servers)
-    descriptions = admin.describe_topics(TopicCollection(list(needs.topics)), request_timeout=topics.TIMEOUT_S)
-    leaderless = [part for topic, future in descriptions.items() for part in _leaderless(topic, future.result())]
+
+    def ask(timeout_s: float) -> list[str]:
+        answers = admin.describe_topics(TopicCollection(list(needs.topics)), request_timeout=timeout_s)
+        return [part for topic, answer in answers.items() for part in _leaderless(topic, answer.result())]
+
+    leaderless = retried("who leads the topics", needs.bootstrap_servers, ask)
     if leaderless:
         return failed("brokers", f"no leader: {', '.join(leaderless)}", "start the brokers that hold these partitions")
     return ok("brokers", f"{reach.brokers}, reached from here at their advertised addresses")
@@ -212,11 +211,10 @@ def _check_timestamps(needs: KafkaNeeds) -> Check:
     be told from a topic that is quiet.
     """
     parts = list(offset_ranges(needs.bootstrap_servers, needs.sources))
-    asked = {TopicPartition(*part): OffsetSpec.max_timestamp() for part in parts}  # type: ignore[no-untyped-call]
-    admin = admin_client(needs.bootstrap_servers)
-    answers = admin.list_offsets(asked, request_timeout=topics.TIMEOUT_S)
+    spec = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
+    found = list_offsets(admin_client(needs.bootstrap_servers), needs.bootstrap_servers, parts, spec)
     now_ms = time.time() * 1_000
-    latest_ms = {f"{of.topic}[{of.partition}]": future.result().timestamp for of, future in answers.items()}
+    latest_ms = {part: of_it.timestamp for part, of_it in found.items()}
     where = max(latest_ms, key=lambda part: latest_ms[part])
     if latest_ms[where] < 0:
         return ok("timestamps", "no record yet, so no clock to compare")

@@ -1,16 +1,18 @@
 """What a Kafka cluster really has: its topics and brokers with their settings, as they are now."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
     AdminClient,
+    ClusterMetadata,
     ConfigResource,
     ConfigSource,
     ResourceType,
 )
 
-from orion_beam.kafka.topics import TIMEOUT_S, admin_client, cluster_metadata
+from orion_beam.kafka.retry import retried
+from orion_beam.kafka.topics import admin_client, cluster_metadata
 
 _INTERNAL_PREFIX = "__"
 """Of Kafka's own topics: offsets, transactions."""
@@ -53,14 +55,21 @@ def describe_cluster(bootstrap_servers: str, topics: Iterable[str]) -> Cluster:
 
     Raises:
         PrerequisiteError: the broker cannot be reached.
-        KafkaException: the broker reports another error, for instance that this user may not look.
+        KafkaRefusedError: the broker reports another error, for instance that this user may not look.
     """
-    admin = admin_client(bootstrap_servers)
-    metadata = cluster_metadata(admin, bootstrap_servers)
-    wanted = set(topics)
+    admin, wanted = admin_client(bootstrap_servers), set(topics)
+
+    def ask(timeout_s: float) -> Cluster:
+        # The metadata, too: a broker that has left is no longer asked for its settings.
+        return _describe(admin, cluster_metadata(admin, bootstrap_servers), wanted, timeout_s)
+
+    return retried("its settings", bootstrap_servers, ask, topics_exist=True)
+
+
+def _describe(admin: AdminClient, metadata: ClusterMetadata, wanted: Set[str], timeout_s: float) -> Cluster:
     found = {name: topic for name, topic in metadata.topics.items() if name in wanted}
-    settings = _settings(admin, ResourceType.TOPIC, found)
-    brokers = _settings(admin, ResourceType.BROKER, map(str, metadata.brokers))
+    settings = _settings(admin, ResourceType.TOPIC, found, timeout_s)
+    brokers = _settings(admin, ResourceType.BROKER, map(str, metadata.brokers), timeout_s)
     return Cluster(
         topics={
             name: FoundTopic(
@@ -82,12 +91,14 @@ def describe_cluster(bootstrap_servers: str, topics: Iterable[str]) -> Cluster:
     )
 
 
-def _settings(admin: AdminClient, kind: ResourceType, names: Iterable[str]) -> dict[str, dict[str, tuple[str, bool]]]:
+def _settings(
+    admin: AdminClient, kind: ResourceType, names: Iterable[str], timeout_s: float
+) -> dict[str, dict[str, tuple[str, bool]]]:
     """Return, by resource and setting, the value, and whether it was set for this topic."""
     resources = [ConfigResource(kind, name) for name in names]
     # librdkafka takes any number of topics in a call, and one broker.
     calls = [resources] if kind is ResourceType.TOPIC else [[resource] for resource in resources]
-    answers = [admin.describe_configs(call, request_timeout=TIMEOUT_S) for call in calls if call]
+    answers = [admin.describe_configs(call, request_timeout=timeout_s) for call in calls if call]
     return {
         resource.name: {
             # A secret has no value.

@@ -9,10 +9,13 @@ from confluent_kafka import KafkaError, Producer
 from orion_beam.errors import UserError
 from orion_beam.kafka.clients import producer_config
 from orion_beam.kafka.ranges import offset_ranges, read_ranges
-from orion_beam.kafka.topics import AUDIT, CATALOGUE, TIMEOUT_S, admin_client, cluster_metadata, create, profile_for
+from orion_beam.kafka.retry import DEADLINE_S
+from orion_beam.kafka.topics import AUDIT, CATALOGUE, admin_client, cluster_metadata, create, profile_for
 from transforms.texts import to_list
 
 JOURNAL = AUDIT.name
+
+_FLUSH_S = 0.5
 
 Entry = Mapping[str, Any]
 
@@ -66,12 +69,17 @@ def write_journal(bootstrap_servers: str, key: str, entry: Entry) -> None:
     """Write one entry; it is there when this returns.
 
     Raises:
-        UserError: the broker did not take it within 10 s.
+        UserError: the broker did not take it within DEADLINE_S.
     """
     ensure_journal(bootstrap_servers)
-    settings = producer_config(bootstrap_servers, {}) | {"log_level": 0, "message.timeout.ms": TIMEOUT_S * 1000}
+    settings = producer_config(bootstrap_servers, {}) | {"log_level": 0, "message.timeout.ms": round(DEADLINE_S * 1000)}
     failed: list[KafkaError] = []
     producer = Producer(settings | {"on_delivery": lambda error, _: failed.append(error)})
     producer.produce(JOURNAL, entry_bytes(entry), key.encode())
-    if producer.flush(TIMEOUT_S + 1) or failed:
-        raise UserError(f"{JOURNAL} took no entry: {failed[0].str() if failed else 'no answer'}")
+    # In short steps, which Ctrl-C can end; that the time is up is an error of the message's.
+    while producer.flush(_FLUSH_S):
+        pass
+    if failed:
+        raise UserError(
+            f"Kafka at {bootstrap_servers}: {JOURNAL} took no entry within {DEADLINE_S:.0f} s: {failed[0].str()}"
+        )

@@ -8,13 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported implicitly
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
+    AdminClient,
+    ListOffsetsResultInfo,
+    OffsetSpec,
+)
 
 from orion_beam.errors import PrerequisiteError, UserError
 from orion_beam.kafka.column_consumer import ColumnConsumer, Event, Header, Records
 from orion_beam.kafka.login import login_settings
-from orion_beam.kafka.topics import TIMEOUT_S, admin_client, require_topics
+from orion_beam.kafka.retry import DEADLINE_S, is_retriable, retried
+from orion_beam.kafka.topics import admin_client, ask_offsets, cluster_metadata, require_among
 from schemas.fields import LAST_TIME
 from schemas.raw import RAW_MESSAGE_SCHEMA
 from transforms.batches import MAX_ROWS, batch_of, rows_of
@@ -26,13 +31,6 @@ STALL_TIMEOUT_S = 60.0
 """How long a broker may hand out nothing before a bounded read gives up."""
 
 _POLL_S = 0.1
-_NO_LEADER = {
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError.UNKNOWN_LEADER_EPOCH,
-    KafkaError.FENCED_LEADER_EPOCH,
-}
 _GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 _HEADERS_TYPE = RAW_MESSAGE_SCHEMA.field("raw_headers").type
 _TIMESTAMP_TYPE = RAW_MESSAGE_SCHEMA.field("source_timestamp").type
@@ -66,7 +64,7 @@ class OffsetRange(NamedTuple):
 
 
 def offset_ranges(
-    bootstrap_servers: str, topics: Iterable[str], *, committed_only: bool = False
+    bootstrap_servers: str, topics: Iterable[str], *, committed_only: bool = False, deadline_s: float = DEADLINE_S
 ) -> dict[SourcePartition, OffsetRange]:
     """Return the offsets that each partition of the topics holds.
 
@@ -74,20 +72,23 @@ def offset_ranges(
         bootstrap_servers: the brokers.
         topics: their names.
         committed_only: up to the first transaction that is still open, see `read_ranges`.
+        deadline_s: how long leaders of the partitions are waited for.
 
     Raises:
-        PrerequisiteError: the broker cannot be reached, or lacks a topic.
-        KafkaException: the broker reports an error.
+        PrerequisiteError: the broker cannot be reached, lacks a topic, or nobody leads it before the deadline.
+        KafkaRefusedError: the broker reports another error.
     """
     topics = list(topics)
-    require_topics(bootstrap_servers, topics)
     admin = admin_client(bootstrap_servers)
-    known = admin.list_topics(timeout=TIMEOUT_S).topics
+    known = cluster_metadata(admin, bootstrap_servers).topics
+    require_among(known, bootstrap_servers, topics)
     parts = [SourcePartition(topic, partition) for topic in topics for partition in known[topic].partitions]
     level = IsolationLevel.READ_COMMITTED if committed_only else IsolationLevel.READ_UNCOMMITTED
-    low = _list_offsets(admin, parts, OffsetSpec.earliest(), level)  # type: ignore[no-untyped-call]
-    high = _list_offsets(admin, parts, OffsetSpec.latest(), level)  # type: ignore[no-untyped-call]
-    return {part: OffsetRange(low[part], high[part]) for part in parts}
+    low, high = (
+        list_offsets(admin, bootstrap_servers, parts, spec, level, deadline_s)
+        for spec in (OffsetSpec.earliest(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
+    )
+    return {part: OffsetRange(low[part].offset, high[part].offset) for part in parts}
 
 
 def offsets_at(
@@ -105,13 +106,14 @@ def offsets_at(
         at: a time with a zone.
 
     Raises:
-        KafkaException: the broker reports an error.
+        PrerequisiteError: the broker cannot be reached, or nobody leads a partition before the deadline.
+        KafkaRefusedError: the broker reports another error.
     """
     spec = OffsetSpec.for_timestamp(round(at.timestamp() * 1000))
-    found = _list_offsets(admin_client(bootstrap_servers), list(held), spec, IsolationLevel.READ_UNCOMMITTED)
+    found = list_offsets(admin_client(bootstrap_servers), bootstrap_servers, list(held), spec)
     # The broker answers -1 for none, and a record that has come since `held` was asked for lies beyond it.
     return {
-        part: within.high if found[part] < 0 else min(max(found[part], within.low), within.high)
+        part: within.high if found[part].offset < 0 else min(max(found[part].offset, within.low), within.high)
         for part, within in held.items()
     }
 
@@ -165,22 +167,59 @@ def early_end(part: SourcePartition, offset: int, timestamp: datetime) -> str:
     )
 
 
-def _list_offsets(
-    admin: AdminClient, parts: Sequence[SourcePartition], spec: OffsetSpec, level: IsolationLevel
-) -> dict[SourcePartition, int]:
+def list_offsets(
+    admin: AdminClient,
+    bootstrap_servers: str,
+    parts: Sequence[SourcePartition],
+    spec: OffsetSpec,
+    level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    deadline_s: float = DEADLINE_S,
+) -> dict[SourcePartition, ListOffsetsResultInfo]:
+    """Return an offset of each partition, and its Kafka timestamp. The partitions must be there.
+
+    Raises:
+        PrerequisiteError: nobody leads a partition before the deadline.
+        KafkaRefusedError: the broker reports another error.
+    """
     if not parts:
         return {}
-    asked = {TopicPartition(part.topic, part.partition): spec for part in parts}
-    give_up = time.monotonic() + TIMEOUT_S
-    while True:
-        answers = admin.list_offsets(asked, isolation_level=level, request_timeout=TIMEOUT_S)
-        try:
-            return {SourcePartition(of.topic, of.partition): of_it.result().offset for of, of_it in answers.items()}
-        except KafkaException as error:
-            # A partition of a topic that is just being created, or whose broker restarts, has no leader for a moment.
-            if error.args[0].code() not in _NO_LEADER or time.monotonic() > give_up:
-                raise
-            time.sleep(0.1)
+
+    def ask(timeout_s: float) -> dict[SourcePartition, ListOffsetsResultInfo]:
+        found = ask_offsets(admin, [TopicPartition(*part) for part in parts], spec, timeout_s, level)
+        return {SourcePartition(of.topic, of.partition): of_it for of, of_it in found.items()}
+
+    topics = ", ".join(sorted({part.topic for part in parts}))
+    return retried(f"offsets of {topics}", bootstrap_servers, ask, topics_exist=True, deadline_s=deadline_s)
+
+
+def committed_offsets(
+    consumer: Consumer,
+    bootstrap_servers: str,
+    group_id: str,
+    parts: Sequence[SourcePartition],
+    deadline_s: float = DEADLINE_S,
+) -> dict[SourcePartition, int]:
+    """Return the offsets at which a consumer's group goes on, of those partitions of which it has committed any.
+
+    Not by an AdminClient: one that asks a broker whose topic of offsets is just being created crashes the process. It
+    is created by the first question about any group.
+
+    Raises:
+        PrerequisiteError: no coordinator answers before the deadline.
+        KafkaRefusedError: the broker reports another error.
+    """
+    if not parts:
+        return {}
+
+    def ask(timeout_s: float) -> dict[SourcePartition, int]:
+        answers = consumer.committed([TopicPartition(*part) for part in parts], timeout=timeout_s)
+        for answer in answers:
+            if answer.error is not None:
+                raise KafkaException(answer.error)
+        return {SourcePartition(of.topic, of.partition): of.offset for of in answers if of.offset >= 0}
+
+    what = f"what group {group_id} has committed"
+    return retried(what, bootstrap_servers, ask, topics_exist=True, deadline_s=deadline_s)
 
 
 def read_ranges(
@@ -219,13 +258,13 @@ def read_ranges(
         by_topic.setdefault(part.topic, _TopicRead(part.topic)).add(part.partition, offsets)
     with ColumnConsumer(_reader_config(bootstrap_servers, committed_only)) as consumer:
         consumer.assign({part: offsets.low for part, offsets in wanted.items()})
-        give_up = time.monotonic() + STALL_TIMEOUT_S
+        least, give_up = sum(read.left for read in by_topic.values()), time.monotonic() + STALL_TIMEOUT_S
         while left := sum(read.left for read in by_topic.values()):
             # Asked for no more than there is, it comes back with the last record, and not when the time is up.
             fetched = consumer.consume(min(max_rows, left), _POLL_S)
-            if fetched.records or fetched.events:
-                give_up = time.monotonic() + STALL_TIMEOUT_S
-            elif time.monotonic() > give_up:
+            if left < least:
+                least, give_up = left, time.monotonic() + STALL_TIMEOUT_S
+            elif time.monotonic() > give_up and not fetched.records:
                 slow = next(read for read in by_topic.values() if read.left)
                 raise PrerequisiteError(f"Kafka at {bootstrap_servers} hands out no more of {slow}: is it up?")
             for topic, read in by_topic.items():
@@ -305,10 +344,11 @@ class _TopicRead:
         return finished
 
     def note(self, event: Event) -> None:
-        """Take in the end of a partition; raise on what is an error, unless it is of another topic's."""
+        """Take in the end of a partition; raise on an error that stays, unless it is of another topic's."""
         error, topic, partition, reached = event
         is_end = error.code() == KafkaError._PARTITION_EOF
-        if topic not in (self._topic, "") or (is_end and partition not in self._open):
+        # librdkafka goes on by itself behind an error that passes.
+        if topic not in (self._topic, "") or is_retriable(error) or (is_end and partition not in self._open):
             return
         if partition not in self._open:
             raise KafkaException(error)

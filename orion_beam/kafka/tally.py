@@ -21,9 +21,10 @@ from orion_beam.kafka.cdr_reader import CdrReader
 from orion_beam.kafka.conservation import ConservationReport, PartitionConservation
 from orion_beam.kafka.ledger import Ledger, Offsets
 from orion_beam.kafka.login import login_settings
-from orion_beam.kafka.ranges import Advance, OffsetRange, SourcePartition, offset_ranges
+from orion_beam.kafka.ranges import STALL_TIMEOUT_S, Advance, OffsetRange, SourcePartition, offset_ranges
+from orion_beam.kafka.retry import is_retriable
 from orion_beam.kafka.sources import Sources
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, TIMEOUT_S, require_topics
+from orion_beam.kafka.topics import DEAD_LETTERS, FINAL
 
 _POLL_MESSAGES = 10_000
 """One poll takes at most so many: enough to spread a call's cost, few enough to stay in the cache."""
@@ -136,7 +137,7 @@ class Tally:
             PrerequisiteError: the broker cannot be reached, or lacks a topic.
         """
         topics = [final_topic, dead_letter_topic]
-        require_topics(bootstrap_servers, topics)
+        ends = offset_ranges(bootstrap_servers, topics)
         self.account = Account()
         self._bootstrap_servers = bootstrap_servers
         self._topics = topics
@@ -163,7 +164,7 @@ class Tally:
             }
         )
         number, shares = share
-        parts = sorted(offset_ranges(bootstrap_servers, topics).items())[number::shares]
+        parts = sorted(ends.items())[number::shares]
         self._next = {part: held.low if from_beginning else held.high for part, held in parts}
         self._consumer.assign([TopicPartition(*part, offset) for part, offset in self._next.items()])
 
@@ -208,10 +209,10 @@ class Tally:
         """
         ends = offset_ranges(self._bootstrap_servers, self._topics)
         behind = [part for part in self._next if ends[part].low < ends[part].high]
-        give_up = time.monotonic() + TIMEOUT_S
+        give_up = time.monotonic() + STALL_TIMEOUT_S
         while behind := [part for part in behind if self._position(part) < ends[part].high]:
             if count := self.poll(0.1):
-                give_up = time.monotonic() + TIMEOUT_S
+                give_up = time.monotonic() + STALL_TIMEOUT_S
                 if advance is not None:
                     advance(count)
             elif time.monotonic() > give_up:
@@ -247,8 +248,10 @@ class Tally:
         return max(int(position.offset), self._next[part])
 
     def _note(self, event: Message) -> None:
-        """Take in the end of a partition; raise on what is an error."""
+        """Take in the end of a partition; raise on an error that stays: librdkafka goes on behind others by itself."""
         error, topic, partition, offset = event.error(), event.topic(), event.partition(), event.offset()
+        if error is not None and is_retriable(error):
+            return
         if error is None or error.code() != KafkaError._PARTITION_EOF:
             raise KafkaException(error)
         assert topic is not None

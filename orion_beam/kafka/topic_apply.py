@@ -4,9 +4,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
-from confluent_kafka import KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
     AdminClient,
     AlterConfigOpType,
@@ -18,6 +18,7 @@ from confluent_kafka.cimpl import NewPartitions
 
 from orion_beam.errors import UserError
 from orion_beam.kafka.catalogue import Topic
+from orion_beam.kafka.retry import DEADLINE_S, refusals_of
 from orion_beam.kafka.topic_plan import PARTITIONS, Change, Kind, Plan
 from orion_beam.kafka.topics import TIMEOUT_S, admin_client, create
 
@@ -50,55 +51,49 @@ def apply_changes(bootstrap_servers: str, creates: Sequence[Topic], changes: Ite
             partitions[change.where] = int(change.after)
         else:
             settings[change.where][change.setting] = change.after
-    refused += _grow(admin, partitions)
-    refused += _set(admin, settings)
-    return refused
+    grown = refusals_of(
+        "more partitions", bootstrap_servers, partitions, partial(_grow, admin, partitions), topics_exist=True
+    )
+    set_anew = refusals_of(
+        "new settings", bootstrap_servers, settings, partial(_set, admin, settings), topics_exist=True
+    )
+    what = {f"topic {topic}: {partitions[topic]} partitions": error for topic, error in grown.items()}
+    what |= {f"topic {topic}: its settings": error for topic, error in set_anew.items()}
+    return refused + [f"{change} cannot be changed: {error.str()}" for change, error in what.items()]
 
 
-def _grow(admin: AdminClient, partitions: Mapping[str, int]) -> list[str]:
-    if not partitions:
-        return []
-    requests = [NewPartitions(topic, count) for topic, count in partitions.items()]
-    answers = admin.create_partitions(requests, operation_timeout=TIMEOUT_S)
-    return _refusals({f"topic {topic}: {partitions[topic]} partitions": done for topic, done in answers.items()})
+def _grow(admin: AdminClient, partitions: Mapping[str, int], topics: list[str]) -> Mapping[str, "Future[Any]"]:
+    requests = [NewPartitions(topic, partitions[topic]) for topic in topics]
+    return admin.create_partitions(requests, operation_timeout=TIMEOUT_S)
 
 
-def _set(admin: AdminClient, settings: Mapping[str, Mapping[str, str]]) -> list[str]:
-    if not settings:
-        return []
+def _set(
+    admin: AdminClient, settings: Mapping[str, Mapping[str, str]], topics: list[str]
+) -> Mapping[str, "Future[Any]"]:
     resources = [
         ConfigResource(
             ResourceType.TOPIC,
             topic,
             incremental_configs=[
-                ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in entries.items()
+                ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
+                for name, value in settings[topic].items()
             ],
         )
-        for topic, entries in settings.items()
+        for topic in topics
     ]
     answers = admin.incremental_alter_configs(resources, request_timeout=TIMEOUT_S)
-    return _refusals({f"topic {resource.name}: its settings": done for resource, done in answers.items()})
-
-
-def _refusals(answers: Mapping[str, "Future[Any]"]) -> list[str]:
-    refused = []
-    for what, answer in answers.items():
-        try:
-            answer.result()
-        except KafkaException as error:
-            refused.append(f"{what} cannot be changed: {error.args[0].str()}")
-    return refused
+    return {resource.name: done for resource, done in answers.items()}
 
 
 def await_effect(replan: Callable[[], Plan], creates: Sequence[Topic], changes: Iterable[Change]) -> Plan:
     """Wait until a new plan holds none of what was applied: brokers learn of a change a moment after its answer.
 
     Returns:
-        What is left to do, TIMEOUT_S after the change at the latest.
+        What is left to do, DEADLINE_S after the change at the latest.
     """
     applied = {(change.where, change.setting) for change in changes}
     created = {topic.name for topic in creates}
-    give_up = time.monotonic() + TIMEOUT_S
+    give_up = time.monotonic() + DEADLINE_S
     while True:
         left = replan()
         open_changes = {(change.where, change.setting) for change in left.changes} & applied

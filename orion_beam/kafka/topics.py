@@ -1,12 +1,15 @@
 """The topics of ORION Beam: their names, creating those that are missing, and requiring those that a job uses."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
     AdminClient,
     ClusterMetadata,
+    ListOffsetsResultInfo,
+    OffsetSpec,
 )
 from confluent_kafka.cimpl import NewTopic
 
@@ -15,6 +18,7 @@ from orion_beam.errors import PrerequisiteError, UserError
 from orion_beam.kafka import CONFIG_VARIABLE
 from orion_beam.kafka.catalogue import Catalogue, NamedTopic, Topic, load_catalogue
 from orion_beam.kafka.login import login_settings
+from orion_beam.kafka.retry import KafkaRefusedError, refusals_of, retried
 from schemas.codes import Stage
 
 CATALOGUE: Catalogue = load_catalogue()
@@ -38,7 +42,7 @@ STAGE_TOPICS: Mapping[Stage, str] = {
 _REFUSALS = {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED}
 
 TIMEOUT_S = 10
-"""How long a broker may take to answer before it counts as unreachable."""
+"""How long no broker may answer before all count as unreachable."""
 
 
 def raw_topic(country: str) -> NamedTopic:
@@ -67,29 +71,69 @@ def create_topics(bootstrap_servers: str, countries: Sequence[str], profile: str
 
 
 def create(bootstrap_servers: str, topics: Sequence[Topic]) -> list[str]:
-    """Create topics. One that has come into being meanwhile is left as it is.
+    """Create topics, and wait until brokers lead their partitions. One that is there already is left as it is.
 
     Returns:
         The names of those that were created.
 
     Raises:
+        PrerequisiteError: nobody leads them before the deadline.
         UserError: the broker refuses.
     """
-    if not topics:
-        return []
-    requests = [
-        NewTopic(topic.name, topic.partitions, topic.replication, config=dict(topic.settings)) for topic in topics
-    ]
-    created = []
+    requests = {
+        topic.name: NewTopic(topic.name, topic.partitions, topic.replication, config=dict(topic.settings))
+        for topic in topics
+    }
     admin = admin_client(bootstrap_servers)  # its answers end with it
-    for name, future in admin.create_topics(requests, operation_timeout=TIMEOUT_S).items():
-        try:
-            future.result()
-            created.append(name)
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # somebody else was faster: fine
-                raise UserError(f"topic {name} cannot be created: {error.args[0].str()}") from None
-    return created
+    refused = refusals_of(
+        "new topics",
+        bootstrap_servers,
+        requests,
+        lambda names: admin.create_topics([requests[name] for name in names], operation_timeout=TIMEOUT_S),
+    )
+    for name, error in refused.items():
+        if error.code() != KafkaError.TOPIC_ALREADY_EXISTS:  # somebody else was faster: fine
+            raise UserError(f"topic {name} cannot be created: {error.str()}")
+    # Who may create a topic need not be allowed to look at it.
+    with suppress(KafkaRefusedError):
+        _await_leaders(admin, bootstrap_servers, requests)
+    return [name for name in requests if name not in refused]
+
+
+def _await_leaders(admin: "QuietAdminClient", bootstrap_servers: str, topics: Iterable[str]) -> None:
+    """Wait until leaders answer for all partitions: until then, who writes or reads there is sent away."""
+    names = set(topics)
+
+    def ask(timeout_s: float) -> None:
+        known = admin.list_topics(timeout=timeout_s).topics
+        if not names <= known.keys():
+            raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+        parts = [TopicPartition(name, partition) for name in names for partition in known[name].partitions]
+        ask_offsets(admin, parts, OffsetSpec.latest(), timeout_s)  # type: ignore[no-untyped-call]
+
+    if names:
+        retried("the leaders of new topics", bootstrap_servers, ask, topics_exist=True)
+
+
+def ask_offsets(
+    admin: AdminClient,
+    parts: Iterable[TopicPartition],
+    spec: OffsetSpec,
+    timeout_s: float,
+    level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+) -> dict[TopicPartition, ListOffsetsResultInfo]:
+    """Ask the leaders of partitions once, see `orion_beam.kafka.ranges.list_offsets`.
+
+    Raises:
+        KafkaException: one of them does not answer, or with an error.
+    """
+    answers = admin.list_offsets(dict.fromkeys(parts, spec), isolation_level=level, request_timeout=timeout_s)
+    found = {part: answer.result() for part, answer in answers.items()}
+    if any(of_it.offset == OFFSET_INVALID for of_it in found.values()):
+        # librdkafka (2.16) gives no error where a leader has not answered at all, and would ask the same one again.
+        admin.list_topics(timeout=timeout_s)
+        raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+    return found
 
 
 def require_topics(bootstrap_servers: str, topics: Iterable[str]) -> None:
@@ -98,7 +142,16 @@ def require_topics(bootstrap_servers: str, topics: Iterable[str]) -> None:
     Raises:
         PrerequisiteError: the broker cannot be reached within 10 s, or lacks a topic; names both and the fix.
     """
-    missing = sorted(set(topics) - topic_names(bootstrap_servers))
+    require_among(topic_names(bootstrap_servers), bootstrap_servers, topics)
+
+
+def require_among(known: Iterable[str], bootstrap_servers: str, topics: Iterable[str]) -> None:
+    """Check that these topics are among those that the broker has.
+
+    Raises:
+        PrerequisiteError: it lacks one; names both and the fix.
+    """
+    missing = sorted(set(topics) - set(known))
     if missing:
         raise PrerequisiteError(
             f"Kafka at {bootstrap_servers} has no topic {', '.join(missing)}: create it with"
@@ -146,17 +199,19 @@ def cluster_metadata(admin: QuietAdminClient, bootstrap_servers: str) -> Cluster
     """Return brokers and topics.
 
     Raises:
-        PrerequisiteError: the broker cannot be reached, or lets nobody in who comes so.
+        PrerequisiteError: no broker answers within 10 s, or they let nobody in who comes so.
     """
-    try:
-        return admin.list_topics(timeout=TIMEOUT_S)
-    except KafkaException as error:
-        if refusal := admin.refusal:
-            raise PrerequisiteError(
-                f"Kafka at {bootstrap_servers} does not let this client in ({refusal}):"
-                f" say how to log in, as `orion-beam --kafka-config FILE` or in {CONFIG_VARIABLE}"
-            ) from None
-        raise PrerequisiteError(
-            f"Kafka at {bootstrap_servers} does not answer ({error.args[0].str()}):"
-            " check the address, log in by --kafka-config if it wants that, or start one with `orion-beam local up`"
-        ) from None
+
+    def ask(timeout_s: float) -> ClusterMetadata:
+        try:
+            return admin.list_topics(timeout=timeout_s)
+        except KafkaException:
+            if refusal := admin.refusal:
+                raise PrerequisiteError(
+                    f"Kafka at {bootstrap_servers} does not let this client in ({refusal}):"
+                    f" say how to log in, as `orion-beam --kafka-config FILE` or in {CONFIG_VARIABLE}"
+                ) from None
+            raise
+
+    fix = "check the address, log in by --kafka-config if it wants that, or start one with `orion-beam local up`"
+    return retried("its topics", bootstrap_servers, ask, deadline_s=TIMEOUT_S, fix=fix)

@@ -1,14 +1,15 @@
 """Records and the note that they were written, together or not at all: a transactional producer and the journal."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from orion_beam.errors import JobFailedError, UserError
+from orion_beam.errors import JobFailedError, PrerequisiteError, UserError
 from orion_beam.kafka.clients import producer_config
 from orion_beam.kafka.journal import JOURNAL, Entry, ensure_journal, entry_bytes, read_journal
+from orion_beam.kafka.retry import KafkaRefusedError, retried
 
 Headers = list[tuple[str, str | bytes | None]]
 """Kafka's headers, as confluent-kafka wants them."""
@@ -55,9 +56,9 @@ class TransactionalWriter:
         """Shut out older writers of the id, and end their transactions."""
         ensure_journal(self._bootstrap_servers)
         try:
-            self._producer.init_transactions(TRANSACTION_TIMEOUT_S)
-        except KafkaException as error:
-            raise JobFailedError(f"{self._id} cannot begin: {error.args[0].str()}") from None
+            self._waited("its transactions", self._producer.init_transactions)
+        except UserError as error:
+            raise JobFailedError(f"{self._id} cannot begin: {error}") from None
         return self
 
     def __exit__(
@@ -74,7 +75,7 @@ class TransactionalWriter:
 
         Raises:
             UserError: a newer writer of the id has begun.
-            JobFailedError: the broker refuses.
+            JobFailedError: the broker refuses, or does not answer in time; then the journal says whether they are.
         """
         try:
             self._producer.begin_transaction()
@@ -90,25 +91,22 @@ class TransactionalWriter:
                     )
                 for key, entry in entries.items():
                     self._producer.produce(JOURNAL, entry_bytes(entry), key.encode())
-                self._end()
+                # Whether an attempt came about is not known: asking again is safe, and tells.
+                self._waited("a transaction", self._producer.commit_transaction)
             except BaseException:
                 self._abort()
                 raise
-        except KafkaException as error:
-            reason = error.args[0]
-            if reason.code() in _FENCED:
+        except (KafkaException, KafkaRefusedError) as failure:
+            error = failure.error if isinstance(failure, KafkaRefusedError) else failure.args[0]
+            if error.code() in _FENCED:
                 raise UserError(f"{self._id}: another one has begun, and goes on from here") from None
-            raise JobFailedError(f"{self._id}: the broker refuses a transaction: {reason.str()}") from None
+            raise JobFailedError(f"{self._id}: the broker refuses a transaction: {error.str()}") from None
+        except PrerequisiteError as error:
+            raise JobFailedError(f"{self._id}: {error}") from None
 
-    def _end(self) -> None:
-        while True:
-            try:
-                self._producer.commit_transaction(TRANSACTION_TIMEOUT_S)
-                return
-            except KafkaException as error:
-                # Whether it came about is not known: asking again is safe, and tells.
-                if not error.args[0].retriable():
-                    raise
+    def _waited(self, what: str, step: Callable[[float], None]) -> None:
+        """Take a step of a transaction; each of librdkafka's can be taken again when its time was up."""
+        retried(what, self._bootstrap_servers, step, deadline_s=TRANSACTION_TIMEOUT_S)
 
     def _abort(self) -> None:
         try:

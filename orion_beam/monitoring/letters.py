@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from orion_beam.kafka.login import login_settings
 from orion_beam.kafka.ranges import offset_ranges
+from orion_beam.monitoring.reading import TIMEOUT_S
 from schemas.codes import Code, Stage
 from transforms.rules import RULES
 
@@ -78,8 +79,7 @@ class LetterCounter:
         """Count what has arrived since the last call.
 
         Raises:
-            PrerequisiteError: no broker answers, or there is no such topic.
-            KafkaException: a broker reports an error.
+            UserError: no broker answers, one reports an error, or there is no such topic.
         """
         if not self._is_assigned:
             self._assign()
@@ -96,7 +96,7 @@ class LetterCounter:
         self._consumer.close()
 
     def _assign(self) -> None:
-        ends = offset_ranges(self._bootstrap_servers, [self._topic])
+        ends = offset_ranges(self._bootstrap_servers, [self._topic], deadline_s=TIMEOUT_S)
         self._consumer.assign([TopicPartition(*part, held.high) for part, held in ends.items()])
         self._is_assigned = True
 

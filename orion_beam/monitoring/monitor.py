@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 from confluent_kafka import KafkaException
 
 from orion_beam.countries import all_profiles
-from orion_beam.errors import PrerequisiteError
+from orion_beam.errors import UserError
 from orion_beam.kafka.topics import DEAD_LETTERS
 from orion_beam.monitoring.flink import JobStatus, jobs_of
 from orion_beam.monitoring.letters import LetterCounter, LetterKind
@@ -124,7 +124,7 @@ class Monitor:
         try:
             reading = self._reader.read()
             self._letters.poll()
-        except (KafkaException, PrerequisiteError):
+        except (KafkaException, UserError):
             reading = None
         letters = self._letters.counts.copy()
         snapshot = Snapshot(

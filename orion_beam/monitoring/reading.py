@@ -19,11 +19,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 
 from orion_beam.kafka.login import login_settings
-from orion_beam.kafka.ranges import OffsetRange, SourcePartition
+from orion_beam.kafka.ranges import OffsetRange, SourcePartition, committed_offsets, list_offsets
+from orion_beam.kafka.retry import retried
 from orion_beam.kafka.topics import admin_client
 
 TIMEOUT_S = 5.0
-"""How long a broker may take to answer one request before it counts as down."""
+"""How long brokers may take to answer one question before they count as down: the next look comes soon."""
 
 _RETENTION_REFRESH_S = 300.0
 _UNKNOWN = (-1, None)
@@ -85,6 +86,7 @@ class KafkaReader:
 
     def __init__(self, bootstrap_servers: str, group_id: str, topics: Iterable[str]) -> None:
         """Take whose progress on which topics is of interest. Topics that do not exist (yet) are left out."""
+        self._bootstrap_servers = bootstrap_servers
         self._group_id = group_id
         self._topics = tuple(topics)
         self._admin = admin_client(bootstrap_servers)
@@ -114,17 +116,19 @@ class KafkaReader:
         """Look once.
 
         Raises:
-            KafkaException: no broker answers, or one reports an error.
+            UserError: no broker answers within TIMEOUT_S, or one reports an error.
         """
-        metadata = self._admin.list_topics(timeout=TIMEOUT_S)
+        servers = self._bootstrap_servers
+        metadata = retried("its topics", servers, lambda s: self._admin.list_topics(timeout=s), deadline_s=TIMEOUT_S)
         known = [topic for topic in self._topics if topic in metadata.topics]
         sources = [SourcePartition(name, number) for name in known for number in metadata.topics[name].partitions]
         # What is committed is asked for before the ends, so that it never lies behind them.
-        committed = self._committed(sources)
+        committed = committed_offsets(self._consumer, servers, self._group_id, sources, TIMEOUT_S)
         low = self._offsets(sources, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
         high = self._offsets(sources, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         partitions = {
-            source: PartitionReading(OffsetRange(low[source], high[source]), committed[source]) for source in sources
+            source: PartitionReading(OffsetRange(low[source], high[source]), committed.get(source))
+            for source in sources
         }
         self._refresh_retention(known)
         lagging = {source: part.position for source, part in partitions.items() if part.lag}
@@ -140,21 +144,9 @@ class KafkaReader:
         """Give up the connections."""
         self._consumer.close()
 
-    def _committed(self, sources: list[SourcePartition]) -> dict[SourcePartition, int | None]:
-        if not sources:
-            return {}
-        answers = self._consumer.committed([TopicPartition(*source) for source in sources], timeout=TIMEOUT_S)
-        for answer in answers:
-            if answer.error is not None:
-                raise KafkaException(answer.error)
-        return {SourcePartition(of.topic, of.partition): of.offset if of.offset >= 0 else None for of in answers}
-
     def _offsets(self, sources: list[SourcePartition], spec: OffsetSpec) -> dict[SourcePartition, int]:
-        if not sources:
-            return {}
-        asked = {TopicPartition(*source): spec for source in sources}
-        answers = self._admin.list_offsets(asked, request_timeout=TIMEOUT_S)
-        return {SourcePartition(of.topic, of.partition): answer.result().offset for of, answer in answers.items()}
+        found = list_offsets(self._admin, self._bootstrap_servers, sources, spec, deadline_s=TIMEOUT_S)
+        return {source: of_it.offset for source, of_it in found.items()}
 
     def _refresh_retention(self, topics: list[str]) -> None:
         if (
@@ -163,10 +155,17 @@ class KafkaReader:
         ):
             return
         resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
-        answers = self._admin.describe_configs(resources, request_timeout=TIMEOUT_S) if resources else {}
-        for resource, answer in answers.items():
-            milliseconds = int(answer.result()["retention.ms"].value)
-            self._retention_ms[resource.name] = milliseconds if milliseconds >= 0 else None
+
+        def ask(timeout_s: float) -> None:
+            answers = self._admin.describe_configs(resources, request_timeout=timeout_s)
+            for resource, answer in answers.items():
+                milliseconds = int(answer.result()["retention.ms"].value)
+                self._retention_ms[resource.name] = milliseconds if milliseconds >= 0 else None
+
+        if resources:
+            retried(
+                "how long topics keep records", self._bootstrap_servers, ask, topics_exist=True, deadline_s=TIMEOUT_S
+            )
         self._retention_read_s = time.monotonic()
 
     def _read_next(self, positions: Mapping[SourcePartition, int]) -> None:

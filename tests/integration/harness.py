@@ -24,7 +24,6 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
     KafkaError,
-    KafkaException,
     Message,
     Producer,
     TopicPartition,
@@ -41,7 +40,8 @@ from pydantic import BaseModel
 
 from orion_beam.countries import all_profiles
 from orion_beam.generator import generate_batches
-from orion_beam.kafka.ranges import offset_ranges
+from orion_beam.kafka import ranges
+from orion_beam.kafka.ranges import SourcePartition, offset_ranges
 from orion_beam.kafka.tally import Tally
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, PARTITIONS, admin_client, create_topics, raw_topic
 from runners.jars import guard_environment
@@ -57,14 +57,6 @@ READ_TIMEOUT_S = 60.0
 
 _LOOK_EVERY_S = 0.1
 _LOG_TAIL_LINES = 60
-_NO_COORDINATOR = {
-    KafkaError._TIMED_OUT,
-    KafkaError._WAIT_COORD,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.NOT_COORDINATOR,
-}
-"""What a broker says of groups right after its start."""
 
 
 def await_until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
@@ -349,25 +341,13 @@ def limit_messages(servers: str, topic: str, max_bytes: int) -> None:
 
 def committed_offsets(servers: str, group: str, topic: str) -> dict[int, int]:
     """Return the offsets at which a group goes on, by partition; none where it has committed none."""
-    parts = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
-    # Not an AdminClient: one that asks a broker whose topic of offsets is just being created crashes the process.
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": group, "log_level": 0})
-    committed: list[TopicPartition] = []
-
-    def answers() -> bool:
-        try:
-            committed[:] = consumer.committed(parts, timeout=10)
-        except KafkaException as error:
-            if error.args[0].code() not in _NO_COORDINATOR:
-                raise
-            return False
-        return True
-
+    parts = [SourcePartition(topic, partition) for partition in range(PARTITIONS)]
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": group, "log_level": 0, "error_cb": lambda _: None})
     try:
-        await_until(answers, READ_TIMEOUT_S, "the broker says what is committed")
+        committed = ranges.committed_offsets(consumer, servers, group, parts)
     finally:
         consumer.close()
-    return {part.partition: part.offset for part in committed if part.offset >= 0}
+    return {part.partition: offset for part, offset in committed.items()}
 
 
 def avro_reader(model: type[BaseModel], prefix_length: int = 10) -> Callable[[bytes], dict[str, Any]]:

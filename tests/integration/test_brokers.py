@@ -1,46 +1,165 @@
-"""A stream on three brokers of which one is killed: it goes on, and the audit finds nothing missing."""
+"""Three brokers of which one is killed: look-ups and changes wait for new leaders, and a stream goes on."""
 
 import signal
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # re-exported implicitly
 
+from orion_beam.countries import profiles_of
 from orion_beam.defaults import PRODUCTION
+from orion_beam.dlq.targets import Targets
+from orion_beam.generator import generate_batches
+from orion_beam.generator.sinks import KafkaSink
 from orion_beam.kafka.audit import conservation
+from orion_beam.kafka.checks import KafkaNeeds, loss_checks, other_checks, start_checks
+from orion_beam.kafka.cluster import describe_cluster
+from orion_beam.kafka.journal import read_journal, write_journal
+from orion_beam.kafka.ranges import offset_ranges, offsets_at, read_ranges
+from orion_beam.kafka.retry import is_retriable
 from orion_beam.kafka.tally import Tally
-from orion_beam.kafka.topics import create_topics, raw_topic
+from orion_beam.kafka.topic_apply import apply_changes
+from orion_beam.kafka.topic_plan import Change, Kind
+from orion_beam.kafka.topics import CATALOGUE, admin_client, create_topics, raw_topic
+from orion_beam.kafka.transactions import Outgoing, TransactionalWriter
+from orion_beam.monitoring.monitor import Monitor, MonitorConfig
+from orion_beam.preflight import Status
 from runners.local_kafka import LocalKafka
-from tests.integration.harness import FREQUENT_CHECKPOINTS, START_TIMEOUT_S, Feed, StartJob, await_all_out, outcomes
+from tests.integration.harness import (
+    FREQUENT_CHECKPOINTS,
+    START_TIMEOUT_S,
+    Feed,
+    StartJob,
+    await_all_out,
+    await_until,
+    committed_offsets,
+    outcomes,
+)
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(420)]
 
 RECORDS_PER_SECOND = 1_000
+TOPIC = raw_topic("FR").name
 
 
-def test_a_stream_loses_nothing_with_one_broker_of_three(tmp_path: Path, start_job: StartJob) -> None:
-    topic = raw_topic("FR").name
-    kafka = LocalKafka(tmp_path / "kafka", brokers=3).start()
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    """Three brokers with all topics."""
+    kafka = LocalKafka(tmp_path_factory.mktemp("kafka"), brokers=3).start()
     try:
-        servers = kafka.bootstrap_servers
-        create_topics(servers, ["FR"], PRODUCTION)
-        feed = Feed(servers)
-        with feed.flowing("FR", RECORDS_PER_SECOND), Tally(servers) as tally:
-
-            def came_out() -> int:
-                tally.poll(0.1)
-                return tally.account.accounted([topic])[topic]
-
-            job = start_job(servers, "--countries", "FR", beam=[FREQUENT_CHECKPOINTS])
-            job.await_until(came_out, START_TIMEOUT_S, "records come out")
-            kafka.kill_broker(2)
-            before = came_out()
-            job.await_until(
-                lambda: came_out() > before + 5 * RECORDS_PER_SECOND, START_TIMEOUT_S, "the job goes on without it"
-            )
-        await_all_out(job, servers, feed)
-        job.send(signal.SIGKILL)
-        job.exit_code()
-        assert set(outcomes(servers, topic)) == set(feed.expected)
-        assert conservation(servers, [topic]).problems == []
+        create_topics(kafka.bootstrap_servers, ["FR"], PRODUCTION)
+        yield kafka
     finally:
         kafka.kill()
+
+
+def test_every_question_and_change_waits_for_new_leaders(cluster: LocalKafka) -> None:
+    servers = cluster.bootstrap_servers
+    generate(servers, 500)
+    write_journal(servers, "test/before", {})
+    committed_offsets(servers, "test", TOPIC)
+    held = offset_ranges(servers, [TOPIC])
+    monitor = Monitor(MonitorConfig(servers, "test", profiles_of(["FR"])))
+    assert monitor.look().is_up
+    admin = admin_client(servers)
+    leader = admin.list_topics(timeout=10).topics[TOPIC].partitions[0].leader
+    needs = KafkaNeeds(servers, "test", (TOPIC,), ("cdr.final", "cdr.dlq"), "cdr.final")
+    waiting: dict[str, Callable[[], object]] = {
+        "offsets": lambda: offset_ranges(servers, [TOPIC]),
+        "offsets at a time": lambda: offsets_at(servers, held, datetime(2026, 1, 1, tzinfo=UTC)),
+        "commits": lambda: committed_offsets(servers, "test", TOPIC),
+        "records": lambda: sum(batch.num_rows for batch in read_ranges(servers, held)),
+        "settings": lambda: describe_cluster(servers, [TOPIC]),
+        "desk": lambda: Targets.of(servers, "cdr.dlq"),
+        "journal": lambda: read_journal(servers),
+        "entry": lambda: write_journal(servers, "test/during", {}),
+        "transaction": lambda: redrive(servers),
+        "audit": lambda: conservation(servers, [TOPIC]),
+        "doctor": lambda: [*start_checks(needs), *loss_checks(needs)],
+        "new topic": lambda: create_topics(servers, ["FR", "TN"], PRODUCTION),
+        "new setting": lambda: apply_changes(servers, [], [keep_longer()]),
+        "generator": lambda: generate(servers, 500),
+        # It gives up sooner than others, and looks again.
+        "monitor": lambda: await_until(lambda: monitor.look().is_up, START_TIMEOUT_S, "Kafka is up again"),
+    }
+
+    cluster.kill_broker(leader)
+    try:
+        with ThreadPoolExecutor(len(waiting)) as pool:
+            seen = pool.submit(first_error, servers)
+            running = {name: pool.submit(ask) for name, ask in waiting.items()}
+            answers = {name: future.result() for name, future in running.items()}
+        # Otherwise nobody was there to wait for.
+        assert seen.result() is not None
+    finally:
+        cluster.rejoin(cluster.ports, [leader])
+        monitor.close()
+
+    assert answers["records"] == 500
+    assert answers["new topic"] == ["cdr.raw.TN"]
+    assert answers["new setting"] == []
+    assert {check.status for check in answers["doctor"]} == {Status.OK}
+    assert {"test/before", "test/during", "test/redriven"} <= read_journal(servers).keys()
+    assert sum(within.offsets for within in offset_ranges(servers, [TOPIC]).values()) == 1_000
+    assert describe_cluster(servers, ["cdr.dlq"]).topics["cdr.dlq"].settings["retention.ms"] == keep_longer().after
+    assert {check.status for check in other_checks(needs, 1_000)} == {Status.OK}
+
+
+def first_error(servers: str) -> str | None:
+    """Ask, without anybody who waits, where a topic ends; return the first error that passes, if there is any."""
+    admin = admin_client(servers)
+    ends = {TopicPartition(TOPIC, partition): OffsetSpec.latest() for partition in range(12)}
+    for _ in range(20):
+        try:
+            for answer in admin.list_offsets(ends, request_timeout=0.5).values():
+                if answer.result().offset < 0:
+                    return "nothing"
+        except KafkaException as error:
+            if is_retriable(error.args[0], topics_exist=True):
+                return error.args[0].str()
+            raise
+    return None
+
+
+def generate(servers: str, records: int) -> None:
+    (profile,) = profiles_of(["FR"]).values()
+    with KafkaSink(servers, [profile]) as sink:
+        for batch in generate_batches(profile, records, 0, 0.0):
+            sink.send(profile, sink.prepare(batch))
+
+
+def redrive(servers: str) -> None:
+    with TransactionalWriter(servers, "test-redrive") as writer:
+        writer.commit([Outgoing("cdr.enriched", 0, b"key", b"value", [], None)], {"test/redriven": {}})
+
+
+def keep_longer() -> Change:
+    (letters,) = [topic for topic in CATALOGUE.topics_of([], PRODUCTION) if topic.name == "cdr.dlq"]
+    before = int(letters.settings["retention.ms"])
+    return Change(Kind.CHANGE, letters.name, "retention.ms", str(before), str(before + 1))
+
+
+def test_a_stream_loses_nothing_with_one_broker_of_three(cluster: LocalKafka, start_job: StartJob) -> None:
+    servers = cluster.bootstrap_servers
+    feed = Feed(servers)
+    with feed.flowing("FR", RECORDS_PER_SECOND), Tally(servers) as tally:
+
+        def came_out() -> int:
+            tally.poll(0.1)
+            return tally.account.accounted([TOPIC])[TOPIC]
+
+        job = start_job(servers, "--countries", "FR", beam=[FREQUENT_CHECKPOINTS])
+        job.await_until(came_out, START_TIMEOUT_S, "records come out")
+        cluster.kill_broker(2)
+        before = came_out()
+        job.await_until(
+            lambda: came_out() > before + 5 * RECORDS_PER_SECOND, START_TIMEOUT_S, "the job goes on without it"
+        )
+    await_all_out(job, servers, feed)
+    job.send(signal.SIGKILL)
+    job.exit_code()
+    assert set(feed.expected) <= set(outcomes(servers, TOPIC))
+    assert conservation(servers, [TOPIC]).problems == []
