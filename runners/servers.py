@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from pathlib import Path
 from apache_beam.utils import subprocess_server
 from apache_beam.utils.subprocess_server import SubprocessServer, _SharedCache
 
+from runners.broker import free_ports
 from runners.jars import orion_home
 
 Server = tuple[subprocess.Popen[bytes], str]
@@ -76,10 +78,22 @@ def launch(command: Sequence[str], port: int | None, jvm_options: Sequence[str],
         _remove_leftovers(archive)
         unfinished = archive.with_name(f"{archive.name}.{os.getpid()}")
         options.append(f"-XX:ArchiveClassesAtExit={unfinished}")
-    process, endpoint = SubprocessServer._really_start_process([command[0], *options, *command[1:]], port, logger)
-    server = (process, endpoint)
+    if not port:
+        (port,) = free_ports(1)
+        command = [part.replace("{{PORT}}", str(port)) for part in command]
+    process = subprocess.Popen([command[0], *options, *command[1:]], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    threading.Thread(target=_log_output, args=(process, logger), name="orion-server-log", daemon=True).start()
+    server = (process, f"localhost:{port}")
     _running[server] = (unfinished, archive) if archive and unfinished else None
     return server
+
+
+def _log_output(process: subprocess.Popen[bytes], logger: logging.Logger) -> None:
+    """Log what a server prints, until it ends. Beam's own thread leaves the pipe open."""
+    assert process.stdout is not None
+    with process.stdout as output:
+        for line in output:
+            logger.info("%s", line.decode(errors="backslashreplace").rstrip())
 
 
 def await_listening(server: Server) -> None:

@@ -50,10 +50,10 @@ from schemas.cdr import UnifiedCdr
 from schemas.derive import avro_schema
 
 FREQUENT_CHECKPOINTS = "--checkpointing_interval=1000"
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 300.0
 """How long a job may take until it writes its first record: it starts two JVMs, and machines differ."""
-STOP_TIMEOUT_S = 30.0
-READ_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 120.0
+READ_TIMEOUT_S = 120.0
 
 _LOOK_EVERY_S = 0.1
 _LOG_TAIL_LINES = 60

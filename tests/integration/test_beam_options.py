@@ -15,8 +15,6 @@ from runners.jars import ensure_jars, find_java
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
 
-# Beam leaves the pipe from its JVM to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_flink_options_are_those_of_the_job_server() -> None:
     jar = ensure_jars().flink_job_server
     server = FlinkJarJobServer(PipelineOptions([f"--flink_job_server_jar={jar}", "--flink_master=[local]"]))

@@ -39,7 +39,7 @@ from tests.integration.harness import (
     outcomes,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 RECORDS_PER_SECOND = 1_000
 TOPIC = raw_topic("FR").name

@@ -12,11 +12,7 @@ from runners.local_kafka import LocalKafka
 from runners.servers import _running, servers
 from tests.integration.harness import StartJob
 
-pytestmark = [
-    pytest.mark.integration,
-    # Beam leaves the pipe that a server's output comes through to the collector.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.integration
 
 
 def test_a_job_server_leaves_an_archive_of_its_classes_and_the_next_one_starts_from_it(

@@ -1,7 +1,6 @@
 """`orion-beam generate`: what it refuses and what it writes. Kafka has its own tests."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +48,9 @@ def test_mistakes_are_named(
 
 def test_a_broker_that_does_not_answer_is_named_when_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(topics, "TIMEOUT_S", 1)
-    began = time.monotonic()
     result = run("--count", "1", "--bootstrap-servers", "127.0.0.1:1")
     assert isinstance(result.exception, PrerequisiteError)
     assert "Kafka at 127.0.0.1:1 does not answer" in str(result.exception)
-    assert time.monotonic() - began < 5
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from collections import Counter
 from functools import partial
 
@@ -233,9 +232,8 @@ def test_a_kafka_setting_that_loses_records_is_refused_with_the_reason(run, opti
 def test_a_broker_that_cannot_be_reached_is_named_when_the_time_is_up(run, monkeypatch):
     assert topics.TIMEOUT_S <= 10
     monkeypatch.setattr(topics, "TIMEOUT_S", 1)
-    began = time.monotonic()
-    assert_refused(run("--bootstrap-servers", "localhost:1", "--countries", "FR"), "localhost:1", "does not answer")
-    assert time.monotonic() - began < 5
+    answer = run("--bootstrap-servers", "localhost:1", "--countries", "FR")
+    assert_refused(answer, "localhost:1", "does not answer (", "; asked ")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """What is said when Kafka is not there, or a profile. tests/runners creates topics on a real Kafka."""
 
 import socket
-import time
 
 import pytest
 
@@ -15,10 +14,8 @@ def test_a_kafka_that_is_not_there_is_named_when_the_time_is_up(monkeypatch: pyt
     with socket.socket() as reserved:  # bound, but not listening: connections are refused
         reserved.bind(("127.0.0.1", 0))
         servers = f"127.0.0.1:{reserved.getsockname()[1]}"
-        before = time.monotonic()
         with pytest.raises(PrerequisiteError, match=f"Kafka at {servers} does not answer"):
             require_topics(servers, ["cdr.raw.FR"])
-        assert time.monotonic() - before < 5
 
 
 def test_an_unknown_profile_is_refused() -> None:

@@ -19,10 +19,13 @@ import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.Uuid;
+import org.apache.kafka.common.errors.RetriableException;
 
 /** A real Kafka of one node, in a JVM of its own: its clients' version is not the job's. */
 final class TestBroker implements AutoCloseable {
   private static final int ATTEMPTS = 5;
+  private static final long START_TIMEOUT_S = 300;
+  private static final long LOOK_EVERY_MS = 20;
 
   private final Path directory;
   private final Process process;
@@ -68,7 +71,21 @@ final class TestBroker implements AutoCloseable {
           IntStream.range(0, partitions)
               .mapToObj(partition -> new TopicPartition(name, partition))
               .collect(Collectors.toMap(Function.identity(), partition -> OffsetSpec.latest()));
+      while (!isLed(admin, ends)) {
+        Thread.sleep(LOOK_EVERY_MS);
+      }
+    }
+  }
+
+  private static boolean isLed(Admin admin, Map<TopicPartition, OffsetSpec> ends) throws Exception {
+    try {
       admin.listOffsets(ends).all().get();
+      return true;
+    } catch (ExecutionException e) {
+      if (e.getCause() instanceof RetriableException) {
+        return false; // UnknownTopicOrPartition, until the broker has heard of what it leads
+      }
+      throw e;
     }
   }
 
@@ -133,7 +150,7 @@ final class TestBroker implements AutoCloseable {
   }
 
   private void awaitReady() throws Exception {
-    long giveUpAt = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
+    long giveUpAt = System.nanoTime() + TimeUnit.SECONDS.toNanos(START_TIMEOUT_S);
     try (Admin admin = admin()) {
       while (true) {
         try {
