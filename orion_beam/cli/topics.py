@@ -174,6 +174,7 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
         "change": [asdict(change) for change in plan.changes],
         "other_topics": plan.other_topics,
         "unmanaged_settings": [asdict(setting) for setting in plan.unmanaged],
+        "warnings": [asdict(problem) for problem in plan.warnings],
     }
 
 
@@ -192,6 +193,8 @@ def _print_plan(plan: Plan) -> None:
         console.print(f"  ? {own.topic}: {own.setting} = {escape(own.value)}  # set, not in the catalogue")
     for name in plan.other_topics:
         console.print(f"  ? {name}  # not in the catalogue")
+    for problem in plan.warnings:
+        console.print(f"  [yellow]warning:[/] {problem.topic}: {escape(problem.what)}")
     dangerous, by_hand = len(plan.of(Kind.DANGEROUS)), len(plan.of(Kind.BY_HAND))
     console.print(
         f"Plan: {len(plan.creates)} to create, {len(plan.of(Kind.CHANGE))} to change, {dangerous} dangerous,"

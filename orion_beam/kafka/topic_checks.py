@@ -32,7 +32,11 @@ def problems_of(cluster: Cluster, raw_topics: Iterable[str], final_topic: str, r
         final_topic: name of the topic of final CDRs.
         replay_window_ms: how far back a replay must be able to reach; FOREVER_MS has no end.
     """
-    problems = [problem for topic in cluster.topics.values() for problem in _durability(topic)]
+    problems = [
+        problem
+        for topic in cluster.topics.values()
+        for problem in durability(topic.name, int(topic.settings[MIN_INSYNC]), topic.replication)
+    ]
     raw = [cluster.topics[name] for name in raw_topics if name in cluster.topics]
     problems += [problem for topic in raw for problem in _retention(topic, replay_window_ms)]
     final = cluster.topics.get(final_topic)
@@ -47,14 +51,12 @@ def problems_of(cluster: Cluster, raw_topics: Iterable[str], final_topic: str, r
     return problems
 
 
-def _durability(topic: FoundTopic) -> Iterator[Problem]:
-    needed = int(topic.settings[MIN_INSYNC])
-    if needed > topic.replication:
-        yield Problem(
-            topic.name, f"{MIN_INSYNC} is {needed} with replication {topic.replication}: nothing can be written"
-        )
-    elif needed == topic.replication > 1:
-        yield Problem(topic.name, f"{MIN_INSYNC} and replication are both {needed}: one broker down, and writing stops")
+def durability(topic: str, needed: int, replication: int) -> Iterator[Problem]:
+    """Yield what is wrong with a topic of which each write needs `needed` of `replication` replicas."""
+    if needed > replication:
+        yield Problem(topic, f"{MIN_INSYNC} is {needed} with replication {replication}: nothing can be written")
+    elif needed == replication > 1:
+        yield Problem(topic, f"{MIN_INSYNC} and replication are both {needed}: one broker down, and writing stops")
 
 
 def _retention(topic: FoundTopic, window_ms: int) -> Iterator[Problem]:

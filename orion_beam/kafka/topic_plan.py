@@ -8,9 +8,10 @@ from typing import Protocol
 
 from orion_beam.durations import format_duration
 from orion_beam.errors import UserError
-from orion_beam.kafka.catalogue import FOREVER_MS, Catalogue, Topic
+from orion_beam.kafka.catalogue import FOREVER_MS, MIN_INSYNC, Catalogue, Topic
 from orion_beam.kafka.cluster import Cluster, FoundTopic, describe_cluster
 from orion_beam.kafka.ranges import offset_ranges, offsets_at
+from orion_beam.kafka.topic_checks import Problem, durability
 
 PARTITIONS = "partitions"
 REPLICATION = "replication"
@@ -64,12 +65,14 @@ class Plan:
         changes: everything else.
         other_topics: what the catalogue does not know; never touched,
         unmanaged: nor are these.
+        warnings: topics that could not be written to, or not without each broker, once the changes are made.
     """
 
     creates: tuple[Topic, ...]
     changes: tuple[Change, ...]
     other_topics: tuple[str, ...]
     unmanaged: tuple[Unmanaged, ...]
+    warnings: tuple[Problem, ...] = ()
 
     def of(self, kind: Kind) -> tuple[Change, ...]:
         """Return the changes of a kind."""
@@ -128,6 +131,7 @@ def compare(wanted: Iterable[Topic], broker_settings: Mapping[str, str], cluster
     Raises:
         UserError: Kafka has no such setting; names it.
     """
+    wanted = tuple(wanted)
     creates: list[Topic] = []
     changes: list[Change] = []
     unmanaged: list[Unmanaged] = []
@@ -143,7 +147,18 @@ def compare(wanted: Iterable[Topic], broker_settings: Mapping[str, str], cluster
             creates.append(topic)
     for broker, settings in cluster.brokers.items():
         changes += _broker_changes(f"broker {broker}", broker_settings, settings)
-    return Plan(tuple(creates), tuple(changes), cluster.other_topics, tuple(unmanaged))
+    warnings = tuple(problem for topic in wanted for problem in _warnings(topic, cluster))
+    return Plan(tuple(creates), tuple(changes), cluster.other_topics, tuple(unmanaged), warnings)
+
+
+def _warnings(topic: Topic, cluster: Cluster) -> Iterator[Problem]:
+    """Hold the replicas that a topic has, which no change of ours alters, against those that a write will need."""
+    found = cluster.topics.get(topic.name)
+    defaults = next(iter(cluster.brokers.values()), {}) if found is None else found.settings
+    needed = topic.settings.get(MIN_INSYNC, defaults.get(MIN_INSYNC, "1"))
+    # What is no number is Kafka's to refuse.
+    if needed.isascii() and needed.isdigit():
+        yield from durability(topic.name, int(needed), topic.replication if found is None else found.replication)
 
 
 def _too_few_brokers(topic: Topic, brokers: int) -> Change:

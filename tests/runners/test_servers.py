@@ -122,9 +122,16 @@ def test_what_a_killed_process_left_of_its_archive_is_removed_and_that_of_anothe
 
 
 def test_a_pipe_that_beam_leaves_open_fails_no_test() -> None:
-    threads = set(threading.enumerate())
-    process, _ = SubprocessServer._really_start_process([sys.executable, "-c", ""], 1, logging.getLogger(__name__))
+    class Held(logging.Logger):
+        """Keeps the thread that logs, which then is the last to know the process."""
+
+        def info(self, *_: object, **__: object) -> None:
+            may_go_on.wait()
+
+    may_go_on, threads = threading.Event(), set(threading.enumerate())
+    process, _ = SubprocessServer._really_start_process([sys.executable, "-c", "print(1)"], 1, Held("held"))
     process.wait()
     del process
+    may_go_on.set()
     for thread in set(threading.enumerate()) - threads:
         thread.join()

@@ -192,3 +192,27 @@ def test_writing_must_be_possible_with_a_broker_down() -> None:
     ]
     single = found_with({"min.insync.replicas": "1"}, replication=1)
     assert problems(single) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "says"),
+    [
+        ([found_with({"min.insync.replicas": "1"}, replication=1)], WANTED, "is 2 with replication 1: nothing can be"),
+        ([], replace(WANTED, replication=1), "is 2 with replication 1: nothing can be written"),
+        ([], replace(WANTED, replication=2), "and replication are both 2: one broker down, and writing stops"),
+    ],
+)
+def test_a_topic_that_could_not_be_written_to_is_warned_of_beforehand(
+    found: list[FoundTopic], wanted: Topic, says: str
+) -> None:
+    (problem,) = plan(*found, wanted=wanted).warnings
+    assert problem.topic == "cdr.final"
+    assert problem.what.startswith("min.insync.replicas")
+    assert says in problem.what
+
+
+def test_what_each_broker_asks_of_a_new_topic_counts_where_the_catalogue_says_nothing() -> None:
+    wanted = replace(WANTED, replication=1, settings={})
+    (problem,) = compare([wanted], {}, Cluster({}, (), {1: {"min.insync.replicas": "2"}}), Holding()).warnings
+    assert "is 2 with replication 1" in problem.what
+    assert plan(FOUND).warnings == ()
