@@ -271,7 +271,7 @@ class Feed:
 
 def scrape(url: str) -> list[Sample]:
     """Return what a page of metrics holds."""
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         families = text_string_to_metric_families(answer.read().decode())
         return [sample for family in families for sample in family.samples]
 
@@ -336,7 +336,7 @@ def limit_messages(servers: str, topic: str, max_bytes: int) -> None:
     for done in admin.incremental_alter_configs(
         [ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[limit])]
     ).values():
-        done.result(timeout=20)
+        done.result(timeout=READ_TIMEOUT_S)
 
 
 def committed_offsets(servers: str, group: str, topic: str) -> dict[int, int]:

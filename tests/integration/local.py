@@ -12,7 +12,7 @@ from typing import Any
 
 from runners.jars import ensure_jars, orion_home
 
-_TIMEOUT_S = 120
+_TIMEOUT_S = 400
 
 
 @dataclass(frozen=True)

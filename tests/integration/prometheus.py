@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.integration.harness import await_until
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 Alert = tuple[str, str | None]
 """Its name, and the country that it is of."""
@@ -52,5 +52,5 @@ class Prometheus:
         return float(found[0]["value"][1]) if found else None
 
     def _get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.prometheus}api/v1/{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.prometheus}api/v1/{path}", timeout=60) as answer:
             return json.load(answer)["data"]

@@ -24,7 +24,7 @@ from tests.integration.harness import Feed, await_until, limit_messages
 from tests.integration.local import Local, limit_options, local_in
 from tests.integration.prometheus import PATIENCE_S, Alert, Prometheus
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 
 GROUP = "orion-beam"
 RETENTION_S = 7 * 86_400

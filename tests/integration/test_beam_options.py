@@ -12,7 +12,7 @@ from orion_beam.kafka.clients import known_consumer_settings
 from runners.beam_options import flink_options
 from runners.jars import ensure_jars, find_java
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 
 
 def test_flink_options_are_those_of_the_job_server() -> None:

@@ -39,7 +39,7 @@ from tests.integration.harness import (
     outcomes,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.integration
 
 RECORDS_PER_SECOND = 1_000
 TOPIC = raw_topic("FR").name
@@ -65,7 +65,7 @@ def test_every_question_and_change_waits_for_new_leaders(cluster: LocalKafka) ->
     monitor = Monitor(MonitorConfig(servers, "test", profiles_of(["FR"])))
     assert monitor.look().is_up
     admin = admin_client(servers)
-    leader = admin.list_topics(timeout=10).topics[TOPIC].partitions[0].leader
+    leader = admin.list_topics(timeout=60).topics[TOPIC].partitions[0].leader
     needs = KafkaNeeds(servers, "test", (TOPIC,), ("cdr.final", "cdr.dlq"), "cdr.final")
     waiting: dict[str, Callable[[], object]] = {
         "offsets": lambda: offset_ranges(servers, [TOPIC]),

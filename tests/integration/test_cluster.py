@@ -29,7 +29,7 @@ from tests.integration.harness import (
 from tests.integration.local import limit_options, local_in
 from tests.integration.prometheus import PATIENCE_S, Prometheus
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(420)]
+pytestmark = pytest.mark.integration
 
 COUNTRY = "SN"
 RECORDS_PER_SECOND = 1_000
@@ -112,7 +112,9 @@ def test_a_job_on_a_cluster_loses_nothing_when_a_task_manager_is_killed_and_ends
         assert cluster.job_states() == ["RUNNING"]
         job.send(signal.SIGINT)
         assert job.exit_code() == 130
-        await_until(lambda: cluster.job_states() == ["CANCELED"], 5, "the cluster knows that the job is cancelled")
+        await_until(
+            lambda: cluster.job_states() == ["CANCELED"], START_TIMEOUT_S, "the cluster knows that the job is cancelled"
+        )
         report = conservation(servers, [raw_topic(COUNTRY).name])
         assert report.records == len(feed.expected)
         assert report.holds, report.problems

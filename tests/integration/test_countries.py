@@ -32,7 +32,7 @@ from tests.integration.harness import (
     source_of_record,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 GOOD, BAD = "FR", "TN"
 RECORDS = 5_000

@@ -37,7 +37,7 @@ from tests.integration.harness import Record, await_until, kafka_in, read_topic,
 from tests.integration.letters import BROKEN_IMSI, BROKEN_RAT, REST, letter_topic, letters_from, send_letters
 from tests.letters import Message
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.integration
 
 MENDED = RedriveOptions(setting({"rat": "4G"}), "set rat")
 
@@ -238,7 +238,9 @@ def test_a_redrive_that_ends_halfway_goes_on_without_sending_twice(servers, topi
     with log.open("wb") as output:
         process = subprocess.Popen(command(*arguments, "--rate", "30"), stdout=output, stderr=output)
         try:
-            await_until(lambda: len(read_topic(servers, raw_topic("FR").name)) > before + 40, 60, "some have been sent")
+            await_until(
+                lambda: len(read_topic(servers, raw_topic("FR").name)) > before + 40, 300, "some have been sent"
+            )
         finally:
             process.send_signal(end)
             code = process.wait(30)

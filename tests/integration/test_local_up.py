@@ -16,9 +16,9 @@ from tests.debian import require_program
 from tests.integration.harness import await_until, scrape
 from tests.integration.local import Local, local_in
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.integration
 
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 
 
 @pytest.fixture
@@ -37,13 +37,13 @@ def test_it_brings_up_all_that_watches_kafka_and_down_ends_it(local: Local) -> N
     assert {"cdr.raw.FR", "cdr.raw.TN", "cdr.final", "cdr.dlq"} <= set(up["topics_created"])
 
     def get(path: str) -> Any:
-        with urllib.request.urlopen(f"{up['prometheus']}api/v1/{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{up['prometheus']}api/v1/{path}", timeout=60) as answer:
             return json.load(answer)["data"]
 
     def healthy() -> set[str]:
         return {each["labels"]["job"] for each in get("targets")["activeTargets"] if each["health"] == "up"}
 
-    with urllib.request.urlopen(up["monitor"], timeout=10) as page:
+    with urllib.request.urlopen(up["monitor"], timeout=60) as page:
         assert b"<html" in page.read(1_000)
     await_until(lambda: is_up(up["monitor"]), PATIENCE_S, "the monitor has found Kafka")
     rules = {rule["name"]: rule["query"] for group in get("rules")["groups"] for rule in group["rules"]}

@@ -17,11 +17,11 @@ from orion_beam.monitoring.server import monitor_pages, serving
 from runners.local import LocalKafka
 from tests.integration.harness import Feed, await_until, kafka_in, scrape
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 
 GROUP = "watched"
 TOPIC = raw_topic("FR").name
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 AGE_S = 500
 
 Labels = dict[str, str]
@@ -84,10 +84,14 @@ def test_lag_is_the_age_of_the_record_at_the_commit_and_goes_when_it_is_processe
     watched.await_value(before + 200, "orion_kafka_arrived_records_total", country="FR")
     assert watched.lag(0) == watched.lag(1) == 100
     for committed in (0, 50, 99):
+        looked_from = time.time()
         commit(servers, 0, committed)
         await_until(lambda at=committed: watched.lag(0) == 100 - at, PATIENCE_S, "the commit is seen")
-        expected = max(AGE_S - committed, AGE_S - 200) + time.time() - now_ms / 1000
-        assert watched.value("orion_kafka_lag_seconds", country="FR") == pytest.approx(expected, abs=3)
+        lag_s = watched.value("orion_kafka_lag_seconds", country="FR")
+        assert lag_s is not None
+        # It is that of some moment since.
+        looked_at = now_ms / 1000 + lag_s - max(AGE_S - committed, AGE_S - 200)
+        assert looked_from - 1 <= looked_at <= time.time() + 1
     for partition in (0, 1):
         commit(servers, partition, 100)
     watched.await_value(0, "orion_kafka_lag_seconds", country="FR")

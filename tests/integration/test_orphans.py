@@ -11,7 +11,7 @@ import pytest
 from runners.local_kafka import LocalKafka
 from tests.integration.harness import START_TIMEOUT_S, STOP_TIMEOUT_S, Feed, await_until, is_alive, records_on
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 _PARENT = """
 import os, subprocess, sys

@@ -16,7 +16,7 @@ from runners.local_kafka import LocalKafka
 from schemas.raw import RAW_MESSAGE_SCHEMA
 from tests.integration.harness import await_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 
 NOON = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
 

@@ -30,7 +30,7 @@ from tests.integration.harness import (
     source_of_record,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 TOPIC = raw_topic("FR").name
 SUBSCRIBERS, EVENTS = 60, 20

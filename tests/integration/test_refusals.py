@@ -19,7 +19,7 @@ from tests.integration.harness import (
     read_topic,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 
 def test_a_record_that_the_broker_refuses_stops_the_job_and_is_not_lost(kafka: LocalKafka, start_job: StartJob) -> None:
@@ -35,7 +35,7 @@ def test_a_record_that_the_broker_refuses_stops_the_job_and_is_not_lost(kafka: L
     once_more = [FREQUENT_CHECKPOINTS, "--number_of_execution_retries=2"]
     job = start_job(servers, "--countries", "FR", "--log-format", "json", beam=once_more)
     assert job.exit_code(START_TIMEOUT_S) not in {0, 130, 143}
-    await_until(lambda: not job.remains, 10, "its processes have ended")
+    await_until(lambda: not job.remains, START_TIMEOUT_S, "its processes have ended")
     # What the workers, which are processes of their own, have logged is among the lines of the command.
     lines = [json.loads(line) for line in job.log.splitlines() if line.startswith("{")]
     refused = [line for line in lines if line.get("event") == "delivery_failed"]

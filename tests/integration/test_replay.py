@@ -43,9 +43,9 @@ from tests.integration.harness import (
     source_of_record,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
-REPLAY_TIMEOUT_S = 120.0
+REPLAY_TIMEOUT_S = 400.0
 RECORDS = 60_000
 """Some chunks for one worker."""
 # What says when, or by which run, a record was made.
@@ -333,7 +333,7 @@ def test_a_replay_that_is_killed_goes_on_where_it_was(broker: LocalKafka, replay
         await_until(lambda: replays.done("killed") or not process.is_running(), REPLAY_TIMEOUT_S, "a chunk is done")
         workers = process.children(recursive=True)
         process.kill()
-    await_until(lambda: not any(worker.is_running() for worker in workers), 30, "its workers have ended")
+    await_until(lambda: not any(worker.is_running() for worker in workers), REPLAY_TIMEOUT_S, "its workers have ended")
     done_before = replays.done("killed")
     report = replays.report("--resume", "killed")
 

@@ -16,7 +16,7 @@ from runners.broker import HOST, free_ports, is_taken
 from tests.integration.harness import FREQUENT_CHECKPOINTS, START_TIMEOUT_S, StartJob, await_until, records_on, scrape
 from tests.integration.secured import PASSWORD, PLAIN_PASSWORD, USER, Secured, secured_kafka
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 RECORDS = 2_000
 ALL = ("--from", "2020-01-01T00:00Z", "--to", "2100-01-01T00:00Z")
@@ -44,7 +44,7 @@ def login(kafka: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def call(*arguments: object, code: int = 0) -> str:
     """Run a command, and return what it prints; never a password."""
     command = [sys.executable, "-m", "orion_beam.cli.main", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     printed = done.stdout + done.stderr
     assert done.returncode == code, printed
     assert not any(secret in printed for secret in (PASSWORD, PLAIN_PASSWORD))
@@ -80,7 +80,9 @@ def test_every_command_logs_in_by_the_file_that_the_environment_names(
     assert sent["fates"] == {"sent": rejected}
     call("trace", *servers, "--topic", "cdr.raw.FR", "--partition", "0", "--offset", "0")
     with monitor(kafka.servers) as url:
-        await_until(lambda: value_of(f"{url}/metrics", "orion_kafka_up") == 1, 30, "the monitor has logged in")
+        await_until(
+            lambda: value_of(f"{url}/metrics", "orion_kafka_up") == 1, START_TIMEOUT_S, "the monitor has logged in"
+        )
 
 
 @contextmanager
@@ -89,7 +91,7 @@ def monitor(servers: str) -> Iterator[str]:
     command = [sys.executable, "-m", "orion_beam.cli.main", "monitor", "--bootstrap-servers", servers]
     process = subprocess.Popen([*command, "--listen", f"{HOST}:{port}"], stdout=subprocess.DEVNULL)
     try:
-        await_until(lambda: is_taken(port), 30, "the monitor listens")
+        await_until(lambda: is_taken(port), START_TIMEOUT_S, "the monitor listens")
         yield f"http://{HOST}:{port}"
     finally:
         process.terminate()

@@ -28,7 +28,7 @@ from tests.integration.harness import (
     source_of_record,
 )
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 COUNTRIES = ("FR", "SN")
 RECORDS_PER_COUNTRY = 2_000

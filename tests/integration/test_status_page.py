@@ -14,7 +14,7 @@ from orion_beam.monitoring.server import monitor_pages, serving
 from tests.debian import require_program
 from tests.orion_beam.monitoring.snapshots import AT_S, monitor, snapshot
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 
 PROBE = """<script>
 setInterval(() => {
@@ -48,7 +48,7 @@ def seen(tmp_path: Path, *history: Snapshot, dark: bool = False, width: int = 12
                 f"--blink-settings=preferredColorScheme={0 if dark else 1}", f"--window-size={width},1000",
                 f"--user-data-dir={tmp_path / 'chromium'}", url + "/",
             ],
-            capture_output=True, text=True, timeout=90, check=True,
+            capture_output=True, text=True, timeout=300, check=True,
         )  # fmt: skip
     title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
     assert title is not None

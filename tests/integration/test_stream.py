@@ -35,7 +35,7 @@ from tests.integration.harness import (
 )
 from tests.letters import letter_of
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 COUNTRIES = ("FR", "TN", "MA", "SN")
 RECORDS_PER_COUNTRY = 50_000

@@ -28,7 +28,7 @@ from transforms.enrich import EnrichCdrs, operators_of
 from transforms.normalize import NormalizeCdrs
 from transforms.validate import ValidateCdrs
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 
 IMSI, MSISDN = "208011234567890", "+33612345678"
 GOOD = f"{IMSI};{MSISDN};;FR-1;4G;1;2;2025-06-01T12:00:00Z".encode()

@@ -137,7 +137,7 @@ def _worker(environment: dict[str, str], records: int) -> "subprocess.Popen[byte
 
 
 def _scrape(port: int) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         families = list(text_string_to_metric_families(answer.read().decode()))
     labels = [sample.labels for family in families for sample in family.samples]
     assert all({name: each[name] for name in each if name != "le"} in ({}, {"topic": FINAL.name}) for each in labels)

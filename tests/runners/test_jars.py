@@ -177,7 +177,7 @@ def test_a_jvm_does_not_outlive_a_killed_parent() -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + 120
     while _exists(child) and time.monotonic() < give_up:
         time.sleep(0.1)
     assert not _exists(child)
@@ -199,7 +199,7 @@ def test_a_jvm_whose_named_parent_is_gone_ends_at_once() -> None:
     ended = subprocess.run(
         [jars.find_java(), "-jar", str(jars.ensure_jars().expansion_service), "0"],
         env=os.environ | {"ORION_PARENT_PID": str(gone.pid)},
-        timeout=30,
+        timeout=300,
         check=False,
     )
     assert ended.returncode == 143

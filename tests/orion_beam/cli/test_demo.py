@@ -77,7 +77,7 @@ class Demo:
 
     def assert_nothing_is_left(self) -> None:
         assert self.started
-        _, alive = psutil.wait_procs(self.started, timeout=5)
+        _, alive = psutil.wait_procs(self.started, timeout=60)
         assert not alive
         assert self.ports
         for port in self.ports:
