@@ -18,7 +18,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 from orion_beam.errors import PrerequisiteError, UserError
 from orion_beam.kafka.column_consumer import ColumnConsumer, Event, Header, Records
 from orion_beam.kafka.login import login_settings
-from orion_beam.kafka.retry import DEADLINE_S, is_retriable, retried
+from orion_beam.kafka.retry import DEADLINE_S, KafkaRefusedError, is_retriable, retried
 from orion_beam.kafka.topics import admin_client, ask_offsets, cluster_metadata, require_among
 from schemas.fields import LAST_TIME
 from schemas.raw import RAW_MESSAGE_SCHEMA
@@ -250,7 +250,7 @@ def read_ranges(
     Raises:
         UserError: a partition no longer, or not yet, holds the offsets; names it and them.
         PrerequisiteError: the broker hands out nothing for STALL_TIMEOUT_S.
-        KafkaException: the broker reports another error.
+        KafkaRefusedError: the broker reports another error.
     """
     wanted = {part: offsets for part, offsets in ranges.items() if offsets.offsets > 0}
     by_topic: dict[str, _TopicRead] = {}
@@ -350,9 +350,10 @@ class _TopicRead:
         # librdkafka goes on by itself behind an error that passes.
         if topic not in (self._topic, "") or is_retriable(error) or (is_end and partition not in self._open):
             return
-        if partition not in self._open:
-            raise KafkaException(error)
         where = SourcePartition(self._topic, partition)
+        refusal = KafkaRefusedError(f"Kafka refuses to read {where}: {error.str()}", error)
+        if partition not in self._open:
+            raise refusal
         start, end = int(self._next[partition]), int(self._end[partition])
         if is_end:
             if reached < end:
@@ -361,7 +362,7 @@ class _TopicRead:
         elif error.code() in _GONE:
             raise UserError(f"{where} holds no longer what was to be read from offset {start} on")
         else:
-            raise KafkaException(error)
+            raise refusal
 
 
 def _batch_of(records: Records, topic: str) -> pa.RecordBatch:

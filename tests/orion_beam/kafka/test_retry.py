@@ -12,6 +12,8 @@ from confluent_kafka import KafkaError, KafkaException
 
 from orion_beam.errors import PrerequisiteError
 from orion_beam.kafka import retry
+from orion_beam.kafka.column_consumer import Event
+from orion_beam.kafka.ranges import OffsetRange, _TopicRead
 from orion_beam.kafka.retry import KafkaRefusedError, is_retriable, refusals_of, retried
 
 SERVERS = "broker-1:9092,broker-2:9092"
@@ -153,6 +155,17 @@ def test_a_change_that_is_never_made_keeps_its_last_error(clock: Clock) -> None:
     refused = refusals_of("new settings", SERVERS, ["it"], change)
     assert refused["it"].code() == KafkaError.NOT_CONTROLLER
     assert clock.now >= retry.DEADLINE_S
+
+
+def test_a_read_goes_on_behind_an_error_that_passes_and_ends_at_one_that_does_not() -> None:
+    read = _TopicRead("cdr.raw.FR")
+    read.add(3, OffsetRange(10, 20))
+    for passing in (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
+        read.note(Event(KafkaError(passing), "cdr.raw.FR", 3, -1))
+    assert read.left == 10
+    denied = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(KafkaRefusedError, match=r"to read cdr\.raw\.FR\[3\]: Broker: Topic authorization failed"):
+        read.note(Event(denied, "cdr.raw.FR", 3, -1))
 
 
 def answered(code: int | None) -> "Future[None]":
