@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,9 @@ from transforms.batches import rows_of
 from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters
 from transforms.stage import ACCEPTED, DEAD_LETTERS, StageOutput, typed_outputs
 from transforms.texts import one_of, to_list
+from transforms.versions import OtherVersionError, refuse_other_versions
+
+_logger = logging.getLogger(__name__)
 
 STAGE_MODELS: dict[Stage, type[BaseModel]] = {
     Stage.VALIDATE: ValidatedCdr,
@@ -45,6 +49,9 @@ def decode_stage(batch: pa.RecordBatch, model: type[BaseModel]) -> tuple[pa.Reco
     Returns:
         The rows that are records of `model`, with the coordinates and bytes of the raw message they came from; and the
         other rows as dead letters (`malformed_payload`) with the coordinates that they were read at.
+
+    Raises:
+        OtherVersionError: a row is a record of another version.
     """
     header, parse = single_object_header(avro_schema(model)), _parser(model)
     records: list[dict[str, Any]] = []
@@ -55,6 +62,7 @@ def decode_stage(batch: pa.RecordBatch, model: type[BaseModel]) -> tuple[pa.Reco
         if record is not None:
             records.append(record)
     foreign = rows_of(batch, ~np.array(is_record, np.bool_))
+    refuse_other_versions(foreign)
     foreign = foreign.append_column("country", pa.repeat(UNKNOWN_COUNTRY, foreign.num_rows))
     reason = (Violation(Code.MALFORMED_PAYLOAD, PAYLOAD_FIELD),)
     rejected = dead_letters(foreign, Stage.DECODE, [reason] * foreign.num_rows)
@@ -82,7 +90,13 @@ class _DecodeStageFn(beam.DoFn):  # type: ignore[misc]
         self._countries = countries
 
     def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch | beam.pvalue.TaggedOutput]:
-        records, foreign = decode_stage(batch, self._model)
+        try:
+            records, foreign = decode_stage(batch, self._model)
+        except OtherVersionError as error:
+            # The job fails before the offset is committed, so that nothing is lost until somebody decides.
+            where = {"topic": error.topic, "partition": error.partition, "offset": error.offset}
+            _logger.error("%s", error, extra={"event": "other_version", **where})
+            raise
         # A stage's topic holds all countries; a batch holds one. Another job's countries are that job's to read.
         for country in pc.unique(records.column("country")).to_pylist():
             if country in self._countries:
@@ -97,7 +111,7 @@ class DecodeStage(beam.PTransform):  # type: ignore[misc]
 
     In: `pa.RecordBatch` of `schemas.raw.RAW_MESSAGE_SCHEMA`. Out: StageOutput of accepted batches (the stage's schema,
     one country each; rows of other countries than `profiles` are left to other jobs) and dead letters for messages
-    that are no record of the stage.
+    that are no record of the stage. A record of another version fails the bundle: OtherVersionError.
 
     Attributes:
         stage: whose topic it is.

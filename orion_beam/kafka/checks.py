@@ -17,12 +17,20 @@ from orion_beam.durations import format_duration
 from orion_beam.errors import UserError
 from orion_beam.kafka.cluster import describe_cluster
 from orion_beam.kafka.login import login_settings
-from orion_beam.kafka.ranges import OffsetRange, SourcePartition, committed_offsets, list_offsets, offset_ranges
+from orion_beam.kafka.ranges import (
+    OffsetRange,
+    SourcePartition,
+    committed_offsets,
+    list_offsets,
+    offset_ranges,
+    read_ranges,
+)
 from orion_beam.kafka.reach import unreached_brokers
 from orion_beam.kafka.retry import KafkaRefusedError, retried
 from orion_beam.kafka.topic_checks import problems_of
-from orion_beam.kafka.topics import admin_client, require_topics
+from orion_beam.kafka.topics import STAGE_TOPICS, admin_client, require_topics
 from orion_beam.preflight import Check, failed, ok, refused, skipped, warning
+from transforms.versions import OtherVersionError, refuse_other_versions
 
 CLOCK_TOLERANCE_S = 5.0
 """Clocks that are kept by NTP differ by far less."""
@@ -55,13 +63,18 @@ class KafkaNeeds:
 
 
 def start_checks(needs: KafkaNeeds) -> Iterator[Check]:
-    """Check what no job can start without: topics, and the rights to read and write them. It takes a second at most."""
+    """Check what no job can start without. It takes a second at most.
+
+    That is topics, the rights to read and write them, and on a stage's topic no record of another version.
+    """
     try:
         require_topics(needs.bootstrap_servers, needs.topics)
         yield ok("topics", f"all {len(needs.topics)} are there")
     except UserError as error:
         yield refused("topics", error)
     yield from _guarded("rights", lambda: _check_rights(needs))
+    if any(topic in STAGE_TOPICS.values() for topic in needs.sources):
+        yield from _guarded("stage records", lambda: _check_versions(needs))
 
 
 def loss_checks(needs: KafkaNeeds) -> Iterator[Check]:
@@ -141,6 +154,23 @@ def _check_unread(needs: KafkaNeeds) -> Check:
         )
     waiting = sum(within.high - committed.get(part, within.low) for part, within in held.items())
     return ok("unread records", f"{waiting:,} wait for group {needs.group_id}, none is gone")
+
+
+def _check_versions(needs: KafkaNeeds) -> Check:
+    """Look at the first and the last record of each partition that the group has not read."""
+    held = offset_ranges(needs.bootstrap_servers, needs.sources, committed_only=True)
+    committed = _committed(needs, list(held))
+    lows = {part: max(within.low, committed.get(part, within.low)) for part, within in held.items()}
+    firsts = {part: OffsetRange(low, min(low + 1, held[part].high)) for part, low in lows.items()}
+    lasts = {part: OffsetRange(max(low, held[part].high - 1), held[part].high) for part, low in lows.items()}
+    try:
+        for ends in (firsts, lasts):
+            for batch in read_ranges(needs.bootstrap_servers, ends, committed_only=True):
+                refuse_other_versions(batch)
+    except OtherVersionError as error:
+        found, _, fix = str(error).partition("; ")
+        return failed("stage records", found, fix)
+    return ok("stage records", "the first and the last that wait are of this version")
 
 
 def _named(counts: Mapping[SourcePartition, int], held: Mapping[SourcePartition, OffsetRange]) -> str:

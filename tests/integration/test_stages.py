@@ -1,12 +1,15 @@
 """A chain that is split: one job publishes the stages, another goes on from a stage's topic."""
 
 import signal
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 from pydantic import BaseModel
 
 from orion_beam.kafka.topics import DEAD_LETTERS, ENRICHED, FINAL, NORMALIZED, VALIDATED
@@ -40,6 +43,28 @@ FOREIGN = {
     "cut short": single_object_header(avro_schema(NormalizedCdr)) + b"\x1e20801",
     "record of another stage": single_object_header(avro_schema(ValidatedCdr)) + b"\x00" * 100,
 }
+OLDER = b"\xc3\x01" + bytes.fromhex("efcdab8967452301") + b"\x1e208011234567890"
+"""An Avro single object of a schema that no record of this version has."""
+SAYS = "the record's schema has the fingerprint 01:23:45:67:89:ab:cd:ef, which this version does not read"
+
+
+@dataclass(frozen=True)
+class Older:
+    """What became of a record that an older version left on the topic of the second job.
+
+    Attributes:
+        source: where it is.
+        log: of the second job, which met it while it ran.
+        refusal: what the next start of it said.
+        committed: up to where the group has read its partition.
+        letters: dead letters that were made of it.
+    """
+
+    source: Source
+    log: str
+    refusal: "subprocess.CompletedProcess[str]"
+    committed: int
+    letters: list[Record]
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,6 +79,7 @@ class Chain:
     letters_of_second: list[Record]
     foreign: dict[str, Source]
     exit_codes: list[int]
+    older: Older
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +122,18 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
             START_TIMEOUT_S,
             "every normalized record has come out",
         )
+        before = set(strangers.expected)
+        strangers.send(NORMALIZED.name, b"key", OLDER, code=None, partition=5)
+        strangers.flush()
+        (older,) = set(strangers.expected) - before
+        second.await_until(lambda: SAYS in second.log, START_TIMEOUT_S, "the older record is named")
         second.send(signal.SIGTERM)
         exit_codes.append(second.exit_code())
+        refusal = subprocess.run(
+            [sys.executable, "-m", "orion_beam.cli.main", "run", "--bootstrap-servers", servers, "--group-id", "second",
+             "--start-from", "normalized"],
+            capture_output=True, text=True, timeout=START_TIMEOUT_S,
+        )  # fmt: skip
         final_places = {message.source for message in final}
         letter_places = {letter.source for letter in letters}
         yield Chain(
@@ -109,7 +145,23 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
             [letter for letter in read_topic(servers, DEAD_LETTERS.name) if letter.source not in letter_places],
             foreign,
             exit_codes,
+            Older(
+                older,
+                second.log,
+                refusal,
+                committed_offset(servers, "second", older),
+                [letter for letter in read_topic(servers, DEAD_LETTERS.name) if source_of_letter(letter) == older],
+            ),
         )
+
+
+def committed_offset(servers: str, group_id: str, source: Source) -> int:
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": group_id})
+    try:
+        (answer,) = consumer.committed([TopicPartition(source.topic, source.partition)], timeout=30)
+        return int(answer.offset)
+    finally:
+        consumer.close()
 
 
 def accepted(chain: Chain) -> Counter[Source]:
@@ -159,6 +211,18 @@ def test_a_foreign_message_on_a_stage_s_topic_becomes_a_dead_letter(chain: Chain
 
 def test_a_job_that_starts_from_a_stage_rejects_nothing_else(chain: Chain) -> None:
     assert {source_of_letter(letter) for letter in chain.letters_of_second} == set(chain.foreign.values())
+
+
+def test_a_record_of_an_older_version_is_held_and_named_not_dead_lettered(chain: Chain) -> None:
+    older = chain.older
+    where = f"{NORMALIZED.name}[{older.source.partition}] offset {older.source.offset}: {SAYS}"
+    assert where in older.log
+    assert older.letters == []
+    assert older.committed <= older.source.offset
+    assert older.refusal.returncode == 2
+    (line,) = older.refusal.stderr.splitlines()
+    assert where in line
+    assert "kafka-consumer-groups --reset-offsets" in line
 
 
 def test_sigterm_ends_both_jobs_as_a_shell_expects(chain: Chain) -> None:
