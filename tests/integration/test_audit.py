@@ -43,6 +43,8 @@ def test_one_record_removed_and_one_doubled_are_found(shared_kafka: LocalKafka, 
     outputs.dead_letters("cdr.raw.FR", 3, list(range(90, 100)), "invalid_imsi")
     outputs.final("cdr.raw.FR", 3, [7])
 
+    both = "1 records are missing and 1 records came out again on the same topic."
+    assert audit(outputs, "--countries", "FR").stdout.splitlines()[-1] == both
     missing = tmp_path / "missing.csv"
     incomplete = audit(outputs, "--countries", "FR", "--json", "--missing-output", str(missing))
     assert incomplete.exit_code == 1
@@ -53,7 +55,7 @@ def test_one_record_removed_and_one_doubled_are_found(shared_kafka: LocalKafka, 
     assert (part["topic"], part["partition"], part["first_missing"]) == ("cdr.raw.FR", 3, [[42, 43]])
     assert missing.read_text().split() == ["topic,partition,low,high", "cdr.raw.FR,3,42,43"]
     assert "cdr.raw.FR[3]: 1 of 100 missing, offsets 42\n" in audit(outputs, "--countries", "FR").stdout
-    assert summary(audit(outputs, "--countries", "FR", "--json", "--processes", "3")) == found
+    assert summary(audit(outputs, "--countries", "FR", "--json", "--workers", "3")) == found
 
     others = audit(outputs, "--offsets", "FR:3=0-42")
     assert others.exit_code == 0
@@ -63,6 +65,10 @@ def test_one_record_removed_and_one_doubled_are_found(shared_kafka: LocalKafka, 
     outputs.final("cdr.raw.FR", 3, [42])
     complete = audit(outputs, "--countries", "FR")
     assert complete.exit_code == 0, complete.output
+    last = complete.stdout.splitlines()[-1]
+    assert last == "Nothing is missing, but 1 records came out again on the same topic."
+    assert audit(outputs, "--countries", "FR", "--fail-on-duplicates").exit_code == 1
+    assert audit(outputs, "--offsets", "FR:3=8-42", "--fail-on-duplicates").exit_code == 0
     assert audit(outputs, "--countries", "FR", "--strict").exit_code == 1
     assert audit(outputs, "--offsets", "FR:3=8-42", "--strict").exit_code == 0
 
