@@ -128,6 +128,10 @@ class JobConfig(_Model):
                 raise ValueError(f"stage {stage} has no topic of its own")
         if self.start_from is Stage.ENRICH and (self.tag_partials or self.flag_duplicates or self.detect_gaps):
             raise ValueError("partials, duplicates and gaps are looked for before enrichment: start from normalized")
+        stages = list(Stage)
+        behind = stages.index(self.start_from) + 1 if self.start_from else 0
+        if before := [stage.value for stage in self.publish if stages.index(stage) < behind]:
+            raise ValueError(f"a job that starts from {self.start_from} publishes no {', '.join(before)}: it is done")
         if self.publish:
             _ = self.kafka_sink
         if self.start_from:

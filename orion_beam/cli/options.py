@@ -52,6 +52,12 @@ DuplicateWindow = Annotated[
 DUPLICATE_WINDOW = 1_000_000
 
 
+def refuse_unused_format(context: typer.Context, value_format: ValueFormat, registry: str | None) -> None:
+    """Refuse a format of values that a registry overrides, see `refuse_unused`."""
+    if registry is not None and value_format is not ValueFormat.CONFLUENT:
+        refuse_unused(context, ["value_format"], "with --schema-registry: values then have Confluent's wire format")
+
+
 def refuse_unused_checks(context: typer.Context, flag_duplicates: bool) -> None:
     """Refuse an option of a record check that is off, see `refuse_unused`."""
     if not flag_duplicates:

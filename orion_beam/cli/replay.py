@@ -39,6 +39,7 @@ from orion_beam.cli.options import (
     parse_list,
     parse_pairs,
     refuse_unused_checks,
+    refuse_unused_format,
     wire_prefix_of,
 )
 from orion_beam.cli.which import range_of, time_of
@@ -151,6 +152,7 @@ def replay(
     check_beam_options(context.args)
     check_balance(flag_duplicates, context.args)
     _refuse_unused(context, flag_duplicates, output is not None, _is_flink(context.args))
+    refuse_unused_format(context, value_format, schema_registry)
     cluster = Cluster.of(context.args) if _is_flink(context.args) else None
     reference = load_reference(cells, subscribers)
     producer = parse_pairs(producer_settings, "--producer-config")

@@ -37,6 +37,7 @@ from orion_beam.cli.options import (
     parse_pairs,
     parse_stage,
     refuse_unused_checks,
+    refuse_unused_format,
     wire_prefix_of,
 )
 from orion_beam.defaults import CELLS, SUBSCRIBERS, ValueFormat
@@ -144,6 +145,7 @@ def run(
         raise UserError("nothing to read: give --input COUNTRY=PATH or --bootstrap-servers HOST:PORT")
     if output is not None:
         raise UserError("--output goes with --input; a stream writes to cdr.final and cdr.dlq")
+    refuse_unused_format(context, value_format, schema_registry)
     refuse_unused(context, ["as_json"], "without --input: a stream does not end, and `orion-beam top --json` counts")
     cluster = Cluster.of(context.args)
     if cluster.master is not None or cluster.pool is not None:

@@ -11,7 +11,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.pipeline_context import PipelineContext
 from pydantic import ValidationError
 
-from orion_beam.config import FileSink, FileSource, JobConfig, KafkaSource
+from orion_beam.config import FileSink, FileSource, JobConfig, KafkaSink, KafkaSource
 from orion_beam.pipeline import build_pipeline
 from schemas.codes import Stage
 from transforms.batches import RecordBatchCoder
@@ -124,3 +124,14 @@ def test_a_stage_that_has_no_topic_cannot_be_published():
 def test_stages_are_published_on_kafka_only():
     with pytest.raises(ValidationError, match="on Kafka only"):
         file_job(publish=(Stage.VALIDATE,))
+
+
+def test_a_stage_that_is_not_run_is_not_published():
+    source = KafkaSource(bootstrap_servers="localhost:1", group_id="g", expansion_service="localhost:2")
+    with pytest.raises(ValidationError, match="starts from normalize publishes no validate: it is done"):
+        file_job(
+            source=source,
+            sink=KafkaSink(bootstrap_servers="localhost:1"),
+            start_from=Stage.NORMALIZE,
+            publish=(Stage.VALIDATE, Stage.ENRICH),
+        )

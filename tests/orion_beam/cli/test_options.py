@@ -35,8 +35,18 @@ WITHOUT_EFFECT = [
     ((*STREAM, "--duplicate-window", "9"), "--duplicate-window", "without --flag-duplicates"),
     ((*STREAM, "--gap-tolerance", "5m"), "--gap-tolerance", "without --detect-gaps"),
     ((*STREAM, "--json"), "--json", "without --input"),
+    (
+        (*STREAM, "--value-format", "json", "--schema-registry", "http://127.0.0.1:1"),
+        "--value-format",
+        "with --schema-registry",
+    ),
     ((*STREAM, "--metrics-port", "9000", *POOL), "--metrics-port", "orion-beam workers --metrics-port"),
     ((*REPLAY, "--format", "parquet"), "--format", "without --output DIR: topics would be written"),
+    (
+        (*REPLAY, "--value-format", "json", "--schema-registry", "http://127.0.0.1:1"),
+        "--value-format",
+        "with --schema-registry",
+    ),
     ((*REPLAY, "--replace"), "--replace", "without --output DIR"),
     ((*REPLAY, "--duplicate-window", "9"), "--duplicate-window", "without --flag-duplicates"),
     ((*REPLAY, "--workers", "4", "--", "--runner=FlinkRunner"), "--workers", "--parallelism"),

@@ -3,6 +3,8 @@
 import pyarrow as pa
 
 from orion_beam.chain import load_reference
+from orion_beam.countries import all_profiles
+from orion_beam.defaults import PROFILES_DIRECTORY
 from orion_beam.dlq.judge import Judge
 from orion_beam.dlq.retest import Retested, RetestReport, Verdict
 from tests.orion_beam.dlq.desk import letters, read, semicolon
@@ -36,6 +38,16 @@ def test_letters_pass_fail_alike_or_differently():
     found = report.as_json()
     assert (found["letters"], found["foreign"]) == (5, 2)
     assert [found[verdict.value] for verdict in Verdict] == [1, 3, 1, 0]
+
+
+def test_profiles_of_ones_own_say_what_would_become_of_letters_by_them(tmp_path):
+    own = tmp_path / "FR.toml"
+    own.write_text((PROFILES_DIRECTORY / "FR.toml").read_text() + '[rules]\nunknown_rat = "warn"\n')
+    batch = letters("FR", [semicolon(rat="6G"), semicolon(imsi="x")])
+    for profiles, passes in ((all_profiles(), 0), (all_profiles(own), 1)):
+        report = RetestReport()
+        report.add(read(batch), Judge(TOPIC, load_reference(profiles=own), profiles))
+        assert report.total(Verdict.PASSES) == passes
 
 
 def test_of_a_country_without_a_profile_nothing_is_said():
