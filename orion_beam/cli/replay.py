@@ -175,6 +175,8 @@ def replay(
     else:
         if cluster is not None and cluster.master is not None:
             raise UserError("--output: a cluster does not see this machine's files; leave --flink_master out")
+        if output.exists() and not output.is_dir():
+            raise UserError(f"--output {output} is a file: give a directory")
         sink, wire_prefix = FileSink(directory=output.absolute(), file_format=file_format), b""
     plans = asked.plan(bootstrap_servers, chosen.values())
     name = run_id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")[:-3]
@@ -219,7 +221,7 @@ def replay(
         deletes = f", and delete {_words(others)}" if (others := _others(planned)) else ""
         typer.confirm(f"Replay these records to {_target(planned)}{deletes}?", abort=True, err=True)
     run = Run.create(runs, planned)
-    for path in _others(planned):
+    for path in _others(planned) if replace else ():
         path.unlink()
     _run(run, as_json, notes)
 

@@ -32,6 +32,7 @@ KAFKA = ["--bootstrap-servers", "127.0.0.1:1"]
             [*KAFKA, "--last", "6h", "--output", "out", "--", "--runner=FlinkRunner", "--flink_master=flink:8081"],
             "a cluster does not see this machine's files; leave --flink_master out",
         ),
+        ([*KAFKA, "--last", "6h", "--output", __file__], "is a file: give a directory"),
         (["--resume", "never-heard-of"], "there is no replay never-heard-of"),
     ],
 )
