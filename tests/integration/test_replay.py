@@ -276,7 +276,7 @@ def test_quiet_and_empty_partitions_and_a_deleted_start_are_in_the_plan(broker: 
         assert [letter["source_offset"] for letter in fastavro.reader(content)] == list(range(45, 60))
     again = "--offsets", "MA:0=50-60", "--output", replays.home / "out"
     refused = replays.run(*again, "--yes", code=2)
-    assert "holds 1 files of other replays" in refused.stderr
+    assert "holds 2 files of other replays" in refused.stderr
     assert "--replace deletes them" in refused.stderr
     report = replays.report(*again, "--replace")
     assert report["targets"]["dead_letters"] == str(replays.home / "out" / "cdr.dlq")
@@ -293,7 +293,8 @@ def test_a_timestamp_ahead_of_now_hides_nothing_behind_it(broker: LocalKafka, re
     now = datetime.now(UTC)
     feed = Feed(servers)
     for number in range(30):
-        at = datetime(2100, 1, 1, tzinfo=UTC) if number == 13 else now - timedelta(seconds=60 - number)
+        # A broker takes what is ahead by less than an hour.
+        at = now + timedelta(minutes=30) if number == 13 else now - timedelta(seconds=60 - number)
         feed.send(topic, None, b"x", code="malformed_payload", partition=7, timestamp=round(at.timestamp() * 1000))
     feed.flush()
     (held,) = (held for part, held in offset_ranges(servers, [topic]).items() if part.partition == 7)
@@ -309,7 +310,8 @@ def test_a_timestamp_ahead_of_now_hides_nothing_behind_it(broker: LocalKafka, re
     cut, notes = planned("--from", start, "--to", now.isoformat())
     assert cut == [held.low, held.low + 13]
     (note,) = notes
-    assert note.startswith(f"{topic}[7]: the record at offset {held.low + 13} has the timestamp 2100-01-01T00:00:00+00")
+    assert note.startswith(f"{topic}[7]: the record at offset {held.low + 13} has the timestamp ")
+    assert "ahead of now" in note
     audit = [sys.executable, "-m", "orion_beam.cli.main", "audit", "--bootstrap-servers", servers, "--countries", "CI"]
     audited = subprocess.run([*audit, "--to", now.isoformat()], capture_output=True, text=True, timeout=60)
     assert note in audited.stderr
