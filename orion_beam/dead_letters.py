@@ -1,5 +1,7 @@
 """A dead letter as a Kafka message: the headers that say why, after Kafka Connect's convention."""
 
+import hashlib
+from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -9,9 +11,9 @@ import pyarrow.compute as pc
 
 from schemas.codes import Code, Stage
 from schemas.dead_letter import DEAD_LETTER_SCHEMA
-from transforms.batches import batch_of, rows_of
+from transforms.batches import batch_of, columns_of, rows_of
 from transforms.payloads import are_utf8
-from transforms.texts import Mask, is_null, lengths_of, mask_of, one_of, where
+from transforms.texts import Mask, chosen, is_null, lengths_of, mask_of, one_of, to_list, where
 
 REDRIVE_HEADER = "orion.redrive.id"
 """Of a record that a redrive has sent: the redrive, which the journal knows,"""
@@ -20,10 +22,30 @@ REDRIVE_SOURCE_HEADER = "orion.redrive.source"
 REDRIVE_REASON_HEADER = "orion.redrive.reason"
 """and why it got another timestamp, if it did."""
 
+MAX_REFERENCE_KEY_BYTES = 65_536
+"""A letter by reference keeps its key, which names its partition, unless it is longer."""
+
+
+class Reference(StrEnum):
+    """What has become of a letter by reference: one that has no value, but says where its record lies."""
+
+    OPEN = "open"
+    """Nobody has looked for the record."""
+    FOLLOWED = "followed"
+    """The record was read from its raw topic, and the letter has its key, value and headers."""
+    GONE = "gone"
+    """The raw topic holds the record no more."""
+
+
 LETTER_SCHEMA = pa.schema(
-    [*DEAD_LETTER_SCHEMA, pa.field("letter_partition", pa.int32()), pa.field("letter_offset", pa.int64())]
+    [
+        *DEAD_LETTER_SCHEMA,
+        pa.field("letter_partition", pa.int32()),
+        pa.field("letter_offset", pa.int64()),
+        pa.field("reference", pa.string()),
+    ]
 )
-"""A dead letter, and where on its topic it is."""
+"""A dead letter, where on its topic it is, and a `Reference` if it is one; `orion_beam.dlq.references` follows it."""
 
 _HEADERS = {
     "orion.error.stage": "stage",
@@ -40,12 +62,15 @@ _HEADERS = {
     "orion.version": "version",
     "orion.failed_at": "failed_at",
     "orion.run_id": "run_id",
+    "orion.payload.bytes": "payload_bytes",
+    "orion.payload.sha256": "payload_sha256",
 }
 """Header to field of `schemas.dead_letter.DeadLetter`. Lists are joined by commas, times are epoch milliseconds."""
 
 _OWN_NAMES = pa.array(_HEADERS)
 _ALL_OWN_NAMES = pa.array([*_HEADERS, REDRIVE_HEADER, REDRIVE_SOURCE_HEADER, REDRIVE_REASON_HEADER])
 """The headers that are ours. Others may begin with `orion.` as well."""
+OWN_NAMES = frozenset(_ALL_OWN_NAMES.to_pylist())
 
 MESSAGE_SCHEMA = pa.schema([DEAD_LETTER_SCHEMA.field(name) for name in ("key", "value", "headers")])
 """What of a dead letter goes to Kafka."""
@@ -81,6 +106,34 @@ def messages_of(letters: pa.RecordBatch) -> pa.RecordBatch:
         "headers": headers.taken(order[is_there[order]]).lists(),
     }
     return batch_of(columns, MESSAGE_SCHEMA)
+
+
+def by_reference(letters: pa.RecordBatch) -> pa.RecordBatch:
+    """Return letters that say where their records lie, in place of letters that are too large for their topic.
+
+    The value, the source's own headers and a very long key are left out. Our headers say source, size and hash.
+
+    Args:
+        letters: rows of `schemas.dead_letter.DEAD_LETTER_SCHEMA`.
+    """
+    count = letters.num_rows
+    values = [value or b"" for value in to_list(letters.column("value"))]
+    keys = [
+        key if key is None or len(key) <= MAX_REFERENCE_KEY_BYTES else None for key in to_list(letters.column("key"))
+    ]
+    columns = columns_of(letters) | {
+        "key": pa.array(keys, pa.binary()),
+        "value": pa.nulls(count, pa.binary()),
+        "headers": pa.array([[]] * count, DEAD_LETTER_SCHEMA.field("headers").type),
+        "payload_bytes": pa.array(map(len, values), pa.int64()),
+        "payload_sha256": pa.array([payload_hash(value) for value in values], pa.string()),
+    }
+    return batch_of(columns, DEAD_LETTER_SCHEMA)
+
+
+def payload_hash(value: bytes | None) -> str:
+    """Return what a letter by reference calls a payload; null as one of no bytes."""
+    return hashlib.sha256(value or b"").hexdigest()
 
 
 def _header_values(column: pa.Array) -> pa.BinaryArray:
@@ -128,6 +181,8 @@ def letters_of(messages: pa.RecordBatch) -> ReadLetters:
     }
     columns |= {name: ours.column(original) for name, original in _AS_READ.items()}
     columns["headers"] = headers.of_the_source().lists().filter(pa.array(is_ours))
+    is_reference = mask_of(columns["payload_sha256"].is_valid())
+    columns["reference"] = chosen(pa.array([Reference.OPEN.value]), np.where(is_reference, 0, -1))
     typed = {field.name: _typed(columns[field.name], field.type) for field in LETTER_SCHEMA}
     return ReadLetters(batch_of(typed, LETTER_SCHEMA), rows_of(messages, ~is_ours))
 
@@ -196,10 +251,12 @@ _PATTERNS = {
     "attempt": "^[1-9][0-9]{0,8}$",
     "failed_at": "^-?[0-9]{1,13}$",
     "run_id": "^[a-zA-Z0-9._-]+$",
+    "payload_bytes": "^[0-9]{1,10}$",
+    "payload_sha256": "^[0-9a-f]{64}$",
 }
 """What each of our headers must look like; stage and codes are those of the enums."""
 
-_NULLABLE = {"source_timestamp", "run_id"}
+_NULLABLE = {"source_timestamp", "run_id", "payload_bytes", "payload_sha256"}
 _STAGES, _CODES = pa.array([stage.value for stage in Stage]), pa.array([code.value for code in Code])
 _AS_READ = {
     "key": "raw_key",

@@ -29,6 +29,13 @@ class DeadLetter(BaseModel):
     version: str = Field(description="of ORION Beam")
     failed_at: datetime
     run_id: str | None = Field(default=None, description="set by a replay")
+    payload_bytes: int | None = Field(
+        default=None,
+        description="set in a letter that was too large for its topic and has no value: how long the record's value is",
+    )
+    payload_sha256: str | None = Field(
+        default=None, description="of the same letter: the value's SHA-256, as hex digits"
+    )
 
 
 DEAD_LETTER_SCHEMA = arrow_schema(DeadLetter)

@@ -16,13 +16,21 @@ import pyruhvro
 from pydantic import BaseModel
 
 from schemas.cdr import SCHEMA_VERSION, UNIFIED_SCHEMA, UnifiedCdr
-from schemas.codes import Stage
+from schemas.codes import Code, Stage
 from schemas.derive import arrow_schema, avro_schema
-from transforms.batches import SplitBatch, batch_of, columns_of
+from transforms.batches import SplitBatch, batch_of, columns_of, rows_of
 from transforms.compiled import BYTES, INT64, TEXTS, Bytes, Texts, compiled, copy_bytes, texts_of
-from transforms.rejects import no_rejects
+from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
 from transforms.stage import Split, StageOutput, split_stage
-from transforms.texts import to_bytes
+from transforms.texts import lengths_of, to_bytes
+
+MAX_VALUE_BYTES = 1_000_000
+"""Of a message's value, so that key and framing have room in Kafka's default of 1,048,588 bytes a batch.
+
+A unified CDR never comes near it: its texts are parts of a payload of 64 KiB at most, and written as JSON, where one
+character takes six bytes at most, they are below 400 KiB. The value of a stage's topic has the original message with
+its key and headers, which may be as large as the raw topic takes.
+"""
 
 ENCODED_SCHEMA = pa.schema([("key", pa.binary()), ("value", pa.binary()), ("country", pa.string())])
 """A message of a CDR topic, and its country. The key is the IMSI: a subscriber's CDRs stay in one partition."""
@@ -200,7 +208,8 @@ def encode_batch(batch: pa.RecordBatch, model: type[BaseModel], wire: Wire, run_
         run_id: of a replay, else None.
 
     Returns:
-        All rows, accepted, as ENCODED_SCHEMA, in order.
+        Accepted rows as ENCODED_SCHEMA, in order; those whose value is longer than MAX_VALUE_BYTES are rejected as
+        `oversized_payload`.
     """
     rows = unified(batch, run_id) if model is UnifiedCdr else batch
     if wire.prefix is None:
@@ -208,7 +217,14 @@ def encode_batch(batch: pa.RecordBatch, model: type[BaseModel], wire: Wire, run_
     else:
         values = encode_avro(rows, model, wire.prefix)
     columns = [batch.column("imsi").cast(pa.binary()), values, batch.column("country")]
-    return SplitBatch(pa.RecordBatch.from_arrays(columns, schema=ENCODED_SCHEMA), no_rejects())
+    encoded = pa.RecordBatch.from_arrays(columns, schema=ENCODED_SCHEMA)
+    fits = lengths_of(values) <= MAX_VALUE_BYTES
+    if fits.all():
+        return SplitBatch(encoded, no_rejects())
+    too_large = rows_of(batch, ~fits)
+    reason = (Violation(Code.OVERSIZED_PAYLOAD, PAYLOAD_FIELD),)
+    rejected = dead_letters(too_large, Stage.ENCODE, [reason] * too_large.num_rows)
+    return SplitBatch(rows_of(encoded, fits), rejected)
 
 
 def unify_batch(batch: pa.RecordBatch, run_id: str | None = None) -> SplitBatch:
@@ -243,7 +259,8 @@ class EncodeCdrs(beam.PTransform):  # type: ignore[misc]
     """Encodes CDRs as Kafka messages.
 
     In: `pa.RecordBatch` of the stage that `model` stands for. Out: StageOutput of accepted batches (ENCODED_SCHEMA) and
-    dead letters (only `internal_error`, a bug). Every row goes to exactly one of the two; order holds.
+    dead letters (`oversized_payload`, see MAX_VALUE_BYTES, and `internal_error`, a bug). Every row goes to exactly one
+    of the two; order holds.
 
     Attributes:
         model: what a value holds.

@@ -84,6 +84,8 @@ def dead_letters(rows: pa.RecordBatch, stage: Stage, violations: Sequence[tuple[
         "version": pa.repeat(VERSION, count),
         "failed_at": pa.repeat(pa.scalar(datetime.now(UTC), DEAD_LETTER_SCHEMA.field("failed_at").type), count),
         "run_id": pa.nulls(count, pa.string()),
+        "payload_bytes": pa.nulls(count, pa.int64()),
+        "payload_sha256": pa.nulls(count, pa.string()),
     }
     return batch_of(columns, DEAD_LETTER_SCHEMA)
 

@@ -162,11 +162,14 @@ def show(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Show one dead letter: why it was refused, and what its record says, with the broken fields marked."""
+    """Show one dead letter: why it was refused, and what its record says, with the broken fields marked.
+
+    The record of a letter by reference is read from its raw topic, or said to be gone.
+    """
     partition, offset = place_of(place)
     wanted = LetterFilter(offsets={partition: OffsetRange(offset, offset + 1)})
     selection = Selection.of(bootstrap_servers, dlq_topic, wanted)
-    reads = list(selection.read())
+    reads = list(selection.read(follow=True))
     letters = [read.letters for read in reads if read.letters.num_rows]
     if not letters:
         is_foreign = any(read.foreign.num_rows for read in reads)
@@ -227,6 +230,6 @@ def export_letters(
         audit_reveal(bootstrap_servers, "dlq export", dlq_topic, wanted.described())
 
     with progress_of("exporting", selection.offsets) as advance:
-        batches: Iterator[pa.RecordBatch] = (read.letters for read in selection.read(advance))
+        batches: Iterator[pa.RecordBatch] = (read.letters for read in selection.read(advance, follow=True))
         written = export(batches, output, dlq_topic, kind, reveal=reveal)
     typer.echo(f"{written:,} dead letters written to {output}")

@@ -141,6 +141,7 @@ def kafka_needs(
         sources=tuple(raw) if start is None else (STAGE_TOPICS[start],),
         sinks=(sink.final_topic, sink.dead_letter_topic, *(STAGE_TOPICS[stage] for stage in published)),
         final=sink.final_topic,
+        dead_letters=sink.dead_letter_topic,
     )
 
 

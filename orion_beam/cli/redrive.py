@@ -64,7 +64,7 @@ def retest(
     judge = Judge(dlq_topic, load_reference(cells, subscribers, profiles), all_profiles(profiles))
     report = RetestReport()
     with progress_of("testing", selection.offsets) as advance:
-        for read in selection.read(advance):
+        for read in selection.read(advance, follow=True):
             report.add(read, judge)
     if as_json:
         typer.echo(json.dumps({"topic": dlq_topic, "filter": wanted.described()} | report.as_json()))

@@ -124,7 +124,7 @@ def verify(
     found = plan_topics(bootstrap_servers, known, codes, profile)
     cluster = describe_cluster(bootstrap_servers, [topic.name for topic in known.topics_of(codes, profile)])
     raw = [known.raw_topic(code).name for code in codes]
-    problems = problems_of(cluster, raw, known.topics.final.name, window_ms)
+    problems = problems_of(cluster, raw, known.topics.final.name, known.topics.dead_letters.name, window_ms)
     is_good = found.is_empty and not problems
     if as_json:
         answer = {"ok": is_good, "plan": _plan_json(found), "problems": [asdict(problem) for problem in problems]}

@@ -23,6 +23,7 @@ with late_imports():
 
     from orion_beam.chain import chain_of, load_reference
     from orion_beam.countries import all_profiles
+    from orion_beam.dead_letters import MAX_REFERENCE_KEY_BYTES
     from orion_beam.kafka.find import (
         Found,
         Ranges,
@@ -158,7 +159,9 @@ def _search(
         since = record.arrived - CLOCK_SKEW
         until = max(record.arrived, now - window) + window
     imsi = judged.fields.get("imsi")
-    letters = search_range(bootstrap_servers, DEAD_LETTER_TOPIC, record.key, since, until)
+    # A letter by reference lacks a very long key, and may be in any partition.
+    letters_key = None if len(record.key or b"") > MAX_REFERENCE_KEY_BYTES else record.key
+    letters = search_range(bootstrap_servers, DEAD_LETTER_TOPIC, letters_key, since, until)
     finals = {} if imsi is None else search_range(bootstrap_servers, FINAL_TOPIC, imsi.encode(), since, until)
     found: list[tuple[str, Found]] = []
     with progress_of("looking for what was made of it", _offsets(letters) + _offsets(finals)) as advance:

@@ -21,6 +21,8 @@ class Fate(StrEnum):
     PATCH_FAILED = "patch_failed", "the patch raised, or found no place for the field"
     LEFT_OUT = "left_out", "the patch returned None"
     NO_TARGET = "no_target", "its source is no raw topic of a known country, or no partition of one"
+    GONE = "gone", "it is by reference, and its raw topic holds the record no more"
+    TOO_LARGE = "too_large", "its raw topic takes no message that large, with the headers that a redrive adds"
     TOO_OLD = (
         "too_old",
         "the raw topic would not keep its Kafka timestamp, and no event time is known to be in its payload",

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orion_beam.dead_letters import ReadLetters, letters_of
+from orion_beam.dlq.references import followed
 from orion_beam.kafka.ranges import (
     Advance,
     OffsetRange,
@@ -121,14 +122,21 @@ class Selection:
         """How many offsets are to be read."""
         return sum(held.offsets for held in self.ranges.values())
 
-    def read(self, advance: Advance | None = None) -> Iterator[ReadLetters]:
+    def read(self, advance: Advance | None = None, *, follow: bool = False) -> Iterator[ReadLetters]:
         """Yield the letters that are meant, and, whatever the filter, the foreign messages beside them.
 
         Letters of a partition come in order.
+
+        Args:
+            advance: told how many offsets further it is.
+            follow: read the records of letters by reference from their raw topics, see `orion_beam.dlq.references`.
 
         Raises:
             PrerequisiteError: the broker hands out no more.
         """
         for messages in read_ranges(self.bootstrap_servers, self.ranges, committed_only=True, advance=advance):
             letters, foreign = letters_of(messages)
-            yield ReadLetters(rows_of(letters, self.filter.matches(letters)), foreign)
+            letters = rows_of(letters, self.filter.matches(letters))
+            for part in followed(self.bootstrap_servers, letters) if follow else [letters]:
+                yield ReadLetters(part, foreign)
+                foreign = foreign.slice(0, 0)

@@ -53,7 +53,7 @@ def plan_redrive(
     redriven = _redriven(selection, targets, journal)
     sorter = Sorter(options, judge, redriven, targets)
     report = RedriveReport()
-    for read in selection.read(advance):
+    for read in selection.read(advance, follow=True):
         report.add(sorter.sort(read).report)
     return report
 
@@ -125,7 +125,7 @@ class Redrive:
     ) -> None:
         sorter = Sorter(self.options, self.judge, redriven, self.targets)
         pace = _Pace(self.options.records_per_s, wait)
-        for read in self.selection.read(advance):
+        for read in self.selection.read(advance, follow=True):
             for part in _parts_of(read, pace.most_rows):
                 ready = sorter.sort(part)
                 if ready.letters.num_rows:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from orion_beam.dead_letters import ReadLetters
+from orion_beam.dead_letters import ReadLetters, Reference
 from orion_beam.dlq.judge import Judge, Refusal
+from orion_beam.dlq.references import are
 
 
 class Verdict(StrEnum):
@@ -18,6 +19,8 @@ class Verdict(StrEnum):
     """The same stage refuses it for the same rules."""
     FAILS_DIFFERENTLY = "fails_differently"
     """It is refused still, elsewhere or for other rules."""
+    GONE = "gone"
+    """It is by reference, and its raw topic holds the record no more: nothing can be said."""
     UNKNOWN_COUNTRY = "unknown_country"
     """No profile: nothing can be said."""
 
@@ -46,11 +49,13 @@ class RetestReport:
     def add(self, read: ReadLetters, judge: Judge) -> None:
         """Judge letters and count them."""
         self.foreign += read.foreign.num_rows
-        judgement = judge.judge(read.letters)
+        judgement, is_gone = judge.judge(read.letters), are(read.letters, Reference.GONE)
         letters = read.letters.select(["country", "code", "stage", "codes"]).to_pylist()
         for row, letter in enumerate(letters):
             country, code = letter["country"], letter["code"]
-            if not judgement.is_known[row]:
+            if is_gone[row]:
+                self.counts[Retested(country, code, Verdict.GONE)] += 1
+            elif not judgement.is_known[row]:
                 self.counts[Retested(country, code, Verdict.UNKNOWN_COUNTRY)] += 1
             elif judgement.passes[row]:
                 self.counts[Retested(country, code, Verdict.PASSES)] += 1

@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orion_beam.dead_letters import ReadLetters
+from orion_beam.dead_letters import ReadLetters, Reference
 from orion_beam.dlq.fates import Fate, Outcome, RedriveReport
 from orion_beam.dlq.filters import break_one_of
 from orion_beam.dlq.judge import Judge, decoded_texts
 from orion_beam.dlq.patches import Patch, apply_patch
 from orion_beam.dlq.redriven import Records, Redriven, first_letters
+from orion_beam.dlq.references import are
 from orion_beam.dlq.targets import Targets
 from schemas.codes import Code
 from transforms.batches import rows_of
@@ -101,7 +102,9 @@ class Sorter:
         letters = self._keep(letters, self.targets.hold(letters), Fate.NO_TARGET)
         attempts = letters.column("attempt").to_numpy()
         letters = self._keep(letters, attempts < self.options.max_attempts, Fate.ATTEMPTS_EXHAUSTED)
+        letters = self._keep(letters, ~are(letters, Reference.GONE), Fate.GONE)
         letters = self._patched(letters)
+        letters = self._keep(letters, self.targets.take(letters), Fate.TOO_LARGE)
         if self.options.validate:
             judgement = self.judge.judge(self._restamped(letters))
             letters = self._keep(letters, judgement.passes, Fate.STILL_FAILS)

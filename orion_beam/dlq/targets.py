@@ -6,20 +6,36 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from confluent_kafka import TopicCollection
 from confluent_kafka.admin import ConfigEntry, ConfigResource, ResourceType  # type: ignore[attr-defined]  # re-exported implicitly
 
 from orion_beam.countries import all_profiles
+from orion_beam.kafka.catalogue import MAX_MESSAGE_BYTES
 from orion_beam.kafka.retry import retried
 from orion_beam.kafka.topics import admin_client, cluster_metadata, require_among
-from transforms.texts import Mask, to_list
+from transforms.texts import Mask, is_null, lengths_of, to_list
 
 _MARGIN = timedelta(days=1)
 """How long a record must have left on its topic, so that a job can read it."""
 
 _FOREVER_MS = 1 << 50
 """More than that is no limit; Kafka's own word for it is 2^63 - 1."""
+
+
+_FRAMING_BYTES = 320
+"""What Kafka adds to a message that is alone in its batch, and the headers of a redrive."""
+
+
+def _lengths_of(column: pa.Array) -> npt.NDArray[np.int64]:
+    """Return bytes of each row: of a list of headers, of their names and values, and of what Kafka adds to each."""
+    if not pa.types.is_list(column.type):
+        return np.where(is_null(column), 0, lengths_of(column)).astype(np.int64)
+    pairs = column.flatten()
+    of_pairs = 10 + _lengths_of(pairs.field("key")) + _lengths_of(pairs.field("value"))
+    rows = np.repeat(np.arange(len(column)), lengths_of(column))
+    return np.bincount(rows, of_pairs, minlength=len(column)).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -31,6 +47,7 @@ class Target:
         partitions: how many it has.
         retention: how long it keeps records, by their timestamps; None for always.
         topic_id: Kafka's.
+        max_bytes: of a message, compressed.
         takes_before: how far behind the present a record's timestamp may be for the broker to take it,
         takes_after: and how far ahead; None for any.
         has_own_timestamps: it keeps those that records are sent with, and does not set the time of their arrival.
@@ -40,6 +57,7 @@ class Target:
     partitions: int
     retention: timedelta | None
     topic_id: str
+    max_bytes: int
     takes_before: timedelta | None = None
     takes_after: timedelta | None = None
     has_own_timestamps: bool = True
@@ -82,6 +100,7 @@ class Targets:
                 len(existing[name].partitions),
                 _span(settings[name], "retention.ms"),
                 ids[name],
+                int(settings[name][MAX_MESSAGE_BYTES].value or 0),
                 _span(settings[name], "message.timestamp.before.max.ms"),
                 _span(settings[name], "message.timestamp.after.max.ms"),
                 settings[name]["message.timestamp.type"].value == "CreateTime",
@@ -107,6 +126,20 @@ class Targets:
             ],
             np.bool_,
         )
+
+    def take(self, letters: pa.RecordBatch) -> Mask:
+        """Say which letters are not too large for their topic; all must be from one that `hold` knows."""
+        sizes = np.zeros(letters.num_rows, np.int64)
+        for name in ("key", "value", "headers"):
+            sizes += _lengths_of(letters.column(name))
+        limits = np.array([self.topics[topic].max_bytes for topic in to_list(letters.column("source_topic"))], np.int64)
+        fits = sizes + _FRAMING_BYTES <= limits
+        for row in np.flatnonzero(~fits).tolist():
+            # The topic counts what it is sent, which is compressed.
+            value = letters.column("value")[row].as_py() or b""
+            compressed = len(pa.compress(value, codec="snappy", asbytes=True)) - len(value)
+            fits[row] = sizes[row] + compressed + _FRAMING_BYTES <= limits[row]
+        return fits
 
     def keep_timestamps(self, letters: pa.RecordBatch) -> Mask:
         """Say which letters their topic would take and keep for a while with the timestamps that they had.

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from orion_beam.dead_letters import Reference
 from orion_beam.dlq.judge import decoded_texts
 from orion_beam.masking import mask_field, mask_numbers
 from schemas.codes import Code
@@ -79,6 +80,12 @@ def _view(letter: dict[str, Any], texts: Mapping[str, str | None] | None, reveal
     shown = {} if texts is None else {field: text for field, text in texts.items() if text or field in problems}
     if texts is None or PAYLOAD_FIELD in problems:
         shown[PAYLOAD_FIELD] = readable(letter["value"], reveal=reveal)
+    if letter["reference"] is None:
+        for name in ("reference", "payload_bytes", "payload_sha256"):
+            del letter[name]
+    elif letter["reference"] == Reference.GONE:
+        source = f"{letter['source_topic']}[{letter['source_partition']}]@{letter['source_offset']}"
+        shown[PAYLOAD_FIELD] = f"gone: {source} no longer holds these {letter['payload_bytes']:,} bytes"
     place = f"{letter.pop('letter_partition')}@{letter.pop('letter_offset')}"
     key, headers = letter.pop("key"), letter.pop("headers")
     letter.pop("value")

@@ -47,7 +47,8 @@ class KafkaNeeds:
         group_id: the consumer group whose offsets say where the job goes on.
         sources: topics that it reads,
         sinks: and that it writes.
-        final: of the sinks, the topic of final CDRs.
+        final: of the sinks, the topic of final CDRs,
+        dead_letters: and that of dead letters.
     """
 
     bootstrap_servers: str
@@ -55,6 +56,7 @@ class KafkaNeeds:
     sources: tuple[str, ...]
     sinks: tuple[str, ...]
     final: str
+    dead_letters: str
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -226,7 +228,7 @@ def _leaderless(topic: str, description: TopicDescription) -> list[str]:
 
 def _check_settings(needs: KafkaNeeds, replay_window_ms: int) -> Check:
     cluster = describe_cluster(needs.bootstrap_servers, needs.topics)
-    problems = problems_of(cluster, needs.sources, needs.final, replay_window_ms)
+    problems = problems_of(cluster, needs.sources, needs.final, needs.dead_letters, replay_window_ms)
     if problems:
         lines = "; ".join(f"{problem.topic} {problem.what}" for problem in problems)
         return failed("topic settings", lines, "`orion-beam topics plan` shows what mends it, `apply` does it")

@@ -5,27 +5,48 @@ import logging
 import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from confluent_kafka import KafkaError, KafkaException
 
 from orion_beam.kafka import librdkafka
 from transforms.compiled import texts_of
 from transforms.texts import is_null, lengths_of
 
-OnError = Callable[[str, int, str], None]
-"""Takes topic, partition and reason of a message that is refused for good."""
+
+class Refusal(NamedTuple):
+    """A message that is refused for good.
+
+    Attributes:
+        topic: where it was to go,
+        partition: and to which partition; -1 if it had none yet.
+        code: Kafka's or librdkafka's, as in `confluent_kafka.KafkaError`.
+        number: of the message, see `ColumnProducer.produce`; 0 for one that has none.
+    """
+
+    topic: str
+    partition: int
+    code: int
+    number: int
+
+    @property
+    def reason(self) -> str:
+        """What the code means; nothing of the message."""
+        return str(librdkafka.reason_of(self.code).decode())
+
+
+OnError = Callable[[Refusal], None]
+"""Is told of each message that is refused for good."""
 
 _NOWHERE = ctypes.create_string_buffer(1)
 _EMPTY = ctypes.addressof(_NOWHERE)
 """Where a value of no bytes begins. Null is what begins at 0."""
 
-_PARTS = 4
-"""Of a message, but for its headers: topic, flags, key and value."""
+_PARTS = 5
+"""Of a message, but for its headers: topic, flags, number, key and value."""
 
 
 class ColumnProducer:
@@ -33,7 +54,7 @@ class ColumnProducer:
 
     Args:
         config: librdkafka's settings; `delivery.report.only.error` should be one of them.
-        on_error: called by `poll` and `flush` for each message that is refused for good.
+        on_error: called for each message that is refused for good, by `produce`, `poll` and `flush`.
         logger: gets what librdkafka logs, by `poll` and `flush`.
 
     Raises:
@@ -47,12 +68,14 @@ class ColumnProducer:
         self._handle, kept = librdkafka.new_client(librdkafka.PRODUCER, config, logger, delivered)
         self._topics: dict[str, int] = {}
         self._lent: list[pa.BinaryArray] = []
+        self._on_error = on_error
+        self._numbered = 0
         self._finalizer = weakref.finalize(self, _end, self._handle, self._topics, (kept, self._lent))
 
     def produce(
         self, topic: str, keys: pa.BinaryArray, values: pa.BinaryArray, headers: pa.ListArray | None = None
-    ) -> None:
-        """Queue messages, in order, each on the partition of its key.
+    ) -> int:
+        """Queue messages, in order, each on the partition of its key. Of one that cannot be sent `on_error` is told.
 
         When a gigabyte waits, which takes large messages, it waits, too. Without headers, values are not copied: their
         column is kept, see `held`.
@@ -63,12 +86,11 @@ class ColumnProducer:
             values: of the messages.
             headers: of each message, structs of `key` (text) and `value` (bytes).
 
-        Raises:
-            KafkaException: one of them cannot be sent, for instance because it is too large; others are on their way.
+        Returns:
+            The number of the first message, by which refusals name them; messages without headers have none, 0.
         """
         if headers is not None:
-            self._produce_one_by_one(topic, keys, values, headers)
-            return
+            return self._produce_one_by_one(topic, keys, values, headers)
         messages = np.zeros(len(keys), librdkafka.MESSAGE)
         messages["key"], messages["key_length"] = _places(keys)
         messages["payload"], messages["length"] = _places(values)
@@ -78,11 +100,13 @@ class ColumnProducer:
         )
         if taken < len(messages):
             errors = messages["err"]
-            raise KafkaException(KafkaError(int(errors[errors != 0][0])))
+            for code in errors[errors != 0].tolist():
+                self._on_error(Refusal(topic, librdkafka.ANY_PARTITION, code, 0))
+        return 0
 
     def _produce_one_by_one(
         self, topic: str, keys: pa.BinaryArray, values: pa.BinaryArray, headers: pa.ListArray
-    ) -> None:
+    ) -> int:
         """Queue messages with headers: librdkafka takes them one by one, but their parts are made at once."""
         pairs, counts = headers.flatten(), lengths_of(headers)
         # Names are C's strings.
@@ -90,22 +114,28 @@ class ColumnProducer:
         parts = np.zeros(_PARTS * len(keys) + len(pairs), librdkafka.VARIABLE)
         ends = np.cumsum(_PARTS + counts)
         starts = ends - counts - _PARTS
-        for place, kind in enumerate((librdkafka.TOPIC, librdkafka.FLAGS, librdkafka.KEY, librdkafka.VALUE)):
+        kinds = (librdkafka.TOPIC, librdkafka.FLAGS, librdkafka.OPAQUE, librdkafka.KEY, librdkafka.VALUE)
+        for place, kind in enumerate(kinds):
             parts["kind"][starts + place] = kind
+        first = self._numbered + 1
+        self._numbered += len(keys)
         parts["first"][starts] = self._topic(topic)
         parts["first"][starts + 1] = librdkafka.COPY | librdkafka.BLOCK
-        parts["first"][starts + 2], parts["second"][starts + 2] = _places(keys)
-        parts["first"][starts + 3], parts["second"][starts + 3] = _places(values)
+        parts["first"][starts + 2] = np.arange(first, first + len(keys))
+        parts["first"][starts + 3], parts["second"][starts + 3] = _places(keys)
+        parts["first"][starts + 4], parts["second"][starts + 4] = _places(values)
         of_header = np.repeat(_PARTS * np.arange(1, len(keys) + 1), counts) + np.arange(len(pairs))
         parts["kind"][of_header] = librdkafka.HEADER
         parts["first"][of_header], _ = _places(names)
         parts["second"][of_header], parts["third"][of_header] = _places(pairs.field("value"))
         addresses = parts.ctypes.data + starts * parts.itemsize
-        for address, count in zip(addresses.tolist(), (_PARTS + counts).tolist(), strict=True):
+        messages = zip(addresses.tolist(), (_PARTS + counts).tolist(), strict=True)
+        for number, (address, count) in enumerate(messages, first):
             if error := librdkafka.produceva(self._handle, address, count):
                 code = librdkafka.error_code(error)
                 librdkafka.error_destroy(error)
-                raise KafkaException(KafkaError(code))
+                self._on_error(Refusal(topic, librdkafka.ANY_PARTITION, code, number))
+        return first
 
     def poll(self, timeout_s: float) -> None:
         """Serve callbacks; wait for one for so long."""
@@ -141,8 +171,7 @@ class ColumnProducer:
 def _delivered(on_error: OnError, _: int, message: Any, __: int) -> None:
     told = message.contents
     if told.err:
-        reason = librdkafka.reason_of(told.err).decode()
-        on_error(librdkafka.topic_name(told.topic).decode(), told.partition, reason)
+        on_error(Refusal(librdkafka.topic_name(told.topic).decode(), told.partition, told.err, told.private or 0))
 
 
 def _places(column: pa.BinaryArray) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orion_beam.dead_letters import letters_of
+from orion_beam.dead_letters import MAX_REFERENCE_KEY_BYTES, letters_of
 from orion_beam.errors import UserError
 from orion_beam.final_values import read_final_value
 from orion_beam.kafka.partitioner import partition_of
 from orion_beam.kafka.ranges import Advance, OffsetRange, SourcePartition, offset_ranges, offsets_between, read_ranges
 from transforms.batches import rows_of
-from transforms.texts import mask_of
+from transforms.texts import is_null, mask_of
 
 Ranges = Mapping[SourcePartition, OffsetRange]
 
@@ -96,10 +96,12 @@ def find_cdr(bootstrap_servers: str, ranges: Ranges, cdr_id: str, advance: Advan
 def find_letters(
     bootstrap_servers: str, ranges: Ranges, key: bytes | None, source: SourcePartition, offset: int, advance: Advance
 ) -> Iterator[Found]:
-    """Yield the dead letters that were made of a raw record."""
+    """Yield the dead letters that were made of a raw record. One by reference lacks a very long key."""
+    has_long_key = key is not None and len(key) > MAX_REFERENCE_KEY_BYTES
     for batch in read_ranges(bootstrap_servers, ranges, advance=advance):
         column = batch.column("raw_key")
-        keyed = rows_of(batch, mask_of(pc.is_null(column) if key is None else pc.equal(column, key)))
+        is_keyed = mask_of(pc.is_null(column) if key is None else pc.equal(column, key))
+        keyed = rows_of(batch, is_keyed | is_null(column) if has_long_key else is_keyed)
         if keyed.num_rows == 0:
             continue
         written = dict(zip(_places(keyed), keyed.column("source_timestamp").to_pylist(), strict=True))

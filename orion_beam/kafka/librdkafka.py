@@ -42,7 +42,7 @@ VARIABLE = np.dtype(
 )
 """rd_kafka_vu_t, a part of a message: a number; where bytes are and how many; or a header: its name, and these two."""
 
-TOPIC, VALUE, KEY, FLAGS, HEADER = 2, 4, 5, 7, 9
+TOPIC, VALUE, KEY, OPAQUE, FLAGS, HEADER = 2, 4, 5, 6, 7, 9
 """Kinds of such parts."""
 
 PRODUCER, CONSUMER = 0, 1

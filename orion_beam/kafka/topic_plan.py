@@ -205,6 +205,8 @@ def _danger(found: FoundTopic, setting: str, before: str, after: str, contents: 
             return (
                 f"deletes {older:,} records that are older than {format_duration(int(after) / 1_000)}" if older else ""
             )
+        case "max.message.bytes" if int(after) < int(before):
+            return "larger records are refused from then on"
         case "retention.bytes" if _is_lower(before, after):
             return "deletes the oldest records beyond this size" if contents.records(found.name) else ""
         case "cleanup.policy":

@@ -41,8 +41,11 @@ from pydantic import BaseModel
 from orion_beam.countries import all_profiles
 from orion_beam.generator import generate_batches
 from orion_beam.kafka import ranges
+from orion_beam.kafka.cluster import describe_cluster
 from orion_beam.kafka.ranges import SourcePartition, offset_ranges
 from orion_beam.kafka.tally import Tally
+from orion_beam.kafka.topic_apply import apply_changes
+from orion_beam.kafka.topic_plan import Change, Kind
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, PARTITIONS, admin_client, create_topics, raw_topic
 from runners.jars import guard_environment
 from runners.local_kafka import LocalKafka
@@ -208,6 +211,9 @@ class Feed:
                 "enable.idempotence": True,
                 "partitioner": "murmur2_random",
                 "linger.ms": 5,
+                # A record may be larger than its topic's limit before it is compressed.
+                "compression.type": "snappy",
+                "message.max.bytes": 8 << 20,
                 "queue.buffering.max.messages": 1_000_000,
                 "log_level": 0,
             }
@@ -373,6 +379,24 @@ def source_of_letter(letter: Record) -> Source:
     """Return where the raw message of a dead letter was read."""
     topic, partition, offset = (letter.header(f"orion.source.{name}") for name in ("topic", "partition", "offset"))
     return Source(topic, int(partition), int(offset))
+
+
+@contextmanager
+def settings_of(servers: str, topic: str, settings: dict[str, str]) -> Iterator[None]:
+    """Have a topic keep other settings for a while."""
+
+    def found() -> Mapping[str, str]:
+        return describe_cluster(servers, [topic]).topics[topic].settings
+
+    def keep(values: dict[str, str]) -> None:
+        changes = [Change(Kind.CHANGE, topic, name, "", value) for name, value in values.items()]
+        assert not apply_changes(servers, [], changes)
+        await_until(lambda: values.items() <= found().items(), 30, "the broker has the settings")
+
+    was = found()
+    keep(settings)
+    yield
+    keep({name: was[name] for name in settings})
 
 
 def outcomes(servers: str, topic: str) -> Counter[Source]:

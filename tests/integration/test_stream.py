@@ -1,6 +1,8 @@
 """One undisturbed stream on real Kafka and embedded Flink: 200,000 CDRs of four countries, and what came of each."""
 
+import hashlib
 import json
+import random
 import signal
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -8,17 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from confluent_kafka import TopicPartition
 from prometheus_client.samples import Sample
 
 from orion_beam import __version__
 from orion_beam.kafka.audit import conservation
 from orion_beam.kafka.conservation import ConservationReport
 from orion_beam.kafka.partitioner import partition_of
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, PARTITIONS, raw_topic
+from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, PARTITIONS, admin_client, raw_topic
 from runners.broker import free_ports
 from schemas.avro_format import single_object_header
 from schemas.cdr import UnifiedCdr
 from schemas.derive import avro_schema
+from tests.command import Command
 from tests.integration.harness import (
     Feed,
     Record,
@@ -30,6 +34,7 @@ from tests.integration.harness import (
     kafka_in,
     read_topic,
     scrape,
+    settings_of,
     source_of_letter,
     source_of_record,
 )
@@ -72,12 +77,21 @@ SPECIALS = {
 }
 
 
+PILLS = {
+    "as large as its topic takes, and nothing makes it shorter": random.Random(1).randbytes(1_048_100),
+    "larger than a producer's messages, but for its compression": b"x" * 3_000_000,
+}
+"""Records whose dead letters their topic does not take."""
+
+
 @dataclass(frozen=True, repr=False)
 class Stream:
     """What a job that ran undisturbed has left behind."""
 
+    servers: str
     expected: dict[Source, str | None]
     specials: dict[str, Source]
+    pills: dict[str, Source]
     raw: dict[Source, Record]
     final: list[tuple[Record, dict[str, Any]]]
     letters: list[Record]
@@ -97,17 +111,27 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
         job = start_job(servers, "--group-id", GROUP, "--metrics-port", str(metrics_port))
         feed = Feed(servers)
         specials = {name: _send_special(feed, special) for name, special in SPECIALS.items()}
-        for seed, country in enumerate(COUNTRIES):
-            feed.send_generated(country, RECORDS_PER_COUNTRY, seed=seed, fault_rate=FAULT_RATE)
-        feed.flush()
-        await_all_out(job, servers, feed)
+        pills = {}
+        # As dead letters' topics were before they had a limit of their own.
+        with settings_of(servers, DEAD_LETTERS.name, {"max.message.bytes": "1048588"}):
+            for seed, country in enumerate(COUNTRIES):
+                feed.send_generated(country, RECORDS_PER_COUNTRY, seed=seed, fault_rate=FAULT_RATE)
+                if country == "TN":
+                    pills = {
+                        name: _send_special(feed, Special(b"pill", value, (("trace", b"1"),), "oversized_payload"))
+                        for name, value in PILLS.items()
+                    }
+            feed.flush()
+            await_all_out(job, servers, feed)
         metrics = scrape(f"http://127.0.0.1:{metrics_port}/metrics")
         job.send(signal.SIGINT)
         exit_code = job.exit_code()
         read = avro_reader(UnifiedCdr)
         yield Stream(
+            servers,
             feed.expected,
             specials,
+            pills,
             {message.source: message for topic in topics for message in read_topic(servers, topic)},
             [(message, read(message.payload)) for message in read_topic(servers, FINAL.name)],
             read_topic(servers, DEAD_LETTERS.name),
@@ -134,7 +158,7 @@ def _send_special(feed: Feed, special: Special) -> Source:
 
 
 def test_every_record_comes_out_exactly_once(stream: Stream) -> None:
-    assert len(stream.expected) == len(COUNTRIES) * RECORDS_PER_COUNTRY + len(SPECIALS)
+    assert len(stream.expected) == len(COUNTRIES) * RECORDS_PER_COUNTRY + len(SPECIALS) + len(PILLS)
     out = Counter(source_of_record(record) for _, record in stream.final)
     out.update(source_of_letter(letter) for letter in stream.letters)
     assert set(out) == set(stream.expected)
@@ -219,7 +243,8 @@ def test_a_key_is_where_the_java_client_puts_it(stream: Stream) -> None:
 def test_dead_letters_hold_the_original_key_and_value(stream: Stream) -> None:
     for letter in stream.letters:
         raw = stream.raw[source_of_letter(letter)]
-        assert (letter.key, letter.value) == (raw.key, raw.value)
+        is_pill = raw.source in stream.pills.values()
+        assert (letter.key, letter.value) == (raw.key, None if is_pill else raw.value)
 
 
 def test_dead_letters_say_why_and_from_where(stream: Stream) -> None:
@@ -246,6 +271,8 @@ def test_dead_letters_have_every_header_once_and_as_text(stream: Stream) -> None
         *("orion.country", "orion.attempt", "orion.version", "orion.failed_at"),
     }
     for letter in stream.letters:
+        if source_of_letter(letter) in stream.pills.values():
+            continue
         own = [(name, value) for name, value in letter.headers if name.startswith("orion.")]
         assert Counter(name for name, _ in own) == Counter(names)
         assert all(value for _, value in own)
@@ -266,6 +293,59 @@ def test_unusual_messages_are_dead_lettered_unchanged(stream: Stream, name: str)
     kept = [header for header in letter.headers if not header[0].startswith("orion.")]
     assert kept == [header for header in special.headers if not header[0].startswith("orion.")]
     assert letter.header("orion.attempt") == ("2" if name == "redriven" else "1")
+
+
+@pytest.mark.parametrize("name", PILLS)
+def test_a_record_that_is_too_large_for_a_dead_letter_goes_by_reference(stream: Stream, name: str) -> None:
+    (message,) = [letter for letter in stream.letters if source_of_letter(letter) == stream.pills[name]]
+    letter = letter_of(message.key, message.value, message.headers)
+    assert letter is not None
+    assert (letter["key"], letter["value"], letter["headers"], letter["reference"]) == (b"pill", None, [], "open")
+    assert letter["payload_bytes"] == len(PILLS[name])
+    assert letter["payload_sha256"] == hashlib.sha256(PILLS[name]).hexdigest()
+
+
+def test_the_desk_follows_letters_by_reference_for_as_long_as_their_records_are_there(
+    stream: Stream, orion_beam: Command
+) -> None:
+    places = {
+        name: next(letter.source for letter in stream.letters if source_of_letter(letter) == source)
+        for name, source in stream.pills.items()
+    }
+    at = ("--bootstrap-servers", stream.servers)
+    selected = ("--offsets", ",".join(f"{place.partition}={place.offset}" for place in places.values()))
+
+    def shown(name: str) -> dict[str, Any]:
+        place = f"{places[name].partition}@{places[name].offset}"
+        found: dict[str, Any] = json.loads(orion_beam("dlq", "show", place, *at, "--json").out)
+        return found
+
+    def fates(*arguments: str) -> dict[str, int]:
+        found: dict[str, int] = json.loads(orion_beam("dlq", "redrive", *at, *selected, *arguments, "--json").out)[
+            "fates"
+        ]
+        return found
+
+    for name, value in PILLS.items():
+        found = shown(name)
+        assert (found["reference"], found["payload_bytes"]) == ("followed", len(value))
+        assert found["headers"] == [["trace", "1"]]
+        (field,) = found["record"]
+        assert field["text"].endswith(f"… and {len(value) - 2048:,} bytes more")
+    assert fates() == {"still_fails": 2}
+    assert fates("--no-validate", "--execute") == {"sent": 2}
+    pills = [record for record in read_topic(stream.servers, raw_topic("FR").name) if record.key == b"pill"]
+    sent = [record for record in pills if ("orion.attempt", b"2") in record.headers]
+    assert Counter(record.value for record in sent) == Counter(PILLS.values())
+    assert all(record.headers[0] == ("trace", b"1") for record in sent)
+
+    end = max(source.offset for source in stream.pills.values()) + 1
+    part = TopicPartition(raw_topic("FR").name, SPECIAL_PARTITION, end)
+    admin_client(stream.servers).delete_records([part])[part].result(30)
+    assert shown(next(iter(PILLS)))["reference"] == "gone"
+    assert fates("--again") == {"gone": 2}
+    retested = json.loads(orion_beam("dlq", "retest", *at, *selected, "--json").out)
+    assert (retested["letters"], retested["gone"]) == (2, 2)
 
 
 def test_a_record_without_a_key_gets_its_imsi_as_key(stream: Stream) -> None:

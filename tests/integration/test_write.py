@@ -2,7 +2,9 @@
 
 import itertools
 import logging
+import random
 import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -15,11 +17,11 @@ from orion_beam.config import KafkaSink
 from orion_beam.kafka.clients import producer_config
 from orion_beam.kafka.column_producer import ColumnProducer
 from orion_beam.kafka.topics import DEAD_LETTERS, ENRICHED, FINAL
-from orion_beam.kafka.write import ProduceDeadLetters, ProduceMessages
+from orion_beam.kafka.write import ProduceDeadLetters, ProduceMessages, _WriteDeadLettersFn, _WriteMessagesFn
 from runners.local_kafka import LocalKafka
 from schemas.dead_letter import DEAD_LETTER_SCHEMA
-from tests.integration.harness import await_until, read_topic
-from tests.letters import LETTER, messages_from
+from tests.integration.harness import await_until, kafka_in, read_topic, settings_of
+from tests.letters import LETTER, letter_of, messages_from
 from transforms.encode import ENCODED_SCHEMA
 
 pytestmark = pytest.mark.integration
@@ -117,12 +119,49 @@ def test_a_message_that_no_broker_would_take_fails_the_bundle(
     assert [record.event for record in caplog.records if record.name.startswith("orion_beam")] == ["delivery_failed"]
 
 
-def test_a_dead_letter_that_no_broker_would_take_fails_the_bundle(
-    kafka: LocalKafka, caplog: pytest.LogCaptureFixture
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    with kafka_in(tmp_path_factory.mktemp("letters") / "kafka") as broker:
+        yield broker
+
+
+PILL = random.Random(1).randbytes(1_048_100)
+"""As large as a raw topic takes, and nothing makes it shorter."""
+
+
+def test_a_dead_letter_of_the_largest_record_fits_on_its_topic(shared: LocalKafka) -> None:
+    before = len(read_topic(shared.bootstrap_servers, DEAD_LETTERS.name))
+    write_letters(shared, letters_of({"value": b"small"}, {"value": PILL}, {"value": b"small"}))
+    written = read_topic(shared.bootstrap_servers, DEAD_LETTERS.name)[before:]
+    assert sorted(len(record.payload) for record in written) == [5, 5, len(PILL)]
+
+
+@pytest.mark.parametrize("refused_by", ["producer", "broker"])
+def test_a_dead_letter_that_its_topic_does_not_take_goes_by_reference_and_its_neighbours_whole(
+    shared: LocalKafka, caplog: pytest.LogCaptureFixture, refused_by: str
 ) -> None:
-    with pytest.raises(RuntimeError, match="delivery failed: Broker: Message size too large"):
-        write_letters(kafka, letters_of({"value": b"small"}, {"value": b"L" * LARGE}))
-    assert [record.event for record in caplog.records if record.name.startswith("orion_beam")] == ["delivery_failed"]
+    key = refused_by.encode()
+    large = b"L" * LARGE if refused_by == "producer" else PILL
+    changes = [{"key": key, "value": b"%d" % number, "source_offset": number} for number in range(100)]
+    with settings_of(shared.bootstrap_servers, DEAD_LETTERS.name, {"max.message.bytes": "1048588"}):
+        write_letters(shared, letters_of(*changes[:50], {"key": key, "value": large}), letters_of(*changes[50:]))
+    records = [record for record in read_topic(shared.bootstrap_servers, DEAD_LETTERS.name) if record.key == key]
+    letters = [letter for record in records if (letter := letter_of(record.key, record.value, record.headers))]
+    assert sorted(letter["value"] for letter in letters if letter["reference"] is None) == sorted(
+        change["value"] for change in changes
+    )
+    (reference,) = [letter for letter in letters if letter["reference"] == "open"]
+    assert reference["value"] is None
+    assert reference["payload_bytes"] == len(large)
+    assert reference["source_offset"] == LETTER["source_offset"]
+    events = [record.event for record in caplog.records if record.name.startswith("orion_beam")]
+    assert events == ["letter_by_reference"]
+
+
+def test_a_topic_that_takes_no_letter_however_short_fails_the_bundle(kafka: LocalKafka) -> None:
+    settings = settings_of(kafka.bootstrap_servers, DEAD_LETTERS.name, {"max.message.bytes": "100"})
+    with settings, pytest.raises(RuntimeError, match="topic cdr.dlq takes no dead letter of one record's"):
+        write_letters(kafka, letters_of({"value": b"small"}))
 
 
 def test_a_producer_that_is_dropped_is_ended(kafka: LocalKafka) -> None:
@@ -133,6 +172,19 @@ def test_a_producer_that_is_dropped_is_ended(kafka: LocalKafka) -> None:
     assert threads() > before
     del producer
     await_until(lambda: threads() <= before, 120, "its threads have ended")
+
+
+def test_a_writer_that_is_torn_down_leaves_no_thread(kafka: LocalKafka) -> None:
+    before = threads()
+    for write_fn in (_WriteMessagesFn, _WriteDeadLettersFn):
+        writer = write_fn(producer_config(kafka.bootstrap_servers, {}), FINAL.name)
+        writer.teardown()
+        writer.setup()
+        writer.start_bundle()
+        writer.finish_bundle()
+        assert threads() > before
+        writer.teardown()
+        await_until(lambda: threads() <= before, 10, "its threads have ended")
 
 
 def test_values_are_kept_until_they_are_delivered_and_no_longer(kafka: LocalKafka) -> None:

@@ -1,5 +1,6 @@
 """Dead letters as Kafka messages: headers by Kafka Connect's convention, and back."""
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -8,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orion_beam.dead_letters import letters_of
+from orion_beam.dead_letters import MAX_REFERENCE_KEY_BYTES, by_reference, letters_of
 from orion_beam.testing import raw_batch, rows
 from schemas.codes import Code, Stage
-from schemas.dead_letter import DeadLetter
-from tests.letters import LETTER, headers_of, letter_of, messages_batch
+from schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
+from tests.letters import LETTER, headers_of, letter_of, messages_batch, messages_from
 from transforms.rejects import Violation, dead_letters
 
 
@@ -37,7 +38,7 @@ def test_the_headers_say_why_and_where_from():
     ]
 
 
-PLACE = {"letter_partition": 5, "letter_offset": 0}
+PLACE = {"letter_partition": 5, "letter_offset": 0, "reference": None}
 
 
 def back(letter: dict[str, Any]) -> dict[str, Any]:
@@ -133,3 +134,38 @@ def test_a_message_without_our_headers_is_no_dead_letter(missing):
 def test_a_message_with_broken_headers_is_no_dead_letter(name, value):
     headers = [(each, value if each == name else text) for each, text in headers_of(LETTER)]
     assert letter_of(b"", b"", headers) is None
+
+
+def reference_to(**changes: Any) -> dict[str, Any]:
+    """Return what a letter is by reference, as a Kafka client has it, read back."""
+    batch = pa.RecordBatch.from_pylist([LETTER | changes], schema=DEAD_LETTER_SCHEMA)
+    (message,) = messages_from(by_reference(batch))
+    letter = letter_of(*message)
+    assert letter is not None
+    assert sum(len(name) + len(value or b"") for name, value in message.headers) < 2_000
+    return letter
+
+
+def test_a_letter_by_reference_says_where_its_record_lies_and_holds_nothing_large():
+    large = [{"key": "trace", "value": b"x" * 1_000_000}]
+    letter = reference_to(value=b"payload", headers=large)
+    assert (letter["key"], letter["value"], letter["headers"]) == (LETTER["key"], None, [])
+    assert (letter["payload_bytes"], letter["payload_sha256"]) == (7, hashlib.sha256(b"payload").hexdigest())
+    assert letter["reference"] == "open"
+    kept = ("stage", "codes", "fields", "source_topic", "source_partition", "source_offset", "attempt", "country")
+    assert {name: letter[name] for name in kept} == {name: LETTER[name] for name in kept}
+
+
+def test_a_letter_by_reference_keeps_a_key_of_a_sensible_length():
+    key = b"k" * MAX_REFERENCE_KEY_BYTES
+    assert reference_to(key=key)["key"] == key
+    assert reference_to(key=key + b"k")["key"] is None
+    nothing = reference_to(key=None, value=None)
+    assert (nothing["key"], nothing["payload_bytes"], nothing["reference"]) == (None, 0, "open")
+
+
+@pytest.mark.parametrize(
+    "header", [("orion.payload.bytes", b"-1"), ("orion.payload.bytes", b"9" * 11), ("orion.payload.sha256", b"A" * 64)]
+)
+def test_a_reference_that_we_never_write_is_foreign(header):
+    assert letter_of(b"k", None, [*headers_of(LETTER), header]) is None

@@ -148,6 +148,7 @@ def test_a_dead_letter_goes_through_arrow_and_avro_unchanged():
         "code": "invalid_encoding", "codes": ["invalid_encoding"], "fields": ["payload"], "message": "m",
         "country": "FR", "source_topic": "cdr.raw.FR", "source_partition": 3, "source_offset": 2**40,
         "source_timestamp": None, "attempt": 1, "version": "0.1.0", "failed_at": moment, "run_id": "again",
+        "payload_bytes": 2**40, "payload_sha256": "0" * 64,
     }  # fmt: skip
     (row,) = pa.RecordBatch.from_pylist([letter], DEAD_LETTER_SCHEMA).to_pylist()
     schema = fastavro.parse_schema(json.loads(avro_schema(DeadLetter)))

@@ -11,6 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orion_beam.chain import chain_of, load_reference, run_chain
+from orion_beam.countries import all_profiles
+from orion_beam.testing import raw_batch
 from schemas.avro_format import single_object_header
 from schemas.cdr import (
     ENRICHED_SCHEMA,
@@ -24,7 +27,9 @@ from schemas.cdr import (
 )
 from schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
 from schemas.derive import avro_schema
-from transforms.encode import ENCODED_SCHEMA, Wire, avro_bodies, encode_avro, encode_batch, unified
+from tests.transforms.chain import normalized
+from transforms.decode import MAX_PAYLOAD_BYTES
+from transforms.encode import ENCODED_SCHEMA, MAX_VALUE_BYTES, Wire, avro_bodies, encode_avro, encode_batch, unified
 
 SCHEMAS = {ValidatedCdr: VALIDATED_SCHEMA, NormalizedCdr: NORMALIZED_SCHEMA, EnrichedCdr: ENRICHED_SCHEMA}
 every_stage_model = pytest.mark.parametrize("model", SCHEMAS)
@@ -241,3 +246,49 @@ def test_dead_letters_too_have_the_bytes_of_fastavro():
     rows = [row, row | {"key": b"k", "value": None, "headers": []}]
     batch = pa.RecordBatch.from_pylist(rows, schema=DEAD_LETTER_SCHEMA)
     assert avro_bodies(batch, DeadLetter) == [written_by_fastavro(DeadLetter, each) for each in rows]
+
+
+def longest(country: str, payload: bytes) -> pa.RecordBatch:
+    """Return the enriched batch of a payload as long as one may be."""
+    assert MAX_PAYLOAD_BYTES - 10 < len(payload) <= MAX_PAYLOAD_BYTES
+    chain = chain_of(all_profiles()[country], load_reference())
+    outcome = run_chain(chain, raw_batch(country, [payload], timestamps=datetime(2026, 6, 1, 12, tzinfo=UTC)))
+    assert outcome.rejected.num_rows == 0
+    return outcome.accepted
+
+
+RECORD = {"event_type": "data", "imsi": "208011234567890", "msisdn": "+33612345678", "timestamp": 1780308000}
+
+
+def json_with(field: str, character: str) -> bytes:
+    empty = json.dumps(RECORD | {field: ""}, ensure_ascii=False)
+    room = MAX_PAYLOAD_BYTES - len(empty.encode())
+    return empty.replace(f'"{field}": ""', f'"{field}": "{character * (room // len(character.encode()))}"').encode()
+
+
+@pytest.mark.parametrize(
+    ("country", "payload"),
+    [
+        *[("FR", json_with(field, "x")) for field in ("apn", "cell_id", "charging_id", "lac_tac", "node_id")],
+        ("FR", json_with("apn", "é")),
+        ("FR", json_with("apn", r"\\")),
+        # What JSON writes as six characters, in a format that has it as one byte.
+        ("FR", b"208011234567890;+33612345678;;%s;4G;1;2;2026-06-01T10:00:00Z" % (b"\x01" * (MAX_PAYLOAD_BYTES - 60))),
+    ],
+)
+@pytest.mark.parametrize("wire", [Wire(b"12345"), Wire(None)])
+def test_no_payload_makes_a_cdr_that_its_topic_does_not_take(country, payload, wire):
+    outcome = encode_batch(longest(country, payload), UnifiedCdr, wire)
+    assert outcome.rejected.num_rows == 0
+    assert len(outcome.accepted.column("value")[0].as_py()) < 400_000
+
+
+def test_a_stage_s_message_that_is_too_large_becomes_a_dead_letter_and_its_neighbours_go_on():
+    payloads = [b"208011234567890;+33612345678;;x;4G;1;2;2026-06-01T10:00:00Z"] * 3
+    large = [{}, {"trace": b"x" * MAX_VALUE_BYTES}, {}]
+    batch = normalized("FR", payloads, headers=large)
+    outcome = encode_batch(batch, NormalizedCdr, Wire(b""))
+    assert outcome.accepted.num_rows == 2
+    (letter,) = outcome.rejected.to_pylist()
+    assert (letter["stage"], letter["codes"], letter["fields"]) == ("encode", ["oversized_payload"], ["value"])
+    assert (letter["source_offset"], letter["value"]) == (1, payloads[1])

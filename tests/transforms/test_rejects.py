@@ -51,6 +51,8 @@ def test_a_dead_letter_is_the_message_and_its_reasons():
         "attempt": 1,
         "version": VERSION,
         "run_id": None,
+        "payload_bytes": None,
+        "payload_sha256": None,
     }
 
 

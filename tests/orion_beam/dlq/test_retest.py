@@ -37,7 +37,7 @@ def test_letters_pass_fail_alike_or_differently():
     }
     found = report.as_json()
     assert (found["letters"], found["foreign"]) == (5, 2)
-    assert [found[verdict.value] for verdict in Verdict] == [1, 3, 1, 0]
+    assert [found[verdict.value] for verdict in Verdict] == [1, 3, 1, 0, 0]
 
 
 def test_profiles_of_ones_own_say_what_would_become_of_letters_by_them(tmp_path):
@@ -64,3 +64,9 @@ def test_letters_of_several_countries_keep_their_places():
     assert judgement.passes.tolist() == [False, False, False]
     assert [judgement.refusals[row].codes[0] for row in range(2)] == ["unknown_rat", "malformed_payload"]
     assert judgement.refusals[2].stage == "validate"
+
+
+def test_of_a_record_that_is_gone_nothing_is_said():
+    batch = with_column(letters("FR", [b"?", b"?"]), "reference", ["gone", None])
+    report = retested(batch)
+    assert report.total(Verdict.GONE) == report.total(Verdict.FAILS_ALIKE) == 1

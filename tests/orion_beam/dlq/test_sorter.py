@@ -1,5 +1,6 @@
 """Letters of one record: a restarted job may have written several, and one goes back."""
 
+import random
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,7 +14,7 @@ from orion_beam.dlq.sorter import RedriveOptions, Sorter
 from orion_beam.dlq.targets import Target, Targets
 from tests.orion_beam.dlq.desk import ARRIVED, letters, read, semicolon
 
-FR = Target("FR", 12, None, "id-fr")
+FR = Target("FR", 12, None, "id-fr", 1_048_588)
 TARGETS = Targets("letter-topic-id", {"cdr.raw.FR": FR}, ARRIVED + timedelta(hours=1))
 JUDGE = Judge("cdr.dlq", load_reference())
 
@@ -103,3 +104,16 @@ def test_headers_are_left_out_by_name_and_pattern():
     options = RedriveOptions(drop_headers=("traceparent", "b3*", "__repl.[a-c]"))
     names = ["traceparent", "Traceparent", "b3", "b3-x", "ab3", "__repl.b", "__repl.d"]
     assert [name for name in names if options.keeps_header(name)] == ["Traceparent", "ab3", "__repl.d"]
+
+
+def test_a_record_that_is_gone_or_too_large_for_its_topic_stays_where_it_is():
+    large, squeezed = random.Random(1).randbytes(1_048_588), b"x" * 3_000_000
+    batch = letters("FR", [b"gone", large[:-600], large[:-100], squeezed])
+    place = batch.schema.get_field_index("reference")
+    marks = pa.array(["gone", "followed", "followed", None])
+    batch = batch.set_column(place, batch.schema.field(place), marks)
+    ready = sorter().sort(read(batch))
+    # What counts is what is sent, which is compressed.
+    assert ready.letters.column("letter_offset").to_pylist() == [1, 3]
+    assert ready.report.fates == {"gone": 1, "too_large": 1, "sent": 2}
+    assert ready.report.is_balanced

@@ -3,6 +3,7 @@
 import json
 
 import fastavro
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,3 +104,21 @@ def test_masking_hides_digits_and_nothing_else(text):
 def test_a_long_payload_is_cut():
     assert readable(b"a" * 5000, reveal=False) == "a" * 2048 + "… and 2,952 bytes more"
     assert readable(None, reveal=False) is None
+
+
+def test_a_letter_by_reference_says_what_became_of_its_record():
+    batch = letters("FR", [semicolon(rat="6G")] * 3)
+    for name, values in {
+        "reference": [None, "followed", "gone"],
+        "value": [semicolon(rat="6G"), semicolon(rat="6G"), None],
+        "payload_bytes": [None, 12, 1_234_567],
+    }.items():
+        place = batch.schema.get_field_index(name)
+        batch = batch.set_column(place, batch.schema.field(place), pa.array(values, batch.schema.field(place).type))
+    whole, followed, gone = views_of(batch, TOPIC, reveal=False)
+    assert "reference" not in whole.reasons
+    assert "payload_bytes" not in whole.reasons
+    assert (followed.reasons["reference"], followed.reasons["payload_bytes"]) == ("followed", 12)
+    assert followed.fields == whole.fields
+    (field,) = [field for field in gone.fields if field.field == "value"]
+    assert field.text == "gone: cdr.raw.FR[0]@2 no longer holds these 1,234,567 bytes"

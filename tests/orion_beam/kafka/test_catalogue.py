@@ -51,6 +51,7 @@ def test_production_survives_the_loss_of_a_broker(profile: str, replication: int
         "compression.type": "snappy",
         "min.insync.replicas": in_sync,
         "unclean.leader.election.enable": "false",
+        "max.message.bytes": "1048588",
     }
 
 

@@ -8,9 +8,11 @@ import pytest
 
 from orion_beam.errors import UserError
 from orion_beam.kafka.catalogue import Topic
+from orion_beam.kafka.clients import PRODUCER_DEFAULTS
 from orion_beam.kafka.cluster import Cluster, FoundTopic
 from orion_beam.kafka.topic_checks import problems_of
 from orion_beam.kafka.topic_plan import Change, Kind, Plan, Unmanaged, compare
+from orion_beam.kafka.topics import CATALOGUE, PRODUCTION
 
 DAY_MS = 86_400_000
 
@@ -30,6 +32,7 @@ FOUND = FoundTopic(
         "cleanup.policy": "delete",
         "min.insync.replicas": "2",
         "unclean.leader.election.enable": "false",
+        "max.message.bytes": "1048588",
     },
     own=frozenset({"retention.ms"}),
 )
@@ -122,6 +125,8 @@ def test_a_compacted_topic_loses_nothing_by_a_lower_retention() -> None:
         ("min.insync.replicas", "1", "2", ""),
         ("unclean.leader.election.enable", "false", "true", "a broker that lags behind may become leader"),
         ("unclean.leader.election.enable", "true", "false", ""),
+        ("max.message.bytes", "2097152", "1048588", "larger records are refused"),
+        ("max.message.bytes", "1048588", "2097152", ""),
     ],
 )
 def test_what_may_lose_records_is_dangerous(setting: str, before: str, after: str, reason: str) -> None:
@@ -159,10 +164,13 @@ def test_a_setting_that_kafka_does_not_have_is_named() -> None:
         plan(FOUND, wanted=replace(WANTED, settings={"retention.hours": "1"}))
 
 
-def problems(final: FoundTopic, raw: FoundTopic | None = None, window_ms: int = 7 * DAY_MS) -> list[str]:
+def problems(
+    final: FoundTopic, raw: FoundTopic | None = None, letters: FoundTopic | None = None, window_ms: int = 7 * DAY_MS
+) -> list[str]:
     raw = replace(raw or found_with({"retention.ms": str(7 * DAY_MS)}), name="cdr.raw.FR")
-    cluster = Cluster({topic.name: topic for topic in (raw, final)}, (), {})
-    found = problems_of(cluster, ["cdr.raw.FR", "cdr.raw.TN"], "cdr.final", window_ms)
+    letters = replace(letters or found_with({"max.message.bytes": "2097152"}), name="cdr.dlq")
+    cluster = Cluster({topic.name: topic for topic in (raw, final, letters)}, (), {})
+    found = problems_of(cluster, ["cdr.raw.FR", "cdr.raw.TN"], "cdr.final", "cdr.dlq", window_ms)
     return [f"{problem.topic}: {problem.what}" for problem in found]
 
 
@@ -216,3 +224,31 @@ def test_what_each_broker_asks_of_a_new_topic_counts_where_the_catalogue_says_no
     (problem,) = compare([wanted], {}, Cluster({}, (), {1: {"min.insync.replicas": "2"}}), Holding()).warnings
     assert "is 2 with replication 1" in problem.what
     assert plan(FOUND).warnings == ()
+
+
+def test_the_largest_record_must_fit_into_a_dead_letter() -> None:
+    assert problems(FOUND, letters=FOUND) == [
+        "cdr.dlq: max.message.bytes is 1048588, and cdr.raw.FR takes 1048588: dead letters of its largest records go by"
+        " reference, unless it is 1114124"
+    ]
+    assert problems(FOUND, letters=found_with({"max.message.bytes": "1114124"})) == []
+
+
+def test_a_topic_of_cdrs_must_take_a_producer_s_batches() -> None:
+    (problem,) = problems(found_with({"max.message.bytes": "500000"}))
+    assert problem.startswith("cdr.final: max.message.bytes is 500000: it must be 1048576 at least")
+
+
+@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+def test_compaction_would_lose_records(policy: str) -> None:
+    compacted = found_with({"cleanup.policy": policy, "retention.ms": str(7 * DAY_MS), "max.message.bytes": "2097152"})
+    found = problems(compacted, letters=compacted)
+    assert [problem.partition(":")[0] for problem in found] == ["cdr.final", "cdr.dlq"]
+    assert all("of a key's records only the newest would stay" in problem for problem in found)
+
+
+def test_the_shipped_catalogue_has_no_such_problem() -> None:
+    topics = {topic.name: topic for topic in CATALOGUE.topics_of(["FR"], PRODUCTION)}
+    limits = {name: int(topic.settings["max.message.bytes"]) for name, topic in topics.items() if name != "orion.audit"}
+    assert limits.pop("cdr.dlq") == PRODUCER_DEFAULTS["message.max.bytes"]
+    assert set(limits.values()) == {1_048_588}

@@ -1,0 +1,82 @@
+"""Dead letters by reference: what they left on the raw topic is read again, for as long as it is retained."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyroaring import BitMap64
+
+from orion_beam.dead_letters import LETTER_SCHEMA, OWN_NAMES, Reference, payload_hash
+from orion_beam.kafka.ledger import bitmap_of_range, runs_of
+from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges, read_ranges
+from orion_beam.kafka.topics import topic_names
+from transforms.texts import Mask, one_of
+
+MAX_BYTES = 64 << 20
+"""Of payloads that are read again at a time."""
+
+Place = tuple[str, int, int]
+"""Topic, partition and offset of a record."""
+
+
+def are(letters: pa.RecordBatch, reference: Reference) -> Mask:
+    """Say which rows of `orion_beam.dead_letters.LETTER_SCHEMA` are references of a kind."""
+    return one_of(letters.column("reference"), pa.array([reference.value]))
+
+
+def followed(bootstrap_servers: str, letters: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Yield letters, in order, in parts: references have their record's key, value and headers, or are marked as gone.
+
+    A record counts as gone when retention, or whoever made the topic anew, has removed it: what lies at its place now
+    must have the payload's hash.
+
+    Args:
+        bootstrap_servers: the brokers.
+        letters: rows of `orion_beam.dead_letters.LETTER_SCHEMA`.
+
+    Raises:
+        PrerequisiteError: the broker cannot be reached, or hands out no more.
+    """
+    if not are(letters, Reference.OPEN).any():
+        yield letters
+        return
+    sizes = np.cumsum(letters.column("payload_bytes").fill_null(0).to_numpy())
+    ends = np.flatnonzero(np.diff(sizes // MAX_BYTES, append=-1)) + 1
+    for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+        rows = letters.slice(start, end - start).to_pylist()
+        opened = [row for row in rows if row["reference"] == Reference.OPEN]
+        records = _records(bootstrap_servers, map(_place_of, opened))
+        for row in opened:
+            record = records.get(_place_of(row))
+            if record is None or payload_hash(record["raw_value"]) != row["payload_sha256"]:
+                row["reference"] = Reference.GONE
+                continue
+            own = [header for header in record["raw_headers"] if header["key"] not in OWN_NAMES]
+            row |= {"key": record["raw_key"], "value": record["raw_value"], "headers": own}
+            row["reference"] = Reference.FOLLOWED
+        yield pa.RecordBatch.from_pylist(rows, schema=LETTER_SCHEMA)
+
+
+def _place_of(letter: Mapping[str, Any]) -> Place:
+    return letter["source_topic"], letter["source_partition"], letter["source_offset"]
+
+
+def _records(bootstrap_servers: str, places: Iterable[Place]) -> dict[Place, dict[str, Any]]:
+    """Return the records at these places, as far as they are there."""
+    wanted: dict[SourcePartition, BitMap64] = {}
+    for topic, partition, offset in places:
+        wanted.setdefault(SourcePartition(topic, partition), BitMap64()).add(offset)
+    existing = {part.topic for part in wanted} & topic_names(bootstrap_servers)
+    held = offset_ranges(bootstrap_servers, sorted(existing), committed_only=True) if existing else {}
+    runs = [
+        [(part, run) for run in runs_of(offsets & bitmap_of_range(held[part]))] if part in held else []
+        for part, offsets in wanted.items()
+    ]
+    found = {}
+    for at_once in zip_longest(*runs):
+        ranges: dict[SourcePartition, OffsetRange] = dict(filter(None, at_once))
+        for batch in read_ranges(bootstrap_servers, ranges, committed_only=True):
+            found.update({_place_of(record): record for record in batch.to_pylist()})
+    return found
