@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from orion_beam import logs
+from orion_beam.kafka.write import DeliveryError
 from orion_beam.logs import LogFollower, LogFormat, say, set_up_logging
 from tests.command import orion_beam
 
@@ -156,6 +157,22 @@ def test_few_lines_of_a_kind_are_written_and_the_rest_is_counted(lines, monkeypa
     logger.error("bug again", extra=BUG)
     last = json.loads(read()[-1])
     assert (last["message"], last["suppressed"]) == ("bug again", 15)
+
+
+def test_beam_does_not_tell_at_length_what_has_been_said_in_a_line(lines) -> None:
+    read = lines(LogFormat.TEXT)
+    beam = logging.getLogger("apache_beam.runners.worker.sdk_worker")
+    beam.error(
+        "Error processing instruction %s. Original traceback is\n%s", "7", "…\ntransforms.stage.StageFailedError: x"
+    )
+    try:
+        raise DeliveryError("delivery failed")
+    except DeliveryError as error:
+        logging.getLogger("apache_beam.runners.common").error("%s", error, exc_info=True)
+    assert read() == []
+    beam.error("Error processing instruction %s. Original traceback is\n%s", "8", "…\nKeyError: x")
+    logging.getLogger("transforms.stage").error("StageFailedError is ours to say")
+    assert len([line for line in read() if " ERROR " in line]) == 2
 
 
 def test_what_a_command_says_is_a_bare_line_or_json_among_the_others(lines) -> None:

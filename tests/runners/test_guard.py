@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 import psutil
 import pytest
 
+from runners.guard import _is_alive
+
 _CHILD = """
 import signal, sys
 from runners.guard import end_with_parent
@@ -87,3 +89,11 @@ def test_a_command_whose_parent_is_gone_already_does_not_even_start() -> None:
         timeout=300,
     )
     assert (started.returncode, started.stdout) == (143, b"")
+
+
+def test_a_parent_of_which_nothing_can_be_told_this_time_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(_: psutil.Process) -> str:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil.Process, "status", denied)
+    assert _is_alive(psutil.Process())
