@@ -23,7 +23,11 @@ _DELAYS = (1, 10, 60, 600, 3_600, 86_400, 604_800)
 
 
 class WorkerMetrics:
-    """The metrics of one process. Labels: stage, country, code, rule, topic; never anything of a record."""
+    """The metrics of one process.
+
+    Labels: stage, country, code, rule, topic, format, and names of members that look like usage (`transforms.unread`);
+    never a value of a record.
+    """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         """Declare them, in a registry of their own unless told otherwise."""
@@ -39,6 +43,10 @@ class WorkerMetrics:
         self._accepted = counter("orion_records_accepted", "Records that a stage accepted.", "stage", "country")
         self._rejected = counter("orion_records_rejected", "Records that it rejected.", "stage", "country", "code")
         self._warned = counter("orion_warnings", "Accepted records that a rule warns of.", "country", "rule")
+        self._unread = counter(
+            "orion_unread_members", "Records with a member that looks like usage and is not read.", "country", "format",
+            "member",
+        )  # fmt: skip
         self._rows = histogram("orion_batch_rows", "Records of a batch, as it is decoded.", _ROWS, "country")
         self._seconds = histogram("orion_stage_seconds", "Time a stage takes for a batch.", _SECONDS, "stage")
         self._delay = histogram(
@@ -61,6 +69,8 @@ class WorkerMetrics:
                 self._rows.labels(country).observe(rows.num_rows)
             elif step == Stage.ENCODE and (newest_ms := pc.max(rows.column("event_time")).value) is not None:
                 self._delay.labels(country).observe(max(0.0, time.time() - newest_ms / 1000))
+        for member in outcome.unread:
+            self._unread.labels(member.country, member.raw_format, member.name).inc(member.records)
         for country, rows in parts_of(outcome.accepted):
             self._accepted.labels(step, country).inc(rows.num_rows)
             if step == Stage.VALIDATE:

@@ -44,16 +44,25 @@ class Code(StrEnum):
     # validate
     MISSING_FIELD = "missing_field", "a required field (imsi, msisdn, event_time) is absent or empty"
     INVALID_IMSI = "invalid_imsi", "an IMSI is 14 or 15 ASCII digits"
-    INVALID_MSISDN = "invalid_msisdn", "an MSISDN is 10 to 15 ASCII digits after an optional + or 00"
+    INVALID_MSISDN = (
+        "invalid_msisdn",
+        "an MSISDN is 10 to 15 ASCII digits after an optional + or 00, without zeros before the country code",
+    )
     INVALID_IMEI = "invalid_imei", "an IMEI or IMEISV is 14 to 16 ASCII digits"
-    INVALID_TIMESTAMP = "invalid_timestamp", "the event time has no known spelling, or names no existing instant"
+    INVALID_TIMESTAMP = (
+        "invalid_timestamp",
+        "the event time has no known spelling, names no existing instant, or is an epoch outside 2000 to 2100",
+    )
     FUTURE_TIMESTAMP = "future_timestamp", "the event time is more than 1 h after the record's Kafka timestamp"
     INVALID_NUMBER = "invalid_number", "a count is not a whole number from 0 to 2^63 - 1"
     UNKNOWN_EVENT_TYPE = "unknown_event_type", "the event type is none of voice, sms, data"
     UNKNOWN_RAT = "unknown_rat", "the RAT is neither a known name nor a 3GPP RAT-Type number of a cellular access"
     # validate: warnings, unless a country's profile says otherwise
-    LUHN_FAILED = "luhn_failed", "the last digit of a 15-digit IMEI is not its Luhn check digit"
-    UNKNOWN_MCC = "unknown_mcc", "the IMSI's first three digits are no country's MCC"
+    LUHN_FAILED = (
+        "luhn_failed",
+        "the last digit of a 15-digit IMEI is neither its Luhn check digit nor the spare digit 0",
+    )
+    UNKNOWN_MCC = "unknown_mcc", "the IMSI's first three digits are no MCC of a country or an international network"
     TEST_IMSI = "test_imsi", "the IMSI is of a test or private network (MCC 001 or 999)"
     MSISDN_NOT_PLAUSIBLE = "msisdn_not_plausible", "no number of this form is assigned in its country code's plan"
     PEER_NOT_PLAUSIBLE = "peer_not_plausible", "the peer has the form of a subscriber number that no plan assigns"
@@ -63,6 +72,10 @@ class Code(StrEnum):
     ZERO_DURATION = "zero_duration", "a call of 0 s"
     ENDS_AFTER_ARRIVAL = "ends_after_arrival", "event time and duration end more than 1 h after the Kafka timestamp"
     COUNTER_BEYOND_32_BITS = "counter_beyond_32_bits", "more bytes than a 32-bit counter holds"
+    AMBIGUOUS_LOCAL_TIME = "ambiguous_local_time", "the hour comes twice as the clock goes back: taken for the first"
+    KAFKA_TIMESTAMP_NOT_PLAUSIBLE = (
+        "kafka_timestamp_not_plausible", "the Kafka timestamp is outside 2000 to 2100: not used, as if there were none"
+    )  # fmt: skip
     LATE = "late", "the event is older, when it arrives, than the country's late_after_s"
     # FlagDuplicates: a warning
     DUPLICATE = "duplicate", "a record of the same natural key came before, `duplicate_of` says where"

@@ -40,7 +40,13 @@ class CountryProfile(BaseModel):
     calling_code: str = Field(pattern=r"^[1-9][0-9]{0,2}$", description="ITU-T E.164")
     trunk_prefix: str | None = Field(default=None, pattern=r"^[0-9]$", description="dialled before a national number")
     national_digits: int = Field(description="length of a national significant number", ge=5, le=12)
+    overseas_calling_codes: tuple[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,2}$")], ...] = Field(
+        default=(), description="of territories whose numbers are dialled, and written, as the country's own"
+    )
     time_zone: str = Field(description="IANA")
+    twelve_digit_times: Literal["YYMMDDhhmmss", "YYYYMMDDhhmm"] | None = Field(
+        default=None, description="how an event time of twelve digits is read; otherwise as milliseconds of the epoch"
+    )
     formats: tuple[str, ...] = Field(
         description="names of raw formats, besides flat JSON and pipe text, which every country may send"
     )

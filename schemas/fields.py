@@ -18,12 +18,16 @@ from pydantic import BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from schemas.codes import Code
+from schemas.country import CountryProfile
 
 BLANKS = " \t\r\n"
 """What is trimmed around payloads and fields."""
 
 MAX_COUNT = 2**63 - 1
 FUTURE_TOLERANCE = timedelta(hours=1)
+FIRST_EPOCH, END_OF_EPOCHS = datetime(2000, 1, 1, tzinfo=UTC), datetime(2101, 1, 1, tzinfo=UTC)
+"""Digits alone are an epoch, and a Kafka timestamp is one, only from the former to before the latter: outside of them
+it is another unit, another spelling of a date, or a clock that was reset."""
 FIRST_TIME = datetime(1, 1, 2, tzinfo=UTC)
 LAST_TIME = datetime(9999, 12, 30, tzinfo=UTC)
 """Event times are within these, so that their local date has a year of four digits in every time zone."""
@@ -42,7 +46,7 @@ RAT_GENERATIONS: dict[str, str] = {
 not cellular accesses, so they are unknown."""
 
 _IMSI = re.compile(r"[0-9]{14,15}")
-_MSISDN = re.compile(r"(?:\+|00)?[0-9]{10,15}")
+_NUMBER = re.compile(r"(\+|00)?([0-9]{10,15})")
 _IMEI = re.compile(r"[0-9]{14,16}")
 _COUNT = re.compile(r"[0-9]+")
 _ISO_TIME = re.compile(
@@ -50,10 +54,11 @@ _ISO_TIME = re.compile(
 )
 _BASIC_TIME = re.compile(r"([0-9]{8})T([0-9]{6})Z")
 _COMPACT_TIME = re.compile(r"[0-9]{14}")
+_TWELVE_DIGITS = re.compile(r"[0-9]{12}")
 _EPOCH_SECONDS = re.compile(r"[0-9]{9,10}")
 _EPOCH_MILLIS = re.compile(r"[0-9]{12,13}")
 _EPOCH_MICROS = re.compile(r"[0-9]{16}")
-_OFFSET = re.compile(r"([+-])(0[0-9]|1[0-4]):?([0-5][0-9])")
+_OFFSET = re.compile(r"([+-])(?=(?:0[0-9]|1[0-3]):?[0-5]|14:?00)([0-9]{2}):?([0-9]{2})")
 
 
 def reject(code: Code) -> PydanticCustomError:
@@ -103,6 +108,13 @@ def _matching(pattern: re.Pattern[str], code: Code) -> Callable[[str, Validation
     return parse
 
 
+def _parse_msisdn(text: str, info: ValidationInfo) -> str:
+    """Read the context's `profile`."""
+    if number_digits(text, (info.context or {})["profile"]) is None:
+        raise reject(Code.INVALID_MSISDN)
+    return text
+
+
 def _parse_count(text: str, _: ValidationInfo) -> int:
     if not _COUNT.fullmatch(text) or len(digits := text.lstrip("0")) > 19 or int(digits or "0") > MAX_COUNT:
         raise reject(Code.INVALID_NUMBER)
@@ -136,30 +148,71 @@ def local_instant(moment: datetime, zone: ZoneInfo) -> datetime:
     return instant
 
 
-def parse_event_time(text: str, zone: ZoneInfo) -> datetime:
+def number_digits(text: str, profile: CountryProfile) -> str | None:
+    """Return the digits of a subscriber number as it was dialled or signalled, without `+` or `00`; None for no number.
+
+    It has 10 to 15 digits (ITU-T E.164), perhaps with `+` or `00` before them. No calling code begins with 0: only a
+    national number does, with the trunk prefix or a zero of its own, and it has the country's length.
+    """
+    found = _NUMBER.fullmatch(text)
+    # "00" with fewer digits behind it is no number: what follows would be another country's.
+    if found is None or (found[1] is None and text.startswith("00")):
+        return None
+    digits = found[2]
+    trunk_prefix = profile.trunk_prefix or ""
+    if digits.startswith("0"):
+        is_national = found[1] is None and trunk_prefix in ("", "0")
+        return digits if is_national and len(digits) == profile.national_digits + len(trunk_prefix) else None
+    return digits
+
+
+def comes_twice(moment: datetime, zone: ZoneInfo) -> bool:
+    """Say whether a local wall time comes twice, as the clock goes back."""
+    first, second = (moment.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    return first < second and first.astimezone(zone).replace(tzinfo=None) == moment
+
+
+def is_plausible_epoch(moment: datetime) -> bool:
+    """Say whether an instant is one that an epoch, or a Kafka timestamp, is believed to be."""
+    return FIRST_EPOCH <= moment < END_OF_EPOCHS
+
+
+def parse_event_time(text: str, zone: ZoneInfo, twelve_digits: str | None = None) -> datetime:
     """Return the instant that `text` names, in UTC, to the millisecond.
 
     Args:
         text: ISO 8601, basic ISO, `YYYYMMDDHHMMSS`, epoch seconds (9 or 10 digits), milliseconds (12 or
             13) or microseconds (16).
         zone: the country's zone, for a text without an offset.
+        twelve_digits: how twelve digits are read: `YYMMDDhhmmss`, `YYYYMMDDhhmm`, or None for milliseconds.
 
     Raises:
-        ValueError: the text has no known spelling, or names an instant that does not exist.
+        ValueError: the text has no known spelling, or names an instant that does not exist, or an epoch that is not
+            plausible.
     """
-    moment = _read_event_time(text, zone)
+    moment = _read_event_time(text, zone, twelve_digits)
     if not FIRST_TIME <= moment <= LAST_TIME:
         raise ValueError("out of range")
     return moment
 
 
-def _read_event_time(text: str, zone: ZoneInfo) -> datetime:
+def _epoch(number: int, per_second: int) -> datetime:
+    moment = datetime.fromtimestamp(number // per_second, UTC)
+    if not is_plausible_epoch(moment):
+        raise ValueError("no plausible epoch")
+    return moment + timedelta(milliseconds=number % per_second * 1000 // per_second)
+
+
+def _read_event_time(text: str, zone: ZoneInfo, twelve_digits: str | None) -> datetime:
+    if twelve_digits and _TWELVE_DIGITS.fullmatch(text):
+        full = f"20{text}" if twelve_digits == "YYMMDDhhmmss" else f"{text}00"
+        return local_instant(datetime.strptime(full, "%Y%m%d%H%M%S"), zone)
     if _EPOCH_SECONDS.fullmatch(text):
-        return datetime.fromtimestamp(int(text), UTC)
+        return _epoch(int(text), 1)
     if _EPOCH_MILLIS.fullmatch(text):
-        return datetime.fromtimestamp(int(text) // 1000, UTC) + timedelta(milliseconds=int(text) % 1000)
+        return _epoch(int(text), 1000)
     if _EPOCH_MICROS.fullmatch(text):
-        return datetime.fromtimestamp(int(text) // 10**6, UTC) + timedelta(milliseconds=int(text) % 10**6 // 1000)
+        return _epoch(int(text), 10**6)
     if _COMPACT_TIME.fullmatch(text):
         return local_instant(datetime.strptime(text, "%Y%m%d%H%M%S"), zone)
     if _BASIC_TIME.fullmatch(text):
@@ -183,23 +236,26 @@ def _read_event_time(text: str, zone: ZoneInfo) -> datetime:
 
 
 def _parse_time(text: str, info: ValidationInfo) -> datetime:
-    """Read the context's `time_zone` (ZoneInfo) and `source_timestamp` (aware datetime or None)."""
+    """Read the context's `profile` (CountryProfile) and `source_timestamp` (aware datetime or None)."""
     context = info.context or {}
+    profile = context["profile"]
     try:
-        moment = parse_event_time(text, context["time_zone"])
+        moment = parse_event_time(text, profile.zone, profile.twelve_digit_times)
     except (ValueError, OverflowError):
         raise reject(Code.INVALID_TIMESTAMP) from None
     arrived = context.get("source_timestamp")
-    if arrived is not None and moment > arrived + FUTURE_TOLERANCE:
+    if arrived is not None and is_plausible_epoch(arrived) and moment > arrived + FUTURE_TOLERANCE:
         raise reject(Code.FUTURE_TIMESTAMP)
     return moment
 
 
 Imsi = Annotated[str, _required(_matching(_IMSI, Code.INVALID_IMSI))]
-Msisdn = Annotated[str, _required(_matching(_MSISDN, Code.INVALID_MSISDN))]
+Msisdn = Annotated[str, _required(_parse_msisdn)]
 Imei = Annotated[str | None, _optional(_matching(_IMEI, Code.INVALID_IMEI))]
 Count = Annotated[int | None, _optional(_parse_count)]
 EventType = Annotated[str, BeforeValidator(_parse_event_type)]
+StatedEventType = Annotated[str | None, _optional(lambda text, _: _parse_event_type(text))]
+"""Of a format whose records need not say of which kind the event is."""
 Rat = Annotated[str | None, _optional(_parse_rat)]
 EventTime = Annotated[datetime, _required(_parse_time)]
 FreeText = Annotated[str | None, _optional(_keep_text)]

@@ -2,7 +2,8 @@
 
 A raw format's row model stands beside its decoder in `transforms/decoders/`. The row models are the oracle of decoders
 and rules; they are not on the hot path. Validate one with the context
-`{"time_zone": ZoneInfo, "source_timestamp": datetime | None}`; an error's `type` is a member of `schemas.codes.Code`.
+`{"profile": CountryProfile, "source_timestamp": datetime | None}`; an error's `type` is a member of
+`schemas.codes.Code`.
 """
 
 from datetime import datetime

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from schemas.cdr import ValidatedFields
 from schemas.codes import Code
 from schemas.country import CountryProfile
-from schemas.fields import BLANKS, text_of
+from schemas.fields import BLANKS, END_OF_EPOCHS, FIRST_EPOCH, text_of
 from transforms import plmns
 from transforms.formats import all_formats
 
@@ -34,6 +34,7 @@ UNIFIED_NAMES = {
     "bytes_uploaded": "bytes_up",
     "bytes_downloaded": "bytes_down",
     "duration": "duration_s",
+    "event": "event_type",
 }
 
 
@@ -73,10 +74,11 @@ def split(text: str, profile: CountryProfile, size: int) -> tuple[str, dict[str,
 def validate(raw_format: str, record: dict[str, Any], arrived: datetime | None, profile: CountryProfile) -> Verdict:
     """Return what the row model says of a record."""
     broken = set()
+    sent, arrived = arrived, arrived if arrived and FIRST_EPOCH <= arrived < END_OF_EPOCHS else None
     if raw_format == "pipe_text" and arrived is None:
         broken.add((Code.MISSING_FIELD, "event_time"))
     try:
-        context = {"time_zone": profile.zone, "source_timestamp": arrived}
+        context = {"profile": profile, "source_timestamp": sent}
         parsed = all_formats()[raw_format].row_model.model_validate(record, context=context)
     except ValidationError as error:
         broken |= {(Code(found["type"]), _unified(found["loc"])) for found in error.errors()}
@@ -85,22 +87,38 @@ def validate(raw_format: str, record: dict[str, Any], arrived: datetime | None, 
     if broken:
         return _rejected(*broken)
     fields: dict[str, Any] = dict.fromkeys(ValidatedFields.model_fields) | {"raw_format": raw_format}
-    fields["event_type"], fields["event_type_inferred"] = "data", "event_type" not in type(parsed).model_fields
     for name, value in parsed.model_dump().items():
         for member, text in value.items() if isinstance(value, dict) else [(name, value)]:
             fields[_unified((member,))] = text
+    fields["event_type_inferred"] = fields["event_type"] is None
+    fields["event_type"] = fields["event_type"] or "data"
     fields["peer_msisdn"] = text_of(fields.pop("called_number", None)) or fields.pop("destination_number", None)
     fields.pop("destination_number", None)
     if raw_format == "pipe_text":
         fields["event_time"] = arrived
-    fields["warnings"] = list(warnings_of(fields, arrived, profile))
+    text = next((text_of(record.get(name)) for name in ("event_time", "timestamp", "TS") if record.get(name)), None)
+    is_ambiguous = is_in_an_hour_that_comes_twice(text, profile)
+    fields["warnings"] = list(warnings_of(fields, is_ambiguous, sent, arrived, profile))
     return Verdict(fields, frozenset())
 
 
-def warnings_of(fields: dict[str, Any], arrived: datetime | None, profile: CountryProfile) -> Iterator[str]:
+def is_in_an_hour_that_comes_twice(text: str | None, profile: CountryProfile) -> bool:
+    """Say whether an event time without an offset has two offsets that fit."""
+    digits = re.sub("[-T :]", "", (text or "").partition(".")[0])
+    if len(digits) == 12 and profile.twelve_digit_times:
+        digits = f"20{digits}" if profile.twelve_digit_times == "YYMMDDhhmmss" else f"{digits}00"
+    if not re.fullmatch("[0-9]{14}", digits) or re.search(r"[+Z]|-[0-9]{2}:?[0-9]{2}$", (text or "")[11:]):
+        return False
+    local = datetime.strptime(digits, "%Y%m%d%H%M%S").replace(tzinfo=profile.zone)
+    return local.replace(fold=1).utcoffset() < local.utcoffset()  # type: ignore[operator]
+
+
+def warnings_of(
+    fields: dict[str, Any], is_ambiguous: bool, sent: datetime | None, arrived: datetime | None, profile: CountryProfile
+) -> Iterator[str]:
     """Yield the rules that an accepted record breaks, by libphonenumber, the standards' text and plain arithmetic."""
     imsi, imei, peer_text = fields["imsi"], fields["imei"], fields["peer_msisdn"]
-    if imei and len(imei) == 15 and not has_luhn_digit(imei):
+    if imei and len(imei) == 15 and not imei.endswith("0") and not has_luhn_digit(imei):
         yield "luhn_failed"
     is_test = imsi[:3] in ("001", "999")
     if imsi[:3] not in MCCS and not is_test:
@@ -110,13 +128,13 @@ def warnings_of(fields: dict[str, Any], arrived: datetime | None, profile: Count
     msisdn, peer = international(fields["msisdn"], profile), international(peer_text, profile)
     if not is_assigned(msisdn):
         yield "msisdn_not_plausible"
-    if peer and not is_assigned(peer):
+    if (peer and not is_assigned(peer)) or (not peer and re.fullmatch(r"(\+|00)?[0-9]{10,15}", peer_text or "")):
         yield "peer_not_plausible"
     if peer_text and re.fullmatch("[0-9]{2,6}", peer_text):
         yield "peer_short_code"
     if peer and TEST_NUMBER.fullmatch(peer):
         yield "peer_test_number"
-    if peer == msisdn:
+    if peer and peer == msisdn:
         yield "same_party"
     if fields["duration_s"] == 0:
         yield "zero_duration"
@@ -128,6 +146,10 @@ def warnings_of(fields: dict[str, Any], arrived: datetime | None, profile: Count
     for name in ("bytes_up", "bytes_down"):
         if (fields[name] or 0) >= 2**32:
             yield f"counter_beyond_32_bits.{name}"
+    if is_ambiguous:
+        yield "ambiguous_local_time"
+    if sent and not arrived:
+        yield "kafka_timestamp_not_plausible"
     if arrived and (arrived - fields["event_time"]).total_seconds() > profile.late_after_s:
         yield "late"
 
@@ -135,8 +157,12 @@ def warnings_of(fields: dict[str, Any], arrived: datetime | None, profile: Count
 TEST_NUMBER = re.compile(
     r"\+(?:33(?:19900|26191|35301|46571|53649|63998)\d{4}|447700900\d{3}|1[2-9]\d{2}55501\d{2})", re.ASCII
 )
-MCC_FILE = Path(plmns.__file__).parent / "data" / "mcc.csv"
-MCCS = {row["mcc"] for row in csv.DictReader(MCC_FILE.read_text(encoding="utf-8").splitlines())}
+DATA = Path(plmns.__file__).parent / "data"
+MCCS = {
+    row["mcc"]
+    for name in ("mcc.csv", "plmn.csv")
+    for row in csv.DictReader((DATA / name).read_text(encoding="utf-8").splitlines())
+}
 
 
 def has_luhn_digit(imei: str) -> bool:
@@ -145,14 +171,40 @@ def has_luhn_digit(imei: str) -> bool:
 
 
 def international(text: str | None, profile: CountryProfile) -> str | None:
-    if not text or not re.fullmatch(r"(?:\+|00)?[0-9]{10,15}", text):
+    """Return a text as E.164, by libphonenumber: by the region where a plan assigns it, else as it is written."""
+    found = re.fullmatch(r"(\+|00)?([0-9]{10,15})", text or "")
+    if not text or not found or (not found[1] and text.startswith("00")):
         return None
-    if text.startswith(("+", "00")):
-        return "+" + text.removeprefix("+") if text.startswith("+") else "+" + text[2:]
-    trunk = profile.trunk_prefix or ""
-    if text.startswith(trunk or "0") and len(text) == profile.national_digits + len(trunk):
-        return f"+{profile.calling_code}{text.removeprefix(trunk)}"
-    return "+" + text
+    trunk, prefix, digits = profile.trunk_prefix or "", *found.groups()
+    is_national = not prefix and len(digits) == len(trunk) + profile.national_digits and digits.startswith(trunk)
+    if digits.startswith("0") and not is_national:
+        return None
+    own = by_region(text, profile.code)
+    national = digits.removeprefix(trunk) if is_national else digits.removeprefix(profile.calling_code)
+    if own:
+        return own
+    is_national &= not digits.startswith(profile.calling_code)
+    if is_national and not digits.startswith("0") and by_region(f"+{digits}", None):
+        return by_region(f"+{digits}", None)
+    if not is_national and not digits.startswith(profile.calling_code):
+        return by_region(f"+{digits}", None) or f"+{digits}"
+    if trunk and len(national) > profile.national_digits:
+        national = national.removeprefix(trunk)
+    for code in profile.overseas_calling_codes:
+        if by_region(f"+{code}{national}", None) == f"+{code}{national}":
+            return f"+{code}{national}"
+    return f"+{profile.calling_code}{national}"
+
+
+@lru_cache(1 << 17)
+def by_region(text: str, region: str | None) -> str | None:
+    """Return a number that a plan assigns as E.164, None for others."""
+    try:
+        number = phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException:
+        return None
+    is_valid = phonenumbers.is_valid_number(number)
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164) if is_valid else None
 
 
 @lru_cache(1 << 17)

@@ -15,6 +15,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from transforms.runs import rows_at
 from transforms.texts import Mask
+from transforms.unread import UnreadMember
 
 MAX_ROWS = 32_768
 """Rows of a batch at most. The chain costs the same for a batch of one row as for hundreds, so more is cheaper: 32,768
@@ -28,10 +29,12 @@ class SplitBatch:
     Attributes:
         accepted: rows that keep every rule of the stage, in the stage's output schema.
         rejected: the other rows, as `schemas.dead_letter.DEAD_LETTER_SCHEMA`.
+        unread: members of records that look like usage and were not read; of decode.
     """
 
     accepted: pa.RecordBatch
     rejected: pa.RecordBatch
+    unread: tuple[UnreadMember, ...] = ()
 
 
 def columns_of(batch: pa.RecordBatch) -> dict[str, pa.Array]:

@@ -44,7 +44,9 @@ def by_country(
     def split(batch: pa.RecordBatch) -> SplitBatch:
         outcomes = [function(rows, profiles[country]) for country, rows in parts_of(batch)]
         return SplitBatch(
-            joined([outcome.accepted for outcome in outcomes]), joined([outcome.rejected for outcome in outcomes])
+            joined([outcome.accepted for outcome in outcomes]),
+            joined([outcome.rejected for outcome in outcomes]),
+            tuple(member for outcome in outcomes for member in outcome.unread),
         )
 
     return split
@@ -77,19 +79,20 @@ class Countries(NamedTuple):
 
     def column(self, rows: pa.Array, function: Callable[[pa.Array, CountryProfile], pa.Array]) -> pa.Array:
         """Return what a function makes of a column, country by country."""
-        pieces = self._pieces(rows, function)
+        pieces = self.pieces(rows, function)
         return pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
 
     def array(self, rows: Any, function: Callable[[Any, CountryProfile], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Return what a function makes of a column or an array, country by country, as an array."""
-        pieces = self._pieces(rows, function)
+        pieces = self.pieces(rows, function)
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def each(self, values: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Return for each row the value that its run has: there is one for each of `profiles`."""
         return np.repeat(values, [run.stop - run.start for run in self.runs])
 
-    def _pieces(self, rows: Any, function: Callable[[Any, CountryProfile], Any]) -> list[Any]:
+    def pieces(self, rows: Any, function: Callable[[Any, CountryProfile], Any]) -> list[Any]:
+        """Return what a function makes of a column or an array, for each run."""
         return [function(rows[run], profile) for profile, run in zip(self.profiles, self.runs, strict=True)]
 
 

@@ -19,6 +19,7 @@ from transforms.payloads import Payloads, are_utf8
 from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
 from transforms.stage import StageOutput, split_stage
 from transforms.texts import Mask, Offsets, chosen, is_null, lengths_of
+from transforms.unread import UnreadMember, unread_usage
 
 MAX_PAYLOAD_BYTES = 65_536
 """Largest payload that is looked at: a CDR has some hundred bytes, so more is not one."""
@@ -36,11 +37,13 @@ def decode_batch(
 
     Returns:
         Accepted rows as `schemas.cdr.DECODED_SCHEMA`, in order; rejected ones with one of the codes
-        `empty_payload`, `oversized_payload`, `invalid_encoding`, `malformed_payload`.
+        `empty_payload`, `oversized_payload`, `invalid_encoding`, `malformed_payload`. Then, which members look like
+        usage and were not read.
     """
     payloads = Payloads.of(batch.column("raw_value"))
     broken = _broken(batch.column("raw_value"), payloads, max_payload_bytes)
     parts: list[_Part] = []
+    unread: list[UnreadMember] = []
     open_rows = np.flatnonzero(broken == _KEPT)
     for raw_format in formats_of(profile):
         if not len(open_rows):
@@ -48,7 +51,8 @@ def decode_batch(
         is_claimed = raw_format.claims(payloads.of_rows(open_rows))
         rows, open_rows = open_rows[is_claimed], open_rows[~is_claimed]
         if len(rows):
-            texts, is_malformed, is_for_others = raw_format.decode(payloads.of_rows(rows))
+            texts, is_malformed, is_for_others, unknown = raw_format.decode(payloads.of_rows(rows))
+            unread += unread_usage(profile.code, raw_format.name, unknown)
             broken[rows[is_malformed]] = _CODES.index(Code.MALFORMED_PAYLOAD)
             is_read = ~is_malformed if is_for_others is None else ~(is_malformed | is_for_others)
             if is_for_others is not None:
@@ -59,9 +63,9 @@ def decode_batch(
     raw = rows_of(batch, is_kept)
     accepted = pa.RecordBatch.from_arrays([*_columns_of(parts), *raw.columns], schema=DECODED_SCHEMA)
     if raw.num_rows == batch.num_rows:
-        return SplitBatch(accepted, no_rejects())
+        return SplitBatch(accepted, no_rejects(), tuple(unread))
     violations = [(Violation(_CODES[index], PAYLOAD_FIELD),) for index in broken[~is_kept]]
-    return SplitBatch(accepted, dead_letters(rows_of(batch, ~is_kept), Stage.DECODE, violations))
+    return SplitBatch(accepted, dead_letters(rows_of(batch, ~is_kept), Stage.DECODE, violations), tuple(unread))
 
 
 _CODES = (Code.EMPTY_PAYLOAD, Code.OVERSIZED_PAYLOAD, Code.INVALID_ENCODING, Code.MALFORMED_PAYLOAD)

@@ -38,7 +38,7 @@ def conditions(columns: Mapping[str, pa.Array], is_roaming: Mask, countries: Cou
     usage = sum(_or_zero(columns[name]).astype(np.float64) for name in ("bytes_up", "bytes_down"))
     peer, country = columns["peer_msisdn"], columns["roaming_country"]
     event_type = places_among(columns["event_type"], EVENT_TYPES)
-    is_at_home = countries.array(peer, lambda rows, profile: starts_with(rows, f"+{profile.calling_code}".encode()))
+    is_at_home = countries.array(peer, _are_at_home)
     is_usual = countries.array(country, lambda rows, profile: one_of(rows, _usual_countries(profile)))
     met = {
         "voice_over_2h": (event_type == _VOICE) & (_or_zero(columns["duration_s"]) > LONG_CALL_S),
@@ -53,6 +53,13 @@ def conditions(columns: Mapping[str, pa.Array], is_roaming: Mask, countries: Cou
     for index, reason in enumerate(WEIGHTS):
         bits |= met[reason].astype(np.uint8) << np.uint8(index)
     return bits
+
+
+def _are_at_home(numbers: pa.StringArray, profile: CountryProfile) -> Mask:
+    mask = starts_with(numbers, f"+{profile.calling_code}".encode())
+    for code in profile.overseas_calling_codes:
+        mask = mask | starts_with(numbers, f"+{code}".encode())
+    return mask
 
 
 _VOICE, _SMS = EVENT_TYPES.index("voice"), EVENT_TYPES.index("sms")

@@ -1,14 +1,17 @@
 """The numbers of subscribers and devices: check digit and type of an IMEI, and the one form of an MSISDN."""
 
 import csv
-from functools import cache
+from collections.abc import Callable
+from functools import cache, lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.country import CountryProfile
+from schemas.fields import number_digits
 from transforms.automata import STEPS, Automaton, accepts, automaton_of
 from transforms.compiled import (
     BYTES,
@@ -25,7 +28,8 @@ from transforms.compiled import (
     set_valid,
     texts_of,
 )
-from transforms.texts import ZERO, are_digits, begins_with, to_bytes
+from transforms.plausibility import assigned_number, is_assigned, plan_automaton
+from transforms.texts import ZERO, are_digits, begins_with, chosen, row_by_row, to_bytes
 
 _PLUS = ord("+")
 _IMEI_DIGITS, _TAC_DIGITS = 15, 8
@@ -75,57 +79,134 @@ def _first_bytes(texts: Texts, length: int) -> tuple[npt.NDArray[np.int32], Byte
     return offsets, data, validity
 
 
-def e164(texts: pa.StringArray, profile: CountryProfile) -> pa.StringArray:
-    """Return those texts that may be subscriber numbers in one form: + and digits (ITU-T E.164); null for others.
+class SubscriberNumbers(NamedTuple):
+    """What texts are as subscriber numbers.
 
-    A number has 10 to 15 digits, perhaps with `+` or `00` before them, which start an international number; a national
-    one has the country's trunk prefix and length, or, where there is no trunk prefix, begins with a zero of its own (no
-    country code does) and has the country's length; all else is taken for an international number without a prefix.
+    Attributes:
+        numbers: + and digits (ITU-T E.164), null for a text that is no such number.
+        is_plausible: which numbers their numbering plan assigns; of the rest, which do not even look like a number.
+    """
+
+    numbers: pa.StringArray
+    is_plausible: Mask
+
+
+def subscriber_numbers(texts: pa.StringArray, profile: CountryProfile) -> SubscriberNumbers:
+    """Return those texts that are subscriber numbers in one form, whatever spelling they come in.
+
+    What is a number says `schemas.fields.number_digits`: 10 to 15 digits, perhaps with `+` or `00` before them, which
+    start an international number. The others are read as their plans (`transforms.plausibility`) have it: with the
+    trunk prefix, or with the country's length and of its plan, as national; else as international. A trunk prefix
+    behind the calling code is left out. Numbers of the country that its plan assigns are read in columns; the others,
+    a few in a hundred, one by one.
     """
     if texts.null_count == len(texts):
-        return texts
+        return SubscriberNumbers(texts, np.ones(len(texts), np.bool_))
     trunk_prefix = profile.trunk_prefix or ""
-    offsets, data, validity, nulls = _e164(
+    offsets, data, validity, nulls, is_open = _subscriber_numbers(
         texts_of(texts),
         to_bytes(profile.calling_code),
-        to_bytes(trunk_prefix or "0"),
-        len(trunk_prefix),
-        profile.national_digits + len(trunk_prefix),
+        to_bytes(trunk_prefix),
+        profile.national_digits,
+        *plan_automaton(profile.calling_code),
     )
-    return column_of(offsets, data, validity, nulls)
+    numbers, is_plausible = column_of(offsets, data, validity, nulls), np.ones(len(texts), np.bool_)
+    open_rows = np.flatnonzero(is_open)
+    if len(open_rows):
+        found, are_plausible = zip(*row_by_row(open_rows, texts, _reader(profile)), strict=True)
+        is_plausible[open_rows] = are_plausible
+        places = np.arange(len(texts))
+        places[open_rows] = len(texts) + np.arange(len(open_rows))
+        numbers = chosen(pa.concat_arrays([numbers, pa.array(found, pa.string())]), places)
+    return SubscriberNumbers(numbers, is_plausible)
 
 
-@compiled(TEXTS, BYTES, BYTES, INT64, INT64)
-def _e164(
-    texts: Texts, calling_code: Bytes, national_start: Bytes, trunk_digits: int, national_length: int
-) -> tuple[npt.NDArray[np.int32], Bytes, Bytes, int]:
+def e164(texts: pa.StringArray, profile: CountryProfile) -> pa.StringArray:
+    """Return the numbers alone: see `subscriber_numbers`."""
+    return subscriber_numbers(texts, profile).numbers
+
+
+@compiled(TEXTS, BYTES, BYTES, INT64, STEPS, MASK)
+def _subscriber_numbers(
+    texts: Texts,
+    calling_code: Bytes,
+    trunk_prefix: Bytes,
+    national_digits: int,
+    steps: npt.NDArray[np.int32],
+    accepting: Mask,
+) -> tuple[npt.NDArray[np.int32], Bytes, Bytes, int, Mask]:
+    """Return the numbers of the country that its plan assigns, and which texts may be others."""
     rows = len(texts.offsets) - 1
     offsets, validity = np.zeros(rows + 1, np.int32), np.zeros((rows + 7) // 8, np.uint8)
-    data = np.empty(rows * (1 + len(calling_code) + 2 + _LONGEST), np.uint8)
+    data = np.empty(rows * (1 + len(calling_code) + _LONGEST), np.uint8)
+    is_open = np.zeros(rows, np.bool_)
     written, nulls = 0, 0
     for row in range(rows):
         start, end = int(texts.offsets[row]), int(texts.offsets[row + 1])
-        length = end - start
-        has_plus = length > 0 and texts.data[start] == _PLUS
-        has_zeros = length > 1 and texts.data[start] == ZERO and texts.data[start + 1] == ZERO
-        is_number = is_valid(texts, row) and (
-            _SHORTEST <= length - has_plus <= _LONGEST or (has_zeros and _SHORTEST + 2 <= length <= _LONGEST + 2)
-        )
-        if is_number and are_digits(texts.data, start + has_plus, end):
-            skipped = 1 if has_plus else 2 if has_zeros else 0
+        has_plus = start < end and texts.data[start] == _PLUS
+        has_zeros = end - start > 1 and texts.data[start] == ZERO and texts.data[start + 1] == ZERO
+        first = start + 1 if has_plus else start + 2 if has_zeros else start
+        is_like_number = is_valid(texts, row) and are_digits(texts.data, first, end)
+        is_number = is_like_number and _SHORTEST <= end - first <= _LONGEST
+        national = -1
+        if is_number and begins_with(texts.data, first, end, calling_code):
+            national = first + len(calling_code)
+        elif is_number and first == start and end - start == len(trunk_prefix) + national_digits:
+            national = start + len(trunk_prefix) if begins_with(texts.data, start, end, trunk_prefix) else -1
+        if national >= 0 and accepts(steps, accepting, texts.data, national, end):
             data[written] = _PLUS
-            written += 1
-            if length == national_length and not has_zeros and begins_with(texts.data, start, end, national_start):
-                skipped = trunk_digits
-                copy_bytes(data, written, calling_code, 0, len(calling_code))
-                written += len(calling_code)
-            copy_bytes(data, written, texts.data, start + skipped, length - skipped)
-            written += length - skipped
+            copy_bytes(data, written + 1, calling_code, 0, len(calling_code))
+            written += 1 + len(calling_code)
+            copy_bytes(data, written, texts.data, national, end - national)
+            written += end - national
             set_valid(validity, row)
         else:
+            is_open[row] = is_number or (is_like_number and _SHORTEST <= end - start - has_plus <= _LONGEST)
             nulls += 1
         offsets[row + 1] = written
-    return offsets, data, validity, nulls
+    return offsets, data, validity, nulls, is_open
+
+
+@cache
+def _reader(profile: CountryProfile) -> Callable[[str], tuple[str | None, bool]]:
+    """Return what reads the texts of a country one by one."""
+    return lru_cache(maxsize=1 << 16)(partial(read_number, profile=profile))
+
+
+def read_number(text: str, profile: CountryProfile) -> tuple[str | None, bool]:
+    """Return a text of digits as a subscriber number, None if it is none; and whether a numbering plan assigns it."""
+    digits = number_digits(text, profile)
+    if digits is None:
+        return None, False
+    calling_code, trunk_prefix = profile.calling_code, profile.trunk_prefix or ""
+    is_bare = digits == text
+    if (
+        is_bare
+        and len(digits) == profile.national_digits + len(trunk_prefix)
+        and digits.startswith(trunk_prefix or "0")
+    ):
+        return _of_country(digits.removeprefix(trunk_prefix), profile)
+    is_national = is_bare and len(digits) == profile.national_digits
+    if is_national and is_assigned(calling_code, digits):
+        return f"+{calling_code}{digits}", True
+    if digits.startswith(calling_code):
+        return _of_country(digits[len(calling_code) :], profile)
+    number, is_known = assigned_number(f"+{digits}")
+    # What no plan assigns is taken for the country's own, if it has the length.
+    return (number, is_known) if is_known or not is_national else (f"+{calling_code}{digits}", False)
+
+
+def _of_country(national: str, profile: CountryProfile) -> tuple[str, bool]:
+    """Return a number of the country's own plan, perhaps with its trunk prefix."""
+    number, is_known = assigned_number(f"+{profile.calling_code}{national}")
+    if is_known:
+        return number, True
+    if profile.trunk_prefix and len(national) > profile.national_digits:
+        national = national.removeprefix(profile.trunk_prefix)
+    for calling_code in profile.overseas_calling_codes:
+        if is_assigned(calling_code, national):
+            return f"+{calling_code}{national}", True
+    return f"+{profile.calling_code}{national}", False
 
 
 def are_test_numbers(numbers: pa.StringArray) -> Mask:

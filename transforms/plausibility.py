@@ -32,7 +32,7 @@ def are_plausible(numbers: pa.StringArray, calling_code: str) -> Mask:
         numbers: E.164 with +; null is plausible.
         calling_code: of the country whose numbers most of them are.
     """
-    mask = _match_plan(texts_of(numbers), to_bytes(calling_code), *_automaton(calling_code))
+    mask = _match_plan(texts_of(numbers), to_bytes(calling_code), *plan_automaton(calling_code))
     open_rows = np.flatnonzero(~mask)
     if len(open_rows):
         mask[open_rows] = row_by_row(open_rows, numbers, is_plausible)
@@ -53,33 +53,50 @@ def _match_plan(numbers: Texts, calling_code: Bytes, steps: npt.NDArray[np.int32
 
 
 @cache
-def _automaton(calling_code: str) -> Automaton:
+def plan_automaton(calling_code: str) -> Automaton:
+    """Return what accepts the national significant numbers that a country calling code's plan assigns."""
     return automaton_of((plan.general, plan.kinds) for plan in _plans(calling_code))
 
 
-@lru_cache(maxsize=1 << 16)
+def is_assigned(calling_code: str, national: str) -> bool:
+    """Say whether a calling code's plan assigns a national significant number."""
+    return any(plan.matches(national) for plan in _plans(calling_code))
+
+
 def is_plausible(number: str) -> bool:
     """Say whether a number, E.164 with +, is one that its numbering plan assigns."""
+    return assigned_number(number)[1]
+
+
+@lru_cache(maxsize=1 << 16)
+def assigned_number(number: str) -> tuple[str, bool]:
+    """Return a number, E.164 with +, as its numbering plan has it, and whether the plan assigns it.
+
+    Only what the plan assigns changes: a trunk prefix, or another prefix that the plan drops, is left out.
+    """
     digits = number[1:]
-    if digits.startswith("0"):
-        # No calling code does, and as a number "033" would be France's.
-        return False
-    for length in range(1, _LONGEST_CALLING_CODE + 1):
+    # No calling code begins with 0, and as a number "033" would be France's.
+    lengths = range(1, _LONGEST_CALLING_CODE + 1) if not digits.startswith("0") else ()
+    for length in lengths:
         calling_code, national = digits[:length], digits[length:]
         for plan in _plans(calling_code):
-            if plan.matches(national):
-                return True
-            if plan.national_prefix and re.match(plan.national_prefix, national):
+            prefix = re.match(plan.national_prefix, national) if plan.national_prefix else None
+            if prefix and prefix[0]:
                 # The library takes a trunk prefix for a slip of the writer, and looks behind it.
-                return _is_valid(number)
-    return False
+                return _by_library(number)
+            if plan.matches(national):
+                return number, True
+    return number, False
 
 
-def _is_valid(number: str) -> bool:
+def _by_library(number: str) -> tuple[str, bool]:
     try:
-        return phonenumbers.is_valid_number(phonenumbers.parse(number))
+        parsed = phonenumbers.parse(number)
     except phonenumbers.NumberParseException:
-        return False
+        return number, False
+    if not phonenumbers.is_valid_number(parsed):
+        return number, False
+    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164), True
 
 
 class _Plan:

@@ -1,8 +1,8 @@
 """Whose an IMSI is: country, length of the MNC, operator, by the plans of all countries (ITU-T E.212).
 
-`data/mcc.csv` lists the mobile country codes and how long their MNCs are, `data/plmn.csv` the networks that operate;
-where both come from stands in `data/README.md`. Where a plan has MNCs of both lengths (India's 405, Trinidad's 374),
-the networks that are known decide, a longer one before a shorter; what is left has the length that is usual there.
+`data/mcc.csv` lists the mobile country codes and how long their MNCs are, `data/plmn.csv` the networks; where both come
+from stands in `data/README.md`. Where a plan has MNCs of both lengths (India's 405, Trinidad's 374), the networks that
+are known decide, a longer one before a shorter; what is left has the length that is usual there.
 """
 
 import csv
@@ -42,7 +42,7 @@ class Plmn(NamedTuple):
 
 @cache
 def known_plmns() -> tuple[Plmn, ...]:
-    """Return the networks that operate, of all countries."""
+    """Return the networks of all countries, and those of none."""
     return tuple(Plmn(**row) for row in _rows("plmn.csv"))
 
 
@@ -66,18 +66,20 @@ class _Plans(NamedTuple):
 @cache
 def _plans() -> _Plans:
     mccs = list(_rows("mcc.csv"))
-    countries = sorted({row["country"] for row in mccs} | {plmn.country for plmn in known_plmns()} - {""})
+    countries = sorted(({row["country"] for row in mccs} | {plmn.country for plmn in known_plmns()}) - {""})
     digits, country = np.full(10**_PREFIX_DIGITS, 2, np.int8), np.full(10**_PREFIX_DIGITS, -1, np.int16)
     for row in mccs:
         prefixes = _prefixes(row["mcc"])
-        digits[prefixes], country[prefixes] = int(row["mnc_digits"]), countries.index(row["country"])
+        digits[prefixes] = int(row["mnc_digits"])
+        if row["country"]:
+            country[prefixes] = countries.index(row["country"])
     for plmn in sorted(known_plmns(), key=lambda plmn: len(plmn.mnc)):
         prefixes = _prefixes(plmn.mcc + plmn.mnc)
         digits[prefixes] = len(plmn.mnc)
         if plmn.country:
             country[prefixes] = countries.index(plmn.country)
     is_assigned = np.zeros(1001, np.bool_)
-    is_assigned[[int(row["mcc"]) for row in mccs]] = True
+    is_assigned[[int(row["mcc"]) for row in mccs] + [int(plmn.mcc) for plmn in known_plmns()]] = True
     return _Plans(digits, country, pa.array(countries), is_assigned)
 
 
@@ -125,7 +127,7 @@ def mobile_country_codes(imsis: pa.StringArray) -> npt.NDArray[np.int32]:
 
 
 def are_assigned(mccs: npt.NDArray[np.int32]) -> Mask:
-    """Say which MCCs are a country's, or an international network's (ITU-T E.212)."""
+    """Say which MCCs are a country's or an international network's (ITU-T E.212), or of a network that is known."""
     return _plans().is_assigned[mccs]
 
 

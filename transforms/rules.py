@@ -21,12 +21,11 @@ from transforms.batches import columns_of
 from transforms.compiled import TEXTS, Bytes, Texts, compiled, is_valid, numbers_of, set_valid, texts_of
 from transforms.countries import Countries
 from transforms.formats import all_formats
-from transforms.numbering import are_test_numbers, e164, has_luhn_digit
-from transforms.plausibility import are_plausible
+from transforms.numbering import SubscriberNumbers, are_test_numbers, has_luhn_digit, subscriber_numbers
 from transforms.plmns import are_assigned, mobile_country_codes
 from transforms.rejects import Violation
-from transforms.texts import ZERO, Mask, digit_counts, is_null, mask_of, places_among, starts_with, where
-from transforms.times import NONE, Times, as_times, parse_event_times
+from transforms.texts import ZERO, Mask, digit_counts, ends_with, is_null, mask_of, places_among, starts_with, where
+from transforms.times import NONE, EventTimes, Times, are_plausible_epochs, as_times, parse_event_times
 
 COUNTS = (
     "duration_s",
@@ -70,9 +69,11 @@ class DecodedRows:
     Attributes:
         countries: which rows are of which.
         texts: columns of `schemas.cdr.DecodedFields`.
-        has_event_type: whether the raw format carries an event type.
-        arrived: source timestamps.
+        has_event_type: whether the record, or its raw format, carries an event type.
+        arrived: source timestamps, NONE for one that is not plausible.
+        is_arrival_odd: which are not.
         event_times: instants of the CDRs; where the format has none (pipe text), the Kafka timestamp stands in.
+        is_ambiguous: which event times are local ones that come twice.
         counts: the fields COUNTS.
     """
 
@@ -80,7 +81,9 @@ class DecodedRows:
     texts: Mapping[str, pa.StringArray]
     has_event_type: Mask
     arrived: Times
+    is_arrival_odd: Mask
     event_times: Times
+    is_ambiguous: Mask
     counts: Mapping[str, Count]
 
     @classmethod
@@ -88,22 +91,38 @@ class DecodedRows:
         """Read times and counts of a batch of `schemas.cdr.DECODED_SCHEMA`."""
         countries = Countries.of(batch, profiles)
         texts = columns_of(batch)
-        arrived = as_times(batch.column("source_timestamp"))
+        sent = as_times(batch.column("source_timestamp"))
+        is_plausible = are_plausible_epochs(sent)
+        arrived = np.where(is_plausible, sent, NONE)
         formats = places_among(texts["raw_format"], _FORMATS)
-        read = countries.array(texts["event_time"], lambda rows, profile: parse_event_times(rows, profile.time_zone))
+        pieces = countries.pieces(texts["event_time"], _event_times)
+        read, is_ambiguous = map(np.concatenate, zip(*pieces, strict=True))
         event_times = np.where(_HAS_NO_EVENT_TIME[formats], arrived, read)
         counts = {name: _counts(texts[name]) for name in COUNTS}
-        return cls(countries, texts, _HAS_EVENT_TYPE[formats], arrived, event_times, counts)
+        return cls(
+            countries=countries,
+            texts=texts,
+            has_event_type=_HAS_EVENT_TYPE[formats] | ~is_null(texts["event_type"]),
+            arrived=arrived,
+            is_arrival_odd=~is_plausible & (sent != NONE),
+            event_times=event_times,
+            is_ambiguous=is_ambiguous,
+            counts=counts,
+        )
 
     @cached_property
-    def msisdns(self) -> pa.StringArray:
+    def msisdns(self) -> SubscriberNumbers:
         """Subscriber numbers in E.164 with +, null where they are none."""
-        return self.countries.column(self.texts["msisdn"], e164)
+        return self._numbers("msisdn")
 
     @cached_property
-    def peers(self) -> pa.StringArray:
+    def peers(self) -> SubscriberNumbers:
         """The peers' numbers in E.164 with +, null where they are none."""
-        return self.countries.column(self.texts["peer_msisdn"], e164)
+        return self._numbers("peer_msisdn")
+
+    def _numbers(self, field: str) -> SubscriberNumbers:
+        numbers, are_plausible = zip(*self.countries.pieces(self.texts[field], subscriber_numbers), strict=True)
+        return SubscriberNumbers(pa.concat_arrays(numbers), np.concatenate(are_plausible))
 
     @cached_property
     def mccs(self) -> npt.NDArray[np.int32]:
@@ -114,6 +133,10 @@ class DecodedRows:
     def event_types(self) -> npt.NDArray[np.int32]:
         """The place of each event type among EVENT_TYPES, -1 for one that is not there."""
         return places_among(self.texts["event_type"], EVENT_TYPES)
+
+
+def _event_times(texts: pa.StringArray, profile: CountryProfile) -> EventTimes:
+    return parse_event_times(texts, profile.time_zone, profile.twelve_digit_times)
 
 
 def _counts(texts: pa.StringArray) -> Count:
@@ -215,7 +238,7 @@ def _no_count(field: str) -> Rule:
 
 
 def _is_no_number(rows: DecodedRows) -> Mask:
-    return is_null(rows.msisdns) & ~is_null(rows.texts["msisdn"])
+    return is_null(rows.msisdns.numbers) & ~is_null(rows.texts["msisdn"])
 
 
 def _is_event_type_unknown(rows: DecodedRows) -> Mask:
@@ -249,15 +272,11 @@ def _is_late(rows: DecodedRows) -> Mask:
     return is_late
 
 
-def _are_plausible(rows: DecodedRows, numbers: pa.StringArray) -> Mask:
-    mask: Mask = rows.countries.array(numbers, lambda each, profile: are_plausible(each, profile.calling_code))
-    return mask
-
-
 def _fails_luhn(rows: DecodedRows) -> Mask:
     imeis = rows.texts["imei"]
     is_failed: Mask = (digit_counts(imeis) == _IMEI_DIGITS) & ~has_luhn_digit(imeis)
-    return is_failed
+    # A device sends its IMEI with a spare digit, 0, in the place of the check digit.
+    return is_failed & ~ends_with(imeis, b"0") if is_failed.any() else is_failed
 
 
 def _has_unknown_mcc(rows: DecodedRows) -> Mask:
@@ -321,29 +340,34 @@ RULES: tuple[Rule, ...] = (
         is_fixed=True,
     ),
     Rule(Violation(Code.FUTURE_TIMESTAMP, "event_time"), _is_in_the_future, source=_DESIGN),
-    _warning(Code.LUHN_FAILED, "imei", _fails_luhn, "3GPP TS 23.003 annex B"),
+    _warning(Code.LUHN_FAILED, "imei", _fails_luhn, "3GPP TS 23.003 clause 6.2.1, annex B"),
     _warning(Code.UNKNOWN_MCC, "imsi", _has_unknown_mcc, _E_212),
     _warning(Code.TEST_IMSI, "imsi", _is_of_test_network, _E_212),
     _warning(
         Code.MSISDN_NOT_PLAUSIBLE,
         "msisdn",
-        lambda rows: ~_are_plausible(rows, rows.msisdns),
+        lambda rows: ~rows.msisdns.is_plausible & ~is_null(rows.msisdns.numbers),
         "ITU-T E.164, plans of libphonenumber",
     ),
     _warning(
         Code.PEER_NOT_PLAUSIBLE,
         "peer_msisdn",
-        lambda rows: ~_are_plausible(rows, rows.peers),
+        lambda rows: ~rows.peers.is_plausible,
         "ITU-T E.164, plans of libphonenumber",
     ),
     _warning(Code.PEER_SHORT_CODE, "peer_msisdn", _is_short_code, "ITU-T E.164 (national use only)"),
     _warning(
         Code.PEER_TEST_NUMBER,
         "peer_msisdn",
-        lambda rows: are_test_numbers(rows.peers),
+        lambda rows: are_test_numbers(rows.peers.numbers),
         "national numbering plans (ARCEP, Ofcom, NANPA)",
     ),
-    _warning(Code.SAME_PARTY, "peer_msisdn", lambda rows: mask_of(pc.equal(rows.msisdns, rows.peers)), _DESIGN),
+    _warning(
+        Code.SAME_PARTY,
+        "peer_msisdn",
+        lambda rows: mask_of(pc.equal(rows.msisdns.numbers, rows.peers.numbers)),
+        _DESIGN,
+    ),
     _warning(
         Code.ZERO_DURATION,
         "duration_s",
@@ -353,6 +377,18 @@ RULES: tuple[Rule, ...] = (
     _warning(Code.ENDS_AFTER_ARRIVAL, "duration_s", _ends_after_arrival, _DESIGN),
     _is_beyond_32_bits("bytes_up"),
     _is_beyond_32_bits("bytes_down"),
+    _warning(
+        Code.AMBIGUOUS_LOCAL_TIME,
+        "event_time",
+        lambda rows: rows.is_ambiguous,
+        "IANA time zones, ISO 8601-1:2019 (local time)",
+    ),
+    _warning(
+        Code.KAFKA_TIMESTAMP_NOT_PLAUSIBLE,
+        "source_timestamp",
+        lambda rows: rows.is_arrival_odd,
+        "Kafka's record format (milliseconds since the epoch)",
+    ),
     _warning(Code.LATE, "event_time", _is_late, _DESIGN),
 )
 """In the order in which a dead letter, or the warnings of a CDR, lists them."""

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -11,12 +11,15 @@ import pyarrow as pa
 
 from schemas.codes import Code, Stage
 from transforms.batches import SplitBatch, joined
+from transforms.counters import count
 from transforms.exceptions import name_of
 from transforms.observing import observer
 from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters
+from transforms.unread import UnreadMember
 
 ACCEPTED = "accepted"
 DEAD_LETTERS = "dead_letters"
+UNREAD_MEMBER = "unread_member"
 
 Split = Callable[[pa.RecordBatch], SplitBatch]
 
@@ -152,6 +155,29 @@ def _log(bug: _Bug, stage: Stage) -> None:
     )  # fmt: skip
 
 
+_told_of: set[tuple[str, str]] = set()
+_MOST_TOLD_OF = 100
+"""Names that a process tells of: each is a label of a metric, and a feed may make up as many as it likes."""
+
+
+def _is_told(member: UnreadMember, batch: pa.RecordBatch) -> bool:
+    """Count the records that have a member, and warn of it once per feed and process; say whether this was done."""
+    name = f"{member.raw_format}.{member.name}"
+    is_new = (member.country, name) not in _told_of
+    if is_new and len(_told_of) >= _MOST_TOLD_OF:
+        return False
+    count(UNREAD_MEMBER, member.country, name, member.records)
+    if not is_new:
+        return True
+    _told_of.add((member.country, name))
+    _logger.warning(
+        "records of %s have a member %s that looks like usage and is not read: has the feed changed its names?",
+        member.country, name,
+        extra={"event": "unread_member", "country": member.country, "topic": batch.column("source_topic")[0].as_py()},
+    )  # fmt: skip
+    return True
+
+
 class _SplitFn(beam.DoFn):  # type: ignore[misc]
     def __init__(self, stage: Stage, prepare: Callable[[], Split], step: str) -> None:
         self._stage = stage
@@ -176,6 +202,8 @@ class _SplitFn(beam.DoFn):  # type: ignore[misc]
         except StageFailedError as error:
             _logger.error("%s", error, extra={"event": "stage_failed", "stage": self._stage.value})
             raise
+        if outcome.unread:
+            outcome = replace(outcome, unread=tuple(each for each in outcome.unread if _is_told(each, batch)))
         if (told := observer()) is not None:
             told.stage_done(self._step, batch, outcome, time.perf_counter() - began)
         return outcome

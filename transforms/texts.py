@@ -180,6 +180,11 @@ def starts_with(texts: pa.Array, prefix: bytes) -> Mask:
     return mask_of(pc.starts_with(texts, pattern=prefix.decode()))
 
 
+def ends_with(texts: pa.Array, suffix: bytes) -> Mask:
+    """Return which texts end with some ASCII characters."""
+    return mask_of(pc.ends_with(texts, pattern=suffix.decode()))
+
+
 def chosen(options: pa.StringArray, indices: npt.NDArray[np.integer]) -> pa.StringArray:
     """Return for each row the option of its index; null for a negative one, and for that of a null."""
     return column_of(*_chosen(texts_of(options), indices.astype(np.int32, copy=False)))

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schemas.fields import FIRST_TIME, LAST_TIME, local_instant
+from schemas.fields import END_OF_EPOCHS, FIRST_EPOCH, FIRST_TIME, LAST_TIME, comes_twice, local_instant
 from transforms.compiled import (
     BYTES,
     INT64,
@@ -53,18 +53,43 @@ def _milliseconds(moment: datetime) -> int:
 _FIRST, _LAST = _milliseconds(FIRST_TIME), _milliseconds(LAST_TIME)
 
 
-def parse_event_times(texts: pa.StringArray, zone: str) -> Times:
-    """Return the instants that texts name, NONE where they name none.
+_FIRST_EPOCH, _END_OF_EPOCHS = _milliseconds(FIRST_EPOCH), _milliseconds(END_OF_EPOCHS)
+_TWELVE_DIGITS = (None, "YYMMDDhhmmss", "YYYYMMDDhhmm")
+
+
+class EventTimes(NamedTuple):
+    """What texts say of when an event was.
+
+    Attributes:
+        instants: NONE where a text names none.
+        is_ambiguous: which texts name a local time that comes twice; the first counts.
+    """
+
+    instants: Times
+    is_ambiguous: Mask
+
+
+def parse_event_times(texts: pa.StringArray, zone: str, twelve_digits: str | None = None) -> EventTimes:
+    """Read texts as `schemas.fields.parse_event_time` does.
 
     Args:
         texts: string column.
-        zone: IANA zone of texts without an offset. Of an hour that comes twice the first counts.
+        zone: IANA zone of texts without an offset.
+        twelve_digits: how twelve digits are read: see `CountryProfile.twelve_digit_times`.
     """
-    times, is_local = _read_times(texts_of(texts))
+    times, is_local = _read_times(texts_of(texts), _TWELVE_DIGITS.index(twelve_digits))
+    is_ambiguous = np.zeros(len(times), np.bool_)
     if is_local.any():
-        times[is_local] = to_instants(times[is_local], zone)
+        local = times[is_local]
+        times[is_local], is_ambiguous[is_local] = to_instants(local, zone), come_twice(local, zone)
     times[(times < _FIRST) | (times > _LAST)] = NONE
-    return times
+    return EventTimes(times, is_ambiguous)
+
+
+def are_plausible_epochs(times: Times) -> Mask:
+    """Say which times a Kafka timestamp is believed to be: see `schemas.fields.is_plausible_epoch`."""
+    mask: Mask = (times >= _FIRST_EPOCH) & (times < _END_OF_EPOCHS)
+    return mask
 
 
 @compiled(BYTES, INT64, INT64)
@@ -80,10 +105,14 @@ def _number(data: Bytes, start: int, digits: int) -> int:
 
 
 @compiled(BYTES, INT64, INT64, INT64, INT64, INT64, INT64)
-def _moment(data: Bytes, year_at: int, month_at: int, day_at: int, hour_at: int, minute_at: int, second_at: int) -> int:
-    """Return the wall clock's time whose parts stand at these places, NONE if there is no such time."""
-    year, month, day = _number(data, year_at, 4), _number(data, month_at, 2), _number(data, day_at, 2)
-    hour, minute, second = _number(data, hour_at, 2), _number(data, minute_at, 2), _number(data, second_at, 2)
+def _moment(data: Bytes, year: int, month_at: int, day_at: int, hour_at: int, minute_at: int, second_at: int) -> int:
+    """Return the wall clock's time whose other parts stand at these places, NONE if there is no such time.
+
+    A negative place of the seconds stands for none, which are 0.
+    """
+    month, day = _number(data, month_at, 2), _number(data, day_at, 2)
+    hour, minute = _number(data, hour_at, 2), _number(data, minute_at, 2)
+    second = 0 if second_at < 0 else _number(data, second_at, 2)
     is_clock = 0 <= hour <= 23 and 0 <= minute <= 59 and 0 <= second <= 59
     if year == NONE or not 1 <= month <= 12 or day < 1 or not is_clock:
         return NONE
@@ -107,7 +136,7 @@ def _iso(data: Bytes, start: int, end: int) -> tuple[int, bool]:
     colons = data[start + 13] == _COLON and data[start + 16] == _COLON
     if not (dashes and colons and (data[start + 10] == _T or data[start + 10] == _BLANK)):
         return NONE, False
-    moment = _moment(data, start, start + 5, start + 8, start + 11, start + 14, start + 17)
+    moment = _moment(data, _number(data, start, 4), start + 5, start + 8, start + 11, start + 14, start + 17)
     # The end tells which offset there is: none, Z, +HHMM or +HH:MM.
     offset_width = 0
     if data[end - 1] == _Z:
@@ -127,16 +156,19 @@ def _iso(data: Bytes, start: int, end: int) -> tuple[int, bool]:
         moment += _number(data, fraction_at, shown) * (100, 10, 1)[shown - 1]
     if offset_width > 1:
         hours, minutes = _number(data, sign + 1, 2), _number(data, end - 2, 2)
-        if not (0 <= hours <= 14 and 0 <= minutes <= 59):
+        if not (0 <= hours <= 14 and 0 <= minutes <= (0 if hours == 14 else 59)):
             return NONE, False
         east = (hours * 60 + minutes) * 60_000
         moment += east if data[sign] == _DASH else -east
     return moment, offset_width == 0
 
 
-@compiled(TEXTS)
-def _read_times(texts: Texts) -> tuple[Times, Mask]:
-    """Return times, NONE for what is none; and which of them are local. The length says which spelling it may be."""
+@compiled(TEXTS, INT64)
+def _read_times(texts: Texts, twelve_digits: int) -> tuple[Times, Mask]:
+    """Return times, NONE for what is none; and which of them are local. The length says which spelling it may be.
+
+    Twelve digits are read as `_TWELVE_DIGITS` has it at this place.
+    """
     times, is_local = np.full(len(texts.offsets) - 1, NONE), np.zeros(len(texts.offsets) - 1, np.bool_)
     data = texts.data
     for row in range(len(times)):
@@ -147,15 +179,26 @@ def _read_times(texts: Texts) -> tuple[Times, Mask]:
         if 19 <= length <= 35:
             times[row], is_local[row] = _iso(data, start, end)
         elif length == 14:
-            times[row] = _moment(data, start, start + 4, start + 6, start + 8, start + 10, start + 12)
+            year = _number(data, start, 4)
+            times[row] = _moment(data, year, start + 4, start + 6, start + 8, start + 10, start + 12)
+            is_local[row] = True
+        elif length == 12 and twelve_digits == 1:
+            year = 2000 + _number(data, start, 2) if _number(data, start, 2) != NONE else NONE
+            times[row] = _moment(data, year, start + 2, start + 4, start + 6, start + 8, start + 10)
+            is_local[row] = True
+        elif length == 12 and twelve_digits == 2:
+            times[row] = _moment(data, _number(data, start, 4), start + 4, start + 6, start + 8, start + 10, -1)
             is_local[row] = True
         elif length == 16 and data[start + 8] == _T:
             if data[start + 15] == _Z:
-                times[row] = _moment(data, start, start + 4, start + 6, start + 9, start + 11, start + 13)
+                year = _number(data, start, 4)
+                times[row] = _moment(data, year, start + 4, start + 6, start + 9, start + 11, start + 13)
         elif length in (9, 10, 12, 13, 16):
             number = _number(data, start, length)
             if number != NONE:
-                times[row] = number * 1000 if length < 12 else number if length < 16 else number // 1000
+                epoch = number * 1000 if length < 12 else number if length < 16 else number // 1000
+                if _FIRST_EPOCH <= epoch < _END_OF_EPOCHS:
+                    times[row] = epoch
     return times, is_local
 
 
@@ -198,6 +241,20 @@ _SCAN_STEP = timedelta(days=3)
 def to_instants(moments: Times, zone: str) -> Times:
     """Return the instants of local times: the first of two in an overlap, NONE in a gap."""
     return _moved(moments, _local_periods(zone), partial(_from_local, ZoneInfo(zone)))
+
+
+def come_twice(moments: Times, zone: str) -> Mask:
+    """Say which local times come twice, as a clock goes back."""
+    starts, ends = _overlaps(zone)
+    mask: Mask = starts[np.searchsorted(ends, moments, "right")] <= moments
+    periods = _local_periods(zone)
+    is_open = (moments != NONE) & ((moments < periods.starts[0]) | (moments >= periods.ends[-1]))
+    if is_open.any():
+        clock = ZoneInfo(zone)
+        mask[is_open] = [
+            comes_twice(_EPOCH.replace(tzinfo=None) + each * _MS, clock) for each in moments[is_open].tolist()
+        ]
+    return mask
 
 
 def to_local(instants: Times, zone: str) -> Times:
@@ -277,6 +334,15 @@ def _local_periods(zone: str) -> _Periods:
     local_starts, local_ends = starts + offsets, ends + offsets
     local_starts[1:] = np.maximum(local_starts[1:], local_ends[:-1])
     return _Periods(local_starts, local_ends, -offsets)
+
+
+@cache
+def _overlaps(zone: str) -> tuple[Times, Times]:
+    """Return where the local times begin and end that come twice; the starts have one more, behind all times."""
+    starts, ends, offsets = _utc_periods(zone)
+    again, first_end = (starts + offsets)[1:], (ends + offsets)[:-1]
+    is_overlap = again < first_end
+    return np.append(again[is_overlap], np.iinfo(np.int64).max), first_end[is_overlap]
 
 
 def _from_local(zone: ZoneInfo, moment: int) -> int:

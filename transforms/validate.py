@@ -49,6 +49,8 @@ def validate_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile]
     columns["event_type"] = chosen(_EVENT_TYPES, np.where(rows.event_types < 0, _DATA, rows.event_types))
     columns["event_type_inferred"] = pa.array(~rows.has_event_type)
     columns["event_time"] = as_timestamps(rows.event_times)
+    if rows.is_arrival_odd.any():
+        columns["source_timestamp"] = where(rows.is_arrival_odd, None, columns["source_timestamp"])
     columns["warnings"] = _warnings(warnings)
     is_kept = errors == 0
     accepted = rows_of(batch_of(columns, VALIDATED_SCHEMA), is_kept)

@@ -9,6 +9,7 @@ from rich.table import Table
 from orion_beam.checks import SEQUENCE_GAP
 from orion_beam.metrics import DEAD_LETTER, FINAL, HEADER_LINES, Outcome
 from transforms.duplicates import DUPLICATE
+from transforms.stage import UNREAD_MEMBER
 
 
 def counts_summary(outcomes: Mapping[Outcome, int]) -> dict[str, Any]:
@@ -26,6 +27,8 @@ def counts_summary(outcomes: Mapping[Outcome, int]) -> dict[str, Any]:
             counts["duplicates"] = rows
         elif outcome.kind == SEQUENCE_GAP:
             counts["sequence_gaps"] = counts.get("sequence_gaps", {}) | {outcome.code: rows}
+        elif outcome.kind == UNREAD_MEMBER:
+            counts["unread_members"] = counts.get("unread_members", {}) | {outcome.code: rows}
         elif outcome.kind == DEAD_LETTER:
             counts["codes"][outcome.code] = rows
             counts["dead_letters"] = sum(counts["codes"].values())

@@ -23,7 +23,7 @@ def test_no_mutation_of_a_case_loses_or_changes_a_row(conformance_kit):
         ("2250701234567", "+2250701234567"),
         ("002250701234567", "+2250701234567"),
         ("+2250701234567", "+2250701234567"),
-        ("2721234567", "+2721234567"),  # a landline in national form cannot be told from a number of South Africa
+        ("2720212345", "+2252720212345"),  # a landline, and no number of South Africa
     ],
 )
 def test_a_number_keeps_the_zero_that_it_begins_with(sent, expected):

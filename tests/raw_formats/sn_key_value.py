@@ -23,5 +23,7 @@ def read(text: str, _: int) -> dict[str, Any] | None:
 @st.composite
 def records(draw: st.DrawFn) -> bytes:
     pairs = [f"{key}={without(draw(FIELDS[name]), '|{')}" for name, key in _KEYS.items() if draw(st.integers(0, 9))]
-    pairs += draw(st.sampled_from([[], [], ["X=1"], ["IMSI=1"], ["CALL_ID=a=b"]]))
+    pairs += draw(
+        st.sampled_from([[], [], ["X=1"], ["IMSI=1"], ["CALL_ID=a=b"], ["EVENT=voice"], ["EVENT= Sms"], ["EVENT=mms"]])
+    )
     return "|".join(draw(st.permutations(pairs)) or ["X="]).encode()

@@ -30,6 +30,8 @@ def records(draw: st.DrawFn) -> bytes:
         if draw(st.integers(0, 9))
     }
     record["timestamp"] = json_value(draw, draw(FIELDS["event_time"]))
+    if not draw(st.integers(0, 3)):
+        record["event_type"] = json_value(draw, draw(FIELDS["event_type"]))
     if not draw(st.integers(0, 20)):
         record[draw(st.sampled_from(list(_NESTED)))] = draw(st.sampled_from([None, [], "x", 1]))
     return json.dumps(record, ensure_ascii=draw(st.booleans())).encode()

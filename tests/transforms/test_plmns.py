@@ -28,8 +28,8 @@ def by_row(imsi: str) -> tuple[str, str, str | None]:
     of_mcc = MCCS.get(imsi[:3], {"country": None, "mnc_digits": "2"})
     known = PLMNS.get(imsi[:6]) or PLMNS.get(imsi[:5])
     if known:
-        return imsi[:3], known["mnc"], known["country"] or of_mcc["country"]
-    return imsi[:3], imsi[3 : 3 + int(of_mcc["mnc_digits"])], of_mcc["country"]
+        return imsi[:3], known["mnc"], known["country"] or of_mcc["country"] or None
+    return imsi[:3], imsi[3 : 3 + int(of_mcc["mnc_digits"])], of_mcc["country"] or None
 
 
 def countries_of(imsis: pa.StringArray) -> list[str | None]:
@@ -56,6 +56,9 @@ def test_known_networks_and_all_between_them_are_split_as_the_tables_say():
         ("405031234567890", "03", "IN"),  # two digits and three in one plan
         ("405840123456789", "840", "IN"),
         ("901031234567890", "03", None),  # no country's
+        ("901991234567890", "99", None),
+        ("742041234567890", "04", "GF"),
+        ("431021234567890", "02", "AE"),
     ],
 )
 def test_the_mnc_is_as_long_as_the_network_s(imsi, mnc, country):
@@ -76,6 +79,19 @@ def test_the_table_is_sound():
     assert len(PLMNS) == len(rows("plmn.csv")) > 2000
     assert all(len(plmn.mcc) == 3 and len(plmn.mnc) in (2, 3) and plmn.operator for plmn in known_plmns())
     assert all(len(plmn.country) in (0, 2) for plmn in known_plmns())
+
+
+def test_every_code_and_network_of_the_itu_s_lists_is_in_the_tables():
+    # The annexes of ITU Operational Bulletins 1117 (MCC) and 1280 (MNC), one MCC a line.
+    lines = (Path(__file__).parents[1] / "testdata" / "itu_networks.txt").read_text(encoding="utf-8").splitlines()
+    listed = {mcc: mncs for mcc, *mncs in map(str.split, lines)}
+    assert len(listed) == 239
+    assert set(listed) <= set(MCCS)
+    missing = {mcc + mnc for mcc, mncs in listed.items() for mnc in mncs} - set(PLMNS)
+    india, bermuda = {f"4050{rest}" for rest in range(30, 48)} | {"40584", "40585", "40586"}, {"350000", "350007"}
+    assert missing == india | bermuda
+    for plmn in missing:
+        assert any(each.startswith(plmn) or plmn.startswith(each) for each in PLMNS), f"{plmn} is missing for no reason"
 
 
 def test_our_profiles_operators_are_in_the_table():

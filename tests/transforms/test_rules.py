@@ -53,6 +53,8 @@ BAD: dict[str, dict[str, Any]] = {
     "ends_after_arrival": {"duration": 3 * 3600 + 1},
     "counter_beyond_32_bits.bytes_up": {"bytes_uploaded": 2**32},
     "counter_beyond_32_bits.bytes_down": {"bytes_downloaded": 2**32},
+    "ambiguous_local_time": {"timestamp": "2025-10-26T02:30:00", "arrived": datetime(2025, 10, 26, 2, tzinfo=UTC)},
+    "kafka_timestamp_not_plausible": {"arrived": datetime(1970, 1, 21, 14, 31, 48, tzinfo=UTC)},
     "late": {"timestamp": "2026-05-30T11:59:59Z"},
 }
 every_rule = pytest.mark.parametrize("rule_id", BAD)
@@ -69,7 +71,8 @@ def profile_with(**rules: str) -> CountryProfile:
 
 
 def split(changes: dict[str, Any], profile: CountryProfile) -> SplitBatch:
-    batch = raw_batch("FR", [json.dumps(GOOD | changes).encode()], timestamps=ARRIVED)
+    changes = dict(changes)
+    batch = raw_batch("FR", [json.dumps(GOOD | changes).encode()], timestamps=changes.pop("arrived", ARRIVED))
     return validate_batch(decode_batch(batch, profile).accepted, {profile.code: profile})
 
 

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from schemas.fields import local_instant, parse_event_time
+from schemas.fields import comes_twice, local_instant, parse_event_time
 from transforms.times import (
     NONE,
     TIMESTAMP,
     as_times,
     as_timestamps,
+    come_twice,
     dates_and_hours,
     parse_event_times,
     to_instants,
@@ -48,7 +49,7 @@ def by_row(text: str | None, zone: str) -> datetime | None:
 
 
 def by_column(texts: list[str | None], zone: str) -> list[datetime | None]:
-    return as_timestamps(parse_event_times(pa.array(texts, pa.string()), zone)).to_pylist()
+    return as_timestamps(parse_event_times(pa.array(texts, pa.string()), zone).instants).to_pylist()
 
 
 def _spelled(moment: datetime, fraction: str, offset: str) -> list[str]:
@@ -129,7 +130,7 @@ def test_a_spelling_alone_and_among_all_others_is_read_alike(text, expected):
 
 @pytest.mark.parametrize("texts", [[], [None], ["x"], [None, "x", ""]])
 def test_the_type_is_that_of_instants_even_if_there_are_none(texts):
-    times = parse_event_times(pa.array(texts, pa.string()), "Europe/Paris")
+    times = parse_event_times(pa.array(texts, pa.string()), "Europe/Paris").instants
     assert times.tolist() == [NONE] * len(texts)
     assert as_timestamps(times).equals(pa.nulls(len(texts), TIMESTAMP))
     assert as_times(as_timestamps(times)).tolist() == times.tolist()
@@ -162,10 +163,10 @@ def test_local_time_is_what_the_zone_says(zone: Any, moments: Any) -> None:
         # The first second of the epoch, the last ones of 32 bits, signed and unsigned, and the last year.
         ("1970-01-01T00:00:00Z", "Europe/Paris", "1970-01-01T00:00:00.000"),
         ("1970-01-01 00:30:00", "Europe/Paris", "1969-12-31T23:30:00.000"),
-        ("000000001", "Europe/Paris", "1970-01-01T00:00:01.000"),
+        ("000000001", "Europe/Paris", None),
         ("2147483647", "Europe/Paris", "2038-01-19T03:14:07.000"),
         ("2147483648", "Europe/Paris", "2038-01-19T03:14:08.000"),
-        ("4294967296", "Europe/Paris", "2106-02-07T06:28:16.000"),
+        ("4294967296", "Europe/Paris", None),
         ("2038-07-01T12:00:00", "Europe/Paris", "2038-07-01T10:00:00.000"),
         ("9999-12-29T23:59:59Z", "Europe/Paris", "9999-12-29T23:59:59.000"),
         ("9999-12-31T23:59:59Z", "Europe/Paris", None),
@@ -201,7 +202,65 @@ def test_clocks_and_calendars_are_read_as_they_were(text, zone, expected):
     assert by_column([text], zone) == [by_row(text, zone)] == [instant]
 
 
+@pytest.mark.parametrize("length", [9, 10, 11, 12, 13, 14, 15, 16])
+def test_no_digits_alone_name_an_instant_of_the_seventies(length):
+    # Every first four digits, and zeros before what would be an epoch in other units.
+    texts = [f"{start:04d}".ljust(length, "1") for start in range(10_000)]
+    texts += [epoch.zfill(length) for epoch in ("1780308000", "1780308000123") if len(epoch) <= length]
+    found = by_column(texts, "Europe/Paris")
+    assert found == [by_row(text, "Europe/Paris") for text in texts]
+    if length != 14:
+        # Of fourteen digits the year is written out.
+        assert {moment.year // 100 for moment in found if moment} <= {20, 21}
+        assert all(
+            datetime(2000, 1, 1, tzinfo=UTC) <= moment < datetime(2101, 1, 1, tzinfo=UTC) for moment in found if moment
+        )
+
+
+@pytest.mark.parametrize(
+    ("spelling", "text", "expected"),
+    [
+        ("YYMMDDhhmmss", "260601120000", datetime(2026, 6, 1, 10, tzinfo=UTC)),
+        ("YYMMDDhhmmss", "991231235959", datetime(2099, 12, 31, 22, 59, 59, tzinfo=UTC)),
+        ("YYMMDDhhmmss", "202606011200", None),
+        ("YYMMDDhhmmss", "260230120000", None),
+        ("YYMMDDhhmmss", "260329023000", None),
+        ("YYMMDDhhmmss", "26060112000x", None),
+        ("YYMMDDhhmmss", "x60601120000", None),
+        ("YYMMDDhhmmss", "1780308000123", datetime(2026, 6, 1, 10, 0, 0, 123_000, tzinfo=UTC)),
+        ("YYYYMMDDhhmm", "202606011200", datetime(2026, 6, 1, 10, tzinfo=UTC)),
+        ("YYYYMMDDhhmm", "202606012400", None),
+        ("YYYYMMDDhhmm", "260601120000", None),
+        ("YYYYMMDDhhmm", "946684800000", None),
+        (None, "260601120000", None),
+        (None, "202606011200", None),
+        (None, "946684800000", datetime(2000, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_twelve_digits_are_read_as_the_profile_says(spelling, text, expected):
+    column = as_timestamps(parse_event_times(pa.array([text, None, text]), "Europe/Paris", spelling).instants)
+    assert column.to_pylist() == [expected, None, expected]
+    try:
+        by_row = parse_event_time(text, ZoneInfo("Europe/Paris"), spelling)
+    except ValueError:
+        by_row = None
+    assert by_row == expected
+
+
+def test_an_hour_that_comes_twice_is_ambiguous_unless_there_is_an_offset():
+    twice = ["2026-10-25T02:00:00", "2026-10-25 02:59:59.999", "20261025023000"]
+    once = [
+        "2026-10-25T01:59:59", "2026-10-25T03:00:00", "2026-10-25T02:30:00Z", "2026-10-25T02:30:00+02:00",
+        "2026-03-29T02:30:00", "2026-06-01T02:30:00", "20261025T023000Z", "1793000000", "x",
+    ]  # fmt: skip
+    for texts in ([*twice, *once], [*once, *twice], twice, once):
+        found = parse_event_times(pa.array([*texts, None]), "Europe/Paris").is_ambiguous
+        assert found.tolist() == [*(text in twice for text in texts), False]
+    assert not parse_event_times(pa.array(twice), "Africa/Tunis").is_ambiguous.any()
+
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_LOCAL = _EPOCH.replace(tzinfo=None)
 _MS = timedelta(milliseconds=1)
 _DAY = timedelta(days=1)
 _NEAR_A_CHANGE = [
@@ -248,6 +307,7 @@ def _both_clocks_agree(zone: str, times: list[int]) -> None:
     column, clock = np.array(times, np.int64), ZoneInfo(zone)
     assert to_local(column, zone).tolist() == [_local_by_row(time, clock) for time in times]
     assert to_instants(column, zone).tolist() == [_instant_by_row(time, clock) for time in times]
+    assert come_twice(column, zone).tolist() == [comes_twice(_EPOCH_LOCAL + time * _MS, clock) for time in times]
 
 
 def _both_clocks_agree_around_changes(zone: str) -> None:
@@ -326,8 +386,8 @@ _MIXED = ["é", "2026-06-01 10:00:00", None, "", "20260601100000", "1780308000",
 @pytest.mark.parametrize("start", range(len(_MIXED) + 1))
 def test_a_slice_is_read_as_its_rows(start):
     whole = pa.array(_MIXED, pa.string())
-    times = as_timestamps(parse_event_times(whole, "Europe/Paris"))
+    times = as_timestamps(parse_event_times(whole, "Europe/Paris").instants)
     for end in range(start, len(_MIXED) + 1):
         part = times[start:end]
-        assert as_timestamps(parse_event_times(whole[start:end], "Europe/Paris")).equals(part)
+        assert as_timestamps(parse_event_times(whole[start:end], "Europe/Paris").instants).equals(part)
         assert as_timestamps(as_times(part)).equals(part)

@@ -5,6 +5,7 @@ A module that holds a `FORMAT` is a raw format; `transforms.formats` finds it he
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -23,11 +24,14 @@ class Decoded(NamedTuple):
             not there are null.
         is_malformed: payloads that are not of the format after all; their texts mean nothing.
         is_for_others: payloads that turned out to be for the formats behind this one; None for none of them.
+        unknown: names of members that are not read, and how many of the payloads have each; of payloads that are read
+            row by row, only some are looked at.
     """
 
     texts: Mapping[str, pa.StringArray]
     is_malformed: Mask
     is_for_others: Mask | None = None
+    unknown: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -58,5 +62,6 @@ class RawFormat:
 
     @property
     def has_event_type(self) -> bool:
-        """Whether a record says which kind of event it is of; else it is taken for data usage."""
-        return "event_type" in self.row_model.model_fields
+        """Whether every record says of which kind the event is; else one that does not is taken for data usage."""
+        field = self.row_model.model_fields.get("event_type")
+        return field is not None and field.annotation is str

@@ -6,7 +6,8 @@ read `5.0` as 5.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from operator import attrgetter
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 
 from schemas.fields import text_of
 from transforms.decoders import Decoded
-from transforms.decoders.plain_json import Shape, read_plain
+from transforms.decoders.plain_json import Read, Shape, read_plain
 from transforms.payloads import Payloads
 from transforms.texts import Mask, chosen, to_list, trimmed
 
@@ -46,6 +47,7 @@ class _TnCdr(msgspec.Struct, gc=False):
     network: _TnNetwork | None | msgspec.UnsetType = msgspec.UNSET
     usage: _TnUsage | None | msgspec.UnsetType = msgspec.UNSET
     timestamp: Scalar = None
+    event_type: Scalar = None
 
 
 class _FlatCdr(msgspec.Struct, gc=False):
@@ -110,6 +112,7 @@ TN_PATHS = {
     "bytes_up": "usage.up",
     "bytes_down": "usage.down",
     "event_time": "timestamp",
+    "event_type": "event_type",
 }
 """Where TN's members are, by the unified name of the field."""
 
@@ -167,14 +170,16 @@ def _texts(values: Sequence[Scalar]) -> pa.StringArray:
 
 
 def _columns(
-    cdrs: Sequence[msgspec.Struct], kind: type[msgspec.Struct], names: Sequence[str]
+    cdrs: Sequence[msgspec.Struct], kind: type[msgspec.Struct], names: Sequence[str | None]
 ) -> dict[str, pa.StringArray]:
     """Return the fields of structs as columns, field by field: a tuple each would keep the garbage collector busy.
 
-    A field that is null in all of them has no column.
+    A field that is null in all of them has no column; one without a name has none either.
     """
     columns = {
-        name: list(map(attrgetter(field), cdrs)) for name, field in zip(names, kind.__struct_fields__, strict=True)
+        name: list(map(attrgetter(field), cdrs))
+        for name, field in zip(names, kind.__struct_fields__, strict=True)
+        if name is not None
     }
     return {name: _texts(values) for name, values in columns.items() if values.count(None) < len(values)}
 
@@ -185,7 +190,7 @@ def decode_tn(payloads: Payloads) -> Decoded:
     A record without any of the three members is a flat one.
     """
     plain = read_plain(payloads, _TN_SHAPE)
-    decoded = _with_others(dict(zip(TN_PATHS, plain.fields, strict=True)), plain.is_plain, payloads, _parse_tn)
+    decoded = _with_others(dict(zip(TN_PATHS, plain.fields, strict=True)), plain, payloads, _parse_tn)
     is_flat = ~plain.has_object & plain.is_plain
     if decoded.is_for_others is not None:
         is_flat |= decoded.is_for_others
@@ -196,20 +201,20 @@ def decode_flat(payloads: Payloads) -> Decoded:
     """Read flat records; the peer is the called number or, for an sms, the destination number."""
     plain = read_plain(payloads, _FLAT_SHAPE)
     texts = dict(zip(_FLAT_COLUMNS, plain.fields, strict=True))
-    decoded = _with_others(texts, plain.is_plain, payloads, _parse_flat)
+    decoded = _with_others(texts, plain, payloads, _parse_flat)
     texts = dict(decoded.texts)
     peers = [texts.pop(name) for name in ("called_number", "destination_number") if name in texts]
     return decoded._replace(texts=texts | ({"peer_msisdn": pc.coalesce(*peers)} if peers else {}))
 
 
 def _with_others(
-    texts: Mapping[str, pa.StringArray], is_plain: Mask, payloads: Payloads, parse: Callable[[Payloads], Decoded]
+    texts: Mapping[str, pa.StringArray], plain: Read, payloads: Payloads, parse: Callable[[Payloads], Decoded]
 ) -> Decoded:
     """Add what a parser makes of the payloads that are not plain; a field that is null in all rows has no column."""
     texts = {name: column for name, column in texts.items() if column.null_count < len(column)}
-    is_malformed, rows = np.zeros(len(payloads), np.bool_), np.flatnonzero(~is_plain)
+    is_malformed, rows = np.zeros(len(payloads), np.bool_), np.flatnonzero(~plain.is_plain)
     if not len(rows):
-        return Decoded(texts, is_malformed)
+        return Decoded(texts, is_malformed, unknown=plain.unknown)
     parsed = parse(payloads.of_rows(rows))
     is_malformed[rows] = parsed.is_malformed
     is_for_others = None
@@ -220,9 +225,9 @@ def _with_others(
     places[rows] = len(payloads) + np.arange(len(rows))
     joined = {}
     for name in {**texts, **parsed.texts}:
-        both = [texts.get(name, _nulls(is_plain)), parsed.texts.get(name, _nulls(rows))]
+        both = [texts.get(name, _nulls(payloads)), parsed.texts.get(name, _nulls(rows))]
         joined[name] = chosen(pa.concat_arrays(both), places)
-    return Decoded(joined, is_malformed, is_for_others)
+    return Decoded(joined, is_malformed, is_for_others, Counter(plain.unknown) + Counter(parsed.unknown))
 
 
 def _nulls(rows: Sized) -> pa.StringArray:
@@ -235,15 +240,37 @@ def _parse_tn(payloads: Payloads) -> Decoded:
         _columns([cdr.subscriber or _NO_SUBSCRIBER for cdr in cdrs], _TnSubscriber, ("imsi", "msisdn", "imei"))
         | _columns([cdr.network or _NO_NETWORK for cdr in cdrs], _TnNetwork, ("cell_id", "rat"))
         | _columns([cdr.usage or _NO_USAGE for cdr in cdrs], _TnUsage, ("bytes_up", "bytes_down"))
-        | {"event_time": _texts([cdr.timestamp for cdr in cdrs])}
+        | _columns(cdrs, _TnCdr, (None, None, None, "event_time", "event_type"))
     )
     is_flat = np.array([(cdr.subscriber is cdr.network is cdr.usage is msgspec.UNSET) for cdr in cdrs], np.bool_)
-    return Decoded(texts, is_malformed, is_flat)
+    unknown = _unknown(payloads.of_rows(np.flatnonzero(~is_flat & ~is_malformed)[:_MOST_LOOKED_AT]), TN_PATHS.values())
+    return Decoded(texts, is_malformed, is_flat, unknown)
 
 
 def _parse_flat(payloads: Payloads) -> Decoded:
     cdrs, is_malformed = _parse_each(payloads, _FlatCdr, _FlatCdr())
-    return Decoded(_columns(cdrs, _FlatCdr, _FLAT_COLUMNS), is_malformed)
+    unknown = _unknown(payloads.of_rows(np.flatnonzero(~is_malformed)[:_MOST_LOOKED_AT]), _FlatCdr.__struct_fields__)
+    return Decoded(_columns(cdrs, _FlatCdr, _FLAT_COLUMNS), is_malformed, unknown=unknown)
+
+
+def _unknown(payloads: Payloads, paths: Iterable[str]) -> Counter[str]:
+    """Return the names of members that are at none of some paths, and how many of the payloads have each."""
+    known = set(paths)
+    outer = {path.partition(".")[0] for path in known if "." in path}
+    found: Counter[str] = Counter()
+    for text in to_list(payloads.texts()):
+        try:
+            record = json.loads(text)
+        except (ValueError, RecursionError):
+            continue
+        names = [name for name in record if name not in outer]
+        names += [f"{name}.{inner}" for name in outer if isinstance(record.get(name), dict) for inner in record[name]]
+        found.update(set(names) - known)
+    return found
+
+
+_MOST_LOOKED_AT = 32
+"""Payloads of a batch that are no plain JSON, whose names of members are looked at: to see all takes too long."""
 
 
 _TN_SHAPE = Shape.of(list(TN_PATHS.values()))

@@ -4,7 +4,7 @@ Plain is what operators send: an object of strings without escapes, whole number
 of such members. A payload that has anything else, or is no JSON (RFC 8259), is left open for a parser that knows all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import pyarrow as pa
 from transforms.compiled import BYTES, INT64, INT64S, TEXTS, Bytes, Mask, Offsets, Texts, compiled, texts_of
 from transforms.payloads import Payloads, Spans
 from transforms.texts import ZERO
+from transforms.unread import MOST_NAMES, names_of, place_of_name
 
 _QUOTE, _ESCAPE, _COLON, _COMMA, _OPEN, _CLOSE, _MINUS = map(ord, '"\\:,{}-')
 _N, _U, _L = map(ord, "nul")
@@ -29,11 +30,13 @@ class Shape(NamedTuple):
         names: of the members that are read.
         outer: for each, in which of the objects it is, counted from 1; 0 is the payload's own.
         objects: names of the payload's members that are objects.
+        object_names: the same as Python has them.
     """
 
     names: Texts
     outer: npt.NDArray[np.int64]
     objects: Texts
+    object_names: tuple[str, ...]
 
     @classmethod
     def of(cls, paths: Sequence[str]) -> "Shape":
@@ -41,7 +44,7 @@ class Shape(NamedTuple):
         outer, names = zip(*(path.rpartition(".")[::2] for path in paths), strict=True)
         objects = tuple(dict.fromkeys(name for name in outer if name))
         places = np.array([objects.index(name) + 1 if name else 0 for name in outer], np.int64)
-        return cls(texts_of(pa.array(names)), places, texts_of(pa.array(objects, pa.string())))
+        return cls(texts_of(pa.array(names)), places, texts_of(pa.array(objects, pa.string())), objects)
 
 
 class Read(NamedTuple):
@@ -51,17 +54,26 @@ class Read(NamedTuple):
         fields: a string column for each member, without blanks around, null where there is none.
         is_plain: which payloads were read; the others have null in all fields.
         has_object: which of them have a member that the shape has as an object, be it null.
+        unknown: names of members that are not read, and how many of the payloads that were read have each; where the
+            shape has objects, of those that have one.
     """
 
     fields: list[pa.StringArray]
     is_plain: Mask
     has_object: Mask
+    unknown: Mapping[str, int]
 
 
 def read_plain(payloads: Payloads, shape: Shape) -> Read:
     """Read the payloads that are plain."""
-    starts, ends, is_plain, has_object = _read(payloads.data, payloads.starts, payloads.ends, *shape)
-    return Read(payloads.fields(starts, ends), is_plain, has_object)
+    starts, ends, is_plain, has_object, noted, noted_ends, records, within = _read(
+        payloads.data, payloads.starts, payloads.ends, shape.names, shape.outer, shape.objects
+    )
+    unknown = {}
+    if records.any():
+        before = ["", *(f"{name}." for name in shape.object_names)]
+        unknown = names_of(payloads.data, noted, noted_ends, records, [before[each] for each in within])
+    return Read(payloads.fields(starts, ends), is_plain, has_object, unknown)
 
 
 @compiled(BYTES, INT64, INT64)
@@ -120,12 +132,15 @@ def _member(data: Bytes, start: int, end: int, names: Texts, outer: npt.NDArray[
 @compiled(BYTES, INT64S, INT64S, TEXTS, INT64S, TEXTS)
 def _read(
     data: Bytes, starts: Offsets, ends: Offsets, names: Texts, outer: npt.NDArray[np.int64], objects: Texts
-) -> tuple[Spans, Spans, Mask, Mask]:
+) -> tuple[Spans, Spans, Mask, Mask, Offsets, Offsets, Offsets, Offsets]:
     rows = len(starts)
     value_starts, value_ends = np.zeros((len(outer), rows), np.int64), np.full((len(outer), rows), -1, np.int64)
     is_plain, has_object = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
     of_payload = np.zeros(len(objects.offsets) - 1, np.int64)
     is_seen = np.zeros(len(of_payload), np.bool_)
+    # Unknown names: where each stands, within which object, in how many records; and a bit for each of this record's.
+    noted, noted_ends = np.zeros(MOST_NAMES, np.int64), np.zeros(MOST_NAMES, np.int64)
+    noted_within, records, count = np.zeros(MOST_NAMES, np.int64), np.zeros(MOST_NAMES, np.int64), 0
     for row in range(rows):
         end = ends[row]
         place = _behind_space(data, starts[row], end)
@@ -133,6 +148,7 @@ def _read(
         depth = 1 if place < end and data[place] == _OPEN else _NOT_PLAIN
         within, may_be_empty = 0, True
         is_seen[:] = False
+        unknown = np.int64(0)
         while depth > 0:
             place = _behind_space(data, place + 1, end)
             if place < end and data[place] == _CLOSE and may_be_empty:
@@ -170,6 +186,12 @@ def _read(
                     if value_ends[member, row] >= 0:
                         break
                     value_starts[member, row], value_ends[member, row] = value, value_end
+                elif named < 0:
+                    at = place_of_name(data, name, name_end, within, noted, noted_ends, noted_within, count)
+                    if at < MOST_NAMES:
+                        noted[at], noted_ends[at], noted_within[at] = name, name_end, within
+                        count = max(count, at + 1)
+                        unknown |= np.int64(1) << at
                 place = _behind_space(data, place, end)
             else:
                 break
@@ -183,4 +205,7 @@ def _read(
         if not is_plain[row]:
             has_object[row] = False
             value_ends[:, row] = -1
-    return value_starts, value_ends, is_plain, has_object
+        elif unknown and (has_object[row] or len(of_payload) == 0):
+            for at in range(count):
+                records[at] += (unknown >> at) & 1
+    return value_starts, value_ends, is_plain, has_object, noted, noted_ends, records, noted_within

@@ -3,17 +3,18 @@
 import numpy as np
 import pyarrow as pa
 
-from schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat
+from schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat, StatedEventType
 from schemas.raw import RawRow
 from transforms.compiled import BYTES, INT64S, TEXTS, Bytes, Mask, Offsets, Texts, compiled, texts_of
 from transforms.decoders import Decoded, RawFormat
 from transforms.layouts import Pairs
 from transforms.payloads import Payloads, Spans
 from transforms.texts import equals, is_blank
+from transforms.unread import MOST_NAMES, names_of, place_of_name
 
 
 class SnKeyValueCdr(RawRow):
-    """`IMSI=...|MSISDN=...|...`: pairs in any order."""
+    """`IMSI=...|MSISDN=...|...`: pairs in any order, perhaps with an event type."""
 
     IMSI: Imsi
     MSISDN: Msisdn
@@ -23,6 +24,7 @@ class SnKeyValueCdr(RawRow):
     UP: Count
     DOWN: Count
     TS: EventTime
+    EVENT: StatedEventType
 
 
 _KEYS = {
@@ -34,6 +36,7 @@ _KEYS = {
     "bytes_up": "UP",
     "bytes_down": "DOWN",
     "event_time": "TS",
+    "event_type": "EVENT",
 }
 _NAMES = pa.array(_KEYS.values())
 _BAR, _SIGN = map(ord, "|=")
@@ -41,15 +44,30 @@ _BAR, _SIGN = map(ord, "|=")
 
 def decode(payloads: Payloads) -> Decoded:
     """Read key-value records: unknown keys are ignored, absent ones are null; of a key twice there the first counts."""
-    starts, ends = _values(payloads.data, payloads.starts, payloads.ends, texts_of(_NAMES))
-    return Decoded(dict(zip(_KEYS, payloads.fields(starts, ends), strict=True)), np.zeros(len(payloads), np.bool_))
+    starts, ends, *noted = _values(payloads.data, payloads.starts, payloads.ends, texts_of(_NAMES))
+    return Decoded(
+        dict(zip(_KEYS, payloads.fields(starts, ends), strict=True)),
+        np.zeros(len(payloads), np.bool_),
+        unknown=names_of(payloads.data, *noted),
+    )
 
 
 @compiled(BYTES, INT64S, INT64S, TEXTS)
-def _values(data: Bytes, starts: Offsets, ends: Offsets, names: Texts) -> tuple[Spans, Spans]:
-    """Return where the value of each name begins in each record, and where it ends; of one that is absent, before."""
+def _values(
+    data: Bytes, starts: Offsets, ends: Offsets, names: Texts
+) -> tuple[Spans, Spans, Offsets, Offsets, Offsets]:
+    """Return where the value of each name begins in each record, and where it ends; of one that is absent, before.
+
+    Then come where unknown names begin and end, and how often each comes.
+    """
     count = len(names.offsets) - 1
     value_starts, value_ends = np.zeros((count, len(starts)), np.int64), np.full((count, len(starts)), -1, np.int64)
+    noted, noted_ends, times = (
+        np.zeros(MOST_NAMES, np.int64),
+        np.zeros(MOST_NAMES, np.int64),
+        np.zeros(MOST_NAMES, np.int64),
+    )
+    outer, count_noted = np.zeros(MOST_NAMES, np.int64), 0
     for row in range(len(starts)):
         pair = starts[row]
         while pair < ends[row]:
@@ -65,14 +83,22 @@ def _values(data: Bytes, starts: Offsets, ends: Offsets, names: Texts) -> tuple[
                     key += 1
                 while key < key_end and is_blank(data[key_end - 1]):
                     key_end -= 1
+                is_known = False
                 for name in range(count):
                     text = names.data[names.offsets[name] : names.offsets[name + 1]]
                     if equals(data, key, key_end, text):
                         if value_ends[name, row] < 0:
                             value_starts[name, row], value_ends[name, row] = sign + 1, bar
+                        is_known = True
                         break
+                if not is_known:
+                    place = place_of_name(data, key, key_end, 0, noted, noted_ends, outer, count_noted)
+                    if place < MOST_NAMES:
+                        noted[place], noted_ends[place] = key, key_end
+                        times[place] += 1
+                        count_noted = max(count_noted, place + 1)
             pair = bar + 1
-    return value_starts, value_ends
+    return value_starts, value_ends, noted, noted_ends, times
 
 
 def _claims(payloads: Payloads) -> Mask:

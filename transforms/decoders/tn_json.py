@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator
 
 from schemas.codes import Code
-from schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat, reject
+from schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat, StatedEventType, reject
 from schemas.raw import RawRow
 from transforms.decoders import RawFormat
 from transforms.decoders.json import TN_PATHS, decode_tn, is_object
@@ -41,12 +41,13 @@ def _object(value: Any) -> Any:
 
 
 class TnJsonCdr(RawRow):
-    """`{"subscriber":{...},"network":{...},"usage":{...},"timestamp":...}`: nested JSON."""
+    """`{"subscriber":{...},"network":{...},"usage":{...},"timestamp":...}`: nested JSON, perhaps with an event type."""
 
     subscriber: Annotated[TnSubscriber, BeforeValidator(_object)]
     network: Annotated[TnNetwork, BeforeValidator(_object)]
     usage: Annotated[TnUsage, BeforeValidator(_object)]
     timestamp: EventTime
+    event_type: StatedEventType
 
 
 FORMAT = RawFormat("tn_json", TnJsonCdr, is_object, decode_tn, is_told_by_first_byte=True, layout=JsonObject(TN_PATHS))

@@ -52,7 +52,7 @@ def verdict(payload: bytes | None, arrived: datetime, profile: CountryProfile) -
     except ValueError:
         return [Code.MALFORMED_PAYLOAD]
     try:
-        context = {"time_zone": profile.zone, "source_timestamp": arrived}
+        context = {"profile": profile, "source_timestamp": arrived}
         all_formats()[raw_format].row_model.model_validate(record, context=context)
     except ValidationError as error:
         return [found["type"] for found in error.errors()]
