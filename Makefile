@@ -77,6 +77,7 @@ schemas: $(INSTALLED) ## Rewrite the checked-in Avro schemas from the pydantic m
 
 docs: $(INSTALLED) ## Rewrite the pages that are made from code
 	$(BIN)/orion-beam rules --markdown > docs/rules.md
+	$(BIN)/python -m orion_beam.format_docs > docs/raw-formats.md
 	$(BIN)/orion-beam alerts > runners/monitoring/alerts.yml
 	$(BIN)/python -m runners.monitoring.dashboards
 

@@ -20,8 +20,8 @@ _HEAD = """\
 # The raw formats
 
 Written by `make docs` from the modules of `transforms/decoders/`. One record is one message, UTF-8; formats are told
-apart record by record, and a country may mix its own with those that every country may send. Blanks around a record or a field, a byte order
-mark and a carriage return at the end are trimmed; an empty optional field is null.
+apart record by record, and a country may mix its own with those that every country may send. Blanks around
+a record or a field, a byte order mark and a carriage return at the end are trimmed; an empty optional field is null.
 
 A *required* field is one of imsi, msisdn and event time, and the event type where a format always has one: without it,
 a record is rejected ([rules.md](rules.md)). A *count* is a whole number; a *time* has one of the spellings of
@@ -69,7 +69,7 @@ def _kind(raw_format: RawFormat, field: str) -> str:
 def _section(raw_format: RawFormat) -> Iterator[str]:
     countries = [code for code, profile in all_profiles().items() if raw_format.name in profile.formats]
     yield f"\n## {raw_format.name}\n"
-    yield f"Sent by {'every country' if raw_format.is_sent_by_all else ', '.join(countries)}."
+    yield f"Sent by {'every country' if raw_format.is_sent_by_all else ', '.join(countries)}.\n"
     yield (inspect.getdoc(raw_format.row_model) or "") + "\n"
     if raw_format.layout is None:
         return

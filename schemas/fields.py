@@ -168,7 +168,10 @@ def number_digits(text: str, profile: CountryProfile) -> str | None:
 
 def comes_twice(moment: datetime, zone: ZoneInfo) -> bool:
     """Say whether a local wall time comes twice, as the clock goes back."""
-    first, second = (moment.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    try:
+        first, second = (moment.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
+    except OverflowError:
+        return False
     return first < second and first.astimezone(zone).replace(tzinfo=None) == moment
 
 
@@ -206,6 +209,8 @@ def _epoch(number: int, per_second: int) -> datetime:
 def _read_event_time(text: str, zone: ZoneInfo, twelve_digits: str | None) -> datetime:
     if twelve_digits and _TWELVE_DIGITS.fullmatch(text):
         full = f"20{text}" if twelve_digits == "YYMMDDhhmmss" else f"{text}00"
+        if not FIRST_EPOCH.year <= int(full[:4]) < END_OF_EPOCHS.year:
+            raise ValueError("no plausible year")
         return local_instant(datetime.strptime(full, "%Y%m%d%H%M%S"), zone)
     if _EPOCH_SECONDS.fullmatch(text):
         return _epoch(int(text), 1)

@@ -28,7 +28,7 @@ from transforms.compiled import (
     set_valid,
     texts_of,
 )
-from transforms.plausibility import assigned_number, is_assigned, plan_automaton
+from transforms.plausibility import assigned_number, by_library, is_assigned, plan_automaton
 from transforms.texts import ZERO, are_digits, begins_with, chosen, row_by_row, to_bytes
 
 _PLUS = ord("+")
@@ -185,20 +185,21 @@ def read_number(text: str, profile: CountryProfile) -> tuple[str | None, bool]:
         and len(digits) == profile.national_digits + len(trunk_prefix)
         and digits.startswith(trunk_prefix or "0")
     ):
-        return _of_country(digits.removeprefix(trunk_prefix), profile)
+        return _of_country(text, digits.removeprefix(trunk_prefix), profile)
     is_national = is_bare and len(digits) == profile.national_digits
     if is_national and is_assigned(calling_code, digits):
         return f"+{calling_code}{digits}", True
     if digits.startswith(calling_code):
-        return _of_country(digits[len(calling_code) :], profile)
+        return _of_country(text, digits[len(calling_code) :], profile)
     number, is_known = assigned_number(f"+{digits}")
     # What no plan assigns is taken for the country's own, if it has the length.
     return (number, is_known) if is_known or not is_national else (f"+{calling_code}{digits}", False)
 
 
-def _of_country(national: str, profile: CountryProfile) -> tuple[str, bool]:
+def _of_country(text: str, national: str, profile: CountryProfile) -> tuple[str, bool]:
     """Return a number of the country's own plan, perhaps with its trunk prefix."""
     number, is_known = assigned_number(f"+{profile.calling_code}{national}")
+    number, is_known = (number, True) if is_known else by_library(text, profile.code)
     if is_known:
         return number, True
     if profile.trunk_prefix and len(national) > profile.national_digits:

@@ -83,20 +83,28 @@ def assigned_number(number: str) -> tuple[str, bool]:
             prefix = re.match(plan.national_prefix, national) if plan.national_prefix else None
             if prefix and prefix[0]:
                 # The library takes a trunk prefix for a slip of the writer, and looks behind it.
-                return _by_library(number)
+                return by_library(number)
             if plan.matches(national):
                 return number, True
     return number, False
 
 
-def _by_library(number: str) -> tuple[str, bool]:
+def example_numbers(country: str) -> list[str]:
+    """Return a mobile and a fixed-line number of a country's plan (ISO 3166-1 alpha-2), if there is one."""
+    kinds = (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE)
+    examples = [phonenumbers.example_number_for_type(country, kind) for kind in kinds]
+    return [phonenumbers.format_number(each, phonenumbers.PhoneNumberFormat.E164) for each in examples if each]
+
+
+def by_library(text: str, country: str | None = None) -> tuple[str, bool]:
+    """Return a number as the library reads it, in national form that of a country; and whether it is assigned."""
     try:
-        parsed = phonenumbers.parse(number)
+        number = phonenumbers.parse(text, country)
     except phonenumbers.NumberParseException:
-        return number, False
-    if not phonenumbers.is_valid_number(parsed):
-        return number, False
-    return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164), True
+        return text, False
+    if not phonenumbers.is_valid_number(number):
+        return text, False
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164), True
 
 
 class _Plan:

@@ -13,6 +13,7 @@ from schemas.dead_letter import DEAD_LETTER_SCHEMA
 from schemas.version import VERSION
 from transforms.batches import batch_of, empty_batch
 from transforms.texts import lengths_of
+from transforms.times import believed
 
 PAYLOAD_FIELD = "value"
 """What `fields` names when the message as a whole breaks a rule."""
@@ -75,6 +76,7 @@ def dead_letters(rows: pa.RecordBatch, stage: Stage, violations: Sequence[tuple[
     for row in np.flatnonzero(lengths_of(rows.column("raw_headers"))):
         attempts[row] = _attempt(rows.column("raw_headers")[row].as_py())
     columns = {name: rows.column(original) for name, original in _ORIGINAL.items()} | {
+        "source_timestamp": believed(rows.column("source_timestamp")),
         "stage": pa.repeat(stage.value, count),
         "code": pa.array(code, pa.string()),
         "codes": pa.array(codes, _TEXTS),

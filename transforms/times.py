@@ -27,7 +27,7 @@ from transforms.compiled import (
     numbers_of,
     texts_of,
 )
-from transforms.texts import ZERO, is_null
+from transforms.texts import ZERO, is_null, where
 
 Times = npt.NDArray[np.int64]
 """Milliseconds since 1970, or NONE."""
@@ -54,6 +54,7 @@ _FIRST, _LAST = _milliseconds(FIRST_TIME), _milliseconds(LAST_TIME)
 
 
 _FIRST_EPOCH, _END_OF_EPOCHS = _milliseconds(FIRST_EPOCH), _milliseconds(END_OF_EPOCHS)
+_FIRST_YEAR, _END_OF_YEARS = FIRST_EPOCH.year, END_OF_EPOCHS.year
 _TWELVE_DIGITS = (None, "YYMMDDhhmmss", "YYYYMMDDhhmm")
 
 
@@ -84,6 +85,12 @@ def parse_event_times(texts: pa.StringArray, zone: str, twelve_digits: str | Non
         times[is_local], is_ambiguous[is_local] = to_instants(local, zone), come_twice(local, zone)
     times[(times < _FIRST) | (times > _LAST)] = NONE
     return EventTimes(times, is_ambiguous)
+
+
+def believed(timestamps: pa.TimestampArray) -> pa.TimestampArray:
+    """Return Kafka timestamps, null for those that are not plausible."""
+    is_odd = ~are_plausible_epochs(as_times(timestamps))
+    return where(is_odd, None, timestamps) if is_odd.any() else timestamps
 
 
 def are_plausible_epochs(times: Times) -> Mask:
@@ -187,8 +194,10 @@ def _read_times(texts: Texts, twelve_digits: int) -> tuple[Times, Mask]:
             times[row] = _moment(data, year, start + 2, start + 4, start + 6, start + 8, start + 10)
             is_local[row] = True
         elif length == 12 and twelve_digits == 2:
-            times[row] = _moment(data, _number(data, start, 4), start + 4, start + 6, start + 8, start + 10, -1)
-            is_local[row] = True
+            year = _number(data, start, 4)
+            if _FIRST_YEAR <= year < _END_OF_YEARS:
+                times[row] = _moment(data, year, start + 4, start + 6, start + 8, start + 10, -1)
+                is_local[row] = True
         elif length == 16 and data[start + 8] == _T:
             if data[start + 15] == _Z:
                 year = _number(data, start, 4)

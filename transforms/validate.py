@@ -18,7 +18,7 @@ from transforms.rejects import Violation, dead_letters, no_rejects
 from transforms.rules import COUNTS, RULES, DecodedRows, severities_of
 from transforms.stage import StageOutput, split_stage
 from transforms.texts import chosen, where
-from transforms.times import as_timestamps
+from transforms.times import as_timestamps, believed
 
 
 def validate_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile]) -> SplitBatch:
@@ -50,7 +50,7 @@ def validate_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile]
     columns["event_type_inferred"] = pa.array(~rows.has_event_type)
     columns["event_time"] = as_timestamps(rows.event_times)
     if rows.is_arrival_odd.any():
-        columns["source_timestamp"] = where(rows.is_arrival_odd, None, columns["source_timestamp"])
+        columns["source_timestamp"] = believed(columns["source_timestamp"])
     columns["warnings"] = _warnings(warnings)
     is_kept = errors == 0
     accepted = rows_of(batch_of(columns, VALIDATED_SCHEMA), is_kept)

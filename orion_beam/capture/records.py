@@ -15,7 +15,7 @@ class RecordPseudonymiser:
     def __init__(self, key: bytes, profile: CountryProfile) -> None:
         """Take the key of the pseudonyms, and the country."""
         self._pseudonyms = Pseudonyms(key, profile)
-        self._zone = profile.zone
+        self._profile = profile
 
     def payload(self, payload: bytes | None, raw_format: str | None) -> bytes | None:
         """Return a payload with other numbers.
@@ -50,6 +50,8 @@ class RecordPseudonymiser:
     def _is_time(self, text: str) -> bool:
         """Say whether digits are a time: one of our days, or it may be a number in the wrong field."""
         try:
-            return parse_event_time(text, self._zone).year in _TIMES_OF_RECORDS
+            return (
+                parse_event_time(text, self._profile.zone, self._profile.twelve_digit_times).year in _TIMES_OF_RECORDS
+            )
         except (ValueError, OverflowError):
             return False

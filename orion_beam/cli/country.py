@@ -19,6 +19,7 @@ with late_imports():
     from orion_beam.countries import load_profile, profiles_of
     from schemas.country import CountryProfile
     from transforms.decode import column_names_of
+    from transforms.plausibility import example_numbers
 
 app = typer.Typer(help="Begin a new country; check one against the conformance kit.", no_args_is_help=True)
 
@@ -84,6 +85,7 @@ def new(
     draft.write_text(text, encoding="utf-8")
     try:
         profile = load_profile(draft)
+        _refuse_mcc_of_another(profile, profiles)
         draft.rename(path)
     finally:
         draft.unlink(missing_ok=True)
@@ -99,9 +101,27 @@ def new(
     typer.echo(f"then: orion-beam country check {code}")
 
 
+def _refuse_mcc_of_another(profile: CountryProfile, profiles: Path) -> None:
+    for path in sorted(profiles.glob("*.toml")):
+        other = load_profile(path)
+        if shared := set(profile.mccs) & set(other.mccs):
+            raise UserError(f"--mcc {min(shared)} is {other.name}'s: {path} holds it; an MCC is of one country")
+
+
+def _first_number(profile: CountryProfile) -> str:
+    """Return a number that the country's plan assigns; where libphonenumber has no such plan, one of its length."""
+    for number in example_numbers(profile.code):
+        if number.startswith(f"+{profile.calling_code}") and len(number) >= _SHORTEST_NUMBER:
+            return number
+    return f"+{profile.calling_code}{'7' * profile.national_digits}"
+
+
+_SHORTEST_NUMBER = len("+") + 10
+
+
 def _first_cases(profile: CountryProfile) -> dict[str, str]:
     """Return cases of the two formats that every country may send."""
-    imsi, number = f"{profile.mccs[0]}01".ljust(15, "1"), f"+{profile.calling_code}".ljust(11, "7")
+    imsi, number = f"{profile.mccs[0]}01".ljust(15, "1"), _first_number(profile)
     record = {"event_type": "data", "imsi": imsi, "msisdn": number, "timestamp": "2026-06-01T10:00:00Z"}
     return {
         "flat JSON: data": json.dumps(record | {"bytes_uploaded": 1000, "bytes_downloaded": 2000}),

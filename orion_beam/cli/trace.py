@@ -1,6 +1,7 @@
 """`orion-beam trace`: what became of one record, stage by stage, and where what was made of it lies."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -86,7 +87,7 @@ def trace(
 
     Example: orion-beam trace --bootstrap-servers localhost:9092 --topic cdr.raw.TN --partition 3 --offset 12345
 
-    Example: orion-beam trace --bootstrap-servers localhost:9092 --cdr-id 0f8fad5bd9cb469fa165708673f4ff5a
+    Example: orion-beam trace --bootstrap-servers localhost:9092 --cdr-id 184731026435209961077405413298734912045
     """
     window = timedelta(seconds=duration_of(within, "--within"))
     place, at = _place_of(bootstrap_servers, topic, partition, offset, cdr_id, window)
@@ -120,6 +121,8 @@ def _place_of(
         return SourcePartition(topic, partition), offset
     if any(is_given):
         raise UserError("--cdr-id goes without --topic, --partition and --offset: it finds them")
+    if not re.fullmatch("[0-9]{1,39}", cdr_id):
+        raise UserError(f"--cdr-id {cdr_id!r} is not one: it has up to 39 decimal digits, as cdr_id of a CDR has it")
     ranges = search_range(bootstrap_servers, FINAL_TOPIC, None, datetime.now(UTC) - window)
     with progress_of(f"looking through {FINAL_TOPIC}", _offsets(ranges)) as advance:
         for found in find_cdr(bootstrap_servers, ranges, cdr_id, advance):

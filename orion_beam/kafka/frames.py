@@ -74,10 +74,12 @@ class _Sections:
         return pa.Array.from_buffers(data_type, self.rows, [None, self._take(width * self.rows)])
 
     def timestamps(self) -> pa.Array:
-        """Return the timestamps; -1 stands for none, and what no calendar of four digits holds is none, either."""
+        """Return the timestamps; -1 stands for none, and what no calendar of four digits holds becomes its last."""
         milliseconds = self._take(8 * self.rows)
         values = np.frombuffer(milliseconds, np.int64)
-        given = (values >= 0) & (values <= _LAST_TIMESTAMP)
+        if (values > _LAST_TIMESTAMP).any():
+            milliseconds = pa.py_buffer(np.minimum(values, _LAST_TIMESTAMP))
+        given = values >= 0
         validity = None if given.all() else pa.py_buffer(np.packbits(given, bitorder="little"))
         return pa.Array.from_buffers(_TIMESTAMP_TYPE, self.rows, [validity, milliseconds])
 

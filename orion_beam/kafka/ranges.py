@@ -367,8 +367,8 @@ class _TopicRead:
 
 def _batch_of(records: Records, topic: str) -> pa.RecordBatch:
     count, stamps = len(records.offsets), records.timestamps
-    # What is negative is none, and what no calendar of four digits holds is none, either.
-    is_none = (stamps < 0) | (stamps > _LAST_TIMESTAMP_MS)
+    # What is negative is none; what no calendar of four digits holds becomes its last, which is as little believed.
+    is_none, stamps = stamps < 0, np.minimum(stamps, _LAST_TIMESTAMP_MS)
     columns = {
         "raw_key": records.keys,
         "raw_value": records.values,

@@ -77,6 +77,14 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
                 "reqps",
             ),
             Panel(
+                "Members that look like usage and are not read",
+                {
+                    "{{format}}.{{member}}": "sum by (format, member)"
+                    f" (rate(orion_unread_members_total{_OF_COUNTRY}[5m]))"
+                },
+                "reqps",
+            ),
+            Panel(
                 "Records of a batch, mean",
                 {
                     "{{country}}": f"sum by (country) (rate(orion_batch_rows_sum{_OF_COUNTRY}[5m]))"

@@ -9,7 +9,11 @@ from transforms.texts import Mask
 
 
 class MaSemicolonCdr(RawRow):
-    """`imsi;msisdn;cell_id;rat;bytes_up;bytes_down;event_time`: trailing fields may be missing, then they are null."""
+    """`imsi;msisdn;cell_id;rat;bytes_up;bytes_down;event_time`: at most seven fields.
+
+    Trailing fields that are missing are null; the last of them is required, so that such a record is rejected for
+    `missing_field.event_time` and not as malformed.
+    """
 
     imsi: Imsi
     msisdn: Msisdn

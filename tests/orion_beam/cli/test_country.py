@@ -2,12 +2,15 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from orion_beam.chain import chain_of, load_reference, run_chain
 from orion_beam.conformance import MUTATIONS, check_country
 from orion_beam.countries import PROFILES_DIRECTORY, all_profiles, load_profile
+from orion_beam.testing import raw_batch, rows
 from schemas.codes import Stage
 from transforms import decode
 from transforms.decoders import fr_semicolon
@@ -17,6 +20,7 @@ NEW = [
     "--national-digits", "10", "--time-zone", "Africa/Abidjan",
 ]  # fmt: skip
 SENEGAL = Path(__file__).parents[2] / "countries" / "test_sn.py"
+ARRIVED = datetime(2026, 6, 1, 12, tzinfo=UTC)
 GOOD = b"208011234567890;+33612345678;352099001761481;FR-PAR-001;4G;1000;2000;2026-06-01T10:00:00Z"
 
 
@@ -40,6 +44,32 @@ def test_a_new_country_is_a_profile_a_test_and_cases_that_pass_the_kit(new_count
     findings = list(check_country(profile, lines))
     assert [finding.check for finding in findings] == list(MUTATIONS)
     assert all(finding.records == len(lines) and finding.failures == [] for finding in findings)
+
+
+def test_the_cases_of_a_new_country_break_no_rule_that_they_do_not_name(new_country, tmp_path):
+    assert new_country().code == 0
+    profile = load_profile(tmp_path / "profiles" / "CI.toml")
+    lines = (tmp_path / "testdata" / "ci" / "input.txt").read_bytes().splitlines()
+    outcome = run_chain(chain_of(profile, load_reference()), raw_batch("CI", lines, timestamps=ARRIVED))
+    warnings = {warning for row in rows(outcome.accepted) for warning in row["warnings"]}
+    assert warnings <= {"peer_short_code"}
+    assert (outcome.accepted.num_rows, outcome.rejected.num_rows) == (4, 4)
+
+
+def test_an_mcc_that_another_profile_holds_is_refused_and_leaves_nothing(new_country, orion_beam, tmp_path):
+    assert new_country().code == 0
+    before = sorted(tmp_path.rglob("*"))
+    directories = ("--profiles", tmp_path / "profiles", "--cases", tmp_path / "testdata", "--tests", tmp_path / "tests")
+    code, _, err = orion_beam(*NEW[:2], "GH", *NEW[3:], *directories)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--mcc 612 is Côte d'Ivoire's" in err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("code", all_profiles())
+def test_the_countries_that_are_shipped_have_more_than_forty_cases(code):
+    cases = (SENEGAL.parents[1] / "testdata" / code.lower() / "cases.txt").read_text(encoding="utf-8").splitlines()
+    assert len(cases) > 40
 
 
 def test_what_is_there_already_is_not_touched(new_country, tmp_path):

@@ -96,7 +96,7 @@ def expected(topic: str, records: Sequence[Record]) -> pa.RecordBatch:
         "source_partition": [record.partition for record in records],
         "source_offset": [record.offset for record in records],
         "source_timestamp": [
-            record.timestamp if 0 <= record.timestamp <= 253_402_128_000_000 else None for record in records
+            min(record.timestamp, 253_402_128_000_000) if record.timestamp >= 0 else None for record in records
         ],
     }
     return pa.RecordBatch.from_arrays(
