@@ -177,13 +177,13 @@ def international(text: str | None, profile: CountryProfile) -> str | None:
         return None
     trunk, prefix, digits = profile.trunk_prefix or "", *found.groups()
     is_national = not prefix and len(digits) == len(trunk) + profile.national_digits and digits.startswith(trunk)
+    is_national &= not digits.startswith(profile.calling_code)
     if digits.startswith("0") and not is_national:
         return None
     own = by_region(text, profile.code)
     national = digits.removeprefix(trunk) if is_national else digits.removeprefix(profile.calling_code)
     if own:
         return own
-    is_national &= not digits.startswith(profile.calling_code)
     if is_national and not digits.startswith("0") and by_region(f"+{digits}", None):
         return by_region(f"+{digits}", None)
     if not is_national and not digits.startswith(profile.calling_code):
