@@ -1,5 +1,6 @@
 """What README and docs say can be done is done: snippets run, commands and options exist, made pages are as made."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -30,7 +31,9 @@ def test_every_python_snippet_runs(page, tmp_path, monkeypatch):
     payload = b'{"subscriber":{"imsi":"605011234567890","msisdn":"+21620123456"},"timestamp":"2026-01-02T03:04:05Z"}'
     Path("cases/tn").mkdir(parents=True)
     with Path("cases/tn/messages.avro").open("wb") as file:
-        fastavro.writer(file, fastavro.parse_schema(avro_schema(RawCdr)), raw_batch("TN", [payload]).to_pylist())
+        fastavro.writer(
+            file, fastavro.parse_schema(json.loads(avro_schema(RawCdr))), raw_batch("TN", [payload]).to_pylist()
+        )
     for snippet in snippets_of(page):
         names: dict[str, Any] = {}
         exec(compile(snippet, str(page), "exec"), names)

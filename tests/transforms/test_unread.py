@@ -5,7 +5,6 @@ import logging
 
 import apache_beam as beam
 import pytest
-from apache_beam.testing.test_pipeline import TestPipeline
 from prometheus_client import CollectorRegistry
 
 from orion_beam.countries import all_profiles
@@ -81,7 +80,7 @@ def test_a_feed_is_warned_of_once_and_each_record_counted(caplog, monkeypatch):
     metrics = WorkerMetrics(registry)
     monkeypatch.setattr(stage, "observer", lambda: metrics)
     batches = [raw_batch("FR", [json.dumps(FLAT | {"bytes_up": 1}).encode()] * 3) for _ in range(2)]
-    pipeline = TestPipeline()
+    pipeline = beam.Pipeline()
     with caplog.at_level(logging.WARNING, stage.__name__):
         _ = pipeline | beam.Create(batches, reshuffle=False) | DecodeCdrs({"FR": all_profiles()["FR"]})
         result = pipeline.run()
