@@ -71,8 +71,9 @@ def profile_with(**rules: str) -> CountryProfile:
 
 
 def split(changes: dict[str, Any], profile: CountryProfile) -> SplitBatch:
-    changes = dict(changes)
-    batch = raw_batch("FR", [json.dumps(GOOD | changes).encode()], timestamps=changes.pop("arrived", ARRIVED))
+    record = GOOD | changes
+    arrived = record.pop("arrived", ARRIVED)
+    batch = raw_batch("FR", [json.dumps(record).encode()], timestamps=arrived)
     return validate_batch(decode_batch(batch, profile).accepted, {profile.code: profile})
 
 

@@ -69,7 +69,7 @@ def test_plain_payloads_are_read_as_the_parser_reads_them(kind, raw, cut):
     shape, names, parse = KINDS[kind]
     batch = Payloads.of(pa.array(raw, pa.binary()).slice(min(cut, len(raw) - 1)))
     plain = read_plain(batch, shape)
-    by_both = _with_others(dict(zip(names, plain.fields, strict=True)), plain.is_plain, batch, parse)
+    by_both = _with_others(dict(zip(names, plain.fields, strict=True)), plain, batch, parse)
     by_parser = parse(batch)
     assert by_both.is_malformed.tolist() == by_parser.is_malformed.tolist()
     assert columns(by_both, names, len(batch)) == columns(by_parser, names, len(batch))
