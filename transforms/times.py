@@ -257,7 +257,8 @@ def come_twice(moments: Times, zone: str) -> Mask:
     starts, ends = _overlaps(zone)
     mask: Mask = starts[np.searchsorted(ends, moments, "right")] <= moments
     periods = _local_periods(zone)
-    is_open = (moments != NONE) & ((moments < periods.starts[0]) | (moments >= periods.ends[-1]))
+    is_dated = (moments >= _FIRST) & (moments <= _LAST)
+    is_open = is_dated & ((moments < periods.starts[0]) | (moments >= periods.ends[-1]))
     if is_open.any():
         clock = ZoneInfo(zone)
         mask[is_open] = [
