@@ -10,8 +10,8 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup jars uber-jar lint format test test-unit test-java test-integration test-deep test-all test-busy golden schemas docs \
-	demo bench-quick bench-core bench-audit clean need-python need-java
+.PHONY: help setup jars uber-jar lock-java lint format test test-unit test-java test-integration test-deep test-all test-busy golden schemas docs \
+	demo bench-quick bench-core bench-audit clean need-python need-java need-maven
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,10 @@ need-python:
 	@scripts/require python
 
 need-java:
-	@scripts/require python java mvn
+	@scripts/require python java
+
+need-maven: need-java
+	@scripts/require mvn
 
 # pip takes its index, proxy and certificates from the environment.
 $(INSTALLED): setup.py | need-python
@@ -36,8 +39,11 @@ setup: $(INSTALLED) ## Install everything into .venv
 jars: need-java $(INSTALLED) ## Build the Java side: expansion service, job server, development Kafka and Flink
 	$(BIN)/python -m runners.jars
 
-uber-jar: need-java $(INSTALLED) ## Build the one jar for submission to a Flink cluster
+uber-jar: need-maven $(INSTALLED) ## Build the one jar for submission to a Flink cluster
 	$(BIN)/python -c 'from runners.jars import build_uber_jar; print(build_uber_jar(print))'
+
+lock-java: need-maven $(INSTALLED) ## Rewrite the list of jars to fetch, after a change to runners/java/pom.xml
+	$(BIN)/python -m runners.jars --lock
 
 lint: $(INSTALLED) ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
@@ -54,7 +60,7 @@ test: test-unit test-java test-integration ## Run unit and integration tests
 test-unit: $(INSTALLED) ## Run the tests that need Python only
 	$(BIN)/pytest -n 2 -m "not integration and not deep"
 
-test-java: need-java ## Run the tests of the Java source, on a Kafka of their own
+test-java: need-maven ## Run the tests of the Java source, on a Kafka of their own
 	mvn --quiet --file runners/java/pom.xml -Dmaven.test.redirectTestOutputToFile=true test
 
 test-integration: jars ## Run the tests on real Kafka and Flink

@@ -36,6 +36,7 @@ DEPENDENCIES = [
     "pyroaring==1.2.0",
     "pyruhvro==0.4.0",
     "pyyaml==6.0.4",
+    "requests==2.34.2",
     "rich==15.0.0",
     "typer==0.29.2",
 ]
@@ -91,7 +92,7 @@ setup(
         "runners.monitoring": ["*.yml", "dashboards/*.json"],
         "runners": [
             *("py.typed", "*.csv", "flink_conf/*.yaml"),
-            *("java/pom.xml", "java/*/pom.xml", "java/src/**/*", "java/*/src/**/*"),
+            *("java/pom.xml", "java/artifacts.txt", "java/src/**/*"),
         ],
     },
     entry_points={"console_scripts": ["orion-beam = orion_beam.cli.main:main"]},

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from orion_beam.errors import PrerequisiteError
 from orion_beam.preflight import Check, failed, ok, refused, warning
-from runners.jars import JAVA_SOURCES, are_built, find_java, find_maven, orion_home
+from runners.jars import JAVA_SOURCES, are_built, find_java, find_javac, orion_home
 
 FREE_BYTES = 2 << 30
 """What a job needs on disk at least: the jars are built from 250 MB of downloads, and each submission stages them."""
@@ -69,7 +69,7 @@ def _check_jars() -> Check:
     if are_built():
         return ok("jars", f"built, under {orion_home()}")
     try:
-        find_maven()
+        find_javac()
     except PrerequisiteError as error:
         return refused("jars", error)
     return warning("jars", "not built: the first run does it, and takes minutes", "`make jars` does it now")

@@ -1,8 +1,10 @@
-"""The Java part: built once with Maven, kept under ORION_HOME, found by everything that starts a JVM.
+"""The Java part: built once, kept under ORION_HOME, found by everything that starts a JVM.
 
-    python -m runners.jars [--uber]
+    python -m runners.jars [--uber | --lock]
 
 builds it when it is missing and prints where it is; with `--uber`, the one jar for submission to a Flink cluster.
+The jars of others are those of `java/artifacts.txt`, see `runners.artifacts`; `--lock` writes that list, as Maven
+resolves the pom. Maven is needed for these two only.
 """
 
 import argparse
@@ -21,6 +23,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from orion_beam.errors import PrerequisiteError, ServiceFailedError
+from runners.artifacts import ARTIFACTS_FILE, artifact_of, fetch_artifacts, read_artifacts, write_artifacts
 
 JAVA_SOURCES = Path(__file__).parent / "java"
 """The Maven project: in a checkout and in an installed package alike."""
@@ -43,7 +46,10 @@ _LAUNCHERS = {
     "expansion-service.jar": "org.apache.beam.sdk.expansion.service.ExpansionService",
 }
 
-_PUBLISHED = {"job", "kafka", "guard.jar", *_LAUNCHERS}
+_PARTS = {"job": "job", "broker": "kafka", "flink": "flink"}
+"""The parts of the pom, and the directory that each one's jars are in."""
+
+_OUR_JAR = "orion-beam-1.jar"
 
 _NO_TESTS = ("-DskipTests", "-Dmaven.test.skip=true")  # neither run them nor compile them
 
@@ -141,6 +147,21 @@ def find_java() -> str:
     return java
 
 
+def find_javac() -> str:
+    """Return the compiler beside `find_java`'s java.
+
+    Raises:
+        PrerequisiteError: there is none: it is no JDK.
+    """
+    java = find_java()
+    javac = shutil.which(str(Path(java).with_name("javac")))
+    if javac is None:
+        raise PrerequisiteError(
+            f"no javac beside {java}: install a JDK {MIN_JAVA} (Debian: apt install openjdk-17-jdk)"
+        )
+    return javac
+
+
 def find_maven() -> str:
     """Return the `mvn` on PATH.
 
@@ -163,20 +184,20 @@ def ensure_jars(report: Report = silent) -> Jars:
         report: Gets a line now and then while a build is going on; nothing when there is none.
 
     Raises:
-        PrerequisiteError: Java or Maven is missing or too old, or Maven cannot reach its registry.
+        PrerequisiteError: Java is missing or too old, or a jar cannot be fetched.
         ServiceFailedError: the build fails; names its log.
     """
     directory = _directory()
     with _published(directory, report) as scratch:
         if scratch is not None:
-            report("building the Java part; the first time this downloads about 250 MB")
-            _maven(scratch, [*_NO_TESTS, "package"], report)
-            _maven(scratch, ["-Dpart=broker", "dependency:copy-dependencies"], report)
-            target = scratch / "target"
+            report("building the Java part")
+            javac = find_javac()
+            target, classes = scratch / "target", scratch / "classes"
+            _fetch(["job", "broker"], target, report)
+            _compile(javac, scratch, classes, target / "job")
+            _write_jar(target / "job" / _OUR_JAR, classes)
             _write_launchers(target)
-            _write_guard(target / "guard.jar", target / "classes")
-            for leftover in set(target.iterdir()) - {target / name for name in _PUBLISHED}:
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            _write_guard(target / "guard.jar", classes)
             target.rename(directory)
     return Jars.within(directory)
 
@@ -206,7 +227,7 @@ def ensure_flink(report: Report = silent) -> str:
     """Return the class path of a Flink cluster of the version that jobs are made for; nothing of Beam is in it.
 
     Raises:
-        PrerequisiteError: Java or Maven is missing or too old, or Maven cannot reach its registry.
+        PrerequisiteError: Java is missing or too old, or a jar cannot be fetched.
         ServiceFailedError: the build fails; names its log.
     """
     guard = ensure_jars(report).guard
@@ -214,8 +235,8 @@ def ensure_flink(report: Report = silent) -> str:
     with _published(directory, report) as scratch:
         if scratch is not None:
             report("fetching Flink")
-            _maven(scratch, ["-Dpart=flink", "dependency:copy-dependencies"], report)
-            (scratch / "target" / "flink").rename(directory)
+            _fetch(["flink"], scratch, report)
+            (scratch / "flink").rename(directory)
     return os.pathsep.join([str(directory / "*"), str(guard)])
 
 
@@ -226,7 +247,7 @@ def _directory() -> Path:
 def _key() -> str:
     """Return what tells one version of the Java part from another."""
     digest = hashlib.sha256(_LAYOUT)
-    for path in [JAVA_SOURCES / "pom.xml", *sorted(_main_sources())]:
+    for path in [JAVA_SOURCES / "pom.xml", JAVA_SOURCES / ARTIFACTS_FILE, *sorted(_main_sources())]:
         digest.update(b"\0" + path.relative_to(JAVA_SOURCES).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -262,6 +283,53 @@ def _published(result: Path, report: Report) -> Iterator[Path | None]:
             shutil.copy(JAVA_SOURCES / "pom.xml", project)
             shutil.copytree(JAVA_SOURCES / "src" / "main", project / "src" / "main")
             yield project
+
+
+def lock(report: Report = silent) -> Path:
+    """Write the list of the jars of others that each part needs, as Maven resolves the pom, and return where it is.
+
+    Raises:
+        PrerequisiteError: Maven is missing or too old, or cannot reach its registry.
+        ServiceFailedError: Maven fails; names its log.
+    """
+    found = []
+    with tempfile.TemporaryDirectory(prefix="orion-lock-") as scratch:
+        project = Path(scratch, "project")
+        project.mkdir()
+        shutil.copy(JAVA_SOURCES / "pom.xml", project)
+        for part in _PARTS:
+            layout = Path(scratch, part)
+            options = [f"-D{part}.directory={layout}", "-Dmdep.useRepositoryLayout=true"]
+            which = [] if part == "job" else [f"-Dpart={part}"]
+            _maven(project, [*which, *options, "dependency:copy-dependencies"], report)
+            found += [artifact_of(part, layout, jar) for jar in layout.rglob("*.jar")]
+    write_artifacts(JAVA_SOURCES, found)
+    return JAVA_SOURCES / ARTIFACTS_FILE
+
+
+def _fetch(parts: Sequence[str], directory: Path, report: Report) -> None:
+    """Put the jars of others that parts need into the parts' directories."""
+    wanted = [artifact for artifact in read_artifacts(JAVA_SOURCES) if artifact.part in parts]
+    fetch_artifacts(wanted, orion_home() / "artifacts", {part: directory / _PARTS[part] for part in parts}, report)
+
+
+def _compile(javac: str, project: Path, classes: Path, jars: Path) -> None:
+    """Compile our own classes, and put their resources beside them."""
+    sources = sorted(map(str, (project / "src" / "main" / "java").rglob("*.java")))
+    options = ["--release", str(MIN_JAVA), "-encoding", "UTF-8", "-proc:none", "-cp", str(jars / "*")]
+    done = subprocess.run(
+        [javac, *options, "-d", str(classes), *sources],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        log = project.parent / "build.log"
+        log.write_text(done.stdout + done.stderr)
+        first = next((line for line in done.stderr.splitlines() if "error" in line), f"exit code {done.returncode}")
+        raise ServiceFailedError(f"the Java part does not build: {first[:300]} (log: {log})")
+    shutil.copytree(project / "src" / "main" / "resources", classes, dirs_exist_ok=True)
 
 
 def _maven(project: Path, arguments: Sequence[str], report: Report) -> None:
@@ -313,6 +381,13 @@ def _write_launchers(directory: Path) -> None:
             jar_file.writestr("META-INF/MANIFEST.MF", _manifest(attributes))
 
 
+def _write_jar(jar: Path, classes: Path) -> None:
+    """Write classes and resources into a jar."""
+    with zipfile.ZipFile(jar, "w", zipfile.ZIP_DEFLATED) as jar_file:
+        for path in sorted(path for path in classes.rglob("*") if path.is_file()):
+            jar_file.write(path, path.relative_to(classes).as_posix())
+
+
 def _write_guard(jar: Path, classes: Path) -> None:
     """Write the guard into a jar of its own, for the broker, which cannot share the job's jars."""
     with zipfile.ZipFile(jar, "w") as jar_file:
@@ -342,15 +417,17 @@ def _version(command: Sequence[str], pattern: str) -> tuple[int, ...]:
 def main() -> int:
     """Build what is missing and print where it is."""
     parser = argparse.ArgumentParser(prog="python -m runners.jars", description=main.__doc__)
-    parser.add_argument("--uber", action="store_true", help="the one jar for submission to a Flink cluster")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--uber", action="store_true", help="the one jar for submission to a Flink cluster")
+    what.add_argument("--lock", action="store_true", help="write the list of jars, after a change to the pom")
     arguments = parser.parse_args()
 
     def report(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
     try:
-        if arguments.uber:
-            print(build_uber_jar(report))
+        if arguments.uber or arguments.lock:
+            print(build_uber_jar(report) if arguments.uber else lock(report))
             return 0
         jars = ensure_jars(report)
     except (PrerequisiteError, ServiceFailedError) as error:

@@ -1,5 +1,6 @@
 """Finding Java and Maven, and building the Java part once."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from orion_beam.errors import PrerequisiteError
 from runners import jars
+from runners.artifacts import Artifact, write_artifacts
 
 
 @pytest.fixture
@@ -41,12 +43,27 @@ def install(directory: Path, name: str, script: str) -> None:
 
 
 JAVA = """echo 'openjdk version "17.0.1" 2021-10-19' >&2"""
-MAVEN_VERSION = """[ "$2" = --version ] && echo 'Apache Maven 3.8.7' && exit"""
-MAVEN = f"""{MAVEN_VERSION}
-mkdir -p target/job target/kafka target/classes/dev/orion/beam
-touch target/job/a.jar target/kafka/b.jar target/classes/dev/orion/beam/ParentGuard.class
+JAVAC = """while [ "$1" != -d ]; do shift; done
+mkdir -p "$2/dev/orion/beam"
+touch "$2/dev/orion/beam/ParentGuard.class"
 echo run >> "$ORION_HOME/runs"
 sleep 0.2"""
+MAVEN_VERSION = """[ "$2" = --version ] && echo 'Apache Maven 3.8.7' && exit"""
+
+
+@pytest.fixture
+def small_part(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Java part of two jars of others, which are there, and no sources of its own."""
+    java = tmp_path / "java"
+    (java / "src" / "main" / "resources").mkdir(parents=True)
+    (java / "pom.xml").touch()
+    artifacts = [Artifact(part, f"org.example:{part}:1", 0, hashlib.sha256().hexdigest()) for part in ("job", "broker")]
+    for artifact in artifacts:
+        path = home / "artifacts" / artifact.path
+        path.parent.mkdir(parents=True)
+        path.touch()
+    write_artifacts(java, artifacts)
+    monkeypatch.setattr(jars, "JAVA_SOURCES", java)
 
 
 @pytest.mark.usefixtures("tools")
@@ -76,10 +93,18 @@ def test_java_17_and_newer_are_taken(tools: Path, version: str) -> None:
 
 
 @pytest.mark.usefixtures("home")
+def test_a_java_without_a_compiler_is_refused_before_anything_is_fetched(tools: Path, home: Path) -> None:
+    install(tools, "java", JAVA)
+    with pytest.raises(PrerequisiteError, match=f"no javac beside {tools}/java: install a JDK 17"):
+        jars.ensure_jars()
+    assert not (home / "artifacts").exists()
+
+
+@pytest.mark.usefixtures("home")
 def test_a_missing_maven_is_named_with_the_fix(tools: Path) -> None:
     install(tools, "java", JAVA)
     with pytest.raises(PrerequisiteError, match="no mvn on PATH: install Maven"):
-        jars.ensure_jars()
+        jars.build_uber_jar()
 
 
 def test_an_old_maven_is_refused(tools: Path) -> None:
@@ -94,22 +119,24 @@ def test_an_unreachable_registry_is_told_from_a_broken_build(tools: Path) -> Non
     error = "[ERROR] Failed to execute goal: Could not transfer artifact a:b:jar:1: Unknown host registry"
     install(tools, "mvn", f"{MAVEN_VERSION}\necho '{error}'\nexit 1")
     with pytest.raises(PrerequisiteError, match="Maven cannot get what it needs from its registry") as caught:
-        jars.ensure_jars()
+        jars.build_uber_jar()
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("small_part")
 def test_a_broken_build_names_its_log_and_publishes_nothing(tools: Path, home: Path) -> None:
     install(tools, "java", JAVA)
-    install(tools, "mvn", f"{MAVEN_VERSION}\nmkdir -p target/job\necho '[ERROR] COMPILATION ERROR'\nexit 1")
-    with pytest.raises(RuntimeError, match="COMPILATION ERROR") as caught:
+    install(tools, "javac", "echo 'A.java:1: error: class, interface, enum, or record expected' >&2\nexit 1")
+    with pytest.raises(RuntimeError, match="A.java:1: error: class") as caught:
         jars.ensure_jars()
     assert str(home / "jars" / "build.log") in str(caught.value)
     assert [path.name for path in (home / "jars").iterdir() if path.is_dir()] == []
 
 
+@pytest.mark.usefixtures("small_part")
 def test_an_interrupted_build_is_not_taken_for_a_finished_one(tools: Path, home: Path) -> None:
     install(tools, "java", JAVA)
-    install(tools, "mvn", MAVEN)
+    install(tools, "javac", JAVAC)
     leftover = home / "jars" / "build-interrupted" / "target"
     leftover.mkdir(parents=True)
     built = jars.ensure_jars()
@@ -117,30 +144,31 @@ def test_an_interrupted_build_is_not_taken_for_a_finished_one(tools: Path, home:
     assert not leftover.exists()
 
 
+@pytest.mark.usefixtures("small_part")
 def test_processes_that_build_at_the_same_time_build_once(tools: Path, home: Path) -> None:
     install(tools, "java", JAVA)
-    install(tools, "mvn", MAVEN)
+    install(tools, "javac", JAVAC)
     lines: list[str] = []
     threads = [threading.Thread(target=jars.ensure_jars, args=(lines.append,)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (home / "runs").read_text().count("run") == 2  # the job's jars, the broker's
+    assert (home / "runs").read_text().count("run") == 1
     assert sum(line.startswith("building") for line in lines) == 1
 
 
-@pytest.mark.usefixtures("home")
+@pytest.mark.usefixtures("small_part")
 def test_launchers_find_their_jars_wherever_the_directory_is(tools: Path) -> None:
     install(tools, "java", JAVA)
-    install(tools, "mvn", MAVEN)
+    install(tools, "javac", JAVAC)
     with zipfile.ZipFile(jars.ensure_jars().expansion_service) as jar_file:
         text = jar_file.read("META-INF/MANIFEST.MF").decode()
     assert max(map(len, text.split("\r\n"))) <= 72
     manifest = dict(line.split(": ", 1) for line in text.replace("\r\n ", "").strip().split("\r\n"))
     assert manifest["Main-Class"] == "dev.orion.beam.ParentGuard"
     assert manifest["Orion-Main-Class"] == "org.apache.beam.sdk.expansion.service.ExpansionService"
-    assert manifest["Class-Path"] == "job/a.jar"
+    assert manifest["Class-Path"] == "job/job-1.jar job/orion-beam-1.jar"
     assert "java.base/java.lang" in manifest["Add-Opens"].split(" ")
 
 

@@ -190,7 +190,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(orion_beam, arguments, message):
     assert (answer.code, answer.out, answer.err) == (2, "", f"orion-beam: error: {message}\n")
 
 
-@pytest.mark.parametrize(("tools", "message"), [([], "no java on PATH"), (["java"], "no mvn on PATH")])
+@pytest.mark.parametrize(("tools", "message"), [([], "no java on PATH"), (["java"], "no javac beside")])
 def test_a_missing_prerequisite_is_named_before_anything_starts(orion_beam, monkeypatch, tmp_path, tools, message):
     programs = tmp_path / "bin"
     programs.mkdir()
