@@ -95,5 +95,5 @@ setup(
             *("java/pom.xml", "java/artifacts.txt", "java/src/**/*"),
         ],
     },
-    entry_points={"console_scripts": ["orion-beam = orion_beam.cli.main:main"]},
+    entry_points={"console_scripts": ["orion-beam = orion_beam.cli:start"]},
 )

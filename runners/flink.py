@@ -176,10 +176,11 @@ def _embedded(arguments: Sequence[str], metrics_listen: str | None, advance: Adv
 
 
 def _run(config: JobConfig, arguments: Sequence[str]) -> PipelineResult:
+    on_interrupt = signal.getsignal(signal.SIGINT)
     result = _start(config, arguments)
     silence_lost_peers()
     # Beam's own handler of SIGINT would stop the JVM first, and then there is nobody left to cancel the job.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, on_interrupt)
     try:
         result.wait_until_finish()
     except (KeyboardInterrupt, TerminatedError):

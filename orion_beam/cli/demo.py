@@ -22,7 +22,6 @@ from orion_beam.cli.late import late_imports
 from orion_beam.errors import UserError
 from orion_beam.kafka import CONFIG_VARIABLE
 from orion_beam.logs import LogFollower
-from runners.jars import ensure_jars, find_java, guard_environment
 
 with late_imports():
     from confluent_kafka import KafkaException
@@ -32,6 +31,7 @@ with late_imports():
     from orion_beam.kafka.ranges import offset_ranges
     from orion_beam.kafka.tally import Tally
     from orion_beam.kafka.topics import create_topics
+    from runners.jars import ensure_jars, find_java, guard_environment
     from runners.local_kafka import LocalKafka
     from schemas.country import CountryProfile
 

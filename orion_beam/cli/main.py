@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from orion_beam import __version__
+from orion_beam.cli import interrupts
 from orion_beam.cli.late import deferring, load_late_imports
 from orion_beam.errors import JobFailedError, ServiceFailedError, UserError
 from orion_beam.kafka import CONFIG_VARIABLE
@@ -65,6 +66,7 @@ def _loading_late_imports(command: Any) -> Any:
         @wraps(run)
         def load_and_run(*args: Any, **kwargs: Any) -> Any:
             load_late_imports()
+            interrupts.raise_from_now_on()
             return run(*args, **kwargs)
 
         command.callback = load_and_run
@@ -165,24 +167,30 @@ def main() -> None:
     set_up_logging()
     # Beam says this on import, of a package that only its TFRecord files need.
     logging.getLogger().addFilter(lambda record: "crcmod" not in str(record.msg))
-    try:
-        app(prog_name="orion-beam")
-    except (UserError, JobFailedError) as error:
+    with interrupts.handled():
+        try:
+            app(prog_name="orion-beam")
+        except BaseException as error:
+            # Whatever a command made of an interrupt; but for an exit code that it chose.
+            if interrupts.is_hit() and not isinstance(error, SystemExit):
+                sys.exit(interrupts.INTERRUPTED)
+            _end_by(error)
+
+
+def _end_by(error: BaseException) -> NoReturn:
+    if isinstance(error, UserError | JobFailedError):
         say(f"orion-beam: error: {' '.join(str(error).split())}", logging.ERROR)
         sys.exit(2 if isinstance(error, UserError) else 1)
-    except ServiceFailedError as error:
+    if isinstance(error, ServiceFailedError):
         say(f"orion-beam: error: {error}", logging.ERROR)
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except SystemError as error:
-        # A signal may come while confluent-kafka makes objects in C, which does not look whether that raised.
-        match error.__cause__:
-            case KeyboardInterrupt():
-                sys.exit(130)
-            case SystemExit(code=code):
-                sys.exit(code)
-        raise
+    # A signal may come while confluent-kafka makes objects in C, which does not look whether that raised.
+    cause = error.__cause__ if isinstance(error, SystemError) else error
+    if isinstance(cause, KeyboardInterrupt):
+        sys.exit(interrupts.INTERRUPTED)
+    if isinstance(cause, SystemExit):
+        sys.exit(cause.code)
+    raise error
 
 
 if __name__ == "__main__":

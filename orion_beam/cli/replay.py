@@ -53,7 +53,6 @@ from orion_beam.defaults import (
     ValueFormat,
 )
 from orion_beam.errors import UserError
-from runners.jars import ensure_jars, orion_home
 
 with late_imports():
     from orion_beam.chain import load_reference
@@ -70,6 +69,7 @@ with late_imports():
     from runners.beam_options import check_beam_options
     from runners.cluster import Cluster
     from runners.flink import TerminatedError, flink_arguments, run_flink_bounded
+    from runners.jars import ensure_jars, orion_home
     from runners.replay import do_chunks, run_replay
     from schemas.country import CountryProfile
 

@@ -44,7 +44,6 @@ from orion_beam.defaults import CELLS, SUBSCRIBERS, ValueFormat
 from orion_beam.errors import UserError
 from orion_beam.logs import FORMAT_VARIABLE, JOB_VARIABLE, LogFormat, say, set_up_logging
 from orion_beam.preflight import Status, require
-from runners.jars import ensure_jars
 
 with late_imports():
     from orion_beam.chain import load_reference
@@ -60,6 +59,7 @@ with late_imports():
     from runners.direct import run_direct
     from runners.flink import TerminatedError, flink_arguments, run_flink
     from runners.flink_checks import capacity_checks, check_flink
+    from runners.jars import ensure_jars
     from schemas.cdr import UNIFIED_SCHEMA
     from schemas.dead_letter import DEAD_LETTER_SCHEMA
 

@@ -75,6 +75,7 @@ class ColumnConsumer:
         librdkafka.poll_set_consumer(self._handle)
         self._queue = librdkafka.consumer_queue(self._handle)
         self._topics: dict[int, str] = {}
+        self._out: Addresses = np.zeros(0, np.uint64)
 
     def __enter__(self) -> Self:
         """Return it."""
@@ -83,7 +84,8 @@ class ColumnConsumer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close it."""
+        """Close it; messages that an interrupt has left out are put back, or that would wait for them for ever."""
+        _destroyed(self._out, _DESTROY)
         librdkafka.consumer_close(self._handle)
         librdkafka.queue_destroy(self._queue)
         librdkafka.destroy(self._handle)
@@ -118,11 +120,12 @@ class ColumnConsumer:
 
     def consume(self, messages: int, timeout_s: float) -> Fetched:
         """Return up to so many records and events, or those that have come when the time is up."""
-        pointers: Addresses = np.empty(messages, np.uint64)
-        count = librdkafka.consume_batch(self._queue, round(timeout_s * 1_000), pointers.ctypes.data, messages)
+        # Known to this consumer before there are any: Ctrl-C may come behind any line.
+        self._out = np.zeros(messages, np.uint64)
+        count = librdkafka.consume_batch(self._queue, round(timeout_s * 1_000), self._out.ctypes.data, messages)
         if count <= 0:
             return Fetched({}, [])
-        pointers = pointers[:count]
+        pointers = self._out[:count]
         try:
             told = _told(pointers).view(librdkafka.MESSAGE)[:, 0]
             is_event = told["err"] != 0
@@ -247,10 +250,13 @@ def _asked(pointers: Addresses, timestamp: int, headers: int) -> tuple[Offsets, 
     return timestamps, found
 
 
-@compiled(UINT64S, UINT64)
+@compiled(types.Array(types.uint64, 1, "C"), UINT64)
 def _destroyed(pointers: Addresses, destroy: int) -> None:
+    """Destroy messages, each once; what is no message any more is zero."""
     for row in range(len(pointers)):
-        _call(destroy, pointers[row], np.uint64(0))
+        if pointers[row]:
+            _call(destroy, pointers[row], np.uint64(0))
+            pointers[row] = 0
 
 
 _TIMESTAMP, _HEADERS, _DESTROY = (

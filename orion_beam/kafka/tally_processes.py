@@ -79,7 +79,8 @@ def _shares(count: int, read: _ReadShare) -> Iterator[list[Connection]]:
         for number in range(count):
             here, there = context.Pipe(duplex=False)
             process = context.Process(target=_tell_share, args=(there, (number, count), read), daemon=True)
-            process.start()
+            with _interrupts_blocked():
+                process.start()
             there.close()
             started.append(process)
             reading.append(here)
@@ -88,6 +89,16 @@ def _shares(count: int, read: _ReadShare) -> Iterator[list[Connection]]:
         for process in started:
             process.kill()
             process.join()
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Let Ctrl-C wait. A process that is started meanwhile never gets it: it is for this one, which ends the others."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _received(connection: Connection) -> int | Account | Exception:
@@ -99,8 +110,6 @@ def _received(connection: Connection) -> int | Account | Exception:
 
 
 def _tell_share(connection: Connection, share: _Share, read: _ReadShare) -> None:
-    # Ctrl-C is for the one who started this process, and who then ends it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         connection.send(read(share, connection.send))
     except UserError as error:

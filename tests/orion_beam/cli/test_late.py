@@ -14,7 +14,18 @@ from orion_beam.cli.main import SUBCOMMANDS, app
 from orion_beam.countries import default_profiles
 from orion_beam.kafka.topics import CATALOGUE
 
-HEAVY = {"apache_beam", "confluent_kafka", "fastavro", "numba", "numpy", "phonenumbers", "polars", "psutil", "pyarrow"}
+HEAVY = {
+    "apache_beam",
+    "confluent_kafka",
+    "fastavro",
+    "numba",
+    "numpy",
+    "phonenumbers",
+    "polars",
+    "psutil",
+    "pyarrow",
+    "requests",
+}
 MOST_MODULES = 600
 """Python, Typer with pydantic and Rich, and the commands themselves are 450; with Beam they are over 1,800."""
 
