@@ -5,6 +5,8 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from orion_beam.cli.late import load_late_imports
+
 # Generated cases are few in unit tests and many in those marked `deep`, which set their own number.
 # Times vary on shared machines, so a slow example is no failure.
 settings.register_profile(
@@ -20,3 +22,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def update_golden(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_to_import() -> None:
+    """Import what a test before, which asked for help only, has left as a name in the modules of the command line."""
+    load_late_imports()
