@@ -13,7 +13,7 @@ from orion_beam.flink_rest import FlinkRest
 from runners.broker import HOST, STOP_TIMEOUT_S, free_ports
 from runners.jars import ADD_EXPORTS, ADD_OPENS, GUARD, Report, ensure_flink, find_java, guard_environment, silent
 
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 300.0
 
 _JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 _TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"

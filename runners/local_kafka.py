@@ -21,7 +21,7 @@ JMX_RULES = Path(__file__).parent / "monitoring" / "jmx.yml"
 METRICS_PORT = 9312
 """Of the first broker, if nobody else listens there and where the others would."""
 
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 300.0
 
 _PORT_ATTEMPTS = 5
 _LOG_TAIL_LINES = 12

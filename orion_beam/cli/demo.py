@@ -35,11 +35,11 @@ with late_imports():
     from runners.local_kafka import LocalKafka
     from schemas.country import CountryProfile
 
-_START_TIMEOUT_S = 180.0
-"""How long the job may take to read its first record: it starts JVMs, and machines differ."""
-_STALL_TIMEOUT_S = 60.0
+_START_TIMEOUT_S = 600.0
+"""How long the job may take to read its first record: it starts JVMs, and a machine may be busy."""
+_STALL_TIMEOUT_S = 300.0
 """How long nothing may happen after that."""
-_STOP_TIMEOUT_S = 15.0
+_STOP_TIMEOUT_S = 60.0
 _REFRESH_S = 0.5
 _LOG_TAIL_LINES = 12
 
