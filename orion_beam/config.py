@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from orion_beam.countries import all_profiles, profiles_of
 from orion_beam.defaults import CELLS, PROFILES_DIRECTORY, SUBSCRIBERS, FileFormat
 from orion_beam.kafka.catalogue import TopicName
+from orion_beam.kafka.lease import new_lease
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, STAGE_TOPICS
 from schemas.codes import Stage
 from schemas.country import CountryProfile
@@ -25,6 +26,7 @@ class KafkaSource(_Model):
     Attributes:
         expansion_service: the jar that expands the batched Kafka read, or its address `host:port`.
         consumer_config: Kafka's own settings, over the defaults.
+        lease: what names this job to others of its group, see `orion_beam.kafka.lease`.
         spread: every worker reads every topic. Otherwise each reads as few as possible: for as many workers as topics,
             one; for twice as many, one that two share; for half as many, two. Where neither number divides the other,
             topics are spread.
@@ -34,6 +36,7 @@ class KafkaSource(_Model):
     group_id: str
     expansion_service: str
     consumer_config: Mapping[str, str] = {}
+    lease: str = Field(default_factory=new_lease)
     max_batch_bytes: int = 8 << 20
     max_wait_ms: int = 10
     spread: bool = False

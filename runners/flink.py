@@ -45,8 +45,6 @@ _DEFAULTS = {
     "--parallelism": "2",
     # A restart goes on behind the last checkpoint: this much is done again at most.
     "--checkpointing_interval": "10000",
-    # What fails again and again must end the job, and not write the same records without end.
-    "--number_of_execution_retries": "3",
     # Elements are frames of up to MAX_ROWS records: a bundle ends by time, and by size only under load.
     "--max_bundle_size": "64",
     "--max_bundle_time_mills": "20",
@@ -72,8 +70,9 @@ _STREAM_JVM = (*_JVM, "-Xms2g", "-Xmn1400m", "-XX:+UseTransparentHugePages", "-X
 """Frames of megabytes die young, in a large young generation. Its memory is there before the first record is: the JVM
 starts while the job is built."""
 
-_CONF_DIR = Path(__file__).parent / "flink_conf"
-"""Of embedded Flink, unless the user names another."""
+_STREAM_CONF_DIR = Path(__file__).parent / "flink_conf"
+"""Of a stream on embedded Flink, unless the user names another. A bounded job is not restarted: whoever started it goes
+on behind what is done."""
 
 _JOB_FAILED = "the Flink job has ended; start it again, and it goes on behind its last checkpoint"
 _MAX_REASON = 300
@@ -164,7 +163,8 @@ def _embedded(arguments: Sequence[str], metrics_listen: str | None, advance: Adv
     if f"--flink_master={EMBEDDED_MASTER}" not in arguments:
         yield []
         return
-    settings = [] if "--flink_conf_dir" in given else [f"--flink_conf_dir={_CONF_DIR}"]
+    has_own = "--flink_conf_dir" in given or "--streaming" not in given
+    settings = [] if has_own else [f"--flink_conf_dir={_STREAM_CONF_DIR}"]
     if "--environment_type" in given:
         yield settings
         return

@@ -6,6 +6,7 @@ kept beside the module, or where NUMBA_CACHE_DIR says). It sees a column as its 
 without the interpreter lock.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property, update_wrapper
 from typing import Any, NamedTuple, TypeVar, cast
@@ -15,12 +16,15 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.event import Listener, register
 from numba.extending import intrinsic, typeof_impl
 from numba.np.arrayobj import make_array
 
 Mask = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
+
+_logger = logging.getLogger(__name__)
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 
@@ -76,6 +80,23 @@ def _type_of(function: _Compiled, _: Any) -> types.Type:
     """Tell numba what a compiled function is to another one that calls it."""
     return types.Dispatcher(function.dispatcher)
 
+
+class _Notice(Listener):
+    """Says once that something is compiled, and not only loaded: nobody should take the pause for a hang."""
+
+    def on_start(self, _: Any) -> None:
+        """Say it."""
+        if not self._has_said:
+            self._has_said = True
+            _logger.warning("compiling the hot path: half a minute or more, once after an installation")
+
+    def on_end(self, _: Any) -> None:
+        """Say nothing of the end: there are dozens."""
+
+    _has_said = False
+
+
+register("numba:compile", _Notice())  # type: ignore[no-untyped-call]
 
 _compiled: list[_Compiled] = []
 

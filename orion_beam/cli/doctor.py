@@ -35,7 +35,7 @@ from orion_beam.preflight import Check, Status, ok, refused, skipped
 with late_imports():
     from orion_beam.chain import load_reference
     from orion_beam.config import KafkaSink
-    from orion_beam.kafka.checks import KafkaNeeds, loss_checks, other_checks, start_checks
+    from orion_beam.kafka.checks import KafkaNeeds, group_checks, loss_checks, other_checks, start_checks
     from orion_beam.kafka.clients import consumer_config, producer_config
     from runners.beam_options import check_beam_options
     from runners.checks import machine_checks
@@ -139,6 +139,7 @@ def _kafka_checks(needs: KafkaNeeds, window_ms: int) -> Iterator[Check]:
             yield skipped("rest of Kafka", "only when topics and rights are there")
             return
     yield from loss_checks(needs)
+    yield from group_checks(needs)
     yield from other_checks(needs, window_ms)
 
 

@@ -411,12 +411,8 @@ def _run(run: Run, as_json: bool, notes: Iterable[str] = ()) -> None:
 
 def _run_on_flink(run: Run, advance: Advance) -> None:
     """Run what is left as bounded jobs, one after the other: each is done as a whole, or not."""
-    beam_arguments = list(run.replay.beam_arguments)
-    if isinstance(run.replay.job.sink, FileSink):
-        # What a try has left behind, another one would not know of: the whole job is tried again, by --resume.
-        beam_arguments.append("--number_of_execution_retries=0")
     while lanes := round_of(run.left(), _OFFSETS_A_FLINK_JOB):
-        arguments = flink_arguments(ensure_jars(_say), beam_arguments, bounded=True)
+        arguments = flink_arguments(ensure_jars(_say), run.replay.beam_arguments, bounded=True)
         job = _JobProgress(advance, sum(chunk.offsets for lane in lanes for chunk in lane))
         do_chunks(run, lanes, partial(run_flink_bounded, arguments=arguments, advance=job.tell))
         job.tell(job.left)

@@ -5,6 +5,7 @@ import logging
 import os
 import uuid
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -53,6 +54,8 @@ with late_imports():
     from orion_beam.files import DEAD_LETTER_FILE, FINAL_FILE
     from orion_beam.kafka.checks import KafkaNeeds, loss_checks, start_checks
     from orion_beam.kafka.clients import consumer_config, producer_config
+    from orion_beam.kafka.lease import await_free
+    from orion_beam.monitoring.minute import telling
     from orion_beam.run_report import REPORT_FILE, Dataset, RunReport
     from runners.beam_options import check_beam_options
     from runners.cluster import Cluster
@@ -99,6 +102,12 @@ def run(
     gap_tolerance: Annotated[str, typer.Option(help="How long a stream waits for them at least: 60s, 5m, 1h.")] = "60s",
     consumer_settings: ConsumerSettings = None,
     producer_settings: ProducerSettings = None,
+    allow_second_job: Annotated[
+        bool,
+        typer.Option(
+            "--allow-second-job", help="Start although a job of this group is alive: every record then comes out twice."
+        ),
+    ] = False,
     spread_countries: Annotated[
         bool, typer.Option(help="Let every worker read every country, for countries of very different traffic.")
     ] = False,
@@ -106,6 +115,9 @@ def run(
         int | None, typer.Option(min=1, max=65535, help="Port for the metrics of embedded Flink's workers.")
     ] = None,
     log_format: Annotated[LogFormat, typer.Option(help="How log lines are written, workers' too.")] = LogFormat.TEXT,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Leave out the line a minute on what a stream reads and writes.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON (with --input).")] = False,
 ) -> None:
     """Turn raw CDRs into unified ones: from files to files, or from Kafka to Kafka until it is stopped.
@@ -155,11 +167,13 @@ def run(
     start = None if start_from is None else parse_stage(start_from, "--start-from")
     consumer = parse_pairs(consumer_settings, "--consumer-config")
     producer = parse_pairs(producer_settings, "--producer-config")
-    consumer_config(bootstrap_servers, group_id, consumer)
+    reading = consumer_config(bootstrap_servers, group_id, consumer)
     producer_config(bootstrap_servers, producer)
     sink = KafkaSink(bootstrap_servers=bootstrap_servers, producer_config=producer)
     needs = kafka_needs(sink, group_id, codes, published, start)
     _check(needs, cluster)
+    if not allow_second_job:
+        await_free(bootstrap_servers, group_id, needs.sources, reading, say)
     jars = ensure_jars(say)
     config = checked_config(
         countries=codes,
@@ -182,8 +196,11 @@ def run(
     arguments = flink_arguments(jars, context.args)
     say(f"reading {', '.join(needs.sources)} as group {group_id}, writing {', '.join(needs.sinks)}; Ctrl-C stops it")
     say(f"Beam options: {' '.join(arguments)}")
+    topics = (sink.final_topic, sink.dead_letter_topic)
+    lines = nullcontext() if quiet else telling(bootstrap_servers, group_id, needs.sources, topics, say)
     try:
-        run_flink(config, arguments, None if metrics_port is None else f"127.0.0.1:{metrics_port}")
+        with lines:
+            run_flink(config, arguments, None if metrics_port is None else f"127.0.0.1:{metrics_port}")
     except TerminatedError:
         say("terminated; offsets are committed up to the last checkpoint")
         raise typer.Exit(143) from None

@@ -12,6 +12,7 @@ from rich.live import Live
 
 from orion_beam.cli.late import late_imports
 from orion_beam.cli.monitor import BootstrapServers, Countries, FlinkUrls, GroupId, Interval, config_of
+from orion_beam.errors import PrerequisiteError
 
 with late_imports():
     from orion_beam.monitoring.monitor import Monitor
@@ -42,7 +43,10 @@ def top(
         with closing(watched):
             # Rates need two looks.
             time.sleep(interval)
-            watched.look()
+            if not watched.look().is_up:
+                raise PrerequisiteError(
+                    f"Kafka at {bootstrap_servers} does not answer: check the address, and the brokers"
+                )
             if as_json:
                 typer.echo(json.dumps(status_of(watched)))
             else:

@@ -9,6 +9,7 @@ from enum import Enum
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
     AclOperation,
+    ConsumerGroupDescription,
     OffsetSpec,
     TopicDescription,
 )
@@ -16,6 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 from orion_beam.durations import format_duration
 from orion_beam.errors import UserError
 from orion_beam.kafka.cluster import describe_cluster
+from orion_beam.kafka.lease import Lease, lease_group
 from orion_beam.kafka.login import login_settings
 from orion_beam.kafka.ranges import (
     OffsetRange,
@@ -36,7 +38,11 @@ CLOCK_TOLERANCE_S = 5.0
 """Clocks that are kept by NTP differ by far less."""
 
 _SHOWN = 3
-_DENIED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
+_DENIED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+}
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,12 @@ def loss_checks(needs: KafkaNeeds) -> Iterator[Check]:
     yield from _guarded("unread records", lambda: _check_unread(needs))
 
 
+def group_checks(needs: KafkaNeeds) -> Iterator[Check]:
+    """Check whether this user may read as the group, and whether a job of it is alive already."""
+    yield from _guarded("group rights", lambda: _check_group_rights(needs))
+    yield from _guarded("other jobs", lambda: _check_holders(needs))
+
+
 def other_checks(needs: KafkaNeeds, replay_window_ms: int) -> Iterator[Check]:
     """Check what a job can start without and will miss later: all brokers, the topics' settings, clocks."""
     yield from _guarded("brokers", lambda: _check_brokers(needs))
@@ -125,13 +137,36 @@ def _check_rights(needs: KafkaNeeds) -> Check:
     return ok("rights", "this user may read what the job reads, and write what it writes")
 
 
-def _granted(answer: "Future[TopicDescription]") -> list[Enum] | None:
+def _granted(answer: "Future[TopicDescription] | Future[ConsumerGroupDescription]") -> list[Enum] | None:
     try:
         return answer.result().authorized_operations
     except KafkaException as error:
         if error.args[0].code() not in _DENIED:
             raise
         return []
+
+
+def _check_group_rights(needs: KafkaNeeds) -> Check:
+    groups = [needs.group_id, lease_group(needs.group_id)]
+    admin = admin_client(needs.bootstrap_servers)  # its answers end with it
+
+    def ask(timeout_s: float) -> dict[str, list[Enum] | None]:
+        answers = admin.describe_consumer_groups(groups, include_authorized_operations=True, request_timeout=timeout_s)
+        return {group: _granted(answer) for group, answer in answers.items()}
+
+    granted = retried("what this user may do", needs.bootstrap_servers, ask)
+    lacking = [group for group, may in granted.items() if may is not None and AclOperation.READ not in may]
+    if lacking:
+        what = f"this user may not read as group {', nor '.join(lacking)}"
+        return failed("group rights", what, "have READ on it granted (kafka-acls --group)")
+    return ok("group rights", f"this user may read as {' and '.join(groups)}")
+
+
+def _check_holders(needs: KafkaNeeds) -> Check:
+    for holder in Lease(needs.bootstrap_servers, needs.group_id).holders():
+        if holder.topic in needs.sources:
+            return warning("other jobs", f"{holder} of group {needs.group_id}", "stop it before this one starts")
+    return ok("other jobs", f"none of group {needs.group_id} is alive")
 
 
 def _check_unread(needs: KafkaNeeds) -> Check:

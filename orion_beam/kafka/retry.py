@@ -49,6 +49,7 @@ _RETRIABLE = {
     KafkaError.UNSTABLE_OFFSET_COMMIT,
     # and librdkafka's own for what it waits for itself, as long as it is let.
     KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._NOENT,
     KafkaError._RETRY,
     KafkaError._TIMED_OUT,
     KafkaError._TIMED_OUT_QUEUE,

@@ -175,7 +175,8 @@ def _topic_changes(wanted: Topic, found: FoundTopic, contents: Contents) -> Iter
     name = wanted.name
     if wanted.partitions > found.partitions:
         reason = (
-            "keys move to other partitions: the order of each IMSI's records breaks here, and in what is read from it"
+            "keys move to other partitions: the order of each IMSI's records breaks here, and in what is read from it;"
+            " a job that reads this topic does not read the new ones until it is started again"
         )
         yield Change(Kind.DANGEROUS, name, PARTITIONS, str(found.partitions), str(wanted.partitions), reason)
     elif wanted.partitions < found.partitions:

@@ -23,6 +23,11 @@ _COUNTRY_GAUGES: dict[str, tuple[str, Callable[[CountryStatus], float | None]]] 
         "Time until retention may delete a record that is not processed.",
         lambda at: at.data_loss_s,
     ),
+    "orion_kafka_unread_partitions": (
+        "Partitions that the job does not read: they were added after it had started.",
+        lambda at: at.unread_partitions,
+    ),
+    "orion_kafka_jobs": ("Jobs of the group that read the raw topic.", lambda at: at.jobs),
 }
 _COUNTRY_COUNTERS: dict[str, tuple[str, Callable[[CountryStatus], float]]] = {
     "orion_kafka_arrived_records": ("Records that have arrived since the monitor began.", lambda at: at.arrived),
@@ -90,6 +95,12 @@ def _of_kafka(snapshot: Snapshot, group: str, countries: dict[str, str]) -> Iter
             ((group, source.topic, str(source.partition), countries[source.topic]), part.lag)
             for source, part in reading.partitions.items()
         ),
+    )
+    yield _counter(
+        "orion_kafka_written_records",
+        "Records written to the topic since the monitor began, whoever wrote them.",
+        ("topic",),
+        (((topic,), count) for topic, count in snapshot.written.items()),
     )
 
 

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaException
 
 from orion_beam.countries import all_profiles
 from orion_beam.errors import UserError
-from orion_beam.kafka.topics import DEAD_LETTERS
+from orion_beam.kafka.topics import DEAD_LETTERS, FINAL
 from orion_beam.monitoring.flink import JobStatus, jobs_of
 from orion_beam.monitoring.letters import LetterCounter, LetterKind
 from orion_beam.monitoring.progress import RATE_WINDOW_S, CountryStatus, Progress
@@ -36,7 +36,8 @@ class MonitorConfig:
         bootstrap_servers: the brokers.
         group_id: whose commits say how far the jobs have come.
         profiles: the countries, by code.
-        dead_letter_topic: where rejects go.
+        final_topic: where CDRs go,
+        dead_letter_topic: and rejects.
         flink_urls: REST addresses of JobManagers.
         disks: directories whose file systems must not run full.
         interval_s: time between two looks.
@@ -45,6 +46,7 @@ class MonitorConfig:
     bootstrap_servers: str
     group_id: str
     profiles: Mapping[str, CountryProfile]
+    final_topic: str = FINAL.name
     dead_letter_topic: str = DEAD_LETTERS.name
     flink_urls: tuple[str, ...] = ()
     disks: tuple[Path, ...] = ()
@@ -74,6 +76,7 @@ class Snapshot:
         countries: the state of each country whose topic is there; none while Kafka does not answer.
         letters: dead letters since the monitor began, by kind.
         reject_rates: dead letters a second, by country and code.
+        written: records written to each output topic since the monitor began.
         jobs: Flink's jobs, by JobManager; None for one that does not answer.
         disks: by path; those that exist.
     """
@@ -84,6 +87,7 @@ class Snapshot:
     countries: Mapping[str, CountryStatus] = field(default_factory=dict)
     letters: Mapping[LetterKind, int] = field(default_factory=dict)
     reject_rates: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    written: Mapping[str, int] = field(default_factory=dict)
     jobs: Mapping[str, tuple[JobStatus, ...] | None] = field(default_factory=dict)
     disks: Mapping[str, DiskUse] = field(default_factory=dict)
 
@@ -98,10 +102,13 @@ class Monitor:
         """Take what to look at, and what has been seen already."""
         self.config = config
         topics = {profile.topic: code for code, profile in config.profiles.items()}
-        self._reader = KafkaReader(config.bootstrap_servers, config.group_id, topics)
+        sinks = (config.final_topic, config.dead_letter_topic)
+        self._reader = KafkaReader(config.bootstrap_servers, config.group_id, topics, sinks)
         countries = frozenset(all_profiles()) | config.profiles.keys()
         self._letters = LetterCounter(config.bootstrap_servers, config.dead_letter_topic, countries)
         self._progress = Progress(topics)
+        self._written_before: Mapping[str, int] = {}
+        self._written: Counter[str] = Counter()
         self._past_letters: deque[tuple[float, Counter[LetterKind]]] = deque()
         self._history = deque(history, maxlen=max(2, round(HISTORY_S / config.interval_s)))
         self._stop = threading.Event()
@@ -127,6 +134,10 @@ class Monitor:
         except (KafkaException, UserError):
             reading = None
         letters = self._letters.counts.copy()
+        if reading is not None:
+            for topic, end in reading.written.items():
+                self._written[topic] += max(0, end - self._written_before.get(topic, end))
+            self._written_before = reading.written
         snapshot = Snapshot(
             at_s=at_s if reading is None else reading.at_s,
             is_up=reading is not None,
@@ -134,6 +145,7 @@ class Monitor:
             countries={} if reading is None else self._progress.add(reading),
             letters=letters,
             reject_rates=self._reject_rates(at_s, letters),
+            written=self._written.copy(),
             jobs={url: jobs_of(url) for url in self.config.flink_urls},
             disks={str(path): use for path in self.config.disks if (use := _disk_use(path)) is not None},
         )

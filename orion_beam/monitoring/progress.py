@@ -55,6 +55,8 @@ class CountryStatus:
         standstill_s: how long a partition that has records to process has not come any further; of several the longest.
         commit_age_s: since the job committed, which it does when a checkpoint completes; None: not seen yet.
         data_loss_s: until retention may delete the first unprocessed record; None: it never does.
+        unread_partitions: those that its job does not read, because they were added after it had started.
+        jobs: how many jobs read its raw topic now; each beyond the first writes every record once more. None: unknown.
     """
 
     ingestion_rate: float
@@ -67,6 +69,8 @@ class CountryStatus:
     standstill_s: float
     commit_age_s: float | None
     data_loss_s: float | None
+    unread_partitions: int
+    jobs: int | None
 
 
 class Progress:
@@ -118,6 +122,9 @@ class Progress:
         lag_s = max(0.0, reading.at_s - min(oldest_ms) / 1000) if oldest_ms else 0.0
         retention_ms = reading.retention_ms.get(topic)
         ingestion_rate, processing_rate = totals.rates(reading.at_s)
+        # A job commits all partitions that it reads at each checkpoint, empty ones too. One of which it knows nothing
+        # does not stand still: it has an alert of its own.
+        read = [source for source, part in parts.items() if part.committed is not None]
         return CountryStatus(
             ingestion_rate=ingestion_rate,
             processing_rate=processing_rate,
@@ -126,7 +133,9 @@ class Progress:
             lost=totals.lost,
             lag=sum(part.lag for part in parts.values()),
             lag_s=lag_s,
-            standstill_s=max(reading.at_s - self._partitions[source].moved_s for source in parts),
+            standstill_s=max(reading.at_s - self._partitions[source].moved_s for source in read or parts),
             commit_age_s=None if totals.committed_s is None else reading.at_s - totals.committed_s,
             data_loss_s=None if retention_ms is None else retention_ms / 1000 - lag_s,
+            unread_partitions=len(parts) - len(read) if read else 0,
+            jobs=None if reading.jobs is None else reading.jobs.get(topic, 0),
         )

@@ -1,16 +1,17 @@
-"""One look at Kafka: where each raw partition begins, ends and is read, and how old the next record is.
+"""One look at Kafka: where each raw partition begins, ends and is read, how old the next record is, and who reads.
 
-It costs the brokers one request for metadata, two for offsets a broker, one for the group's commits, and a fetch for
-those partitions whose commit has moved.
+It costs the brokers one request for metadata, three for offsets a broker, one for the group's commits, two a broker for
+the jobs that are alive, and a fetch for those partitions whose commit has moved.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
     ClusterMetadata,
     ConfigResource,
@@ -18,6 +19,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
+from orion_beam.errors import UserError
+from orion_beam.kafka.lease import Lease
 from orion_beam.kafka.login import login_settings
 from orion_beam.kafka.ranges import OffsetRange, SourcePartition, committed_offsets, list_offsets
 from orion_beam.kafka.retry import retried
@@ -27,7 +30,6 @@ TIMEOUT_S = 5.0
 """How long brokers may take to answer one question before they count as down: the next look comes soon."""
 
 _RETENTION_REFRESH_S = 300.0
-_UNKNOWN = (-1, None)
 _FETCH_BYTES = 16_384
 """Asked for to learn the time of one record; a broker sends one batch of records, however large, at least."""
 
@@ -40,11 +42,13 @@ class PartitionReading(NamedTuple):
         committed: where the group goes on; None: it has committed nothing, and begins with what is there.
         next_timestamp_ms: Kafka's timestamp of the first record that is not processed; None: there is none, or it has
             no timestamp.
+        next_offset: where that record is, or the first offset that may hold one; None: not looked for.
     """
 
     held: OffsetRange
     committed: int | None
     next_timestamp_ms: int | None = None
+    next_offset: int | None = None
 
     @property
     def position(self) -> int:
@@ -53,8 +57,8 @@ class PartitionReading(NamedTuple):
 
     @property
     def lag(self) -> int:
-        """Records that are not processed."""
-        return max(0, self.held.high - self.position)
+        """Records that are not processed. Offsets before the first of them hold none: transaction markers."""
+        return max(0, self.held.high - max(self.position, self.next_offset or 0))
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Reading:
         leaderless: partitions, of all topics, that nobody leads.
         partitions: those of the raw topics.
         retention_ms: of each raw topic; None: for ever.
+        written: the sum of the end offsets of each topic that jobs write to.
+        jobs: how many jobs of the group read each topic now; None: it is not known.
     """
 
     at_s: float
@@ -76,6 +82,28 @@ class Reading:
     leaderless: int
     partitions: Mapping[SourcePartition, PartitionReading]
     retention_ms: Mapping[str, int | None]
+    written: Mapping[str, int] = field(default_factory=dict)
+    jobs: Mapping[str, int] | None = None
+
+
+class _Next(NamedTuple):
+    """What lies behind an offset.
+
+    Attributes:
+        position: the offset.
+        offset: that of the first record from there on; without one, the end that was reached.
+        timestamp_ms: of the record.
+        is_record: whether there is one.
+    """
+
+    position: int
+    offset: int
+    timestamp_ms: int | None
+    is_record: bool
+
+    def answers(self, position: int, high: int) -> bool:
+        """Return whether this says what lies between two offsets."""
+        return self.position == position and (self.is_record or self.offset >= high)
 
 
 class KafkaReader:
@@ -84,12 +112,17 @@ class KafkaReader:
     It never joins the group and commits nothing. After an outage of the brokers it finds them again by itself.
     """
 
-    def __init__(self, bootstrap_servers: str, group_id: str, topics: Iterable[str]) -> None:
-        """Take whose progress on which topics is of interest. Topics that do not exist (yet) are left out."""
+    def __init__(self, bootstrap_servers: str, group_id: str, topics: Iterable[str], sinks: Iterable[str] = ()) -> None:
+        """Take whose progress on which topics is of interest, and what it writes to.
+
+        Topics that do not exist (yet) are left out.
+        """
         self._bootstrap_servers = bootstrap_servers
         self._group_id = group_id
         self._topics = tuple(topics)
+        self._sinks = tuple(sinks)
         self._admin = admin_client(bootstrap_servers)
+        self._lease = Lease(bootstrap_servers, group_id)
         self._consumer = Consumer(
             login_settings()
             | {
@@ -100,6 +133,8 @@ class KafkaReader:
                 "auto.offset.reset": "earliest",
                 "fetch.message.max.bytes": _FETCH_BYTES,
                 "queued.min.messages": 1,
+                # Behind a redrive the last offset is a transaction marker: there is no record to wait for.
+                "enable.partition.eof": True,
                 # By default a partition whose one message is queued, or whose batch was cut off, rests for a second.
                 "fetch.queue.backoff.ms": 10,
                 "fetch.error.backoff.ms": 10,
@@ -108,7 +143,7 @@ class KafkaReader:
                 "error_cb": lambda _: None,
             }
         )
-        self._next: dict[SourcePartition, tuple[int, int | None]] = {}
+        self._next: dict[SourcePartition, _Next] = {}
         self._retention_ms: dict[str, int | None] = {}
         self._retention_read_s = float("-inf")
 
@@ -120,29 +155,48 @@ class KafkaReader:
         """
         servers = self._bootstrap_servers
         metadata = retried("its topics", servers, lambda s: self._admin.list_topics(timeout=s), deadline_s=TIMEOUT_S)
-        known = [topic for topic in self._topics if topic in metadata.topics]
-        sources = [SourcePartition(name, number) for name in known for number in metadata.topics[name].partitions]
+        sources, sinks = (_partitions_of(metadata, topics) for topics in (self._topics, self._sinks))
         # What is committed is asked for before the ends, so that it never lies behind them.
         committed = committed_offsets(self._consumer, servers, self._group_id, sources, TIMEOUT_S)
         low = self._offsets(sources, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-        high = self._offsets(sources, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        high = self._offsets(sources + sinks, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         partitions = {
             source: PartitionReading(OffsetRange(low[source], high[source]), committed.get(source))
             for source in sources
         }
-        self._refresh_retention(known)
-        lagging = {source: part.position for source, part in partitions.items() if part.lag}
+        self._refresh_retention(list(dict.fromkeys(source.topic for source in sources)))
+        lagging = {source: part for source, part in partitions.items() if part.lag}
         self._read_next(lagging)
-        for source, position in lagging.items():
-            known_position, timestamp_ms = self._next.get(source, _UNKNOWN)
-            if known_position == position:
-                partitions[source] = partitions[source]._replace(next_timestamp_ms=timestamp_ms)
-        retention_ms = dict(self._retention_ms)
-        return Reading(time.time(), len(metadata.brokers), *_health(metadata), partitions, retention_ms)
+        for source, part in lagging.items():
+            found = self._next.get(source)
+            if found is not None and found.position == part.position:
+                is_in = found.is_record and found.offset < part.held.high
+                partitions[source] = part._replace(
+                    next_offset=found.offset, next_timestamp_ms=found.timestamp_ms if is_in else None
+                )
+        written: Counter[str] = Counter()
+        for sink in sinks:
+            written[sink.topic] += high[sink]
+        return Reading(
+            time.time(),
+            len(metadata.brokers),
+            *_health(metadata),
+            partitions,
+            dict(self._retention_ms),
+            written,
+            self._jobs(),
+        )
 
     def close(self) -> None:
         """Give up the connections."""
         self._consumer.close()
+
+    def _jobs(self) -> dict[str, int] | None:
+        try:
+            holders = self._lease.holders(TIMEOUT_S)
+        except UserError:
+            return None
+        return {topic: len({one.job for one in holders if one.topic == topic}) for topic in self._topics}
 
     def _offsets(self, sources: list[SourcePartition], spec: OffsetSpec) -> dict[SourcePartition, int]:
         found = list_offsets(self._admin, self._bootstrap_servers, sources, spec, deadline_s=TIMEOUT_S)
@@ -168,11 +222,13 @@ class KafkaReader:
             )
         self._retention_read_s = time.monotonic()
 
-    def _read_next(self, positions: Mapping[SourcePartition, int]) -> None:
-        """Learn the times of the records at these offsets, unless they are known."""
-        wanted = {
-            source: offset for source, offset in positions.items() if self._next.get(source, _UNKNOWN)[0] != offset
-        }
+    def _read_next(self, lagging: Mapping[SourcePartition, PartitionReading]) -> None:
+        """Learn where the first record from each partition's position on is, and its time, unless that is known."""
+        wanted: dict[SourcePartition, int] = {}
+        for source, part in lagging.items():
+            known = self._next.get(source)
+            if known is None or not known.answers(part.position, part.held.high):
+                wanted[source] = part.position
         if not wanted:
             return
         assigned = [TopicPartition(*source, offset) for source, offset in wanted.items()]
@@ -181,8 +237,7 @@ class KafkaReader:
         try:
             while wanted and time.monotonic() < give_up:
                 for message in self._consumer.consume(1, timeout=0.5):
-                    if message.error() is None:
-                        self._note(message, wanted)
+                    self._note(message, wanted)
         finally:
             with suppress(KafkaException):
                 # What is paused stays so beyond this assignment.
@@ -190,14 +245,27 @@ class KafkaReader:
                 self._consumer.unassign()
 
     def _note(self, message: Message, wanted: dict[SourcePartition, int]) -> None:
+        error = message.error()
+        is_end = error is not None and error.code() == KafkaError._PARTITION_EOF
         source = SourcePartition(message.topic() or "", message.partition() or 0)
-        if source not in wanted:
+        if source not in wanted or (error is not None and not is_end):
             return
-        kind, timestamp_ms = message.timestamp()
+        kind, timestamp_ms = (0, None) if is_end else message.timestamp()
         # Behind a transaction the next record lies further on: it is that of this position.
-        self._next[source] = (wanted.pop(source), timestamp_ms if kind else None)
+        self._next[source] = _Next(
+            wanted.pop(source), message.offset() or 0, timestamp_ms if kind else None, is_record=not is_end
+        )
         # One is enough.
         self._consumer.pause([TopicPartition(*source)])
+
+
+def _partitions_of(metadata: ClusterMetadata, topics: Iterable[str]) -> list[SourcePartition]:
+    return [
+        SourcePartition(topic, partition)
+        for topic in topics
+        if topic in metadata.topics
+        for partition in metadata.topics[topic].partitions
+    ]
 
 
 def _health(metadata: ClusterMetadata) -> tuple[int, int]:

@@ -73,6 +73,13 @@ def _cells(latest: Snapshot, code: str, states: Sequence[CountryStatus | None]) 
             codes[why] += round(rate, 2)  # type: ignore[assignment]  # rates, largest first
     is_stuck, is_late = now.standstill_s > _STANDSTILL_S, now.lag_s > _LAG_S
     lag = Text(_duration(now.lag_s), style="bold red" if is_stuck else "yellow" if is_late else "")
+    trouble = {
+        "no job": now.jobs == 0,
+        f"{now.jobs} jobs": (now.jobs or 0) > 1,
+        f"{now.unread_partitions} unread": now.unread_partitions,
+        f"stuck {_duration(now.standstill_s)}": is_stuck,
+    }
+    wrong = [Text(words, style="bold red") for words, holds in trouble.items() if holds]
     commit = "none yet" if now.commit_age_s is None else f"{_duration(now.commit_age_s)} ago"
     return [
         f"{now.ingestion_rate:,.0f}",
@@ -81,7 +88,7 @@ def _cells(latest: Snapshot, code: str, states: Sequence[CountryStatus | None]) 
         lag,
         f"{now.lag:,}",
         Text(_spark([None if at is None else at.lag_s for at in states]), style="yellow"),
-        Text(f"stuck {_duration(now.standstill_s)}", style="bold red") if is_stuck else commit,
+        wrong[0] if wrong else commit,
         f"{sum(codes.values()):,.1f}",
         Text(", ".join(f"{why} {rate:,.1f}" for why, rate in codes.most_common(_CODES_SHOWN)), style="red"),
     ]

@@ -40,6 +40,9 @@ class AlertLimits(BaseModel):
         failed_checkpoints: within the window.
         error_ratio: of dead letters to processed records.
         disk_ratio: used.
+        written_ratio: of records written to records read, within the window,
+        written_again: and so many more, for what a restart does again.
+        restarts: of a job, within the window.
         runbooks: where the runbooks are, as a path or URL.
     """
 
@@ -58,6 +61,9 @@ class AlertLimits(BaseModel):
     failed_checkpoints: int = Field(default=2, ge=1)
     error_ratio: Ratio = 0.01
     disk_ratio: Ratio = 0.8
+    written_ratio: float = Field(default=1.5, ge=1)
+    written_again: int = Field(default=10_000, ge=0)
+    restarts: int = Field(default=3, ge=1)
     runbooks: str = Field(default="docs/runbooks", pattern=r"^[\w./:@~-]+$")
 
 

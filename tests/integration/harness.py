@@ -42,6 +42,7 @@ from orion_beam.countries import all_profiles
 from orion_beam.generator import generate_batches
 from orion_beam.kafka import ranges
 from orion_beam.kafka.cluster import describe_cluster
+from orion_beam.kafka.lease import Holder, Lease
 from orion_beam.kafka.ranges import SourcePartition, offset_ranges
 from orion_beam.kafka.tally import Tally
 from orion_beam.kafka.topic_apply import apply_changes
@@ -354,6 +355,11 @@ def committed_offsets(servers: str, group: str, topic: str) -> dict[int, int]:
     finally:
         consumer.close()
     return {part.partition: offset for part, offset in committed.items()}
+
+
+def lease_holders(servers: str, group: str) -> list[Holder]:
+    """Return who holds the leases of a group."""
+    return Lease(servers, group).holders()
 
 
 def avro_reader(model: type[BaseModel], prefix_length: int = 10) -> Callable[[bytes], dict[str, Any]]:

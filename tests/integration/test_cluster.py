@@ -1,9 +1,11 @@
-"""A job submitted to a Flink cluster as one jar: it survives a TaskManager that is killed, and Ctrl-C cancels it."""
+"""A job submitted to a Flink cluster as one jar: it survives TaskManagers that are killed, and Ctrl-C cancels it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,19 +13,22 @@ from pathlib import Path
 import pytest
 
 from orion_beam.kafka.audit import conservation
-from orion_beam.kafka.topics import raw_topic
+from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, raw_topic
 from runners.broker import HOST, free_ports
 from runners.jars import build_uber_jar, guard_environment
 from runners.local_flink import LocalFlink
+from runners.local_kafka import LocalKafka
 from runners.monitoring.dashboards import DASHBOARDS
 from tests.debian import may_use
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,
     START_TIMEOUT_S,
     Feed,
+    Job,
     StartJob,
     await_all_out,
     await_until,
+    lease_holders,
     records_on,
 )
 from tests.integration.local import limit_options, local_in
@@ -33,6 +38,8 @@ pytestmark = pytest.mark.integration
 
 COUNTRY = "SN"
 RECORDS_PER_SECOND = 1_000
+PARALLELISM = 4
+"""Without a shuffle each subtask restarts by itself: a TaskManager that is lost is so many failures."""
 
 
 @contextmanager
@@ -59,17 +66,47 @@ def shows_something_in_every_panel(prometheus: Prometheus) -> bool:
     return not empty
 
 
+def submitted_to(cluster: LocalFlink, workers_address: str) -> list[str]:
+    """Return Beam's options for a job on a cluster, as the README has them."""
+    return [
+        f"--flink_master={cluster.address}",
+        "--flink_submit_uber_jar",
+        f"--flink_job_server_jar={build_uber_jar(print)}",
+        "--environment_type=EXTERNAL",
+        f"--environment_config={workers_address}",
+        f"--parallelism={PARALLELISM}",
+        FREQUENT_CHECKPOINTS,
+    ]
+
+
+def lose_task_manager(cluster: LocalFlink, job: Job, servers: str) -> None:
+    """Kill the TaskManager, start another, and wait until the job writes again."""
+    cluster.kill_task_manager()
+    before = records_on(servers, FINAL.name)
+    cluster.start_task_manager()
+    job.await_until(
+        lambda: records_on(servers, FINAL.name) > before + RECORDS_PER_SECOND,
+        START_TIMEOUT_S,
+        "the job goes on on the new TaskManager",
+    )
+
+
+def prove_nothing_lost(servers: str, feed: Feed) -> None:
+    report = conservation(servers, [raw_topic(COUNTRY).name])
+    assert report.records == len(feed.expected)
+    assert report.holds, report.problems
+
+
 QUICK_ALERTS = limit_options(interval="1s", hold="0s", outage="0s", window="5s", checkpoint_age_s=8)
 STALLED = ("OrionFlinkDown", None), ("OrionCheckpointsFail", None)
 
 
-def test_a_job_on_a_cluster_loses_nothing_when_a_task_manager_is_killed_and_ends_on_ctrl_c(
+def test_a_job_on_a_cluster_loses_nothing_when_task_managers_are_killed_and_ends_on_ctrl_c(
     start_job: StartJob, tmp_path: Path
 ):
-    jar = build_uber_jar(print)
     (metrics_port,) = free_ports(1)
     with (
-        LocalFlink(tmp_path / "flink") as cluster,
+        LocalFlink(tmp_path / "flink", PARALLELISM) as cluster,
         workers(tmp_path / "workers.log", metrics_port) as workers_address,
         local_in(tmp_path) as local,
     ):
@@ -79,42 +116,59 @@ def test_a_job_on_a_cluster_loses_nothing_when_a_task_manager_is_killed_and_ends
         alerts = Prometheus(up["prometheus"]) if may_use("prometheus") else None
         servers = up["bootstrap_servers"]
         feed = Feed(servers)
-        job = start_job(
-            servers,
-            *("--countries", COUNTRY),
-            beam=[
-                f"--flink_master={cluster.address}",
-                "--flink_submit_uber_jar",
-                f"--flink_job_server_jar={jar}",
-                "--environment_type=EXTERNAL",
-                f"--environment_config={workers_address}",
-                FREQUENT_CHECKPOINTS,
-            ],
-        )
+        job = start_job(servers, "--countries", COUNTRY, beam=submitted_to(cluster, workers_address))
         with feed.flowing(COUNTRY, RECORDS_PER_SECOND):
-            job.await_until(lambda: records_on(servers, "cdr.final") > 0, START_TIMEOUT_S, "the first record is out")
+            job.await_until(lambda: records_on(servers, FINAL.name) > 0, START_TIMEOUT_S, "the first record is out")
             if alerts is not None:
                 alerts.await_clear(*STALLED)
                 await_until(lambda: shows_something_in_every_panel(alerts), PATIENCE_S, "no panel is empty")
             cluster.kill_task_manager()
             if alerts is not None:
                 alerts.await_firing(*STALLED)
-            before = records_on(servers, "cdr.final")
             cluster.start_task_manager()
-            job.await_until(
-                lambda: records_on(servers, "cdr.final") > before + RECORDS_PER_SECOND,
-                START_TIMEOUT_S,
-                "the job goes on on the new TaskManager",
-            )
             if alerts is not None:
                 alerts.await_clear(*STALLED)
+            lose_task_manager(cluster, job, servers)
         await_all_out(job, servers, feed)
         assert cluster.job_states() == ["RUNNING"]
+        lines = re.compile(r"^last \d+ s: [\d,]+ read \(\d+/s\), [\d,]+ written to cdr.final, [\d,]+ rejected", re.M)
+        job.await_until(lambda: lines.search(job.log), START_TIMEOUT_S, "it has told how it gets on")
         job.send(signal.SIGINT)
         assert job.exit_code() == 130
         await_until(
             lambda: cluster.job_states() == ["CANCELED"], START_TIMEOUT_S, "the cluster knows that the job is cancelled"
         )
-        report = conservation(servers, [raw_topic(COUNTRY).name])
-        assert report.records == len(feed.expected)
-        assert report.holds, report.problems
+        prove_nothing_lost(servers, feed)
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(3600)
+def test_twenty_task_managers_lost_in_the_life_of_one_job(kafka: LocalKafka, start_job: StartJob, tmp_path: Path):
+    (metrics_port,) = free_ports(1)
+    servers = kafka.bootstrap_servers
+    with (
+        LocalFlink(tmp_path / "flink", PARALLELISM) as cluster,
+        workers(tmp_path / "workers.log", metrics_port) as workers_address,
+    ):
+        feed = Feed(servers)
+        job = start_job(servers, "--countries", COUNTRY, beam=submitted_to(cluster, workers_address))
+        with feed.flowing(COUNTRY, RECORDS_PER_SECOND):
+            job.await_until(lambda: records_on(servers, FINAL.name) > 0, START_TIMEOUT_S, "the first record is out")
+            for loss in range(1, 21):
+                began = time.monotonic()
+                lose_task_manager(cluster, job, servers)
+                print(f"loss {loss}: {time.monotonic() - began:.1f} s until records came out again")
+        await_all_out(job, servers, feed)
+        assert cluster.job_states() == ["RUNNING"]
+        # The job outlives the program that submitted it, and a second one is refused all the same.
+        job.send(signal.SIGKILL)
+        job.exit_code()
+        second = start_job(servers, "--countries", COUNTRY, beam=submitted_to(cluster, workers_address))
+        assert second.exit_code(START_TIMEOUT_S) == 2
+        assert "with a second one every record comes out twice" in second.log
+        (running,) = cluster.rest.get("jobs")["jobs"]
+        cluster.rest.cancel(running["id"])
+        await_until(lambda: lease_holders(servers, "orion-beam") == [], START_TIMEOUT_S, "the lease is free")
+        prove_nothing_lost(servers, feed)
+        written = records_on(servers, FINAL.name) + records_on(servers, DEAD_LETTERS.name)
+        print(f"{len(feed.expected):,} records in, {written - len(feed.expected):,} of them written more than once")

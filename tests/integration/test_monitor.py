@@ -1,17 +1,20 @@
 """`orion-beam monitor` on a real Kafka: what it measures, and that it goes on when the broker does not."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.cimpl import NewPartitions
 from typer.testing import CliRunner
 
 from orion_beam.cli.main import app
 from orion_beam.countries import profiles_of
-from orion_beam.kafka.topics import DEAD_LETTERS, admin_client, raw_topic
+from orion_beam.kafka.topics import DEAD_LETTERS, PARTITIONS, admin_client, raw_topic
 from orion_beam.monitoring.monitor import Monitor, MonitorConfig
 from orion_beam.monitoring.server import monitor_pages, serving
 from runners.local import LocalKafka
@@ -44,8 +47,11 @@ class Watched:
     def await_value(self, expected: float, name: str, **labels: str) -> None:
         await_until(lambda: self.value(name, **labels) == expected, PATIENCE_S, f"{name} is {expected}")
 
+    def labels(self, partition: int) -> Labels:
+        return {"group": GROUP, "topic": TOPIC, "partition": str(partition), "country": "FR"}
+
     def lag(self, partition: int) -> float | None:
-        return self.value("kafka_consumer_lag", group=GROUP, topic=TOPIC, partition=str(partition), country="FR")
+        return self.value("kafka_consumer_lag", **self.labels(partition))
 
 
 @contextmanager
@@ -128,6 +134,35 @@ def test_what_retention_deletes_unprocessed_is_counted(watched: Watched) -> None
     await_until(lambda: watched.lag(3) == 0, PATIENCE_S, "the commit is seen")
 
 
+def test_a_transaction_marker_is_no_record_that_waits(watched: Watched) -> None:
+    producer = Producer({"bootstrap.servers": watched.kafka.bootstrap_servers, "transactional.id": "redrive"})
+    producer.init_transactions(PATIENCE_S)
+    for records in (2, 1):
+        producer.begin_transaction()
+        for _ in range(records):
+            producer.produce(TOPIC, b"x", partition=5)
+        producer.commit_transaction(PATIENCE_S)
+    # Offsets 0 and 1, a marker, offset 3, a marker.
+    watched.await_value(5, "kafka_consumer_lag", **watched.labels(5))
+    commit(watched.kafka.bootstrap_servers, 5, 2)
+    watched.await_value(2, "kafka_consumer_lag", **watched.labels(5))
+    # As the job commits it: behind the last record that it has read.
+    commit(watched.kafka.bootstrap_servers, 5, 4)
+    watched.await_value(0, "kafka_consumer_lag", **watched.labels(5))
+
+
+def test_partitions_without_a_commit_are_unread_once_others_have_one(watched: Watched) -> None:
+    topic, servers = raw_topic("TN").name, watched.kafka.bootstrap_servers
+    assert watched.value("orion_kafka_unread_partitions", country="TN") == 0
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": GROUP})
+    consumer.commit(offsets=[TopicPartition(topic, part, 0) for part in range(PARTITIONS)], asynchronous=False)
+    consumer.close()
+    admin = admin_client(servers)  # its answers end with it
+    for done in admin.create_partitions([NewPartitions(topic, PARTITIONS + 2)]).values():
+        done.result(PATIENCE_S)
+    watched.await_value(2, "orion_kafka_unread_partitions", country="TN")
+
+
 def test_it_outlives_the_broker_and_finds_it_again(kafka: LocalKafka) -> None:
     with watching(kafka) as watched:
         port = int(kafka.bootstrap_servers.rpartition(":")[2])
@@ -147,6 +182,25 @@ def test_top_shows_the_same(watched: Watched) -> None:
     assert status["is_up"]
     assert list(status["countries"]) == ["FR"]
     assert status["countries"]["FR"]["now"]["lag"] >= 0
+    assert status["countries"]["FR"]["now"]["jobs"] == 0
     printed = CliRunner().invoke(app, ["top", *options])
     assert "Kafka answers: 1 broker" in printed.stdout
     assert "France" in printed.stdout
+
+
+@pytest.mark.parametrize("option", ["--once", "--json"])
+def test_top_without_a_broker_is_an_error(option: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "orion_beam.cli.main",
+        "top",
+        "--bootstrap-servers",
+        "127.0.0.1:1",
+        "--interval=0.2",
+    ]
+    done = subprocess.run([*command, option], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == (
+        "orion-beam: error: Kafka at 127.0.0.1:1 does not answer: check the address, and the brokers"
+    )

@@ -1,5 +1,6 @@
 """A stream that is stopped in mid-run, by whatever means, and started again: nothing is lost, little is done twice."""
 
+import re
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from tests.integration.harness import (
     await_until,
     committed_offsets,
     kafka_in,
+    lease_holders,
     outcomes,
 )
 
@@ -32,6 +34,8 @@ pytestmark = pytest.mark.integration
 
 RECORDS_PER_SECOND = 500
 GONE_TIMEOUT_S = 120.0
+QUICK_TO_MISS = ("--consumer-config", "session.timeout.ms=6000")
+"""Of a job that is killed, Kafka keeps the lease for so long."""
 
 
 def kill_jvms(job: Job) -> None:
@@ -80,7 +84,8 @@ def test_a_job_that_is_stopped_in_every_way_leaves_nothing_behind_and_goes_on_wh
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     servers, topic, group = kafka.bootstrap_servers, raw_topic("FR").name, "restart"
-    start = partial(start_job, servers, "--countries", "FR", "--group-id", group, beam=[FREQUENT_CHECKPOINTS])
+    options = ("--countries", "FR", "--group-id", group, *QUICK_TO_MISS)
+    start = partial(start_job, servers, *options, beam=[FREQUENT_CHECKPOINTS])
 
     def committed() -> int:
         return sum(committed_offsets(servers, group, topic).values())
@@ -120,6 +125,39 @@ def test_a_job_that_is_stopped_in_every_way_leaves_nothing_behind_and_goes_on_wh
         assert done <= set(resume.outcomes), f"{way}: offsets were committed of records that had not come out"
         again = {source for source in done if after[source] != resume.outcomes[source]}
         assert not again, f"{way}: records below the committed offsets were read again"
+
+
+def test_a_second_job_of_a_group_is_refused_while_one_is_alive(kafka: LocalKafka, start_job: StartJob) -> None:
+    servers, group = kafka.bootstrap_servers, "shared"
+    start = partial(start_job, servers, "--group-id", group, *QUICK_TO_MISS, beam=[FREQUENT_CHECKPOINTS])
+    first = start("--countries", "FR")
+    first.await_until(lambda: lease_holders(servers, group), START_TIMEOUT_S, "it holds its lease")
+
+    second = start("--countries", "TN,FR")
+    assert second.exit_code(START_TIMEOUT_S) == 2
+    assert "in case that it has just died" in second.log
+    assert re.search(
+        r"error: group shared: a job that was started on \S+ at \S+Z reads cdr\.raw\.FR .*"
+        r"every record comes out twice: .* --group-id; --allow-second-job starts it",
+        second.log.splitlines()[-1],
+    )
+
+    # One of other countries may share the group, and who insists is let.
+    for options in (["--countries", "TN"], ["--countries", "FR", "--allow-second-job"]):
+        third = start(*options)
+        third.await_until(lambda job=third: "Ctrl-C stops it" in job.log, START_TIMEOUT_S, "it is let")
+        third.send(signal.SIGKILL)
+        third.exit_code()
+
+    # One that is stopped in good order is not waited for, and one that is killed for no longer than Kafka misses it.
+    for number, waits in ((signal.SIGINT, False), (signal.SIGKILL, True)):
+        first.send(number)
+        first.exit_code()
+        await_until(lambda job=first: not job.remains, GONE_TIMEOUT_S, "its processes have ended")
+        first = start("--countries", "FR")
+        first.await_until(lambda job=first: "Ctrl-C stops it" in job.log, START_TIMEOUT_S, "the next one is let")
+        assert ("in case that it has just died" in first.log) == waits
+        first.await_until(lambda: lease_holders(servers, group), START_TIMEOUT_S, "it holds its lease")
 
 
 def test_a_job_outlives_an_outage_of_the_broker(tmp_path: Path, start_job: StartJob) -> None:

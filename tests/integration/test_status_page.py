@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,25 @@ def test_countries_have_their_numbers_and_charts(tmp_path: Path, dark: bool, wid
     red = int(re.findall(r"\d+", page["background"])[0])
     assert red < 40 if dark else red > 200
     assert page["overflow"] <= 0
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"jobs": 0}, "no job reads it"),
+        ({"jobs": 2}, "2 jobs read it"),
+        ({"unread_partitions": 4}, "4 partitions are not read"),
+    ],
+)
+def test_a_country_is_not_green_without_one_job_that_reads_all_of_it(
+    tmp_path: Path, state: dict[str, int], words: str
+) -> None:
+    now = snapshot()
+    bad = replace(now, countries={"TN": replace(now.countries["TN"], **state)})
+    (before, after) = (seen(tmp_path, one)["cards"][-1]["text"] for one in (now, bad))
+    assert "keeps up" in before
+    assert "keeps up" not in after
+    assert words in after
 
 
 def test_an_outage_is_said(tmp_path: Path) -> None:

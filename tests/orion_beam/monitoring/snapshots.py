@@ -20,13 +20,15 @@ def snapshot(at_s: float = AT_S) -> Snapshot:
     part = PartitionReading(OffsetRange(0, 10), 4, round((at_s - 60) * 1000))
     partitions = {SourcePartition("cdr.raw.FR", 0): part, SourcePartition("cdr.raw.TN", 0): part._replace(committed=10)}
     partitions[SourcePartition("cdr.raw.TN", 0)] = PartitionReading(OffsetRange(0, 10), 10)
-    reading = Reading(at_s, 3, 2, 1, partitions, {topic: 3_600_000 for topic in TOPICS})
+    retention = {topic: 3_600_000 for topic in TOPICS}
+    reading = Reading(at_s, 3, 2, 1, partitions, retention, {"cdr.final": 14}, {topic: 1 for topic in TOPICS})
     return Snapshot(
         at_s=at_s,
         is_up=True,
         reading=reading,
         countries=Progress(TOPICS).add(reading),
         letters={LetterKind("FR", "decode", "malformed_payload"): 7, FOREIGN: 1},
+        written={"cdr.final": 5},
         reject_rates={("FR", "malformed_payload"): 0.5},
         jobs={FLINK: (JobStatus("cdr", "0a", "RUNNING", 5, 1, 0.25, at_s - 3, 2),), "http://127.0.0.1:1": None},
         disks={"/data": DiskUse(100, 25)},

@@ -38,6 +38,9 @@ def test_numbers_are_those_of_the_last_look() -> None:
     assert made.get_sample_value("orion_kafka_data_loss_seconds", fr) == 3540
     assert made.get_sample_value("orion_kafka_errors_total", letter) == 7
     assert made.get_sample_value("orion_kafka_foreign_letters_total") == 1
+    assert made.get_sample_value("orion_kafka_written_records_total", {"topic": "cdr.final"}) == 5
+    assert made.get_sample_value("orion_kafka_jobs", fr) == 1
+    assert made.get_sample_value("orion_kafka_unread_partitions", fr) == 0
     assert made.get_sample_value("orion_kafka_brokers") == 3
     assert made.get_sample_value("orion_flink_checkpoints_failed_total", job) == 1
     assert made.get_sample_value("orion_flink_up", {"jobmanager": "http://127.0.0.1:1"}) == 0

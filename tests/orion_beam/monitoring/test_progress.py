@@ -65,6 +65,23 @@ def test_a_partition_stands_still_when_it_has_lag_and_no_commit_moves(progress: 
     assert progress.add(reading(60, part(0, 20, 5), part(0, 20, 9)))["FR"].standstill_s == 10
 
 
+def test_offsets_that_hold_no_record_are_no_lag(progress: Progress) -> None:
+    marker = part(0, 10, 9)._replace(next_offset=10)
+    progress.add(reading(0, marker))
+    status = progress.add(reading(500, marker))["FR"]
+    assert (status.lag, status.lag_s, status.standstill_s) == (0, 0, 0)
+    behind_a_marker = part(0, 13, 9, next_s=499)._replace(next_offset=10)
+    assert progress.add(reading(505, behind_a_marker))["FR"].lag == 3
+
+
+def test_partitions_that_were_added_are_unread_and_not_stuck(progress: Progress) -> None:
+    progress.add(reading(0, part(0, 10, 4), part(0, 0, None)))
+    status = progress.add(reading(500, part(0, 20, 20), part(0, 5, None), part(0, 0, None)))["FR"]
+    assert (status.unread_partitions, status.standstill_s, status.lag) == (2, 0, 5)
+    # Before a job's first commit nothing is known of any of them.
+    assert Progress({TOPIC: "FR"}).add(reading(0, part(0, 5, None), part(0, 5, None)))["FR"].unread_partitions == 0
+
+
 def test_a_quiet_partition_does_not_stand_still(progress: Progress) -> None:
     progress.add(reading(0, part(0, 10, 10)))
     assert progress.add(reading(500, part(0, 10, 10)))["FR"].standstill_s == 0

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from orion_beam.monitoring.monitor import Snapshot
@@ -32,6 +33,16 @@ def test_a_job_that_stands_still_is_said_to_be_stuck() -> None:
     now = snapshot()
     stuck = replace(now, countries={"FR": replace(now.countries["FR"], standstill_s=300)})
     assert "stuck 5 min" in shown(stuck)
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [({"jobs": 0}, "no job"), ({"jobs": 2}, "2 jobs"), ({"unread_partitions": 4}, "4 unread")],
+)
+def test_what_is_wrong_with_the_jobs_takes_the_place_of_the_checkpoint(state: dict[str, int], words: str) -> None:
+    now = snapshot()
+    assert words not in shown(now)
+    assert words in shown(replace(now, countries={"FR": replace(now.countries["FR"], **state)}))
 
 
 def test_an_outage_is_said_first_and_leaves_gaps() -> None:

@@ -47,6 +47,7 @@ public final class BatchedKafkaRead extends PTransform<PBegin, PCollection<byte[
    */
   public static final class Configuration {
     private Map<String, String> consumerConfig = Map.of();
+    private String lease = "";
     private String topic = "";
     private long topicIndex = 0;
     private long topics = 1;
@@ -56,6 +57,11 @@ public final class BatchedKafkaRead extends PTransform<PBegin, PCollection<byte[
 
     public void setConsumerConfig(Map<String, String> consumerConfig) {
       this.consumerConfig = consumerConfig;
+    }
+
+    /** What the client ids of the job's leases begin with, see {@link JobLease}. */
+    public void setLease(String lease) {
+      this.lease = lease;
     }
 
     public void setTopic(String topic) {
@@ -108,7 +114,8 @@ public final class BatchedKafkaRead extends PTransform<PBegin, PCollection<byte[
               .setValueCoder(ByteArrayCoder.of())
               .build();
       TopicShare share = new TopicShare(Math.toIntExact(topicIndex), Math.toIntExact(topics));
-      return new BatchedKafkaSource(read.makeSource(), topic, share, limits);
+      JobLease held = new JobLease(new HashMap<>(consumer), lease + "/" + topic, topic);
+      return new BatchedKafkaSource(read.makeSource(), topic, share, limits, held);
     }
 
     private static Object required(Map<String, Object> consumer, String name) {

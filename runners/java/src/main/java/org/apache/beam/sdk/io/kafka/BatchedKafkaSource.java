@@ -27,16 +27,19 @@ final class BatchedKafkaSource extends UnboundedSource<byte[], KafkaCheckpointMa
   private final String topic;
   private final TopicShare share;
   private final FrameLimits limits;
+  private final JobLease lease;
 
   BatchedKafkaSource(
       UnboundedSource<KafkaRecord<byte[], byte[]>, KafkaCheckpointMark> records,
       String topic,
       TopicShare share,
-      FrameLimits limits) {
+      FrameLimits limits,
+      JobLease lease) {
     this.records = records;
     this.topic = topic;
     this.share = share;
     this.limits = limits;
+    this.lease = lease;
   }
 
   @Override
@@ -47,7 +50,7 @@ final class BatchedKafkaSource extends UnboundedSource<byte[], KafkaCheckpointMa
       splits.add(new NoRecords(getCheckpointMarkCoder()));
     }
     records.split(share.count(desiredNumSplits), options).stream()
-        .map(split -> new BatchedKafkaSource(split, topic, share, limits))
+        .map(split -> new BatchedKafkaSource(split, topic, share, limits, lease))
         .forEach(splits::add);
     return splits;
   }
@@ -83,6 +86,7 @@ final class BatchedKafkaSource extends UnboundedSource<byte[], KafkaCheckpointMa
     private final KafkaFrame frame;
     private byte[] current;
     private Instant currentTimestamp;
+    private boolean holdsLease;
 
     Reader(BatchedKafkaSource source, UnboundedReader<KafkaRecord<byte[], byte[]>> records) {
       this.source = source;
@@ -92,6 +96,8 @@ final class BatchedKafkaSource extends UnboundedSource<byte[], KafkaCheckpointMa
 
     @Override
     public boolean start() throws IOException {
+      source.lease.take();
+      holdsLease = true;
       return fill(await(records.start()));
     }
 
@@ -187,6 +193,10 @@ final class BatchedKafkaSource extends UnboundedSource<byte[], KafkaCheckpointMa
 
     @Override
     public void close() throws IOException {
+      if (holdsLease) {
+        source.lease.giveBack();
+        holdsLease = false;
+      }
       records.close();
     }
   }

@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
@@ -22,12 +23,14 @@ import org.apache.beam.sdk.transforms.windowing.BoundedWindow;
 import org.apache.beam.sdk.util.CoderUtils;
 import org.apache.beam.sdk.util.SerializableUtils;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.MemberDescription;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.GroupIdNotFoundException;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
@@ -327,6 +330,52 @@ class BatchedKafkaSourceTest {
     assertTrue(e.getMessage().contains("enable.auto.commit"), e.getMessage());
     assertThrows(IllegalArgumentException.class, () -> new FrameLimits(0, 1, 1));
     assertThrows(IllegalArgumentException.class, () -> new FrameLimits(1, 1L << 31, 1));
+  }
+
+  @Test
+  void readersHoldOneLeaseAJobAndTopicAndGiveItBackWhenTheLastOneCloses() throws Exception {
+    BatchedKafkaRead.Configuration configuration = configuration(10, 8 << 20, 10);
+    configuration.setLease("orion/job");
+    BatchedKafkaSource source = SerializableUtils.clone(configuration.source());
+    BatchedKafkaRead.Configuration other = configuration(10, 8 << 20, 10);
+    other.setLease("orion/other");
+
+    try (UnboundedReader<byte[]> first = reader(split(source), null)) {
+      assertEquals(List.of(), holders());
+      try (UnboundedReader<byte[]> second = reader(split(source), null);
+          UnboundedReader<byte[]> of = reader(split(other.source()), null)) {
+        first.start();
+        second.start();
+        of.start();
+        awaitHolders("orion/job/" + topic, "orion/other/" + topic);
+      }
+      awaitHolders("orion/job/" + topic);
+    }
+    // Closing has told the broker: the next job need not wait for the session timeout.
+    assertEquals(List.of(), holders());
+  }
+
+  private void awaitHolders(String... expected) throws Exception {
+    long giveUpAt = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
+    while (!holders().equals(List.of(expected))) {
+      assertTrue(System.nanoTime() < giveUpAt, () -> "expected " + List.of(expected));
+      Thread.sleep(50);
+    }
+  }
+
+  private List<String> holders() throws Exception {
+    String group = "group-" + topic + ".lease";
+    try (Admin admin = broker.admin()) {
+      return admin.describeConsumerGroups(List.of(group)).all().get().get(group).members().stream()
+          .map(MemberDescription::clientId)
+          .sorted()
+          .collect(Collectors.toList());
+    } catch (ExecutionException e) {
+      if (e.getCause() instanceof GroupIdNotFoundException) {
+        return List.of();
+      }
+      throw e;
+    }
   }
 
   private BatchedKafkaRead.Configuration configuration(long maxRecords, long maxBytes, long maxWaitMs) {

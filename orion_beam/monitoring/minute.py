@@ -1,0 +1,76 @@
+"""A line a minute of a stream that runs: what it has read and written since the last one, and what waits."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from orion_beam.errors import UserError
+from orion_beam.monitoring.reading import KafkaReader, Reading
+
+EVERY_S = 60.0
+_LAST_WORDS_S = 1.0
+"""How long a look that is under way is waited for when the stream ends."""
+
+
+@contextmanager
+def telling(
+    bootstrap_servers: str,
+    group_id: str,
+    sources: Sequence[str],
+    sinks: tuple[str, str],
+    tell: Callable[[str], None],
+    every_s: float = EVERY_S,
+) -> Iterator[None]:
+    """Tell, again and again while this is entered, how a stream gets on.
+
+    Args:
+        bootstrap_servers: the brokers.
+        group_id: whose commits say how far the stream has come.
+        sources: topics that it reads.
+        sinks: the topic of CDRs, and that of dead letters; whatever else writes there is in the numbers.
+        tell: is given each line.
+        every_s: time between two lines.
+    """
+    stop = threading.Event()
+
+    def look() -> None:
+        reader = KafkaReader(bootstrap_servers, group_id, sources, sinks)
+        before: Reading | None = None
+        while not stop.is_set():
+            now: Reading | None = None
+            with suppress(UserError):
+                now = reader.read()
+            if not stop.is_set() and (now is None or before is not None):
+                tell("Kafka does not answer" if now is None or before is None else line_of(before, now, sinks))
+            before = now or before
+            stop.wait(every_s)
+        reader.close()
+
+    thread = threading.Thread(target=look, name="orion-minute", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(_LAST_WORDS_S)
+
+
+def line_of(before: Reading, now: Reading, sinks: tuple[str, str]) -> str:
+    """Return what has become of a stream between two readings."""
+    seconds = max(now.at_s - before.at_s, 1e-3)
+    read = sum(
+        max(0, part.position - before.partitions[source].position)
+        for source, part in now.partitions.items()
+        if source in before.partitions
+    )
+    written, rejected = (now.written.get(topic, 0) - before.written.get(topic, 0) for topic in sinks)
+    lag = sum(part.lag for part in now.partitions.values())
+    line = (
+        f"last {seconds:.0f} s: {read:,} read ({read / seconds:,.0f}/s), {written:,} written to {sinks[0]},"
+        f" {rejected:,} rejected to {sinks[1]}; lag {lag:,}"
+    )
+    added = len(now.partitions.keys() - before.partitions.keys())
+    if added:
+        line += f"; {added} partitions were added, and are not read until this is started again"
+    doubled = [f"{jobs} jobs of this group read {topic}" for topic, jobs in (now.jobs or {}).items() if jobs > 1]
+    return "; ".join([line, *doubled])

@@ -1,0 +1,29 @@
+"""The line a minute of a stream."""
+
+from orion_beam.kafka.ranges import OffsetRange, SourcePartition
+from orion_beam.monitoring.minute import line_of
+from orion_beam.monitoring.reading import PartitionReading, Reading
+
+TOPIC = "cdr.raw.FR"
+SINKS = ("cdr.final", "cdr.dlq")
+
+
+def reading(at_s: float, committed: list[int | None], high: int, written: int, rejected: int, jobs: int = 1) -> Reading:
+    parts = {
+        SourcePartition(TOPIC, number): PartitionReading(OffsetRange(0, high), offset)
+        for number, offset in enumerate(committed)
+    }
+    return Reading(at_s, 1, 0, 0, parts, {TOPIC: None}, {"cdr.final": written, "cdr.dlq": rejected}, {TOPIC: jobs})
+
+
+def test_it_tells_what_was_read_written_and_rejected_and_what_waits() -> None:
+    before, now = reading(100, [10, None], 5_000, 7, 1), reading(160, [1_210, 1_200], 5_000, 2_307, 101)
+    assert line_of(before, now, SINKS) == (
+        "last 60 s: 2,400 read (40/s), 2,300 written to cdr.final, 100 rejected to cdr.dlq; lag 7,590"
+    )
+
+
+def test_it_tells_of_partitions_that_were_added_and_of_a_second_job() -> None:
+    line = line_of(reading(0, [0], 0, 0, 0), reading(60, [0, None], 0, 0, 0, jobs=2), SINKS)
+    assert "; 1 partitions were added, and are not read until this is started again" in line
+    assert line.endswith("; 2 jobs of this group read cdr.raw.FR")
