@@ -38,6 +38,8 @@ DEPENDENCIES = [
     "pyyaml==6.0.4",
     "requests==2.34.2",
     "rich==15.0.0",
+    # For machines whose system has no time zones.
+    "tzdata==2026.6",
     "typer==0.29.2",
 ]
 

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from schemas.codes import Severity
+from schemas.zones import NO_ZONES, zone_of
 
 CountryCode = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Plmn = Annotated[str, Field(pattern=r"^[0-9]{5,6}$")]
@@ -76,11 +77,12 @@ class CountryProfile(BaseModel):
     @field_validator("time_zone")
     @classmethod
     def _zone_exists(cls, zone: str) -> str:
-        if zone not in available_timezones():
-            raise ValueError("is no IANA time zone, such as Europe/Paris")
+        zones = available_timezones()
+        if zone not in zones:
+            raise ValueError("is no IANA time zone, such as Europe/Paris" if zones else NO_ZONES)
         return zone
 
     @property
     def zone(self) -> ZoneInfo:
         """The time zone of local times."""
-        return ZoneInfo(self.time_zone)
+        return zone_of(self.time_zone)

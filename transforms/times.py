@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from schemas.fields import END_OF_EPOCHS, FIRST_EPOCH, FIRST_TIME, LAST_TIME, comes_twice, local_instant
+from schemas.zones import zone_of
 from transforms.compiled import (
     BYTES,
     INT64,
@@ -249,7 +250,7 @@ _SCAN_STEP = timedelta(days=3)
 
 def to_instants(moments: Times, zone: str) -> Times:
     """Return the instants of local times: the first of two in an overlap, NONE in a gap."""
-    return _moved(moments, _local_periods(zone), partial(_from_local, ZoneInfo(zone)))
+    return _moved(moments, _local_periods(zone), partial(_from_local, zone_of(zone)))
 
 
 def come_twice(moments: Times, zone: str) -> Mask:
@@ -260,7 +261,7 @@ def come_twice(moments: Times, zone: str) -> Mask:
     is_dated = (moments >= _FIRST) & (moments <= _LAST)
     is_open = is_dated & ((moments < periods.starts[0]) | (moments >= periods.ends[-1]))
     if is_open.any():
-        clock = ZoneInfo(zone)
+        clock = zone_of(zone)
         mask[is_open] = [
             comes_twice(_EPOCH.replace(tzinfo=None) + each * _MS, clock) for each in moments[is_open].tolist()
         ]
@@ -269,7 +270,7 @@ def come_twice(moments: Times, zone: str) -> Mask:
 
 def to_local(instants: Times, zone: str) -> Times:
     """Return the local times of instants."""
-    return _moved(instants, _utc_periods(zone), partial(_from_utc, ZoneInfo(zone)))
+    return _moved(instants, _utc_periods(zone), partial(_from_utc, zone_of(zone)))
 
 
 @compiled(INT64S)
@@ -317,7 +318,7 @@ def _looked_up(times: Times, starts: Times, ends: Times, shifts: Times) -> tuple
 @cache
 def _utc_periods(zone: str) -> _Periods:
     """Return a zone's periods by the clock of UTC, found by asking the zone every few days: 20 to 40 ms."""
-    clock = ZoneInfo(zone)
+    clock = zone_of(zone)
 
     def offset_at(instant: int) -> int:
         offset = (_EPOCH + instant * _MS).astimezone(clock).utcoffset()
