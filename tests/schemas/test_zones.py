@@ -14,7 +14,7 @@ from schemas.zones import zone_of
 MAKERS = {
     "a profile": "from orion_beam.countries import all_profiles\nall_profiles()",
     "a zone": "zone_of('Europe/Paris')",
-    "a stage": "from numpy import zeros; from transforms.times import to_local\nto_local(zeros(1, int), 'Africa/Tunis')",
+    "a stage": "from numpy import zeros; from transforms.times import to_local\nto_local(zeros(1, int), 'Etc/UTC')",
 }
 
 
