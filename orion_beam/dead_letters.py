@@ -13,6 +13,7 @@ from schemas.codes import Code, Stage
 from schemas.dead_letter import DEAD_LETTER_SCHEMA
 from transforms.batches import batch_of, columns_of, rows_of
 from transforms.payloads import are_utf8
+from transforms.rejects import ATTEMPT_HEADER
 from transforms.texts import Mask, chosen, is_null, lengths_of, mask_of, one_of, to_list, where
 
 REDRIVE_HEADER = "orion.redrive.id"
@@ -185,6 +186,41 @@ def letters_of(messages: pa.RecordBatch) -> ReadLetters:
     columns["reference"] = chosen(pa.array([Reference.OPEN.value]), np.where(is_reference, 0, -1))
     typed = {field.name: _typed(columns[field.name], field.type) for field in LETTER_SCHEMA}
     return ReadLetters(batch_of(typed, LETTER_SCHEMA), rows_of(messages, ~is_ours))
+
+
+def without_own_headers(headers: pa.ListArray) -> pa.ListArray:
+    """Return each row's headers without ours: those of the source, in order."""
+    return _HeaderRows.of(headers).of_the_source().lists()
+
+
+class Redrive(NamedTuple):
+    """What the headers of a record say that a redrive has sent.
+
+    Attributes:
+        id: of the redrive.
+        source: where the record came from, as `TOPIC[PARTITION]@OFFSET`.
+        attempt: how often it is sent, this time included.
+        reason: why it got another timestamp, if it did.
+    """
+
+    id: str
+    source: str
+    attempt: str
+    reason: str | None
+
+
+def redrives_of(messages: pa.RecordBatch) -> list[Redrive | None]:
+    """Return which redrive has sent each raw message; None for what none has.
+
+    Args:
+        messages: rows of `schemas.raw.RAW_MESSAGE_SCHEMA`.
+    """
+    headers = _HeaderRows.of(messages.column("raw_headers"))
+    if not mask_of(pc.equal(headers.names, REDRIVE_SOURCE_HEADER)).any():
+        return [None] * messages.num_rows
+    names = (REDRIVE_HEADER, REDRIVE_SOURCE_HEADER, ATTEMPT_HEADER, REDRIVE_REASON_HEADER)
+    rows = zip(*(headers.texts(name).to_pylist() for name in names), strict=True)
+    return [Redrive(*row) if None not in row[:3] else None for row in rows]
 
 
 class _HeaderRows(NamedTuple):

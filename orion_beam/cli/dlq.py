@@ -1,7 +1,7 @@
 """`orion-beam dlq`: the desk for dead letters."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,15 +13,18 @@ from rich.text import Text
 
 from orion_beam.cli.late import late_imports
 from orion_beam.cli.letters import (
-    BootstrapServers,
     CodeOption,
     CountryOption,
     FromOption,
+    InputOption,
+    LastOption,
     OffsetsOption,
+    ServersOrFiles,
     StageOption,
     ToOption,
     audit_reveal,
     filter_of,
+    letters_at,
     place_of,
 )
 from orion_beam.cli.options import DeadLetterTopic
@@ -29,12 +32,14 @@ from orion_beam.cli.progress import progress_of
 from orion_beam.cli.redrive import redrive, retest
 from orion_beam.defaults import DEAD_LETTER_TOPIC, ExportFormat
 from orion_beam.errors import UserError
+from orion_beam.logs import say
 
 with late_imports():
     import pyarrow as pa
 
     from orion_beam.dlq.export import export
-    from orion_beam.dlq.filters import LetterFilter, Selection
+    from orion_beam.dlq.filters import LetterFilter
+    from orion_beam.dlq.newest import Newest
     from orion_beam.dlq.report import html_report
     from orion_beam.dlq.statistics import LetterStatistics
     from orion_beam.dlq.view import LetterView, views_of
@@ -51,11 +56,13 @@ app.command(
     epilog="Example: orion-beam dlq stats --bootstrap-servers localhost:9092 --countries FR --html letters.html"
 )
 def stats(
-    bootstrap_servers: BootstrapServers,
+    bootstrap_servers: ServersOrFiles = None,
+    files: InputOption = None,
     code: CodeOption = None,
     country: CountryOption = None,
     stage: StageOption = None,
     since: FromOption = None,
+    last: LastOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
     dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
@@ -63,23 +70,27 @@ def stats(
     html: Annotated[Path | None, typer.Option(help="Write a page with charts, which needs no network.")] = None,
 ) -> None:
     """Count dead letters by country, stage, code, field and hour."""
-    wanted = filter_of(code, country, stage, since, until, offsets)
-    selection = Selection.of(bootstrap_servers, dlq_topic, wanted)
+    wanted = filter_of(code, country, stage, since, until, offsets, last)
+    letters = letters_at(bootstrap_servers, files, dlq_topic, wanted)
+    selection, redriven = letters.selection, letters.redriven()
     statistics = LetterStatistics()
     with progress_of("counting", selection.offsets) as advance:
         for read in selection.read(advance):
-            statistics.add(read)
+            statistics.add(read, redriven.holds(read.letters))
     if html is not None:
-        page = html_report(statistics, dlq_topic, datetime.now(UTC), _words(wanted))
+        page = html_report(statistics, selection.topic, datetime.now(UTC), _words(wanted))
         try:
             html.write_text(page, encoding="utf-8")
         except OSError as error:
             raise UserError(f"--html {html}: {error.strerror}") from None
     if as_json:
-        typer.echo(json.dumps({"topic": dlq_topic, "filter": wanted.described()} | statistics.as_json()))
+        typer.echo(json.dumps({"topic": selection.topic, "filter": wanted.described()} | statistics.as_json()))
         return
     Console().print(_statistics_table(statistics))
-    typer.echo(f"{statistics.letters:,} dead letters, {statistics.foreign:,} foreign messages on {dlq_topic}")
+    states = f"{statistics.letters - statistics.redriven:,} open, {statistics.redriven:,} redriven"
+    typer.echo(
+        f"{statistics.letters:,} dead letters ({states}), {statistics.foreign:,} foreign messages on {selection.topic}"
+    )
     if html is not None:
         typer.echo(f"written to {html}")
 
@@ -90,10 +101,12 @@ def _words(wanted: LetterFilter) -> str:
 
 def _statistics_table(statistics: LetterStatistics) -> Table:
     table = Table("by", "", title="Dead letters")
-    table.add_column("letters", justify="right")
+    for name in ("letters", "open"):
+        table.add_column(name, justify="right")
     for name in ("country", "stage", "code"):
+        still_open = statistics.open_by(name)
         for value, count in statistics.by(name).most_common():
-            table.add_row(name, value, f"{count:,}")
+            table.add_row(name, value, f"{count:,}", f"{still_open[value]:,}")
         table.add_section()
     fields: dict[str, int] = {}
     for rule, count in statistics.rules.items():
@@ -108,54 +121,58 @@ def _statistics_table(statistics: LetterStatistics) -> Table:
 
 @app.command(epilog="Example: orion-beam dlq ls --bootstrap-servers localhost:9092 --code invalid_imsi --limit 20")
 def ls(
-    bootstrap_servers: BootstrapServers,
+    bootstrap_servers: ServersOrFiles = None,
+    files: InputOption = None,
     code: CodeOption = None,
     country: CountryOption = None,
     stage: StageOption = None,
     since: FromOption = None,
+    last: LastOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
     dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
     limit: Annotated[int, typer.Option(help="How many to list at most.", min=1)] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
-    """List dead letters: where they lie, where they are from, what is wrong. No content."""
-    selection = Selection.of(bootstrap_servers, dlq_topic, filter_of(code, country, stage, since, until, offsets))
-    table = Table("place", "failed at", "country", "stage", "rules", "attempt", "source", title=dlq_topic)
-    for listed in _listed(selection, limit):
-        if as_json:
+    """List dead letters, the newest first: where they lie, where they are from, what is wrong. No content."""
+    wanted = filter_of(code, country, stage, since, until, offsets, last)
+    letters = letters_at(bootstrap_servers, files, dlq_topic, wanted)
+    selection, redriven = letters.selection, letters.redriven()
+    newest = Newest(limit)
+    with progress_of("looking", selection.offsets) as advance:
+        for read in selection.read(advance):
+            newest.add(read, redriven.holds(read.letters))
+    if as_json:
+        for listed in newest.listed:
             typer.echo(json.dumps(listed))
-            continue
+    else:
+        Console().print(_listing(newest.listed, selection.topic))
+    if newest.left_out:
+        say(f"… and {newest.left_out:,} more, older ones: --limit says how many to list, `stats` counts them")
+
+
+def _listing(letters: Sequence[Mapping[str, Any]], topic: str) -> Table:
+    table = Table(title=topic)
+    for name in ("place", "failed at", "state", "country", "stage", "rules", "attempt", "source"):
+        # In a narrow terminal, texts go over several lines, and what people copy stays whole.
+        table.add_column(name, no_wrap=name in ("place", "failed at", "state"), overflow="fold")
+    for listed in letters:
         if listed["foreign"]:
-            table.add_row(listed["place"], "", "", "", "foreign: our headers are not there, or are broken", "", "")
+            table.add_row(listed["place"], "", "foreign", "", "", "our headers are not there, or are broken", "", "")
             continue
         rules = ", ".join(map(":".join, zip(listed["fields"], listed["codes"], strict=True)))
         source = f"{listed['source_topic']}[{listed['source_partition']}]@{listed['source_offset']}"
-        row = (listed["place"], listed["failed_at"][:19], listed["country"], listed["stage"], rules)
-        table.add_row(*row, str(listed["attempt"]), source)
-    if not as_json:
-        Console().print(table)
-
-
-def _listed(selection: Selection, limit: int) -> Iterator[dict[str, Any]]:
-    names = ["failed_at", "country", "stage", "codes", "fields", "attempt", "source_topic", "source_partition",
-             "source_offset", "letter_partition", "letter_offset"]  # fmt: skip
-    for read in selection.read():
-        for letter in read.letters.select(names).to_pylist():
-            place = f"{letter.pop('letter_partition')}@{letter.pop('letter_offset')}"
-            yield {"place": place, "foreign": False} | letter | {"failed_at": letter["failed_at"].isoformat()}
-            if (limit := limit - 1) == 0:
-                return
-        for message in read.foreign.select(["source_partition", "source_offset"]).to_pylist():
-            yield {"place": f"{message['source_partition']}@{message['source_offset']}", "foreign": True}
-            if (limit := limit - 1) == 0:
-                return
+        state = "redriven" if listed["redriven"] else "open"
+        row = (listed["place"], listed["failed_at"][:19], state, listed["country"], listed["stage"], rules)
+        table.add_row(*row, str(listed["attempt"]), Text(source))
+    return table
 
 
 @app.command(epilog="Example: orion-beam dlq show 3@1234 --bootstrap-servers localhost:9092")
 def show(
     place: Annotated[str, typer.Argument(help="PARTITION@OFFSET on the dead-letter topic, as `ls` lists it.")],
-    bootstrap_servers: BootstrapServers,
+    bootstrap_servers: ServersOrFiles = None,
+    files: InputOption = None,
     dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Show subscribers' numbers; that is noted on orion.audit.")
@@ -168,20 +185,20 @@ def show(
     """
     partition, offset = place_of(place)
     wanted = LetterFilter(offsets={partition: OffsetRange(offset, offset + 1)})
-    selection = Selection.of(bootstrap_servers, dlq_topic, wanted)
+    selection, servers = letters_at(bootstrap_servers, files, dlq_topic, wanted)
     reads = list(selection.read(follow=True))
     letters = [read.letters for read in reads if read.letters.num_rows]
     if not letters:
         is_foreign = any(read.foreign.num_rows for read in reads)
         reason = "is foreign: it lacks our headers" if is_foreign else "holds nothing (any more)"
-        raise UserError(f"{dlq_topic} {place} {reason}; `orion-beam dlq ls` lists what there is")
+        raise UserError(f"{selection.topic} {place} {reason}; `orion-beam dlq ls` lists what there is")
     if reveal:
-        audit_reveal(bootstrap_servers, "dlq show", dlq_topic, wanted.described())
-    (view,) = views_of(letters[0], dlq_topic, reveal=reveal)
+        audit_reveal(servers, "dlq show", dlq_topic, wanted.described())
+    (view,) = views_of(letters[0], selection.topic, reveal=reveal)
     if as_json:
         typer.echo(json.dumps(view.as_json(), ensure_ascii=False))
     else:
-        _print_view(view, dlq_topic)
+        _print_view(view, selection.topic)
 
 
 def _print_view(view: LetterView, topic: str) -> None:
@@ -205,12 +222,14 @@ def _print_view(view: LetterView, topic: str) -> None:
     epilog="Example: orion-beam dlq export --bootstrap-servers localhost:9092 --code invalid_imsi --output bad.jsonl",
 )
 def export_letters(
-    bootstrap_servers: BootstrapServers,
     output: Annotated[Path, typer.Option(help="The file.")],
+    bootstrap_servers: ServersOrFiles = None,
+    files: InputOption = None,
     code: CodeOption = None,
     country: CountryOption = None,
     stage: StageOption = None,
     since: FromOption = None,
+    last: LastOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
     dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
@@ -222,14 +241,14 @@ def export_letters(
     ] = False,
 ) -> None:
     """Write dead letters to a file that only you can read: masked or, with --reveal, as they are."""
-    wanted = filter_of(code, country, stage, since, until, offsets)
-    selection = Selection.of(bootstrap_servers, dlq_topic, wanted)
+    wanted = filter_of(code, country, stage, since, until, offsets, last)
+    selection, servers = letters_at(bootstrap_servers, files, dlq_topic, wanted)
     if kind is ExportFormat.AVRO and not reveal:
         raise UserError("an Avro export holds the original bytes: say --reveal, or take --format jsonl")
     if reveal:
-        audit_reveal(bootstrap_servers, "dlq export", dlq_topic, wanted.described())
+        audit_reveal(servers, "dlq export", dlq_topic, wanted.described())
 
     with progress_of("exporting", selection.offsets) as advance:
         batches: Iterator[pa.RecordBatch] = (read.letters for read in selection.read(advance, follow=True))
-        written = export(batches, output, dlq_topic, kind, reveal=reveal)
+        written = export(batches, output, selection.topic, kind, reveal=reveal)
     typer.echo(f"{written:,} dead letters written to {output}")

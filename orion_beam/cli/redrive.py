@@ -13,14 +13,17 @@ from rich.table import Table
 from orion_beam.cli.given import refuse_unused
 from orion_beam.cli.late import late_imports
 from orion_beam.cli.letters import (
-    BootstrapServers,
     CodeOption,
     CountryOption,
     FromOption,
+    InputOption,
+    LastOption,
     OffsetsOption,
+    ServersOrFiles,
     StageOption,
     ToOption,
     filter_of,
+    letters_at,
 )
 from orion_beam.cli.options import Cells, DeadLetterTopic, Profiles, Subscribers
 from orion_beam.cli.progress import progress_of
@@ -44,11 +47,13 @@ with late_imports():
 
 
 def retest(
-    bootstrap_servers: BootstrapServers,
+    bootstrap_servers: ServersOrFiles = None,
+    files: InputOption = None,
     code: CodeOption = None,
     country: CountryOption = None,
     stage: StageOption = None,
     since: FromOption = None,
+    last: LastOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
     dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
@@ -58,16 +63,16 @@ def retest(
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
 ) -> None:
     """Run today's rules over dead letters: how many would pass, fail alike, fail differently. Sends nothing."""
-    wanted = filter_of(code, country, stage, since, until, offsets)
-    selection = Selection.of(bootstrap_servers, dlq_topic, wanted)
+    wanted = filter_of(code, country, stage, since, until, offsets, last)
+    selection = letters_at(bootstrap_servers, files, dlq_topic, wanted).selection
     profiles = profiles.absolute()
-    judge = Judge(dlq_topic, load_reference(cells, subscribers, profiles), all_profiles(profiles))
+    judge = Judge(selection.topic, load_reference(cells, subscribers, profiles), all_profiles(profiles))
     report = RetestReport()
     with progress_of("testing", selection.offsets) as advance:
         for read in selection.read(advance, follow=True):
             report.add(read, judge)
     if as_json:
-        typer.echo(json.dumps({"topic": dlq_topic, "filter": wanted.described()} | report.as_json()))
+        typer.echo(json.dumps({"topic": selection.topic, "filter": wanted.described()} | report.as_json()))
         return
     table = Table("country", "code", "now", "rules now", title="Dead letters and today's rules")
     table.add_column("letters", justify="right")
@@ -80,11 +85,13 @@ def retest(
 
 def redrive(
     context: typer.Context,
-    bootstrap_servers: BootstrapServers,
+    bootstrap_servers: ServersOrFiles = None,
+    files: Annotated[Path | None, typer.Option("--input", hidden=True)] = None,
     code: CodeOption = None,
     country: CountryOption = None,
     stage: StageOption = None,
     since: FromOption = None,
+    last: LastOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
     dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
@@ -121,7 +128,14 @@ def redrive(
     A dry run unless --execute is given. Each letter is sent at most once, however often redrives are stopped, killed
     and begun again: it and the note that it was sent are one transaction.
     """
-    wanted = filter_of(code, country, stage, since, until, offsets)
+    if files is not None:
+        raise UserError(
+            "--input: letters of files have no topic to go back to. `orion-beam dlq show` says what is wrong: mend the"
+            " records in the file that they are from, and run that again"
+        )
+    if bootstrap_servers is None:
+        raise UserError("redrive needs --bootstrap-servers HOST:PORT")
+    wanted = filter_of(code, country, stage, since, until, offsets, last)
     if not validate:
         refuse_unused(context, ["cells", "subscribers"], "with --no-validate: today's rules are not asked")
     function, name = _patch(patch, assignments)

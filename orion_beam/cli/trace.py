@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orion_beam.cli.late import late_imports
-from orion_beam.cli.letters import BootstrapServers, audit_reveal
+from orion_beam.cli.letters import ServersOrFiles, audit_reveal, servers_of
 from orion_beam.cli.options import Cells, Subscribers, duration_of
 from orion_beam.cli.progress import progress_of
 from orion_beam.defaults import CELLS, DEAD_LETTER_TOPIC, FINAL_TOPIC, SUBSCRIBERS
@@ -24,19 +25,26 @@ with late_imports():
 
     from orion_beam.chain import chain_of, load_reference
     from orion_beam.countries import all_profiles
-    from orion_beam.dead_letters import MAX_REFERENCE_KEY_BYTES
+    from orion_beam.dead_letters import MAX_REFERENCE_KEY_BYTES, Redrive, redrives_of
+    from orion_beam.find_files import find_id, find_source, output_of
     from orion_beam.kafka.find import (
         Found,
         Ranges,
         find_cdr,
         find_final,
         find_letters,
+        find_redriven,
         read_record,
         search_range,
     )
-    from orion_beam.kafka.ranges import CLOCK_SKEW, SourcePartition
+    from orion_beam.kafka.journal import JOURNAL, read_journal
+    from orion_beam.kafka.ranges import CLOCK_SKEW, OffsetRange, SourcePartition
+    from orion_beam.kafka.topics import topic_names
     from orion_beam.trace import Judged, judge, masked
-    from schemas.country import CountryProfile
+    from schemas.dead_letter import DEAD_LETTER_SCHEMA
+    from schemas.raw import RAW_CDR_SCHEMA
+    from transforms.batches import batch_of, columns_of
+    from transforms.enrich import ReferenceData
 
 
 @dataclass(frozen=True)
@@ -44,32 +52,34 @@ class _Record:
     """A raw record.
 
     Attributes:
-        row: one row of `schemas.raw.RAW_CDR_SCHEMA`.
+        country: whose it is.
+        arrived: its Kafka timestamp.
+        row: one row of `schemas.raw.RAW_CDR_SCHEMA`; None where only the CDR is there that was made of it.
+        redrive: that has sent it.
     """
 
     place: SourcePartition
     offset: int
-    profile: CountryProfile
-    row: pa.RecordBatch
-
-    @property
-    def arrived(self) -> datetime | None:
-        """Its Kafka timestamp."""
-        arrived: datetime | None = self.row.column("source_timestamp")[0].as_py()
-        return arrived
+    country: str
+    arrived: datetime | None
+    row: pa.RecordBatch | None
+    redrive: Redrive | None = None
 
     @property
     def key(self) -> bytes | None:
         """Its key."""
-        key: bytes | None = self.row.column("raw_key")[0].as_py()
+        key: bytes | None = None if self.row is None else self.row.column("raw_key")[0].as_py()
         return key
 
 
 def trace(
-    bootstrap_servers: BootstrapServers,
-    topic: Annotated[str | None, typer.Option(help="Raw topic of the record.")] = None,
+    bootstrap_servers: ServersOrFiles = None,
+    files: Annotated[
+        Path | None, typer.Option("--input", help="Look in the directory of a `run --output` instead.")
+    ] = None,
+    topic: Annotated[str | None, typer.Option(help="Raw topic of the record; with --input, the file.")] = None,
     partition: Annotated[int | None, typer.Option(min=0, help="Its partition.")] = None,
-    offset: Annotated[int | None, typer.Option(min=0, help="Its offset.")] = None,
+    offset: Annotated[int | None, typer.Option(min=0, help="Its offset; of a file, its line from 0.")] = None,
     cdr_id: Annotated[str | None, typer.Option(help="Or the id of a CDR on cdr.final, to find its record by.")] = None,
     within: Annotated[
         str, typer.Option(help="How long after the record to look; with --cdr-id, how far back from now: 6h, 1d.")
@@ -88,14 +98,25 @@ def trace(
     Example: orion-beam trace --bootstrap-servers localhost:9092 --topic cdr.raw.TN --partition 3 --offset 12345
 
     Example: orion-beam trace --bootstrap-servers localhost:9092 --cdr-id 184731026435209961077405413298734912045
+
+    Example: orion-beam trace --input out --topic fr.csv --offset 17
     """
-    window = timedelta(seconds=duration_of(within, "--within"))
-    place, at = _place_of(bootstrap_servers, topic, partition, offset, cdr_id, window)
-    record = _read(bootstrap_servers, place, at)
-    if reveal:
-        audit_reveal(bootstrap_servers, "trace", place.topic, {"offsets": {str(place.partition): [at, at + 1]}})
-    judged = judge(chain_of(record.profile, load_reference(cells, subscribers)), record.row)
-    searched, found = _search(bootstrap_servers, record, judged, window)
+    servers = servers_of(bootstrap_servers, files)
+    reference = load_reference(cells, subscribers)
+    if servers is None:
+        assert files is not None
+        record, searched, found = _find_in_files(files, topic, partition, offset, cdr_id)
+        judged = Judged((), found[0][1].record if found else {})
+        if record.row is not None:
+            judged = _judge(record, reference)
+    else:
+        window = timedelta(seconds=duration_of(within, "--within"))
+        place, at = _place_of(servers, topic, partition, offset, cdr_id, window)
+        record = _read(servers, place, at)
+        if reveal:
+            audit_reveal(servers, "trace", place.topic, {"offsets": {str(place.partition): [at, at + 1]}})
+        judged = _judge(record, reference)
+        searched, found = _follow(servers, record, judged, reference, window)
     fields = dict(judged.fields) if reveal else masked(judged.fields)
     if as_json:
         typer.echo(json.dumps(_as_json(record, judged, fields, searched, found), indent=2, default=str))
@@ -103,6 +124,65 @@ def trace(
         _print(record, judged, fields, searched, found)
     if not found:
         raise typer.Exit(1)
+
+
+def _find_in_files(
+    files: Path, topic: str | None, partition: int | None, offset: int | None, cdr_id: str | None
+) -> tuple[_Record, Ranges, list[tuple[str, Found]]]:
+    """Return a record of a file, where was looked in the output of its run, and what was made of it there."""
+    final, letters = output_of(files)
+    if cdr_id is None and (topic is None or offset is None):
+        raise UserError("which record? give --topic and --offset, the file and the line from 0, or --cdr-id")
+    searched = {SourcePartition(str(each.path), 0): OffsetRange(0, each.count) for each in (final, letters)}
+    found: list[tuple[str, Found]] = []
+    with progress_of(f"looking through {files}", _offsets(searched)) as advance:
+        if cdr_id is not None:
+            if topic is not None or partition is not None or offset is not None:
+                raise UserError("--cdr-id goes without --topic, --partition and --offset: it finds them")
+            found = [("final", each) for each in find_id(final, cdr_id, advance)]
+            if not found:
+                raise UserError(f"{final.path} has no CDR {cdr_id}")
+            made = found[0][1].record
+            source, offset = SourcePartition(made["source_topic"], made["source_partition"]), made["source_offset"]
+        else:
+            assert topic is not None
+            assert offset is not None
+            source = SourcePartition(topic, partition or 0)
+            found = [("final", each) for each in find_source(final, source, offset, advance)]
+        found += [("dead letter", each) for each in find_source(letters, source, offset, advance)]
+    if not found:
+        return _Record(source, offset, "?", None, None), searched, []
+    outcome, made_of_it = found[-1]
+    made = made_of_it.record
+    row = None
+    if outcome == "dead letter" and made["country"] in all_profiles():
+        letter = pa.RecordBatch.from_pylist([made], schema=DEAD_LETTER_SCHEMA)
+        raw = columns_of(letter) | {f"raw_{name}": letter.column(name) for name in ("key", "value", "headers")}
+        row = batch_of(raw, RAW_CDR_SCHEMA)
+    return _Record(source, offset, made["country"], made["source_timestamp"], row), searched, found
+
+
+def _judge(record: _Record, reference: ReferenceData) -> Judged:
+    return judge(chain_of(all_profiles()[record.country], reference), record.row)
+
+
+def _follow(
+    bootstrap_servers: str, record: _Record, judged: Judged, reference: ReferenceData, window: timedelta
+) -> tuple[Ranges, list[tuple[str, Found]]]:
+    """Look for what was made of a record, and of those that redrives have sent back of it, and so on."""
+    searched, found = _search(bootstrap_servers, record, judged, window)
+    if not any(outcome == "dead letter" for outcome, _ in found) or JOURNAL not in topic_names(bootstrap_servers):
+        return searched, found
+    journal = read_journal(bootstrap_servers, "redrive/")
+    ranges = dict(searched)
+    with progress_of("looking for what redrives have sent", 0) as advance:
+        sent = list(find_redriven(bootstrap_servers, record.place, record.offset, journal, advance))
+    for each in sent:
+        again = _read(bootstrap_servers, each.place, each.offset)
+        more, made = _follow(bootstrap_servers, again, _judge(again, reference), reference, window)
+        ranges |= more
+        found += [("redriven", each), *made]
+    return ranges, found
 
 
 def _place_of(
@@ -143,9 +223,11 @@ def _read(bootstrap_servers: str, place: SourcePartition, offset: int) -> _Recor
     profiles = {profile.topic: profile for profile in all_profiles().values()}
     if place.topic not in profiles:
         raise UserError(f"{place.topic} is no raw topic: expected one of {', '.join(profiles)}")
-    profile = profiles[place.topic]
+    country = profiles[place.topic].code
     row = read_record(bootstrap_servers, place, offset)
-    return _Record(place, offset, profile, row.append_column("country", pa.array([profile.code])))
+    arrived = row.column("source_timestamp")[0].as_py()
+    (redrive,) = redrives_of(row)
+    return _Record(place, offset, country, arrived, row.append_column("country", pa.array([country])), redrive)
 
 
 def _search(
@@ -176,10 +258,16 @@ def _search(
     return {**finals, **letters}, found
 
 
+_DETAILS = {
+    "final": ("cdr_id", "run_id"),
+    "dead letter": ("stage", "codes", "attempt", "version", "run_id"),
+    "redriven": ("id", "attempt", "reason"),
+}
+
+
 def _details(outcome: str, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what tells one outcome from another; nothing of it is of a subscriber."""
-    of_letter = ("stage", "codes", "attempt", "version", "run_id")
-    return {name: record[name] for name in (("cdr_id", "run_id") if outcome == "final" else of_letter)}
+    return {name: record[name] for name in _DETAILS[outcome]}
 
 
 def _as_json(
@@ -195,7 +283,8 @@ def _as_json(
             "partition": record.place.partition,
             "offset": record.offset,
             "timestamp": record.arrived and record.arrived.isoformat(),
-            "country": record.profile.code,
+            "country": record.country,
+            "redriven_from": record.redrive and record.redrive.source,
         },
         "stages": [
             {"stage": each.stage.value, "accepted": each.accepted, "codes": each.codes, "rules": each.rules}
@@ -228,15 +317,16 @@ def _print(
     found: Sequence[tuple[str, Found]],
 ) -> None:
     console = Console(highlight=False)
-    console.print(
-        f"{record.place} offset {record.offset}, {record.profile.code}, arrived {record.arrived or 'unknown'}"
-    )
+    console.print(f"{record.place} offset {record.offset}, {record.country}, arrived {record.arrived or 'unknown'}")
+    if record.redrive is not None:
+        console.print(f"  redrive {record.redrive.id} has sent it, of {escape(record.redrive.source)}")
     for verdict in judged.verdicts:
         mark = "[green]accepted[/]" if verdict.accepted else "[bold red]refused[/]"
         console.print(f"  {verdict.stage.value:10}{mark}")
         for rule in verdict.rules:
             console.print(f"      {escape(rule)}")
-    table = Table("field", "value", title="Today's reading" if judged.is_accepted else "As far as it came")
+    title = "Today's reading" if judged.is_accepted else "As far as it came"
+    table = Table("field", "value", title=title if judged.verdicts else "As it was written")
     for name, value in fields.items():
         if value not in (None, []):
             table.add_row(name, escape(str(value)))
@@ -244,7 +334,10 @@ def _print(
         console.print(table)
     for outcome, each in found:
         details = ", ".join(f"{name} {value}" for name, value in _details(outcome, each.record).items() if value)
-        console.print(f"{outcome}: {each.place} offset {each.offset}, written {each.timestamp}; {escape(details)}")
+        written = "" if each.timestamp is None else f", written {each.timestamp}"
+        console.print(f"{outcome}: {each.place} offset {each.offset}{written}; {escape(details)}")
     if not found:
         places = ", ".join(f"{part} {within.low} to {within.high}" for part, within in searched.items())
-        console.print(f"nothing was made of it on {places}: it is not processed yet, or lies outside of --within")
+        console.print(
+            f"nothing was made of it on {places}: it is not processed yet, or on Kafka lies outside of --within"
+        )

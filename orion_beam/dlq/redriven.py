@@ -16,10 +16,12 @@ import polars as pl
 import pyarrow as pa
 from pyroaring import BitMap64
 
+from orion_beam.countries import all_profiles
 from orion_beam.dead_letters import letters_of
-from orion_beam.kafka.journal import Entry
+from orion_beam.kafka.journal import JOURNAL, Entry, read_journal
 from orion_beam.kafka.ledger import Offsets, bitmap_of, bitmap_of_range
 from orion_beam.kafka.ranges import OffsetRange, offset_ranges, read_ranges
+from orion_beam.kafka.topics import topic_ids, topic_names
 from transforms.batches import rows_of
 from transforms.texts import Mask
 
@@ -127,6 +129,22 @@ def redriven_of(
             is_marked = [offset in marked[partition] for partition, offset in zip(*columns, strict=True)]
             redriven.add(rows_of(letters, np.array(is_marked, np.bool_)))
     return redriven
+
+
+def read_redriven(bootstrap_servers: str, topic: str) -> Redriven:
+    """Return the records that have been sent back, of letters on one topic or others, as it is now.
+
+    Raises:
+        PrerequisiteError: the broker cannot be reached.
+        KafkaRefusedError: the broker says no.
+    """
+    existing = topic_names(bootstrap_servers)
+    if JOURNAL not in existing:
+        return Redriven({}, {})
+    raw = [profile.topic for profile in all_profiles().values() if profile.topic in existing]
+    ids = topic_ids(bootstrap_servers, {topic, *raw})
+    entries = read_journal(bootstrap_servers, f"{_KIND}/")
+    return redriven_of(bootstrap_servers, topic, ids[topic], {name: ids[name] for name in raw}, entries)
 
 
 def _marked_places(topic_id: str, entries: Mapping[str, Entry]) -> dict[int, BitMap64]:

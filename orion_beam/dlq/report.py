@@ -76,7 +76,7 @@ def _tiles(statistics: LetterStatistics) -> str:
     (top, _), *_ = [*statistics.by("code").most_common(1), ("none", 0)]
     (country, _), *_ = [*statistics.by("country").most_common(1), ("none", 0)]
     tiles = [
-        (f"{statistics.letters:,}", "dead letters", ""),
+        (f"{statistics.letters:,}", f"dead letters, {statistics.letters - statistics.redriven:,} of them open", ""),
         (top, "most frequent code", "word"),
         (country, f"most, of {len(statistics.by('country'))} countries", ""),
         (f"{again:,}", "failed again after a redrive", ""),

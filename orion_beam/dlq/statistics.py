@@ -8,15 +8,20 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from orion_beam.dead_letters import ReadLetters
+from transforms.texts import Mask
 
 
 class Kind(NamedTuple):
-    """What letters are counted by. The code is the first; the hour is when they failed, UTC."""
+    """What letters are counted by. The code is the first; the hour is when they failed, UTC.
+
+    A letter is redriven when its record has been sent back, from it or from another letter of the record.
+    """
 
     country: str
     stage: str
     code: str
     hour: datetime
+    is_redriven: bool = False
 
 
 class BrokenRule(NamedTuple):
@@ -45,16 +50,19 @@ class LetterStatistics:
     rules: Counter[BrokenRule] = field(default_factory=Counter)
     attempts: Counter[int] = field(default_factory=Counter)
 
-    def add(self, read: ReadLetters) -> None:
-        """Count what was read."""
+    def add(self, read: ReadLetters, is_redriven: Mask | None = None) -> None:
+        """Count what was read, and which of the letters are redriven: none unless told otherwise."""
         self.letters += read.letters.num_rows
         self.foreign += read.foreign.num_rows
         if not read.letters.num_rows:
             return
         rows = pl.DataFrame(
             read.letters.select(["country", "stage", "code", "failed_at", "codes", "fields", "attempt"])
-        ).with_columns(hour=pl.col("failed_at").dt.truncate("1h"))
-        kinds = rows.group_by("country", "stage", "code", "hour").len().iter_rows()
+        ).with_columns(
+            hour=pl.col("failed_at").dt.truncate("1h"),
+            is_redriven=pl.lit(False) if is_redriven is None else pl.Series(is_redriven),
+        )
+        kinds = rows.group_by(*Kind._fields).len().iter_rows()
         self.kinds.update({Kind(*kind): count for *kind, count in kinds})
         broken = rows.explode("codes", "fields").group_by("country", "codes", "fields").len().iter_rows()
         self.rules.update({BrokenRule(*rule): count for *rule, count in broken})
@@ -70,6 +78,12 @@ class LetterStatistics:
         count = round((last - first).total_seconds()) // 3600
         return [datetime.fromtimestamp(first.timestamp() + 3600 * hour, UTC) for hour in range(count + 1)]
 
+    def open_by(self, name: str) -> Counter[Any]:
+        """Return letters that are open by one of what a `Kind` has."""
+        return Counter(
+            {value: count for (value, redriven), count in self.by(name, "is_redriven").items() if not redriven}
+        )
+
     def by(self, *names: str) -> Counter[Any]:
         """Return letters by some of what a `Kind` has: by one name plain, by several as tuples."""
         counts: Counter[Any] = Counter()
@@ -78,14 +92,22 @@ class LetterStatistics:
             counts[values[0] if len(names) == 1 else values] += count
         return counts
 
+    @property
+    def redriven(self) -> int:
+        """Letters whose record has been sent back; the others are open."""
+        return self.by("is_redriven")[True]
+
     def as_json(self) -> dict[str, Any]:
         """Return everything as JSON has it."""
         return {
             "letters": self.letters,
+            "open": self.letters - self.redriven,
+            "redriven": self.redriven,
             "foreign": self.foreign,
             "countries": dict(self.by("country").most_common()),
             "stages": dict(self.by("stage").most_common()),
             "codes": dict(self.by("code").most_common()),
+            "open_codes": dict(self.open_by("code").most_common()),
             "hours": {hour.isoformat(): count for hour, count in sorted(self.by("hour").items())},
             "attempts": {str(attempt): count for attempt, count in sorted(self.attempts.items())},
             "rules": [rule._asdict() | {"letters": count} for rule, count in self.rules.most_common()],

@@ -8,13 +8,12 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from confluent_kafka import TopicCollection
 from confluent_kafka.admin import ConfigEntry, ConfigResource, ResourceType  # type: ignore[attr-defined]  # re-exported implicitly
 
 from orion_beam.countries import all_profiles
 from orion_beam.kafka.catalogue import MAX_MESSAGE_BYTES
 from orion_beam.kafka.retry import retried
-from orion_beam.kafka.topics import admin_client, cluster_metadata, require_among
+from orion_beam.kafka.topics import admin_client, cluster_metadata, require_among, topic_ids
 from transforms.texts import Mask, is_null, lengths_of, to_list
 
 _MARGIN = timedelta(days=1)
@@ -85,15 +84,13 @@ class Targets:
         own = {each.topic: code for code, each in all_profiles().items() if each.topic in existing}
         wanted = [ConfigResource(ResourceType.TOPIC, name) for name in own]
 
-        def ask(timeout_s: float) -> tuple[dict[str, dict[str, ConfigEntry]], dict[str, str]]:
+        def ask(timeout_s: float) -> dict[str, dict[str, ConfigEntry]]:
             configs = admin.describe_configs(wanted, request_timeout=timeout_s) if wanted else {}
-            described = admin.describe_topics(TopicCollection([letter_topic, *own]), request_timeout=timeout_s)
-            ids = {name: str(future.result().topic_id) for name, future in described.items()}
-            return {resource.name: future.result() for resource, future in configs.items()}, ids
+            return {resource.name: future.result() for resource, future in configs.items()}
 
         require_among(existing, bootstrap_servers, [letter_topic])
-        what = f"the settings of {', '.join([*own, letter_topic])}"
-        settings, ids = retried(what, bootstrap_servers, ask, topics_exist=True)
+        settings = retried(f"the settings of {', '.join(own)}", bootstrap_servers, ask, topics_exist=True)
+        ids = topic_ids(bootstrap_servers, [letter_topic, *own])
         topics = {
             name: Target(
                 country,

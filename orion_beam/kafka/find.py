@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orion_beam.dead_letters import MAX_REFERENCE_KEY_BYTES, letters_of
+from orion_beam.dead_letters import MAX_REFERENCE_KEY_BYTES, letters_of, redrives_of
 from orion_beam.errors import UserError
 from orion_beam.final_values import read_final_value
+from orion_beam.kafka.journal import Entry
+from orion_beam.kafka.ledger import joined
 from orion_beam.kafka.partitioner import partition_of
 from orion_beam.kafka.ranges import Advance, OffsetRange, SourcePartition, offset_ranges, offsets_between, read_ranges
 from transforms.batches import rows_of
@@ -23,7 +25,7 @@ class Found(NamedTuple):
 
     Attributes:
         timestamp: when it was written, by Kafka.
-        record: a CDR's fields, or those of a dead letter (`orion_beam.dead_letters.LETTER_SCHEMA`).
+        record: a CDR's fields, those of a dead letter (`orion_beam.dead_letters.LETTER_SCHEMA`) or of a `Redrive`.
     """
 
     place: SourcePartition
@@ -110,6 +112,30 @@ def find_letters(
                 place = SourcePartition(batch.column("source_topic")[0].as_py(), letter["letter_partition"])
                 at = letter["letter_offset"]
                 yield Found(place, at, written[place.partition, at], letter)
+
+
+def find_redriven(
+    bootstrap_servers: str, source: SourcePartition, offset: int, journal: Mapping[str, Entry], advance: Advance
+) -> Iterator[Found]:
+    """Yield the records that redrives have sent back of a raw one; `record` has the fields of a `Redrive`.
+
+    They lie in its partition, between the ends that it had when a redrive began and ended, which the journal knows.
+    """
+    held = offset_ranges(bootstrap_servers, [source.topic])[source]
+    ranges = []
+    for entry in journal.values():
+        begins, ends = (entry.get(name, {}).get(source.topic, []) for name in ("raw_from", "raw_to"))
+        if source.partition < len(begins):
+            # Of one that was killed the end is not known.
+            end = ends[source.partition] if source.partition < len(ends) else held.high
+            ranges.append(OffsetRange(max(begins[source.partition], offset + 1, held.low), min(end, held.high)))
+    wanted = f"{source}@{offset}"
+    for within in joined(sorted(each for each in ranges if each.offsets > 0), gap=1):
+        for batch in read_ranges(bootstrap_servers, {source: within}, committed_only=True, advance=advance):
+            for row, redrive in enumerate(redrives_of(batch)):
+                if redrive is not None and redrive.source == wanted:
+                    at, written = (batch.column(f"source_{name}")[row].as_py() for name in ("offset", "timestamp"))
+                    yield Found(source, at, written, redrive._asdict())
 
 
 def _final_records(

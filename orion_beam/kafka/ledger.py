@@ -33,11 +33,11 @@ def runs_of(bitmap: BitMap64) -> Iterator[OffsetRange]:
 
 
 def joined(ranges: Iterable[OffsetRange], gap: int) -> Iterator[OffsetRange]:
-    """Yield ascending ranges, those joined between which there are less than `gap` offsets."""
+    """Yield ascending ranges, those joined that overlap, or between which there are less than `gap` offsets."""
     pending: OffsetRange | None = None
     for run in ranges:
         if pending is not None and run.low - pending.high < gap:
-            pending = OffsetRange(pending.low, run.high)
+            pending = OffsetRange(pending.low, max(pending.high, run.high))
             continue
         if pending is not None:
             yield pending

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
     AdminClient,
     ClusterMetadata,
@@ -68,6 +68,24 @@ def create_topics(bootstrap_servers: str, countries: Sequence[str], profile: str
     wanted = CATALOGUE.topics_of(countries, profile)
     existing = topic_names(bootstrap_servers)
     return create(bootstrap_servers, [topic for topic in wanted if topic.name not in existing])
+
+
+def topic_ids(bootstrap_servers: str, names: Iterable[str]) -> dict[str, str]:
+    """Return Kafka's ids of topics that exist: one that is deleted and made again has another.
+
+    Raises:
+        KafkaRefusedError: the broker says no.
+    """
+    wanted = list(names)
+    if not wanted:
+        return {}
+    admin = admin_client(bootstrap_servers)
+
+    def ask(timeout_s: float) -> dict[str, str]:
+        described = admin.describe_topics(TopicCollection(wanted), request_timeout=timeout_s)
+        return {name: str(future.result().topic_id) for name, future in described.items()}
+
+    return retried(f"the ids of {', '.join(wanted)}", bootstrap_servers, ask, topics_exist=True)
 
 
 def create(bootstrap_servers: str, topics: Sequence[Topic]) -> list[str]:

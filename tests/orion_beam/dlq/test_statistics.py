@@ -3,6 +3,8 @@
 import re
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
+
 from orion_beam.dlq.charts import stacked_hours
 from orion_beam.dlq.report import html_report
 from orion_beam.dlq.statistics import BrokenRule, LetterStatistics
@@ -27,6 +29,19 @@ def test_letters_are_counted_by_each_of_what_they_say():
     assert found.rules[BrokenRule("FR", "unknown_rat", "rat")] == 2
     assert found.attempts == {1: 4}
     assert sum(found.as_json()["hours"].values()) == 4
+
+
+def test_letters_whose_record_was_sent_back_are_told_from_open_ones():
+    statistics = LetterStatistics()
+    statistics.add(
+        read(letters("FR", [semicolon(rat="6G"), semicolon(rat="6G"), b"?"])), np.array([True, False, False])
+    )
+    assert statistics.redriven == 1
+    assert statistics.open_by("code") == {"unknown_rat": 1, "malformed_payload": 1}
+    found = statistics.as_json()
+    assert (found["letters"], found["open"], found["redriven"]) == (3, 2, 1)
+    assert (found["codes"]["unknown_rat"], found["open_codes"]["unknown_rat"]) == (2, 1)
+    assert "dead letters, 2 of them open" in html_report(statistics, "cdr.dlq", MADE_AT, "")
 
 
 def test_hours_without_letters_are_there_too():
