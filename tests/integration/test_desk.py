@@ -343,6 +343,26 @@ def test_foreign_messages_are_listed_and_not_shown(servers, topic, orion_beam):
     assert "holds nothing" in nothing.err
 
 
+def test_a_list_begins_with_the_newest_and_tells_redriven_letters_from_open_ones(servers, topic, orion_beam):
+    at = ("--bootstrap-servers", servers, "--dlq-topic", topic)
+    old, new = letters_from("FR", [BROKEN_RAT % n for n in range(4)]), letters_from("FR", [BROKEN_RAT % 9])
+    send_letters(servers, topic, old)
+    assert redrive_of(servers, topic, offsets={0: OffsetRange(0, 1)}).run().fates == {Fate.SENT: 1}
+    send_letters(servers, topic, new)
+    listed = orion_beam("dlq", "ls", *at, "--limit", "2", "--json")
+    first, second = (json.loads(line) for line in listed.out.splitlines())
+    assert (first["place"], first["redriven"]) == ("0@2", False)
+    assert first["failed_at"] > second["failed_at"]
+    assert "3 more, older ones" in listed.err
+    all_of_them = [json.loads(line) for line in orion_beam("dlq", "ls", *at, "--json").out.splitlines()]
+    assert {each["place"] for each in all_of_them if each["redriven"]} == {"0@0"}
+    counted = json.loads(orion_beam("dlq", "stats", *at, "--json").out)
+    assert (counted["letters"], counted["open"], counted["redriven"]) == (5, 4, 1)
+    assert "5 dead letters (4 open, 1 redriven)" in orion_beam("dlq", "stats", *at).out
+    # `failed_at` of the letters is now.
+    assert json.loads(orion_beam("dlq", "stats", *at, "--last", "1h", "--json").out)["letters"] == 5
+
+
 def test_the_transactional_writer_needs_no_topic_of_its_own(servers):
     with TransactionalWriter(servers, "another") as writer:
         writer.commit([], {"test/1": {"kind": "test"}})

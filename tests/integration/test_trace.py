@@ -1,7 +1,7 @@
 """`orion-beam trace` on real Kafka: a record that came out, one that was refused, one that nothing was made of."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from orion_beam.config import JobConfig, KafkaSink, KafkaSource
 from orion_beam.defaults import CELLS, SUBSCRIBERS
 from orion_beam.errors import UserError
 from orion_beam.kafka.journal import read_journal
-from orion_beam.kafka.ranges import offset_ranges, read_ranges
+from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges, read_ranges
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, raw_topic
 from orion_beam.write import WriteCdrs, WriteDeadLetters
 from schemas.avro_format import single_object_header
@@ -33,6 +33,7 @@ pytestmark = pytest.mark.integration
 IMSI, MSISDN = "208011234567890", "+33612345678"
 GOOD = f"{IMSI};{MSISDN};;FR-1;4G;1;2;2025-06-01T12:00:00Z".encode()
 BAD = f"{IMSI};{MSISDN};;FR-1;6G;1;two;2025-06-01T12:00:00Z".encode()
+FAILS_TWICE = f"{IMSI};{MSISDN};x;FR-1;6G;1;2;2025-06-01T12:00:00Z".encode()
 TOPIC = raw_topic("FR").name
 
 
@@ -43,6 +44,7 @@ class Traced:
     servers: str
     good: Source
     bad: Source
+    redriven: Source
     unprocessed: Source
 
 
@@ -52,9 +54,19 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
         servers = kafka.bootstrap_servers
         feed = Feed(servers)
         feed.send_generated("FR", 500, fault_rate=0.1)
-        good, bad = (_send(feed, value) for value in (GOOD, BAD))
-        _process(servers)
-        yield Traced(servers, good, bad, _send(feed, GOOD))
+        good, bad, redriven = (_send(feed, value) for value in (GOOD, BAD, FAILS_TWICE))
+        done = _process(servers, {})
+        _redrive(servers, "--set", "rat=4G", "--no-validate", "--code", "invalid_imei")
+        done = _process(servers, done)
+        _redrive(servers, "--set", "imei=", "--code", "invalid_imei")
+        _process(servers, done)
+        yield Traced(servers, good, bad, redriven, _send(feed, GOOD))
+
+
+def _redrive(servers: str, *options: str) -> None:
+    arguments = ["dlq", "redrive", "--bootstrap-servers", servers, *options, "--execute", "--json"]
+    answer = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert json.loads(answer.stdout)["fates"]["sent"] >= 1
 
 
 def _send(feed: Feed, value: bytes) -> Source:
@@ -66,13 +78,15 @@ def _send(feed: Feed, value: bytes) -> Source:
     return source
 
 
-def _process(servers: str) -> None:
-    """Do what a job does with all that lies on the raw topic, on the DirectRunner."""
+def _process(servers: str, done: Mapping[SourcePartition, OffsetRange]) -> Mapping[SourcePartition, OffsetRange]:
+    """Do what a job does with what has come on the raw topic, on the DirectRunner; return what is done then."""
     sink = KafkaSink(bootstrap_servers=servers)
     source = KafkaSource(bootstrap_servers=servers, group_id="trace", expansion_service="none")
     wire = single_object_header(avro_schema(UnifiedCdr))
     config = JobConfig(countries=("FR",), source=source, sink=sink, wire_prefix=wire)
-    read = read_ranges(servers, offset_ranges(servers, [TOPIC]))
+    held = offset_ranges(servers, [TOPIC])
+    new = {part: OffsetRange(done[part].high if part in done else 0, within.high) for part, within in held.items()}
+    read = read_ranges(servers, new, committed_only=True)
     batches = [batch.append_column("country", pa.repeat("FR", batch.num_rows)) for batch in read]
     profiles = config.profiles
     stages = [
@@ -90,6 +104,7 @@ def _process(servers: str) -> None:
             letters.append(refused)
         accepted | WriteCdrs(config)
         letters | beam.Flatten() | WriteDeadLetters(config)
+    return held
 
 
 def trace(servers: str, *arguments: object) -> tuple[int, str]:
@@ -130,6 +145,26 @@ def test_a_refused_record_is_followed_to_its_dead_letter_with_all_rules(traced: 
     )  # fmt: skip
     (letter,) = found["found"]
     assert (letter["outcome"], letter["topic"], letter["codes"]) == ("dead letter", DEAD_LETTERS.name, verdict["codes"])
+
+
+def test_redrives_are_followed_to_the_cdr_that_came_of_them_and_back(traced: Traced) -> None:
+    code, found = trace_json(traced, traced.redriven)
+    assert code == 0
+    assert [each["outcome"] for each in found["found"]] == [
+        "dead letter", "redriven", "dead letter", "redriven", "final"
+    ]  # fmt: skip
+    letter, first, again, second, final = found["found"]
+    assert (letter["codes"], again["codes"]) == (["invalid_imei", "unknown_rat"], ["invalid_imei"])
+    assert [each["attempt"] for each in (letter, first, again, second)] == [1, "2", 2, "3"]
+    assert {each["topic"] for each in (first, second)} == {TOPIC}
+    assert {each["partition"] for each in (first, second)} == {traced.redriven.partition}
+    assert first["id"] != second["id"]
+    _, text = trace(traced.servers, "--cdr-id", final["cdr_id"], "--json")
+    record = json.loads(text)["record"]
+    assert record["offset"] == second["offset"]
+    assert record["redriven_from"] == f"{TOPIC}[{first['partition']}]@{first['offset']}"
+    _, shown = trace(traced.servers, "--topic", TOPIC, "--partition", first["partition"], "--offset", second["offset"])
+    assert f"redrive {second['id']} has sent it" in shown
 
 
 def test_only_one_partition_of_each_topic_is_looked_at(traced: Traced) -> None:
