@@ -76,8 +76,9 @@ class Redriven(Records):
         self._ids = dict(topic_ids)
         names = {topic_id: name for name, topic_id in self._ids.items()}
         for key, entry in entries.items():
-            kind, topic_id, *numbers = key.split("/")
-            if kind == _KIND and topic_id in names and "offsets" in entry:
+            # From the right: an id may have slashes itself.
+            topic_id, *numbers = key.removeprefix(f"{_KIND}/").rsplit("/", 3)
+            if key.startswith(f"{_KIND}/") and topic_id in names and "offsets" in entry:
                 partition, attempt, _ = map(int, numbers)
                 self._offsets[_Sending(names[topic_id], partition, attempt)] |= _unpacked(entry["offsets"])
 

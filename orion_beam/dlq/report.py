@@ -76,14 +76,17 @@ def _tiles(statistics: LetterStatistics) -> str:
     (top, _), *_ = [*statistics.by("code").most_common(1), ("none", 0)]
     (country, _), *_ = [*statistics.by("country").most_common(1), ("none", 0)]
     tiles = [
-        (f"{statistics.letters:,}", f"dead letters, {statistics.letters - statistics.redriven:,} of them open", ""),
+        (f"{statistics.letters:,}", f"dead letters, {statistics.letters - statistics.redriven:,} open", ""),
         (top, "most frequent code", "word"),
         (country, f"most, of {len(statistics.by('country'))} countries", ""),
         (f"{again:,}", "failed again after a redrive", ""),
         (f"{statistics.foreign:,}", "foreign messages", ""),
     ]
-    cards = [f'<div class="card tile"><b class="{kind}">{escape(value)}</b><span>{escape(name)}</span></div>'
-             for value, name, kind in tiles]  # fmt: skip
+    cards = [
+        f'<div class="card tile" style="--letters: {len(value)}"><b class="{kind}">{escape(value)}</b>'
+        f"<span>{escape(name)}</span></div>"
+        for value, name, kind in tiles
+    ]
     return f'<div class="tiles">{"".join(cards)}</div>'
 
 

@@ -7,11 +7,12 @@ import pytest
 
 from orion_beam.dlq.report import html_report
 from orion_beam.dlq.statistics import BrokenRule, Kind, LetterStatistics
+from schemas.codes import Code
 from tests.browser import seen_in_browser
 
 pytestmark = pytest.mark.integration
 
-CODES = {"invalid_msisdn": "msisdn", "unknown_rat": "rat", "malformed_payload": "value"}
+CODES = {"invalid_timestamp": "event_time", "unknown_rat": "rat", "malformed_payload": "value"}
 LOOK = """
 const charts = [...document.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect());
 return {
@@ -55,6 +56,29 @@ def test_charts_are_there_whole_and_readable(page: Path, dark: bool) -> None:
     assert seen["overflow"] <= 0
     background, text = map(brightness, seen["colours"])
     assert (background < 64 and text > 192) if dark else (background > 192 and text < 64)
+
+
+TILES = """
+return [...document.querySelectorAll('.tile b')].map(word => {
+  const lines = document.createRange();
+  lines.selectNodeContents(word);
+  const own = lines.getBoundingClientRect(), card = word.closest('.card').getBoundingClientRect();
+  const tops = new Set([...lines.getClientRects()].map(box => box.top));
+  return [word.textContent, tops.size, own.right <= card.right - 19];
+});
+"""
+
+
+@pytest.mark.parametrize("width", [1240, 1000, 700, 500])
+@pytest.mark.parametrize("code", [max(Code, key=lambda each: len(each.value)), Code.INVALID_TIMESTAMP])
+def test_a_tile_holds_its_word_on_one_line(tmp_path: Path, width: int, code: Code) -> None:
+    statistics = LetterStatistics(letters=1_234_567)
+    statistics.kinds[Kind("FR", "validate", code.value, datetime(2026, 6, 1, tzinfo=UTC))] = 1_234_567
+    path = tmp_path / "report.html"
+    path.write_text(html_report(statistics, "cdr.dlq", datetime(2026, 6, 2, tzinfo=UTC), ""), encoding="utf-8")
+    tiles = seen_in_browser(path, TILES, width=width)
+    assert code.value in [word for word, _, _ in tiles]
+    assert [word for word, lines, is_within in tiles if lines != 1 or not is_within] == []
 
 
 def test_it_fits_a_telephone(page: Path) -> None:

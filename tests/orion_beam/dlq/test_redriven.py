@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from orion_beam.dead_letters import LETTER_SCHEMA
 from orion_beam.dlq.redriven import CHUNK_OFFSETS, Records, Redriven, first_letters
 
-IDS = {"cdr.raw.FR": "id-fr", "cdr.raw.TN": "id-tn"}
+IDS = {"cdr.raw.FR": "id/f+r", "cdr.raw.TN": "id-tn"}
+"""Kafka's ids are base64, which has slashes."""
 Record = tuple[str, int, int, int]
 """Topic, partition, attempt, offset."""
 
@@ -73,5 +74,5 @@ def test_an_entry_of_the_journal_is_small():
 
 
 def test_entries_of_others_are_passed_over():
-    older = {"redriven/letter-topic/0/0": {"kind": "redriven", "bits": ""}, "redriven/id-fr/x": {}, "reveal/1": {}}
+    older = {"redriven/letter-topic/0/0": {"kind": "redriven", "bits": ""}, "redriven/id/f+r/x": {}, "reveal/1": {}}
     assert Redriven(IDS, older).holds(letters_of(("cdr.raw.FR", 0, 1, 0))).tolist() == [False]
