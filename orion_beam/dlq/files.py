@@ -67,6 +67,7 @@ class FileSelection:
                     "headers": without_own_headers(batch.column("headers")),
                     "letter_partition": pa.repeat(pa.scalar(0, pa.int32()), batch.num_rows),
                     "letter_offset": pa.array(offsets, pa.int64()),
+                    "reference": pa.nulls(batch.num_rows, pa.string()),
                 },
                 LETTER_SCHEMA,
             )
