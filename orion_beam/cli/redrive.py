@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +28,7 @@ from orion_beam.cli.options import Cells, DeadLetterTopic, Profiles, Subscribers
 from orion_beam.cli.progress import progress_of
 from orion_beam.defaults import CELLS, DEAD_LETTER_TOPIC, PROFILES_DIRECTORY, SUBSCRIBERS
 from orion_beam.errors import UserError
+from orion_beam.logs import say
 from orion_beam.masking import mask_numbers
 
 with late_imports():
@@ -156,10 +156,9 @@ def redrive(
         with progress_of(f"redrive {redrive.id}", selection.offsets) as advance:
             redrive.run(advance)
     except KeyboardInterrupt:
-        print(
+        say(
             f"stopped; redrive {redrive.id} has sent {redrive.report.fates[Fate.SENT]:,}. The same command goes on:"
-            " what was sent is not sent again",
-            file=sys.stderr,
+            " what was sent is not sent again"
         )
         raise
     _show(redrive.report, redrive.id, as_json)

@@ -48,7 +48,7 @@ class Registry:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                _, subjects, subject, versions = self.path.split("/")
+                _, subjects, subject, versions = self.path.partition("?")[0].split("/")
                 assert (subjects, versions) == ("subjects", "versions")
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 registry.schemas[subject, SCHEMA_ID] = body["schema"]
