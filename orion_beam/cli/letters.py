@@ -131,7 +131,7 @@ def servers_of(bootstrap_servers: str | None, files: Path | None, topic: str = D
     if (bootstrap_servers is None) == (files is None):
         raise UserError("where to look? give --bootstrap-servers HOST:PORT, or --input with what `run` has written")
     if files is not None and topic != DEAD_LETTER_TOPIC:
-        raise UserError("--dlq-topic goes without --input: files have no topic")
+        raise UserError("--dead-letter-topic goes without --input: files have no topic")
     return bootstrap_servers
 
 

@@ -128,6 +128,11 @@ def test_where_to_look_is_said_once(orion_beam: Command, command, options) -> No
     assert "where to look? give --bootstrap-servers HOST:PORT, or --input" in answer.err
 
 
+def test_files_have_no_topic(orion_beam: Command, output: Path) -> None:
+    answer = desk(orion_beam, output, "ls", "--dead-letter-topic", "other.dlq")
+    assert (answer.code, "--dead-letter-topic goes without --input" in answer.err) == (2, True)
+
+
 def traced(orion_beam: Command, output: Path, *arguments: object) -> tuple[int, dict]:
     answer = orion_beam("trace", "--input", output, *arguments, "--json")
     return answer.code, json.loads(answer.out) if answer.out else {}
