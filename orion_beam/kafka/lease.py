@@ -10,6 +10,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
@@ -47,7 +48,8 @@ class Holder(NamedTuple):
         """Return what a member's client id says; None: it is none of ours."""
         match client_id.split("/"):
             case ["orion", job, since, host, topic]:
-                return cls(topic, job, datetime.strptime(since, _TIME).replace(tzinfo=UTC), host, reader)
+                with suppress(ValueError):
+                    return cls(topic, job, datetime.strptime(since, _TIME).replace(tzinfo=UTC), host, reader)
         return None
 
     def __str__(self) -> str:

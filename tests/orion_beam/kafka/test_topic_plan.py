@@ -140,6 +140,7 @@ def test_more_partitions_break_the_order_and_fewer_are_impossible() -> None:
     (more,) = plan(found_with(partitions=6)).changes
     assert (more.kind, more.before, more.after) == (Kind.DANGEROUS, "6", "12")
     assert "order of each IMSI's records breaks" in more.reason
+    assert "a job that reads this topic does not read the new ones until it is started again" in more.reason
     (fewer,) = plan(found_with(partitions=24)).changes
     assert fewer.kind is Kind.BY_HAND
     assert "takes no partitions away" in fewer.reason
