@@ -54,6 +54,8 @@ from schemas.cdr import UnifiedCdr
 from schemas.derive import avro_schema
 
 FREQUENT_CHECKPOINTS = "--checkpointing_interval=1000"
+QUICK_TO_MISS = ("--consumer-config", "session.timeout.ms=6000")
+"""Of a job that is killed, Kafka keeps the lease for so long."""
 START_TIMEOUT_S = 300.0
 """How long a job may take until it writes its first record: it starts two JVMs, and machines differ."""
 STOP_TIMEOUT_S = 120.0

@@ -16,6 +16,7 @@ from orion_beam.kafka.ranges import offset_ranges
 from orion_beam.kafka.topics import FINAL, raw_topic
 from schemas.cdr import UnifiedCdr
 from tests.integration.harness import (
+    QUICK_TO_MISS,
     START_TIMEOUT_S,
     Feed,
     Job,
@@ -72,7 +73,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     directory = tmp_path_factory.mktemp("checks")
     with kafka_in(directory / "kafka") as kafka, jobs_in(directory / "jobs") as start_job:
         servers = kafka.bootstrap_servers
-        checks = ("--flag-duplicates", "--tag-partials", "--detect-gaps", "--gap-tolerance", "1s")
+        checks = ("--flag-duplicates", "--tag-partials", "--detect-gaps", "--gap-tolerance", "1s", *QUICK_TO_MISS)
 
         def start() -> Job:
             return start_job(servers, "--countries", "FR", "--group-id", "checks", *checks, beam=[NO_COMMITS])

@@ -17,6 +17,7 @@ from orion_beam.kafka.topics import raw_topic
 from runners.local_kafka import LocalKafka
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,
+    QUICK_TO_MISS,
     START_TIMEOUT_S,
     Feed,
     Job,
@@ -34,8 +35,6 @@ pytestmark = pytest.mark.integration
 
 RECORDS_PER_SECOND = 500
 GONE_TIMEOUT_S = 120.0
-QUICK_TO_MISS = ("--consumer-config", "session.timeout.ms=6000")
-"""Of a job that is killed, Kafka keeps the lease for so long."""
 
 
 def kill_jvms(job: Job) -> None:
