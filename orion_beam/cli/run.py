@@ -69,6 +69,7 @@ with late_imports():
 _OF_STREAMS = (
     "countries", "group_id", "publish", "start_from", "value_format", "schema_registry", "reference_refresh",
     "gap_tolerance", "consumer_settings", "producer_settings", "spread_countries", "metrics_port",
+    "allow_second_job", "quiet",
 )  # fmt: skip
 """Parameters that say how Kafka is read and written."""
 

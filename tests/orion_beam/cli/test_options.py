@@ -30,6 +30,8 @@ WITHOUT_EFFECT = [
     ((*FILES, "--consumer-config", "fetch.min.bytes=1"), "--consumer-config", "with --input"),
     ((*FILES, "--producer-config", "linger.ms=1"), "--producer-config", "with --input"),
     ((*FILES, "--spread-countries"), "--spread-countries", "with --input"),
+    ((*FILES, "--allow-second-job"), "--allow-second-job", "with --input"),
+    ((*FILES, "--quiet"), "--quiet", "with --input"),
     ((*FILES, "--metrics-port", "9000"), "--metrics-port", "with --input"),
     ((*FILES, "--duplicate-window", "9"), "--duplicate-window", "without --flag-duplicates"),
     ((*STREAM, "--duplicate-window", "9"), "--duplicate-window", "without --flag-duplicates"),
