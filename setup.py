@@ -41,6 +41,7 @@ DEPENDENCIES = [
     # For machines whose system has no time zones.
     "tzdata==2026.6",
     "typer==0.29.2",
+    "zstandard==0.25.0",
 ]
 
 DEV_DEPENDENCIES = [

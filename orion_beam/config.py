@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from orion_beam.countries import all_profiles, profiles_of
 from orion_beam.defaults import CELLS, PROFILES_DIRECTORY, SUBSCRIBERS, FileFormat
@@ -69,9 +69,17 @@ class KafkaRanges(_Model):
 
 
 class FileSource(_Model):
-    """Files of one record a line, by country."""
+    """Files of one record a line, by country.
 
-    inputs: tuple[tuple[str, str], ...] = Field(min_length=1, description="country code and path")
+    Attributes:
+        inputs: country codes and paths; pipes, too.
+        received_at: stands in for the Kafka timestamp; None takes the time of each file's last modification.
+        encoding: of the texts, as Python calls it; None for UTF-8.
+    """
+
+    inputs: tuple[tuple[str, Path], ...] = Field(min_length=1)
+    received_at: AwareDatetime | None = None
+    encoding: str | None = None
 
 
 class KafkaSink(_Model):

@@ -15,6 +15,10 @@ class PrerequisiteError(UserError):
     """Something that must be installed or running is not."""
 
 
+class InputFileError(UserError):
+    """A file that is to be read cannot be, as a whole; the message names it. Workers raise it, too."""
+
+
 class JobFailedError(Exception):
     """The job ended by itself, which a stream must not. Commands end with exit code 1."""
 

@@ -13,13 +13,21 @@ from transforms.counters import NAMESPACE, count
 from transforms.countries import parts_of
 
 READ = "read"
+LINES = "lines"
+BLANK_LINES = "blank_lines"
 HEADER_LINES = "header_lines"
+TRAILER_LINES = "trailer_lines"
+SKIPPED = (BLANK_LINES, HEADER_LINES, TRAILER_LINES)
+"""Kinds of lines of files that are no records."""
 FINAL = "final"
 DEAD_LETTER = "dead_letter"
 
 
 class Outcome(NamedTuple):
-    """What became of rows: `kind` is FINAL, DEAD_LETTER (with a code), HEADER_LINES, or READ by a replay."""
+    """What became of rows: `kind` is FINAL, DEAD_LETTER (with a code) or, of what was read, one of SKIPPED.
+
+    All that was read is READ by a replay, and LINES of files.
+    """
 
     kind: str
     country: str

@@ -18,6 +18,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from orion_beam import __version__
+from orion_beam.files import shown
 from orion_beam.kafka.ranges import OffsetRange, SourcePartition
 
 REPORT_FILE = "run-report.json"
@@ -54,6 +55,11 @@ class Dataset:
     output_facets: Mapping[str, Json]
 
     @classmethod
+    def of_input(cls, path: Path) -> Self:
+        """Describe a file that was read; of a pipe, which can be read but once, only what it is called."""
+        return cls.of_file(path) if path.is_file() else cls("file", shown(path), {}, {})
+
+    @classmethod
     def of_file(cls, path: Path, rows: int | None = None, schema: pa.Schema | None = None) -> Self:
         """Describe a file as it is now: its SHA-256 is its version.
 
@@ -73,12 +79,12 @@ class Dataset:
             fields = [{"name": field.name, "type": str(field.type)} for field in schema]
             facets["schema"] = _facet(f"{_SPEC}/facets/1-0-0/SchemaDatasetFacet.json", fields=fields)
         written = {} if rows is None else {"outputStatistics": _statistics(rows, size)}
-        return cls("file", str(path.absolute()), facets, written)
+        return cls("file", shown(path.absolute()), facets, written)
 
     @classmethod
     def of_directory(cls, path: Path, rows: int) -> Self:
         """Describe a directory of files of one kind, to which the run has written `rows` records."""
-        return cls("file", str(path.absolute()), {}, {"outputStatistics": _statistics(rows)})
+        return cls("file", shown(path.absolute()), {}, {"outputStatistics": _statistics(rows)})
 
     @classmethod
     def of_topic(

@@ -1,12 +1,13 @@
 """Runs a bounded job in this process, on Beam's DirectRunner: no Java, no Kafka."""
 
+import logging
 from collections.abc import Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from orion_beam.config import JobConfig
-from orion_beam.errors import JobFailedError
+from orion_beam.errors import InputFileError, JobFailedError
 from orion_beam.metrics import Outcome, outcomes_of
 from orion_beam.pipeline import build_pipeline
 from transforms.stage import StageFailedError
@@ -27,6 +28,7 @@ def run_direct(config: JobConfig, beam_arguments: Sequence[str] = ()) -> dict[Ou
 
     Raises:
         JobFailedError: a bug of ours hits row after row.
+        InputFileError: a file cannot be read as a whole.
     """
     pipeline = beam.Pipeline(options=PipelineOptions([*DEFAULTS, *beam_arguments]))
     build_pipeline(pipeline, config)
@@ -36,4 +38,10 @@ def run_direct(config: JobConfig, beam_arguments: Sequence[str] = ()) -> dict[Ou
     except StageFailedError as error:
         # Beam says where, at the end.
         raise JobFailedError(str(error).partition(" [while running")[0]) from None
+    except InputFileError as error:
+        raise InputFileError(str(error).partition(" [while running")[0]) from None
     return outcomes_of(result)
+
+
+# One line says what is wrong with a file; Beam would log a traceback as well.
+logging.getLogger("apache_beam.runners.common").addFilter(lambda record: not isinstance(record.msg, InputFileError))

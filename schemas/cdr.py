@@ -160,7 +160,7 @@ class _Provenance(BaseModel):
     source_topic: str = Field(description="Kafka topic, or path of the file")
     source_partition: Int32
     source_offset: int = Field(description="Kafka offset, or line number from 0")
-    source_timestamp: datetime | None = Field(description="Kafka timestamp, or when the file was last modified")
+    source_timestamp: datetime | None = Field(description="Kafka timestamp, or when a file's records arrived")
     schema_version: Int32
     run_id: str | None = Field(description="set by a replay")
 

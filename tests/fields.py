@@ -93,8 +93,19 @@ def without(text: str, forbidden: str) -> str:
 
 @st.composite
 def separated(draw: st.DrawFn, names: Sequence[str], separator: str) -> bytes:
-    """Fields with a separator between them, now and then too few or too many."""
+    """Fields with a separator between them, now and then too few or too many, or in quotes."""
     parts = [without(draw(FIELDS[name]), separator + "{") for name in names]
     if not draw(st.integers(0, 9)):
         parts = parts[: draw(st.integers(2, len(parts)))] + [""] * draw(st.integers(0, 2))
+    if not draw(st.integers(0, 3)):
+        parts = [draw(quoted(part, separator)) for part in parts]
     return separator.join(parts).encode()
+
+
+def quoted(text: str, separator: str) -> st.SearchStrategy[str]:
+    """Return a field as it is, or in quotes: as they should be, with what needs them, or not as they should be."""
+    marked = text.replace('"', '""')
+    return st.sampled_from(
+        [f'"{marked}"', f'"{marked}"', f'"{marked}"', f' "{marked}"\t', text]
+        + [f'"{marked}{separator}"', f'"{marked}"""', f'"{text}', f'{text}"', f'"{text}"x', '""']
+    )

@@ -1,6 +1,7 @@
 """What the readings of `tests/raw_formats` have in common."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,8 +24,27 @@ def read_json(text: str) -> dict[str, Any]:
     return dict(record)
 
 
+def parts_of(text: str, separator: str) -> list[str]:
+    """Return what is between separators; RFC 4180: a part in quotes may hold them, and a quote as two."""
+    quoted = re.compile(rf'[{BLANKS}]*"((?:[^"]|"")*)"[{BLANKS}]*(?=[{separator}]|\Z)')
+    parts = []
+    while True:
+        if found := quoted.match(text):
+            parts.append(found[1].replace('""', '"'))
+            text = text[found.end() :]
+        else:
+            parts.append(text.split(separator)[0])
+            text = text[len(parts[-1]) :]
+        if not text:
+            return parts
+        text = text[1:]
+
+
 def by_place(parts: Sequence[str], names: Sequence[str], *, exact: bool) -> dict[str, Any]:
     """Return the fields of parts whose place says what they are; where not `exact`, the last may be missing."""
+    if len(parts) == len(names) + 1 and not parts[-1]:
+        # One separator more, and nothing behind it.
+        parts = parts[:-1]
     if len(parts) > len(names) or (exact and len(parts) < len(names)):
         raise ValueError("number of columns")
     return dict(zip(names, parts, strict=False))

@@ -64,9 +64,10 @@ def _replaced(record: str, spans: Iterator["_Span"], change: Change) -> str:
     parts, end = [], 0
     for span in spans:
         stripped = record[span.start : span.end].strip(BLANKS)
-        if (changed := change(span.field, stripped)) != stripped:
+        text = stripped.replace('""', '"') if span.is_quoted else stripped
+        if (changed := change(span.field, text)) != text:
             before = record[span.start : span.end].find(stripped) if stripped else 0
-            parts += [record[end : span.start + before], changed]
+            parts += [record[end : span.start + before], changed.replace('"', '""') if span.is_quoted else changed]
             end = span.start + before + len(stripped)
     return "".join([*parts, record[end:]])
 
@@ -75,11 +76,12 @@ class _Span(NamedTuple):
     field: str | None
     start: int
     end: int
+    is_quoted: bool = False
 
 
 @dataclass(frozen=True)
 class Separated(Layout):
-    """Fields in a fixed order between separators; trailing ones may be missing, and more are nobody's.
+    """Fields in a fixed order between separators, in quotes or not; trailing ones may be missing, more are nobody's.
 
     Attributes:
         separator: one character.
@@ -100,13 +102,21 @@ class Separated(Layout):
         return field
 
     def _spans(self, record: str) -> Iterator[_Span]:
-        start = 0
-        for place, part in enumerate(record.split(self.separator)):
-            yield _Span(self.fields[place] if place < len(self.fields) else None, start, start + len(part))
-            start += len(part) + len(self.separator)
+        part = re.compile(
+            rf'\ufeff?[{BLANKS}]*"(?P<quoted>(?:[^"]|"")*)"[{BLANKS}]*(?={re.escape(self.separator)}|\Z)'
+            rf"|\ufeff?(?P<plain>[^{re.escape(self.separator)}]*)"
+        )
+        place, end = 0, -1
+        while end < len(record):
+            found = part.match(record, end + 1)
+            assert found is not None
+            is_quoted = found["quoted"] is not None
+            field = self.fields[place] if place < len(self.fields) else None
+            yield _Span(field, *found.span("quoted" if is_quoted else "plain"), is_quoted)
+            place, end = place + 1, found.end()
 
     def _append(self, record: str, field: str, text: str) -> str:
-        missing = self.fields.index(field) - record.count(self.separator)
+        missing = self.fields.index(field) - (len(list(self._spans(record))) - 1)
         return record.rstrip(BLANKS) + self.separator * missing + text
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from transforms.compiled import (
     BYTE,
@@ -20,7 +21,9 @@ from transforms.compiled import (
     is_valid,
     texts_of,
 )
-from transforms.texts import bytes_of, cut, fields_of, is_blank, offsets_of, row_by_row, to_bytes
+from transforms.texts import bytes_of, cut, fields_of, is_blank, offsets_of, row_by_row, to_bytes, where
+
+_QUOTE = ord('"')
 
 Spans = npt.NDArray[np.int64]
 """Where fields begin, or end: a row for each field, a column for each payload."""
@@ -82,15 +85,23 @@ class Payloads:
     def split(self, separator: bytes, parts: int) -> tuple[list[pa.StringArray], Offsets]:
         """Split each at a separator.
 
+        A part may stand in quotes (RFC 4180): the separators in them are part of it, and two quotes in them are one.
+        Quotes that do not end where the part ends are characters like others.
+
         Args:
             separator: one byte.
             parts: how many parts are wanted.
 
         Returns:
-            The parts as fields, and how many separators each payload has. A part that is not there is null.
+            The parts as fields, and how many separators each payload has; one that stands behind all parts at the end
+            of a payload is not counted. A part that is not there is null.
         """
-        starts, ends, counts = _split(self.data, self.starts, self.ends, separator[0], parts)
-        return self.fields(starts, ends), counts
+        starts, ends, counts, pairs = _split(self.data, self.starts, self.ends, separator[0], parts)
+        fields = self.fields(starts, ends)
+        if pairs:
+            is_quoted = (starts > self.starts) & (self.data[starts - 1] == _QUOTE)
+            fields = _with_pairs_as_one(fields, is_quoted)
+        return fields, counts
 
     def cut_at(self, places: tuple[int, ...]) -> list[pa.StringArray]:
         """Cut each into fields.
@@ -169,23 +180,64 @@ def _characters(data: Bytes, starts: Offsets, ends: Offsets) -> Offsets:
     return counts
 
 
+@compiled(BYTES, INT64, INT64, BYTE)
+def _quoted_end(data: Bytes, place: int, end: int, separator: int) -> tuple[int, int]:
+    """Return where the quote that ends a quoted part stands, and the pairs of quotes before it.
+
+    The place is -1 where none does: behind such a quote comes a separator, or the end, or blanks and one of them.
+    """
+    pairs = 0
+    while place < end:
+        if data[place] == _QUOTE:
+            if place + 1 < end and data[place + 1] == _QUOTE:
+                pairs, place = pairs + 1, place + 1
+            else:
+                behind = place + 1
+                while behind < end and is_blank(data[behind]):
+                    behind += 1
+                return (place, pairs) if behind == end or data[behind] == separator else (-1, 0)
+        place += 1
+    return -1, 0
+
+
 @compiled(BYTES, INT64S, INT64S, BYTE, INT64)
-def _split(data: Bytes, starts: Offsets, ends: Offsets, separator: int, parts: int) -> tuple[Spans, Spans, Offsets]:
+def _split(
+    data: Bytes, starts: Offsets, ends: Offsets, separator: int, parts: int
+) -> tuple[Spans, Spans, Offsets, int]:
+    """Return where parts begin and end, how many separators each payload has, and the pairs of quotes in all."""
     rows = len(starts)
     part_starts, part_ends = np.empty((parts, rows), np.int64), np.empty((parts, rows), np.int64)
     counts = np.zeros(rows, np.int64)
+    all_pairs = 0
     for row in range(rows):
-        part, start = 0, starts[row]
-        for place in range(starts[row], ends[row]):
-            if data[place] == separator:
-                if part < parts:
-                    part_starts[part, row], part_ends[part, row] = start, place
-                part, start = part + 1, place + 1
-        counts[row] = part
-        for last in range(part, parts):
-            part_starts[last, row], part_ends[last, row] = start, ends[row]
-            start = ends[row]
-    return part_starts, part_ends, counts
+        part, place, end = 0, starts[row], ends[row]
+        while True:
+            first, closing = place, -1
+            while place < end and is_blank(data[place]):
+                place += 1
+            if place < end and data[place] == _QUOTE:
+                closing, pairs = _quoted_end(data, place + 1, end, separator)
+                if closing >= 0:
+                    first, place, all_pairs = place + 1, closing, all_pairs + pairs
+            while place < end and data[place] != separator:
+                place += 1
+            last = place if closing < 0 else closing
+            if part < parts:
+                part_starts[part, row], part_ends[part, row] = first, last
+            if place == end:
+                break
+            part, place = part + 1, place + 1
+        for missing in range(part + 1, parts):
+            part_starts[missing, row], part_ends[missing, row] = end, end
+        counts[row] = part - (part == parts and first == last)
+    return part_starts, part_ends, counts, all_pairs
+
+
+def _with_pairs_as_one(fields: list[pa.StringArray], is_quoted: npt.NDArray[np.bool_]) -> list[pa.StringArray]:
+    return [
+        where(quoted, pc.replace_substring(field, '""', '"'), field)
+        for field, quoted in zip(fields, is_quoted, strict=True)
+    ]
 
 
 @compiled(BYTES, INT64S, INT64S, INT64S)

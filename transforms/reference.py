@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
+from pathlib import Path
 from threading import Event, Thread
 from typing import IO, TYPE_CHECKING, NamedTuple
 from weakref import ref
@@ -22,6 +23,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from schemas.fields import SUBSCRIBER_TYPES
 from transforms.exceptions import name_of
+from transforms.file_content import DamagedFileError, encoding_of, open_whole
 from transforms.lookups import DuplicateKeysError, Keys, Lookup, NumberKeys, TextKeys, plain
 
 CELL_COLUMNS = {"cell_id": pl.String, "country": pl.String, "plmn": pl.String, "place": pl.String,
@@ -31,6 +33,7 @@ SUBSCRIBER_COLUMNS = {"imsi": pl.String, "segment": pl.String, "plan": pl.String
 _CHUNK_ROWS = 1 << 18
 _CHUNK_BYTES = 16 << 20
 _MOST_ROWS_NAMED = 5
+_HEAD_BYTES = 1000
 _HEADER_ROWS = 1
 """Arrow counts rows from 1, the header among them."""
 
@@ -103,7 +106,9 @@ def _load(path: str, table: _Table) -> Lookup:
     is_parquet = path.endswith(".parquet")
     try:
         try:
-            with FileSystems.open(path) as file:
+            if Path(path).is_fifo():
+                raise OSError("it is a pipe: workers read it, too, so give a file")
+            with open_whole(path) as file:
                 lookup = _lookup_of(_parquet(file, table), table) if is_parquet else _csv_lookup(file, table)
         except _BadRowsError as bad:
             where = f"rows {_listed(bad.rows, 1)}" if is_parquet else f"lines {_listed(_lines_of(path, bad.rows))}"
@@ -160,14 +165,18 @@ def _checked(frame: pl.DataFrame, table: _Table, first_row: int) -> pl.DataFrame
 
 
 def _csv_lookup(file: IO[bytes], table: _Table) -> Lookup:
+    hashed = _Hashed(file)
     try:
-        return _lookup_of(_csv(file, table), table)
+        return _lookup_of(_csv(hashed, table), table)
     except pa.ArrowInvalid as error:
         # All columns are read as texts, so that nothing else can be wrong with a row that Arrow refuses.
         row = re.search(r"Row #([0-9]+)", str(error))
         if row is None:
             raise
         raise _BadRowsError("a text is not UTF-8", [int(row[1]) - _HEADER_ROWS - 1]) from None
+    finally:
+        # Of a file that cannot be read as a whole, all else that is wrong with it comes.
+        hashed.check()
 
 
 def _parquet(file: IO[bytes], table: _Table) -> _Content:
@@ -183,8 +192,7 @@ def _parquet(file: IO[bytes], table: _Table) -> _Content:
     return _Content((_frame(batch).select(list(table.columns)) for batch in batches), version.hexdigest)
 
 
-def _csv(file: IO[bytes], table: _Table) -> _Content:
-    hashed = _Hashed(file)
+def _csv(hashed: "_Hashed", table: _Table) -> _Content:
     misshapen: list[int] = []
 
     def note(row: pyarrow.csv.InvalidRow) -> str:
@@ -216,20 +224,37 @@ def _csv(file: IO[bytes], table: _Table) -> _Content:
 
 
 class _Hashed(io.RawIOBase):
-    """A file that is read once, from start to end, and what its content is called afterwards."""
+    """A file that is read once, from start to end, and what its content is called afterwards.
+
+    To Arrow, which reads in a thread of its own, a file that cannot be read ends early; `check` then says why.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self.version = file, hashlib.blake2b(digest_size=4)
+        self._is_begun = False
+        self._error: OSError | None = None
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: "WriteableBuffer") -> int:
         view = memoryview(buffer)
-        read = self._file.read(len(view))
+        try:
+            read = self._file.read(len(view))
+            if not self._is_begun and (encoding := encoding_of(read[:_HEAD_BYTES])):
+                raise DamagedFileError(f"its text is {encoding.upper()}: save it as UTF-8")
+        except OSError as error:
+            self._error = error
+            return 0
+        self._is_begun = True
         view[: len(read)] = read
         self.version.update(read)
         return len(read)
+
+    def check(self) -> None:
+        """Raise what was wrong when it was read."""
+        if self._error is not None:
+            raise self._error
 
 
 def _frame(batch: pa.RecordBatch) -> pl.DataFrame:
@@ -244,7 +269,7 @@ def _lines_of(path: str, rows: Sequence[int]) -> list[int]:
     The file is read again for it, row by row, which a file that is refused may cost.
     """
     wanted, lines, row = set(rows), [], -1
-    with FileSystems.open(path) as file:
+    with open_whole(path) as file:
         reader = csv.reader(io.TextIOWrapper(file, "utf-8", errors="replace", newline=""))
         begins = 1
         for record in reader:

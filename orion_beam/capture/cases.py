@@ -1,9 +1,9 @@
 r"""Golden-case files of captured records.
 
 `input.txt` holds a record a line, as `orion-beam run` and the golden tests read it, and `cases.txt` what each line
-shows. A line ends at `\n`, so a record that holds one is no line; nor is one that is null, or a first one that reads
-like column names. `messages.avro` (records of `orion.cdr.RawCdr`) therefore holds them all: with key, headers, place
-and Kafka timestamp, for `orion_beam.testing.captured`.
+shows. A line ends at `\n`, so a record that holds one is no line; nor is one that is null, or what a file would not
+take for a record (`orion_beam.lines`). `messages.avro` (records of `orion.cdr.RawCdr`) therefore holds them all: with
+key, headers, place and Kafka timestamp, for `orion_beam.testing.captured`.
 """
 
 import json
@@ -17,11 +17,10 @@ import numpy as np
 
 from orion_beam.capture.slice import Captured
 from orion_beam.errors import UserError
+from orion_beam.lines import kind_of
 from schemas.country import CountryProfile
 from schemas.derive import avro_schema
-from schemas.fields import BLANKS
 from schemas.raw import RawCdr
-from transforms.decode import column_names_of
 from transforms.texts import to_list
 
 INPUT_FILE, CASES_FILE, MESSAGES_FILE = "input.txt", "cases.txt", "messages.avro"
@@ -30,8 +29,8 @@ INPUT_FILE, CASES_FILE, MESSAGES_FILE = "input.txt", "cases.txt", "messages.avro
 def write_cases(captured: Captured, profile: CountryProfile, directory: Path) -> int:
     """Write a country's folder of golden cases; it is there as a whole, or not at all.
 
-    `input.txt` gets the newest record's Kafka timestamp as its time of modification, which stands in for it when files
-    are read.
+    `input.txt` gets the newest record's Kafka timestamp as its time of modification, which stands in for it when it is
+    read with `--received-at modified`.
 
     Returns:
         How many records are no line, and in `messages.avro` alone.
@@ -59,11 +58,9 @@ def write_cases(captured: Captured, profile: CountryProfile, directory: Path) ->
 
 def _write(captured: Captured, profile: CountryProfile, folder: Path) -> int:
     payloads = to_list(captured.records.column("raw_value"))
-    is_line = [payload is not None and b"\n" not in payload for payload in payloads]
-    first = next((row for row in range(len(payloads)) if is_line[row]), None)
-    if first is not None:
-        text = payloads[first].decode("utf-8-sig", errors="replace").strip(BLANKS)
-        is_line[first] = text not in column_names_of(profile)
+    is_line = [
+        payload is not None and b"\n" not in payload and kind_of(payload, profile) is None for payload in payloads
+    ]
     lines = np.flatnonzero(is_line)
     (folder / INPUT_FILE).write_bytes(b"".join(payloads[row] + b"\n" for row in lines))
     (folder / CASES_FILE).write_text("".join(f"{captured.cases[row]}\n" for row in lines), encoding="utf-8")

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from orion_beam.cli.late import late_imports
 from orion_beam.cli.options import DeadLetterTopic, FinalTopic
+from orion_beam.cli.paths import local_path
 from orion_beam.cli.progress import progress_of
 from orion_beam.cli.which import held_between, held_offsets, offsets_of, time_of
 from orion_beam.defaults import DEAD_LETTER_TOPIC, FINAL_TOPIC
@@ -57,7 +58,9 @@ def audit(
             show_default="by records and cores",
         ),
     ] = None,
-    missing_output: Annotated[Path | None, typer.Option(help="CSV file for all missing offsets.")] = None,
+    missing_output: Annotated[
+        Path | None, typer.Option(callback=local_path, help="CSV file for all missing offsets.")
+    ] = None,
     fail_on_duplicates: Annotated[
         bool, typer.Option("--fail-on-duplicates", help="Fail on records that came out more than once on a topic, too.")
     ] = False,

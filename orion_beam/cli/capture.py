@@ -9,6 +9,7 @@ import typer
 
 from orion_beam.cli.late import late_imports
 from orion_beam.cli.options import Countries, parse_countries
+from orion_beam.cli.paths import local_path
 from orion_beam.cli.progress import progress_of
 from orion_beam.defaults import CELLS, SUBSCRIBERS
 from orion_beam.errors import UserError
@@ -24,7 +25,7 @@ _SHORTEST_KEY_BYTES = 16
 
 def capture(
     bootstrap_servers: Annotated[str, typer.Option(help="Kafka brokers, host:port,…")],
-    output: Annotated[Path, typer.Option(help="Directory that gets a folder for each country.")],
+    output: Annotated[Path, typer.Option(callback=local_path, help="Directory that gets a folder for each country.")],
     countries: Countries = None,
     count: Annotated[int, typer.Option(help="Newest records of each country at most.", min=1, max=100_000)] = 1000,
     key_file: Annotated[

@@ -11,14 +11,15 @@ from rich.table import Table
 
 from orion_beam.cli.late import late_imports
 from orion_beam.cli.options import Profiles
+from orion_beam.cli.paths import local_path
 from orion_beam.defaults import PROFILES_DIRECTORY
 from orion_beam.errors import UserError
 
 with late_imports():
     from orion_beam.conformance import Finding, check_country
     from orion_beam.countries import load_profile, profiles_of
+    from orion_beam.lines import records_among
     from schemas.country import CountryProfile
-    from transforms.decode import column_names_of
     from transforms.plausibility import example_numbers
 
 app = typer.Typer(help="Begin a new country; check one against the conformance kit.", no_args_is_help=True)
@@ -67,9 +68,11 @@ def new(
     calling_code: Annotated[str, typer.Option(help="ITU-T E.164, without +.")],
     national_digits: Annotated[int, typer.Option(help="Length of a national significant number.")],
     time_zone: Annotated[str, typer.Option(help="IANA, such as Africa/Abidjan.")],
-    profiles: Annotated[Path, typer.Option(help="Directory of the profiles.")] = PROFILES_DIRECTORY,
-    cases: Annotated[Path, typer.Option(help="Directory of the golden cases.")] = TESTDATA,
-    tests: Annotated[Path, typer.Option(help="Directory of the countries' tests.")] = TESTS,
+    profiles: Annotated[
+        Path, typer.Option(callback=local_path, help="Directory of the profiles.")
+    ] = PROFILES_DIRECTORY,
+    cases: Annotated[Path, typer.Option(callback=local_path, help="Directory of the golden cases.")] = TESTDATA,
+    tests: Annotated[Path, typer.Option(callback=local_path, help="Directory of the countries' tests.")] = TESTS,
 ) -> None:
     """Write a profile, a folder of golden cases and a test. The profile is checked; what is there is not touched."""
     if re.fullmatch("[A-Z]{2}", code) is None:
@@ -149,8 +152,7 @@ def check(
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise UserError(f"golden cases {path}: {error.strerror}; --cases names their directory") from None
-    headers = {line.encode() for line in column_names_of(profile)}
-    findings = list(check_country(profile, [line for line in lines if line not in headers]))
+    findings = list(check_country(profile, records_among(lines, profile)))
     if as_json:
         typer.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
     else:

@@ -28,6 +28,7 @@ from orion_beam.cli.letters import (
     place_of,
 )
 from orion_beam.cli.options import DeadLetterTopic
+from orion_beam.cli.paths import local_path
 from orion_beam.cli.progress import progress_of
 from orion_beam.cli.redrive import redrive, retest
 from orion_beam.defaults import DEAD_LETTER_TOPIC, ExportFormat
@@ -67,7 +68,9 @@ def stats(
     offsets: OffsetsOption = None,
     dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Write a page with charts, which needs no network.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(callback=local_path, help="Write a page with charts, which needs no network.")
+    ] = None,
 ) -> None:
     """Count dead letters by country, stage, code, field and hour."""
     wanted = filter_of(code, country, stage, since, until, offsets, last)
@@ -222,7 +225,7 @@ def _print_view(view: LetterView, topic: str) -> None:
     epilog="Example: orion-beam dlq export --bootstrap-servers localhost:9092 --code invalid_imsi --output bad.jsonl",
 )
 def export_letters(
-    output: Annotated[Path, typer.Option(help="The file.")],
+    output: Annotated[Path, typer.Option(callback=local_path, help="The file.")],
     bootstrap_servers: ServersOrFiles = None,
     files: InputOption = None,
     code: CodeOption = None,

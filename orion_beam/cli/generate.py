@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from orion_beam.cli.late import late_imports
+from orion_beam.cli.paths import local_path
 from orion_beam.errors import UserError
 
 with late_imports():
@@ -226,7 +227,10 @@ def generate(
     ] = None,
     bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka: HOST:PORT,HOST:PORT")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Directory for one file a country, one record a line; replaces old ones.")
+        Path | None,
+        typer.Option(
+            callback=local_path, help="Directory for one file a country, one record a line; replaces old ones."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
 ) -> None:

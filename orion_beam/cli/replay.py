@@ -42,6 +42,7 @@ from orion_beam.cli.options import (
     refuse_unused_format,
     wire_prefix_of,
 )
+from orion_beam.cli.paths import local_path
 from orion_beam.cli.which import range_of, time_of
 from orion_beam.defaults import (
     CELLS,
@@ -97,7 +98,9 @@ def replay(
     ] = None,
     final_topic: FinalTopic = FINAL_TOPIC,
     dead_letter_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
-    output: Annotated[Path | None, typer.Option(help="Write files to this directory, not topics.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(callback=local_path, help="Write files to this directory, not topics.")
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Delete what other replays have written to this directory.")
     ] = False,

@@ -1,5 +1,7 @@
 """`orion-beam run`: the pipeline over files, or as a stream from Kafka to Kafka."""
 
+import codecs
+import errno
 import json
 import logging
 import os
@@ -7,9 +9,9 @@ import uuid
 from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -41,20 +43,26 @@ from orion_beam.cli.options import (
     refuse_unused_format,
     wire_prefix_of,
 )
+from orion_beam.cli.paths import local_path
+from orion_beam.cli.which import time_of
 from orion_beam.defaults import CELLS, SUBSCRIBERS, ValueFormat
-from orion_beam.errors import UserError
+from orion_beam.errors import JobFailedError, UserError
 from orion_beam.logs import FORMAT_VARIABLE, JOB_VARIABLE, LogFormat, say, set_up_logging
 from orion_beam.preflight import Status, require
 
 with late_imports():
+    import fastavro
+
     from orion_beam.chain import load_reference
     from orion_beam.cli.counts import counts_summary, counts_table
     from orion_beam.config import FileSink, FileSource, KafkaSink, KafkaSource
     from orion_beam.countries import profiles_of
-    from orion_beam.files import DEAD_LETTER_FILE, FINAL_FILE
+    from orion_beam.files import DEAD_LETTER_FILE, FINAL_FILE, shown
     from orion_beam.kafka.checks import KafkaNeeds, loss_checks, start_checks
     from orion_beam.kafka.clients import consumer_config, producer_config
     from orion_beam.kafka.lease import await_free
+    from orion_beam.lookalikes import described
+    from orion_beam.metrics import LINES, SKIPPED
     from orion_beam.monitoring.minute import telling
     from orion_beam.run_report import REPORT_FILE, Dataset, RunReport
     from runners.beam_options import check_beam_options
@@ -77,9 +85,21 @@ _OF_STREAMS = (
 def run(
     context: typer.Context,
     inputs: Annotated[
-        list[str] | None, typer.Option("--input", help="COUNTRY=PATH of a file with one record a line; repeatable.")
+        list[str] | None,
+        typer.Option("--input", help="COUNTRY=PATH of a file or pipe, one record a line; - is stdin; repeatable."),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Directory for cdr.final.avro and cdr.dlq.avro.")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Of all --input files: utf-16, latin-1, cp1252…  [default: utf-8]")
+    ] = None,
+    received_at: Annotated[
+        str | None,
+        typer.Option(
+            help="When their records arrived: 2026-01-01T00:00Z, or `modified`, as each file was.  [default: now]"
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(callback=local_path, help="Directory for cdr.final.avro and cdr.dlq.avro.")
+    ] = None,
     bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka brokers, host:port,…")] = None,
     countries: Countries = None,
     group_id: GroupId = "orion-beam",
@@ -152,8 +172,17 @@ def run(
         if output is None or bootstrap_servers is not None:
             raise UserError("--input needs --output DIR, and goes without --bootstrap-servers")
         refuse_unused(context, _OF_STREAMS, "with --input: it is of a stream")
-        _run_files(_parse_inputs(inputs), output, options, context.args, reference_version, as_json)
+        started = datetime.now(UTC)
+        source = FileSource(
+            inputs=_parse_inputs(inputs),
+            received_at=_received_at(received_at, started),
+            encoding=_parse_encoding(encoding),
+        )
+        _run_files(source, started, output, options, context.args, reference_version, as_json)
         return
+    for option, given in (("--encoding", encoding), ("--received-at", received_at)):
+        if given is not None:
+            raise UserError(f"{option} goes with --input")
     if bootstrap_servers is None:
         raise UserError("nothing to read: give --input COUNTRY=PATH or --bootstrap-servers HOST:PORT")
     if output is not None:
@@ -220,7 +249,8 @@ def _check(needs: KafkaNeeds, cluster: Cluster) -> None:
 
 
 def _run_files(
-    sources: tuple[tuple[str, str], ...],
+    source: FileSource,
+    started: datetime,
     output: Path,
     options: Mapping[str, object],
     beam_arguments: list[str],
@@ -232,22 +262,23 @@ def _run_files(
     except OSError as error:
         raise UserError(f"--output {output}: {error.strerror}") from None
     config = checked_config(
-        countries=tuple(dict.fromkeys(country for country, _ in sources)),
-        source=FileSource(inputs=sources),
+        countries=tuple(dict.fromkeys(country for country, _ in source.inputs)),
+        source=source,
         sink=FileSink(directory=output),
         # A container file has the schema in its header, so its values need none.
         wire_prefix=b"",
         **options,
     )
-    started = datetime.now(UTC)
     outcomes = run_direct(config, beam_arguments)
     summary = counts_summary(outcomes)
+    if (lines := summary.get(LINES, 0)) != (came_out := summary["records"] + sum(summary[kind] for kind in SKIPPED)):
+        raise JobFailedError(f"{lines} lines were read, and {came_out} came out: a bug of ours, please report it")
     RunReport(
         job="run",
         run_id=str(uuid.uuid4()),
         started=started,
         ended=datetime.now(UTC),
-        inputs=[Dataset.of_file(Path(path)) for _, path in sources],
+        inputs=[Dataset.of_input(path) for _, path in source.inputs],
         outputs=[
             Dataset.of_file(output / FINAL_FILE, summary["final"], UNIFIED_SCHEMA),
             Dataset.of_file(output / DEAD_LETTER_FILE, summary["dead_letters"], DEAD_LETTER_SCHEMA),
@@ -256,23 +287,65 @@ def _run_files(
         reference_version=reference_version,
     ).write(output / REPORT_FILE)
     if as_json:
-        typer.echo(json.dumps(summary | {"output": str(output)}))
-        return
-    Console().print(counts_table(outcomes))
-    typer.echo(f"written to {output}")
+        typer.echo(json.dumps(summary | {"output": shown(output)}))
+    else:
+        Console().print(counts_table(outcomes))
+        typer.echo(f"written to {shown(output)}")
+    for country, counts in summary["countries"].items():
+        if counts["dead_letters"] and not counts["final"]:
+            letters = [letter for letter in _letters(output) if letter["country"] == country]
+            what = described([each["value"] for each in letters], country, config.known_profiles, started)
+            codes = ", ".join(f"{rows:,} {code}" for code, rows in counts["codes"].items())
+            say(f"warning: all records of {country} were rejected ({codes}): {what}", logging.WARNING)
 
 
-def _parse_inputs(inputs: list[str]) -> tuple[tuple[str, str], ...]:
-    parsed = []
+_MOST_LETTERS = 2_000
+
+
+def _letters(output: Path) -> list[Any]:
+    """Return some of the dead letters that a run has written."""
+    with (output / DEAD_LETTER_FILE).open("rb") as file:
+        return list(islice(fastavro.reader(file), _MOST_LETTERS))
+
+
+def _received_at(text: str | None, started: datetime) -> datetime | None:
+    """Return the time that stands in for Kafka's; None is each file's own."""
+    return None if text == "modified" else started if text is None else time_of(text, "--received-at")
+
+
+def _parse_encoding(name: str | None) -> str | None:
+    """Return an encoding of texts; None is UTF-8, whose bytes stay as they are."""
+    if name is None:
+        return None
+    try:
+        known = codecs.lookup(name).name
+        # Encodings of bytes to bytes have names, too.
+        b"a".decode(known, "replace")
+    except (LookupError, UnicodeError):
+        raise UserError(f"--encoding {name}: there is none such; give utf-16, latin-1, cp1252 or the like") from None
+    return None if known in ("utf-8", "utf-8-sig", "ascii") else name
+
+
+_STDIN = Path("/dev/stdin")
+
+
+def _parse_inputs(inputs: list[str]) -> tuple[tuple[str, Path], ...]:
+    parsed: list[tuple[str, Path]] = []
     for text in inputs:
-        country, equals, path = text.partition("=")
-        if not equals or not path:
+        country, equals, name = text.partition("=")
+        if not equals or not name:
             raise UserError(f"--input {text}: expected COUNTRY=PATH, such as FR=fr.csv")
         profiles_of([country])
-        try:
-            with open(path, "rb"):
-                pass
-        except OSError as error:
-            raise UserError(f"--input {text}: {error.strerror}; give a file that can be read") from None
+        path = _STDIN if name == "-" else Path(name)
+        if not os.access(path, os.R_OK) or path.is_dir():
+            raise UserError(f"--input {text}: {_why_not(path)}; give a file that can be read")
+        if not path.is_file() and path in (given for _, given in parsed):
+            raise UserError(f"--input {text}: a pipe can be read but once")
         parsed.append((country, path))
     return tuple(parsed)
+
+
+def _why_not(path: Path) -> str:
+    """Return why a file cannot be read; it is not opened if it can, as a pipe's writer would take note."""
+    number = errno.ENOENT if not path.exists() else errno.EISDIR if path.is_dir() else errno.EACCES
+    return os.strerror(number)

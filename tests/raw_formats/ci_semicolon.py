@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.fields import FIELDS, without
-from tests.reading import by_place, is_object
+from tests.reading import by_place, is_object, parts_of
 
 _NAMES = (
     "record_type", "node_id", "local_sequence_number", "imsi", "msisdn", "imei", "cell_id", "rat", "event_time",
@@ -22,7 +22,7 @@ _record_types = st.sampled_from(
 
 
 def read(text: str, _: int) -> dict[str, Any] | None:
-    return by_place(text.split(";"), _NAMES, exact=True) if ";" in text and not is_object(text) else None
+    return by_place(parts_of(text, ";"), _NAMES, exact=True) if ";" in text and not is_object(text) else None
 
 
 @st.composite

@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.fields import BLANKS
+from tests.reading import parts_of
 from transforms.payloads import Payloads, are_utf8
 
 MARK = "\ufeff"
-TEXTS = st.lists(st.text(st.sampled_from(f" \t\r\n;|={{1aé漢😀{MARK}"), max_size=12), max_size=20)
+TEXTS = st.lists(st.text(st.sampled_from(f' \t\r\n;;|={{1aé漢😀{MARK}""""'), max_size=12), max_size=20)
 
 
 @st.composite
@@ -62,13 +63,15 @@ def test_characters_are_counted_not_bytes(column):
 
 
 @given(columns(), st.integers(1, 4))
-def test_parts_are_what_python_splits_and_null_where_there_is_none(column, parts):
+def test_parts_are_what_is_between_separators_and_null_where_there_is_none(column, parts):
     fields, separators = Payloads.of(column).split(b";", parts)
-    assert separators.tolist() == [text.count(";") for text in texts_of(column)]
-    expected = [(text.split(";") + [""] * parts)[:parts] for text in texts_of(column)]
+    split = [parts_of(text, ";") for text in texts_of(column)]
+    # One separator behind all parts is none.
+    expected = [each[:-1] if len(each) == parts + 1 and not each[-1] else each for each in split]
+    assert separators.tolist() == [len(each) - 1 for each in expected]
     for part, field in enumerate(fields):
         field.validate(full=True)
-        assert field.to_pylist() == [each[part].strip(BLANKS) or None for each in expected]
+        assert field.to_pylist() == [(each + [""] * parts)[part].strip(BLANKS) or None for each in expected]
 
 
 @given(columns(), st.lists(st.integers(0, 14), min_size=2, max_size=5).map(sorted))

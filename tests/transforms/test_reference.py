@@ -1,5 +1,9 @@
 """Reference data: what is loaded, what is refused and how, and what happens when a file changes."""
 
+import bz2
+import gzip
+import lzma
+import os
 import threading
 import time
 from pathlib import Path
@@ -67,6 +71,39 @@ def test_parquet_is_read_as_csv_is(tmp_path, csv):
     assert from_parquet == found(load_subscribers(csv(text, "subscribers.csv")), *imsis)
     assert from_parquet[0] == {"segment": "consumer", "plan": "Max", "subscriber_type": "prepaid"}
     assert from_parquet[1] == from_parquet[2] == dict.fromkeys(from_parquet[0])
+
+
+ROWS = (CELLS + "".join(f"A{number},FR,20801,x,1,2\n" for number in range(9000))).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        (gzip.compress(ROWS)[:-30], "cells.csv.gz", "its gzip data is cut off: the file is not complete"),
+        (bz2.compress(ROWS) + b"x", "cells.csv.bz2", "it is no sound bzip2 file"),
+        (lzma.compress(ROWS)[:-100], "cells.csv.xz", "its xz data is cut off"),
+        (ROWS, "cells.csv.gz", "it is no sound gzip file"),
+        (b"", "cells.csv.gz", "its gzip data is cut off"),
+        (ROWS.decode().encode("utf-16"), "cells.csv", "its text is UTF-16: save it as UTF-8"),
+    ],
+)
+def test_a_file_that_is_not_whole_is_refused(tmp_path, content, name, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ReferenceDataError, match=f"^reference data {path}: {message}"):
+        load_cells(str(path))
+
+
+def test_a_compressed_file_of_several_members_is_read_whole(tmp_path):
+    path = tmp_path / "cells.csv.gz"
+    path.write_bytes(gzip.compress(ROWS[:5000]) + gzip.compress(ROWS[5000:]))
+    assert len(load_cells(str(path))) == 9000
+
+
+def test_a_pipe_is_no_place_for_what_is_read_again(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ReferenceDataError, match="it is a pipe: workers read it, too, so give a file"):
+        load_cells(str(tmp_path / "pipe"))
 
 
 @pytest.mark.parametrize(

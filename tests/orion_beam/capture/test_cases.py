@@ -24,11 +24,11 @@ def slice_of(*payloads: bytes | None) -> Captured:
 
 def test_what_is_no_line_survives_beside_the_lines(tmp_path):
     given = slice_of(COLUMNS, b"a;b", b"two\nlines", None, b"", b"\xff\r", COLUMNS)
-    assert write_cases(given, FR, tmp_path / "new") == 3
+    assert write_cases(given, FR, tmp_path / "new") == 5
     folder = tmp_path / "new" / "fr"
-    # A first line of column names would be taken for a header, which a later one is not.
-    assert (folder / "input.txt").read_bytes() == b"a;b\n\n\xff\r\n" + COLUMNS + b"\n"
-    assert (folder / "cases.txt").read_text().splitlines() == ["case 1", "case 4", "case 5", "case 6"]
+    # In a file, blank lines and column names are no records.
+    assert (folder / "input.txt").read_bytes() == b"a;b\n\xff\r\n"
+    assert (folder / "cases.txt").read_text().splitlines() == ["case 1", "case 5"]
     assert captured(folder).equals(given.records)
     assert os.stat(folder / "input.txt").st_mtime == pytest.approx(ARRIVED.timestamp(), abs=1e-3)
 

@@ -1,8 +1,13 @@
 """`orion-beam run` as a user calls it: counts when it goes well, one line and exit code 2 when the user errs."""
 
+import gzip
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import fastavro
@@ -31,24 +36,41 @@ def files(tmp_path):
 def test_files_become_containers_and_counts(run, files):
     answer = run("--input", f"FR={files}/fr.csv", "--input", f"SN={files}/sn.txt", "--output", files / "out", "--json")
     assert answer.code == 0
-    assert answer.err == ""
+    assert answer.err == (
+        f"warning: {files}/fr.csv: 2 of 10 lines are not UTF-8, first line 6: they are dead letters (invalid_encoding);"
+        " if the file is Latin-1, --encoding latin-1 reads them\n"
+    )
     assert json.loads(answer.out) == {
         "countries": {
             "FR": {
                 "final": 3,
-                "dead_letters": 6,
-                "codes": {"empty_payload": 3, "invalid_encoding": 2, "malformed_payload": 1},
+                "dead_letters": 3,
+                "codes": {"invalid_encoding": 2, "malformed_payload": 1},
+                "blank_lines": 3,
                 "header_lines": 1,
+                "trailer_lines": 0,
+                "lines": 10,
             },
-            "SN": {"final": 1, "dead_letters": 0, "codes": {}, "header_lines": 0},
+            "SN": {
+                "final": 1,
+                "dead_letters": 0,
+                "codes": {},
+                "blank_lines": 0,
+                "header_lines": 0,
+                "trailer_lines": 0,
+                "lines": 1,
+            },
         },
         "final": 4,
-        "dead_letters": 6,
+        "dead_letters": 3,
+        "blank_lines": 3,
         "header_lines": 1,
-        "records": 10,
+        "trailer_lines": 0,
+        "records": 7,
+        "lines": 11,
         "output": str(files / "out"),
     }
-    for name, count in {"cdr.final.avro": 4, "cdr.dlq.avro": 6}.items():
+    for name, count in {"cdr.final.avro": 4, "cdr.dlq.avro": 3}.items():
         with (files / "out" / name).open("rb") as file:
             assert len(list(fastavro.reader(file))) == count
 
@@ -69,7 +91,7 @@ def test_a_run_over_files_leaves_a_report_beside_its_output(run, files):
         == hashlib.sha256((files / "out" / "cdr.final.avro").read_bytes()).hexdigest()
     )
     assert "imsi" in [field["name"] for field in final["facets"]["schema"]["fields"]]
-    assert letters["outputFacets"]["outputStatistics"]["rowCount"] == 6
+    assert letters["outputFacets"]["outputStatistics"]["rowCount"] == 3
     counts = report["run"]["facets"]["orion_counts"]
     assert counts["countries"] == json.loads(answer.out)["countries"]
     run_facet = report["run"]["facets"]["orion_run"]
@@ -82,14 +104,86 @@ def test_counts_are_a_table_for_people(run, files):
     assert answer.code == 0
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in answer.out.splitlines() if line[:1] == "│"]
     assert rows == [
-        ["FR", "dead letter", "empty_payload", "3"],
+        ["FR", "blank lines", "", "3"],
         ["FR", "dead letter", "invalid_encoding", "2"],
         ["FR", "dead letter", "malformed_payload", "1"],
         ["FR", "final", "", "3"],
         ["FR", "header lines", "", "1"],
-        ["all", "records", "", "9"],
+        ["all", "records", "", "6"],
+        ["all", "lines", "", "10"],
     ]
     assert answer.out.replace("\n", "").endswith(f"written to {files / 'out'}")
+
+
+def test_pipes_and_standard_input_are_read_and_not_hashed(files):
+    (files / "fr.csv.gz").write_bytes(gzip.compress(PIPE * 40_000) + gzip.compress(PIPE * 2))
+    command = (
+        f"cat {files}/fr.csv.gz | {sys.executable} -m orion_beam.cli.main run --input FR=- "
+        f"--input SN=<(cat {files}/sn.txt) --output {files}/out --json"
+    )
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=600, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    counts = json.loads(ended.stdout)
+    assert [counts["countries"][country]["final"] for country in ("FR", "SN")] == [40_002, 1]
+    inputs = json.loads((files / "out" / "run-report.json").read_text())["inputs"]
+    assert [each["name"] for each in inputs] == ["/dev/stdin", inputs[1]["name"]]
+    assert [each["facets"] for each in inputs] == [{}, {}]
+
+
+def test_names_may_be_of_any_bytes(run, tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.csv")
+    path.write_bytes(PIPE)
+    answer = run("--input", f"FR={path}", "--output", tmp_path / os.fsdecode(b"out\xe9"), "--json")
+    assert (answer.code, answer.err) == (0, "")
+    assert json.loads(answer.out)["output"] == f"{tmp_path}/out\\xe9"
+    report = json.loads((tmp_path / os.fsdecode(b"out\xe9") / "run-report.json").read_text())
+    assert report["inputs"][0]["name"] == f"{tmp_path}/caf\\xe9.csv"
+
+
+def test_a_text_of_another_encoding_is_read_when_it_is_told(run, tmp_path):
+    (tmp_path / "fr.csv").write_bytes((FR_HEADER + b"\n" + PIPE * 3).decode().encode("utf-16"))
+    answer = run("--input", f"FR={tmp_path}/fr.csv", "--output", tmp_path / "out")
+    assert_refused(answer, f"{tmp_path}/fr.csv: its text is UTF-16, not UTF-8: give --encoding utf-16")
+    assert not list((tmp_path / "out").iterdir())
+    answer = run("--input", f"FR={tmp_path}/fr.csv", "--output", tmp_path / "out", "--encoding", "utf-16", "--json")
+    assert (answer.code, json.loads(answer.out)["final"]) == (0, 3)
+
+
+def test_a_run_of_which_every_record_is_rejected_says_what_they_look_like(run, tmp_path):
+    fr = b"208011234567890;+33612345678;;FR-PAR-001;4G;10;20;2026-06-01T10:00:00Z\n"
+    (tmp_path / "fr.csv").write_bytes(fr * 3)
+    (tmp_path / "sn.txt").write_bytes(PIPE + b"x\n")
+    answer = run("--input", f"TN={tmp_path}/fr.csv", "--input", f"SN={tmp_path}/sn.txt", "--output", tmp_path, "--json")
+    assert answer.code == 0
+    assert answer.err == (
+        "warning: all records of TN were rejected (3 malformed_payload): they read as records of FR: --input FR=…\n"
+    )
+
+
+def test_a_file_that_is_cut_off_is_refused_in_one_line(run, tmp_path):
+    (tmp_path / "fr.csv.gz").write_bytes(gzip.compress(PIPE * 1000)[:-9])
+    answer = run("--input", f"FR={tmp_path}/fr.csv.gz", "--output", tmp_path / "out")
+    assert_refused(answer, f"{tmp_path}/fr.csv.gz: its gzip data is cut off")
+
+
+@pytest.mark.parametrize(
+    ("option", "arrived"),
+    [
+        ([], None),
+        (["--received-at", "2026-01-02T03:04Z"], datetime(2026, 1, 2, 3, 4, tzinfo=UTC)),
+        (["--received-at", "modified"], datetime(2025, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_records_arrive_when_the_run_starts_unless_told_otherwise(run, tmp_path, option, arrived):
+    path = tmp_path / "fr.txt"
+    path.write_bytes(PIPE)
+    os.utime(path, (1_735_689_600, 1_735_689_600))
+    before = datetime.now(UTC)
+    assert run("--input", f"FR={path}", "--output", tmp_path, *option).code == 0
+    with (tmp_path / "cdr.final.avro").open("rb") as file:
+        (record,) = fastavro.reader(file)
+    found = record["source_timestamp"]
+    assert found == arrived if arrived else before - timedelta(milliseconds=1) <= found <= datetime.now(UTC)
 
 
 def flat(number: int, **changes: object) -> bytes:
@@ -182,6 +276,21 @@ def assert_refused(answer: Answer, *named: str) -> None:
         (["--input", "FR=", "--output", "{files}"], ["expected COUNTRY=PATH"]),
         (["--input", "FR={files}/fr.csv", "--output", "{files}/sn.txt"], ["--output", "sn.txt"]),
         (["--input", "FR={files}/fr.csv", "--output", "{files}/sn.txt/out"], ["--output", "sn.txt/out"]),
+        (
+            ["--input", "FR=-", "--input", "TN=-", "--output", "{files}"],
+            ["--input TN=-", "a pipe can be read but once"],
+        ),
+        (
+            ["--input", "FR={files}/fr.csv", "--output", "{files}", "--encoding", "utf16le-x"],
+            ["--encoding utf16le-x", "latin-1"],
+        ),
+        (["--input", "FR={files}/fr.csv", "--output", "{files}", "--encoding", "hex"], ["--encoding hex"]),
+        (
+            ["--input", "FR={files}/fr.csv", "--output", "{files}", "--received-at", "noon"],
+            ["--received-at noon", "2026-01-01T00:00Z"],
+        ),
+        (["--bootstrap-servers", "localhost:1", "--encoding", "utf-16"], ["--encoding goes with --input"]),
+        (["--bootstrap-servers", "localhost:1", "--received-at", "modified"], ["--received-at goes with --input"]),
         (["--output", "{files}", "--bootstrap-servers", "localhost:1"], ["--output goes with --input"]),
         (["--bootstrap-servers", "localhost:1", "--countries", "FR,XX"], ["unknown country 'XX'"]),
         (["--bootstrap-servers", "localhost:1", "--publish", "decoded"], ["--publish decoded", "validated"]),

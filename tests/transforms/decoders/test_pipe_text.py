@@ -30,6 +30,12 @@ def test_empty_fields_are_null(country):
 
 
 @every_country
-@pytest.mark.parametrize("record", [RECORD + b"|", RECORD + b"|1", RECORD.rpartition(b"|")[0], b"|", b"a|b"])
+@pytest.mark.parametrize("record", [RECORD + b"|", b'"' + RECORD.replace(b"|", b'"|"') + b'"'])
+def test_quotes_and_a_separator_at_the_end_make_no_difference(country, record):
+    assert decode_one(country, record) == EXPECTED
+
+
+@every_country
+@pytest.mark.parametrize("record", [RECORD + b"||", RECORD + b"|1", RECORD.rpartition(b"|")[0], b"|", b"a|b"])
 def test_any_other_number_of_fields_is_malformed(country, record):
     assert rejected_codes(country, record) == ["malformed_payload"]

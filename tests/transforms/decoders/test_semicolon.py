@@ -54,15 +54,59 @@ def test_empty_and_blank_columns_are_null():
 @pytest.mark.parametrize(
     ("country", "payload"),
     [
-        ("FR", FR + b";"),
+        ("FR", FR + b";;"),
+        ("FR", FR + b'; ";"'),
         ("FR", FR.rpartition(b";")[0]),
         ("FR", b";"),
-        ("MA", MA + b";"),
-        ("MA", MA + b";;;;"),
+        ("FR", b'"' + FR + b'"'),
+        ("MA", MA + b";;"),
+        ("MA", MA + b";x"),
     ],
 )
 def test_columns_too_many_or_too_few_are_malformed(country, payload):
     assert rejected_codes(country, payload) == ["malformed_payload"]
+
+
+@pytest.mark.parametrize(("country", "payload"), [("FR", FR), ("MA", MA)])
+@pytest.mark.parametrize("behind", [b";", b"; \r"])
+def test_a_separator_behind_all_columns_is_none(country, payload, behind):
+    assert decode_one(country, payload + behind) == decode_one(country, payload)
+
+
+def test_a_separator_behind_the_column_before_the_last_is_before_an_empty_one():
+    short = FR.rpartition(b";")[0]
+    expected = decode_one("FR", FR)
+    del expected["event_time"]
+    assert decode_one("FR", short + b";") == expected
+
+
+@pytest.mark.parametrize(("country", "payload"), [("FR", FR), ("MA", MA)])
+def test_columns_may_stand_in_quotes(country, payload):
+    quoted = b'"' + payload.replace(b";", b'";"') + b'"'
+    mixed = b" ;".join(b'\t"%b" ' % each if place % 2 else each for place, each in enumerate(payload.split(b";")))
+    some = decode(country, [quoted, payload, quoted + b";\r", mixed, b"\xef\xbb\xbf" + quoted])
+    assert some == [decode_one(country, payload)] * 5
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"),
+    [
+        (b'"a;b"', "a;b"),
+        (b'"a""b"', 'a"b'),
+        (b'""""', '"'),
+        (b'"a"";""b;"', 'a";"b;'),
+        (b'""', None),
+        (b'" "', None),
+        (b'"a', '"a'),
+        (b'a"', 'a"'),
+        (b'"a"b', '"a"b'),
+        (b'a""b', 'a""b'),
+    ],
+)
+def test_what_quotes_mean(column, cell):
+    payload = FR.replace(b"FR-PAR-001", column)
+    rows = decode("FR", [FR, payload, FR.replace(b"FR-PAR-001", b'x""y')])
+    assert [row.get("cell_id") for row in rows] == ["FR-PAR-001", cell, 'x""y']
 
 
 def test_blanks_around_columns_and_a_trailing_carriage_return_are_trimmed():

@@ -1,0 +1,209 @@
+"""The content of files: uncompressed, whole or refused, and as UTF-8.
+
+Beam's own reader of compressed files ends without a word where the data is cut off.
+"""
+
+import bz2
+import codecs
+import io
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+import zstandard
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+_PIECE_BYTES = 4096
+"""Read at once of a compressed file. It bounds what a piece may become: zeros shrink to a millionth."""
+_BLOCK_BYTES = 1 << 16
+
+
+class DamagedFileError(OSError):
+    """A file that cannot be read as a whole; says what is wrong, but not the file's name."""
+
+
+class _Compression(NamedTuple):
+    """How files are compressed.
+
+    Attributes:
+        name: as people call it.
+        endings: of files that must be compressed so.
+        magic: what such a file begins with; empty where its ending alone tells.
+        decompressor: makes what reads one member; a file may have several, one behind the other.
+    """
+
+    name: str
+    endings: tuple[str, ...]
+    magic: bytes
+    decompressor: Callable[[], Any]
+
+
+_LARGEST_WINDOW = 1 << 31
+"""What `zstd --ultra --long=31` asks for."""
+_COMPRESSIONS = (
+    _Compression("gzip", (".gz",), b"\x1f\x8b\x08", lambda: zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)),
+    _Compression("bzip2", (".bz2",), b"BZh", bz2.BZ2Decompressor),
+    _Compression("xz", (".xz",), b"\xfd7zXZ\x00", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)),
+    _Compression(
+        "zstd",
+        (".zst", ".zstd"),
+        b"\x28\xb5\x2f\xfd",
+        lambda: zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW).decompressobj(),
+    ),
+    _Compression("lzma", (".lzma",), b"", lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE)),
+    _Compression("deflate", (".deflate",), b"", zlib.decompressobj),
+)
+_MAGIC_BYTES = 6
+_BROKEN = (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError)
+
+
+def open_whole(path: str) -> IO[bytes]:
+    """Open a file on any file system that Beam knows, and once only: it may be a pipe.
+
+    Args:
+        path: of a file whose content, or ending, says how it is compressed, if it is.
+
+    Returns:
+        Its uncompressed content. Reading raises a DamagedFileError where the content is cut off, damaged, followed by
+        something else (zeros that pad it aside), or not compressed as the file's ending says.
+    """
+    return whole(FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED), path)
+
+
+def whole(file: IO[bytes], name: str) -> IO[bytes]:
+    """Return the uncompressed content of an open file; see `open_whole`."""
+    head = file.read(_MAGIC_BYTES)
+    compression = _compression_of(head, name)
+    if compression is None:
+        if file.seekable():
+            file.seek(0)
+            return file
+        # A pipe gives what it has, and the rest when it comes.
+        read = getattr(file, "read1", file.read)
+        return _file_of(chain([head], iter(lambda: read(_BLOCK_BYTES), b"")), file)
+    pieces = chain([head], iter(lambda: file.read(_PIECE_BYTES), b""))
+    return _file_of(_decompressed(pieces, compression), file)
+
+
+def _compression_of(head: bytes, name: str) -> _Compression | None:
+    for each in _COMPRESSIONS:
+        if name.lower().endswith(each.endings):
+            return each
+    return next((each for each in _COMPRESSIONS if each.magic and head.startswith(each.magic)), None)
+
+
+def _decompressed(pieces: Iterator[bytes], compression: _Compression) -> Iterator[bytes]:
+    member = compression.decompressor()
+    is_begun, is_first = True, True
+    for place, piece in enumerate(pieces):
+        rest = piece
+        if place == 0 and rest.startswith(b"\0"):
+            # To lzma, zeros are an empty file.
+            raise DamagedFileError(f"it is no sound {compression.name} file (it begins with zeros)")
+        while rest:
+            if not is_begun:
+                # Archives from tapes, and xz by its specification, are padded with zeros, in which nothing is lost.
+                rest = rest.lstrip(b"\0")
+                if not rest:
+                    break
+                member, is_begun = compression.decompressor(), True
+            try:
+                yield member.decompress(rest)
+            except _BROKEN as error:
+                raise DamagedFileError(_reason(compression, error, is_first)) from None
+            rest = b""
+            if member.eof:
+                rest, is_begun, is_first = member.unused_data, False, False
+    if is_begun:
+        raise DamagedFileError(f"its {compression.name} data is cut off: the file is not complete")
+
+
+def _reason(compression: _Compression, error: Exception, is_first: bool) -> str:
+    where = "" if is_first else ", behind what could be read"
+    return f"it is no sound {compression.name} file ({error}){where}"
+
+
+def encoding_of(head: bytes) -> str | None:
+    """Return the encoding that the first bytes of a text show, if it is of 16 or 32 bits; else None."""
+    for mark, name in _MARKS.items():
+        if head.startswith(mark):
+            return name
+    # ASCII in 16 bits has a NUL in every second place, and UTF-8 hardly any.
+    even, odd = head[::2], head[1::2]
+    for name, high, low in (("utf-16-be", even, odd), ("utf-16-le", odd, even)):
+        if len(high) >= _FEWEST_HALVES and high.count(0) > 0.7 * len(high) and low.count(0) < 0.1 * len(low):
+            return name
+    return None
+
+
+_MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_FEWEST_HALVES = 8
+
+
+def as_utf8(file: IO[bytes], encoding: str) -> IO[bytes]:
+    """Return a text as UTF-8.
+
+    Args:
+        file: its bytes.
+        encoding: of them, as Python calls it. In the place of what it does not know is a byte that is no UTF-8, so
+            that the record it is in is rejected, and it alone.
+
+    Returns:
+        The text. Reading raises a DamagedFileError where it cannot be of that encoding at all.
+    """
+    decode = codecs.getincrementaldecoder(encoding)(_UNKNOWN).decode
+
+    def pieces() -> Iterator[bytes]:
+        try:
+            while block := file.read(_BLOCK_BYTES):
+                yield decode(block).encode(errors="surrogateescape")
+            yield decode(b"", final=True).encode(errors="surrogateescape")
+        except UnicodeError as error:
+            raise DamagedFileError(f"its text is not {encoding} ({error})") from None
+
+    return _file_of(pieces(), file)
+
+
+_UNKNOWN = "orion.unknown"
+
+
+def _no_utf8(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return "\udc80", error.end
+
+
+codecs.register_error(_UNKNOWN, _no_utf8)
+
+
+def _file_of(pieces: Iterator[bytes], source: IO[bytes]) -> IO[bytes]:
+    return io.BufferedReader(_Pieces(pieces, source), _BLOCK_BYTES)
+
+
+class _Pieces(io.RawIOBase):
+    """Pieces of bytes, read as a file."""
+
+    def __init__(self, pieces: Iterator[bytes], source: IO[bytes]) -> None:
+        self._pieces, self._source, self._rest = pieces, source, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        while not self._rest:
+            if (piece := next(self._pieces, None)) is None:
+                return 0
+            self._rest = memoryview(piece)
+        view = memoryview(buffer)
+        read = min(len(view), len(self._rest))
+        view[:read], self._rest = self._rest[:read], self._rest[read:]
+        return read
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
