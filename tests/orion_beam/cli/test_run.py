@@ -33,13 +33,18 @@ def files(tmp_path):
     return tmp_path
 
 
+def told(err: str) -> list[str]:
+    """Return what is said; not that something is compiled, which depends on what ran before."""
+    return [line for line in err.splitlines() if "compiling the hot path" not in line]
+
+
 def test_files_become_containers_and_counts(run, files):
     answer = run("--input", f"FR={files}/fr.csv", "--input", f"SN={files}/sn.txt", "--output", files / "out", "--json")
     assert answer.code == 0
-    assert answer.err == (
+    assert told(answer.err) == [
         f"warning: {files}/fr.csv: 2 of 10 lines are not UTF-8, first line 6: they are dead letters (invalid_encoding);"
-        " if the file is Latin-1, --encoding latin-1 reads them\n"
-    )
+        " if the file is Latin-1, --encoding latin-1 reads them"
+    ]
     assert json.loads(answer.out) == {
         "countries": {
             "FR": {
@@ -122,7 +127,7 @@ def test_pipes_and_standard_input_are_read_and_not_hashed(files):
         f"--input SN=<(cat {files}/sn.txt) --output {files}/out --json"
     )
     ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=600, check=False)
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (ended.returncode, told(ended.stderr)) == (0, [])
     counts = json.loads(ended.stdout)
     assert [counts["countries"][country]["final"] for country in ("FR", "SN")] == [40_002, 1]
     inputs = json.loads((files / "out" / "run-report.json").read_text())["inputs"]
@@ -134,7 +139,7 @@ def test_names_may_be_of_any_bytes(run, tmp_path):
     path = tmp_path / os.fsdecode(b"caf\xe9.csv")
     path.write_bytes(PIPE)
     answer = run("--input", f"FR={path}", "--output", tmp_path / os.fsdecode(b"out\xe9"), "--json")
-    assert (answer.code, answer.err) == (0, "")
+    assert (answer.code, told(answer.err)) == (0, [])
     assert json.loads(answer.out)["output"] == f"{tmp_path}/out\\xe9"
     report = json.loads((tmp_path / os.fsdecode(b"out\xe9") / "run-report.json").read_text())
     assert report["inputs"][0]["name"] == f"{tmp_path}/caf\\xe9.csv"
@@ -155,9 +160,9 @@ def test_a_run_of_which_every_record_is_rejected_says_what_they_look_like(run, t
     (tmp_path / "sn.txt").write_bytes(PIPE + b"x\n")
     answer = run("--input", f"TN={tmp_path}/fr.csv", "--input", f"SN={tmp_path}/sn.txt", "--output", tmp_path, "--json")
     assert answer.code == 0
-    assert answer.err == (
-        "warning: all records of TN were rejected (3 malformed_payload): they read as records of FR: --input FR=…\n"
-    )
+    assert told(answer.err) == [
+        "warning: all records of TN were rejected (3 malformed_payload): they read as records of FR: --input FR=…"
+    ]
 
 
 def test_a_file_that_is_cut_off_is_refused_in_one_line(run, tmp_path):
