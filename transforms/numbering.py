@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Callable
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,11 +113,15 @@ def subscriber_numbers(texts: pa.StringArray, profile: CountryProfile) -> Subscr
     numbers, is_plausible = column_of(offsets, data, validity, nulls), np.ones(len(texts), np.bool_)
     open_rows = np.flatnonzero(is_open)
     if len(open_rows):
-        found, are_plausible = zip(*row_by_row(open_rows, texts, _reader(profile)), strict=True)
-        is_plausible[open_rows] = are_plausible
-        places = np.arange(len(texts))
-        places[open_rows] = len(texts) + np.arange(len(open_rows))
-        numbers = chosen(pa.concat_arrays([numbers, pa.array(found, pa.string())]), places)
+        read = row_by_row(open_rows, texts, _reader(profile))
+        is_plausible[open_rows] = [each.is_assigned for each in read]
+        # Mostly they are what is written: the digits, international.
+        others = [(row, each.number) for row, each in zip(open_rows.tolist(), read, strict=True) if each.is_other]
+        if others:
+            rows, found = zip(*others, strict=True)
+            places = np.arange(len(texts))
+            places[list(rows)] = len(texts) + np.arange(len(rows))
+            numbers = chosen(pa.concat_arrays([numbers, pa.array(found, pa.string())]), places)
     return SubscriberNumbers(numbers, is_plausible)
 
 
@@ -135,7 +139,7 @@ def _subscriber_numbers(
     steps: npt.NDArray[np.int32],
     accepting: Mask,
 ) -> tuple[npt.NDArray[np.int32], Bytes, Bytes, int, Mask]:
-    """Return the numbers of the country that its plan assigns, and which texts may be others."""
+    """Return the numbers of the country that its plan assigns, and which texts may be others: of them, the digits."""
     rows = len(texts.offsets) - 1
     offsets, validity = np.zeros(rows + 1, np.int32), np.zeros((rows + 7) // 8, np.uint8)
     data = np.empty(rows * (1 + len(calling_code) + _LONGEST), np.uint8)
@@ -160,17 +164,37 @@ def _subscriber_numbers(
             copy_bytes(data, written, texts.data, national, end - national)
             written += end - national
             set_valid(validity, row)
+        elif is_number:
+            is_open[row] = True
+            data[written] = _PLUS
+            copy_bytes(data, written + 1, texts.data, first, end - first)
+            written += 1 + end - first
+            set_valid(validity, row)
         else:
-            is_open[row] = is_number or (is_like_number and _SHORTEST <= end - start - has_plus <= _LONGEST)
+            is_open[row] = is_like_number and _SHORTEST <= end - start - has_plus <= _LONGEST
             nulls += 1
         offsets[row + 1] = written
     return offsets, data, validity, nulls, is_open
 
 
+class _Read(NamedTuple):
+    """A text as a number, whether a plan assigns it, and whether it is another one than the digits that are written."""
+
+    number: str | None
+    is_assigned: bool
+    is_other: bool
+
+
 @cache
-def _reader(profile: CountryProfile) -> Callable[[str], tuple[str | None, bool]]:
+def _reader(profile: CountryProfile) -> Callable[[str], _Read]:
     """Return what reads the texts of a country one by one."""
-    return lru_cache(maxsize=1 << 16)(partial(read_number, profile=profile))
+
+    @lru_cache(maxsize=1 << 16)
+    def read(text: str) -> _Read:
+        number, is_assigned = read_number(text, profile)
+        return _Read(number, is_assigned, number != f"+{number_digits(text, profile)}")
+
+    return read
 
 
 def read_number(text: str, profile: CountryProfile) -> tuple[str | None, bool]:

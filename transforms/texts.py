@@ -224,7 +224,7 @@ def one_of(texts: pa.Array, options: pa.Array) -> Mask:
 
 def row_by_row(rows: Sequence[int] | Offsets, column: pa.Array, function: Callable[[Any], Any]) -> list[Any]:
     """Apply a function to a few rows of a column: what columns cannot do, or what is too rare to be worth it."""
-    return [function(value) for value in column.take(pa.array(rows, pa.int64())).to_pylist()]
+    return list(map(function, to_list(column.take(pa.array(rows, pa.int64())))))
 
 
 @cache
