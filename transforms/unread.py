@@ -9,7 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from transforms.compiled import BYTES, INT64, INT64S, Bytes, Offsets, compiled
+import numpy as np
+
+from transforms.compiled import BYTES, INT64, INT64_ROWS, INT64S, Bytes, Offsets, compiled
 
 MOST_NAMES = 32
 """Unknown names that are noted of one batch and format; others beyond are not looked at."""
@@ -80,3 +82,27 @@ def place_of_name(
             if same == end - start:
                 return name
     return count
+
+
+@compiled(BYTES, INT64_ROWS)
+def distinct_names(data: Bytes, spans: Offsets) -> tuple[Offsets, Offsets, Offsets, Offsets]:
+    """Return the distinct names of some, up to MOST_NAMES, and in how many records each is.
+
+    Args:
+        data: the bytes that they stand in.
+        spans: of each name, where it begins and ends, within which object it is, and the record, ascending.
+
+    Returns:
+        Where each begins and ends, how many records have it, and within which object it is.
+    """
+    starts, ends = np.zeros(MOST_NAMES, np.int64), np.zeros(MOST_NAMES, np.int64)
+    records, outer = np.zeros(MOST_NAMES, np.int64), np.zeros(MOST_NAMES, np.int64)
+    last_record, count = np.full(MOST_NAMES, -1, np.int64), 0
+    for span in range(len(spans)):
+        start, end, within, record = spans[span]
+        place = place_of_name(data, start, end, within, starts, ends, outer, count)
+        if place < MOST_NAMES and last_record[place] != record:
+            starts[place], ends[place], outer[place], last_record[place] = start, end, within, record
+            records[place] += 1
+            count = max(count, place + 1)
+    return starts, ends, records, outer

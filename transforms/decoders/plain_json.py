@@ -14,13 +14,15 @@ import pyarrow as pa
 from transforms.compiled import BYTES, INT64, INT64S, TEXTS, Bytes, Mask, Offsets, Texts, compiled, texts_of
 from transforms.payloads import Payloads, Spans
 from transforms.texts import ZERO
-from transforms.unread import MOST_NAMES, names_of, place_of_name
+from transforms.unread import distinct_names, names_of
 
 _QUOTE, _ESCAPE, _COLON, _COMMA, _OPEN, _CLOSE, _MINUS = map(ord, '"\\:,{}-')
 _N, _U, _L = map(ord, "nul")
 _BLANK, _TAB, _LINE_FEED, _RETURN = map(ord, " \t\n\r")
 _MOST_DIGITS = 18
 _NOT_PLAIN = -1
+_UNKNOWN_A_ROW = 8
+"""Unknown names that are noted, for each row of a batch, in all of it; others beyond are not looked at."""
 
 
 class Shape(NamedTuple):
@@ -66,13 +68,12 @@ class Read(NamedTuple):
 
 def read_plain(payloads: Payloads, shape: Shape) -> Read:
     """Read the payloads that are plain."""
-    starts, ends, is_plain, has_object, noted, noted_ends, records, within = _read(
+    starts, ends, is_plain, has_object, spans = _read(
         payloads.data, payloads.starts, payloads.ends, shape.names, shape.outer, shape.objects
     )
-    unknown = {}
-    if records.any():
-        before = ["", *(f"{name}." for name in shape.object_names)]
-        unknown = names_of(payloads.data, noted, noted_ends, records, [before[each] for each in within])
+    noted, noted_ends, records, within = distinct_names(payloads.data, spans)
+    before = ["", *(f"{name}." for name in shape.object_names)]
+    unknown = names_of(payloads.data, noted, noted_ends, records, [before[each] for each in within])
     return Read(payloads.fields(starts, ends), is_plain, has_object, unknown)
 
 
@@ -132,15 +133,14 @@ def _member(data: Bytes, start: int, end: int, names: Texts, outer: npt.NDArray[
 @compiled(BYTES, INT64S, INT64S, TEXTS, INT64S, TEXTS)
 def _read(
     data: Bytes, starts: Offsets, ends: Offsets, names: Texts, outer: npt.NDArray[np.int64], objects: Texts
-) -> tuple[Spans, Spans, Mask, Mask, Offsets, Offsets, Offsets, Offsets]:
+) -> tuple[Spans, Spans, Mask, Mask, Spans]:
     rows = len(starts)
     value_starts, value_ends = np.zeros((len(outer), rows), np.int64), np.full((len(outer), rows), -1, np.int64)
     is_plain, has_object = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
     of_payload = np.zeros(len(objects.offsets) - 1, np.int64)
     is_seen = np.zeros(len(of_payload), np.bool_)
-    # Unknown names: where each stands, within which object, in how many records; and a bit for each of this record's.
-    noted, noted_ends = np.zeros(MOST_NAMES, np.int64), np.zeros(MOST_NAMES, np.int64)
-    noted_within, records, count = np.zeros(MOST_NAMES, np.int64), np.zeros(MOST_NAMES, np.int64), 0
+    # Of each unknown name: where it begins and ends, within which object it is, and in which row.
+    unknown, count = np.empty((_UNKNOWN_A_ROW * rows, 4), np.int64), 0
     for row in range(rows):
         end = ends[row]
         place = _behind_space(data, starts[row], end)
@@ -148,7 +148,7 @@ def _read(
         depth = 1 if place < end and data[place] == _OPEN else _NOT_PLAIN
         within, may_be_empty = 0, True
         is_seen[:] = False
-        unknown = np.int64(0)
+        count_before = count
         while depth > 0:
             place = _behind_space(data, place + 1, end)
             if place < end and data[place] == _CLOSE and may_be_empty:
@@ -186,12 +186,10 @@ def _read(
                     if value_ends[member, row] >= 0:
                         break
                     value_starts[member, row], value_ends[member, row] = value, value_end
-                elif named < 0:
-                    at = place_of_name(data, name, name_end, within, noted, noted_ends, noted_within, count)
-                    if at < MOST_NAMES:
-                        noted[at], noted_ends[at], noted_within[at] = name, name_end, within
-                        count = max(count, at + 1)
-                        unknown |= np.int64(1) << at
+                elif named < 0 and count < len(unknown):
+                    unknown[count, 0], unknown[count, 1] = name, name_end
+                    unknown[count, 2], unknown[count, 3] = within, row
+                    count += 1
                 place = _behind_space(data, place, end)
             else:
                 break
@@ -205,7 +203,6 @@ def _read(
         if not is_plain[row]:
             has_object[row] = False
             value_ends[:, row] = -1
-        elif unknown and (has_object[row] or len(of_payload) == 0):
-            for at in range(count):
-                records[at] += (unknown >> at) & 1
-    return value_starts, value_ends, is_plain, has_object, noted, noted_ends, records, noted_within
+        if not is_plain[row] or (len(of_payload) > 0 and not has_object[row]):
+            count = count_before
+    return value_starts, value_ends, is_plain, has_object, unknown[:count]
