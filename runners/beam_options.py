@@ -7,7 +7,8 @@ the job is about to start. They are kept in `flink_options.csv` instead, and a t
 
 import csv
 import difflib
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,17 +17,25 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from orion_beam.errors import UserError
 
 _FLINK_OPTIONS = Path(__file__).with_name("flink_options.csv")
+_DEFAULT_PARALLELISM = -1
+_EMBEDDED = ("[auto]", "[local]", "[collection]")
 
 
-def check_beam_options(arguments: Sequence[str]) -> None:
+def check_beam_options(arguments: Sequence[str], runners: Collection[str] = ("DirectRunner", "FlinkRunner")) -> None:
     """Check options before anything starts.
 
+    Args:
+        arguments: what stands behind `--`.
+        runners: those that the job can have.
+
     Raises:
-        UserError: an option does not exist, or its value is of the wrong kind; names it and the closest that exists.
+        UserError: an option does not exist, or its value is of the wrong kind or cannot work; names it, and the closest
+            that exists or the fix.
     """
     parser = _parser()
-    _, unknown = parser.parse_known_args(list(arguments))
+    given, unknown = parser.parse_known_args(list(arguments))
     if not unknown:
+        _check_values(given, runners)
         return
     name = unknown[0].partition("=")[0]
     if not name.startswith("-"):
@@ -35,6 +44,35 @@ def check_beam_options(arguments: Sequence[str]) -> None:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}?" if close else "`orion-beam run -- --help` lists them"
     raise UserError(f"Beam has no option {name}: {hint}")
+
+
+def _check_values(given: Namespace, runners: Collection[str]) -> None:
+    """Check what Beam or Flink would stumble over much later, and at length."""
+    if given.runner is not None and given.runner not in runners:
+        raise UserError(f"--runner={given.runner}: expected {' or '.join(runners)}")
+    jar = given.flink_job_server_jar
+    if jar is not None and "://" not in jar and not Path(jar).is_file():
+        raise UserError(f"--flink_job_server_jar={jar}: there is no such file; `make uber-jar` says where one is")
+    if given.parallelism < 1 and given.parallelism != _DEFAULT_PARALLELISM:
+        raise UserError(f"--parallelism={given.parallelism}: expected 1 or more")
+    if given.direct_num_workers < 0:
+        raise UserError(f"--direct_num_workers={given.direct_num_workers}: expected 1 or more, or 0 for one a core")
+
+
+def check_environment(arguments: Sequence[str]) -> None:
+    """Check that a job on a cluster says where its Python workers come from.
+
+    Raises:
+        UserError: it does not; Flink would start containers of Beam's, which do not know this package.
+    """
+    given, _ = _parser().parse_known_args(list(arguments))
+    if given.flink_master not in _EMBEDDED and given.environment_type is None and given.environment_config is None:
+        raise UserError(
+            "--flink_master without --environment_type has Flink start the Python workers by `docker run`, from an"
+            " image without this package: start `orion-beam workers` beside each task manager and give"
+            " --environment_type=EXTERNAL --environment_config=localhost:50000, or name an image of yours by"
+            " --environment_type=DOCKER --environment_config=IMAGE"
+        )
 
 
 def flink_options() -> dict[str, str]:

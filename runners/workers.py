@@ -21,6 +21,7 @@ from orion_beam.errors import PrerequisiteError
 from orion_beam.kafka.ranges import Advance
 from orion_beam.kafka.replay import on_progress
 from orion_beam.logs import set_up_logging
+from orion_beam.monitoring.server import host_and_port
 from orion_beam.worker_metrics import install
 from runners.collector import look_at_less
 from runners.guard import end_with_parent
@@ -99,9 +100,10 @@ def worker_pool(
         advance: told, in a thread, how many offsets further the replays that its workers read are.
 
     Raises:
+        UserError: an address is none.
         PrerequisiteError: it cannot listen there.
     """
-    host, _, _ = listen.rpartition(":")
+    host, _ = host_and_port(listen)
     with worker_exposition(metrics_listen) as environment, _progress_pipe(advance) as progress:
         pool = _WorkerPool(environment, spares, progress)
         server = grpc.server(thread_pool_executor.shared_unbounded_instance())

@@ -84,6 +84,8 @@ def new(
     text = _PROFILE.format(
         code=code, name=name, mcc=mcc, calling_code=calling_code, national_digits=national_digits, time_zone=time_zone
     )
+    if not profiles.is_dir():
+        raise UserError(f"--profiles {profiles}: there is no such directory")
     draft = path.with_suffix(".draft")
     draft.write_text(text, encoding="utf-8")
     try:

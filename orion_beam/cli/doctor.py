@@ -37,7 +37,7 @@ with late_imports():
     from orion_beam.config import KafkaSink
     from orion_beam.kafka.checks import KafkaNeeds, group_checks, loss_checks, other_checks, start_checks
     from orion_beam.kafka.clients import consumer_config, producer_config
-    from runners.beam_options import check_beam_options
+    from runners.beam_options import check_beam_options, check_environment
     from runners.checks import machine_checks
     from runners.cluster import Cluster
     from runners.flink_checks import capacity_checks, check_flink
@@ -76,7 +76,7 @@ def doctor(
     Example: orion-beam doctor --bootstrap-servers broker:9092 --countries FR --from-workers --
     --flink_master=http://jobmanager:8081 --environment_type=EXTERNAL --environment_config=worker:50000
     """
-    check_beam_options(context.args)
+    check_beam_options(context.args, ["FlinkRunner"])
     cluster = Cluster.of(context.args)
     if from_workers and (cluster.pool is None or bootstrap_servers is None):
         raise UserError(
@@ -102,7 +102,7 @@ def doctor(
         yield from _given_checks(cells, subscribers, needs, consumer, producer)
         if bootstrap_servers is not None:
             yield from _kafka_checks(needs, window_ms)
-        yield from _cluster_checks(cluster)
+        yield from _cluster_checks(cluster, context.args)
         if from_workers and cluster.pool is not None:
             yield from checks_from_workers(cluster.pool, needs.bootstrap_servers)
 
@@ -143,7 +143,11 @@ def _kafka_checks(needs: KafkaNeeds, window_ms: int) -> Iterator[Check]:
     yield from other_checks(needs, window_ms)
 
 
-def _cluster_checks(cluster: Cluster) -> Iterator[Check]:
+def _cluster_checks(cluster: Cluster, beam_arguments: Sequence[str]) -> Iterator[Check]:
+    try:
+        check_environment(beam_arguments)
+    except UserError as error:
+        yield refused("Python workers", error)
     if cluster.master is not None:
         reached = check_flink(cluster.master)
         yield reached

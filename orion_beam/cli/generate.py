@@ -25,6 +25,7 @@ with late_imports():
     from orion_beam.generator.sinks import FileSink, KafkaSink, Sink
     from schemas.country import CountryProfile
 
+_FIRST_YEAR, _LAST_YEAR = 2000, 2100
 _TICK_S = 0.01
 # Paced batches are a second long: to make one takes so little time that the records after it are hardly late.
 _PACED_BATCHES_PER_S = 1
@@ -126,6 +127,8 @@ def _parsed_start(text: str) -> datetime:
         raise UserError(f"--start {text!r} is no ISO 8601 time, such as 2026-11-22T18:00:00Z") from None
     if start.tzinfo is None:
         raise UserError(f"--start {text!r} has no offset: write {text}Z for UTC")
+    if not _FIRST_YEAR <= start.year <= _LAST_YEAR:
+        raise UserError(f"--start {text!r} is too far away: expected a year from {_FIRST_YEAR} to {_LAST_YEAR}")
     return start
 
 

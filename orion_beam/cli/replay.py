@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -67,7 +68,7 @@ with late_imports():
     from orion_beam.metrics import READ, Outcome
     from orion_beam.replay.plan import PartitionPlan, lanes_of, plan_offsets, plan_times, round_of
     from orion_beam.replay.runs import Replay, Run, files_of_others
-    from runners.beam_options import check_beam_options
+    from runners.beam_options import check_beam_options, check_environment
     from runners.cluster import Cluster
     from runners.flink import TerminatedError, flink_arguments, run_flink_bounded
     from runners.jars import ensure_jars, orion_home
@@ -153,6 +154,7 @@ def replay(
     if bootstrap_servers is None:
         raise UserError("nothing to read: give --bootstrap-servers HOST:PORT")
     check_beam_options(context.args)
+    check_environment(context.args)
     check_balance(flag_duplicates, context.args)
     _refuse_unused(context, flag_duplicates, output is not None, _is_flink(context.args))
     refuse_unused_format(context, value_format, schema_registry)
@@ -329,7 +331,8 @@ def countries_of(asked: Asked, countries: str | None, profiles: Path) -> tuple[s
 
 
 def _is_flink(beam_arguments: Iterable[str]) -> bool:
-    return "--runner=FlinkRunner" in beam_arguments
+    arguments = list(beam_arguments)
+    return "--runner=FlinkRunner" in arguments or ("--runner", "FlinkRunner") in pairwise(arguments)
 
 
 def _show(replay: Replay, notes: Iterable[str]) -> None:

@@ -65,7 +65,7 @@ with late_imports():
     from orion_beam.metrics import LINES, SKIPPED
     from orion_beam.monitoring.minute import telling
     from orion_beam.run_report import REPORT_FILE, Dataset, RunReport
-    from runners.beam_options import check_beam_options
+    from runners.beam_options import check_beam_options, check_environment
     from runners.cluster import Cluster
     from runners.direct import run_direct
     from runners.flink import TerminatedError, flink_arguments, run_flink
@@ -153,7 +153,8 @@ def run(
     """
     os.environ |= {FORMAT_VARIABLE: log_format, JOB_VARIABLE: group_id if bootstrap_servers else "files"}
     set_up_logging()
-    check_beam_options(context.args)
+    check_beam_options(context.args, ["DirectRunner"] if inputs else ["FlinkRunner"])
+    check_environment(context.args)
     reference_version = load_reference(cells, subscribers).version
     check_balance(flag_duplicates, context.args)
     refuse_unused_checks(context, flag_duplicates)

@@ -36,7 +36,10 @@ def time_of(text: str, option: str) -> datetime:
         raise UserError(f"{option} {text} is no time: write it as 2026-01-01T00:00Z") from None
     if found.tzinfo is None:
         raise UserError(f"{option} {text} has no offset: say which zone, such as {text}Z or {text}+01:00")
-    return found.astimezone(UTC)
+    try:
+        return found.astimezone(UTC)
+    except OverflowError:
+        raise UserError(f"{option} {text} is no time: in UTC it is of no year from 1 to 9999") from None
 
 
 def range_of(text: str) -> tuple[str, int, OffsetRange]:

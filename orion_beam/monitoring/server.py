@@ -19,6 +19,8 @@ from orion_beam.monitoring.status import status_of
 
 SITE = Path(__file__).parent / "site"
 
+_LAST_PORT = 65_535
+
 Answer = tuple[str, bytes]
 """Content type and body."""
 
@@ -53,11 +55,9 @@ def serving(address: str, pages: dict[str, Callable[[str], Answer]]) -> Iterator
         def log_message(self, *_: Any) -> None:
             """Say nothing of each request."""
 
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise UserError(f"{address!r} is no address to listen on: write it as 127.0.0.1:9310")
+    host, port = host_and_port(address)
     try:
-        server = ThreadingHTTPServer((host, int(port)), Handler)
+        server = ThreadingHTTPServer((host, port), Handler)
     except OSError as error:
         raise PrerequisiteError(f"cannot listen on {address}: {error.strerror}; choose another address") from None
     server.daemon_threads = True
@@ -69,6 +69,18 @@ def serving(address: str, pages: dict[str, Callable[[str], Answer]]) -> Iterator
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Return the two parts of an address to listen on.
+
+    Raises:
+        UserError: it is none.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > _LAST_PORT:
+        raise UserError(f"{address!r} is no address to listen on: write it as HOST:PORT, such as 127.0.0.1:9310")
+    return host, int(port)
 
 
 def metrics_page(registry: CollectorRegistry) -> Callable[[str], Answer]:

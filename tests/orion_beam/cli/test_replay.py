@@ -8,6 +8,7 @@ import pytest
 
 from tests.command import Answer
 
+CLUSTER = ("--flink_master=flink:8081", "--environment_type=EXTERNAL", "--environment_config=flink:50000")
 KAFKA = ["--bootstrap-servers", "127.0.0.1:1"]
 
 
@@ -29,7 +30,7 @@ KAFKA = ["--bootstrap-servers", "127.0.0.1:1"]
         ([*KAFKA, "--last", "6h", "--countries", "XX"], "unknown country 'XX'"),
         ([*KAFKA, "--last", "6h", "--to-topic", "cdr.raw.FR"], "a raw topic is no place for results"),
         (
-            [*KAFKA, "--last", "6h", "--output", "out", "--", "--runner=FlinkRunner", "--flink_master=flink:8081"],
+            [*KAFKA, "--last", "6h", "--output", "out", "--", "--runner=FlinkRunner", *CLUSTER],
             "a cluster does not see this machine's files; leave --flink_master out",
         ),
         ([*KAFKA, "--last", "6h", "--output", __file__], "is a file: give a directory"),
