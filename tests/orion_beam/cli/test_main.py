@@ -66,6 +66,8 @@ def test_a_value_that_cannot_work_is_one_line_and_exit_code_2(orion_beam, tmp_pa
         values = {"dir": tmp_path, "taken": taken.getsockname()[1]}
         answer = orion_beam(*(argument.format(**values) for argument in arguments))
     assert answer.code == 2
-    assert answer.err.startswith("orion-beam: error: ")
-    assert answer.err.count("\n") == 1
-    assert says.format(**values) in answer.err
+    # Above it may stand that the hot path is compiled.
+    *others, last = answer.err.splitlines()
+    assert last.startswith("orion-beam: error: ")
+    assert says.format(**values) in last
+    assert all("transforms.compiled" in line for line in others)
