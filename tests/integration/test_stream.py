@@ -148,6 +148,7 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stream]:
 
 
 def _send_special(feed: Feed, special: Special) -> Source:
+    feed.flush()
     before = set(feed.expected)
     feed.send(
         raw_topic("FR").name,
