@@ -33,7 +33,7 @@ pytestmark = pytest.mark.integration
 IMSI, MSISDN = "208011234567890", "+33612345678"
 GOOD = f"{IMSI};{MSISDN};;FR-1;4G;1;2;2025-06-01T12:00:00Z".encode()
 BAD = f"{IMSI};{MSISDN};;FR-1;6G;1;two;2025-06-01T12:00:00Z".encode()
-FAILS_TWICE = f"{IMSI};{MSISDN};x;FR-1;6G;1;2;2025-06-01T12:00:00Z".encode()
+FAILS_TWICE = f"{IMSI};{MSISDN};x;FR-1;6G;1;2;2025-06-01T12:30:00Z".encode()
 TOPIC = raw_topic("FR").name
 
 
