@@ -170,8 +170,8 @@ def test_a_replay_finds_the_duplicates_of_records_that_lie_before_its_range_and_
     def checked(record: dict[str, object]) -> tuple[object, ...]:
         return record["duplicate_of"], record["partial"], record["cdr_id"]
 
-    assert len(outcome.replayed) > 300
-    assert all(record["duplicate_of"] for record in outcome.replayed.values())
+    # One of them, which was missing before, is no duplicate.
+    assert sum(record["duplicate_of"] is not None for record in outcome.replayed.values()) > 300
     first = outcome.finals[0]
     assert {source: checked(record) for source, record in outcome.replayed.items()} == {
         source: checked(first[source]) for source in outcome.replayed
