@@ -17,6 +17,8 @@ from types import FrameType
 INTERRUPTED = 130
 """What a shell reports for SIGINT."""
 
+_GRACE_S = 5.0
+
 _is_hit = False
 
 
@@ -43,9 +45,17 @@ def raise_from_now_on() -> None:
 
 
 def is_hit() -> bool:
-    """Return whether an interrupt came while the command ran. From now on, another one ends the process at once."""
+    """Return whether an interrupt came while the command ran, which has put its things away by now.
+
+    Then another one ends the process at once, and so does time: Python waits for Beam's threads, which may wait for
+    what the interrupt has taken from them.
+    """
     if signal.getsignal(signal.SIGINT) is _raise:
         _install(_end)
+    if _is_hit:
+        last_call = threading.Timer(_GRACE_S, os._exit, (INTERRUPTED,))
+        last_call.daemon = True
+        last_call.start()
     return _is_hit
 
 
