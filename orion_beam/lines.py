@@ -73,9 +73,15 @@ def kind_of(line: bytes, profile: CountryProfile) -> str | None:
     if _SEPARATOR_LINE.fullmatch(text) or _names_of(text) in column_names_of(profile):
         return HEADER_LINES
     mark = _MARK.match(text)
-    if mark is None or _IMSI.search(text) or "=" in text.partition("|")[0]:
+    if mark is None or _IMSI.search(text) or "=" in text.partition("|")[0] or _has_all_columns(text, profile):
         return None
     return HEADER_LINES if mark["header"] else TRAILER_LINES
+
+
+def _has_all_columns(text: str, profile: CountryProfile) -> bool:
+    """Say whether a line has as many columns as a record of a format: then it is one, however it begins."""
+    counted = ((names, separator) for names in column_names_of(profile) for separator in ";|" if separator in names)
+    return any(text.count(separator) >= names.count(separator) for names, separator in counted)
 
 
 def _names_of(text: str) -> str:

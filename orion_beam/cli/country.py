@@ -135,7 +135,7 @@ def _first_cases(profile: CountryProfile) -> dict[str, str]:
         "flat JSON: IMSI missing": json.dumps(record | {"imsi": None}),
         "flat JSON: every field broken": json.dumps(dict.fromkeys(record, "x")),
         "pipe text": f"{imsi}|{number}|voice|60||",
-        "pipe text: a field too many": f"{imsi}|{number}|voice|60|||",
+        "pipe text: a field too many": f"{imsi}|{number}|voice|60|||1",
         "no known format": "no record",
     }
 

@@ -83,6 +83,8 @@ RECORDS = [
     ("SN", b"SEP=1|IMSI=608011234567890"),
     ("SN", b"HEADER=1|IMSI=2"),
     ("FR", b"T;208011234567890;+33612345678"),
+    ("FR", b"T|123456789|voice|0|0|0"),
+    ("FR", b"T;1;2;3;4;5;6;7"),
     ("FR", b"There is something else"),
     ("FR", b"HDRX;1"),
     ("FR", b'""'),

@@ -59,7 +59,7 @@ class Demo:
         return lines
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        give_up = time.monotonic() + 120
+        give_up = time.monotonic() + 600
         while not condition():
             assert self.process.poll() is None, self.err
             assert time.monotonic() < give_up, self.err
