@@ -7,7 +7,14 @@ from typing import Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from orion_beam.countries import all_profiles, profiles_of
-from orion_beam.defaults import CELLS, PROFILES_DIRECTORY, SUBSCRIBERS, FileFormat
+from orion_beam.defaults import (
+    CELLS,
+    DUPLICATE_WINDOW,
+    MAX_DUPLICATE_WINDOW,
+    PROFILES_DIRECTORY,
+    SUBSCRIBERS,
+    FileFormat,
+)
 from orion_beam.kafka.catalogue import TopicName
 from orion_beam.kafka.lease import new_lease
 from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, STAGE_TOPICS
@@ -127,7 +134,7 @@ class JobConfig(_Model):
     run_id: str | None = None
     tag_partials: bool = False
     flag_duplicates: bool = False
-    duplicate_window: int = Field(default=1_000_000, gt=0)
+    duplicate_window: int = Field(default=DUPLICATE_WINDOW, gt=0, le=MAX_DUPLICATE_WINDOW)
     detect_gaps: bool = False
     gap_tolerance_s: float = Field(default=60.0, gt=0)
     profiles_directory: Path = PROFILES_DIRECTORY

@@ -23,6 +23,10 @@ BROKER_PORT = 9092
 WORKERS_PORT = 9311
 """Of a local Kafka's first broker, and of the metrics of a local job's workers."""
 
+DUPLICATE_WINDOW = 1_000_000
+MAX_DUPLICATE_WINDOW = 100_000_000
+"""Rows in which duplicates are found; at 84 bytes a row, the largest takes 8.4 GB of a worker's memory."""
+
 
 class ValueFormat(StrEnum):
     """How values on cdr.final are written."""

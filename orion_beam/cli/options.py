@@ -49,7 +49,6 @@ FlagDuplicates = Annotated[bool, typer.Option(help="Mark CDRs that came before, 
 DuplicateWindow = Annotated[
     int, typer.Option(help="Rows of a country, in each worker, among which duplicates are found; 84 bytes each.")
 ]
-DUPLICATE_WINDOW = 1_000_000
 
 
 def refuse_unused_format(context: typer.Context, value_format: ValueFormat, registry: str | None) -> None:

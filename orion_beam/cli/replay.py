@@ -22,7 +22,6 @@ from rich.text import Text
 from orion_beam.cli.given import given_options, refuse_unused
 from orion_beam.cli.late import late_imports
 from orion_beam.cli.options import (
-    DUPLICATE_WINDOW,
     Cells,
     Countries,
     DeadLetterTopic,
@@ -48,6 +47,7 @@ from orion_beam.cli.which import range_of, time_of
 from orion_beam.defaults import (
     CELLS,
     DEAD_LETTER_TOPIC,
+    DUPLICATE_WINDOW,
     FINAL_TOPIC,
     PROFILES_DIRECTORY,
     SUBSCRIBERS,

@@ -17,7 +17,6 @@ from rich.table import Table
 import orion_beam
 from orion_beam.cli.late import late_imports
 from orion_beam.cli.options import (
-    DUPLICATE_WINDOW,
     Countries,
     DuplicateWindow,
     FlagDuplicates,
@@ -26,7 +25,7 @@ from orion_beam.cli.options import (
     refuse_unused_checks,
 )
 from orion_beam.cli.replay import asked_for, countries_of
-from orion_beam.defaults import CELLS, PROFILES_DIRECTORY, SUBSCRIBERS
+from orion_beam.defaults import CELLS, DUPLICATE_WINDOW, PROFILES_DIRECTORY, SUBSCRIBERS
 from orion_beam.errors import JobFailedError, UserError
 
 with late_imports():

@@ -19,7 +19,6 @@ from rich.console import Console
 from orion_beam.cli.given import refuse_unused
 from orion_beam.cli.late import late_imports
 from orion_beam.cli.options import (
-    DUPLICATE_WINDOW,
     Cells,
     ConsumerSettings,
     Countries,
@@ -45,7 +44,7 @@ from orion_beam.cli.options import (
 )
 from orion_beam.cli.paths import local_path
 from orion_beam.cli.which import time_of
-from orion_beam.defaults import CELLS, SUBSCRIBERS, ValueFormat
+from orion_beam.defaults import CELLS, DUPLICATE_WINDOW, SUBSCRIBERS, ValueFormat
 from orion_beam.errors import JobFailedError, UserError
 from orion_beam.logs import FORMAT_VARIABLE, JOB_VARIABLE, LogFormat, say, set_up_logging
 from orion_beam.preflight import Status, require

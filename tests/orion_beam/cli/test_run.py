@@ -304,6 +304,18 @@ def assert_refused(answer: Answer, *named: str) -> None:
             ["duplicate_window"],
         ),
         (
+            [
+                "--input",
+                "FR={files}/fr.csv",
+                "--output",
+                "{files}",
+                "--flag-duplicates",
+                "--duplicate-window",
+                "100000001",
+            ],
+            ["duplicate_window"],
+        ),
+        (
             ["--bootstrap-servers", "localhost:1", "--detect-gaps", "--gap-tolerance", "x"],
             ["--gap-tolerance 'x'"],
         ),
