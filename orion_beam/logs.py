@@ -66,6 +66,15 @@ def set_up_logging() -> None:
         sys.stderr = _Hiding(_plain_stderr())
 
 
+def leave_out_notices() -> None:
+    """Leave out what Beam logs on import: that a package is missing which only its TFRecord files need."""
+    logging.getLogger().addFilter(_is_not_of_tfrecords)
+
+
+def _is_not_of_tfrecords(record: logging.LogRecord) -> bool:
+    return "crcmod" not in str(record.msg)
+
+
 class _Hiding:
     """A text stream that hides numbers on their way to another one."""
 

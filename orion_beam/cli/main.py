@@ -22,7 +22,7 @@ from orion_beam.cli import interrupts
 from orion_beam.cli.late import deferring, load_late_imports
 from orion_beam.errors import JobFailedError, ServiceFailedError, UserError
 from orion_beam.kafka import CONFIG_VARIABLE
-from orion_beam.logs import say, set_up_logging
+from orion_beam.logs import leave_out_notices, say, set_up_logging
 
 
 class _PassThroughCommand(TyperCommand):
@@ -165,8 +165,7 @@ def main() -> None:
         # Imported only where it is asked for: `--help` should be quick.
         import_module("runners.guard").end_with_parent()
     set_up_logging()
-    # Beam says this on import, of a package that only its TFRecord files need.
-    logging.getLogger().addFilter(lambda record: "crcmod" not in str(record.msg))
+    leave_out_notices()
     with interrupts.handled():
         try:
             app(prog_name="orion-beam")

@@ -78,6 +78,15 @@ class _Writer:
                 warn_at = time.monotonic() + WARN_AFTER_S
         self._raise_failure()
 
+    def fail(self, topic: str, partition: int, reason: str) -> None:
+        """Count and log that a topic refuses what it is sent; `flush` and `write` then raise."""
+        if (metrics := worker_metrics()) is not None:
+            metrics.produce_failed(topic)
+        # The reason is the broker's or librdkafka's, and never a message's content.
+        where = {"event": "delivery_failed", "topic": topic, "partition": partition}
+        _logger.error("delivery failed: %s", reason, extra=where)
+        self._failure = self._failure or f"delivery failed: {reason}; topic {topic}"
+
     def close(self) -> None:
         """End the producer; what is not delivered is dropped."""
         self._producer.close()
@@ -86,12 +95,7 @@ class _Writer:
         if refusal.number and refusal.code in _OF_ONE_MESSAGE:
             self.refused.append(refusal.number)
             return
-        if (metrics := worker_metrics()) is not None:
-            metrics.produce_failed(refusal.topic)
-        # The reason is the broker's or librdkafka's, and never a message's content.
-        where = {"event": "delivery_failed", "topic": refusal.topic, "partition": refusal.partition}
-        _logger.error("delivery failed: %s", refusal.reason, extra=where)
-        self._failure = self._failure or f"delivery failed: {refusal.reason}; topic {refusal.topic}"
+        self.fail(refusal.topic, refusal.partition, refusal.reason)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -198,9 +202,8 @@ class _WriteDeadLettersFn(_WriteFn):
                 break
             self._writer.refused.clear()
         else:
-            raise DeliveryError(
-                f"delivery failed: topic {self._topic} takes no dead letter of one record's, however short"
-            )
+            self._writer.fail(self._topic, -1, "it takes no dead letter of one record, however short")
+            self._writer.flush()
         if again is not letter:
             names = ("source_topic", "source_partition", "source_offset", "country")
             topic, partition, offset, country = (letter.column(name)[0].as_py() for name in names)

@@ -66,7 +66,7 @@ def test_every_question_and_change_waits_for_new_leaders(cluster: LocalKafka) ->
     assert monitor.look().is_up
     admin = admin_client(servers)
     leader = admin.list_topics(timeout=60).topics[TOPIC].partitions[0].leader
-    needs = KafkaNeeds(servers, "test", (TOPIC,), ("cdr.final", "cdr.dlq"), "cdr.final")
+    needs = KafkaNeeds(servers, "test", (TOPIC,), ("cdr.final", "cdr.dlq"), "cdr.final", "cdr.dlq")
     waiting: dict[str, Callable[[], object]] = {
         "offsets": lambda: offset_ranges(servers, [TOPIC]),
         "offsets at a time": lambda: offsets_at(servers, held, datetime(2026, 1, 1, tzinfo=UTC)),

@@ -1,5 +1,6 @@
 """A job submitted to a Flink cluster as one jar: it survives TaskManagers that are killed, and Ctrl-C cancels it."""
 
+import json
 import os
 import re
 import signal
@@ -101,6 +102,9 @@ def prove_nothing_lost(servers: str, feed: Feed) -> None:
     assert report.holds, report.problems
 
 
+UNREAD_MEMBER = json.dumps(
+    {"imsi": "608011234567890", "msisdn": "+221771234567", "timestamp": "2026-06-01T10:00:00Z", "bytes_up": 1}
+).encode()
 QUICK_ALERTS = limit_options(interval="1s", hold="0s", outage="0s", window="5s", checkpoint_age_s=8)
 STALLED = ("OrionFlinkDown", None), ("OrionCheckpointsFail", None)
 
@@ -120,6 +124,8 @@ def test_a_job_on_a_cluster_loses_nothing_when_task_managers_are_killed_and_ends
         alerts = Prometheus(up["prometheus"]) if may_use("prometheus") else None
         servers = up["bootstrap_servers"]
         feed = Feed(servers)
+        # One panel is of members that no format reads.
+        feed.send(raw_topic(COUNTRY).name, b"key", UNREAD_MEMBER, code=None)
         job = start_job(servers, "--countries", COUNTRY, beam=submitted_to(cluster, workers_address))
         with feed.flowing(COUNTRY, RECORDS_PER_SECOND):
             job.await_until(lambda: records_on(servers, FINAL.name) > 0, START_TIMEOUT_S, "the first record is out")

@@ -123,7 +123,6 @@ def test_records_are_deleted_by_a_typed_name_only(topics: Topics) -> None:
         topics("apply", "--yes"),
         topics("apply", "--yes", "--allow-destructive", typed="cdr.dlq\n"),
         topics("apply", "--yes", "--allow-destructive", typed="\n"),
-        topics("apply", "--yes", "--confirm", FINAL.name),
     ):
         assert refused.exit_code == 1
         assert "! cdr.final: retention.ms -1 -> 86400000  # deletes 3 records" in refused.stdout

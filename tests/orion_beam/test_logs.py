@@ -211,3 +211,8 @@ def test_a_follower_reads_our_events_once_and_waits_for_the_rest_of_a_line(lines
     with log.open("a") as more:
         more.write(f"{bug[40:]}\n")
     assert follower.read() == [bug]
+
+
+def test_a_worker_that_imports_beam_says_nothing_about_packages_that_nobody_needs():
+    done = subprocess.run([sys.executable, "-c", "import runners.workers"], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
