@@ -20,7 +20,7 @@ from orion_beam.errors import UserError
 from orion_beam.kafka.catalogue import Topic
 from orion_beam.kafka.retry import DEADLINE_S, refusals_of
 from orion_beam.kafka.topic_plan import PARTITIONS, Change, Kind, Plan
-from orion_beam.kafka.topics import TIMEOUT_S, admin_client, create
+from orion_beam.kafka.topics import TIMEOUT_S, admin_client, at_controller, create
 
 _LOOK_EVERY_S = 0.1
 
@@ -64,7 +64,7 @@ def apply_changes(bootstrap_servers: str, creates: Sequence[Topic], changes: Ite
 
 def _grow(admin: AdminClient, partitions: Mapping[str, int], topics: list[str]) -> Mapping[str, "Future[Any]"]:
     requests = [NewPartitions(topic, partitions[topic]) for topic in topics]
-    return admin.create_partitions(requests, operation_timeout=TIMEOUT_S)
+    return at_controller(admin).create_partitions(requests, operation_timeout=TIMEOUT_S)
 
 
 def _set(
@@ -81,7 +81,7 @@ def _set(
         )
         for topic in topics
     ]
-    answers = admin.incremental_alter_configs(resources, request_timeout=TIMEOUT_S)
+    answers = at_controller(admin).incremental_alter_configs(resources, request_timeout=TIMEOUT_S)
     return {resource.name: done for resource, done in answers.items()}
 
 

@@ -107,7 +107,9 @@ def create(bootstrap_servers: str, topics: Sequence[Topic]) -> list[str]:
         "new topics",
         bootstrap_servers,
         requests,
-        lambda names: admin.create_topics([requests[name] for name in names], operation_timeout=TIMEOUT_S),
+        lambda names: at_controller(admin).create_topics(
+            [requests[name] for name in names], operation_timeout=TIMEOUT_S
+        ),
     )
     for name, error in refused.items():
         if error.code() != KafkaError.TOPIC_ALREADY_EXISTS:  # somebody else was faster: fine
@@ -116,6 +118,17 @@ def create(bootstrap_servers: str, topics: Sequence[Topic]) -> list[str]:
     with suppress(KafkaRefusedError):
         _await_leaders(admin, bootstrap_servers, requests)
     return [name for name in requests if name not in refused]
+
+
+def at_controller(admin: AdminClient) -> AdminClient:
+    """Return a client that has learned who the controller is now.
+
+    librdkafka (2.16) waits without end for a controller that has left. What this cannot find out, the change itself
+    then reports.
+    """
+    with suppress(KafkaException):
+        admin.list_topics(timeout=TIMEOUT_S)
+    return admin
 
 
 def _await_leaders(admin: "QuietAdminClient", bootstrap_servers: str, topics: Iterable[str]) -> None:

@@ -50,7 +50,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
     """Three brokers with all topics."""
     kafka = LocalKafka(tmp_path_factory.mktemp("kafka"), brokers=3).start()
     try:
-        create_topics(kafka.bootstrap_servers, ["FR"], PRODUCTION)
+        create_topics(kafka.bootstrap_servers, ["FR", "MA"], PRODUCTION)
         yield kafka
     finally:
         kafka.kill()
@@ -144,14 +144,15 @@ def keep_longer() -> Change:
 
 def test_a_stream_loses_nothing_with_one_broker_of_three(cluster: LocalKafka, start_job: StartJob) -> None:
     servers = cluster.bootstrap_servers
+    topic = raw_topic("MA").name
     feed = Feed(servers)
-    with feed.flowing("FR", RECORDS_PER_SECOND), Tally(servers) as tally:
+    with feed.flowing("MA", RECORDS_PER_SECOND), Tally(servers) as tally:
 
         def came_out() -> int:
             tally.poll(0.1)
-            return tally.account.accounted([TOPIC])[TOPIC]
+            return tally.account.accounted([topic])[topic]
 
-        job = start_job(servers, "--countries", "FR", beam=[FREQUENT_CHECKPOINTS])
+        job = start_job(servers, "--countries", "MA", beam=[FREQUENT_CHECKPOINTS])
         job.await_until(came_out, START_TIMEOUT_S, "records come out")
         cluster.kill_broker(2)
         before = came_out()
@@ -161,5 +162,5 @@ def test_a_stream_loses_nothing_with_one_broker_of_three(cluster: LocalKafka, st
     await_all_out(job, servers, feed)
     job.send(signal.SIGKILL)
     job.exit_code()
-    assert set(feed.expected) <= set(outcomes(servers, TOPIC))
-    assert conservation(servers, [TOPIC]).problems == []
+    assert set(feed.expected) <= set(outcomes(servers, topic))
+    assert conservation(servers, [topic]).problems == []
