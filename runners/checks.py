@@ -45,7 +45,8 @@ def flink_version() -> str:
 def pinned_versions() -> dict[str, str]:
     """Return the version that setup.py demands of each Python package."""
     pins = [line.partition("==") for line in requires(_DISTRIBUTION) or () if "extra ==" not in line]
-    return {name.strip(): pin.strip() for name, equals, pin in pins if equals}
+    # Without extras, such as those of `confluent-kafka[schemaregistry]`.
+    return {name.partition("[")[0].strip(): pin.strip() for name, equals, pin in pins if equals}
 
 
 def installed_versions(names: Mapping[str, str]) -> dict[str, str]:
