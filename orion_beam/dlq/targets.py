@@ -13,7 +13,7 @@ from confluent_kafka.admin import ConfigEntry, ConfigResource, ResourceType  # t
 from orion_beam.countries import all_profiles
 from orion_beam.kafka.catalogue import MAX_MESSAGE_BYTES
 from orion_beam.kafka.retry import retried
-from orion_beam.kafka.topics import admin_client, cluster_metadata, require_among, topic_ids
+from orion_beam.kafka.topics import admin_client, at_controller, cluster_metadata, require_among, topic_ids
 from transforms.texts import Mask, is_null, lengths_of, to_list
 
 _MARGIN = timedelta(days=1)
@@ -91,7 +91,7 @@ class Targets:
         wanted = [ConfigResource(ResourceType.TOPIC, name) for name in own]
 
         def ask(timeout_s: float) -> dict[str, dict[str, ConfigEntry]]:
-            configs = admin.describe_configs(wanted, request_timeout=timeout_s) if wanted else {}
+            configs = at_controller(admin).describe_configs(wanted, request_timeout=timeout_s) if wanted else {}
             return {resource.name: future.result() for resource, future in configs.items()}
 
         require_among(existing, bootstrap_servers, [letter_topic])

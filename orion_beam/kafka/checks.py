@@ -30,7 +30,7 @@ from orion_beam.kafka.ranges import (
 from orion_beam.kafka.reach import unreached_brokers
 from orion_beam.kafka.retry import KafkaRefusedError, retried
 from orion_beam.kafka.topic_checks import problems_of
-from orion_beam.kafka.topics import STAGE_TOPICS, admin_client, require_topics
+from orion_beam.kafka.topics import STAGE_TOPICS, admin_client, at_controller, require_topics
 from orion_beam.preflight import Check, failed, ok, refused, skipped, warning
 from transforms.versions import OtherVersionError, refuse_other_versions
 
@@ -117,7 +117,7 @@ def _check_rights(needs: KafkaNeeds) -> Check:
     admin = admin_client(needs.bootstrap_servers)  # its answers end with it
 
     def ask(timeout_s: float) -> dict[str, list[Enum] | None]:
-        answers = admin.describe_topics(
+        answers = at_controller(admin).describe_topics(
             TopicCollection(list(needs.topics)), include_authorized_operations=True, request_timeout=timeout_s
         )
         return {topic: _granted(answer) for topic, answer in answers.items()}
@@ -248,7 +248,7 @@ def _check_brokers(needs: KafkaNeeds) -> Check:
     admin = admin_client(needs.bootstrap_servers)
 
     def ask(timeout_s: float) -> list[str]:
-        answers = admin.describe_topics(TopicCollection(list(needs.topics)), request_timeout=timeout_s)
+        answers = at_controller(admin).describe_topics(TopicCollection(list(needs.topics)), request_timeout=timeout_s)
         return [part for topic, answer in answers.items() for part in _leaderless(topic, answer.result())]
 
     leaderless = retried("who leads the topics", needs.bootstrap_servers, ask)

@@ -82,7 +82,7 @@ def topic_ids(bootstrap_servers: str, names: Iterable[str]) -> dict[str, str]:
     admin = admin_client(bootstrap_servers)
 
     def ask(timeout_s: float) -> dict[str, str]:
-        described = admin.describe_topics(TopicCollection(wanted), request_timeout=timeout_s)
+        described = at_controller(admin).describe_topics(TopicCollection(wanted), request_timeout=timeout_s)
         return {name: str(future.result().topic_id) for name, future in described.items()}
 
     return retried(f"the ids of {', '.join(wanted)}", bootstrap_servers, ask, topics_exist=True)
