@@ -123,8 +123,8 @@ def create(bootstrap_servers: str, topics: Sequence[Topic]) -> list[str]:
 def at_controller(admin: AdminClient) -> AdminClient:
     """Return a client that has learned who the controller is now.
 
-    librdkafka (2.16) waits without end for a controller that has left. What this cannot find out, the change itself
-    then reports.
+    librdkafka (2.16) waits without end for a controller that has left. An error of this look-up is ignored: the call
+    that follows meets the same error, and reports it.
     """
     with suppress(KafkaException):
         admin.list_topics(timeout=TIMEOUT_S)
