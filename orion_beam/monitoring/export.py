@@ -35,7 +35,11 @@ _COUNTRY_COUNTERS: dict[str, tuple[str, Callable[[CountryStatus], float]]] = {
     "orion_kafka_lost_records": ("Records that retention has deleted unprocessed.", lambda at: at.lost),
 }
 _JOB_GAUGES: dict[str, tuple[str, Callable[[JobStatus], float | None]]] = {
-    "orion_flink_job_running": ("Whether the job runs, and is not restarting.", lambda job: job.state == "RUNNING"),
+    "orion_flink_job_running": ("Whether all tasks of the job run.", lambda job: job.runs),
+    "orion_flink_tasks_waiting": (
+        "Tasks that do not run: they restart, or wait for a TaskManager.",
+        lambda job: job.tasks_waiting,
+    ),
     "orion_flink_checkpoint_duration_seconds": ("Of the last checkpoint.", lambda job: job.checkpoint_s),
     "orion_flink_checkpoint_timestamp_seconds": (
         "When the last checkpoint that has completed was triggered.",

@@ -16,11 +16,12 @@ class JobStatus:
     Attributes:
         name: as submitted.
         id: Flink's.
-        state: Flink's word, such as RUNNING or RESTARTING.
+        state: Flink's word, such as RUNNING or RESTARTING. It is RUNNING also while tasks wait for a TaskManager.
         completed, failed: checkpoints since it was submitted.
         checkpoint_s: how long the last one took; None: there is none.
         checkpoint_at_s: when it was triggered, in seconds since the epoch.
         restarts: how often it was restarted.
+        tasks_waiting: tasks that neither run nor have finished.
     """
 
     name: str
@@ -31,6 +32,12 @@ class JobStatus:
     checkpoint_s: float | None
     checkpoint_at_s: float | None
     restarts: int
+    tasks_waiting: int
+
+    @property
+    def runs(self) -> bool:
+        """Whether all of its tasks run, or have finished."""
+        return self.state == "RUNNING" and not self.tasks_waiting
 
 
 def jobs_of(address: str) -> tuple[JobStatus, ...] | None:
@@ -47,6 +54,7 @@ def _job(rest: FlinkRest, job: Mapping[str, Any]) -> JobStatus:
     checkpoints = rest.get(f"jobs/{job['jid']}/checkpoints")
     last = checkpoints["latest"]["completed"]
     restarts = rest.get(f"jobs/{job['jid']}/metrics?get=numRestarts")
+    tasks = job["tasks"]
     return JobStatus(
         name=job["name"],
         id=job["jid"],
@@ -56,4 +64,5 @@ def _job(rest: FlinkRest, job: Mapping[str, Any]) -> JobStatus:
         checkpoint_s=None if last is None else last["end_to_end_duration"] / 1000,
         checkpoint_at_s=None if last is None else last["trigger_timestamp"] / 1000,
         restarts=int(restarts[0]["value"]) if restarts else 0,
+        tasks_waiting=tasks["total"] - tasks["running"] - tasks["finished"],
     )

@@ -101,8 +101,10 @@ def _jobs(latest: Snapshot) -> list[Text]:
             lines.append(Text(f"{url} does not answer", style="bold red"))
         for job in jobs or ():
             took = "" if job.checkpoint_s is None else f", the last took {job.checkpoint_s:.1f} s"
-            line = f"{job.name}: {job.state.lower()}, {job.completed:,} checkpoints{took}, {job.failed:,} failed"
-            lines.append(Text(f"{line}, {job.restarts:,} restarts", style="" if job.state == "RUNNING" else "yellow"))
+            waiting = f", {job.tasks_waiting:,} tasks do not run" if job.tasks_waiting else ""
+            line = f"{job.name}: {job.state.lower()}{waiting}, {job.completed:,} checkpoints{took}"
+            line += f", {job.failed:,} failed, {job.restarts:,} restarts"
+            lines.append(Text(line, style="" if job.runs else "yellow"))
     return lines
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from orion_beam.monitoring.monitor import Snapshot
 from orion_beam.monitoring.view import top_view
-from tests.orion_beam.monitoring.snapshots import AT_S, snapshot
+from tests.orion_beam.monitoring.snapshots import AT_S, FLINK, snapshot
 
 NAMES = {"FR": "France", "TN": "Tunisia", "SN": "Senegal"}
 
@@ -43,6 +43,15 @@ def test_what_is_wrong_with_the_jobs_takes_the_place_of_the_checkpoint(state: di
     now = snapshot()
     assert words not in shown(now)
     assert words in shown(replace(now, countries={"FR": replace(now.countries["FR"], **state)}))
+
+
+def test_a_running_job_whose_tasks_wait_is_marked() -> None:
+    now = snapshot()
+    assert "do not run" not in shown(now)
+    (job,) = now.jobs[FLINK] or ()
+    waits = replace(job, tasks_waiting=4)
+    assert not waits.runs
+    assert "running, 4 tasks do not run, 5 checkpoints" in shown(replace(now, jobs={FLINK: (waits,)}))
 
 
 def test_an_outage_is_said_first_and_leaves_gaps() -> None:
