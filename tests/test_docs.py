@@ -99,3 +99,66 @@ def test_the_page_of_raw_formats_is_as_made():
     widths = re.findall(r"\| \d+ to \d+ \((\d+)\) \|", page)
     assert sum(map(int, widths)) == 102
     assert all(f"`{name}`" in page for name in ("bytes_uploaded", "destination_number", "cause_for_record_closing"))
+
+
+DECISIONS = ROOT / "docs" / "decisions"
+RECORDS = sorted(DECISIONS.glob("[0-9]*.md"))
+HEADINGS = ["Context and problem", "Options considered", "Decision", "Consequences"]
+MOST_LINES, MOST_ROWS, LINE_WIDTH = 50, 6, 120
+
+
+def test_decisions_are_numbered_without_gaps():
+    assert [record.name[:5] for record in RECORDS] == [f"{number:04d}-" for number in range(1, len(RECORDS) + 1)]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.stem)
+def test_a_decision_is_a_short_record_with_every_section(record):
+    text = record.read_text(encoding="utf-8")
+    assert re.match(
+        r"---\nstatus: (proposed|accepted|rejected|superseded by \d{4})\ndate: (\d{4}-\d\d-\d\d)\n"
+        r"(revised: \d{4}-\d\d-\d\d\n)?---\n\n# " + record.name[:4] + r"\. \S",
+        text,
+    ), "the record begins with its status, its date and its number with a title"
+    assert re.findall("^## (.+)$", text, re.MULTILINE) == HEADINGS
+    assert all(section.strip() for section in re.split("^## .+$", text, flags=re.MULTILINE))
+    assert len(text.splitlines()) <= MOST_LINES, "figures of many runs belong in benchmarks/history.md"
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert len(tables) <= 1
+    assert all(len(table.splitlines()) - 2 <= MOST_ROWS for table in tables)
+
+
+def test_the_index_lists_every_decision_once_by_its_title():
+    listed = re.findall(
+        r"^- \[(\d{4}\. [^\]]+)\]\((\S+\.md)\):\n  \S",
+        (DECISIONS / "README.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    titles = [
+        (re.findall("^# (.+)$", record.read_text(encoding="utf-8"), re.MULTILINE)[0], record.name) for record in RECORDS
+    ]
+    assert sorted(listed) == sorted(titles)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*DECISIONS.glob("*.md"), ROOT / "benchmarks" / "history.md", ROOT / "CHANGELOG.md"],
+    ids=lambda page: page.stem,
+)
+def test_lines_of_these_pages_are_wrapped(page):
+    lines = enumerate(page.read_text(encoding="utf-8").splitlines(), start=1)
+    assert [number for number, line in lines if len(line) >= LINE_WIDTH] == []
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Return the anchors of a page's headings."""
+    headings = re.findall("^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@every_page
+def test_links_to_decisions_and_measurements_lead_somewhere(page):
+    for target, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
+        path = (page.parent / target).resolve()
+        if DECISIONS in (page.parent, path.parent) or path.name == "history.md":
+            assert path.is_file(), f"{target} is not there"
+            assert not anchor or anchor in anchors_of(path), f"{target} has no heading {anchor}"

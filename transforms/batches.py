@@ -19,7 +19,7 @@ from transforms.unread import UnreadMember
 
 MAX_ROWS = 32_768
 """Rows of a batch at most. The chain costs the same for a batch of one row as for hundreds, so more is cheaper: 32,768
-take a quarter less CPU a row than 8,192, see docs/decisions.md."""
+take a quarter less CPU a row than 8,192, see decision 0013 (docs/decisions)."""
 
 
 @dataclass(frozen=True)
