@@ -108,6 +108,7 @@ MOST_LINES, MOST_ROWS, LINE_WIDTH = 50, 6, 120
 
 
 def test_decisions_are_numbered_without_gaps():
+    assert RECORDS
     assert [record.name[:5] for record in RECORDS] == [f"{number:04d}-" for number in range(1, len(RECORDS) + 1)]
 
 
