@@ -10,7 +10,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup jars uber-jar lock-java lint format test test-unit test-java test-integration test-deep test-all test-busy golden schemas docs \
+.PHONY: help setup jars uber-jar lock-java lint site format test test-unit test-java test-integration test-deep test-all test-busy golden schemas docs \
 	demo bench-quick bench-core bench-audit clean need-python need-java need-maven
 
 help: ## Show this list
@@ -45,11 +45,16 @@ uber-jar: need-maven $(INSTALLED) ## Build the one jar for submission to a Flink
 lock-java: need-maven $(INSTALLED) ## Rewrite the list of jars to fetch, after a change to runners/java/pom.xml
 	$(BIN)/python -m runners.jars --lock
 
-lint: $(INSTALLED) ## Check style, types and the direction of imports
+lint: $(INSTALLED) ## Check style, types, the direction of imports and the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	@$(MAKE) --no-print-directory site
+
+# The variable silences a notice on the future of MkDocs, which is no fault of a page.
+site: $(INSTALLED) ## Build the documentation into site/: warnings are errors, links are checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 format: $(INSTALLED) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .
@@ -82,8 +87,7 @@ schemas: $(INSTALLED) ## Rewrite the checked-in Avro schemas from the pydantic m
 	$(BIN)/python -m schemas.write
 
 docs: $(INSTALLED) ## Rewrite the pages that are made from code
-	$(BIN)/orion-beam rules --markdown > docs/rules.md
-	$(BIN)/python -m orion_beam.format_docs > docs/raw-formats.md
+	$(BIN)/python -m scripts.pages
 	$(BIN)/orion-beam alerts > runners/monitoring/alerts.yml
 	$(BIN)/python -m runners.monitoring.dashboards
 
@@ -100,6 +104,6 @@ bench-audit: jars ## Measure the audit's rate and memory
 	$(BIN)/python -m benchmarks.audit
 
 clean: ## Remove build output and caches; .venv and the jars in ~/.orion-beam stay
-	rm -rf build dist out *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist out site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find runners/java -type d -name target -prune -exec rm -rf {} +
 	find schemas transforms orion_beam runners tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -49,6 +49,8 @@ DEV_DEPENDENCIES = [
     "confluent-kafka[avro]==2.16.1",
     "hypothesis==6.170.15",
     "import-linter==2.16",
+    "mkdocs-material==9.8.2",
+    "mkdocstrings[python]==1.0.8",
     "mypy==2.4.1",
     "pytest==9.2.0",
     "pytest-timeout==2.4.0",

@@ -1,4 +1,4 @@
-"""The measured claims of the README."""
+"""The measured claims of README.md and docs/reference/figures.md."""
 
 import os
 

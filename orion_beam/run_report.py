@@ -1,7 +1,7 @@
 """The report that a bounded run leaves beside its output: an OpenLineage run event of type COMPLETE.
 
 Datasets, runs and jobs are named as OpenLineage names them, so that its tools can take the file in. What it has no
-facet for (counts by country and code, versions, offsets) is in facets of our own; docs/operations.md describes them.
+facet for (counts by country and code, versions, offsets) is in facets of our own; docs/operate/logs.md describes them.
 """
 
 import hashlib

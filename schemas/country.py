@@ -33,8 +33,8 @@ class CountryProfile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    code: CountryCode
-    name: str
+    code: CountryCode = Field(description="ISO 3166-1 alpha-2")
+    name: str = Field(description="for people")
     topic: str = Field(description="the raw topic")
     is_default: bool = Field(default=False, description="is among the countries that are meant where none are named")
     mccs: tuple[Annotated[str, Field(pattern=r"^[0-9]{3}$")], ...] = Field(min_length=1, description="ITU-T E.212")
@@ -51,7 +51,7 @@ class CountryProfile(BaseModel):
     formats: tuple[str, ...] = Field(
         description="names of raw formats, besides flat JSON and pipe text, which every country may send"
     )
-    operators: tuple[Operator, ...]
+    operators: tuple[Operator, ...] = Field(description="tables of `name` and `plmns`, the MCC and MNC of their IMSIs")
     usual_roaming_countries: tuple[CountryCode, ...] = Field(description="the home region's usual partners")
     late_after_s: int = Field(
         default=2 * 86_400, gt=0, description="age at which a CDR that arrives is late, in seconds"

@@ -43,7 +43,7 @@ Profiles = Annotated[Path, typer.Option(help="Country profiles: a directory of C
 Cells = Annotated[str, typer.Option(help="Cells, CSV or Parquet.")]
 Subscribers = Annotated[str, typer.Option(help="Subscribers, CSV or Parquet.")]
 TagPartials = Annotated[
-    bool, typer.Option(help="Say of each CDR which of its session's records it is: docs/record-checks.md.")
+    bool, typer.Option(help="Say of each CDR which of its session's records it is: docs/guides/record-checks.md.")
 ]
 FlagDuplicates = Annotated[bool, typer.Option(help="Mark CDRs that came before, by a natural key.")]
 DuplicateWindow = Annotated[

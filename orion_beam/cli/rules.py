@@ -19,10 +19,14 @@ with late_imports():
 
 _HEADING = """# The rules of validation
 
-Written by `make docs` from `transforms/rules.py`. A broken rule of severity *error* makes the record a dead letter with
-this code; *warn* puts the id into the CDR's `warnings`, and the CDR goes on; *off* is not looked at. A country may
-switch what is not fixed, in a table `[rules]` of its profile: `luhn_failed = "error"`. Where a rule that clears its
-field only warns, the field becomes null.
+Written by `make docs` from `transforms/rules.py`. A country may switch the severity of a rule that is not fixed, in
+the table `[rules]` of [its profile](profiles.md): `luhn_failed = "error"`.
+
+| severity | what a broken rule does |
+|---|---|
+| error | the record becomes a [dead letter](../concepts/dead-letters.md) with this [code](codes.md) |
+| warn | the CDR goes on; its `warnings` name the rule, and a field that the rule clears becomes null |
+| off | nothing: the rule is not checked |
 
 | id | field | severity | may be switched | meaning | source |
 |---|---|---|---|---|---|
@@ -41,13 +45,14 @@ _SWITCHED_ON = {
 """No rule of validation, since it looks at other rows as well: a warning of FlagDuplicates."""
 
 _FOOTING = f"""
-`orion-beam run --flag-duplicates` adds the warning `{_SWITCHED_ON["id"]}`: {_SWITCHED_ON["meaning"]}; see
-[record-checks.md](record-checks.md).
+`orion-beam run --flag-duplicates` adds the warning `{_SWITCHED_ON["id"]}`:
+{_SWITCHED_ON["meaning"]}.
+See [duplicates](../guides/record-checks.md#duplicates).
 """
 
 
 def markdown() -> str:
-    """Return `docs/rules.md`."""
+    """Return `docs/reference/rules.md`."""
     return (
         _HEADING
         + "".join(
@@ -72,7 +77,7 @@ def rules(
     ] = None,
     profiles: Profiles = PROFILES_DIRECTORY,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/rules.md.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/reference/rules.md.")] = False,
 ) -> None:
     """List the rules of validation: id, field, severity, meaning, source.
 
@@ -81,7 +86,9 @@ def rules(
     Example: orion-beam rules --country FR --profiles profiles
     """
     if as_markdown:
-        refuse_unused(context, ["country", "profiles", "as_json"], "with --markdown, which is docs/rules.md as it is")
+        refuse_unused(
+            context, ["country", "profiles", "as_json"], "with --markdown, which is docs/reference/rules.md as it is"
+        )
     if country is None:
         refuse_unused(context, ["profiles"], "without --country")
     code = None if country is None else country.upper()

@@ -8,7 +8,7 @@ from typing import Any
 from schemas.cdr import UnifiedCdr
 from schemas.derive import avro_schema
 
-PAGE = Path(__file__).parents[2] / "docs" / "data-model.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "data-model.md"
 
 
 def name_of(kind: Any) -> str:

@@ -37,5 +37,5 @@ def test_an_unknown_country_is_one_line(orion_beam):
 
 
 def test_the_page_of_the_rules_is_up_to_date(orion_beam):
-    page = Path(__file__).parents[3] / "docs" / "rules.md"
+    page = Path(__file__).parents[3] / "docs" / "reference" / "rules.md"
     assert page.read_text(encoding="utf-8") == orion_beam("rules", "--markdown").out, "run `make docs`"

@@ -1,0 +1,258 @@
+"""The pages of docs/reference that are made from code: raw formats, rules, codes, commands, country profiles.
+
+python -m scripts.pages      rewrites them; tests/test_docs.py fails when one is not as made.
+"""
+
+import inspect
+import json
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import typer
+
+from orion_beam.cli.main import SUBCOMMANDS
+from orion_beam.cli.rules import markdown as rules_page
+from orion_beam.countries import all_profiles
+from orion_beam.monitoring.letters import known_kinds
+from schemas.cdr import DecodedFields
+from schemas.codes import Code
+from schemas.country import CountryProfile
+from transforms.decoders import RawFormat
+from transforms.formats import all_formats
+from transforms.layouts import FixedWidth, JsonObject, Layout, Pairs, Separated
+from transforms.rules import COUNTS, RULES
+
+ROOT = Path(__file__).parents[1]
+
+_REQUIRED = ("imsi", "msisdn", "event_time")
+
+_RAW_FORMATS = """\
+# The raw formats
+
+Written by `make docs` from the modules of `transforms/decoders/`. One record is one message in UTF-8. The decoder
+tells formats apart record by record, so a country may mix its own formats with those that every country may send. It
+trims blanks around a record or a field, a byte order mark, and a carriage return at the end. An empty optional field
+is null.
+
+- A *required* field is imsi, msisdn or event time, and the event type where a format always has one. A record
+  without it is rejected, see [the rules](rules.md).
+- A *count* is a whole number.
+- A *time* has one of the spellings of [the unified CDR](data-model.md#event-times).
+- Members and keys that a format does not know are ignored. One that looks like usage, such as `bytes_up` beside
+  `bytes_uploaded`, may come from a feed that has changed its names. The worker warns of it once and counts it in
+  [`orion_unread_members_total`](metrics.md#workers); the report of a run over files counts it, too.
+"""
+
+
+class _Place(NamedTuple):
+    """Where a field stands, and what the format calls it."""
+
+    where: str
+    name: str
+    field: str
+
+
+def _places(layout: Layout) -> tuple[str, list[_Place]]:
+    """Return the heading of the first column, and the fields."""
+    match layout:
+        case Separated():
+            return "column", [_Place(str(place + 1), name, name) for place, name in enumerate(layout.fields)]
+        case Pairs():
+            return "key", [_Place(f"`{key}=`", key, field) for field, key in layout.names.items()]
+        case FixedWidth():
+            start, places = 1, []
+            for field, width in layout.widths.items():
+                places.append(_Place(f"{start} to {start + width - 1} ({width})", field, field))
+                start += width
+            return "characters (width)", places
+        case JsonObject():
+            return "member", [
+                _Place(", else ".join(f"`{path}`" for path in paths.split(",")), paths, field)
+                for field, paths in layout.paths.items()
+            ]
+    raise TypeError(f"{type(layout).__name__} has no table")
+
+
+def _kind(raw_format: RawFormat, field: str) -> str:
+    kind = "count" if field in COUNTS else "time" if field == "event_time" else "text"
+    is_required = field in _REQUIRED or (field == "event_type" and raw_format.has_event_type)
+    return f"{kind}, required" if is_required else kind
+
+
+def _section(raw_format: RawFormat) -> Iterator[str]:
+    countries = [code for code, profile in all_profiles().items() if raw_format.name in profile.formats]
+    yield f"\n## {raw_format.name}\n"
+    yield f"Sent by {'every country' if raw_format.is_sent_by_all else ', '.join(countries)}.\n"
+    yield (inspect.getdoc(raw_format.row_model) or "") + "\n"
+    if raw_format.layout is None:
+        return
+    heading, places = _places(raw_format.layout)
+    yield f"| {heading} | unified field | read as |"
+    yield "|---|---|---|"
+    for place in places:
+        field = place.field if place.field in DecodedFields.model_fields else f"{place.field}: see above"
+        yield f"| {place.where} | {field} | {_kind(raw_format, place.field)} |"
+
+
+def raw_formats_page() -> str:
+    """Return the page in Markdown."""
+    lines = [_RAW_FORMATS.rstrip("\n")]
+    for raw_format in all_formats().values():
+        lines += _section(raw_format)
+    return "\n".join(lines) + "\n"
+
+
+_COMMANDS = """\
+# Commands
+
+Written by `make docs` from the commands' own `--help`. The commands are in `.venv/bin` after `make setup`. All of
+them take `-h` and `--help`.
+
+| exit code | meaning |
+|---|---|
+| 0 | all is well |
+| 1 | the command worked and its answer is no (records are missing, a check failed), or the job failed by itself |
+| 2 | something that you gave or have installed needs mending; one line on standard error says what |
+| 130 | Ctrl-C |
+
+For a cluster that wants a login, `orion-beam --kafka-config FILE COMMAND` names a file of Kafka's settings for any
+command, as `ORION_KAFKA_CONFIG` does: [Log in to a cluster](../operate/login.md).
+"""
+
+
+def commands_page() -> str:
+    """Return the page of every command, its arguments, options and examples."""
+    commands = dict(_all_commands())
+    index = ["| command | what it does |", "|---|---|"]
+    for name, command in commands.items():
+        first = " ".join((command.help or "").partition("\n\n")[0].split())
+        index.append(f"| [`{name}`](#{name.replace(' ', '-')}) | {_cell(first)} |")
+    sections = (line for name, command in commands.items() for line in _command(name, command))
+    return "\n".join([_COMMANDS, *index, *sections]) + "\n"
+
+
+def _all_commands() -> Iterator[tuple[str, Any]]:
+    """Yield each command by its full name; of a group, those that it holds."""
+    for name, entry in SUBCOMMANDS.items():
+        own = entry.load(name)
+        for inner, command in getattr(own, "commands", {"": own}).items():
+            yield f"orion-beam {name} {inner}".strip(), command
+        for inner, each in entry.subcommands.items():
+            yield f"orion-beam {name} {inner}", each.load(f"{name} {inner}")
+
+
+def _command(name: str, command: Any) -> Iterator[str]:
+    context = typer.Context(command, info_name=name)
+    paragraphs = [" ".join(paragraph.split()) for paragraph in (command.help or "").split("\n\n")]
+    yield f"\n## {name}\n"
+    yield from _texts(text for text in paragraphs if not text.startswith("Example: "))
+    examples = [text.removeprefix("Example: ") for text in paragraphs if text.startswith("Example: ")]
+    if examples:
+        yield "```console"
+        for example in examples:
+            yield " \\\n".join(textwrap.wrap(example, 110, subsequent_indent="    ", break_on_hyphens=False))
+        yield "```\n"
+    yield "| argument, option | meaning |"
+    yield "|---|---|"
+    for parameter in command.params:
+        if not parameter.hidden and (record := parameter.get_help_record(context)) is not None:
+            written, meaning = record
+            # A default may be a path of this machine.
+            meaning = meaning.replace(f"{ROOT}/", "")
+            yield f"| `{_cell(written)}` | {_cell(meaning)} |"
+
+
+def _texts(paragraphs: Iterable[str]) -> Iterator[str]:
+    for paragraph in paragraphs:
+        yield textwrap.fill(paragraph, 115, break_long_words=False, break_on_hyphens=False) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+_CODES = """\
+# Stages and codes
+
+Written by `make docs` from `schemas/codes.py`. A record that a stage rejects becomes a [dead
+letter](../concepts/dead-letters.md) with every code that applies. A code of which all rules only warn goes into the
+CDR's `warnings` instead, unless the country's profile says otherwise; [the rules](rules.md) have the details.
+
+| code | stage | by default | meaning |
+|---|---|---|---|
+"""
+
+
+def codes_page() -> str:
+    """Return the page of every code: which stage finds it, and what becomes of the record."""
+    stages: dict[str, list[str]] = {}
+    for kind in known_kinds(["any"]):
+        stages.setdefault(kind.code, []).append(kind.stage)
+    severities = {
+        code: {rule.severity.value for rule in RULES if rule.violation.code is code} or {"error"} for code in Code
+    }
+    severities[Code.DUPLICATE] = {"warn"}
+    stages[Code.DUPLICATE] = ["flag_duplicates"]
+    does = {"error": "dead letter", "warn": "warning"}
+    return _CODES + "".join(
+        f"| `{code.value}` | {'any' if len(stages[code.value]) > 1 else stages[code.value][0]} "
+        f"| {', '.join(does[severity] for severity in sorted(severities[code]))} | {code.meaning} |\n"
+        for code in Code
+    )
+
+
+_PROFILES = """\
+# Country profiles
+
+Written by `make docs` from `schemas/country.py`. A profile is one TOML file, `CODE.toml`. The shipped profiles are
+in `orion_beam/profiles`. A profile is checked when it is loaded; an error names the file and the field. Commands with
+the option `--profiles DIR` take profiles of your own. [Add a country](../guides/add-a-country.md) says how to begin.
+
+| field | type | default | meaning |
+|---|---|---|---|
+"""
+
+
+def profiles_page() -> str:
+    """Return the page of a country profile's fields."""
+    return _PROFILES + "".join(
+        f"| `{name}` | {_toml_type(field)} | {_toml_default(name, field)} | {_cell(field.get('description', ''))} |\n"
+        for name, field in CountryProfile.model_json_schema()["properties"].items()
+    )
+
+
+_TOML = {"string": "text", "boolean": "true or false", "integer": "number", "array": "list"}
+
+
+def _toml_type(field: Mapping[str, Any]) -> str:
+    # An optional field may be null in the model; in TOML it is left out.
+    kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
+    if "enum" in kinds[0]:
+        return " or ".join(f"`{value}`" for value in kinds[0]["enum"])
+    return _TOML[kinds[0]["type"]]
+
+
+def _toml_default(name: str, field: Mapping[str, Any]) -> str:
+    if name in CountryProfile.model_json_schema()["required"]:
+        return "required"
+    default = field.get("default")
+    if isinstance(default, list):
+        return ", ".join(f"`{each}`" for each in default) or "none"
+    return "none" if default is None else f"`{json.dumps(default)}`"
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "codes.md": codes_page,
+    "commands.md": commands_page,
+    "profiles.md": profiles_page,
+    "raw-formats.md": raw_formats_page,
+    "rules.md": rules_page,
+}
+"""What makes each page of docs/reference that is not written by hand."""
+
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (ROOT / "docs" / "reference" / name).write_text(page(), encoding="utf-8")
