@@ -31,9 +31,13 @@ class KafkaSource(_Model):
     """Raw topics, or the topic of a stage, read as a stream.
 
     Attributes:
+        bootstrap_servers: brokers, `host:port,…`.
+        group_id: consumer group, whose committed offsets say where to go on.
         expansion_service: the jar that expands the batched Kafka read, or its address `host:port`.
         consumer_config: Kafka's own settings, over the defaults.
         lease: what names this job to others of its group, see `orion_beam.kafka.lease`.
+        max_batch_bytes: size of an element at most.
+        max_wait_ms: time after an element's first record until it is handed over, at most.
         spread: every worker reads every topic. Otherwise each reads as few as possible: for as many workers as topics,
             one; for twice as many, one that two share; for half as many, two. Where neither number divides the other,
             topics are spread.
@@ -50,7 +54,14 @@ class KafkaSource(_Model):
 
 
 class Slice(_Model):
-    """Offsets of one partition, from `low` to `high` - 1."""
+    """Offsets of one partition, from `low` to `high` - 1.
+
+    Attributes:
+        topic: the raw topic.
+        partition: of the topic.
+        low: the first offset.
+        high: the offset behind the last one.
+    """
 
     topic: TopicName
     partition: int = Field(ge=0)
@@ -67,6 +78,7 @@ class KafkaRanges(_Model):
     """Offset ranges of raw topics, each read once: a replay.
 
     Attributes:
+        bootstrap_servers: brokers, `host:port,…`.
         lanes: what is read by one reader, slice after slice; lanes are read side by side. Slices of a partition that
             are in one lane stay in order.
     """
@@ -90,7 +102,14 @@ class FileSource(_Model):
 
 
 class KafkaSink(_Model):
-    """Topics to write to."""
+    """Topics to write to.
+
+    Attributes:
+        bootstrap_servers: brokers, `host:port,…`.
+        producer_config: librdkafka's settings, over the defaults.
+        final_topic: for CDRs.
+        dead_letter_topic: for rejects.
+    """
 
     bootstrap_servers: str
     producer_config: Mapping[str, str] = {}
@@ -99,7 +118,12 @@ class KafkaSink(_Model):
 
 
 class FileSink(_Model):
-    """A directory that gets `cdr.final.avro` and `cdr.dlq.avro`, or directories of these names with Parquet files."""
+    """A directory that gets `cdr.final.avro` and `cdr.dlq.avro`, or directories of these names with Parquet files.
+
+    Attributes:
+        directory: where the files go.
+        file_format: Avro containers or Parquet.
+    """
 
     directory: Path
     file_format: FileFormat = FileFormat.AVRO
@@ -109,9 +133,14 @@ class JobConfig(_Model):
     """One job: which countries, from where, to where, and with what.
 
     Attributes:
+        countries: codes of the profiles whose records are read.
+        source: where records are read.
+        sink: where CDRs and dead letters are written.
         publish: stages whose output is also written to their topics.
         start_from: the stage whose topic is read instead of the raw topics.
         wire_prefix: what stands before each Avro value on cdr.final; None writes JSON.
+        cells: path of the cells, CSV or Parquet, on any file system that Beam knows.
+        subscribers: path of the subscribers, likewise.
         reference_refresh_s: how often to look whether cells or subscribers have changed; None never looks.
         run_id: of a replay.
         tag_partials: TagPartials, which says which of its session's records a CDR is.

@@ -6,11 +6,13 @@ import shlex
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fastavro
 import pytest
 import yaml
+from mkdocs.exceptions import PluginError
 
 from orion_beam.cli.main import SUBCOMMANDS
 from orion_beam.dlq.fates import Fate
@@ -19,6 +21,7 @@ from orion_beam.testing import raw_batch
 from schemas.derive import avro_schema
 from schemas.raw import RawCdr
 from scripts.pages import PAGES as MADE_PAGES
+from scripts.site_hooks import on_config, on_post_page
 from tests.command import Command, orion_beam
 from tests.runners.monitoring.names import exported
 from transforms.formats import all_formats
@@ -281,3 +284,41 @@ def test_pre_commit_runs_the_tools_of_make_lint():
     entries = [re.sub(r"\.venv/bin/|make | --fix", "", hook["entry"]) for hook in hooks]
     # Ruff formats where `make lint` only looks.
     assert entries == [tool[1].removesuffix(" .").replace(" --check", "") for tool in tools if tool]
+
+
+def test_the_site_is_strict_and_loads_nothing_from_elsewhere():
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert settings["strict"]
+    assert set(settings["validation"]["links"].values()) == {"warn"}
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="index.md"))
+    inside = ['<script src="assets/a.js">', '<a href="https://beam.apache.org">', '<link rel="icon" href="a.png">']
+    outside = ['<script src="https://cdn/a.js">', "<link rel=stylesheet href='//fonts/a.css'>", "<img src=http://a>"]
+    for tag in inside:
+        on_post_page(tag, page)
+    for tag in outside:
+        with pytest.raises(PluginError, match="index.md"):
+            on_post_page(tag, page)
+
+
+def test_a_folder_in_the_sites_navigation_is_all_of_its_pages(tmp_path):
+    (tmp_path / "runbooks").mkdir()
+    for name in ("lag.md", "README.md", "disk.md"):
+        (tmp_path / "runbooks" / name).touch()
+    config = SimpleNamespace(
+        docs_dir=str(tmp_path), nav=[{"Home": "index.md"}, {"Operate": [{"Runbooks": "runbooks/"}]}]
+    )
+    on_config(config)
+    pages = ["runbooks/README.md", "runbooks/disk.md", "runbooks/lag.md"]
+    assert config.nav == [{"Home": "index.md"}, {"Operate": [{"Runbooks": pages}]}]
+
+
+def test_every_runbook_is_in_their_index_with_its_title_and_alerts():
+    folder = ROOT / "docs" / "runbooks"
+    rows = [
+        f"| [{title}]({path.name}) | {alerts} |"
+        for path in sorted(folder.glob("*.md"))
+        if path.name != "README.md"
+        for title, alerts in re.findall(r"\A# (.+)\n\nAlerts: (.+)\.\n", path.read_text(encoding="utf-8"))
+    ]
+    index = re.findall(r"^\| \[.*$", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert index == rows
