@@ -5,6 +5,7 @@ python -m scripts.pages      rewrites them; tests/test_docs.py fails when one is
 
 import inspect
 import json
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -145,14 +146,18 @@ def _all_commands() -> Iterator[tuple[str, Any]]:
 
 def _command(name: str, command: Any) -> Iterator[str]:
     context = typer.Context(command, info_name=name)
-    paragraphs = [" ".join(paragraph.split()) for paragraph in (command.help or "").split("\n\n")]
+    help_and_epilog = f"{command.help or ''}\n\n{command.epilog or ''}".strip()
+    paragraphs = [" ".join(paragraph.split()) for paragraph in help_and_epilog.split("\n\n")]
     yield f"\n## {name}\n"
     yield from _texts(text for text in paragraphs if not text.startswith("Example: "))
     examples = [text.removeprefix("Example: ") for text in paragraphs if text.startswith("Example: ")]
     if examples:
         yield "```console"
         for example in examples:
-            yield " \\\n".join(textwrap.wrap(example, 110, subsequent_indent="    ", break_on_hyphens=False))
+            # An option and its value stay on one line.
+            joined = re.sub(" (?!--)", "\0", example)
+            lines = textwrap.wrap(joined, 110, subsequent_indent="    ", break_on_hyphens=False)
+            yield " \\\n".join(lines).replace("\0", " ")
         yield "```\n"
     yield "| argument, option | meaning |"
     yield "|---|---|"
@@ -166,7 +171,10 @@ def _command(name: str, command: Any) -> Iterator[str]:
 
 def _texts(paragraphs: Iterable[str]) -> Iterator[str]:
     for paragraph in paragraphs:
-        yield textwrap.fill(paragraph, 115, break_long_words=False, break_on_hyphens=False) + "\n"
+        # What stands in code type stays on one line.
+        joined = re.sub("`[^`]+`", lambda code: code[0].replace(" ", "\0"), paragraph)
+        lines = textwrap.fill(joined, 115, break_long_words=False, break_on_hyphens=False)
+        yield lines.replace("\0", " ") + "\n"
 
 
 def _cell(text: str) -> str:

@@ -152,6 +152,13 @@ def test_the_page_of_commands_has_no_path_of_this_machine():
     assert str(ROOT) not in (REFERENCE / "commands.md").read_text(encoding="utf-8")
 
 
+def test_every_command_has_an_example():
+    _, *sections = re.split("^## ", (REFERENCE / "commands.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert len(sections) >= len(SUBCOMMANDS)
+    for section in sections:
+        assert f"```console\n{section.partition(chr(10))[0]}" in section
+
+
 def first_cells_of(page: Path) -> list[str]:
     """Return the names in code type that the rows of a page's tables begin with."""
     return re.findall(r"^\| `(\w+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)
