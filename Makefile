@@ -54,7 +54,7 @@ lint: $(INSTALLED) ## Check style, types, the direction of imports and the docum
 
 # The variable silences a notice on the future of MkDocs, which is no fault of a page.
 site: $(INSTALLED) ## Build the documentation into site/: warnings are errors, links are checked
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 format: $(INSTALLED) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix .

@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -293,10 +295,28 @@ def test_pre_commit_runs_the_tools_of_make_lint():
     assert entries == [tool[1].removesuffix(" .").replace(" --check", "") for tool in tools if tool]
 
 
-def test_the_site_is_strict_and_loads_nothing_from_elsewhere():
-    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
-    assert settings["strict"]
-    assert set(settings["validation"]["links"].values()) == {"warn"}
+@pytest.mark.parametrize(
+    ("text", "is_whole"),
+    [
+        ("[within](#head) and [outside](https://beam.apache.org)", True),
+        ("[no such page](other.md)", False),
+        ("[no such heading](#other)", False),
+        ("![no such image](other.png)", False),
+    ],
+)
+def test_make_site_fails_for_a_link_that_leads_nowhere(text, is_whole, tmp_path):
+    (command,) = re.findall(r"^site:.*\n\t(.*mkdocs.*)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "index.md").write_text(f"# Head\n\n{text}\n")
+    settings = {"INHERIT": str(ROOT / "mkdocs.yml"), "hooks": [], "nav": ["index.md"], "plugins": []}
+    (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump(settings))
+    built = subprocess.run(
+        command.replace("$(BIN)/python", sys.executable), shell=True, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (built.returncode == 0) == is_whole, built.stderr
+
+
+def test_the_site_loads_nothing_from_elsewhere():
     page = SimpleNamespace(file=SimpleNamespace(src_uri="index.md"))
     inside = ['<script src="assets/a.js">', '<a href="https://beam.apache.org">', '<link rel="icon" href="a.png">']
     outside = ['<script src="https://cdn/a.js">', "<link rel=stylesheet href='//fonts/a.css'>", "<img src=http://a>"]
