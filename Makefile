@@ -31,19 +31,19 @@ $(INSTALLED): setup.py | need-python
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@# Compiles what is compiled, once: half a minute.
-	$(BIN)/python -c 'import orion_beam.pipeline; from transforms.compiled import compile_all; compile_all()' 2>/dev/null
+	$(BIN)/python -c 'import orion_beam.pipeline; from orion_beam.transforms.arrow.compiled import compile_all; compile_all()' 2>/dev/null
 	@touch $@
 
 setup: $(INSTALLED) ## Install everything into .venv
 
 jars: need-java $(INSTALLED) ## Build the Java side: expansion service, job server, development Kafka and Flink
-	$(BIN)/python -m runners.jars
+	$(BIN)/python -m orion_beam.runners.jars.build
 
 uber-jar: need-maven $(INSTALLED) ## Build the one jar for submission to a Flink cluster
-	$(BIN)/python -c 'from runners.jars import build_uber_jar; print(build_uber_jar(print))'
+	$(BIN)/python -c 'from orion_beam.runners.jars.build import build_uber_jar; print(build_uber_jar(print))'
 
 lock-java: need-maven $(INSTALLED) ## Rewrite the list of jars to fetch, after a change to runners/java/pom.xml
-	$(BIN)/python -m runners.jars --lock
+	$(BIN)/python -m orion_beam.runners.jars.build --lock
 
 lint: $(INSTALLED) ## Check style, types, the direction of imports and the documentation
 	$(BIN)/ruff check .
@@ -84,12 +84,12 @@ golden: $(INSTALLED) ## Rewrite the expected outputs of the golden tests; review
 	$(BIN)/pytest -m "not integration and not deep" -k golden --update-golden
 
 schemas: $(INSTALLED) ## Rewrite the checked-in Avro schemas from the pydantic models
-	$(BIN)/python -m schemas.write
+	$(BIN)/python -m orion_beam.schemas.write
 
 docs: $(INSTALLED) ## Rewrite the pages that are made from code
 	$(BIN)/python -m scripts.pages
 	$(BIN)/orion-beam alerts > runners/monitoring/alerts.yml
-	$(BIN)/python -m runners.monitoring.dashboards
+	$(BIN)/python -m orion_beam.runners.monitoring.dashboards
 
 demo: jars ## Run the whole pipeline on this machine with generated CDRs
 	$(BIN)/orion-beam demo

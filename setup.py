@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 
@@ -69,36 +69,22 @@ setup(
     python_requires=">=3.11,<3.12",
     install_requires=DEPENDENCIES,
     extras_require={"dev": DEV_DEPENDENCIES},
-    packages=[
-        "schemas",
-        "transforms",
-        "transforms.decoders",
-        "orion_beam",
-        "orion_beam.capture",
-        "orion_beam.cli",
-        "orion_beam.dlq",
-        "orion_beam.generator",
-        "orion_beam.generator.formats",
-        "orion_beam.kafka",
-        "orion_beam.monitoring",
-        "orion_beam.replay",
-        "runners",
-        "runners.monitoring",
-    ],
+    # `orion_beam` holds links to `schemas`, `transforms` and `runners`, which makes them its subpackages. Installed at
+    # the top level they would hide a user's own package `transforms`.
+    packages=find_packages(include=["orion_beam", "orion_beam.*"]),
     package_data={
-        "schemas": ["py.typed", "avro/*.avsc"],
-        "transforms": ["py.typed", "data/*"],
         "orion_beam": ["py.typed", "profiles/*.toml", "reference/*"],
         "orion_beam.dlq": ["report.html"],
-        "orion_beam.monitoring": ["site/*"],
         "orion_beam.generator": ["*.csv", "towns/*.csv"],
-        "orion_beam.kafka": ["*.yaml", "*.csv"],
+        "orion_beam.kafka": ["*.csv"],
+        "orion_beam.monitoring": ["site/*"],
         # The Java sources go along because the jars are built from them where they are first needed.
-        "runners.monitoring": ["*.yml", "dashboards/*.json"],
-        "runners": [
-            *("py.typed", "*.csv", "flink_conf/*.yaml"),
-            *("java/pom.xml", "java/artifacts.txt", "java/src/**/*"),
-        ],
+        "orion_beam.runners": ["java/pom.xml", "java/artifacts.txt", "java/src/**/*"],
+        "orion_beam.runners.flink_parts": ["*.csv", "flink_conf/*.yaml"],
+        "orion_beam.runners.monitoring": ["*.yml", "dashboards/*.json"],
+        "orion_beam.schemas": ["avro/*.avsc"],
+        "orion_beam.topics": ["*.yaml"],
+        "orion_beam.transforms.rules": ["data/*"],
     },
     entry_points={"console_scripts": ["orion-beam = orion_beam.cli:start"]},
 )

@@ -16,13 +16,14 @@ from confluent_kafka import Producer
 from benchmarks.core import raw_batches
 from orion_beam.chain import chain_of, load_reference, run_chain
 from orion_beam.countries import default_profiles
-from orion_beam.kafka.topics import FINAL, PARTITIONS, create_topics
-from runners.local_kafka import LocalKafka
-from schemas.avro_format import single_object_header
-from schemas.cdr import UnifiedCdr
-from schemas.derive import avro_schema
-from transforms.batches import MAX_ROWS, batch_of, columns_of
-from transforms.encode import Wire, encode_batch
+from orion_beam.runners.local.kafka import LocalKafka
+from orion_beam.schemas.avro_format import single_object_header
+from orion_beam.schemas.cdr import UnifiedCdr
+from orion_beam.schemas.derive import avro_schema
+from orion_beam.topics.apply import create_topics
+from orion_beam.topics.names import FINAL, PARTITIONS
+from orion_beam.transforms.encode import Wire, encode_batch
+from orion_beam.transforms.stage.batches import MAX_ROWS, batch_of, columns_of
 
 RECORDS = 3_000_000
 

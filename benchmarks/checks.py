@@ -21,14 +21,14 @@ from rich.table import Table
 
 from benchmarks.core import raw_batches, stages
 from orion_beam.countries import default_profiles
-from schemas.cdr import NORMALIZED_SCHEMA
-from schemas.codes import Stage
-from schemas.country import CountryProfile
-from transforms.batches import MAX_ROWS, batch_of, columns_of
-from transforms.duplicates import DuplicateMemory, flag_duplicates
-from transforms.gaps import summaries_of
-from transforms.partials import tag_partials
-from transforms.stage import Split
+from orion_beam.schemas.cdr import NORMALIZED_SCHEMA
+from orion_beam.schemas.codes import Stage
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.transforms.record_checks.duplicates import DuplicateMemory, flag_duplicates
+from orion_beam.transforms.record_checks.gaps import summaries_of
+from orion_beam.transforms.record_checks.partials import tag_partials
+from orion_beam.transforms.stage.batches import MAX_ROWS, batch_of, columns_of
+from orion_beam.transforms.stage.split import Split
 
 ROUNDS = 3
 WINDOW = 1_000_000

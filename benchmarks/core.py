@@ -19,12 +19,12 @@ from rich.table import Table
 from orion_beam.chain import chain_of, load_reference
 from orion_beam.countries import default_profiles
 from orion_beam.generator import generate_batches
-from schemas.cdr import UnifiedCdr
-from schemas.country import CountryProfile
-from schemas.raw import RAW_CDR_SCHEMA
-from transforms.batches import MAX_ROWS, batch_of
-from transforms.encode import Wire, encode_batch
-from transforms.stage import Split
+from orion_beam.schemas.cdr import UnifiedCdr
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.raw import RAW_CDR_SCHEMA
+from orion_beam.transforms.encode import Wire, encode_batch
+from orion_beam.transforms.stage.batches import MAX_ROWS, batch_of
+from orion_beam.transforms.stage.split import Split
 
 FAULT_RATE = 0.02
 ROUNDS = 5

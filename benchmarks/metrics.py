@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.core import raw_batches, stages
 from orion_beam.countries import default_profiles
-from transforms.batches import MAX_ROWS
-from transforms.observing import StageObserver
+from orion_beam.transforms.stage.batches import MAX_ROWS
+from orion_beam.transforms.stage.observing import StageObserver
 
 
 def main() -> None:
@@ -42,7 +42,7 @@ def main() -> None:
 def _observer(directory: str) -> StageObserver:
     # prometheus-client looks at this when it is imported, which must be the first time here.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
-    from orion_beam.worker_metrics import WorkerMetrics
+    from orion_beam.telemetry.worker_metrics import WorkerMetrics
 
     return WorkerMetrics()
 

@@ -27,10 +27,11 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # re
 from rich.console import Console
 
 from orion_beam.countries import default_profiles
-from orion_beam.kafka.tally import Tally
-from orion_beam.kafka.topics import admin_client, create_topics
-from runners.jars import ensure_jars
-from runners.local_kafka import LocalKafka
+from orion_beam.kafka.admin import admin_client
+from orion_beam.proof.tally import Tally
+from orion_beam.runners.jars.build import ensure_jars
+from orion_beam.runners.local.kafka import LocalKafka
+from orion_beam.topics.apply import create_topics
 
 FAULT_RATE = 0.02
 WARM_UP_S = 5

@@ -19,8 +19,8 @@ import polars as pl
 import psutil
 import pyarrow as pa
 
-from transforms.batches import MAX_ROWS
-from transforms.reference import load_subscribers
+from orion_beam.transforms.reference.reference_files import load_subscribers
+from orion_beam.transforms.stage.batches import MAX_ROWS
 
 ROUNDS = 20
 MIB = 1 << 20

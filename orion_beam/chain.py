@@ -9,17 +9,17 @@ import pyarrow as pa
 from orion_beam.countries import all_profiles
 from orion_beam.defaults import CELLS, PROFILES_DIRECTORY, SUBSCRIBERS
 from orion_beam.errors import UserError
-from schemas.codes import Stage
-from schemas.country import CountryProfile
-from transforms.batches import SplitBatch, joined
-from transforms.decode import decode_batch
-from transforms.enrich import ReferenceData, enrich_batch, operators_of
-from transforms.normalize import normalize_batch
-from transforms.plmns import Operators
-from transforms.reference import ReferenceDataError, load_cells, load_subscribers
-from transforms.rejects import no_rejects
-from transforms.stage import Split, split_isolating
-from transforms.validate import validate_batch
+from orion_beam.schemas.codes import Stage
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.transforms.decode import decode_batch
+from orion_beam.transforms.enrich import ReferenceData, enrich_batch, operators_of
+from orion_beam.transforms.normalize import normalize_batch
+from orion_beam.transforms.reference.reference_files import ReferenceDataError, load_cells, load_subscribers
+from orion_beam.transforms.rules.networks import Operators
+from orion_beam.transforms.stage.batches import SplitBatch, joined
+from orion_beam.transforms.stage.rejects import no_rejects
+from orion_beam.transforms.stage.split import Split, split_isolating
+from orion_beam.transforms.validate import validate_batch
 
 
 def load_reference(
@@ -64,7 +64,7 @@ def run_chain(chain: Mapping[Stage, Split], batch: pa.RecordBatch) -> SplitBatch
 
     Args:
         chain: see `chain_of`.
-        batch: rows of `schemas.raw.RAW_CDR_SCHEMA` of one country.
+        batch: rows of `raw.RAW_CDR_SCHEMA` of one country.
 
     Returns:
         Rows that every stage accepted, as the last one gives them, in order; without any, a batch of no rows of the

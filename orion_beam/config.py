@@ -15,11 +15,11 @@ from orion_beam.defaults import (
     SUBSCRIBERS,
     FileFormat,
 )
-from orion_beam.kafka.catalogue import TopicName
 from orion_beam.kafka.lease import new_lease
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, STAGE_TOPICS
-from schemas.codes import Stage
-from schemas.country import CountryProfile
+from orion_beam.schemas.codes import Stage
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.topics.catalogue import TopicName
+from orion_beam.topics.names import DEAD_LETTERS, FINAL, STAGE_TOPICS
 
 
 class _Model(BaseModel):

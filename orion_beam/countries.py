@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from orion_beam.defaults import PROFILES_DIRECTORY
 from orion_beam.errors import UserError, first_problem
-from orion_beam.logs import say
-from schemas.country import CountryProfile
-from transforms.formats import check_formats
-from transforms.rules import check_rules
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.telemetry.logs import say
+from orion_beam.transforms.decoders.registry import check_formats
+from orion_beam.transforms.rules.rules import check_rules
 
 
 def load_profile(path: Path) -> CountryProfile:

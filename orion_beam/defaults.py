@@ -6,7 +6,7 @@ from pathlib import Path
 _PACKAGE = Path(__file__).parent
 
 PROFILES_DIRECTORY = _PACKAGE / "profiles"
-SHIPPED_CATALOGUE = _PACKAGE / "kafka" / "catalogue.yaml"
+SHIPPED_CATALOGUE = _PACKAGE / "topics" / "catalogue.yaml"
 REFERENCE_DIRECTORY = _PACKAGE / "reference"
 CELLS = str(REFERENCE_DIRECTORY / "cells.csv")
 SUBSCRIBERS = str(REFERENCE_DIRECTORY / "subscribers.parquet")

@@ -2,19 +2,20 @@
 
 import apache_beam as beam
 
-from orion_beam.checks import ReportSequenceGaps, record_checks
 from orion_beam.config import JobConfig
-from orion_beam.kafka.topics import STAGE_TOPICS
-from orion_beam.read import ReadRawCdrs, ReadStage
-from orion_beam.write import PublishStage, WriteCdrs, WriteDeadLetters
-from schemas.cdr import UnifiedCdr
-from schemas.codes import Stage
-from transforms.countries import JoinCountries
-from transforms.decode import DecodeCdrs
-from transforms.encode import EncodeCdrs, UnifyCdrs, Wire
-from transforms.enrich import EnrichCdrs, operators_of
-from transforms.normalize import NormalizeCdrs
-from transforms.validate import ValidateCdrs
+from orion_beam.flow import Flow
+from orion_beam.io.write import WriteCdrs, WriteDeadLetters
+from orion_beam.schemas.cdr import UnifiedCdr
+from orion_beam.schemas.codes import Stage
+from orion_beam.sequence_gaps import ReportSequenceGaps
+from orion_beam.transforms.decode import DecodeCdrs
+from orion_beam.transforms.encode import EncodeCdrs, UnifyCdrs, Wire
+from orion_beam.transforms.enrich import EnrichCdrs, operators_of
+from orion_beam.transforms.normalize import NormalizeCdrs
+from orion_beam.transforms.record_checks.duplicates import FlagDuplicates
+from orion_beam.transforms.record_checks.partials import TagPartials
+from orion_beam.transforms.stage.join_countries import JoinCountries
+from orion_beam.transforms.validate import ValidateCdrs
 
 
 def build_pipeline(pipeline: beam.Pipeline, config: JobConfig) -> None:
@@ -22,38 +23,25 @@ def build_pipeline(pipeline: beam.Pipeline, config: JobConfig) -> None:
 
     Every record that is read is written, at least once, to exactly one of cdr.final and cdr.dlq.
     """
-    profiles = config.profiles
+    profiles, run_id = config.profiles, config.run_id
     operators = operators_of(config.known_profiles)
     enrich = EnrichCdrs(profiles, operators, config.cells, config.subscribers, config.reference_refresh_s)
-    encode = (
-        UnifyCdrs(config.run_id)
-        if config.keeps_columns
-        else EncodeCdrs(UnifiedCdr, Wire(config.wire_prefix), config.run_id)
-    )
-    chain: dict[Stage, list[beam.PTransform]] = {
-        Stage.DECODE: [DecodeCdrs(profiles)],
-        Stage.VALIDATE: [ValidateCdrs(profiles)],
-        Stage.NORMALIZE: [NormalizeCdrs(profiles)],
-        Stage.ENRICH: [*record_checks(config), enrich],
-        Stage.ENCODE: [encode],
-    }
-    batches, rejects = _read(pipeline, config)
-    for stage in list(chain)[0 if config.start_from is None else list(chain).index(config.start_from) + 1 :]:
-        if stage is Stage.ENRICH and config.detect_gaps:
-            batches | "ReportSequenceGaps" >> ReportSequenceGaps(config)
-        for transform in chain[stage]:
-            batches, dead_letters = batches | transform
-            rejects.append(dead_letters)
-        if stage is Stage.DECODE:
-            batches = batches | "JoinCountries" >> JoinCountries()
-        if stage in config.publish:
-            rejects.append(batches | f"Publish {STAGE_TOPICS[stage]}" >> PublishStage(config.kafka_sink, stage))
-    batches | "WriteCdrs" >> WriteCdrs(config)
-    rejects | "FlattenDeadLetters" >> beam.Flatten() | "WriteDeadLetters" >> WriteDeadLetters(config)
+    flag_duplicates = FlagDuplicates(profiles, config.duplicate_window, run_id)
+    encode = EncodeCdrs(UnifiedCdr, Wire(config.wire_prefix), run_id)
 
-
-def _read(pipeline: beam.Pipeline, config: JobConfig) -> tuple[beam.PCollection, list[beam.PCollection]]:
-    if config.start_from is None:
-        return pipeline | "ReadRawCdrs" >> ReadRawCdrs(config), []
-    resumed = pipeline | "ReadStage" >> ReadStage(config.kafka_source, config.start_from, config.profiles)
-    return resumed.accepted, [resumed.dead_letters]
+    cdrs = Flow(pipeline, config)
+    cdrs.split(Stage.DECODE, "DecodeCdrs" >> DecodeCdrs(profiles))
+    cdrs.map(Stage.DECODE, "JoinCountries" >> JoinCountries())
+    cdrs.split(Stage.VALIDATE, "ValidateCdrs" >> ValidateCdrs(profiles))
+    cdrs.publish(Stage.VALIDATE)
+    cdrs.split(Stage.NORMALIZE, "NormalizeCdrs" >> NormalizeCdrs(profiles))
+    cdrs.publish(Stage.NORMALIZE)
+    cdrs.observe(Stage.ENRICH, "ReportSequenceGaps" >> ReportSequenceGaps(config), config.detect_gaps)
+    cdrs.split(Stage.ENRICH, "TagPartials" >> TagPartials(), config.tag_partials)
+    cdrs.split(Stage.ENRICH, "FlagDuplicates" >> flag_duplicates, config.flag_duplicates)
+    cdrs.split(Stage.ENRICH, "EnrichCdrs" >> enrich)
+    cdrs.publish(Stage.ENRICH)
+    cdrs.split(Stage.ENCODE, "UnifyCdrs" >> UnifyCdrs(run_id), config.keeps_columns)
+    cdrs.split(Stage.ENCODE, "EncodeCdrs" >> encode, not config.keeps_columns)
+    cdrs.batches | "WriteCdrs" >> WriteCdrs(config)
+    cdrs.dead_letters | "WriteDeadLetters" >> WriteDeadLetters(config)

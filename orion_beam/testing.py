@@ -19,8 +19,8 @@ import pyarrow as pa
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import BeamAssertException
 
-from schemas.raw import RAW_CDR_SCHEMA
-from transforms.batches import RecordBatchCoder
+from orion_beam.schemas.raw import RAW_CDR_SCHEMA
+from orion_beam.transforms.stage.batches import RecordBatchCoder
 
 Row = dict[str, Any]
 
@@ -43,7 +43,7 @@ def raw_batch(
     partition: int = 0,
     first_offset: int = 0,
 ) -> pa.RecordBatch:
-    """Return raw messages as ReadRawCdrs hands them over: `schemas.raw.RAW_CDR_SCHEMA`, one row each.
+    """Return raw messages as ReadRawCdrs hands them over: `raw.RAW_CDR_SCHEMA`, one row each.
 
     Args:
         country: ISO 3166-1 alpha-2.
@@ -121,7 +121,7 @@ def run_stage(transform: beam.PTransform, batches: Iterable[pa.RecordBatch]) -> 
     """Run a stage over batches in a TestPipeline of its own.
 
     Args:
-        transform: a PTransform from batches to `transforms.stage.StageOutput`.
+        transform: a PTransform from batches to `split.StageOutput`.
         batches: its input, handed over in this order.
     """
     with tempfile.TemporaryDirectory() as directory:

@@ -28,13 +28,13 @@ from apache_beam.utils.subprocess_server import SubprocessServer
 
 from orion_beam.config import JobConfig
 from orion_beam.errors import JobFailedError, ServiceFailedError
-from orion_beam.flink_rest import FlinkRest
-from orion_beam.kafka.ranges import Advance
-from orion_beam.metrics import Outcome, outcomes_of
+from orion_beam.kafka.offset_ranges import Advance
+from orion_beam.monitoring.flink_rest import FlinkRest
 from orion_beam.pipeline import build_pipeline
-from runners.jars import Jars, guard_environment
-from runners.servers import Server, await_listening, launch, servers, stop
-from runners.workers import silence_lost_peers, worker_pool
+from orion_beam.runners.flink_parts.servers import Server, await_listening, launch, servers, stop
+from orion_beam.runners.flink_parts.workers import silence_lost_peers, worker_pool
+from orion_beam.runners.jars.build import Jars, guard_environment
+from orion_beam.telemetry.run_counters import Outcome, outcomes_of
 
 EMBEDDED_MASTER = "[local]"
 
@@ -70,7 +70,7 @@ _STREAM_JVM = (*_JVM, "-Xms2g", "-Xmn1400m", "-XX:+UseTransparentHugePages", "-X
 """Frames of megabytes die young, in a large young generation. Its memory is there before the first record is: the JVM
 starts while the job is built."""
 
-_STREAM_CONF_DIR = Path(__file__).parent / "flink_conf"
+_STREAM_CONF_DIR = Path(__file__).parent / "flink_parts" / "flink_conf"
 """Of a stream on embedded Flink, unless the user names another. A bounded job is not restarted: whoever started it goes
 on behind what is done."""
 

@@ -3,7 +3,7 @@
 A chunk is a bounded job of its own. When it has ended, Beam says that everything is written (and the broker that it
 has it); only then is it marked as done. So whatever is killed, and whenever, goes on with the chunks that are not.
 
-    python -m runners.replay DIRECTORY
+    python -m orion_beam.runners.replay DIRECTORY
 
 is one of the processes: it takes numbers of chunks from its input, and ends when that does, or its parent dies.
 """
@@ -27,14 +27,14 @@ from confluent_kafka import KafkaException
 
 from orion_beam.config import FileSink, JobConfig
 from orion_beam.errors import JobFailedError, UserError
-from orion_beam.kafka.ranges import Advance
-from orion_beam.kafka.replay import on_progress
-from orion_beam.kafka.write import DeliveryError
-from orion_beam.logs import set_up_logging
-from orion_beam.metrics import DEAD_LETTER, FINAL, READ, Outcome
+from orion_beam.io.kafka_sink import DeliveryError
+from orion_beam.io.offset_range_source import on_progress
+from orion_beam.kafka.offset_ranges import Advance
 from orion_beam.replay.plan import Chunk, Lane
 from orion_beam.replay.runs import Run, publish_files
-from runners.direct import run_direct
+from orion_beam.runners.direct import run_direct
+from orion_beam.telemetry.logs import set_up_logging
+from orion_beam.telemetry.run_counters import DEAD_LETTER, FINAL, READ, Outcome
 
 STOP_TIMEOUT_S = 10.0
 
@@ -84,7 +84,7 @@ def _workers(run: Run, count: int, reports: "queue.Queue[tuple[int, dict[str, An
     try:
         for number in range(count):
             log = run.directory / f"worker-{number}.log"
-            command = [sys.executable, "-m", "runners.replay", str(run.directory)]
+            command = [sys.executable, "-m", "orion_beam.runners.replay", str(run.directory)]
             with log.open("w") as errors:
                 # Ctrl-C is for the one who started the replay: who then ends the workers.
                 worker = subprocess.Popen(

@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from schemas.derive import Int32, arrow_schema
-from schemas.raw import RawCdr
+from orion_beam.schemas.derive import Int32, arrow_schema
+from orion_beam.schemas.raw import RawCdr
 
 SCHEMA_VERSION = 2
 
@@ -174,7 +174,7 @@ class EnrichedFields(_Reference, _Quality, _CdrId, _Enrichment, _Roaming, _Time,
     """A normalized CDR with roaming class, operator, place, segment and fraud score."""
 
 
-# What few formats have comes last: see transforms.encode.encode_avro.
+# What few formats have comes last: see orion_beam.transforms.encode.encode_avro.
 class UnifiedCdr(_Recording, _Provenance, EnrichedFields):
     """One call detail record, unified over all countries and raw formats: the value on cdr.final."""
 

@@ -5,8 +5,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from schemas.codes import Severity
-from schemas.zones import NO_ZONES, zone_of
+from orion_beam.schemas.codes import Severity
+from orion_beam.schemas.zones import NO_ZONES, zone_of
 
 CountryCode = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Plmn = Annotated[str, Field(pattern=r"^[0-9]{5,6}$")]

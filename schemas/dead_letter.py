@@ -4,9 +4,9 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
-from schemas.codes import Code, Stage
-from schemas.derive import Int32, arrow_schema
-from schemas.raw import Header
+from orion_beam.schemas.codes import Code, Stage
+from orion_beam.schemas.derive import Int32, arrow_schema
+from orion_beam.schemas.raw import Header
 
 
 class DeadLetter(BaseModel):

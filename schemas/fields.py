@@ -1,6 +1,6 @@
 """The value types of CDR fields, row by row: what each text may be, and the code that it breaks if it is not.
 
-These annotated types are the source of truth for the columnar rules in `transforms/rules.py`: a property test feeds
+These annotated types are the source of truth for the columnar rules in `transforms/rules`: a property test feeds
 both the same texts and demands the same verdicts. They read texts as a network element wrote them, so that a JSON
 number and the same digits in quotes mean the same.
 
@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from schemas.codes import Code
-from schemas.country import CountryProfile
+from orion_beam.schemas.codes import Code
+from orion_beam.schemas.country import CountryProfile
 
 BLANKS = " \t\r\n"
 """What is trimmed around payloads and fields."""

@@ -3,7 +3,7 @@
 A raw format's row model stands beside its decoder in `transforms/decoders/`. The row models are the oracle of decoders
 and rules; they are not on the hot path. Validate one with the context
 `{"profile": CountryProfile, "source_timestamp": datetime | None}`; an error's `type` is a member of
-`schemas.codes.Code`.
+`codes.Code`.
 """
 
 from datetime import datetime
@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.derive import Int32, arrow_schema
+from orion_beam.schemas.derive import Int32, arrow_schema
 
 
 class Header(BaseModel):

@@ -1,10 +1,10 @@
-"""The models whose Avro schemas are checked in. `python -m schemas.write` rewrites the files."""
+"""The models whose Avro schemas are checked in. `python -m orion_beam.schemas.write` rewrites the files."""
 
 from pydantic import BaseModel
 
-from schemas.cdr import EnrichedCdr, NormalizedCdr, UnifiedCdr, ValidatedCdr
-from schemas.dead_letter import DeadLetter
-from schemas.derive import avro_schema, avsc_path
+from orion_beam.schemas.cdr import EnrichedCdr, NormalizedCdr, UnifiedCdr, ValidatedCdr
+from orion_beam.schemas.dead_letter import DeadLetter
+from orion_beam.schemas.derive import avro_schema, avsc_path
 
 WRITTEN_MODELS: tuple[type[BaseModel], ...] = (UnifiedCdr, ValidatedCdr, NormalizedCdr, EnrichedCdr, DeadLetter)
 """What lies on a topic or in a file as Avro."""

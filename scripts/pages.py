@@ -17,13 +17,13 @@ from orion_beam.cli.main import SUBCOMMANDS
 from orion_beam.cli.rules import markdown as rules_page
 from orion_beam.countries import all_profiles
 from orion_beam.monitoring.letters import known_kinds
-from schemas.cdr import DecodedFields
-from schemas.codes import Code
-from schemas.country import CountryProfile
-from transforms.decoders import RawFormat
-from transforms.formats import all_formats
-from transforms.layouts import FixedWidth, JsonObject, Layout, Pairs, Separated
-from transforms.rules import COUNTS, RULES
+from orion_beam.schemas.cdr import DecodedFields
+from orion_beam.schemas.codes import Code
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.transforms.decoders import RawFormat
+from orion_beam.transforms.decoders.registry import all_formats
+from orion_beam.transforms.decoders.layouts import FixedWidth, JsonObject, Layout, Pairs, Separated
+from orion_beam.transforms.rules.rules import COUNTS, RULES
 
 ROOT = Path(__file__).parents[1]
 

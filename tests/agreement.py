@@ -5,12 +5,12 @@ from datetime import datetime
 
 import pyarrow as pa
 
+from orion_beam.schemas.cdr import ValidatedFields
+from orion_beam.schemas.country import CountryProfile
 from orion_beam.testing import raw_batch, rows
-from schemas.cdr import ValidatedFields
-from schemas.country import CountryProfile
+from orion_beam.transforms.decode import decode_batch
+from orion_beam.transforms.validate import validate_batch
 from tests.oracle import Verdict, judge
-from transforms.decode import decode_batch
-from transforms.validate import validate_batch
 
 
 def verdicts_of(batch: pa.RecordBatch, profile: CountryProfile) -> list[Verdict]:

@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-from orion_beam.cli.late import load_late_imports
+from orion_beam.cli.shared.late import load_late_imports
 
 # Generated cases are few in unit tests and many in those marked `deep`, which set their own number.
 # Times vary on shared machines, so a slow example is no failure.

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from schemas.fields import RAT_GENERATIONS
+from orion_beam.schemas.fields import RAT_GENERATIONS
 
 MAX_COUNT = 2**63 - 1
 ARABIC = str.maketrans("0123456789", "٠١٢٣٤٥٦٧٨٩")

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from orion_beam.dead_letters import letters_of, messages_of
-from schemas.dead_letter import DEAD_LETTER_SCHEMA
-from schemas.raw import RAW_MESSAGE_SCHEMA
+from orion_beam.io.letter_headers import letters_of, messages_of
+from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
+from orion_beam.schemas.raw import RAW_MESSAGE_SCHEMA
 
 LETTER: dict[str, Any] = {
     "key": b"\xfe",

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import phonenumbers
 from pydantic import ValidationError
 
-from schemas.cdr import ValidatedFields
-from schemas.codes import Code
-from schemas.country import CountryProfile
-from schemas.fields import BLANKS, END_OF_EPOCHS, FIRST_EPOCH, text_of
-from transforms import plmns
-from transforms.formats import all_formats
+from orion_beam.schemas.cdr import ValidatedFields
+from orion_beam.schemas.codes import Code
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.fields import BLANKS, END_OF_EPOCHS, FIRST_EPOCH, text_of
+from orion_beam.transforms.decoders.registry import all_formats
+from orion_beam.transforms.rules import networks as plmns
 
 MAX_PAYLOAD_BYTES = 65_536
 EVERY_COUNTRY = ("flat_json", "pipe_text")

@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow as pa
 from confluent_kafka import Producer
 
-from schemas.avro_format import single_object_header
-from schemas.cdr import UNIFIED_SCHEMA, UnifiedCdr
-from schemas.derive import avro_schema
+from orion_beam.schemas.avro_format import single_object_header
+from orion_beam.schemas.cdr import UNIFIED_SCHEMA, UnifiedCdr
+from orion_beam.schemas.derive import avro_schema
+from orion_beam.transforms.encode import encode_avro
 from tests.letters import headers_of
-from transforms.encode import encode_avro
 
 SENT = datetime.now(UTC).replace(microsecond=0)  # what is older than its topic keeps may be gone before it is read
 LATENCY = timedelta(milliseconds=250)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from schemas.fields import BLANKS
+from orion_beam.schemas.fields import BLANKS
 
 
 def is_object(text: str) -> bool:

@@ -6,7 +6,7 @@ from importlib import import_module
 from hypothesis import strategies as st
 
 from orion_beam.countries import all_profiles
-from schemas.country import CountryProfile
+from orion_beam.schemas.country import CountryProfile
 from tests.oracle import EVERY_COUNTRY
 
 ARRIVED = datetime(2026, 6, 1, 12, tzinfo=UTC)

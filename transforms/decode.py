@@ -5,21 +5,20 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import NamedTuple
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from schemas.cdr import DECODED_SCHEMA, DecodedFields
-from schemas.codes import Code, Stage
-from schemas.country import CountryProfile
-from transforms.batches import SplitBatch, empty_batch, joined, rows_of
-from transforms.countries import by_country
-from transforms.formats import formats_of
-from transforms.payloads import Payloads, are_utf8
-from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
-from transforms.stage import StageOutput, split_stage
-from transforms.texts import Mask, Offsets, chosen, is_null, lengths_of
-from transforms.unread import UnreadMember, unread_usage
+from orion_beam.schemas.cdr import DECODED_SCHEMA, DecodedFields
+from orion_beam.schemas.codes import Code, Stage
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.transforms.arrow.texts import Mask, Offsets, chosen, is_null, lengths_of
+from orion_beam.transforms.decoders.payloads import Payloads, are_utf8
+from orion_beam.transforms.decoders.registry import formats_of
+from orion_beam.transforms.decoders.unread_members import UnreadMember, unread_usage
+from orion_beam.transforms.stage.batches import SplitBatch, empty_batch, joined, rows_of
+from orion_beam.transforms.stage.join_countries import by_country
+from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
+from orion_beam.transforms.stage.split import Split, StageTransform
 
 MAX_PAYLOAD_BYTES = 65_536
 """Largest payload that is looked at: a CDR has some hundred bytes, so more is not one."""
@@ -31,12 +30,12 @@ def decode_batch(
     """Decode the payloads of a batch, each row for itself.
 
     Args:
-        batch: rows of `schemas.raw.RAW_CDR_SCHEMA`.
+        batch: rows of `raw.RAW_CDR_SCHEMA`.
         profile: says which formats the country sends, besides those that every country may send.
         max_payload_bytes: larger payloads are rejected as `oversized_payload`.
 
     Returns:
-        Accepted rows as `schemas.cdr.DECODED_SCHEMA`, in order; rejected ones with one of the codes
+        Accepted rows as `cdr.DECODED_SCHEMA`, in order; rejected ones with one of the codes
         `empty_payload`, `oversized_payload`, `invalid_encoding`, `malformed_payload`. Then, which members look like
         usage and were not read.
     """
@@ -92,7 +91,7 @@ def _broken(
 
 
 def _columns_of(parts: Sequence[_Part]) -> list[pa.Array]:
-    """Return the columns of `schemas.cdr.DecodedFields` for the rows that were read, in the batch's order."""
+    """Return the columns of `cdr.DecodedFields` for the rows that were read, in the batch's order."""
     if not parts:
         return list(_NO_FIELDS.columns)
     if len(parts) == 1 and parts[0].is_read.all():
@@ -122,17 +121,19 @@ def column_names_of(profile: CountryProfile) -> frozenset[str]:
 
 
 @dataclass(eq=False)
-class DecodeCdrs(beam.PTransform):  # type: ignore[misc]
+class DecodeCdrs(StageTransform):
     """Decodes raw messages: all formats, told apart per message, mixed within one batch.
 
-    In: `pa.RecordBatch` of `schemas.raw.RAW_CDR_SCHEMA`, one country a batch. Out: StageOutput of accepted batches
-    (`schemas.cdr.DECODED_SCHEMA`) and dead letters (`schemas.dead_letter.DEAD_LETTER_SCHEMA`). Every row goes to
+    In: `pa.RecordBatch` of `raw.RAW_CDR_SCHEMA`, one country a batch. Out: StageOutput of accepted batches
+    (`cdr.DECODED_SCHEMA`) and dead letters (`dead_letter.DEAD_LETTER_SCHEMA`). Every row goes to
     exactly one of the two; order holds.
 
     Attributes:
         profiles: country profiles by code.
         max_payload_bytes: larger payloads are rejected as `oversized_payload`.
     """
+
+    stage = Stage.DECODE
 
     profiles: Mapping[str, CountryProfile]
     max_payload_bytes: int = MAX_PAYLOAD_BYTES
@@ -143,8 +144,7 @@ class DecodeCdrs(beam.PTransform):  # type: ignore[misc]
         if self.max_payload_bytes < 1:
             raise ValueError(f"max_payload_bytes must be at least 1, not {self.max_payload_bytes}")
 
-    @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
-    def expand(self, batches: beam.PCollection) -> StageOutput:
-        """Split each batch into decoded rows and dead letters."""
+    def prepare(self) -> Split:
+        """Return the function over a batch."""
         decode = partial(decode_batch, max_payload_bytes=self.max_payload_bytes)
-        return split_stage(batches, Stage.DECODE, partial(by_country, decode, self.profiles))
+        return by_country(decode, self.profiles)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
-import apache_beam as beam
 import fastavro
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +14,14 @@ import pyarrow as pa
 import pyruhvro
 from pydantic import BaseModel
 
-from schemas.cdr import SCHEMA_VERSION, UNIFIED_SCHEMA, UnifiedCdr
-from schemas.codes import Code, Stage
-from schemas.derive import arrow_schema, avro_schema
-from transforms.batches import SplitBatch, batch_of, columns_of, rows_of
-from transforms.compiled import BYTES, INT64, TEXTS, Bytes, Texts, compiled, copy_bytes, texts_of
-from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
-from transforms.stage import Split, StageOutput, split_stage
-from transforms.texts import lengths_of, to_bytes
+from orion_beam.schemas.cdr import SCHEMA_VERSION, UNIFIED_SCHEMA, UnifiedCdr
+from orion_beam.schemas.codes import Code, Stage
+from orion_beam.schemas.derive import arrow_schema, avro_schema
+from orion_beam.transforms.arrow.compiled import BYTES, INT64, TEXTS, Bytes, Texts, compiled, copy_bytes, texts_of
+from orion_beam.transforms.arrow.texts import lengths_of, to_bytes
+from orion_beam.transforms.stage.batches import SplitBatch, batch_of, columns_of, rows_of
+from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
+from orion_beam.transforms.stage.split import Split, StageTransform
 
 MAX_VALUE_BYTES = 1_000_000
 """Of a message's value, so that key and framing have room in Kafka's default of 1,048,588 bytes a batch.
@@ -49,7 +48,7 @@ class Wire:
 
 
 def unified(batch: pa.RecordBatch, run_id: str | None) -> pa.RecordBatch:
-    """Return the columns of `schemas.cdr.UnifiedCdr` of an enriched batch."""
+    """Return the columns of `cdr.UnifiedCdr` of an enriched batch."""
     columns = columns_of(batch) | {
         "schema_version": pa.repeat(pa.scalar(SCHEMA_VERSION, pa.int32()), batch.num_rows),
         "run_id": pa.repeat(pa.scalar(run_id, pa.string()), batch.num_rows),
@@ -58,7 +57,7 @@ def unified(batch: pa.RecordBatch, run_id: str | None) -> pa.RecordBatch:
 
 
 def encode_avro(batch: pa.RecordBatch, model: type[BaseModel], prefix: bytes = b"") -> pa.BinaryArray:
-    """Return the Avro bodies of rows, by `schemas.derive.avro_schema(model)`.
+    """Return the Avro bodies of rows, by `orion_beam.schemas.derive.avro_schema(model)`.
 
     Args:
         batch: the columns of `model`.
@@ -228,34 +227,31 @@ def encode_batch(batch: pa.RecordBatch, model: type[BaseModel], wire: Wire, run_
 
 
 def unify_batch(batch: pa.RecordBatch, run_id: str | None = None) -> SplitBatch:
-    """Return every enriched row, accepted, as `schemas.cdr.UNIFIED_SCHEMA`, in order."""
+    """Return every enriched row, accepted, as `cdr.UNIFIED_SCHEMA`, in order."""
     return SplitBatch(unified(batch, run_id), no_rejects())
 
 
 @dataclass(eq=False)
-class UnifyCdrs(beam.PTransform):  # type: ignore[misc]
+class UnifyCdrs(StageTransform):
     """Makes unified CDRs, for sinks that write columns.
 
-    In: `pa.RecordBatch` of `schemas.cdr.ENRICHED_SCHEMA`. Out: as EncodeCdrs, but `schemas.cdr.UNIFIED_SCHEMA`.
+    In: `pa.RecordBatch` of `cdr.ENRICHED_SCHEMA`. Out: as EncodeCdrs, but `cdr.UNIFIED_SCHEMA`.
 
     Attributes:
         run_id: of a replay, else None.
     """
 
+    stage = Stage.ENCODE
+
     run_id: str | None = None
 
-    def __post_init__(self) -> None:
-        """Name the transform."""
-        super().__init__()
-
-    @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
-    def expand(self, batches: beam.PCollection) -> StageOutput:
-        """Split each batch into CDRs and dead letters."""
-        return split_stage(batches, Stage.ENCODE, lambda: partial(unify_batch, run_id=self.run_id))
+    def prepare(self) -> Split:
+        """Return the function over a batch."""
+        return partial(unify_batch, run_id=self.run_id)
 
 
 @dataclass(eq=False)
-class EncodeCdrs(beam.PTransform):  # type: ignore[misc]
+class EncodeCdrs(StageTransform):
     """Encodes CDRs as Kafka messages.
 
     In: `pa.RecordBatch` of the stage that `model` stands for. Out: StageOutput of accepted batches (ENCODED_SCHEMA) and
@@ -269,19 +265,18 @@ class EncodeCdrs(beam.PTransform):  # type: ignore[misc]
         step: what the worker's metrics count it as, if it is not the stage that ends the chain.
     """
 
+    stage = Stage.ENCODE
+
     model: type[BaseModel]
     wire: Wire
     run_id: str | None = None
     step: str | None = None
 
-    def __post_init__(self) -> None:
-        """Name the transform."""
-        super().__init__()
+    @property
+    def counted_as(self) -> str:
+        """The step's name in the worker's metrics."""
+        return self.step or self.stage.value
 
-    @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
-    def expand(self, batches: beam.PCollection) -> StageOutput:
-        """Split each batch into messages and dead letters."""
-        return split_stage(batches, Stage.ENCODE, self._prepare, self.step)
-
-    def _prepare(self) -> Split:
+    def prepare(self) -> Split:
+        """Return the function over a batch."""
         return partial(encode_batch, model=self.model, wire=self.wire, run_id=self.run_id)

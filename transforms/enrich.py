@@ -5,24 +5,23 @@ from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
 from typing import NamedTuple
 
-import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.cdr import ENRICHED_SCHEMA
-from schemas.codes import Stage
-from schemas.country import CountryProfile
-from transforms import fraud
-from transforms.batches import SplitBatch, batch_of, columns_of
-from transforms.countries import Countries
-from transforms.lookups import Lookup
-from transforms.plmns import Operators, are_among, countries, home_countries, prefixes_of
-from transforms.reference import live_lookup, load_cells, load_subscribers
-from transforms.rejects import no_rejects
-from transforms.stage import Split, StageOutput, split_stage
-from transforms.texts import chosen, index_in
+from orion_beam.schemas.cdr import ENRICHED_SCHEMA
+from orion_beam.schemas.codes import Stage
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.transforms.arrow.texts import chosen, index_in
+from orion_beam.transforms.reference.lookups import Lookup
+from orion_beam.transforms.reference.reference_files import live_lookup, load_cells, load_subscribers
+from orion_beam.transforms.rules import fraud
+from orion_beam.transforms.rules.networks import Operators, are_among, countries, home_countries, prefixes_of
+from orion_beam.transforms.stage.batches import SplitBatch, batch_of, columns_of
+from orion_beam.transforms.stage.join_countries import Countries
+from orion_beam.transforms.stage.rejects import no_rejects
+from orion_beam.transforms.stage.split import Split, StageTransform
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,12 @@ def enrich_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile], 
     """Add place, segment, operator, roaming and fraud score to every row.
 
     Args:
-        batch: rows of `schemas.cdr.NORMALIZED_SCHEMA`.
+        batch: rows of `cdr.NORMALIZED_SCHEMA`.
         profiles: by code, of the countries that the CDRs come from.
         reference: cells, subscribers, operators.
 
     Returns:
-        All rows, accepted, as `schemas.cdr.ENRICHED_SCHEMA`, in order.
+        All rows, accepted, as `cdr.ENRICHED_SCHEMA`, in order.
     """
     countries, columns = Countries.of(batch, profiles), columns_of(batch)
     imsis = prefixes_of(columns["imsi"])
@@ -158,20 +157,22 @@ def _first_known(texts: pa.StringArray, others: pa.StringArray) -> pa.StringArra
 
 
 @dataclass(eq=False)
-class EnrichCdrs(beam.PTransform):  # type: ignore[misc]
+class EnrichCdrs(StageTransform):
     """Adds operator, place, segment, plan, roaming class and fraud score.
 
-    In: `pa.RecordBatch` of `schemas.cdr.NORMALIZED_SCHEMA`. Out: StageOutput of accepted batches
-    (`schemas.cdr.ENRICHED_SCHEMA`) and dead letters (only `internal_error`, a bug). Every row goes to exactly one of
+    In: `pa.RecordBatch` of `cdr.NORMALIZED_SCHEMA`. Out: StageOutput of accepted batches
+    (`cdr.ENRICHED_SCHEMA`) and dead letters (only `internal_error`, a bug). Every row goes to exactly one of
     the two; order holds. Reference data is loaded when a worker starts, once a process, and again when it changes.
 
     Attributes:
         profiles: country profiles by code.
         operators: what the job calls operators, by PLMN, see `operators_of`; others are called as the world calls them.
-        cells: path of the cells (CSV or Parquet), see `transforms.reference.CELL_COLUMNS`.
-        subscribers: path of the subscribers (CSV or Parquet), see `transforms.reference.SUBSCRIBER_COLUMNS`.
+        cells: path of the cells (CSV or Parquet), see `reference_files.CELL_COLUMNS`.
+        subscribers: path of the subscribers (CSV or Parquet), see `reference_files.SUBSCRIBER_COLUMNS`.
         reference_refresh_s: how often to look whether these files have changed; None never looks.
     """
+
+    stage = Stage.ENRICH
 
     profiles: Mapping[str, CountryProfile]
     operators: Mapping[str, str]
@@ -179,16 +180,8 @@ class EnrichCdrs(beam.PTransform):  # type: ignore[misc]
     subscribers: str
     reference_refresh_s: float | None = None
 
-    def __post_init__(self) -> None:
-        """Name the transform."""
-        super().__init__()
-
-    @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
-    def expand(self, batches: beam.PCollection) -> StageOutput:
-        """Split each batch into enriched rows and dead letters."""
-        return split_stage(batches, Stage.ENRICH, self._prepare)
-
-    def _prepare(self) -> Split:
+    def prepare(self) -> Split:
+        """Return the function over a batch."""
         cells = live_lookup(self.cells, load_cells, self.reference_refresh_s)
         subscribers = live_lookup(self.subscribers, load_subscribers, self.reference_refresh_s)
 

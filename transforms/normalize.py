@@ -4,26 +4,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import apache_beam as beam
 import polars as pl
 import polars_hash as plh
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.cdr import NORMALIZED_SCHEMA
-from schemas.codes import Stage
-from schemas.country import CountryProfile
-from schemas.fields import RAT_GENERATIONS, SUBSCRIBER_TYPES
-from transforms.batches import SplitBatch, batch_of, columns_of
-from transforms.compiled import numbers_of
-from transforms.countries import Countries
-from transforms.numbering import e164, type_allocation_codes
-from transforms.plmns import home_networks
-from transforms.rejects import no_rejects
-from transforms.rules import rat_indices
-from transforms.stage import StageOutput, split_stage
-from transforms.texts import chosen, places_among
-from transforms.times import as_times, dates_and_hours, to_local
+from orion_beam.schemas.cdr import NORMALIZED_SCHEMA
+from orion_beam.schemas.codes import Stage
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.fields import RAT_GENERATIONS, SUBSCRIBER_TYPES
+from orion_beam.transforms.arrow.compiled import numbers_of
+from orion_beam.transforms.arrow.texts import chosen, places_among
+from orion_beam.transforms.arrow.times import as_times, dates_and_hours, to_local
+from orion_beam.transforms.rules.networks import home_networks
+from orion_beam.transforms.rules.numbering import e164, type_allocation_codes
+from orion_beam.transforms.rules.rules import rat_indices
+from orion_beam.transforms.stage.batches import SplitBatch, batch_of, columns_of
+from orion_beam.transforms.stage.join_countries import Countries
+from orion_beam.transforms.stage.rejects import no_rejects
+from orion_beam.transforms.stage.split import Split, StageTransform
 
 _GENERATIONS = pa.array(RAT_GENERATIONS.values())
 _SUBSCRIBER_TYPES = pa.array(SUBSCRIBER_TYPES)
@@ -34,11 +33,11 @@ def normalize_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile
     """Bring every row into the unified form.
 
     Args:
-        batch: rows of `schemas.cdr.VALIDATED_SCHEMA`.
+        batch: rows of `cdr.VALIDATED_SCHEMA`.
         profiles: by code; give calling code and time zone.
 
     Returns:
-        All rows, accepted, as `schemas.cdr.NORMALIZED_SCHEMA`, in order.
+        All rows, accepted, as `cdr.NORMALIZED_SCHEMA`, in order.
     """
     countries, columns = Countries.of(batch, profiles), columns_of(batch)
     home = home_networks(columns["imsi"])
@@ -82,24 +81,21 @@ def _cdr_ids(batch: pa.RecordBatch) -> pa.StringArray:
 
 
 @dataclass(eq=False)
-class NormalizeCdrs(beam.PTransform):  # type: ignore[misc]
+class NormalizeCdrs(StageTransform):
     """Brings valid CDRs into one form: E.164 numbers, MCC and MNC, RAT generations, UTC and local time.
 
-    In: `pa.RecordBatch` of `schemas.cdr.VALIDATED_SCHEMA`. Out: StageOutput of accepted batches
-    (`schemas.cdr.NORMALIZED_SCHEMA`) and dead letters (only `internal_error`, a bug). Every row goes to exactly one
+    In: `pa.RecordBatch` of `cdr.VALIDATED_SCHEMA`. Out: StageOutput of accepted batches
+    (`cdr.NORMALIZED_SCHEMA`) and dead letters (only `internal_error`, a bug). Every row goes to exactly one
     of the two; order holds.
 
     Attributes:
         profiles: country profiles by code.
     """
 
+    stage = Stage.NORMALIZE
+
     profiles: Mapping[str, CountryProfile]
 
-    def __post_init__(self) -> None:
-        """Name the transform."""
-        super().__init__()
-
-    @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
-    def expand(self, batches: beam.PCollection) -> StageOutput:
-        """Split each batch into normalized rows and dead letters."""
-        return split_stage(batches, Stage.NORMALIZE, lambda: partial(normalize_batch, profiles=self.profiles))
+    def prepare(self) -> Split:
+        """Return the function over a batch."""
+        return partial(normalize_batch, profiles=self.profiles)

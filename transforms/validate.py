@@ -4,33 +4,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
-import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schemas.cdr import VALIDATED_SCHEMA
-from schemas.codes import Severity, Stage
-from schemas.country import CountryProfile
-from schemas.fields import EVENT_TYPES
-from transforms.batches import SplitBatch, batch_of, rows_of
-from transforms.rejects import Violation, dead_letters, no_rejects
-from transforms.rules import COUNTS, RULES, DecodedRows, severities_of
-from transforms.stage import StageOutput, split_stage
-from transforms.texts import chosen, where
-from transforms.times import as_timestamps, believed
+from orion_beam.schemas.cdr import VALIDATED_SCHEMA
+from orion_beam.schemas.codes import Severity, Stage
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.fields import EVENT_TYPES
+from orion_beam.transforms.arrow.texts import chosen, where
+from orion_beam.transforms.arrow.times import as_timestamps, believed
+from orion_beam.transforms.rules.rules import COUNTS, RULES, DecodedRows, severities_of
+from orion_beam.transforms.stage.batches import SplitBatch, batch_of, rows_of
+from orion_beam.transforms.stage.rejects import Violation, dead_letters, no_rejects
+from orion_beam.transforms.stage.split import Split, StageTransform
 
 
 def validate_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile]) -> SplitBatch:
     """Check every rule of every row as its country's profile has it, and give counts and times their types.
 
     Args:
-        batch: rows of `schemas.cdr.DECODED_SCHEMA`.
+        batch: rows of `cdr.DECODED_SCHEMA`.
         profiles: by code; give the zone of times without an offset, and the severity of rules.
 
     Returns:
-        Accepted rows as `schemas.cdr.VALIDATED_SCHEMA`, in order; a rejected row's codes are all rules it breaks, in
-        the order of `transforms.rules.RULES`. Rules that only warn are listed in `warnings`.
+        Accepted rows as `cdr.VALIDATED_SCHEMA`, in order; a rejected row's codes are all rules it breaks, in
+        the order of `rules.RULES`. Rules that only warn are listed in `warnings`.
     """
     rows = DecodedRows.of(batch, profiles)
     columns = dict(rows.texts) | {name: rows.counts[name].values for name in COUNTS}
@@ -79,24 +78,21 @@ def _violations(bits: int) -> tuple[Violation, ...]:
 
 
 @dataclass(eq=False)
-class ValidateCdrs(beam.PTransform):  # type: ignore[misc]
+class ValidateCdrs(StageTransform):
     """Rejects every row that breaks a rule, with all the rules that it breaks; or warns, as the profile has it.
 
-    In: `pa.RecordBatch` of `schemas.cdr.DECODED_SCHEMA`. Out: StageOutput of accepted batches
-    (`schemas.cdr.VALIDATED_SCHEMA`) and dead letters (`schemas.dead_letter.DEAD_LETTER_SCHEMA`). Every row goes to
+    In: `pa.RecordBatch` of `cdr.DECODED_SCHEMA`. Out: StageOutput of accepted batches
+    (`cdr.VALIDATED_SCHEMA`) and dead letters (`dead_letter.DEAD_LETTER_SCHEMA`). Every row goes to
     exactly one of the two; order holds. Old records are never rejected, only warned of: replayed ones are old.
 
     Attributes:
         profiles: country profiles by code.
     """
 
+    stage = Stage.VALIDATE
+
     profiles: Mapping[str, CountryProfile]
 
-    def __post_init__(self) -> None:
-        """Name the transform."""
-        super().__init__()
-
-    @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
-    def expand(self, batches: beam.PCollection) -> StageOutput:
-        """Split each batch into valid rows and dead letters."""
-        return split_stage(batches, Stage.VALIDATE, lambda: partial(validate_batch, profiles=self.profiles))
+    def prepare(self) -> Split:
+        """Return the function over a batch."""
+        return partial(validate_batch, profiles=self.profiles)

@@ -2,8 +2,8 @@ r"""Golden-case files of captured records.
 
 `input.txt` holds a record a line, as `orion-beam run` and the golden tests read it, and `cases.txt` what each line
 shows. A line ends at `\n`, so a record that holds one is no line; nor is one that is null, or what a file would not
-take for a record (`orion_beam.lines`). `messages.avro` (records of `orion.cdr.RawCdr`) therefore holds them all: with
-key, headers, place and Kafka timestamp, for `orion_beam.testing.captured`.
+take for a record (`io.lines`). `messages.avro` (records of `orion.cdr.RawCdr`) therefore holds them all: with key,
+headers, place and Kafka timestamp, for `orion_beam.testing.captured`.
 """
 
 import json
@@ -17,11 +17,11 @@ import numpy as np
 
 from orion_beam.capture.slice import Captured
 from orion_beam.errors import UserError
-from orion_beam.lines import kind_of
-from schemas.country import CountryProfile
-from schemas.derive import avro_schema
-from schemas.raw import RawCdr
-from transforms.texts import to_list
+from orion_beam.io.lines import kind_of
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.derive import avro_schema
+from orion_beam.schemas.raw import RawCdr
+from orion_beam.transforms.arrow.texts import to_list
 
 INPUT_FILE, CASES_FILE, MESSAGES_FILE = "input.txt", "cases.txt", "messages.avro"
 

@@ -16,9 +16,9 @@ from functools import lru_cache
 import phonenumbers
 import pyarrow as pa
 
-from schemas.country import CountryProfile
-from transforms.plausibility import are_plausible
-from transforms.plmns import are_assigned, home_networks, mobile_country_codes
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.transforms.rules.networks import are_assigned, home_networks, mobile_country_codes
+from orion_beam.transforms.rules.plausibility import are_plausible
 
 _ROUNDS = 10
 _STRIDE, _MOST_STRIDES = 6, 80

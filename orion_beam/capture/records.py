@@ -1,10 +1,10 @@
 """Pseudonymised records: what is a subscriber's number is another, every other byte is as it was."""
 
 from orion_beam.capture.pseudonyms import Pseudonyms
-from orion_beam.masking import NUMBER_FIELDS
-from schemas.country import CountryProfile
-from schemas.fields import parse_event_time
-from transforms.formats import all_formats
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.fields import parse_event_time
+from orion_beam.telemetry.masking import NUMBER_FIELDS
+from orion_beam.transforms.decoders.registry import all_formats
 
 _TIMES_OF_RECORDS = range(2000, 2100)
 

@@ -9,22 +9,22 @@ import pyarrow as pa
 from orion_beam.capture.records import RecordPseudonymiser
 from orion_beam.chain import chain_of, places_of, run_chain
 from orion_beam.errors import UserError
-from orion_beam.kafka.ranges import Advance, OffsetRange, SourcePartition, offset_ranges, read_ranges
-from schemas.codes import Stage
-from schemas.country import CountryProfile
-from schemas.raw import RAW_CDR_SCHEMA
-from transforms.batches import joined
-from transforms.decode import decode_batch
-from transforms.enrich import ReferenceData
-from transforms.stage import Split
-from transforms.texts import to_list
+from orion_beam.kafka.offset_ranges import Advance, OffsetRange, SourcePartition, offset_ranges, read_ranges
+from orion_beam.schemas.codes import Stage
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.raw import RAW_CDR_SCHEMA
+from orion_beam.transforms.arrow.texts import to_list
+from orion_beam.transforms.decode import decode_batch
+from orion_beam.transforms.enrich import ReferenceData
+from orion_beam.transforms.stage.batches import joined
+from orion_beam.transforms.stage.split import Split
 
 
 class Captured(NamedTuple):
     """A country's slice, pseudonymised.
 
     Attributes:
-        records: rows of `schemas.raw.RAW_CDR_SCHEMA`, oldest first.
+        records: rows of `raw.RAW_CDR_SCHEMA`, oldest first.
         cases: what each of them shows: its format and what becomes of it.
         changed: records that another thing becomes of than of the originals; there should be none.
     """

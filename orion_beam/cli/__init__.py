@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from orion_beam.cli import interrupts
+from orion_beam.cli.shared import interrupts
 
 
 def start() -> None:

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from orion_beam.cli.late import late_imports
-from orion_beam.cli.options import parse_pairs
+from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.options import parse_pairs
 from orion_beam.errors import UserError, first_problem
-from runners.monitoring.alerts import AlertLimits, alert_rules
+from orion_beam.runners.monitoring.alerts import AlertLimits, alert_rules
 
 with late_imports():
     from pydantic import ValidationError

@@ -11,23 +11,23 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from orion_beam.cli.late import late_imports
-from orion_beam.cli.options import DeadLetterTopic, FinalTopic
-from orion_beam.cli.paths import local_path
-from orion_beam.cli.progress import progress_of
-from orion_beam.cli.which import held_between, held_offsets, offsets_of, time_of
+from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.offset_options import held_between, held_offsets, offsets_of, time_of
+from orion_beam.cli.shared.options import DeadLetterTopic, FinalTopic
+from orion_beam.cli.shared.paths import local_path
+from orion_beam.cli.shared.progress import progress_of
 from orion_beam.defaults import DEAD_LETTER_TOPIC, FINAL_TOPIC
 from orion_beam.errors import UserError
 
 with late_imports():
     from orion_beam.countries import all_profiles, default_profiles, profiles_of
-    from orion_beam.kafka.audit import Audit
-    from orion_beam.kafka.audit import audit as audit_offsets
-    from orion_beam.kafka.cdr_reader import CdrReader
-    from orion_beam.kafka.conservation import ConservationReport
-    from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges
-    from orion_beam.kafka.tally_processes import MakeReader
-    from orion_beam.registry import check_registry
+    from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition, offset_ranges
+    from orion_beam.proof.audit import Audit
+    from orion_beam.proof.audit import audit as audit_offsets
+    from orion_beam.proof.cdr_reader import CdrReader
+    from orion_beam.proof.conservation import ConservationReport
+    from orion_beam.proof.tally_processes import MakeReader
+    from orion_beam.schema_tools.registry import check_registry
 
 _RANGES_IN_JSON = 100
 

@@ -9,18 +9,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from orion_beam.cli.late import late_imports
-from orion_beam.cli.options import Profiles
-from orion_beam.cli.paths import local_path
+from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.options import Profiles
+from orion_beam.cli.shared.paths import local_path
 from orion_beam.defaults import PROFILES_DIRECTORY
 from orion_beam.errors import UserError
 
 with late_imports():
-    from orion_beam.conformance import Finding, check_country
     from orion_beam.countries import load_profile, profiles_of
-    from orion_beam.lines import records_among
-    from schemas.country import CountryProfile
-    from transforms.plausibility import example_numbers
+    from orion_beam.inspect.conformance import Finding, check_country
+    from orion_beam.io.lines import records_among
+    from orion_beam.schemas.country import CountryProfile
+    from orion_beam.transforms.rules.plausibility import example_numbers
 
 app = typer.Typer(help="Begin a new country; check one against the conformance kit.", no_args_is_help=True)
 

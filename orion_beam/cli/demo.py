@@ -18,22 +18,22 @@ from typing import Annotated, Any, Self
 import typer
 from rich.markup import escape
 
-from orion_beam.cli.late import late_imports
+from orion_beam.cli.shared.late import late_imports
 from orion_beam.errors import UserError
 from orion_beam.kafka import CONFIG_VARIABLE
-from orion_beam.logs import LogFollower
+from orion_beam.telemetry.logs import LogFollower
 
 with late_imports():
     from confluent_kafka import KafkaException
 
-    from orion_beam.cli.demo_view import CountryProgress, View, further_steps, open_view, print_summary
+    from orion_beam.cli.shared.demo_view import CountryProgress, View, further_steps, open_view, print_summary
     from orion_beam.countries import default_profiles, profiles_of
-    from orion_beam.kafka.ranges import offset_ranges
-    from orion_beam.kafka.tally import Tally
-    from orion_beam.kafka.topics import create_topics
-    from runners.jars import ensure_jars, find_java, guard_environment
-    from runners.local_kafka import LocalKafka
-    from schemas.country import CountryProfile
+    from orion_beam.kafka.offset_ranges import offset_ranges
+    from orion_beam.proof.tally import Tally
+    from orion_beam.runners.jars.build import ensure_jars, find_java, guard_environment
+    from orion_beam.runners.local.kafka import LocalKafka
+    from orion_beam.schemas.country import CountryProfile
+    from orion_beam.topics.apply import create_topics
 
 _START_TIMEOUT_S = 600.0
 """How long the job may take to read its first record: it starts JVMs, and a machine may be busy."""

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orion_beam.cli.late import late_imports
-from orion_beam.cli.letters import (
+from orion_beam.cli.redrive import redrive, retest
+from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.letters import (
     CodeOption,
     CountryOption,
     FromOption,
@@ -27,13 +28,12 @@ from orion_beam.cli.letters import (
     letters_at,
     place_of,
 )
-from orion_beam.cli.options import DeadLetterTopic
-from orion_beam.cli.paths import local_path
-from orion_beam.cli.progress import progress_of
-from orion_beam.cli.redrive import redrive, retest
+from orion_beam.cli.shared.options import DeadLetterTopic
+from orion_beam.cli.shared.paths import local_path
+from orion_beam.cli.shared.progress import progress_of
 from orion_beam.defaults import DEAD_LETTER_TOPIC, ExportFormat
 from orion_beam.errors import UserError
-from orion_beam.logs import say
+from orion_beam.telemetry.logs import say
 
 with late_imports():
     import pyarrow as pa
@@ -44,7 +44,7 @@ with late_imports():
     from orion_beam.dlq.report import html_report
     from orion_beam.dlq.statistics import LetterStatistics
     from orion_beam.dlq.view import LetterView, views_of
-    from orion_beam.kafka.ranges import OffsetRange
+    from orion_beam.kafka.offset_ranges import OffsetRange
 
 app = typer.Typer(help="Look at dead letters, try them again, and send them back.", no_args_is_help=True)
 app.command(epilog="Example: orion-beam dlq retest --bootstrap-servers localhost:9092 --countries TN")(retest)

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orion_beam.cli.given import refuse_unused
-from orion_beam.cli.late import late_imports
-from orion_beam.cli.options import (
+from orion_beam.cli.shared.given import refuse_unused
+from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.options import (
     Cells,
     ConsumerSettings,
     Countries,
@@ -29,19 +29,19 @@ from orion_beam.cli.options import (
     parse_stage,
 )
 from orion_beam.defaults import CELLS, SUBSCRIBERS
+from orion_beam.doctor.findings import Check, Status, ok, refused, skipped
 from orion_beam.errors import UserError
-from orion_beam.preflight import Check, Status, ok, refused, skipped
 
 with late_imports():
     from orion_beam.chain import load_reference
     from orion_beam.config import KafkaSink
-    from orion_beam.kafka.checks import KafkaNeeds, group_checks, loss_checks, other_checks, start_checks
+    from orion_beam.doctor.kafka_checks import KafkaNeeds, group_checks, loss_checks, other_checks, start_checks
     from orion_beam.kafka.clients import consumer_config, producer_config
-    from runners.beam_options import check_beam_options, check_environment
-    from runners.checks import machine_checks
-    from runners.cluster import Cluster
-    from runners.flink_checks import capacity_checks, check_flink
-    from runners.pool_checks import check_pool, checks_from_workers
+    from orion_beam.runners.doctor.flink_cluster import capacity_checks, check_flink
+    from orion_beam.runners.doctor.machine import machine_checks
+    from orion_beam.runners.doctor.worker_pool import check_pool, checks_from_workers
+    from orion_beam.runners.flink_parts.beam_options import check_beam_options, check_environment
+    from orion_beam.runners.job_target import Cluster
 
 _COLOURS = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold red", Status.SKIPPED: "dim"}
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from orion_beam.cli.late import late_imports
-from orion_beam.cli.paths import local_path
+from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.paths import local_path
 from orion_beam.errors import UserError
 
 with late_imports():
@@ -23,7 +23,7 @@ with late_imports():
     from orion_beam.generator.batches import BATCH_ROWS
     from orion_beam.generator.population import population_of
     from orion_beam.generator.sinks import FileSink, KafkaSink, Sink
-    from schemas.country import CountryProfile
+    from orion_beam.schemas.country import CountryProfile
 
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
 _TICK_S = 0.01

@@ -7,17 +7,18 @@ from typing import Annotated
 import typer
 
 from orion_beam.cli.alerts import Limits, limits_of
-from orion_beam.cli.given import refuse_unused
-from orion_beam.cli.late import late_imports
 from orion_beam.cli.monitor import FlinkUrls
-from orion_beam.cli.options import parse_countries
+from orion_beam.cli.shared.given import refuse_unused
+from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.options import parse_countries
 from orion_beam.defaults import BROKER_PORT, WORKERS_PORT
 from orion_beam.kafka import CONFIG_VARIABLE
 
 with late_imports():
-    from orion_beam.kafka.topics import create_topics, profile_for
-    from runners import local
-    from runners.monitoring import stack
+    from orion_beam.runners.local import development as local
+    from orion_beam.runners.monitoring import stack
+    from orion_beam.topics.apply import create_topics
+    from orion_beam.topics.names import profile_for
 
 app = typer.Typer(help="A Kafka on this machine, for development.", no_args_is_help=True)
 

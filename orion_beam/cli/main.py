@@ -18,11 +18,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from orion_beam import __version__
-from orion_beam.cli import interrupts
-from orion_beam.cli.late import deferring, load_late_imports
+from orion_beam.cli.shared import interrupts
+from orion_beam.cli.shared.late import deferring, load_late_imports
 from orion_beam.errors import JobFailedError, ServiceFailedError, UserError
 from orion_beam.kafka import CONFIG_VARIABLE
-from orion_beam.logs import leave_out_notices, say, set_up_logging
+from orion_beam.telemetry.logs import leave_out_notices, say, set_up_logging
 
 
 class _PassThroughCommand(TyperCommand):
@@ -163,7 +163,7 @@ def main() -> None:
     """Run the command line. A user's mistake is one line and exit code 2, an interrupt is exit code 130."""
     if "ORION_PARENT_PID" in os.environ:
         # Imported only where it is asked for: `--help` should be quick.
-        import_module("runners.guard").end_with_parent()
+        import_module("orion_beam.runners.flink_parts.parent_guard").end_with_parent()
     set_up_logging()
     leave_out_notices()
     with interrupts.handled():

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from orion_beam.cli.late import late_imports
-from orion_beam.cli.options import parse_countries
+from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.options import parse_countries
 
 with late_imports():
     from orion_beam.countries import profiles_of

@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from orion_beam.cli.given import refuse_unused
-from orion_beam.cli.late import late_imports
-from orion_beam.cli.letters import (
+from orion_beam.cli.shared.given import refuse_unused
+from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.letters import (
     CodeOption,
     CountryOption,
     FromOption,
@@ -24,26 +24,26 @@ from orion_beam.cli.letters import (
     filter_of,
     letters_at,
 )
-from orion_beam.cli.options import Cells, DeadLetterTopic, Profiles, Subscribers
-from orion_beam.cli.progress import progress_of
+from orion_beam.cli.shared.options import Cells, DeadLetterTopic, Profiles, Subscribers
+from orion_beam.cli.shared.progress import progress_of
 from orion_beam.defaults import CELLS, DEAD_LETTER_TOPIC, PROFILES_DIRECTORY, SUBSCRIBERS
 from orion_beam.errors import UserError
-from orion_beam.logs import say
-from orion_beam.masking import mask_numbers
+from orion_beam.telemetry.logs import say
+from orion_beam.telemetry.masking import mask_numbers
 
 with late_imports():
     from orion_beam.chain import load_reference
     from orion_beam.countries import all_profiles
-    from orion_beam.dlq.fates import Fate, RedriveReport
     from orion_beam.dlq.filters import Selection
     from orion_beam.dlq.judge import Judge
-    from orion_beam.dlq.patches import Patch, load_patch, setting
-    from orion_beam.dlq.redrive import Redrive, plan_redrive
-    from orion_beam.dlq.retest import RetestReport, Verdict
-    from orion_beam.dlq.sorter import RedriveOptions
-    from orion_beam.dlq.targets import Targets
-    from orion_beam.kafka.journal import JOURNAL, read_journal
-    from orion_beam.kafka.topics import topic_names
+    from orion_beam.kafka.admin import topic_names
+    from orion_beam.redrive.fates import Fate, RedriveReport
+    from orion_beam.redrive.journal import JOURNAL, read_journal
+    from orion_beam.redrive.patches import Patch, load_patch, setting
+    from orion_beam.redrive.retest import RetestReport, Verdict
+    from orion_beam.redrive.sending import Redrive, plan_redrive
+    from orion_beam.redrive.sorter import RedriveOptions
+    from orion_beam.redrive.targets import Targets
 
 
 def retest(

@@ -19,9 +19,10 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
-from orion_beam.cli.given import given_options, refuse_unused
-from orion_beam.cli.late import late_imports
-from orion_beam.cli.options import (
+from orion_beam.cli.shared.given import given_options, refuse_unused
+from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.offset_options import range_of, time_of
+from orion_beam.cli.shared.options import (
     Cells,
     Countries,
     DeadLetterTopic,
@@ -42,8 +43,7 @@ from orion_beam.cli.options import (
     refuse_unused_format,
     wire_prefix_of,
 )
-from orion_beam.cli.paths import local_path
-from orion_beam.cli.which import range_of, time_of
+from orion_beam.cli.shared.paths import local_path
 from orion_beam.defaults import (
     CELLS,
     DEAD_LETTER_TOPIC,
@@ -58,22 +58,22 @@ from orion_beam.errors import UserError
 
 with late_imports():
     from orion_beam.chain import load_reference
-    from orion_beam.cli.counts import counts_summary, counts_table
+    from orion_beam.cli.shared.counts import counts_summary, counts_table
     from orion_beam.config import FileSink, KafkaRanges, KafkaSink
     from orion_beam.countries import all_profiles, default_profiles, profiles_of
-    from orion_beam.files import DEAD_LETTER_DIRECTORY, FINAL_DIRECTORY
+    from orion_beam.io.files import DEAD_LETTER_DIRECTORY, FINAL_DIRECTORY
+    from orion_beam.kafka.admin import require_topics
     from orion_beam.kafka.clients import producer_config
-    from orion_beam.kafka.ranges import Advance, OffsetRange, SourcePartition
-    from orion_beam.kafka.topics import require_topics
-    from orion_beam.metrics import READ, Outcome
+    from orion_beam.kafka.offset_ranges import Advance, OffsetRange, SourcePartition
     from orion_beam.replay.plan import PartitionPlan, lanes_of, plan_offsets, plan_times, round_of
     from orion_beam.replay.runs import Replay, Run, files_of_others
-    from runners.beam_options import check_beam_options, check_environment
-    from runners.cluster import Cluster
-    from runners.flink import TerminatedError, flink_arguments, run_flink_bounded
-    from runners.jars import ensure_jars, orion_home
-    from runners.replay import do_chunks, run_replay
-    from schemas.country import CountryProfile
+    from orion_beam.runners.flink import TerminatedError, flink_arguments, run_flink_bounded
+    from orion_beam.runners.flink_parts.beam_options import check_beam_options, check_environment
+    from orion_beam.runners.jars.build import ensure_jars, orion_home
+    from orion_beam.runners.job_target import Cluster
+    from orion_beam.runners.replay import do_chunks, run_replay
+    from orion_beam.schemas.country import CountryProfile
+    from orion_beam.telemetry.run_counters import READ, Outcome
 
 ASSUMED_RATE = 100_000
 """CDRs a second, for the estimate."""

@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 import orion_beam
-from orion_beam.cli.late import late_imports
-from orion_beam.cli.options import (
+from orion_beam.cli.replay import asked_for, countries_of
+from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.options import (
     Countries,
     DuplicateWindow,
     FlagDuplicates,
@@ -24,7 +25,6 @@ from orion_beam.cli.options import (
     absolute,
     refuse_unused_checks,
 )
-from orion_beam.cli.replay import asked_for, countries_of
 from orion_beam.defaults import CELLS, DUPLICATE_WINDOW, PROFILES_DIRECTORY, SUBSCRIBERS
 from orion_beam.errors import JobFailedError, UserError
 

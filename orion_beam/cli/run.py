@@ -16,9 +16,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from orion_beam.cli.given import refuse_unused
-from orion_beam.cli.late import late_imports
-from orion_beam.cli.options import (
+from orion_beam.cli.shared.given import refuse_unused
+from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.offset_options import time_of
+from orion_beam.cli.shared.options import (
     Cells,
     ConsumerSettings,
     Countries,
@@ -42,36 +43,36 @@ from orion_beam.cli.options import (
     refuse_unused_format,
     wire_prefix_of,
 )
-from orion_beam.cli.paths import local_path
-from orion_beam.cli.which import time_of
+from orion_beam.cli.shared.paths import local_path
 from orion_beam.defaults import CELLS, DUPLICATE_WINDOW, SUBSCRIBERS, ValueFormat
+from orion_beam.doctor.findings import Status, require
 from orion_beam.errors import JobFailedError, UserError
-from orion_beam.logs import FORMAT_VARIABLE, JOB_VARIABLE, LogFormat, say, set_up_logging
-from orion_beam.preflight import Status, require
+from orion_beam.telemetry.logs import FORMAT_VARIABLE, JOB_VARIABLE, LogFormat, say, set_up_logging
 
 with late_imports():
     import fastavro
 
     from orion_beam.chain import load_reference
-    from orion_beam.cli.counts import counts_summary, counts_table
+    from orion_beam.cli.shared.counts import counts_summary, counts_table
     from orion_beam.config import FileSink, FileSource, KafkaSink, KafkaSource
     from orion_beam.countries import profiles_of
-    from orion_beam.files import DEAD_LETTER_FILE, FINAL_FILE, shown
-    from orion_beam.kafka.checks import KafkaNeeds, loss_checks, start_checks
+    from orion_beam.doctor.kafka_checks import KafkaNeeds, loss_checks, start_checks
+    from orion_beam.inspect.lookalikes import described
+    from orion_beam.io.files import DEAD_LETTER_FILE, FINAL_FILE
     from orion_beam.kafka.clients import consumer_config, producer_config
     from orion_beam.kafka.lease import await_free
-    from orion_beam.lookalikes import described
-    from orion_beam.metrics import LINES, SKIPPED
     from orion_beam.monitoring.minute import telling
-    from orion_beam.run_report import REPORT_FILE, Dataset, RunReport
-    from runners.beam_options import check_beam_options, check_environment
-    from runners.cluster import Cluster
-    from runners.direct import run_direct
-    from runners.flink import TerminatedError, flink_arguments, run_flink
-    from runners.flink_checks import capacity_checks, check_flink
-    from runners.jars import ensure_jars
-    from schemas.cdr import UNIFIED_SCHEMA
-    from schemas.dead_letter import DEAD_LETTER_SCHEMA
+    from orion_beam.runners.direct import run_direct
+    from orion_beam.runners.doctor.flink_cluster import capacity_checks, check_flink
+    from orion_beam.runners.flink import TerminatedError, flink_arguments, run_flink
+    from orion_beam.runners.flink_parts.beam_options import check_beam_options, check_environment
+    from orion_beam.runners.jars.build import ensure_jars
+    from orion_beam.runners.job_target import Cluster
+    from orion_beam.schemas.cdr import UNIFIED_SCHEMA
+    from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
+    from orion_beam.telemetry.masking import shown
+    from orion_beam.telemetry.run_counters import LINES, SKIPPED
+    from orion_beam.telemetry.run_report import REPORT_FILE, Dataset, RunReport
 
 _OF_STREAMS = (
     "countries", "group_id", "publish", "start_from", "value_format", "schema_registry", "reference_refresh",

@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from orion_beam.cli.given import refuse_unused
-from orion_beam.cli.late import late_imports
+from orion_beam.cli.shared.given import refuse_unused
+from orion_beam.cli.shared.late import late_imports
 from orion_beam.errors import UserError
 
 with late_imports():
     from pydantic import BaseModel
 
-    from orion_beam.avro import compatibility
-    from schemas.derive import arrow_schema, avro_schema
-    from schemas.write import WRITTEN_MODELS
+    from orion_beam.schema_tools.avro_compatibility import compatibility
+    from orion_beam.schemas.derive import arrow_schema, avro_schema
+    from orion_beam.schemas.write import WRITTEN_MODELS
 
 app = typer.Typer(help="Show the records' schemas; check that a changed one is compatible.", no_args_is_help=True)
 

@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from orion_beam.cli.late import late_imports
 from orion_beam.cli.monitor import BootstrapServers, Countries, FlinkUrls, GroupId, Interval, config_of
+from orion_beam.cli.shared.late import late_imports
 from orion_beam.errors import PrerequisiteError
 
 with late_imports():

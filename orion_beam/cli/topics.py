@@ -11,19 +11,19 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from orion_beam.cli.given import refuse_unused
-from orion_beam.cli.late import late_imports
+from orion_beam.cli.shared.given import refuse_unused
+from orion_beam.cli.shared.late import late_imports
 from orion_beam.defaults import PRODUCTION, SHIPPED_CATALOGUE
 from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError
 
 with late_imports():
     from orion_beam.countries import default_profiles
-    from orion_beam.kafka.catalogue import FOREVER_MS, Catalogue, load_catalogue
-    from orion_beam.kafka.cluster import describe_cluster
-    from orion_beam.kafka.topic_apply import apply_changes, await_effect
-    from orion_beam.kafka.topic_checks import problems_of
-    from orion_beam.kafka.topic_plan import Change, Kind, Plan, plan_topics
+    from orion_beam.topics.apply import apply_changes, await_effect
+    from orion_beam.topics.catalogue import FOREVER_MS, Catalogue, load_catalogue
+    from orion_beam.topics.cluster_state import describe_cluster
+    from orion_beam.topics.plan import Change, Kind, Plan, plan_topics
+    from orion_beam.topics.verify import problems_of
 
 app = typer.Typer(help="Plan, apply and verify the topics.", no_args_is_help=True)
 

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orion_beam.cli.late import late_imports
-from orion_beam.cli.letters import ServersOrFiles, audit_reveal, servers_of
-from orion_beam.cli.options import Cells, Subscribers, duration_of
-from orion_beam.cli.progress import progress_of
+from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.letters import ServersOrFiles, audit_reveal, servers_of
+from orion_beam.cli.shared.options import Cells, Subscribers, duration_of
+from orion_beam.cli.shared.progress import progress_of
 from orion_beam.defaults import CELLS, DEAD_LETTER_TOPIC, FINAL_TOPIC, SUBSCRIBERS
 from orion_beam.errors import UserError
 
@@ -25,9 +25,8 @@ with late_imports():
 
     from orion_beam.chain import chain_of, load_reference
     from orion_beam.countries import all_profiles
-    from orion_beam.dead_letters import MAX_REFERENCE_KEY_BYTES, Redrive, redrives_of
-    from orion_beam.find_files import find_id, find_source, output_of
-    from orion_beam.kafka.find import (
+    from orion_beam.inspect.find_in_files import find_id, find_source, output_of
+    from orion_beam.inspect.find_in_kafka import (
         Found,
         Ranges,
         find_cdr,
@@ -37,14 +36,15 @@ with late_imports():
         read_record,
         search_range,
     )
-    from orion_beam.kafka.journal import JOURNAL, read_journal
-    from orion_beam.kafka.ranges import CLOCK_SKEW, OffsetRange, SourcePartition
-    from orion_beam.kafka.topics import topic_names
-    from orion_beam.trace import Judged, judge, masked
-    from schemas.dead_letter import DEAD_LETTER_SCHEMA
-    from schemas.raw import RAW_CDR_SCHEMA
-    from transforms.batches import batch_of, columns_of
-    from transforms.enrich import ReferenceData
+    from orion_beam.inspect.trace import Judged, judge, masked
+    from orion_beam.io.letter_headers import MAX_REFERENCE_KEY_BYTES, Redrive, redrives_of
+    from orion_beam.kafka.admin import topic_names
+    from orion_beam.kafka.offset_ranges import CLOCK_SKEW, OffsetRange, SourcePartition
+    from orion_beam.redrive.journal import JOURNAL, read_journal
+    from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
+    from orion_beam.schemas.raw import RAW_CDR_SCHEMA
+    from orion_beam.transforms.enrich import ReferenceData
+    from orion_beam.transforms.stage.batches import batch_of, columns_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class _Record:
     Attributes:
         country: whose it is.
         arrived: its Kafka timestamp.
-        row: one row of `schemas.raw.RAW_CDR_SCHEMA`; None where only the CDR is there that was made of it.
+        row: one row of `raw.RAW_CDR_SCHEMA`; None where only the CDR is there that was made of it.
         redrive: that has sent it.
     """
 

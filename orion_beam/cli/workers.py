@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from orion_beam.cli.late import late_imports
+from orion_beam.cli.shared.late import late_imports
 
 with late_imports():
-    from runners.workers import worker_pool
+    from orion_beam.runners.flink_parts.workers import worker_pool
 
 
 def workers(

@@ -1,1 +1,4 @@
-"""The desk for dead letters: what lies on cdr.dlq, why, and the safe way back to the raw topics."""
+"""The desk for dead letters: filters, statistics, views, reports, exports. It reads and never writes to Kafka.
+
+Sending them back is in `redrive`.
+"""

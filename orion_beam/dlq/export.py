@@ -15,15 +15,15 @@ import pyarrow as pa
 from orion_beam.defaults import ExportFormat
 from orion_beam.dlq.view import views_of
 from orion_beam.errors import UserError
-from schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
-from schemas.derive import avro_schema
+from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
+from orion_beam.schemas.derive import avro_schema
 
 
 def export(batches: Iterable[pa.RecordBatch], path: Path, topic: str, kind: ExportFormat, *, reveal: bool) -> int:
     """Write letters to a file, which is there when all are written, and not before.
 
     Args:
-        batches: of `orion_beam.dead_letters.LETTER_SCHEMA`.
+        batches: of `orion_beam.io.letter_headers.LETTER_SCHEMA`.
         path: of the file.
         topic: that they lie on.
         kind: what the file is made of.

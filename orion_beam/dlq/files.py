@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from orion_beam.dead_letters import LETTER_SCHEMA, ReadLetters, without_own_headers
 from orion_beam.dlq.filters import LetterFilter
-from orion_beam.files import DEAD_LETTER_DIRECTORY, DEAD_LETTER_FILE
-from orion_beam.kafka.ranges import Advance
-from orion_beam.records import Records, records_in
-from schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
-from schemas.raw import RAW_MESSAGE_SCHEMA
-from transforms.batches import batch_of, columns_of, empty_batch, rows_of
+from orion_beam.io.files import DEAD_LETTER_DIRECTORY, DEAD_LETTER_FILE
+from orion_beam.io.letter_headers import LETTER_SCHEMA, ReadLetters, without_own_headers
+from orion_beam.io.output_files import Records, records_in
+from orion_beam.kafka.offset_ranges import Advance
+from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
+from orion_beam.schemas.raw import RAW_MESSAGE_SCHEMA
+from orion_beam.transforms.stage.batches import batch_of, columns_of, empty_batch, rows_of
 
 _NO_MESSAGES = empty_batch(RAW_MESSAGE_SCHEMA)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orion_beam.dead_letters import ReadLetters, letters_of
 from orion_beam.dlq.references import followed
-from orion_beam.kafka.ranges import (
+from orion_beam.io.letter_headers import ReadLetters, letters_of
+from orion_beam.kafka.offset_ranges import (
     Advance,
     OffsetRange,
     SourcePartition,
@@ -19,9 +19,9 @@ from orion_beam.kafka.ranges import (
     offsets_at,
     read_ranges,
 )
-from schemas.codes import Code, Stage
-from transforms.batches import rows_of
-from transforms.texts import Mask, lengths_of, mask_of, one_of
+from orion_beam.schemas.codes import Code, Stage
+from orion_beam.transforms.arrow.texts import Mask, lengths_of, mask_of, one_of
+from orion_beam.transforms.stage.batches import rows_of
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class LetterFilter:
     offsets: Mapping[int, OffsetRange] = field(default_factory=dict)
 
     def matches(self, letters: pa.RecordBatch) -> Mask:
-        """Say which rows of `orion_beam.dead_letters.LETTER_SCHEMA` are meant; offsets are what is read at all."""
+        """Say which rows of `orion_beam.io.letter_headers.LETTER_SCHEMA` are meant; offsets are what is read at all."""
         mask = np.ones(letters.num_rows, np.bool_)
         if self.codes:
             mask &= break_one_of(letters, self.codes)

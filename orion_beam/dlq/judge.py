@@ -10,14 +10,14 @@ import pyarrow.compute as pc
 
 from orion_beam.chain import chain_of, places_of, run_chain
 from orion_beam.countries import all_profiles
-from schemas.codes import Stage
-from schemas.country import CountryProfile
-from schemas.raw import RAW_CDR_SCHEMA
-from transforms.batches import batch_of, columns_of, rows_of
-from transforms.decode import decode_batch
-from transforms.enrich import ReferenceData
-from transforms.stage import Split
-from transforms.texts import Mask, one_of
+from orion_beam.schemas.codes import Stage
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.raw import RAW_CDR_SCHEMA
+from orion_beam.transforms.arrow.texts import Mask, one_of
+from orion_beam.transforms.decode import decode_batch
+from orion_beam.transforms.enrich import ReferenceData
+from orion_beam.transforms.stage.batches import batch_of, columns_of, rows_of
+from orion_beam.transforms.stage.split import Split
 
 
 class Refusal(NamedTuple):
@@ -45,11 +45,11 @@ def as_raw(letters: pa.RecordBatch, topic: str) -> pa.RecordBatch:
     """Return the records that letters hold, as if they were read.
 
     Args:
-        letters: rows of `orion_beam.dead_letters.LETTER_SCHEMA`.
+        letters: rows of `orion_beam.io.letter_headers.LETTER_SCHEMA`.
         topic: that they lie on; their places there are the coordinates, so that each row has its own.
 
     Returns:
-        Rows of `schemas.raw.RAW_CDR_SCHEMA`, in order. The timestamp is that of the original.
+        Rows of `raw.RAW_CDR_SCHEMA`, in order. The timestamp is that of the original.
     """
     columns = columns_of(letters)
     return batch_of(
@@ -80,7 +80,7 @@ class Judge:
     _chains: dict[str, Mapping[Stage, Split]] = field(default_factory=dict)
 
     def judge(self, letters: pa.RecordBatch) -> Judgement:
-        """Return what the chain makes of rows of `orion_beam.dead_letters.LETTER_SCHEMA`."""
+        """Return what the chain makes of rows of `orion_beam.io.letter_headers.LETTER_SCHEMA`."""
         count = letters.num_rows
         records = as_raw(letters, self.topic)
         row_of = {place: row for row, place in enumerate(places_of(records))}
@@ -104,7 +104,7 @@ class Judge:
 
 
 def decoded_texts(letters: pa.RecordBatch, topic: str) -> list[dict[str, str | None] | None]:
-    """Return what each letter's record says, by the fields of `schemas.cdr.DecodedFields`; None for what none reads."""
+    """Return what each letter's record says, by the fields of `cdr.DecodedFields`; None for what none reads."""
     records = as_raw(letters, topic)
     row_of = {place: row for row, place in enumerate(places_of(records))}
     texts: list[dict[str, str | None] | None] = [None] * letters.num_rows

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orion_beam.dead_letters import ReadLetters
-from transforms.texts import Mask
+from orion_beam.io.letter_headers import ReadLetters
+from orion_beam.transforms.arrow.texts import Mask
 
 _SHOWN = [
     "failed_at", "country", "stage", "codes", "fields", "attempt", "source_topic", "source_partition", "source_offset",

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 from pyroaring import BitMap64
 
-from orion_beam.dead_letters import LETTER_SCHEMA, OWN_NAMES, Reference, payload_hash
-from orion_beam.kafka.ledger import bitmap_of_range, runs_of
-from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges, read_ranges
-from orion_beam.kafka.topics import topic_names
-from transforms.texts import Mask, one_of
+from orion_beam.io.letter_headers import LETTER_SCHEMA, OWN_NAMES, Reference, payload_hash
+from orion_beam.kafka.admin import topic_names
+from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition, offset_ranges, read_ranges
+from orion_beam.proof.ledger import bitmap_of_range, runs_of
+from orion_beam.transforms.arrow.texts import Mask, one_of
 
 MAX_BYTES = 64 << 20
 """Of payloads that are read again at a time."""
@@ -22,7 +22,7 @@ Place = tuple[str, int, int]
 
 
 def are(letters: pa.RecordBatch, reference: Reference) -> Mask:
-    """Say which rows of `orion_beam.dead_letters.LETTER_SCHEMA` are references of a kind."""
+    """Say which rows of `orion_beam.io.letter_headers.LETTER_SCHEMA` are references of a kind."""
     return one_of(letters.column("reference"), pa.array([reference.value]))
 
 
@@ -34,7 +34,7 @@ def followed(bootstrap_servers: str, letters: pa.RecordBatch) -> Iterator[pa.Rec
 
     Args:
         bootstrap_servers: the brokers.
-        letters: rows of `orion_beam.dead_letters.LETTER_SCHEMA`.
+        letters: rows of `orion_beam.io.letter_headers.LETTER_SCHEMA`.
 
     Raises:
         PrerequisiteError: the broker cannot be reached, or hands out no more.

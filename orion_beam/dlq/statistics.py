@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from orion_beam.dead_letters import ReadLetters
-from transforms.texts import Mask
+from orion_beam.io.letter_headers import ReadLetters
+from orion_beam.transforms.arrow.texts import Mask
 
 
 class Kind(NamedTuple):

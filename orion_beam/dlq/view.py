@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from orion_beam.dead_letters import Reference
 from orion_beam.dlq.judge import decoded_texts
-from orion_beam.masking import mask_field, mask_numbers
-from schemas.codes import Code
-from transforms.rejects import PAYLOAD_FIELD
+from orion_beam.io.letter_headers import Reference
+from orion_beam.schemas.codes import Code
+from orion_beam.telemetry.masking import mask_field, mask_numbers
+from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD
 
 _LONGEST_PREVIEW = 2048
 _MEANINGS = {code.value: code.meaning for code in Code}
@@ -35,7 +35,7 @@ class LetterView(NamedTuple):
 
     Attributes:
         place: where it lies, `partition@offset`.
-        reasons: our headers, by field of `schemas.dead_letter.DeadLetter`.
+        reasons: our headers, by field of `dead_letter.DeadLetter`.
         key: the record's key.
         headers: the record's own headers.
         fields: what the record says; of one that no format reads, the payload alone.
@@ -63,7 +63,7 @@ def views_of(letters: pa.RecordBatch, topic: str, *, reveal: bool) -> list[Lette
     """Return letters for people.
 
     Args:
-        letters: rows of `orion_beam.dead_letters.LETTER_SCHEMA`.
+        letters: rows of `orion_beam.io.letter_headers.LETTER_SCHEMA`.
         topic: that they lie on.
         reveal: show subscribers' numbers; else they are masked, wherever in the record they are.
     """

@@ -13,7 +13,7 @@ from orion_beam.generator.formats import renderings
 from orion_beam.generator.population import POPULATION_SIZE
 from orion_beam.generator.times import in_order, last_gap
 from orion_beam.generator.traffic import Traffic, arrivals_ms
-from schemas.country import CountryProfile
+from orion_beam.schemas.country import CountryProfile
 
 BATCH_ROWS = 32_768
 SHARES_OF_ALL = {"flat_json": 0.20, "pipe_text": 0.02}

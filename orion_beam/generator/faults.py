@@ -13,7 +13,7 @@ import polars as pl
 
 from orion_beam.generator.draws import Index
 from orion_beam.generator.formats import Spoil, renderings
-from schemas.codes import Code
+from orion_beam.schemas.codes import Code
 
 OVERSIZED_BYTES = 70 * 1024
 """More than the largest payload that is looked at, less than the largest message that brokers take."""

@@ -14,7 +14,7 @@ import polars as pl
 
 from orion_beam.countries import all_profiles
 from orion_beam.generator.draws import Bits, Index, Mask, below, chance, draw, part, spread
-from schemas.country import CountryProfile
+from orion_beam.schemas.country import CountryProfile
 
 POPULATION_SIZE = 20_000
 """Home subscribers of a country."""

@@ -9,10 +9,10 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from orion_beam.errors import UserError
 from orion_beam.generator.batches import GeneratedBatch
+from orion_beam.kafka.admin import require_topics
 from orion_beam.kafka.login import login_settings
 from orion_beam.kafka.retry import DEADLINE_S
-from orion_beam.kafka.topics import require_topics
-from schemas.country import CountryProfile
+from orion_beam.schemas.country import CountryProfile
 
 MAX_OUTSTANDING = 200_000
 """Messages that wait for the broker before the generator does."""

@@ -11,8 +11,8 @@ from orion_beam.generator.draws import Bits, Index, Mask, bell, below, chance, d
 from orion_beam.generator.formats import Rendering
 from orion_beam.generator.population import ANCHORS, POPULATION_SIZE, Population, population_of
 from orion_beam.generator.times import Spelling, offsets_s, spelled
-from schemas.country import CountryProfile
-from schemas.fields import EVENT_TYPES
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.fields import EVENT_TYPES
 
 VISITOR_SHARE = 0.06
 BURST_SHARE = 0.01
@@ -91,7 +91,7 @@ class Traffic:
             rendering: of the raw format: decides which fields there are, and how they are spelled.
 
         Returns:
-            Columns named as in `schemas.cdr.DecodedFields`, and `key`, the subscriber's IMSI; null is absent. In JSON
+            Columns named as in `cdr.DecodedFields`, and `key`, the subscriber's IMSI; null is absent. In JSON
             formats `count_quote` and `time_quote` say what stands around counts and times: `"` or nothing.
         """
         # In a burst the draws about the subscriber belong to the burst, not to the row.

@@ -44,7 +44,7 @@ PRODUCER_DEFAULTS: dict[str, str | int | bool] = {
     "max.in.flight.requests.per.connection": 5,
     # A dead letter is a message of up to 1 MiB and its headers.
     "message.max.bytes": 2 << 20,
-    # Our own bound on what is under way, in orion_beam/kafka/write.py, is lower: only large messages fill the queue.
+    # Our own bound on what is under way, in orion_beam/io/kafka_sink.py, is lower: only large messages fill the queue.
     "queue.buffering.max.messages": 1_000_000,
     "queue.buffering.max.kbytes": 1 << 20,
     # An outage of the broker holds the bundle back for as long as it lasts; it never drops a record.

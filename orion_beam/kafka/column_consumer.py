@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 
 from orion_beam.kafka import librdkafka
-from transforms.compiled import INT64S, UINT64, UINT64S, Bytes, Offsets, compiled
+from orion_beam.transforms.arrow.compiled import INT64S, UINT64, UINT64S, Bytes, Offsets, compiled
 
 Addresses = npt.NDArray[np.uint64]
 Header = tuple[str, bytes | None]

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orion_beam.kafka import librdkafka
-from transforms.compiled import texts_of
-from transforms.texts import is_null, lengths_of
+from orion_beam.transforms.arrow.compiled import texts_of
+from orion_beam.transforms.arrow.texts import is_null, lengths_of
 
 
 class Refusal(NamedTuple):

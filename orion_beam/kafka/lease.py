@@ -17,8 +17,8 @@ from typing import NamedTuple, Self
 from confluent_kafka import KafkaError, KafkaException
 
 from orion_beam.errors import UserError
+from orion_beam.kafka.admin import admin_client
 from orion_beam.kafka.retry import DEADLINE_S, KafkaRefusedError, retried
-from orion_beam.kafka.topics import admin_client
 
 _TIME = "%Y%m%dT%H%M%SZ"
 _LOOK_EVERY_S = 0.5

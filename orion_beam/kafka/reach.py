@@ -3,7 +3,7 @@
 import socket
 from typing import NamedTuple
 
-from orion_beam.kafka.topics import admin_client, cluster_metadata
+from orion_beam.kafka.admin import admin_client, cluster_metadata
 
 _CONNECT_TIMEOUT_S = 3.0
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orion_beam.flink_rest import FlinkRest
+from orion_beam.monitoring.flink_rest import FlinkRest
 
 _ENDED = {"FINISHED", "CANCELED", "FAILED"}
 

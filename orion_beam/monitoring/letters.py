@@ -7,10 +7,10 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, Message, TopicPartition
 
 from orion_beam.kafka.login import login_settings
-from orion_beam.kafka.ranges import offset_ranges
+from orion_beam.kafka.offset_ranges import offset_ranges
 from orion_beam.monitoring.reading import TIMEOUT_S
-from schemas.codes import Code, Stage
-from transforms.rules import RULES
+from orion_beam.schemas.codes import Code, Stage
+from orion_beam.transforms.rules.rules import RULES
 
 _POLL_MESSAGES = 10_000
 _FETCH_WAIT_MS = 5_000

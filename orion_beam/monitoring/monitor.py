@@ -15,13 +15,13 @@ from confluent_kafka import KafkaException
 
 from orion_beam.countries import all_profiles
 from orion_beam.errors import UserError
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL
 from orion_beam.monitoring.flink import JobStatus, jobs_of
 from orion_beam.monitoring.letters import LetterCounter, LetterKind
 from orion_beam.monitoring.progress import RATE_WINDOW_S, CountryStatus, Progress
 from orion_beam.monitoring.reading import KafkaReader, Reading
-from schemas.country import CountryProfile
-from transforms.exceptions import name_of
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.topics.names import DEAD_LETTERS, FINAL
+from orion_beam.transforms.stage.exceptions import name_of
 
 HISTORY_S = 3600.0
 

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from orion_beam.kafka.ranges import SourcePartition
+from orion_beam.kafka.offset_ranges import SourcePartition
 from orion_beam.monitoring.reading import PartitionReading, Reading
 
 RATE_WINDOW_S = 30.0

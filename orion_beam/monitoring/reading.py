@@ -20,11 +20,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 
 from orion_beam.errors import UserError
+from orion_beam.kafka.admin import admin_client
 from orion_beam.kafka.lease import Lease
 from orion_beam.kafka.login import login_settings
-from orion_beam.kafka.ranges import OffsetRange, SourcePartition, committed_offsets, list_offsets
+from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition, committed_offsets, list_offsets
 from orion_beam.kafka.retry import retried
-from orion_beam.kafka.topics import admin_client
 
 TIMEOUT_S = 5.0
 """How long brokers may take to answer one question before they count as down: the next look comes soon."""

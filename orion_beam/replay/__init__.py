@@ -1,1 +1,4 @@
-"""Replay of retained raw topics: which offsets, in which pieces, how far it has come, and where its files go."""
+"""Replays of retained raw topics: which offsets, in which chunks, and how two runs differ.
+
+How a chunk is read is in `io`; how it runs is in `runners/replay.py`.
+"""

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import polars as pl
 
-from orion_beam.files import DEAD_LETTER_DIRECTORY, FINAL_DIRECTORY
-from orion_beam.masking import mask
+from orion_beam.io.files import DEAD_LETTER_DIRECTORY, FINAL_DIRECTORY
+from orion_beam.telemetry.masking import mask
 
 COORDINATES = ("source_topic", "source_partition", "source_offset")
 
@@ -97,7 +97,7 @@ def compare_replays(old: Path, new: Path, samples: int = 3) -> Comparison:
     The records of one source partition are held in memory at a time.
 
     Args:
-        old: directory of the one, see `orion_beam.parquet`.
+        old: directory of the one, see `orion_beam.io.parquet`.
         new: directory of the other.
         samples: how many to keep for each difference.
     """

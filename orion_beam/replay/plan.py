@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from orion_beam.config import Slice
 from orion_beam.errors import UserError
-from orion_beam.kafka.ranges import (
+from orion_beam.kafka.offset_ranges import (
     OffsetRange,
     SourcePartition,
     early_end,
@@ -114,7 +114,7 @@ def plan_times(
 ) -> list[PartitionPlan]:
     """Resolve `[start, end)` to offsets, for each partition.
 
-    See `orion_beam.kafka.ranges.offsets_at` for what that means where timestamps are out of order. A partition without
+    See `offset_ranges.offsets_at` for what that means where timestamps are out of order. A partition without
     records of that time has an empty range. A transaction that is still open, and what is behind it, is not part of it.
 
     Args:

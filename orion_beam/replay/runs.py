@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orion_beam.config import FileSink, JobConfig, KafkaRanges, KafkaSink, Slice
 from orion_beam.errors import UserError
-from orion_beam.files import DEAD_LETTER_DIRECTORY, DEAD_LETTER_FILE, FINAL_DIRECTORY, FINAL_FILE
-from orion_beam.kafka.ranges import OffsetRange, SourcePartition
-from orion_beam.metrics import Outcome
+from orion_beam.io.files import DEAD_LETTER_DIRECTORY, DEAD_LETTER_FILE, FINAL_DIRECTORY, FINAL_FILE
+from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition
 from orion_beam.replay.plan import Chunk, Lane, PartitionPlan
-from orion_beam.run_report import REPORT_FILE, Dataset, RunReport
+from orion_beam.telemetry.run_counters import Outcome
+from orion_beam.telemetry.run_report import REPORT_FILE, Dataset, RunReport
 
 _RUN_ID = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 

@@ -1,1 +1,4 @@
-"""What watches the jobs: alert rules, dashboards, the brokers' JMX rules, and a Prometheus for development."""
+"""What watches the jobs: alert rules, dashboards, the brokers' JMX rules, and a Prometheus for development.
+
+What these read is made by `orion_beam/monitoring`.
+"""

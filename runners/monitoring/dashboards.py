@@ -1,6 +1,6 @@
 """Grafana dashboards, as code.
 
-    python -m runners.monitoring.dashboards
+    python -m orion_beam.runners.monitoring.dashboards
 
 writes `runners/monitoring/dashboards/*.json`, to be imported into Grafana; each asks for its data source.
 """

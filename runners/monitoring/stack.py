@@ -15,10 +15,10 @@ import psutil
 
 from orion_beam.durations import parse_duration_s
 from orion_beam.errors import ServiceFailedError
-from runners.broker import HOST, STOP_TIMEOUT_S, free_ports, is_taken
-from runners.jars import orion_home
-from runners.local import LocalState
-from runners.monitoring.alerts import AlertLimits, alert_rules
+from orion_beam.runners.jars.build import orion_home
+from orion_beam.runners.local.broker import HOST, STOP_TIMEOUT_S, free_ports, is_taken
+from orion_beam.runners.local.development import LocalState
+from orion_beam.runners.monitoring.alerts import AlertLimits, alert_rules
 
 MONITOR_PORT, PROMETHEUS_PORT = 9310, 9090
 """Where each listens if nobody else does."""

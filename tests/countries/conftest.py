@@ -11,9 +11,9 @@ import fastavro
 import pytest
 
 from orion_beam.cli.main import main
-from orion_beam.conformance import check_country
 from orion_beam.countries import profiles_of
-from orion_beam.lines import records_among
+from orion_beam.inspect.conformance import check_country
+from orion_beam.io.lines import records_among
 
 TESTDATA = Path(__file__).parents[1] / "testdata"
 # What differs from run to run, or is the same of every line.

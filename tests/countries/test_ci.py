@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from orion_beam.countries import all_profiles
-from transforms.numbering import e164
+from orion_beam.transforms.rules.numbering import e164
 
 
 def test_golden_cases(golden_cases):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.local_kafka import LocalKafka
+from orion_beam.runners.local.kafka import LocalKafka
 from tests.command import orion_beam
 from tests.integration.harness import StartJob, jobs_in, kafka_in
 

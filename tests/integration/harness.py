@@ -40,18 +40,19 @@ from pydantic import BaseModel
 
 from orion_beam.countries import all_profiles
 from orion_beam.generator import generate_batches
-from orion_beam.kafka import ranges
-from orion_beam.kafka.cluster import describe_cluster
+from orion_beam.kafka import offset_ranges as ranges
+from orion_beam.kafka.admin import admin_client
 from orion_beam.kafka.lease import Holder, Lease
-from orion_beam.kafka.ranges import SourcePartition, offset_ranges
-from orion_beam.kafka.tally import Tally
-from orion_beam.kafka.topic_apply import apply_changes
-from orion_beam.kafka.topic_plan import Change, Kind
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, PARTITIONS, admin_client, create_topics, raw_topic
-from runners.jars import guard_environment
-from runners.local_kafka import LocalKafka
-from schemas.cdr import UnifiedCdr
-from schemas.derive import avro_schema
+from orion_beam.kafka.offset_ranges import SourcePartition, offset_ranges
+from orion_beam.proof.tally import Tally
+from orion_beam.runners.jars.build import guard_environment
+from orion_beam.runners.local.kafka import LocalKafka
+from orion_beam.schemas.cdr import UnifiedCdr
+from orion_beam.schemas.derive import avro_schema
+from orion_beam.topics.apply import apply_changes, create_topics
+from orion_beam.topics.cluster_state import describe_cluster
+from orion_beam.topics.names import DEAD_LETTERS, FINAL, PARTITIONS, raw_topic
+from orion_beam.topics.plan import Change, Kind
 
 FREQUENT_CHECKPOINTS = "--checkpointing_interval=1000"
 QUICK_TO_MISS = ("--consumer-config", "session.timeout.ms=6000")

@@ -9,9 +9,9 @@ from confluent_kafka import Producer
 
 from orion_beam.chain import chain_of, load_reference, run_chain
 from orion_beam.countries import all_profiles
-from orion_beam.kafka.catalogue import Topic
-from orion_beam.kafka.topics import create
+from orion_beam.kafka.admin import create
 from orion_beam.testing import raw_batch
+from orion_beam.topics.catalogue import Topic
 from tests.letters import Message, messages_from
 
 REST = b'"msisdn":"+33612345678","event_type":"data","timestamp":"2026-06-01T10:00:00Z"}'

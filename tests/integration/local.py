@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runners.jars import ensure_jars, orion_home
+from orion_beam.runners.jars.build import ensure_jars, orion_home
 
 _TIMEOUT_S = 400
 

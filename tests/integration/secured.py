@@ -14,10 +14,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 
 from orion_beam.defaults import DEVELOPMENT
-from orion_beam.kafka.topics import CATALOGUE, admin_client
-from runners.broker import HOST, Broker, Ports, free_ports
-from runners.jars import ensure_jars
-from runners.local_kafka import START_TIMEOUT_S
+from orion_beam.kafka.admin import admin_client
+from orion_beam.runners.jars.build import ensure_jars
+from orion_beam.runners.local.broker import HOST, Broker, Ports, free_ports
+from orion_beam.runners.local.kafka import START_TIMEOUT_S
+from orion_beam.topics.names import CATALOGUE
 from tests.integration.harness import await_until
 
 USER, PASSWORD, PLAIN_PASSWORD = "orion", 'pass"word\\=1', "another-secret"

@@ -16,9 +16,10 @@ import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, admin_client, raw_topic
-from runners.broker import free_ports
-from runners.worker_exposition import worker_exposition
+from orion_beam.kafka.admin import admin_client
+from orion_beam.runners.flink_parts.worker_exposition import worker_exposition
+from orion_beam.runners.local.broker import free_ports
+from orion_beam.topics.names import DEAD_LETTERS, FINAL, raw_topic
 from tests.debian import require_program
 from tests.integration.harness import Feed, await_until, limit_messages
 from tests.integration.local import Local, limit_options, local_in
@@ -119,9 +120,9 @@ import sys
 import apache_beam as beam
 import pyarrow as pa
 from orion_beam.config import KafkaSink
-from orion_beam.kafka.write import ProduceMessages
-from orion_beam.worker_metrics import install
-from transforms.encode import ENCODED_SCHEMA
+from orion_beam.io.kafka_sink import ProduceMessages
+from orion_beam.telemetry.worker_metrics import install
+from orion_beam.transforms.encode import ENCODED_SCHEMA
 
 install()
 message = pa.RecordBatch.from_pylist([{"key": b"k", "value": os.urandom(1_500_000), "country": "FR"}], ENCODED_SCHEMA)

@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 
 from orion_beam.cli.main import app
 from orion_beam.errors import UserError
-from orion_beam.kafka.topics import admin_client
-from runners.local_kafka import LocalKafka
+from orion_beam.kafka.admin import admin_client
+from orion_beam.runners.local.kafka import LocalKafka
 from tests.integration.harness import kafka_in
 from tests.outputs import Outputs
 

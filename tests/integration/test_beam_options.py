@@ -9,8 +9,8 @@ from apache_beam.portability.api import beam_job_api_pb2 as job_api
 from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
 
 from orion_beam.kafka.clients import known_consumer_settings
-from runners.beam_options import flink_options
-from runners.jars import ensure_jars, find_java
+from orion_beam.runners.flink_parts.beam_options import flink_options
+from orion_beam.runners.jars.build import ensure_jars, find_java
 
 pytestmark = pytest.mark.integration
 
@@ -24,7 +24,7 @@ def test_flink_options_are_those_of_the_job_server() -> None:
     finally:
         server.stop()
     kinds = {option.name: job_api.PipelineOptionType.Enum.Name(option.type).lower() for option in answer.options}
-    # When it fails after an upgrade of Beam, write these into runners/flink_options.csv.
+    # When it fails after an upgrade of Beam, write these into runners/flink_parts/flink_options.csv.
     assert kinds == flink_options()
 
 

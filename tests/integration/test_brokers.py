@@ -11,23 +11,24 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # re
 
 from orion_beam.countries import profiles_of
 from orion_beam.defaults import PRODUCTION
-from orion_beam.dlq.targets import Targets
+from orion_beam.doctor.findings import Status
+from orion_beam.doctor.kafka_checks import KafkaNeeds, loss_checks, other_checks, start_checks
 from orion_beam.generator import generate_batches
 from orion_beam.generator.sinks import KafkaSink
-from orion_beam.kafka.audit import conservation
-from orion_beam.kafka.checks import KafkaNeeds, loss_checks, other_checks, start_checks
-from orion_beam.kafka.cluster import describe_cluster
-from orion_beam.kafka.journal import read_journal, write_journal
-from orion_beam.kafka.ranges import offset_ranges, offsets_at, read_ranges
+from orion_beam.kafka.admin import admin_client
+from orion_beam.kafka.offset_ranges import offset_ranges, offsets_at, read_ranges
 from orion_beam.kafka.retry import is_retriable
-from orion_beam.kafka.tally import Tally
-from orion_beam.kafka.topic_apply import apply_changes
-from orion_beam.kafka.topic_plan import Change, Kind
-from orion_beam.kafka.topics import CATALOGUE, admin_client, create_topics, raw_topic
-from orion_beam.kafka.transactions import Outgoing, TransactionalWriter
 from orion_beam.monitoring.monitor import Monitor, MonitorConfig
-from orion_beam.preflight import Status
-from runners.local_kafka import LocalKafka
+from orion_beam.proof.audit import conservation
+from orion_beam.proof.tally import Tally
+from orion_beam.redrive.journal import read_journal, write_journal
+from orion_beam.redrive.targets import Targets
+from orion_beam.redrive.transactions import Outgoing, TransactionalWriter
+from orion_beam.runners.local.kafka import LocalKafka
+from orion_beam.topics.apply import apply_changes, create_topics
+from orion_beam.topics.cluster_state import describe_cluster
+from orion_beam.topics.names import CATALOGUE, raw_topic
+from orion_beam.topics.plan import Change, Kind
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,
     START_TIMEOUT_S,

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from orion_beam.kafka.audit import conservation
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, raw_topic
-from runners.broker import HOST, free_ports
-from runners.jars import build_uber_jar, guard_environment
-from runners.local_flink import LocalFlink
-from runners.local_kafka import LocalKafka
-from runners.monitoring.dashboards import DASHBOARDS
+from orion_beam.proof.audit import conservation
+from orion_beam.runners.jars.build import build_uber_jar, guard_environment
+from orion_beam.runners.local.broker import HOST, free_ports
+from orion_beam.runners.local.flink import LocalFlink
+from orion_beam.runners.local.kafka import LocalKafka
+from orion_beam.runners.monitoring.dashboards import DASHBOARDS
+from orion_beam.topics.names import DEAD_LETTERS, FINAL, raw_topic
 from tests.debian import may_use
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,

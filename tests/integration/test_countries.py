@@ -16,9 +16,9 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, raw_topic
-from schemas.cdr import UnifiedCdr
-from schemas.derive import avro_schema
+from orion_beam.schemas.cdr import UnifiedCdr
+from orion_beam.schemas.derive import avro_schema
+from orion_beam.topics.names import DEAD_LETTERS, FINAL, raw_topic
 from tests.integration.harness import (
     START_TIMEOUT_S,
     Feed,

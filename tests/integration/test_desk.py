@@ -19,20 +19,21 @@ import pytest
 from confluent_kafka import Producer
 
 from orion_beam.chain import load_reference
-from orion_beam.dlq.fates import Fate
 from orion_beam.dlq.filters import LetterFilter, Selection
 from orion_beam.dlq.judge import Judge
-from orion_beam.dlq.patches import setting
-from orion_beam.dlq.redrive import TRANSACTIONAL_ID, Redrive, plan_redrive
-from orion_beam.dlq.sorter import RedriveOptions
 from orion_beam.dlq.statistics import LetterStatistics
-from orion_beam.dlq.targets import Targets
 from orion_beam.errors import UserError
-from orion_beam.kafka.journal import JOURNAL, read_journal, write_journal
-from orion_beam.kafka.ranges import OffsetRange
-from orion_beam.kafka.topics import raw_topic, topic_names
-from orion_beam.kafka.transactions import TransactionalWriter
-from schemas.codes import Code
+from orion_beam.kafka.admin import topic_names
+from orion_beam.kafka.offset_ranges import OffsetRange
+from orion_beam.redrive.fates import Fate
+from orion_beam.redrive.journal import JOURNAL, read_journal, write_journal
+from orion_beam.redrive.patches import setting
+from orion_beam.redrive.sending import TRANSACTIONAL_ID, Redrive, plan_redrive
+from orion_beam.redrive.sorter import RedriveOptions
+from orion_beam.redrive.targets import Targets
+from orion_beam.redrive.transactions import TransactionalWriter
+from orion_beam.schemas.codes import Code
+from orion_beam.topics.names import raw_topic
 from tests.integration.harness import Record, await_until, kafka_in, read_topic, records_on
 from tests.integration.letters import BROKEN_IMSI, BROKEN_RAT, REST, letter_topic, letters_from, send_letters
 from tests.letters import Message

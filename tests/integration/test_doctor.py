@@ -19,10 +19,11 @@ from typer.testing import CliRunner
 
 from orion_beam.cli.main import app
 from orion_beam.errors import PrerequisiteError
-from orion_beam.kafka.topics import admin_client, raw_topic
-from runners.flink_checks import capacity_checks, check_flink
-from runners.local_flink import LocalFlink
-from runners.workers import worker_pool
+from orion_beam.kafka.admin import admin_client
+from orion_beam.runners.doctor.flink_cluster import capacity_checks, check_flink
+from orion_beam.runners.flink_parts.workers import worker_pool
+from orion_beam.runners.local.flink import LocalFlink
+from orion_beam.topics.names import raw_topic
 from tests.integration.harness import Feed, await_until, kafka_in
 
 pytestmark = pytest.mark.integration

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from runners.monitoring.alerts import AlertLimits, alert_rules
+from orion_beam.runners.monitoring.alerts import AlertLimits, alert_rules
 from tests.debian import require_program
 from tests.integration.harness import await_until, scrape
 from tests.integration.local import Local, local_in

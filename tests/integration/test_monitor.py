@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 
 from orion_beam.cli.main import app
 from orion_beam.countries import profiles_of
-from orion_beam.kafka.topics import DEAD_LETTERS, PARTITIONS, admin_client, raw_topic
+from orion_beam.kafka.admin import admin_client
 from orion_beam.monitoring.monitor import Monitor, MonitorConfig
 from orion_beam.monitoring.server import monitor_pages, serving
-from runners.local import LocalKafka
+from orion_beam.runners.local.development import LocalKafka
+from orion_beam.topics.names import DEAD_LETTERS, PARTITIONS, raw_topic
 from tests.integration.harness import Feed, await_until, kafka_in, scrape
 
 pytestmark = pytest.mark.integration

@@ -8,14 +8,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from runners.local_kafka import LocalKafka
+from orion_beam.runners.local.kafka import LocalKafka
 from tests.integration.harness import START_TIMEOUT_S, STOP_TIMEOUT_S, Feed, await_until, is_alive, records_on
 
 pytestmark = pytest.mark.integration
 
 _PARENT = """
 import os, subprocess, sys
-from runners.jars import guard_environment
+from orion_beam.runners.jars.build import guard_environment
 command = [sys.executable, "-m", "orion_beam.cli.main", *sys.argv[1:]]
 job = subprocess.Popen(command, env=os.environ | guard_environment())
 print(job.pid, flush=True)

@@ -11,9 +11,9 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from confluent_kafka.cimpl import NewTopic
 
 from orion_beam.errors import UserError
-from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges, offsets_at, read_ranges
-from runners.local_kafka import LocalKafka
-from schemas.raw import RAW_MESSAGE_SCHEMA
+from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition, offset_ranges, offsets_at, read_ranges
+from orion_beam.runners.local.kafka import LocalKafka
+from orion_beam.schemas.raw import RAW_MESSAGE_SCHEMA
 from tests.integration.harness import await_until
 
 pytestmark = pytest.mark.integration

@@ -12,9 +12,9 @@ from pathlib import Path
 import pyarrow.dataset as ds
 import pytest
 
-from orion_beam.kafka.ranges import offset_ranges
-from orion_beam.kafka.topics import FINAL, raw_topic
-from schemas.cdr import UnifiedCdr
+from orion_beam.kafka.offset_ranges import offset_ranges
+from orion_beam.schemas.cdr import UnifiedCdr
+from orion_beam.topics.names import FINAL, raw_topic
 from tests.integration.harness import (
     QUICK_TO_MISS,
     START_TIMEOUT_S,

@@ -15,10 +15,10 @@ from confluent_kafka import Producer
 import orion_beam
 from orion_beam.capture.pseudonyms import Pseudonyms
 from orion_beam.countries import all_profiles
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, raw_topic
+from orion_beam.runners.local.kafka import LocalKafka
+from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.testing import captured
-from runners.local_kafka import LocalKafka
-from schemas.cdr import UnifiedCdr
+from orion_beam.topics.names import DEAD_LETTERS, FINAL, raw_topic
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,
     START_TIMEOUT_S,

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from orion_beam.kafka.audit import conservation
-from orion_beam.kafka.topics import DEAD_LETTERS, raw_topic
-from runners.local_kafka import LocalKafka
+from orion_beam.proof.audit import conservation
+from orion_beam.runners.local.kafka import LocalKafka
+from orion_beam.topics.names import DEAD_LETTERS, raw_topic
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,
     START_TIMEOUT_S,

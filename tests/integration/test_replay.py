@@ -23,11 +23,11 @@ from confluent_kafka.cimpl import NewTopic
 
 import orion_beam
 from orion_beam.defaults import PROFILES_DIRECTORY
-from orion_beam.kafka.ranges import offset_ranges
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, raw_topic
-from runners.jars import orion_home
-from runners.local import LocalKafka
-from schemas.cdr import UnifiedCdr
+from orion_beam.kafka.offset_ranges import offset_ranges
+from orion_beam.runners.jars.build import orion_home
+from orion_beam.runners.local.development import LocalKafka
+from orion_beam.schemas.cdr import UnifiedCdr
+from orion_beam.topics.names import DEAD_LETTERS, FINAL, raw_topic
 from tests.integration.harness import (
     Feed,
     Record,
@@ -56,8 +56,8 @@ PROGRESS = """
 import json, sys
 from pathlib import Path
 from orion_beam.replay.runs import Run
-from runners.flink import flink_arguments, run_flink_bounded
-from runners.jars import ensure_jars
+from orion_beam.runners.flink import flink_arguments, run_flink_bounded
+from orion_beam.runners.jars.build import ensure_jars
 
 run = Run.load(Path(sys.argv[1]), sys.argv[2])
 arguments = flink_arguments(ensure_jars(print), run.replay.beam_arguments, bounded=True)

@@ -7,7 +7,7 @@ import pytest
 
 from orion_beam.dlq.report import html_report
 from orion_beam.dlq.statistics import BrokenRule, Kind, LetterStatistics
-from schemas.codes import Code
+from orion_beam.schemas.codes import Code
 from tests.browser import seen_in_browser
 
 pytestmark = pytest.mark.integration

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import pytest
 
-from orion_beam.kafka.audit import conservation
-from orion_beam.kafka.topics import raw_topic
-from runners.local_kafka import LocalKafka
+from orion_beam.proof.audit import conservation
+from orion_beam.runners.local.kafka import LocalKafka
+from orion_beam.topics.names import raw_topic
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,
     QUICK_TO_MISS,

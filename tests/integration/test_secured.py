@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orion_beam.kafka import CONFIG_VARIABLE
-from runners.broker import HOST, free_ports, is_taken
+from orion_beam.runners.local.broker import HOST, free_ports, is_taken
 from tests.integration.harness import FREQUENT_CHECKPOINTS, START_TIMEOUT_S, StartJob, await_until, records_on, scrape
 from tests.integration.secured import PASSWORD, PLAIN_PASSWORD, USER, Secured, secured_kafka
 

@@ -7,9 +7,9 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.flink_runner import FlinkJarJobServer
 
-from runners.jars import ensure_jars
-from runners.local_kafka import LocalKafka
-from runners.servers import _running, servers
+from orion_beam.runners.flink_parts.servers import _running, servers
+from orion_beam.runners.jars.build import ensure_jars
+from orion_beam.runners.local.kafka import LocalKafka
 from tests.integration.harness import StartJob
 
 pytestmark = pytest.mark.integration

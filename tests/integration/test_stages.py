@@ -12,10 +12,10 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from pydantic import BaseModel
 
-from orion_beam.kafka.topics import DEAD_LETTERS, ENRICHED, FINAL, NORMALIZED, VALIDATED
-from schemas.avro_format import single_object_header
-from schemas.cdr import EnrichedCdr, NormalizedCdr, UnifiedCdr, ValidatedCdr
-from schemas.derive import avro_schema
+from orion_beam.schemas.avro_format import single_object_header
+from orion_beam.schemas.cdr import EnrichedCdr, NormalizedCdr, UnifiedCdr, ValidatedCdr
+from orion_beam.schemas.derive import avro_schema
+from orion_beam.topics.names import DEAD_LETTERS, ENRICHED, FINAL, NORMALIZED, VALIDATED
 from tests.integration.harness import (
     START_TIMEOUT_S,
     Feed,

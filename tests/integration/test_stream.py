@@ -14,14 +14,15 @@ from confluent_kafka import TopicPartition
 from prometheus_client.samples import Sample
 
 from orion_beam import __version__
-from orion_beam.kafka.audit import conservation
-from orion_beam.kafka.conservation import ConservationReport
+from orion_beam.kafka.admin import admin_client
 from orion_beam.kafka.partitioner import partition_of
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, PARTITIONS, admin_client, raw_topic
-from runners.broker import free_ports
-from schemas.avro_format import single_object_header
-from schemas.cdr import UnifiedCdr
-from schemas.derive import avro_schema
+from orion_beam.proof.audit import conservation
+from orion_beam.proof.conservation import ConservationReport
+from orion_beam.runners.local.broker import free_ports
+from orion_beam.schemas.avro_format import single_object_header
+from orion_beam.schemas.cdr import UnifiedCdr
+from orion_beam.schemas.derive import avro_schema
+from orion_beam.topics.names import DEAD_LETTERS, FINAL, PARTITIONS, raw_topic
 from tests.command import Command
 from tests.integration.harness import (
     Feed,

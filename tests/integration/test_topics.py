@@ -10,10 +10,11 @@ from typer.testing import CliRunner, Result
 
 from orion_beam.cli.topics import app
 from orion_beam.defaults import SHIPPED_CATALOGUE
-from orion_beam.kafka.topic_apply import apply_changes
-from orion_beam.kafka.topic_plan import Change, Kind
-from orion_beam.kafka.topics import FINAL, PARTITIONS, admin_client
-from runners.local_kafka import LocalKafka
+from orion_beam.kafka.admin import admin_client
+from orion_beam.runners.local.kafka import LocalKafka
+from orion_beam.topics.apply import apply_changes
+from orion_beam.topics.names import FINAL, PARTITIONS
+from orion_beam.topics.plan import Change, Kind
 from tests.integration.harness import await_until
 
 pytestmark = pytest.mark.integration

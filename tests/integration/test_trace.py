@@ -14,19 +14,19 @@ from orion_beam.cli.main import app
 from orion_beam.config import JobConfig, KafkaSink, KafkaSource
 from orion_beam.defaults import CELLS, SUBSCRIBERS
 from orion_beam.errors import UserError
-from orion_beam.kafka.journal import read_journal
-from orion_beam.kafka.ranges import OffsetRange, SourcePartition, offset_ranges, read_ranges
-from orion_beam.kafka.topics import DEAD_LETTERS, FINAL, raw_topic
-from orion_beam.write import WriteCdrs, WriteDeadLetters
-from schemas.avro_format import single_object_header
-from schemas.cdr import UnifiedCdr
-from schemas.derive import avro_schema
+from orion_beam.io.write import WriteCdrs, WriteDeadLetters
+from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition, offset_ranges, read_ranges
+from orion_beam.redrive.journal import read_journal
+from orion_beam.schemas.avro_format import single_object_header
+from orion_beam.schemas.cdr import UnifiedCdr
+from orion_beam.schemas.derive import avro_schema
+from orion_beam.topics.names import DEAD_LETTERS, FINAL, raw_topic
+from orion_beam.transforms.decode import DecodeCdrs
+from orion_beam.transforms.encode import EncodeCdrs, Wire
+from orion_beam.transforms.enrich import EnrichCdrs, operators_of
+from orion_beam.transforms.normalize import NormalizeCdrs
+from orion_beam.transforms.validate import ValidateCdrs
 from tests.integration.harness import Feed, Source, kafka_in
-from transforms.decode import DecodeCdrs
-from transforms.encode import EncodeCdrs, Wire
-from transforms.enrich import EnrichCdrs, operators_of
-from transforms.normalize import NormalizeCdrs
-from transforms.validate import ValidateCdrs
 
 pytestmark = pytest.mark.integration
 

@@ -14,15 +14,15 @@ import pytest
 from confluent_kafka import Producer
 
 from orion_beam.config import KafkaSink
+from orion_beam.io.kafka_sink import ProduceDeadLetters, ProduceMessages, _WriteDeadLettersFn, _WriteMessagesFn
 from orion_beam.kafka.clients import producer_config
 from orion_beam.kafka.column_producer import ColumnProducer
-from orion_beam.kafka.topics import DEAD_LETTERS, ENRICHED, FINAL
-from orion_beam.kafka.write import ProduceDeadLetters, ProduceMessages, _WriteDeadLettersFn, _WriteMessagesFn
-from runners.local_kafka import LocalKafka
-from schemas.dead_letter import DEAD_LETTER_SCHEMA
+from orion_beam.runners.local.kafka import LocalKafka
+from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
+from orion_beam.topics.names import DEAD_LETTERS, ENRICHED, FINAL
+from orion_beam.transforms.encode import ENCODED_SCHEMA
 from tests.integration.harness import await_until, kafka_in, read_topic, settings_of
 from tests.letters import LETTER, letter_of, messages_from
-from transforms.encode import ENCODED_SCHEMA
 
 pytestmark = pytest.mark.integration
 

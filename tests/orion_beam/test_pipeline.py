@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from orion_beam.config import FileSink, FileSource, JobConfig, KafkaSink, KafkaSource
 from orion_beam.pipeline import build_pipeline
-from schemas.codes import Stage
-from transforms.batches import RecordBatchCoder
+from orion_beam.schemas.codes import Stage
+from orion_beam.transforms.stage.batches import RecordBatchCoder
 
 
 def file_job(**changes: object) -> JobConfig:

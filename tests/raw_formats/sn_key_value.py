@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from schemas.fields import BLANKS
+from orion_beam.schemas.fields import BLANKS
 from tests.fields import FIELDS, without
 from tests.reading import is_object
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orion_beam.replay.plan import Chunk
-from runners.replay import _listen, _take_orders
+from orion_beam.runners.replay import _listen, _take_orders
 
 
 def test_a_worker_that_says_what_is_no_report_is_reported_and_listened_to_further() -> None:

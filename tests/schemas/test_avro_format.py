@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from schemas.avro_format import fingerprint, single_object_header
-from schemas.derive import avro_schema
-from schemas.write import WRITTEN_MODELS
+from orion_beam.schemas.avro_format import fingerprint, single_object_header
+from orion_beam.schemas.derive import avro_schema
+from orion_beam.schemas.write import WRITTEN_MODELS
 
 
 # share/test/data/schema-tests.txt of the Avro project, as signed 64-bit numbers.

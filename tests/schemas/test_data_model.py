@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from schemas.cdr import UnifiedCdr
-from schemas.derive import avro_schema
+from orion_beam.schemas.cdr import UnifiedCdr
+from orion_beam.schemas.derive import avro_schema
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "data-model.md"
 

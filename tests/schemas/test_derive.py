@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 from pydantic import BaseModel, Field
 
-from schemas.cdr import UnifiedCdr
-from schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
-from schemas.derive import Int32, arrow_schema, avro_schema
-from schemas.write import WRITTEN_MODELS
+from orion_beam.schemas.cdr import UnifiedCdr
+from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
+from orion_beam.schemas.derive import Int32, arrow_schema, avro_schema
+from orion_beam.schemas.write import WRITTEN_MODELS
 
 
 class Colour(StrEnum):

@@ -6,8 +6,8 @@ import pytest
 from fastavro.schema import parse_schema
 from pydantic import BaseModel
 
-from schemas.derive import avro_schema, avsc_path
-from schemas.write import WRITTEN_MODELS, write_schemas
+from orion_beam.schemas.derive import avro_schema, avsc_path
+from orion_beam.schemas.write import WRITTEN_MODELS, write_schemas
 
 
 @pytest.mark.parametrize("model", WRITTEN_MODELS, ids=lambda model: model.__name__)
@@ -28,7 +28,9 @@ def test_fastavro_accepts_every_checked_in_schema(model: type[BaseModel]):
 
 
 def test_writing_the_schemas_makes_missing_files_and_mends_changed_ones(tmp_path, monkeypatch):
-    monkeypatch.setattr("schemas.write.avsc_path", lambda model: tmp_path / "avro" / f"{model.__name__}.avsc")
+    monkeypatch.setattr(
+        "orion_beam.schemas.write.avsc_path", lambda model: tmp_path / "avro" / f"{model.__name__}.avsc"
+    )
     write_schemas()
     (tmp_path / "avro" / "UnifiedCdr.avsc").write_text("{}", encoding="utf-8")
     write_schemas()

@@ -8,8 +8,8 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from orion_beam.countries import all_profiles
-from schemas.codes import Code
-from schemas.fields import (
+from orion_beam.schemas.codes import Code
+from orion_beam.schemas.fields import (
     MAX_COUNT,
     Count,
     EventTime,
@@ -22,10 +22,10 @@ from schemas.fields import (
     parse_event_time,
     text_of,
 )
-from transforms.decoders.flat_json import FlatJsonCdr
-from transforms.decoders.ma_semicolon import MaSemicolonCdr
-from transforms.decoders.tn_json import TnJsonCdr
-from transforms.formats import all_formats
+from orion_beam.transforms.decoders.flat_json import FlatJsonCdr
+from orion_beam.transforms.decoders.ma_semicolon import MaSemicolonCdr
+from orion_beam.transforms.decoders.registry import all_formats
+from orion_beam.transforms.decoders.tn_json import TnJsonCdr
 
 FR = all_profiles()["FR"]
 PARIS = ZoneInfo("Europe/Paris")

@@ -9,12 +9,13 @@ import pytest
 WITHOUT_ZONES = """
 import sys
 sys.modules["tzdata"] = None  # as if it were not installed
-from schemas.zones import zone_of
+from orion_beam.schemas.zones import zone_of
 """
 MAKERS = {
     "a profile": "from orion_beam.countries import all_profiles\nall_profiles()",
     "a zone": "zone_of('Europe/Paris')",
-    "a stage": "from numpy import zeros; from transforms.times import to_local\nto_local(zeros(1, int), 'Etc/UTC')",
+    "a stage": "from numpy import zeros; from orion_beam.transforms.arrow.times import to_local\n"
+    "to_local(zeros(1, int), 'Etc/UTC')",
 }
 
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from orion_beam.countries import all_profiles
 from orion_beam.testing import raw_batch
-from transforms.decode import decode_batch
-from transforms.normalize import normalize_batch
-from transforms.validate import validate_batch
+from orion_beam.transforms.decode import decode_batch
+from orion_beam.transforms.normalize import normalize_batch
+from orion_beam.transforms.validate import validate_batch
 
 ARRIVED = datetime(2026, 6, 1, 12, tzinfo=UTC)
 

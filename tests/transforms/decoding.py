@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any
 
 from orion_beam.countries import all_profiles
+from orion_beam.schemas.cdr import DecodedFields
 from orion_beam.testing import raw_batch, rows
-from schemas.cdr import DecodedFields
-from transforms.batches import SplitBatch
-from transforms.decode import decode_batch
+from orion_beam.transforms.decode import decode_batch
+from orion_beam.transforms.stage.batches import SplitBatch
 
 
 def split(country: str, payloads: Sequence[bytes | None], timestamps: datetime | None = None) -> SplitBatch:

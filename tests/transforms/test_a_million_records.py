@@ -10,7 +10,7 @@ import pytest
 
 from orion_beam.countries import all_profiles
 from orion_beam.generator import generate_batches
-from schemas.country import CountryProfile
+from orion_beam.schemas.country import CountryProfile
 from tests.agreement import assert_agreement
 from tests.strategies import ARRIVED, SPLICES
 

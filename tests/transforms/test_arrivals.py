@@ -9,11 +9,11 @@ import pytest
 
 from orion_beam.chain import chain_of, load_reference, run_chain
 from orion_beam.countries import all_profiles
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.raw import RAW_CDR_SCHEMA
 from orion_beam.testing import raw_batch, rows
-from schemas.country import CountryProfile
-from schemas.raw import RAW_CDR_SCHEMA
+from orion_beam.transforms.stage.batches import SplitBatch
 from tests.agreement import assert_agreement
-from transforms.batches import SplitBatch
 
 FR = all_profiles()["FR"]
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orion_beam.chain import chain_of, load_reference
+from orion_beam.schemas.avro_format import single_object_header
+from orion_beam.schemas.cdr import UnifiedCdr
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.derive import avro_schema
 from orion_beam.testing import raw_batch, rows
-from schemas.avro_format import single_object_header
-from schemas.cdr import UnifiedCdr
-from schemas.country import CountryProfile
-from schemas.derive import avro_schema
+from orion_beam.transforms.encode import Wire, encode_batch
+from orion_beam.transforms.stage.split import split_isolating
 from tests.strategies import ARRIVED, PROFILES, batches_of
-from transforms.encode import Wire, encode_batch
-from transforms.stage import split_isolating
 
 WIRE = Wire(single_object_header(avro_schema(UnifiedCdr)))
 

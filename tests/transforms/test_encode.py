@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from orion_beam.chain import chain_of, load_reference, run_chain
 from orion_beam.countries import all_profiles
-from orion_beam.testing import raw_batch
-from schemas.avro_format import single_object_header
-from schemas.cdr import (
+from orion_beam.schemas.avro_format import single_object_header
+from orion_beam.schemas.cdr import (
     ENRICHED_SCHEMA,
     NORMALIZED_SCHEMA,
     UNIFIED_SCHEMA,
@@ -25,11 +24,20 @@ from schemas.cdr import (
     UnifiedCdr,
     ValidatedCdr,
 )
-from schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
-from schemas.derive import avro_schema
+from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
+from orion_beam.schemas.derive import avro_schema
+from orion_beam.testing import raw_batch
+from orion_beam.transforms.decode import MAX_PAYLOAD_BYTES
+from orion_beam.transforms.encode import (
+    ENCODED_SCHEMA,
+    MAX_VALUE_BYTES,
+    Wire,
+    avro_bodies,
+    encode_avro,
+    encode_batch,
+    unified,
+)
 from tests.transforms.chain import normalized
-from transforms.decode import MAX_PAYLOAD_BYTES
-from transforms.encode import ENCODED_SCHEMA, MAX_VALUE_BYTES, Wire, avro_bodies, encode_avro, encode_batch, unified
 
 SCHEMAS = {ValidatedCdr: VALIDATED_SCHEMA, NormalizedCdr: NORMALIZED_SCHEMA, EnrichedCdr: ENRICHED_SCHEMA}
 every_stage_model = pytest.mark.parametrize("model", SCHEMAS)

@@ -7,12 +7,12 @@ import polars as pl
 import pytest
 
 from orion_beam.countries import all_profiles
+from orion_beam.schemas.cdr import ENRICHED_SCHEMA
 from orion_beam.testing import rows
-from schemas.cdr import ENRICHED_SCHEMA
+from orion_beam.transforms.enrich import ReferenceData, enrich_batch, operators_of
+from orion_beam.transforms.reference.lookups import Lookup
+from orion_beam.transforms.rules.networks import Operators
 from tests.transforms.chain import normalized
-from transforms.enrich import ReferenceData, enrich_batch, operators_of
-from transforms.lookups import Lookup
-from transforms.plmns import Operators
 
 GOOD: dict[str, Any] = {
     "event_type": "data", "imsi": "208011234567890", "msisdn": "33612345678", "timestamp": "2026-06-01T10:00:00Z",

@@ -7,8 +7,8 @@ import pytest
 
 from orion_beam.countries import all_profiles
 from orion_beam.testing import raw_batch, rows
-from transforms.decode import decode_batch
-from transforms.validate import validate_batch
+from orion_beam.transforms.decode import decode_batch
+from orion_beam.transforms.validate import validate_batch
 
 ARRIVED = datetime(2026, 6, 1, 12, tzinfo=UTC)
 NESTED = {"subscriber": {"imsi": "605011234567890", "msisdn": "+21620123456"}, "timestamp": "2026-06-01T10:00:00Z"}

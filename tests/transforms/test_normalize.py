@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from orion_beam.countries import all_profiles
+from orion_beam.schemas.cdr import NORMALIZED_SCHEMA
+from orion_beam.schemas.fields import RAT_GENERATIONS
 from orion_beam.testing import rows
-from schemas.cdr import NORMALIZED_SCHEMA
-from schemas.fields import RAT_GENERATIONS
+from orion_beam.transforms.normalize import normalize_batch
 from tests.transforms.chain import ARRIVED, normalized, validated
-from transforms.normalize import normalize_batch
 
 GOOD: dict[str, Any] = {
     "event_type": "voice", "imsi": "208011234567890", "msisdn": "33612345678", "timestamp": "2026-06-01T10:00:00Z",

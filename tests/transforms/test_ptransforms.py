@@ -13,23 +13,23 @@ from apache_beam.testing.util import assert_that
 
 from orion_beam.countries import all_profiles
 from orion_beam.defaults import REFERENCE_DIRECTORY
+from orion_beam.schemas.avro_format import single_object_header
+from orion_beam.schemas.cdr import UnifiedCdr
+from orion_beam.schemas.codes import Code, Stage
+from orion_beam.schemas.derive import avro_schema
 from orion_beam.testing import StageRows, equal_batches, raw_batch, rows, run_stage
-from schemas.avro_format import single_object_header
-from schemas.cdr import UnifiedCdr
-from schemas.codes import Code, Stage
-from schemas.derive import avro_schema
+from orion_beam.transforms.decode import DecodeCdrs, decode_batch
+from orion_beam.transforms.encode import EncodeCdrs, Wire, encode_batch
+from orion_beam.transforms.enrich import EnrichCdrs, ReferenceData, enrich_batch, operators_of
+from orion_beam.transforms.normalize import NormalizeCdrs, normalize_batch
+from orion_beam.transforms.reference.reference_files import ReferenceDataError, load_cells, load_subscribers
+from orion_beam.transforms.rules.networks import Operators
+from orion_beam.transforms.stage.batches import RecordBatchCoder, SplitBatch
+from orion_beam.transforms.stage.join_countries import by_country
+from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
+from orion_beam.transforms.stage.split import Split, StageTransform
+from orion_beam.transforms.validate import ValidateCdrs, validate_batch
 from tests.transforms.chain import ARRIVED, normalized, validated
-from transforms.batches import RecordBatchCoder, SplitBatch
-from transforms.countries import by_country
-from transforms.decode import DecodeCdrs, decode_batch
-from transforms.encode import EncodeCdrs, Wire, encode_batch
-from transforms.enrich import EnrichCdrs, ReferenceData, enrich_batch, operators_of
-from transforms.normalize import NormalizeCdrs, normalize_batch
-from transforms.plmns import Operators
-from transforms.reference import ReferenceDataError, load_cells, load_subscribers
-from transforms.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
-from transforms.stage import StageOutput, split_stage
-from transforms.validate import ValidateCdrs, validate_batch
 
 PROFILES = all_profiles()
 CELLS, SUBSCRIBERS = str(REFERENCE_DIRECTORY / "cells.csv"), str(REFERENCE_DIRECTORY / "subscribers.parquet")
@@ -177,9 +177,11 @@ def _reject_b(batch: pa.RecordBatch) -> SplitBatch:
     return SplitBatch(batch.filter(pa.array([not each for each in is_b])), letters)
 
 
-class _OwnStage(beam.PTransform):
-    def expand(self, batches: beam.PCollection) -> StageOutput:
-        return split_stage(batches, Stage.DECODE, lambda: _reject_b)
+class _OwnStage(StageTransform):
+    stage = Stage.DECODE
+
+    def prepare(self) -> Split:
+        return _reject_b
 
 
 def test_a_stage_of_ones_own_needs_a_pure_function_only():

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from orion_beam.countries import all_profiles
+from orion_beam.schemas.cdr import VALIDATED_SCHEMA
+from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
 from orion_beam.testing import raw_batch, rows
-from schemas.cdr import VALIDATED_SCHEMA
-from schemas.dead_letter import DEAD_LETTER_SCHEMA
-from transforms.decode import decode_batch
-from transforms.validate import validate_batch
+from orion_beam.transforms.decode import decode_batch
+from orion_beam.transforms.validate import validate_batch
 
 ARRIVED = datetime(2026, 6, 1, 12, tzinfo=UTC)
 GOOD: dict[str, Any] = {

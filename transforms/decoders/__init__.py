@@ -1,6 +1,6 @@
 """The raw formats, one module each: its row model, which payloads are its own, and how they become columns of text.
 
-A module that holds a `FORMAT` is a raw format; `transforms.formats` finds it here, and profiles call it by its name.
+A module that holds a `FORMAT` is a raw format; `decoders.registry` finds it here, and profiles call it by its name.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,17 +10,17 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from schemas.raw import RawRow
-from transforms.layouts import Layout
-from transforms.payloads import Payloads
-from transforms.texts import Mask
+from orion_beam.schemas.raw import RawRow
+from orion_beam.transforms.arrow.texts import Mask
+from orion_beam.transforms.decoders.layouts import Layout
+from orion_beam.transforms.decoders.payloads import Payloads
 
 
 class Decoded(NamedTuple):
     """What a decoder reads out of payloads.
 
     Attributes:
-        texts: string columns of `schemas.cdr.DecodedFields`, without blanks around, null where blank; those that are
+        texts: string columns of `cdr.DecodedFields`, without blanks around, null where blank; those that are
             not there are null.
         is_malformed: payloads that are not of the format after all; their texts mean nothing.
         is_for_others: payloads that turned out to be for the formats behind this one; None for none of them.

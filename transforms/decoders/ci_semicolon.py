@@ -6,12 +6,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from schemas.fields import Count, EventTime, EventType, FreeText, Imei, Imsi, Msisdn, Rat, text_of
-from schemas.raw import RawRow
-from transforms.decoders import Decoded, RawFormat
-from transforms.layouts import Separated
-from transforms.payloads import Payloads
-from transforms.texts import Mask, chosen, index_in
+from orion_beam.schemas.fields import Count, EventTime, EventType, FreeText, Imei, Imsi, Msisdn, Rat, text_of
+from orion_beam.schemas.raw import RawRow
+from orion_beam.transforms.arrow.texts import Mask, chosen, index_in
+from orion_beam.transforms.decoders import Decoded, RawFormat
+from orion_beam.transforms.decoders.layouts import Separated
+from orion_beam.transforms.decoders.payloads import Payloads
 
 
 class _RecordType(NamedTuple):

@@ -2,11 +2,11 @@
 
 from pydantic import Field
 
-from schemas.fields import Count, EventTime, EventType, FreeText, Imei, Imsi, Msisdn, Rat
-from schemas.raw import RawRow
-from transforms.decoders import RawFormat
-from transforms.decoders.json import decode_flat, is_object
-from transforms.layouts import JsonObject
+from orion_beam.schemas.fields import Count, EventTime, EventType, FreeText, Imei, Imsi, Msisdn, Rat
+from orion_beam.schemas.raw import RawRow
+from orion_beam.transforms.decoders import RawFormat
+from orion_beam.transforms.decoders.json import decode_flat, is_object
+from orion_beam.transforms.decoders.layouts import JsonObject
 
 
 class FlatJsonCdr(RawRow):

@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.fields import text_of
-from transforms.decoders import Decoded
-from transforms.decoders.plain_json import Read, Shape, read_plain
-from transforms.payloads import Payloads
-from transforms.texts import Mask, chosen, to_list, trimmed
+from orion_beam.schemas.fields import text_of
+from orion_beam.transforms.arrow.texts import Mask, chosen, to_list, trimmed
+from orion_beam.transforms.decoders import Decoded
+from orion_beam.transforms.decoders.payloads import Payloads
+from orion_beam.transforms.decoders.plain_json import Read, Shape, read_plain
 
 # What a field may be: an object or array in its place makes the payload malformed.
 Scalar = str | int | float | bool | None

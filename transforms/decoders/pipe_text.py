@@ -1,11 +1,11 @@
 """Short pipe text, from any country: six fields, separated by `|`."""
 
-from schemas.fields import Count, EventType, Imsi, Msisdn
-from schemas.raw import RawRow
-from transforms.decoders import Decoded, RawFormat
-from transforms.layouts import Separated
-from transforms.payloads import Payloads
-from transforms.texts import Mask
+from orion_beam.schemas.fields import Count, EventType, Imsi, Msisdn
+from orion_beam.schemas.raw import RawRow
+from orion_beam.transforms.arrow.texts import Mask
+from orion_beam.transforms.decoders import Decoded, RawFormat
+from orion_beam.transforms.decoders.layouts import Separated
+from orion_beam.transforms.decoders.payloads import Payloads
 
 
 class PipeTextCdr(RawRow):

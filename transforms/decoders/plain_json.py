@@ -11,10 +11,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from transforms.compiled import BYTES, INT64, INT64S, TEXTS, Bytes, Mask, Offsets, Texts, compiled, texts_of
-from transforms.payloads import Payloads, Spans
-from transforms.texts import ZERO
-from transforms.unread import distinct_names, names_of
+from orion_beam.transforms.arrow.compiled import (
+    BYTES,
+    INT64,
+    INT64S,
+    TEXTS,
+    Bytes,
+    Mask,
+    Offsets,
+    Texts,
+    compiled,
+    texts_of,
+)
+from orion_beam.transforms.arrow.texts import ZERO
+from orion_beam.transforms.decoders.payloads import Payloads, Spans
+from orion_beam.transforms.decoders.unread_members import distinct_names, names_of
 
 _QUOTE, _ESCAPE, _COLON, _COMMA, _OPEN, _CLOSE, _MINUS = map(ord, '"\\:,{}-')
 _N, _U, _L = map(ord, "nul")

@@ -4,12 +4,12 @@ from itertools import accumulate
 
 import numpy as np
 
-from schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat
-from schemas.raw import RawRow
-from transforms.decoders import Decoded, RawFormat
-from transforms.layouts import FixedWidth
-from transforms.payloads import Payloads
-from transforms.texts import Mask
+from orion_beam.schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat
+from orion_beam.schemas.raw import RawRow
+from orion_beam.transforms.arrow.texts import Mask
+from orion_beam.transforms.decoders import Decoded, RawFormat
+from orion_beam.transforms.decoders.layouts import FixedWidth
+from orion_beam.transforms.decoders.payloads import Payloads
 
 
 class SnFixedWidthCdr(RawRow):

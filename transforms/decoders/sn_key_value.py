@@ -3,14 +3,14 @@
 import numpy as np
 import pyarrow as pa
 
-from schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat, StatedEventType
-from schemas.raw import RawRow
-from transforms.compiled import BYTES, INT64S, TEXTS, Bytes, Mask, Offsets, Texts, compiled, texts_of
-from transforms.decoders import Decoded, RawFormat
-from transforms.layouts import Pairs
-from transforms.payloads import Payloads, Spans
-from transforms.texts import equals, is_blank
-from transforms.unread import MOST_NAMES, names_of, place_of_name
+from orion_beam.schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat, StatedEventType
+from orion_beam.schemas.raw import RawRow
+from orion_beam.transforms.arrow.compiled import BYTES, INT64S, TEXTS, Bytes, Mask, Offsets, Texts, compiled, texts_of
+from orion_beam.transforms.arrow.texts import equals, is_blank
+from orion_beam.transforms.decoders import Decoded, RawFormat
+from orion_beam.transforms.decoders.layouts import Pairs
+from orion_beam.transforms.decoders.payloads import Payloads, Spans
+from orion_beam.transforms.decoders.unread_members import MOST_NAMES, names_of, place_of_name
 
 
 class SnKeyValueCdr(RawRow):

@@ -4,12 +4,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator
 
-from schemas.codes import Code
-from schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat, StatedEventType, reject
-from schemas.raw import RawRow
-from transforms.decoders import RawFormat
-from transforms.decoders.json import TN_PATHS, decode_tn, is_object
-from transforms.layouts import JsonObject
+from orion_beam.schemas.codes import Code
+from orion_beam.schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat, StatedEventType, reject
+from orion_beam.schemas.raw import RawRow
+from orion_beam.transforms.decoders import RawFormat
+from orion_beam.transforms.decoders.json import TN_PATHS, decode_tn, is_object
+from orion_beam.transforms.decoders.layouts import JsonObject
 
 
 class TnSubscriber(RawRow):

@@ -22,7 +22,7 @@ class Rendering:
     """How to write one raw format.
 
     Attributes:
-        fields: the fields that the format has, named as in `schemas.cdr.DecodedFields`.
+        fields: the fields that the format has, named as in `cdr.DecodedFields`.
         payload: expression over columns of these names (text, null is absent) that makes the payload.
         spellings: of event times; 64 entries, one dominating, each as likely; empty where there is no event time.
         is_json: whether texts are JSON strings, so that quotes and control characters in them are escaped.

@@ -12,12 +12,12 @@ from orion_beam.capture.pseudonyms import Pseudonyms
 from orion_beam.capture.records import RecordPseudonymiser
 from orion_beam.countries import all_profiles
 from orion_beam.generator import generate_batches
+from orion_beam.schemas.cdr import DecodedFields
 from orion_beam.testing import raw_batch
-from schemas.cdr import DecodedFields
+from orion_beam.transforms.decode import decode_batch
+from orion_beam.transforms.rules.numbering import has_luhn_digit
+from orion_beam.transforms.rules.plausibility import are_plausible
 from tests.strategies import batches_of
-from transforms.decode import decode_batch
-from transforms.numbering import has_luhn_digit
-from transforms.plausibility import are_plausible
 
 PROFILES = all_profiles()
 KEY = bytes(range(32))

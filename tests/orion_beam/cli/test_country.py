@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from orion_beam.chain import chain_of, load_reference, run_chain
-from orion_beam.conformance import MUTATIONS, check_country
 from orion_beam.countries import PROFILES_DIRECTORY, all_profiles, load_profile
+from orion_beam.inspect.conformance import MUTATIONS, check_country
+from orion_beam.schemas.codes import Stage
 from orion_beam.testing import raw_batch, rows
-from schemas.codes import Stage
-from transforms import decode
-from transforms.decoders import fr_semicolon
+from orion_beam.transforms import decode
+from orion_beam.transforms.decoders import fr_semicolon
 
 NEW = [
     "country", "new", "CI", "--name", "Côte d'Ivoire", "--mcc", "612", "--calling-code", "225",
@@ -140,7 +140,7 @@ def test_the_kit_finds_a_bug(monkeypatch):
 
 
 def test_the_kit_finds_a_lost_row(monkeypatch):
-    from orion_beam import chain
+    from orion_beam.inspect import chain
 
     real = chain.decode_batch
     monkeypatch.setattr(chain, "decode_batch", lambda batch, profile: real(batch.slice(0, 1), profile))

@@ -12,7 +12,7 @@ from orion_beam.cli.main import app
 from orion_beam.dlq.files import FileSelection
 from orion_beam.dlq.filters import LetterFilter
 from orion_beam.errors import UserError
-from orion_beam.kafka.ranges import OffsetRange
+from orion_beam.kafka.offset_ranges import OffsetRange
 from tests.command import Answer, Command
 from tests.orion_beam.dlq.desk import IMSI, MSISDN, semicolon
 

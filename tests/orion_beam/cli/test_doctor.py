@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from orion_beam.kafka import topics
+from orion_beam.topics import names as topics
 
 
 @pytest.fixture

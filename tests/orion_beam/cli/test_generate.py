@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from orion_beam.cli.generate import generate
 from orion_beam.errors import PrerequisiteError, UserError
-from orion_beam.kafka import topics
+from orion_beam.topics import names as topics
 
 app = typer.Typer()
 app.command()(generate)

@@ -70,4 +70,4 @@ def test_a_value_that_cannot_work_is_one_line_and_exit_code_2(orion_beam, tmp_pa
     *others, last = answer.err.splitlines()
     assert last.startswith("orion-beam: error: ")
     assert says.format(**values) in last
-    assert all("transforms.compiled" in line for line in others)
+    assert all("orion_beam.transforms.arrow.compiled" in line for line in others)

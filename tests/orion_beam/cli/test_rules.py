@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from orion_beam.countries import PROFILES_DIRECTORY
-from transforms.rules import RULES
+from orion_beam.transforms.rules.rules import RULES
 
 
 def test_every_rule_is_listed_with_id_severity_and_source(orion_beam):

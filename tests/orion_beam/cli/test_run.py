@@ -13,9 +13,9 @@ from functools import partial
 import fastavro
 import pytest
 
-from orion_beam.kafka import topics
+from orion_beam.topics import names as topics
+from orion_beam.transforms import normalize
 from tests.command import Answer
-from transforms import normalize
 
 PIPE = b"208011234567890|33612345678|sms|||\n"
 FR_HEADER = b"imsi;msisdn;imei;cell_id;rat;bytes_up;bytes_down;event_time\n"

@@ -8,8 +8,8 @@ from typing import Any
 import fastavro
 import pytest
 
-from schemas.derive import avro_schema, avsc_path
-from schemas.write import WRITTEN_MODELS
+from orion_beam.schemas.derive import avro_schema, avsc_path
+from orion_beam.schemas.write import WRITTEN_MODELS
 
 
 @pytest.fixture

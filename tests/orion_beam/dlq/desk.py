@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from orion_beam.chain import chain_of, load_reference, run_chain
 from orion_beam.countries import all_profiles
-from orion_beam.dead_letters import ReadLetters, letters_of
+from orion_beam.io.letter_headers import ReadLetters, letters_of
 from orion_beam.testing import raw_batch
 from tests.letters import messages_batch, messages_from
 

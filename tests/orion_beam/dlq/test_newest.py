@@ -7,8 +7,8 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orion_beam.dead_letters import ReadLetters
 from orion_beam.dlq.newest import Newest
+from orion_beam.io.letter_headers import ReadLetters
 from tests.letters import messages_batch
 from tests.orion_beam.dlq.desk import ARRIVED, letters, read, semicolon
 

@@ -12,7 +12,7 @@ from orion_beam.defaults import ExportFormat
 from orion_beam.dlq.export import export
 from orion_beam.dlq.view import readable, views_of
 from orion_beam.errors import UserError
-from orion_beam.masking import mask_digits, mask_numbers
+from orion_beam.telemetry.masking import mask_digits, mask_numbers
 from tests.orion_beam.dlq.desk import IMEI, IMSI, MSISDN, letters, semicolon
 
 TOPIC = "cdr.dlq"

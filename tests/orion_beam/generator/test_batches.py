@@ -11,12 +11,12 @@ from pydantic import ValidationError
 
 from orion_beam.countries import all_profiles
 from orion_beam.generator import GeneratedBatch, generate_batches
-from schemas.codes import Code, Severity
-from schemas.country import CountryProfile
-from schemas.fields import BLANKS
+from orion_beam.schemas.codes import Code, Severity
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.fields import BLANKS
+from orion_beam.transforms.decoders.registry import all_formats
+from orion_beam.transforms.rules.rules import RULES
 from tests.oracle import EVERY_COUNTRY, split
-from transforms.formats import all_formats
-from transforms.rules import RULES
 
 START = datetime(2026, 11, 22, 18, 30, tzinfo=UTC)
 PROFILES = list(all_profiles().values())

@@ -14,7 +14,7 @@ from orion_beam.generator.reference import (
     reference_cells,
     reference_subscribers,
 )
-from schemas.country import CountryProfile
+from orion_beam.schemas.country import CountryProfile
 
 PROFILES = list(all_profiles().values())
 every_country = pytest.mark.parametrize("profile", PROFILES, ids=[profile.code for profile in PROFILES])

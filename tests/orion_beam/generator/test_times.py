@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from orion_beam.generator.times import Spelling, last_gap, spelled
-from schemas.fields import parse_event_time
+from orion_beam.schemas.fields import parse_event_time
 
 PARIS = ZoneInfo("Europe/Paris")
 WITH_MILLIS = {Spelling.ISO_MILLIS, Spelling.EPOCH_MILLIS}

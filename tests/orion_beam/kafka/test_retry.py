@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 from orion_beam.errors import PrerequisiteError
 from orion_beam.kafka import retry
 from orion_beam.kafka.column_consumer import Event
-from orion_beam.kafka.ranges import OffsetRange, _TopicRead
+from orion_beam.kafka.offset_ranges import OffsetRange, _TopicRead
 from orion_beam.kafka.retry import KafkaRefusedError, is_retriable, refusals_of, retried
 
 SERVERS = "broker-1:9092,broker-2:9092"

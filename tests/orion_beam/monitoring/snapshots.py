@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from orion_beam.countries import profiles_of
-from orion_beam.kafka.ranges import OffsetRange, SourcePartition
+from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition
 from orion_beam.monitoring.flink import JobStatus
 from orion_beam.monitoring.letters import FOREIGN, LetterKind
 from orion_beam.monitoring.monitor import DiskUse, Monitor, MonitorConfig, Snapshot

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 
 from orion_beam.monitoring.export import MonitorCollector
 from orion_beam.monitoring.monitor import Monitor, Snapshot
-from schemas.codes import Code
+from orion_beam.schemas.codes import Code
 from tests.orion_beam.monitoring.snapshots import AT_S, FLINK, monitor, snapshot
 
 DESIGNED = {"kafka_consumer_lag", "orion_kafka_ingestion_rate", "orion_kafka_lag_seconds", "orion_kafka_errors_total"}

@@ -1,6 +1,6 @@
 """The line a minute of a stream."""
 
-from orion_beam.kafka.ranges import OffsetRange, SourcePartition
+from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition
 from orion_beam.monitoring.minute import line_of
 from orion_beam.monitoring.reading import PartitionReading, Reading
 

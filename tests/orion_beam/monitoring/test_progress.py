@@ -2,7 +2,7 @@
 
 import pytest
 
-from orion_beam.kafka.ranges import OffsetRange, SourcePartition
+from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition
 from orion_beam.monitoring.progress import Progress
 from orion_beam.monitoring.reading import PartitionReading, Reading
 

@@ -11,10 +11,10 @@ import pytest
 
 from orion_beam.config import FileSink, JobConfig, KafkaRanges
 from orion_beam.errors import UserError
-from orion_beam.metrics import FINAL, READ, Outcome
 from orion_beam.replay.plan import PartitionPlan, lanes_of, round_of
 from orion_beam.replay.runs import Replay, Run, files_of_others, publish_files
-from runners.replay import do_chunks
+from orion_beam.runners.replay import do_chunks
+from orion_beam.telemetry.run_counters import FINAL, READ, Outcome
 
 PLANS = [
     PartitionPlan(topic="cdr.raw.FR", partition=number, low=0, high=60_000, held_low=0, held_high=60_000)

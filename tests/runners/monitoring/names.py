@@ -5,8 +5,8 @@ import re
 from prometheus_client import CollectorRegistry
 
 from orion_beam.monitoring.export import MonitorCollector
-from orion_beam.worker_metrics import WorkerMetrics
-from runners.monitoring.alerts import DIRECTORY
+from orion_beam.runners.monitoring.alerts import DIRECTORY
+from orion_beam.telemetry.worker_metrics import WorkerMetrics
 from tests.orion_beam.monitoring.snapshots import monitor, snapshot
 
 OF_PROMETHEUS = {"up"}

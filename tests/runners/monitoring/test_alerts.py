@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runners.monitoring.alerts import RULES, AlertLimits, alert_rules
+from orion_beam.runners.monitoring.alerts import RULES, AlertLimits, alert_rules
 from tests.debian import require_program
 from tests.runners.monitoring.names import asked_for, exported
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from runners.monitoring.dashboards import DASHBOARDS, DIRECTORY, dashboard
+from orion_beam.runners.monitoring.dashboards import DASHBOARDS, DIRECTORY, dashboard
 from tests.runners.monitoring.names import asked_for, exported
 
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.decoders import Decoded
-from transforms.decoders.json import _FLAT_COLUMNS, TN_PATHS, _parse_flat, _parse_tn, _with_others, decode_tn
-from transforms.decoders.json import _FLAT_SHAPE as FLAT_SHAPE
-from transforms.decoders.json import _TN_SHAPE as TN_SHAPE
-from transforms.decoders.plain_json import read_plain
-from transforms.payloads import Payloads
+from orion_beam.transforms.decoders import Decoded
+from orion_beam.transforms.decoders.json import _FLAT_COLUMNS, TN_PATHS, _parse_flat, _parse_tn, _with_others, decode_tn
+from orion_beam.transforms.decoders.json import _FLAT_SHAPE as FLAT_SHAPE
+from orion_beam.transforms.decoders.json import _TN_SHAPE as TN_SHAPE
+from orion_beam.transforms.decoders.payloads import Payloads
+from orion_beam.transforms.decoders.plain_json import read_plain
 
 KINDS = {
     "tn": (TN_SHAPE, tuple(TN_PATHS), _parse_tn),

@@ -10,7 +10,7 @@ import org.apache.kafka.common.header.Headers;
 
 /**
  * Packs Kafka records of one topic into one frame: columns in Arrow's buffer layout, which Python maps without touching
- * a row ({@code orion_beam/kafka/frames.py}).
+ * a row ({@code orion_beam/io/frames.py}).
  *
  * <p><b>Layout.</b> Everything is little endian. The header and each section start at a multiple of 8 bytes; the gaps
  * are zero. For n records with h headers in all:

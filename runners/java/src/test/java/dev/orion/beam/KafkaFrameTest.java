@@ -9,7 +9,7 @@ import java.nio.charset.StandardCharsets;
 import org.apache.kafka.common.header.internals.RecordHeaders;
 import org.junit.jupiter.api.Test;
 
-/** The layout byte by byte; that Python reads it back is shown by {@code tests/orion_beam/kafka/test_frames.py}. */
+/** The layout byte by byte; that Python reads it back is shown by {@code tests/orion_beam/io/test_frames.py}. */
 class KafkaFrameTest {
   private final KafkaFrame frame = new KafkaFrame("cdr");
 

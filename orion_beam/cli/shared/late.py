@@ -1,0 +1,88 @@
+"""Imports that wait until a command runs: its help and a usage error need none of them, and Beam takes seconds.
+
+    with late_imports():
+        from orion_beam.proof.audit import audit
+
+While the command line looks for a command (`deferring`), such a block imports nothing: its names stand for what is
+still to be imported, and `load_late_imports` puts that in their place before the command runs. Everywhere else the
+block does what it says at once. Until then annotations may use the names, and nothing else: what an option's help
+shows, such as its default, must be imported above the block, from a module that is quick to import.
+
+From Python 3.15 on, `lazy from … import …` (PEP 810) does this.
+"""
+
+import builtins
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+_is_deferring = False
+
+
+class _Late:
+    """Stands for a module, or for a name of one."""
+
+    def __init__(self, module: str, name: str | None = None) -> None:
+        self._module, self._name = module, name
+
+    def load(self) -> Any:
+        if self._name is None:
+            return import_module(self._module)
+        # As `from … import …` does it: the name may be that of a submodule.
+        return getattr(__import__(self._module, fromlist=[self._name]), self._name)
+
+    def __getattr__(self, name: str) -> "_Late":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Late(self._module, name)
+
+    # In annotations: `Judge | None`.
+    def __or__(self, _: object) -> "_Late":
+        return self
+
+    __ror__ = __or__
+
+
+@contextmanager
+def deferring() -> Iterator[None]:
+    """Let blocks of late imports wait, in modules that are first imported within."""
+    global _is_deferring
+    _is_deferring = True
+    try:
+        yield
+    finally:
+        _is_deferring = False
+
+
+@contextmanager
+def late_imports() -> Iterator[None]:
+    """Let the imports of a block wait, where `deferring` says so."""
+    if not _is_deferring:
+        yield
+        return
+    import_now = builtins.__import__
+
+    def import_late(
+        name: str,
+        globals: Mapping[str, object] | None = None,  # noqa: ARG001 - it has the signature of __import__
+        locals: Mapping[str, object] | None = None,  # noqa: ARG001
+        fromlist: Sequence[str] = (),  # noqa: ARG001
+        level: int = 0,  # noqa: ARG001
+    ) -> Any:
+        return _Late(name)
+
+    builtins.__import__ = import_late  # type: ignore[assignment]  # it returns what stands for a module
+    try:
+        yield
+    finally:
+        builtins.__import__ = import_now
+
+
+def load_late_imports() -> None:
+    """Import what waits, in all modules of the command line."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith(f"{__package__}."):
+            names = vars(module)
+            names |= {late: value.load() for late, value in names.items() if isinstance(value, _Late)}

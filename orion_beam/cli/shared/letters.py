@@ -1,0 +1,187 @@
+"""What the commands of the desk share: the options of the filter, and the audit line of what is revealed."""
+
+import getpass
+import logging
+import re
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.offset_options import time_of
+from orion_beam.cli.shared.options import duration_of
+from orion_beam.defaults import DEAD_LETTER_TOPIC
+from orion_beam.errors import UserError
+from orion_beam.schemas.codes import Code, Stage
+from orion_beam.telemetry.logs import say
+
+with late_imports():
+    from orion_beam.countries import all_profiles
+    from orion_beam.dlq.files import FileSelection
+    from orion_beam.dlq.filters import LetterFilter, Selection
+    from orion_beam.kafka.offset_ranges import OffsetRange
+    from orion_beam.kafka.retry import KafkaRefusedError
+    from orion_beam.redrive.journal import write_journal
+    from orion_beam.redrive.sent_records import Redriven, read_redriven
+
+BootstrapServers = Annotated[str, typer.Option(help="Kafka brokers, host:port,…")]
+ServersOrFiles = Annotated[str | None, typer.Option(help="Kafka brokers, host:port,…, unless --input says where.")]
+InputOption = Annotated[
+    Path | None,
+    typer.Option("--input", help="Letters in files instead: cdr.dlq.avro, or the directory of `run --output`."),
+]
+CodeOption = Annotated[str | None, typer.Option("--code", help="Those that break one of these rules: invalid_imsi,…")]
+CountryOption = Annotated[str | None, typer.Option("--countries", "--country", help="Those of these countries: FR,TN")]
+StageOption = Annotated[str | None, typer.Option("--stage", help="Those that these stages refused: decode,validate")]
+FromOption = Annotated[
+    str | None, typer.Option("--from", help="Those that failed then or later: 2026-01-01T00:00Z, with an offset.")
+]
+LastOption = Annotated[str | None, typer.Option(help="Those that failed within the last 30m, 6h, 7d.")]
+ToOption = Annotated[str | None, typer.Option("--to", help="Those that failed before then: 2026-01-02T00:00Z")]
+OffsetsOption = Annotated[
+    str | None, typer.Option(help="Those at these offsets of the topic, by partition, the end excluded: 0=100-200,3=17")
+]
+
+_OFFSETS = re.compile(r"([0-9]{1,9})=([0-9]{1,18})(?:-([0-9]{1,18}))?")
+_PLACE = re.compile(r"([0-9]{1,9})@([0-9]{1,18})")
+
+
+def filter_of(
+    code: str | None,
+    country: str | None,
+    stage: str | None,
+    since: str | None,
+    until: str | None,
+    offsets: str | None,
+    last: str | None = None,
+) -> LetterFilter:
+    """Return the filter that options mean.
+
+    Raises:
+        UserError: one of them means nothing; names it and what it may be.
+    """
+    if last and since:
+        raise UserError("--last and --from do not go together: both say since when")
+    wanted = LetterFilter(
+        codes=frozenset(Code[name.upper()] for name in _known("--code", code, [each.value for each in Code])),
+        countries=frozenset(_known("--countries", country, [*all_profiles(), "ZZ"])),
+        stages=frozenset(Stage(name) for name in _known("--stage", stage, [each.value for each in Stage])),
+        since=_since(since, last),
+        until=time_of(until, "--to") if until else None,
+        offsets=_offsets(offsets),
+    )
+    if wanted.since is not None and wanted.until is not None and wanted.since >= wanted.until:
+        raise UserError(f"{f'--last {last}' if last else f'--from {since}'} is not before --to {until}")
+    return wanted
+
+
+def _since(since: str | None, last: str | None) -> datetime | None:
+    if last:
+        return datetime.now(UTC) - timedelta(seconds=duration_of(last, "--last"))
+    return time_of(since, "--from") if since else None
+
+
+class Letters(NamedTuple):
+    """Where letters are read from.
+
+    Attributes:
+        selection: which.
+        servers: the brokers; None where they are in files.
+    """
+
+    selection: Selection | FileSelection
+    servers: str | None
+
+    def redriven(self) -> Redriven:
+        """Return the records that have been sent back; of files, none."""
+        if self.servers is None:
+            return Redriven({}, {})
+        try:
+            return read_redriven(self.servers, self.selection.topic)
+        except KafkaRefusedError as error:
+            # Whoever may read letters may not always read the journal.
+            say(f"warning: redriven letters are not told from open ones: {error}", logging.WARNING)
+            return Redriven({}, {})
+
+
+def letters_at(bootstrap_servers: str | None, files: Path | None, topic: str, wanted: LetterFilter) -> Letters:
+    """Return the letters that options mean, on Kafka or in files.
+
+    Raises:
+        UserError: the options name none of the two, or both; or there are no such files.
+        PrerequisiteError: the broker cannot be reached, or lacks the topic.
+    """
+    servers = servers_of(bootstrap_servers, files, topic)
+    if servers is None:
+        assert files is not None
+        return Letters(FileSelection.of(files, wanted), None)
+    return Letters(Selection.of(servers, topic, wanted), servers)
+
+
+def servers_of(bootstrap_servers: str | None, files: Path | None, topic: str = DEAD_LETTER_TOPIC) -> str | None:
+    """Return the brokers that options name; None for files.
+
+    Raises:
+        UserError: they name none of the two, or both.
+    """
+    if (bootstrap_servers is None) == (files is None):
+        raise UserError("where to look? give --bootstrap-servers HOST:PORT, or --input with what `run` has written")
+    if files is not None and topic != DEAD_LETTER_TOPIC:
+        raise UserError("--dead-letter-topic goes without --input: files have no topic")
+    return bootstrap_servers
+
+
+def place_of(text: str) -> tuple[int, int]:
+    """Return partition and offset of `3@1234`.
+
+    Raises:
+        UserError: it is none.
+    """
+    if (found := _PLACE.fullmatch(text)) is None:
+        raise UserError(f"{text!r} is no place: write it as PARTITION@OFFSET, such as 3@1234")
+    return int(found[1]), int(found[2])
+
+
+def _known(option: str, text: str | None, known: list[str]) -> list[str]:
+    names = [part.strip() for part in (text or "").split(",") if part.strip()]
+    for name in names:
+        if name not in known:
+            raise UserError(f"{option} {name}: expected some of {', '.join(known)}")
+    return names
+
+
+def _offsets(text: str | None) -> dict[int, OffsetRange]:
+    ranges = {}
+    for part in filter(None, (text or "").split(",")):
+        if (found := _OFFSETS.fullmatch(part.strip())) is None:
+            raise UserError(f"--offsets {part}: write it as PARTITION=FROM-TO or PARTITION=OFFSET, such as 0=100-200")
+        low = int(found[2])
+        ranges[int(found[1])] = OffsetRange(low, int(found[3]) if found[3] else low + 1)
+        if ranges[int(found[1])].offsets <= 0:
+            raise UserError(f"--offsets {part}: the end must be behind the start")
+    return ranges
+
+
+def audit_reveal(bootstrap_servers: str | None, command: str, topic: str, shown: Mapping[str, Any]) -> None:
+    """Note who is shown subscribers' numbers, and of which records; without that nobody is.
+
+    Without brokers nothing is noted: who is shown files can read them anyway.
+
+    Raises:
+        UserError: it cannot be noted.
+    """
+    if bootstrap_servers is None:
+        return
+    entry = {
+        "kind": "reveal",
+        "command": command,
+        "user": getpass.getuser(),
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "topic": topic,
+        "filter": shown,
+    }
+    write_journal(bootstrap_servers, f"reveal/{uuid.uuid4()}", entry)

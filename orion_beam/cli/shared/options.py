@@ -1,0 +1,166 @@
+"""Options that several commands have, and how their values are read."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orion_beam.cli.shared.given import refuse_unused
+from orion_beam.cli.shared.late import late_imports
+from orion_beam.defaults import ValueFormat
+from orion_beam.durations import parse_duration_s
+from orion_beam.errors import UserError, first_problem
+from orion_beam.schemas.codes import Stage
+
+with late_imports():
+    from pydantic import ValidationError
+
+    from orion_beam.config import JobConfig, KafkaSink
+    from orion_beam.countries import default_profiles, profiles_of
+    from orion_beam.doctor.kafka_checks import KafkaNeeds
+    from orion_beam.schema_tools.registry import register_schema
+    from orion_beam.schemas.avro_format import single_object_header
+    from orion_beam.schemas.cdr import UnifiedCdr
+    from orion_beam.schemas.derive import avro_schema
+    from orion_beam.topics.names import STAGE_TOPICS
+
+Countries = Annotated[str | None, typer.Option(help="Countries to read.", show_default="FR,MA,SN,TN")]
+GroupId = Annotated[str, typer.Option(help="Consumer group whose offsets say where to go on.")]
+Publish = Annotated[str, typer.Option(help="Also write these topics: validated,normalized,enriched")]
+StartFrom = Annotated[
+    str | None, typer.Option(help="Read this topic instead of the raw ones: validated, normalized or enriched")
+]
+ConsumerSettings = Annotated[
+    list[str] | None, typer.Option("--consumer-config", help="NAME=VALUE for the Kafka consumer; repeatable.")
+]
+FinalTopic = Annotated[str, typer.Option("--final-topic", "--to-topic", help="Topic of CDRs.")]
+DeadLetterTopic = Annotated[str, typer.Option("--dead-letter-topic", "--dlq-topic", help="Topic of dead letters.")]
+ProducerSettings = Annotated[
+    list[str] | None, typer.Option("--producer-config", help="NAME=VALUE for the Kafka producer; repeatable.")
+]
+Profiles = Annotated[Path, typer.Option(help="Country profiles: a directory of CODE.toml, or one such file.")]
+Cells = Annotated[str, typer.Option(help="Cells, CSV or Parquet.")]
+Subscribers = Annotated[str, typer.Option(help="Subscribers, CSV or Parquet.")]
+TagPartials = Annotated[
+    bool, typer.Option(help="Say of each CDR which of its session's records it is: docs/guides/record-checks.md.")
+]
+FlagDuplicates = Annotated[bool, typer.Option(help="Mark CDRs that came before, by a natural key.")]
+DuplicateWindow = Annotated[
+    int, typer.Option(help="Rows of a country, in each worker, among which duplicates are found; 84 bytes each.")
+]
+
+
+def refuse_unused_format(context: typer.Context, value_format: ValueFormat, registry: str | None) -> None:
+    """Refuse a format of values that a registry overrides, see `refuse_unused`."""
+    if registry is not None and value_format is not ValueFormat.CONFLUENT:
+        refuse_unused(context, ["value_format"], "with --schema-registry: values then have Confluent's wire format")
+
+
+def refuse_unused_checks(context: typer.Context, flag_duplicates: bool) -> None:
+    """Refuse an option of a record check that is off, see `refuse_unused`."""
+    if not flag_duplicates:
+        refuse_unused(context, ["duplicate_window"], "without --flag-duplicates")
+
+
+def check_balance(flag_duplicates: bool, beam_arguments: Iterable[str]) -> None:
+    """Refuse to look for duplicates where workers share a partition.
+
+    Raises:
+        UserError: Beam's options say so.
+    """
+    if flag_duplicates and any(argument.startswith("--load_balance_bundles") for argument in beam_arguments):
+        raise UserError("--flag-duplicates goes without --load_balance_bundles, which lets workers share a partition")
+
+
+def parse_list(text: str | None) -> tuple[str, ...]:
+    """Return the parts of a text with commas between them."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def parse_countries(text: str | None) -> tuple[str, ...]:
+    """Return country codes, those that are meant where none are named.
+
+    Raises:
+        UserError: there is no such country.
+    """
+    codes = parse_list(text) or tuple(default_profiles())
+    profiles_of(codes)
+    return codes
+
+
+def duration_of(text: str, option: str) -> int:
+    """Return the seconds of a duration such as `90s`, `15m`, `12h` or `7d`.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return parse_duration_s(text)
+    except ValueError as error:
+        raise UserError(f"{option} {error}") from None
+
+
+def parse_stage(name: str, option: str) -> Stage:
+    """Return the stage whose topic is called so.
+
+    Raises:
+        UserError: there is none; names those there are.
+    """
+    stages = {topic.removeprefix("cdr."): stage for stage, topic in STAGE_TOPICS.items()}
+    if name not in stages:
+        raise UserError(f"{option} {name}: expected one of {', '.join(stages)}")
+    return stages[name]
+
+
+def parse_pairs(settings: Sequence[str] | None, option: str) -> dict[str, str]:
+    """Return settings by name.
+
+    Raises:
+        UserError: one is not NAME=VALUE.
+    """
+    pairs = {}
+    for text in settings or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            # Not the text: it may be a password.
+            raise UserError(f"{option}: expected NAME=VALUE")
+        pairs[name] = value
+    return pairs
+
+
+def kafka_needs(
+    sink: KafkaSink, group_id: str, countries: Sequence[str], published: Sequence[Stage], start: Stage | None
+) -> KafkaNeeds:
+    """Return what a stream needs of Kafka."""
+    raw = (profile.topic for profile in profiles_of(countries).values())
+    return KafkaNeeds(
+        bootstrap_servers=sink.bootstrap_servers,
+        group_id=group_id,
+        sources=tuple(raw) if start is None else (STAGE_TOPICS[start],),
+        sinks=(sink.final_topic, sink.dead_letter_topic, *(STAGE_TOPICS[stage] for stage in published)),
+        final=sink.final_topic,
+        dead_letters=sink.dead_letter_topic,
+    )
+
+
+def checked_config(**fields: object) -> JobConfig:
+    """Return a job; what does not fit is a UserError."""
+    try:
+        return JobConfig.model_validate(fields)
+    except ValidationError as error:
+        raise UserError(f"options: {first_problem(error)}") from None
+
+
+def wire_prefix_of(value_format: ValueFormat, registry: str | None, topic: str) -> bytes | None:
+    """Return what stands before each value on a topic; None for JSON."""
+    if registry is not None or value_format is ValueFormat.CONFLUENT:
+        if registry is None:
+            raise UserError("--value-format confluent needs --schema-registry URL")
+        return register_schema(registry, f"{topic}-value", avro_schema(UnifiedCdr))
+    return None if value_format is ValueFormat.JSON else single_object_header(avro_schema(UnifiedCdr))
+
+
+def absolute(path: str) -> str:
+    """Return a path from the root; an address such as `gs://…` stays as it is."""
+    return path if "://" in path else str(Path(path).absolute())

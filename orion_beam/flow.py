@@ -1,0 +1,68 @@
+"""The way of a job's batches through the stages: what `orion_beam.pipeline` composes its chain with."""
+
+from typing import Self
+
+import apache_beam as beam
+
+from orion_beam.config import JobConfig
+from orion_beam.io.read import ReadRawCdrs, ReadStage
+from orion_beam.io.write import PublishStage
+from orion_beam.schemas.codes import Stage
+from orion_beam.topics.names import STAGE_TOPICS
+
+
+class Flow:
+    """The batches of a job so far, and the dead letters that its steps have made.
+
+    Each step belongs to a stage. A job that starts from a stage (`JobConfig.start_from`) leaves out the steps up to
+    that stage, because an earlier job has done them.
+
+    Attributes:
+        batches: PCollection of `pa.RecordBatch`, of the schema of the last step.
+    """
+
+    def __init__(self, pipeline: beam.Pipeline, config: JobConfig) -> None:
+        """Read the raw topics, or the topic of the stage that the job starts from."""
+        self._config = config
+        self._dead_letters: list[beam.PCollection] = []
+        if config.start_from is None:
+            self.batches = pipeline | "ReadRawCdrs" >> ReadRawCdrs(config)
+        else:
+            read = ReadStage(config.kafka_source, config.start_from, config.profiles)
+            self.batches, dead_letters = pipeline | "ReadStage" >> read
+            self._dead_letters.append(dead_letters)
+
+    def split(self, stage: Stage, transform: beam.PTransform, when: bool = True) -> Self:
+        """Apply a step that accepts rows or makes dead letters of them (a StageOutput)."""
+        if when and self._does(stage):
+            self.batches, dead_letters = self.batches | transform
+            self._dead_letters.append(dead_letters)
+        return self
+
+    def map(self, stage: Stage, transform: beam.PTransform) -> Self:
+        """Apply a step that accepts every row."""
+        if self._does(stage):
+            self.batches = self.batches | transform
+        return self
+
+    def observe(self, stage: Stage, transform: beam.PTransform, when: bool = True) -> Self:
+        """Let a step look at the batches; they go on as they are."""
+        if when and self._does(stage):
+            self.batches | transform
+        return self
+
+    def publish(self, stage: Stage) -> Self:
+        """Write the batches to the stage's topic as well, if the job publishes it."""
+        if stage in self._config.publish:
+            publish = PublishStage(self._config.kafka_sink, stage)
+            self._dead_letters.append(self.batches | f"Publish {STAGE_TOPICS[stage]}" >> publish)
+        return self
+
+    @property
+    def dead_letters(self) -> beam.PCollection:
+        """The dead letters of all steps: `pa.RecordBatch` of `dead_letter.DEAD_LETTER_SCHEMA`."""
+        return self._dead_letters | "FlattenDeadLetters" >> beam.Flatten()
+
+    def _does(self, stage: Stage) -> bool:
+        stages, start = list(Stage), self._config.start_from
+        return start is None or stages.index(stage) > stages.index(start)

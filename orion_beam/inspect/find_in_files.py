@@ -1,0 +1,58 @@
+"""Where in the output of a run over files lies what was made of one record."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orion_beam.inspect.find_in_kafka import Found
+from orion_beam.io.files import DEAD_LETTER_DIRECTORY, DEAD_LETTER_FILE, FINAL_DIRECTORY, FINAL_FILE
+from orion_beam.io.output_files import Records, records_in
+from orion_beam.kafka.offset_ranges import Advance, SourcePartition
+from orion_beam.schemas.cdr import UNIFIED_SCHEMA, UnifiedCdr
+from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
+from orion_beam.transforms.arrow.texts import mask_of
+from orion_beam.transforms.stage.batches import rows_of
+
+
+def output_of(path: Path) -> tuple[Records, Records]:
+    """Return the CDRs and the dead letters that a run has written to a directory.
+
+    Raises:
+        UserError: they are not there; names the directory and what is expected.
+    """
+    final = records_in(path, FINAL_FILE, FINAL_DIRECTORY, UnifiedCdr, UNIFIED_SCHEMA)
+    return final, records_in(path, DEAD_LETTER_FILE, DEAD_LETTER_DIRECTORY, DeadLetter, DEAD_LETTER_SCHEMA)
+
+
+def find_source(records: Records, source: SourcePartition, offset: int, advance: Advance) -> Iterator[Found]:
+    """Yield what was made of a raw record. Of a file, the topic is the path that the run was given."""
+    path = Path(source.topic).absolute()
+
+    def is_wanted(batch: pa.RecordBatch) -> pa.BooleanArray:
+        is_there = pc.and_(
+            pc.equal(batch.column("source_offset"), offset),
+            pc.equal(batch.column("source_partition"), source.partition),
+        )
+        topics = pc.unique(batch.column("source_topic").filter(is_there)).to_pylist()
+        meant = [topic for topic in topics if topic == source.topic or Path(topic).absolute() == path]
+        return pc.and_(is_there, pc.is_in(batch.column("source_topic"), pa.array(meant, pa.string())))
+
+    return _found(records, is_wanted, advance)
+
+
+def find_id(records: Records, cdr_id: str, advance: Advance) -> Iterator[Found]:
+    """Yield the CDRs with an id."""
+    return _found(records, lambda batch: pc.equal(batch.column("cdr_id"), cdr_id), advance)
+
+
+def _found(records: Records, is_wanted: Any, advance: Advance) -> Iterator[Found]:
+    first = 0
+    for batch in records.read():
+        wanted = mask_of(is_wanted(batch))
+        for place, record in zip(wanted.nonzero()[0].tolist(), rows_of(batch, wanted).to_pylist(), strict=True):
+            yield Found(SourcePartition(str(records.path), 0), first + place, None, record)
+        first += batch.num_rows
+        advance(batch.num_rows)

@@ -1,0 +1,168 @@
+"""Where what was made of one raw record lies: a bounded search of cdr.final and cdr.dlq."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orion_beam.errors import UserError
+from orion_beam.inspect.final_values import read_final_value
+from orion_beam.io.letter_headers import MAX_REFERENCE_KEY_BYTES, letters_of, redrives_of
+from orion_beam.kafka.offset_ranges import (
+    Advance,
+    OffsetRange,
+    SourcePartition,
+    offset_ranges,
+    offsets_between,
+    read_ranges,
+)
+from orion_beam.kafka.partitioner import partition_of
+from orion_beam.proof.ledger import joined
+from orion_beam.redrive.journal import Entry
+from orion_beam.transforms.arrow.texts import is_null, mask_of
+from orion_beam.transforms.stage.batches import rows_of
+
+Ranges = Mapping[SourcePartition, OffsetRange]
+
+
+class Found(NamedTuple):
+    """A record that was made of the raw one.
+
+    Attributes:
+        timestamp: when it was written, by Kafka.
+        record: a CDR's fields, those of a dead letter (`orion_beam.io.letter_headers.LETTER_SCHEMA`) or of a `Redrive`.
+    """
+
+    place: SourcePartition
+    offset: int
+    timestamp: datetime | None
+    record: Mapping[str, Any]
+
+
+def read_record(bootstrap_servers: str, place: SourcePartition, offset: int) -> pa.RecordBatch:
+    """Return the one record at an offset, as `raw.RAW_MESSAGE_SCHEMA`.
+
+    Raises:
+        UserError: the partition does not exist, no longer or not yet holds the offset, or no record is there.
+    """
+    held = offset_ranges(bootstrap_servers, [place.topic])
+    if place not in held:
+        raise UserError(f"{place.topic} has no partition {place.partition}: it has 0 to {len(held) - 1}")
+    within = held[place]
+    if not within.low <= offset < within.high:
+        raise UserError(f"{place} holds offsets {within.low} to {within.high - 1}: offset {offset} is not among them")
+    for batch in read_ranges(bootstrap_servers, {place: OffsetRange(offset, offset + 1)}):
+        return batch
+    raise UserError(f"{place} has no record at offset {offset}: compaction or a transaction has left a gap there")
+
+
+def search_range(
+    bootstrap_servers: str, topic: str, key: bytes | None, since: datetime | None, until: datetime | None = None
+) -> dict[SourcePartition, OffsetRange]:
+    """Return the offsets among which to look.
+
+    Args:
+        bootstrap_servers: the brokers.
+        topic: where to look.
+        key: what the record is keyed by, which names its partition; None for any.
+        since: when it was written at the earliest,
+        until: and at the latest; None for no bound.
+    """
+    held = offset_ranges(bootstrap_servers, [topic])
+    if key is not None:
+        place = SourcePartition(topic, partition_of(key, len(held)))
+        held = {place: held[place]}
+    is_past = until is not None and until < datetime.now(UTC)
+    return offsets_between(bootstrap_servers, held, since, until if is_past else None)
+
+
+def find_final(
+    bootstrap_servers: str, ranges: Ranges, imsi: str, source: SourcePartition, offset: int, advance: Advance
+) -> Iterator[Found]:
+    """Yield the CDRs that were made of a raw record; several after a restart or a replay."""
+
+    def is_wanted(batch: pa.RecordBatch) -> pa.BooleanArray:
+        return pc.equal(batch.column("raw_key"), imsi.encode())
+
+    for found in _final_records(bootstrap_servers, ranges, is_wanted, advance):
+        if _source_of(found.record) == (source, offset):
+            yield found
+
+
+def find_cdr(bootstrap_servers: str, ranges: Ranges, cdr_id: str, advance: Advance) -> Iterator[Found]:
+    """Yield the CDRs with an id."""
+
+    def is_wanted(batch: pa.RecordBatch) -> pa.BooleanArray:
+        return pc.match_substring(batch.column("raw_value"), cdr_id)
+
+    for found in _final_records(bootstrap_servers, ranges, is_wanted, advance):
+        if found.record["cdr_id"] == cdr_id:
+            yield found
+
+
+def find_letters(
+    bootstrap_servers: str, ranges: Ranges, key: bytes | None, source: SourcePartition, offset: int, advance: Advance
+) -> Iterator[Found]:
+    """Yield the dead letters that were made of a raw record. One by reference lacks a very long key."""
+    has_long_key = key is not None and len(key) > MAX_REFERENCE_KEY_BYTES
+    for batch in read_ranges(bootstrap_servers, ranges, advance=advance):
+        column = batch.column("raw_key")
+        is_keyed = mask_of(pc.is_null(column) if key is None else pc.equal(column, key))
+        keyed = rows_of(batch, is_keyed | is_null(column) if has_long_key else is_keyed)
+        if keyed.num_rows == 0:
+            continue
+        written = dict(zip(_places(keyed), keyed.column("source_timestamp").to_pylist(), strict=True))
+        for letter in letters_of(keyed).letters.to_pylist():
+            if _source_of(letter) == (source, offset):
+                place = SourcePartition(batch.column("source_topic")[0].as_py(), letter["letter_partition"])
+                at = letter["letter_offset"]
+                yield Found(place, at, written[place.partition, at], letter)
+
+
+def find_redriven(
+    bootstrap_servers: str, source: SourcePartition, offset: int, journal: Mapping[str, Entry], advance: Advance
+) -> Iterator[Found]:
+    """Yield the records that redrives have sent back of a raw one; `record` has the fields of a `Redrive`.
+
+    They lie in its partition, between the ends that it had when a redrive began and ended, which the journal knows.
+    """
+    held = offset_ranges(bootstrap_servers, [source.topic])[source]
+    ranges = []
+    for entry in journal.values():
+        begins, ends = (entry.get(name, {}).get(source.topic, []) for name in ("raw_from", "raw_to"))
+        if source.partition < len(begins):
+            # Of one that was killed the end is not known.
+            end = ends[source.partition] if source.partition < len(ends) else held.high
+            ranges.append(OffsetRange(max(begins[source.partition], offset + 1, held.low), min(end, held.high)))
+    wanted = f"{source}@{offset}"
+    for within in joined(sorted(each for each in ranges if each.offsets > 0), gap=1):
+        for batch in read_ranges(bootstrap_servers, {source: within}, committed_only=True, advance=advance):
+            for row, redrive in enumerate(redrives_of(batch)):
+                if redrive is not None and redrive.source == wanted:
+                    at, written = (batch.column(f"source_{name}")[row].as_py() for name in ("offset", "timestamp"))
+                    yield Found(source, at, written, redrive._asdict())
+
+
+def _final_records(
+    bootstrap_servers: str,
+    ranges: Ranges,
+    is_wanted: Callable[[pa.RecordBatch], pa.BooleanArray],
+    advance: Advance,
+) -> Iterator[Found]:
+    for batch in read_ranges(bootstrap_servers, ranges, advance=advance):
+        for row in rows_of(batch, mask_of(is_wanted(batch))).to_pylist():
+            record = read_final_value(row["raw_value"] or b"")
+            if record is not None:
+                place = SourcePartition(row["source_topic"], row["source_partition"])
+                yield Found(place, row["source_offset"], row["source_timestamp"], record)
+
+
+def _source_of(record: Mapping[str, Any]) -> tuple[SourcePartition, int]:
+    return SourcePartition(record["source_topic"], record["source_partition"]), record["source_offset"]
+
+
+def _places(batch: pa.RecordBatch) -> list[tuple[int, int]]:
+    columns = (batch.column(name).to_pylist() for name in ("source_partition", "source_offset"))
+    return list(zip(*columns, strict=True))

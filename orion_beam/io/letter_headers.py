@@ -1,0 +1,302 @@
+"""A dead letter as a Kafka message: the headers that say why, after Kafka Connect's convention."""
+
+import hashlib
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orion_beam.schemas.codes import Code, Stage
+from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
+from orion_beam.transforms.arrow.texts import Mask, chosen, is_null, lengths_of, mask_of, one_of, to_list, where
+from orion_beam.transforms.decoders.payloads import are_utf8
+from orion_beam.transforms.stage.batches import batch_of, columns_of, rows_of
+from orion_beam.transforms.stage.rejects import ATTEMPT_HEADER
+
+REDRIVE_HEADER = "orion.redrive.id"
+"""Of a record that a redrive has sent: the redrive, which the journal knows,"""
+REDRIVE_SOURCE_HEADER = "orion.redrive.source"
+"""where the record came from, as `TOPIC[PARTITION]@OFFSET`,"""
+REDRIVE_REASON_HEADER = "orion.redrive.reason"
+"""and why it got another timestamp, if it did."""
+
+MAX_REFERENCE_KEY_BYTES = 65_536
+"""A letter by reference keeps its key, which names its partition, unless it is longer."""
+
+
+class Reference(StrEnum):
+    """What has become of a letter by reference: one that has no value, but says where its record lies."""
+
+    OPEN = "open"
+    """Nobody has looked for the record."""
+    FOLLOWED = "followed"
+    """The record was read from its raw topic, and the letter has its key, value and headers."""
+    GONE = "gone"
+    """The raw topic holds the record no more."""
+
+
+LETTER_SCHEMA = pa.schema(
+    [
+        *DEAD_LETTER_SCHEMA,
+        pa.field("letter_partition", pa.int32()),
+        pa.field("letter_offset", pa.int64()),
+        pa.field("reference", pa.string()),
+    ]
+)
+"""A dead letter, where on its topic it is, and a `Reference` if it is one; `orion_beam.dlq.references` follows it."""
+
+_HEADERS = {
+    "orion.error.stage": "stage",
+    "orion.error.code": "code",
+    "orion.error.codes": "codes",
+    "orion.error.fields": "fields",
+    "orion.error.message": "message",
+    "orion.source.topic": "source_topic",
+    "orion.source.partition": "source_partition",
+    "orion.source.offset": "source_offset",
+    "orion.source.timestamp": "source_timestamp",
+    "orion.country": "country",
+    "orion.attempt": "attempt",
+    "orion.version": "version",
+    "orion.failed_at": "failed_at",
+    "orion.run_id": "run_id",
+    "orion.payload.bytes": "payload_bytes",
+    "orion.payload.sha256": "payload_sha256",
+}
+"""Header to field of `dead_letter.DeadLetter`. Lists are joined by commas, times are epoch milliseconds."""
+
+_OWN_NAMES = pa.array(_HEADERS)
+_ALL_OWN_NAMES = pa.array([*_HEADERS, REDRIVE_HEADER, REDRIVE_SOURCE_HEADER, REDRIVE_REASON_HEADER])
+"""The headers that are ours. Others may begin with `orion.` as well."""
+OWN_NAMES = frozenset(_ALL_OWN_NAMES.to_pylist())
+
+MESSAGE_SCHEMA = pa.schema([DEAD_LETTER_SCHEMA.field(name) for name in ("key", "value", "headers")])
+"""What of a dead letter goes to Kafka."""
+
+
+def messages_of(letters: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the messages that dead letters are on Kafka.
+
+    Their headers are the source's own, then ours. Ours of an earlier attempt are left out.
+
+    Args:
+        letters: rows of `dead_letter.DEAD_LETTER_SCHEMA`.
+
+    Returns:
+        A row each, as MESSAGE_SCHEMA, in order.
+    """
+    count = letters.num_rows
+    sent = _HeaderRows.of(letters.column("headers")).of_the_source()
+    own = pa.concat_arrays([_header_values(letters.column(field)) for field in _HEADERS.values()])
+    own_names = _OWN_NAMES.take(pa.array(np.repeat(np.arange(len(_OWN_NAMES)), count)))
+    headers = _HeaderRows(
+        pa.concat_arrays([sent.names, own_names]),
+        pa.concat_arrays([sent.values, own]),
+        np.concatenate([sent.rows, np.tile(np.arange(count), len(_OWN_NAMES))]),
+        count,
+    )
+    is_there = np.concatenate([np.ones(len(sent.rows), np.bool_), ~is_null(own)])
+    # Those of a row stay in order: the source's first.
+    order = np.argsort(headers.rows, kind="stable")
+    columns = {
+        "key": letters.column("key"),
+        "value": letters.column("value"),
+        "headers": headers.taken(order[is_there[order]]).lists(),
+    }
+    return batch_of(columns, MESSAGE_SCHEMA)
+
+
+def by_reference(letters: pa.RecordBatch) -> pa.RecordBatch:
+    """Return letters that say where their records lie, in place of letters that are too large for their topic.
+
+    The value, the source's own headers and a very long key are left out. Our headers say source, size and hash.
+
+    Args:
+        letters: rows of `dead_letter.DEAD_LETTER_SCHEMA`.
+    """
+    count = letters.num_rows
+    values = [value or b"" for value in to_list(letters.column("value"))]
+    keys = [
+        key if key is None or len(key) <= MAX_REFERENCE_KEY_BYTES else None for key in to_list(letters.column("key"))
+    ]
+    columns = columns_of(letters) | {
+        "key": pa.array(keys, pa.binary()),
+        "value": pa.nulls(count, pa.binary()),
+        "headers": pa.array([[]] * count, DEAD_LETTER_SCHEMA.field("headers").type),
+        "payload_bytes": pa.array(map(len, values), pa.int64()),
+        "payload_sha256": pa.array([payload_hash(value) for value in values], pa.string()),
+    }
+    return batch_of(columns, DEAD_LETTER_SCHEMA)
+
+
+def payload_hash(value: bytes | None) -> str:
+    """Return what a letter by reference calls a payload; null as one of no bytes."""
+    return hashlib.sha256(value or b"").hexdigest()
+
+
+def _header_values(column: pa.Array) -> pa.BinaryArray:
+    if pa.types.is_list(column.type):
+        column = pc.binary_join(column, ",")
+    elif pa.types.is_timestamp(column.type):
+        column = column.cast(pa.int64())
+    return column.cast(pa.string()).cast(pa.binary())
+
+
+class ReadLetters(NamedTuple):
+    """What the messages of a dead-letter topic are.
+
+    Attributes:
+        letters: dead letters of ours, as LETTER_SCHEMA, in order.
+        foreign: the other messages, as they were read: our headers are not there, or say what we never write.
+    """
+
+    letters: pa.RecordBatch
+    foreign: pa.RecordBatch
+
+
+def letters_of(messages: pa.RecordBatch) -> ReadLetters:
+    """Return the dead letters that messages are, the inverse of `messages_of`.
+
+    Anybody can write to a topic, so nothing is taken on trust. Of a header that is there twice the last one counts.
+
+    Args:
+        messages: rows of `raw.RAW_MESSAGE_SCHEMA`, read from a dead-letter topic.
+    """
+    headers = _HeaderRows.of(messages.column("raw_headers"))
+    texts = {field: headers.texts(name) for name, field in _HEADERS.items()}
+    is_ours = np.ones(messages.num_rows, np.bool_)
+    for field, pattern in _PATTERNS.items():
+        is_ours &= mask_of(pc.match_substring_regex(texts[field], pattern)) | _may_lack(field, texts[field])
+    for field, known in (("stage", _STAGES), ("code", _CODES)):
+        is_ours &= one_of(texts[field], known)
+    codes, fields = (pc.split_pattern(texts[field].fill_null(""), ",") for field in ("codes", "fields"))
+    is_ours &= lengths_of(codes) == lengths_of(fields)
+    rows = np.repeat(np.arange(messages.num_rows), lengths_of(codes))
+    is_ours[rows[~one_of(codes.flatten(), _CODES)]] = False
+    ours = rows_of(messages, is_ours)
+    columns = {
+        field: text.filter(pa.array(is_ours)) for field, text in {**texts, "codes": codes, "fields": fields}.items()
+    }
+    columns |= {name: ours.column(original) for name, original in _AS_READ.items()}
+    columns["headers"] = headers.of_the_source().lists().filter(pa.array(is_ours))
+    is_reference = mask_of(columns["payload_sha256"].is_valid())
+    columns["reference"] = chosen(pa.array([Reference.OPEN.value]), np.where(is_reference, 0, -1))
+    typed = {field.name: _typed(columns[field.name], field.type) for field in LETTER_SCHEMA}
+    return ReadLetters(batch_of(typed, LETTER_SCHEMA), rows_of(messages, ~is_ours))
+
+
+def without_own_headers(headers: pa.ListArray) -> pa.ListArray:
+    """Return each row's headers without ours: those of the source, in order."""
+    return _HeaderRows.of(headers).of_the_source().lists()
+
+
+class Redrive(NamedTuple):
+    """What the headers of a record say that a redrive has sent.
+
+    Attributes:
+        id: of the redrive.
+        source: where the record came from, as `TOPIC[PARTITION]@OFFSET`.
+        attempt: how often it is sent, this time included.
+        reason: why it got another timestamp, if it did.
+    """
+
+    id: str
+    source: str
+    attempt: str
+    reason: str | None
+
+
+def redrives_of(messages: pa.RecordBatch) -> list[Redrive | None]:
+    """Return which redrive has sent each raw message; None for what none has.
+
+    Args:
+        messages: rows of `raw.RAW_MESSAGE_SCHEMA`.
+    """
+    headers = _HeaderRows.of(messages.column("raw_headers"))
+    if not mask_of(pc.equal(headers.names, REDRIVE_SOURCE_HEADER)).any():
+        return [None] * messages.num_rows
+    names = (REDRIVE_HEADER, REDRIVE_SOURCE_HEADER, ATTEMPT_HEADER, REDRIVE_REASON_HEADER)
+    rows = zip(*(headers.texts(name).to_pylist() for name in names), strict=True)
+    return [Redrive(*row) if None not in row[:3] else None for row in rows]
+
+
+class _HeaderRows(NamedTuple):
+    """The headers of all rows, one after the other, and which row each is of."""
+
+    names: pa.StringArray
+    values: pa.BinaryArray
+    rows: npt.NDArray[np.int64]
+    row_count: int
+
+    @classmethod
+    def of(cls, column: pa.ListArray) -> "_HeaderRows":
+        pairs = column.flatten()
+        rows = np.repeat(np.arange(len(column)), lengths_of(column))
+        return cls(pairs.field("key"), pairs.field("value"), rows, len(column))
+
+    def texts(self, name: str) -> pa.StringArray:
+        """Return each row's value of one header; null where it is not there, or no UTF-8."""
+        found = np.flatnonzero(mask_of(pc.equal(self.names, name)))
+        places = np.full(self.row_count, -1)
+        # Of several with one index, numpy keeps the last.
+        places[self.rows[found]] = found
+        values = self.values.take(pa.array(places, mask=places < 0))
+        is_text = are_utf8(values)
+        return (values if is_text.all() else where(is_text, values, None)).cast(pa.string())
+
+    def of_the_source(self) -> "_HeaderRows":
+        """Return the headers without ours."""
+        return self.taken(np.flatnonzero(~one_of(self.names, _ALL_OWN_NAMES)))
+
+    def taken(self, places: npt.NDArray[np.int64]) -> "_HeaderRows":
+        """Return the headers at these places."""
+        indices = pa.array(places)
+        return self._replace(names=self.names.take(indices), values=self.values.take(indices), rows=self.rows[places])
+
+    def lists(self) -> pa.ListArray:
+        """Return each row's headers; they must be in the order of their rows."""
+        offsets = np.zeros(self.row_count + 1, np.int32)
+        np.cumsum(np.bincount(self.rows, minlength=self.row_count), out=offsets[1:])
+        kind = LETTER_SCHEMA.field("headers").type
+        pairs = pa.StructArray.from_arrays([self.names, self.values], fields=list(kind.value_type))
+        return pa.ListArray.from_arrays(pa.array(offsets), pairs, type=kind)
+
+
+def _may_lack(field: str, texts: pa.StringArray) -> Mask:
+    return is_null(texts) if field in _NULLABLE else np.zeros(len(texts), np.bool_)
+
+
+def _typed(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_timestamp(kind) and pa.types.is_string(column.type):
+        column = column.cast(pa.int64())
+    return column.cast(kind)
+
+
+_PATTERNS = {
+    "message": "",
+    "fields": "",
+    "version": "",
+    "source_topic": "^[a-zA-Z0-9._/-]+$",
+    "source_partition": "^[0-9]{1,9}$",
+    "source_offset": "^[0-9]{1,18}$",
+    "source_timestamp": "^-?[0-9]{1,13}$",
+    "country": "^[A-Z]{2}$",
+    "attempt": "^[1-9][0-9]{0,8}$",
+    "failed_at": "^-?[0-9]{1,13}$",
+    "run_id": "^[a-zA-Z0-9._-]+$",
+    "payload_bytes": "^[0-9]{1,10}$",
+    "payload_sha256": "^[0-9a-f]{64}$",
+}
+"""What each of our headers must look like; stage and codes are those of the enums."""
+
+_NULLABLE = {"source_timestamp", "run_id", "payload_bytes", "payload_sha256"}
+_STAGES, _CODES = pa.array([stage.value for stage in Stage]), pa.array([code.value for code in Code])
+_AS_READ = {
+    "key": "raw_key",
+    "value": "raw_value",
+    "letter_partition": "source_partition",
+    "letter_offset": "source_offset",
+}

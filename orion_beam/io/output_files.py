@@ -1,0 +1,129 @@
+"""Records that a run has written to files, Avro or Parquet, read back in batches."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import fastavro
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fastavro.read import SchemaResolutionError
+from fastavro.schema import SchemaParseException
+from pydantic import BaseModel
+
+from orion_beam.errors import UserError
+from orion_beam.schemas.derive import avro_schema
+
+_PARQUET = "*.parquet"
+_BROKEN = (
+    *(ValueError, KeyError, IndexError, TypeError, EOFError, AttributeError, OverflowError),
+    *(SchemaParseException, SchemaResolutionError, pa.ArrowException),
+)
+"""What fastavro and pyarrow raise on a file that is cut off, or is none of theirs, or holds something else."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """Files of records of one kind.
+
+    Attributes:
+        path: that they were found at.
+        files: in order.
+        model: the record; records of older versions of it are read as well.
+        schema: of what is read.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    model: type[BaseModel]
+    schema: pa.Schema
+
+    @property
+    def count(self) -> int:
+        """How many records there are.
+
+        Raises:
+            UserError: a file cannot be read.
+        """
+        rows = 0
+        for file in self.files:
+            with self._refusing(file):
+                rows += pq.read_metadata(file).num_rows if _is_parquet(file) else _avro_rows(file)
+        return rows
+
+    def read(self) -> Iterator[pa.RecordBatch]:
+        """Yield all records, as `schema`, in order.
+
+        Raises:
+            UserError: a file cannot be read, is cut off, or holds something else; names it.
+        """
+        for file in self.files:
+            with self._refusing(file):
+                yield from self._of_parquet(file) if _is_parquet(file) else self._of_avro(file)
+
+    @contextmanager
+    def _refusing(self, file: Path) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{file} cannot be read: {error.strerror or 'it is cut off, or broken'}") from None
+        except _BROKEN:
+            raise UserError(
+                f"{file} cannot be read as records of {self.model.__name__}: it is cut off, or holds something else"
+            ) from None
+
+    def _of_avro(self, file: Path) -> Iterator[pa.RecordBatch]:
+        reader_schema = json.loads(avro_schema(self.model))
+        with file.open("rb") as content:
+            for block in fastavro.block_reader(content, reader_schema):
+                yield pa.RecordBatch.from_pylist(list(block), schema=self.schema)
+
+    def _of_parquet(self, file: Path) -> Iterator[pa.RecordBatch]:
+        for batch in pq.ParquetFile(file).iter_batches():
+            known = set(batch.schema.names)
+            columns = [
+                batch.column(field.name).cast(field.type)
+                if field.name in known
+                else pa.nulls(batch.num_rows, field.type)
+                for field in self.schema
+            ]
+            yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+
+def _is_parquet(file: Path) -> bool:
+    return file.suffix == ".parquet"
+
+
+def _avro_rows(file: Path) -> int:
+    with file.open("rb") as content:
+        # Blocks are not decoded until they are looked into.
+        return sum(block.num_records for block in fastavro.block_reader(content))
+
+
+def records_in(path: Path, name: str, directory: str, model: type[BaseModel], schema: pa.Schema) -> Records:
+    """Find the files of a kind of record.
+
+    Args:
+        path: a file, a directory of Parquet files, or one that has `name` or `directory` in it.
+        name: of the Avro file,
+        directory: and of the directory of Parquet files, that an output has.
+        model: the record.
+        schema: its Arrow schema.
+
+    Raises:
+        UserError: there are none; names the path and what it may be.
+    """
+    if path.is_file():
+        return Records(path, (path,), model, schema)
+    if (path / name).is_file():
+        return Records(path / name, (path / name,), model, schema)
+    inner = path / directory if (path / directory).is_dir() else path
+    files = tuple(sorted(inner.glob(_PARQUET)))
+    if not files:
+        raise UserError(
+            f"--input {path}: expected {name}, a directory {directory} of Parquet files, or what `run --output` or"
+            " `replay --output` has written"
+        )
+    return Records(inner, files, model, schema)

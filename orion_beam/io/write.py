@@ -1,0 +1,109 @@
+"""WriteCdrs and WriteDeadLetters: to Kafka or to files, by what the job's sink is."""
+
+import apache_beam as beam
+import pyarrow as pa
+
+from orion_beam.config import FileSink, JobConfig, KafkaSink
+from orion_beam.io.files import (
+    DEAD_LETTER_DIRECTORY,
+    DEAD_LETTER_FILE,
+    FINAL_DIRECTORY,
+    FINAL_FILE,
+    WriteAvroFile,
+    dead_letter_bodies,
+    values_of,
+)
+from orion_beam.io.kafka_sink import ProduceDeadLetters, ProduceMessages
+from orion_beam.io.parquet import WriteParquet
+from orion_beam.schemas.avro_format import single_object_header
+from orion_beam.schemas.cdr import UnifiedCdr
+from orion_beam.schemas.codes import Stage
+from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
+from orion_beam.schemas.derive import avro_schema
+from orion_beam.telemetry.run_counters import DEAD_LETTER, FINAL, CountRows
+from orion_beam.topics.names import STAGE_TOPICS
+from orion_beam.transforms.encode import EncodeCdrs, Wire
+from orion_beam.transforms.stage.batches import batch_of, columns_of
+from orion_beam.transforms.stage.stage_decoding import STAGE_MODELS
+
+
+class WriteCdrs(beam.PTransform):  # type: ignore[misc]
+    """Writes CDRs to cdr.final, to `cdr.final.avro`, or to Parquet files by country and event date.
+
+    In: `pa.RecordBatch` of `encode.ENCODED_SCHEMA`, for Parquet of `cdr.UNIFIED_SCHEMA`. At least
+    once on Kafka, exactly once in files of a job that succeeds. A bounded job counts what it writes.
+    """
+
+    def __init__(self, config: JobConfig) -> None:
+        """Take the job's sink."""
+        super().__init__()
+        self.config = config
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        """Write by the kind of sink."""
+        sink = self.config.sink
+        if self.config.is_bounded:
+            batches = batches | "CountRows" >> beam.ParDo(CountRows(FINAL)).with_output_types(pa.RecordBatch)
+        if isinstance(sink, FileSink) and self.config.keeps_columns:
+            return batches | WriteParquet(sink.directory / FINAL_DIRECTORY, ("country", "event_date"))
+        if isinstance(sink, FileSink):
+            return batches | "Values" >> beam.Map(values_of) | WriteAvroFile(sink.directory / FINAL_FILE, UnifiedCdr)
+        return batches | ProduceMessages(sink, sink.final_topic)
+
+
+class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
+    """Writes dead letters to cdr.dlq, to `cdr.dlq.avro`, or to Parquet files by country.
+
+    In: `pa.RecordBatch` of `dead_letter.DEAD_LETTER_SCHEMA`. The guarantee is that of WriteCdrs.
+    """
+
+    def __init__(self, config: JobConfig) -> None:
+        """Take the job's sink."""
+        super().__init__()
+        self.config = config
+
+    def expand(self, letters: beam.PCollection) -> beam.PCollection:
+        """Write by the kind of sink."""
+        sink = self.config.sink
+        if self.config.is_bounded:
+            letters = letters | "CountRows" >> beam.ParDo(CountRows(DEAD_LETTER)).with_output_types(pa.RecordBatch)
+        if self.config.run_id is not None:
+            of_run = beam.Map(_of_run, self.config.run_id).with_output_types(pa.RecordBatch)
+            letters = letters | "OfRun" >> of_run
+        if isinstance(sink, FileSink) and self.config.keeps_columns:
+            return letters | WriteParquet(sink.directory / DEAD_LETTER_DIRECTORY, ("country",))
+        if isinstance(sink, FileSink):
+            bodies = letters | "Encode" >> beam.Map(dead_letter_bodies)
+            return bodies | WriteAvroFile(sink.directory / DEAD_LETTER_FILE, DeadLetter)
+        return letters | ProduceDeadLetters(sink)
+
+
+def _of_run(letters: pa.RecordBatch, run_id: str) -> pa.RecordBatch:
+    """Return dead letters with the replay's name."""
+    return batch_of(columns_of(letters) | {"run_id": pa.repeat(run_id, letters.num_rows)}, DEAD_LETTER_SCHEMA)
+
+
+class PublishStage(beam.PTransform):  # type: ignore[misc]
+    """Writes a stage's accepted rows to the stage's own topic, so that another job can start from there.
+
+    In: `pa.RecordBatch` of the stage's schema. Out: dead letters (only `internal_error`, a bug). At least once.
+    The values carry the original message, so that a reject of the later job is still redriven to the raw topic.
+    """
+
+    def __init__(self, sink: KafkaSink, stage: Stage) -> None:
+        """Take the stage and where its topic is."""
+        super().__init__()
+        self.sink = sink
+        self.stage = stage
+
+    @property
+    def encoded(self) -> EncodeCdrs:
+        """What makes the messages."""
+        model = STAGE_MODELS[self.stage]
+        return EncodeCdrs(model, Wire(single_object_header(avro_schema(model))), step=f"publish_{self.stage.value}")
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        """Encode and write; return the dead letters."""
+        messages = batches | "EncodeCdrs" >> self.encoded
+        messages.accepted | "WriteCdrs" >> ProduceMessages(self.sink, STAGE_TOPICS[self.stage])
+        return messages.dead_letters

@@ -1,0 +1,199 @@
+"""Questions to Kafka's brokers, and changes of their topics. Errors that pass by themselves are waited for."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
+    AdminClient,
+    ClusterMetadata,
+    ListOffsetsResultInfo,
+    OffsetSpec,
+)
+from confluent_kafka.cimpl import NewTopic
+
+from orion_beam.errors import PrerequisiteError, UserError
+from orion_beam.kafka import CONFIG_VARIABLE
+from orion_beam.kafka.login import login_settings
+from orion_beam.kafka.retry import KafkaRefusedError, refusals_of, retried
+
+_REFUSALS = {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED}
+
+TIMEOUT_S = 10
+"""How long no broker may answer before all count as unreachable."""
+
+
+def topic_ids(bootstrap_servers: str, names: Iterable[str]) -> dict[str, str]:
+    """Return Kafka's ids of topics that exist: one that is deleted and made again has another.
+
+    Raises:
+        KafkaRefusedError: the broker says no.
+    """
+    wanted = list(names)
+    if not wanted:
+        return {}
+    admin = admin_client(bootstrap_servers)
+
+    def ask(timeout_s: float) -> dict[str, str]:
+        described = at_controller(admin).describe_topics(TopicCollection(wanted), request_timeout=timeout_s)
+        return {name: str(future.result().topic_id) for name, future in described.items()}
+
+    return retried(f"the ids of {', '.join(wanted)}", bootstrap_servers, ask, topics_exist=True)
+
+
+def create(bootstrap_servers: str, topics: Iterable[NewTopic]) -> list[str]:
+    """Create topics, and wait until brokers lead their partitions. One that is there already is left as it is.
+
+    Returns:
+        The names of those that were created.
+
+    Raises:
+        PrerequisiteError: nobody leads them before the deadline.
+        UserError: the broker refuses.
+    """
+    requests = {topic.topic: topic for topic in topics}
+    admin = admin_client(bootstrap_servers)  # its answers end with it
+    refused = refusals_of(
+        "new topics",
+        bootstrap_servers,
+        requests,
+        lambda names: at_controller(admin).create_topics(
+            [requests[name] for name in names], operation_timeout=TIMEOUT_S
+        ),
+    )
+    for name, error in refused.items():
+        if error.code() != KafkaError.TOPIC_ALREADY_EXISTS:  # somebody else was faster: fine
+            raise UserError(f"topic {name} cannot be created: {error.str()}")
+    # Who may create a topic need not be allowed to look at it.
+    with suppress(KafkaRefusedError):
+        _await_leaders(admin, bootstrap_servers, requests)
+    return [name for name in requests if name not in refused]
+
+
+def at_controller(admin: AdminClient) -> AdminClient:
+    """Return a client that has learned who the controller is now.
+
+    librdkafka (2.16) waits without end for a controller that has left. An error of this look-up is ignored: the call
+    that follows meets the same error, and reports it.
+    """
+    with suppress(KafkaException):
+        admin.list_topics(timeout=TIMEOUT_S)
+    return admin
+
+
+def _await_leaders(admin: "QuietAdminClient", bootstrap_servers: str, topics: Iterable[str]) -> None:
+    """Wait until leaders answer for all partitions: until then, who writes or reads there is sent away."""
+    names = set(topics)
+
+    def ask(timeout_s: float) -> None:
+        known = admin.list_topics(timeout=timeout_s).topics
+        if not names <= known.keys():
+            raise KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))
+        parts = [TopicPartition(name, partition) for name in names for partition in known[name].partitions]
+        ask_offsets(admin, parts, OffsetSpec.latest(), timeout_s)  # type: ignore[no-untyped-call]
+
+    if names:
+        retried("the leaders of new topics", bootstrap_servers, ask, topics_exist=True)
+
+
+def ask_offsets(
+    admin: AdminClient,
+    parts: Iterable[TopicPartition],
+    spec: OffsetSpec,
+    timeout_s: float,
+    level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+) -> dict[TopicPartition, ListOffsetsResultInfo]:
+    """Ask the leaders of partitions once, see `orion_beam.kafka.offset_ranges.list_offsets`.
+
+    Raises:
+        KafkaException: one of them does not answer, or with an error.
+    """
+    answers = admin.list_offsets(dict.fromkeys(parts, spec), isolation_level=level, request_timeout=timeout_s)
+    found = {part: answer.result() for part, answer in answers.items()}
+    if any(of_it.offset == OFFSET_INVALID for of_it in found.values()):
+        # librdkafka (2.16) gives no error where a leader has not answered at all, and would ask the same one again.
+        admin.list_topics(timeout=timeout_s)
+        raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+    return found
+
+
+def require_topics(bootstrap_servers: str, topics: Iterable[str]) -> None:
+    """Check, before a job starts, that the broker answers and has these topics.
+
+    Raises:
+        PrerequisiteError: the broker cannot be reached within 10 s, or lacks a topic; names both and the fix.
+    """
+    require_among(topic_names(bootstrap_servers), bootstrap_servers, topics)
+
+
+def require_among(known: Iterable[str], bootstrap_servers: str, topics: Iterable[str]) -> None:
+    """Check that these topics are among those that the broker has.
+
+    Raises:
+        PrerequisiteError: it lacks one; names both and the fix.
+    """
+    missing = sorted(set(topics) - set(known))
+    if missing:
+        raise PrerequisiteError(
+            f"Kafka at {bootstrap_servers} has no topic {', '.join(missing)}: create it with"
+            " `orion-beam topics apply`, for development with `orion-beam local up`"
+        )
+
+
+class QuietAdminClient(AdminClient):
+    """A client that looks again soon, and leaves it to the caller to say that a broker is not there, and why."""
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        """Log in, if there is a login."""
+        self._errors: list[KafkaError] = []
+        settings: dict[str, Any] = {
+            "bootstrap.servers": bootstrap_servers,
+            "reconnect.backoff.max.ms": 500,
+            "log_level": 0,
+            "error_cb": self._errors.append,
+        }
+        super().__init__(login_settings() | settings)
+
+    @property
+    def refusal(self) -> str:
+        """Why the last connection failed, if that is a matter of how this client has come in."""
+        self.poll(0)
+        texts = [error.str() for error in self._errors if error.code() in _REFUSALS]
+        return texts[-1] if texts else ""
+
+
+def admin_client(bootstrap_servers: str) -> QuietAdminClient:
+    """Return a client for questions and changes."""
+    return QuietAdminClient(bootstrap_servers)
+
+
+def topic_names(bootstrap_servers: str) -> set[str]:
+    """Return the names of all topics that there are.
+
+    Raises:
+        PrerequisiteError: the broker cannot be reached.
+    """
+    return set(cluster_metadata(admin_client(bootstrap_servers), bootstrap_servers).topics)
+
+
+def cluster_metadata(admin: QuietAdminClient, bootstrap_servers: str) -> ClusterMetadata:
+    """Return brokers and topics.
+
+    Raises:
+        PrerequisiteError: no broker answers within 10 s, or they let nobody in who comes so.
+    """
+
+    def ask(timeout_s: float) -> ClusterMetadata:
+        try:
+            return admin.list_topics(timeout=timeout_s)
+        except KafkaException:
+            if refusal := admin.refusal:
+                raise PrerequisiteError(
+                    f"Kafka at {bootstrap_servers} does not let this client in ({refusal}):"
+                    f" say how to log in, as `orion-beam --kafka-config FILE` or in {CONFIG_VARIABLE}"
+                ) from None
+            raise
+
+    fix = "check the address, log in by --kafka-config if it wants that, or start one with `orion-beam local up`"
+    return retried("its topics", bootstrap_servers, ask, deadline_s=TIMEOUT_S, fix=fix)

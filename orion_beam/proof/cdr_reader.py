@@ -1,0 +1,180 @@
+"""Reads where CDRs came from, whatever form their values have: Avro single objects, Confluent's, or JSON."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyruhvro
+
+from orion_beam.errors import UserError
+from orion_beam.proof.avro_tail import AvroTail
+from orion_beam.proof.sources import Sources, joined, sources_of
+from orion_beam.schema_tools.registry import CONFLUENT_HEADER_BYTES, MAGIC_BYTE, fetch_schema
+from orion_beam.schemas.avro_format import SINGLE_OBJECT_HEADER_BYTES, SINGLE_OBJECT_MARKER, single_object_header
+from orion_beam.schemas.cdr import UNIFIED_SCHEMA, UnifiedCdr
+from orion_beam.schemas.derive import avro_schema
+
+Sample = Callable[[dict[str, Any]], None]
+
+_SCHEMA = avro_schema(UnifiedCdr)
+_HEADER = single_object_header(_SCHEMA)
+_JSON_START = b"{"
+_SOURCE_SCHEMA = pa.schema(
+    [UNIFIED_SCHEMA.field(f"source_{name}") for name in ("topic", "partition", "offset", "timestamp")]
+)
+
+
+class CdrReader:
+    """Reads sources of CDRs.
+
+    Args:
+        registry: URL of the schema registry, for values in Confluent's wire format.
+        schemas: Avro schemas of other versions, for single objects of theirs.
+
+    Attributes:
+        samples: the first CDR of each raw topic, by the topic's name: it has at least its source and its country.
+
+    Raises:
+        ValueError: a schema is none of CDRs.
+    """
+
+    def __init__(self, registry: str | None = None, schemas: Iterable[str] = ()) -> None:
+        """Know this version's schema, and those given."""
+        self.samples: dict[str, dict[str, Any]] = {}
+        self._registry = registry
+        self._avro = {
+            single_object_header(schema): _AvroReader(schema, SINGLE_OBJECT_HEADER_BYTES, self._sample)
+            for schema in (_SCHEMA, *schemas)
+        }
+
+    def read(self, values: Sequence[bytes]) -> Sources:
+        """Return the sources of those values that are CDRs.
+
+        Raises:
+            UserError: a value has a schema that is not known; says how to give it.
+        """
+        starts = [value[:SINGLE_OBJECT_HEADER_BYTES] for value in values]
+        if set(starts) == {_HEADER}:
+            return self._avro[_HEADER].read(values, np.arange(len(values)))
+        rows: dict[bytes, list[int]] = {}
+        for row, start in enumerate(starts):
+            rows.setdefault(_header_of(start), []).append(row)
+        return joined(
+            self._read_all(header, [values[row] for row in its_rows], np.array(its_rows))
+            for header, its_rows in rows.items()
+        )
+
+    def _read_all(self, header: bytes, values: Sequence[bytes], rows: npt.NDArray[np.int64]) -> Sources:
+        """Read values that begin alike."""
+        if header == _JSON_START:
+            return self._read_json(values, rows)
+        if header not in self._avro and len(header) == CONFLUENT_HEADER_BYTES:
+            self._avro[header] = self._of_registry(int.from_bytes(header[1:]))
+        if header in self._avro:
+            return self._avro[header].read(values, rows)
+        if header.startswith(SINGLE_OBJECT_MARKER) and len(header) == SINGLE_OBJECT_HEADER_BYTES:
+            fingerprint = header.removeprefix(SINGLE_OBJECT_MARKER).hex()
+            raise UserError(f"there are CDRs of another schema, with fingerprint {fingerprint}: give it with --schema")
+        return joined([])
+
+    def _read_json(self, values: Sequence[bytes], rows: npt.NDArray[np.int64]) -> Sources:
+        records, read = [], []
+        for value, row in zip(values, rows, strict=True):
+            try:
+                records.append(_decode_json(value))
+                read.append(row)
+            except msgspec.MsgspecError:
+                continue
+        for record in records:
+            if record.source_topic not in self.samples:
+                self._sample(msgspec.structs.asdict(record))
+        columns = [[getattr(record, name) for record in records] for name in _SOURCE_SCHEMA.names]
+        arrays = [pa.array(column, field.type) for column, field in zip(columns, _SOURCE_SCHEMA, strict=True)]
+        return sources_of(pa.RecordBatch.from_arrays(arrays, schema=_SOURCE_SCHEMA), np.array(read, np.int64))
+
+    def _of_registry(self, schema_id: int) -> "_AvroReader":
+        if self._registry is None:
+            raise UserError(
+                f"there are CDRs in Confluent's wire format, of schema {schema_id}: give --schema-registry URL"
+            )
+        try:
+            return _AvroReader(fetch_schema(self._registry, schema_id), CONFLUENT_HEADER_BYTES, self._sample)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"schema {schema_id} of {self._registry} is no CDR's: {error}") from None
+
+    def _sample(self, record: dict[str, Any]) -> None:
+        self.samples.setdefault(record["source_topic"], record)
+
+
+def _header_of(start: bytes) -> bytes:
+    """Return what says how a value is written."""
+    if start.startswith(_JSON_START):
+        return _JSON_START
+    return start[:CONFLUENT_HEADER_BYTES] if start.startswith(MAGIC_BYTE) else start
+
+
+class _JsonCdr(msgspec.Struct):
+    """What of a CDR in JSON is needed here."""
+
+    country: str
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    source_timestamp: datetime | None = None
+
+
+_decode_json = msgspec.json.Decoder(_JsonCdr).decode
+
+
+class _AvroReader:
+    """Reads records of one schema: from their ends where that can be done, the others with a decoder."""
+
+    def __init__(self, schema: str, header_bytes: int, sample: Sample) -> None:
+        self._schema = schema
+        self._tail = AvroTail(schema)
+        self._header_bytes = header_bytes
+        self._sample = sample
+
+    def read(self, values: Sequence[bytes], rows: npt.NDArray[np.int64]) -> Sources:
+        found = self._tail.read(values)
+        is_read = slice(None) if found.is_read.all() else found.is_read
+        ends = Sources(
+            topics=tuple(self._tail.topics),
+            topic=found.topic[is_read],
+            partition=found.partition[is_read],
+            offset=found.offset[is_read],
+            timestamp_ms=found.timestamp_ms[is_read],
+            rows=rows[is_read],
+        )
+        if isinstance(is_read, slice):
+            return ends
+        # The first records of each topic and run are decoded, and the reader knows them from then on.
+        left = np.flatnonzero(~found.is_read).tolist()
+        decoded = self._decode([(row, values[row][self._header_bytes :]) for row in left])
+        for batch in decoded.values():
+            self._learn(batch)
+        return joined([ends, *(sources_of(batch, rows[list(places)]) for places, batch in decoded.items())])
+
+    def _decode(self, bodies: Sequence[tuple[int, bytes]]) -> Mapping[tuple[int, ...], pa.RecordBatch]:
+        """Return batches of decoded records and their places; without those that cannot be decoded."""
+        places = tuple(place for place, _ in bodies)
+        try:
+            return {places: pyruhvro.deserialize_array([body for _, body in bodies], self._schema)}
+        except ValueError:
+            if len(bodies) == 1:
+                return {}
+        # Somewhere in it is what is no CDR. Half of it is better than one by one, where most are.
+        half = len(bodies) // 2
+        return {**self._decode(bodies[:half]), **self._decode(bodies[half:])}
+
+    def _learn(self, decoded: pa.RecordBatch) -> None:
+        known = set(self._tail.topics)
+        self._tail.learn(decoded)
+        for topic in self._tail.topics:
+            if topic not in known:
+                row = decoded.column("source_topic").index(topic).as_py()
+                self._sample(decoded.slice(row, 1).to_pylist()[0])

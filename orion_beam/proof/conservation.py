@@ -1,0 +1,151 @@
+"""Whether every record of the raw topics came out: in = final + dead letters, in distinct source offsets."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from pyroaring import BitMap64
+
+from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition
+from orion_beam.proof.ledger import Ledger, bitmap_of_range, runs_of
+
+_RUNS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class PartitionConservation:
+    """What became of the records of one source partition, in distinct offsets.
+
+    Attributes:
+        source: the partition.
+        held: the offsets that were asked for, all of which it holds.
+        final: of these, how many came out on cdr.final,
+        dead_lettered: on cdr.dlq,
+        in_both: on both, which a stream does not do,
+        missing_offsets: and on neither: lost, or not yet processed. Some may hold no record.
+        duplicates: records that came out again: none without a restart, some after one.
+        empty: offsets that came out nowhere, and hold no record that could: transaction markers, and what compaction
+            has removed. They are known once somebody has looked.
+    """
+
+    source: SourcePartition
+    held: OffsetRange
+    final: int
+    dead_lettered: int
+    in_both: int
+    missing_offsets: BitMap64
+    duplicates: int
+    empty: int = 0
+
+    @classmethod
+    def of(cls, source: SourcePartition, held: OffsetRange, ledger: Ledger) -> "PartitionConservation":
+        """Compare what has come out with what a partition holds."""
+        wanted = bitmap_of_range(held)
+        final, dead_letters = ledger.final & wanted, ledger.dead_letters & wanted
+        return cls(
+            source=source,
+            held=held,
+            final=len(final),
+            dead_lettered=len(dead_letters),
+            in_both=final.intersection_cardinality(dead_letters),
+            missing_offsets=wanted - final - dead_letters,
+            duplicates=ledger.duplicates,
+        )
+
+    @property
+    def records(self) -> int:
+        """Records that it holds, as far as is known."""
+        return self.held.offsets - self.empty
+
+    @property
+    def missing(self) -> int:
+        """How many came out nowhere."""
+        return len(self.missing_offsets)
+
+    def missing_ranges(self) -> Iterator[OffsetRange]:
+        """Yield the offsets of those, as maximal ranges."""
+        return runs_of(self.missing_offsets)
+
+    @property
+    def problems(self) -> list[str]:
+        """A line for people for each way in which this partition does not balance."""
+        lines = []
+        if self.missing:
+            runs = list(islice(self.missing_ranges(), _RUNS_SHOWN + 1))
+            more = ", \u2026" if len(runs) > _RUNS_SHOWN else ""
+            shown = ", ".join(map(_text_of, runs[:_RUNS_SHOWN])) + more
+            lines.append(f"{self.source}: {self.missing:,} of {self.records:,} missing, offsets {shown}")
+        if self.in_both:
+            lines.append(f"{self.source}: {self.in_both:,} both written and dead-lettered")
+        return lines
+
+
+def _text_of(run: OffsetRange) -> str:
+    return str(run.low) if run.offsets == 1 else f"{run.low}-{run.high - 1}"
+
+
+@dataclass(frozen=True)
+class ConservationReport:
+    """Whether every record of the raw topics came out.
+
+    Attributes:
+        partitions: each source partition.
+    """
+
+    partitions: tuple[PartitionConservation, ...]
+
+    @property
+    def records(self) -> int:
+        """Records that the raw topics hold."""
+        return sum(part.records for part in self.partitions)
+
+    @property
+    def final(self) -> int:
+        """Of these, how many came out on cdr.final."""
+        return sum(part.final for part in self.partitions)
+
+    @property
+    def dead_lettered(self) -> int:
+        """Of these, how many came out on cdr.dlq."""
+        return sum(part.dead_lettered for part in self.partitions)
+
+    @property
+    def missing(self) -> int:
+        """Of these, how many came out nowhere."""
+        return sum(part.missing for part in self.partitions)
+
+    @property
+    def in_both(self) -> int:
+        """Of these, how many came out on both topics."""
+        return sum(part.in_both for part in self.partitions)
+
+    @property
+    def duplicates(self) -> int:
+        """Records that came out again: none without a restart, some after one."""
+        return sum(part.duplicates for part in self.partitions)
+
+    def counts(self) -> dict[str, int]:
+        """Return all of these by name, as reports in JSON have them."""
+        return {
+            "records": self.records,
+            "final": self.final,
+            "dead_letters": self.dead_lettered,
+            "missing": self.missing,
+            "in_both": self.in_both,
+            "duplicates": self.duplicates,
+        }
+
+    @property
+    def problems(self) -> list[str]:
+        """A line for people for each way in which a partition does not balance."""
+        return [line for part in self.partitions for line in part.problems]
+
+    @property
+    def holds(self) -> bool:
+        """Whether each record came out at least once, on exactly one of the two topics."""
+        return not self.problems
+
+    @property
+    def is_exactly_once(self) -> bool:
+        """Whether, besides, none came out twice."""
+        return self.holds and not self.duplicates

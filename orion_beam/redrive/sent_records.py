@@ -1,0 +1,185 @@
+"""Which records have been sent back, kept on the journal beside what was sent.
+
+A record is known by where it came from and how often it had been sent, not by its letter: a job that restarts, and a
+replay, may write several letters of one record, and one of them goes back.
+"""
+
+import base64
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+from pyroaring import BitMap64
+
+from orion_beam.countries import all_profiles
+from orion_beam.io.letter_headers import letters_of
+from orion_beam.kafka.admin import topic_ids, topic_names
+from orion_beam.kafka.offset_ranges import OffsetRange, offset_ranges, read_ranges
+from orion_beam.proof.ledger import Offsets, bitmap_of, bitmap_of_range
+from orion_beam.redrive.journal import JOURNAL, Entry, read_journal
+from orion_beam.transforms.arrow.texts import Mask
+from orion_beam.transforms.stage.batches import rows_of
+
+Rows = npt.NDArray[np.intp]
+
+CHUNK_OFFSETS = 1 << 16
+"""Offsets of one entry, which takes 11 KB at most, and mostly some dozens of bytes."""
+
+_KIND = "redriven"
+_RECORD = ["source_topic", "source_partition", "attempt", "source_offset"]
+
+
+class _Sending(NamedTuple):
+    """What records of one partition have in common that had been sent equally often."""
+
+    topic: str
+    partition: int
+    attempt: int
+
+
+class Records:
+    """A set of records, by where they came from and how often they had been sent."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._offsets: defaultdict[_Sending, BitMap64] = defaultdict(BitMap64)
+
+    def holds(self, letters: pa.RecordBatch) -> Mask:
+        """Say which rows of `orion_beam.io.letter_headers.LETTER_SCHEMA` are of a record in the set."""
+        mask = np.zeros(letters.num_rows, np.bool_)
+        for sending, rows, offsets in _sendings_of(letters):
+            held = self._offsets.get(sending, BitMap64()) & bitmap_of(offsets)
+            mask[rows] = np.isin(offsets, np.frombuffer(held.to_array(), np.uint64).astype(np.int64))
+        return mask
+
+    def add(self, letters: pa.RecordBatch) -> None:
+        """Take in the records of letters."""
+        for sending, _, offsets in _sendings_of(letters):
+            self._offsets[sending] |= bitmap_of(offsets)
+
+
+class Redriven(Records):
+    """The records that have been sent back, whoever did it.
+
+    Entries of the journal are called after the raw topic's id, not its name: a topic that is deleted and made again
+    begins anew at offset 0.
+    """
+
+    def __init__(self, topic_ids: Mapping[str, str], entries: Mapping[str, Entry]) -> None:
+        """Take the ids of the raw topics, by name, and the journal's entries."""
+        super().__init__()
+        self._ids = dict(topic_ids)
+        names = {topic_id: name for name, topic_id in self._ids.items()}
+        for key, entry in entries.items():
+            # From the right: an id may have slashes itself.
+            topic_id, *numbers = key.removeprefix(f"{_KIND}/").rsplit("/", 3)
+            if key.startswith(f"{_KIND}/") and topic_id in names and "offsets" in entry:
+                partition, attempt, _ = map(int, numbers)
+                self._offsets[_Sending(names[topic_id], partition, attempt)] |= _unpacked(entry["offsets"])
+
+    def entries_with(self, letters: pa.RecordBatch) -> dict[str, Entry]:
+        """Return the entries that change when letters are sent; nothing is noted before `add`.
+
+        The letters must be from a topic whose id is known.
+        """
+        entries: dict[str, Entry] = {}
+        for sending, _, offsets in _sendings_of(letters):
+            held = self._offsets.get(sending, BitMap64())
+            for number in np.unique(offsets // CHUNK_OFFSETS).tolist():
+                low = number * CHUNK_OFFSETS
+                chunk = bitmap_of_range(OffsetRange(low, low + CHUNK_OFFSETS)) & (held | bitmap_of(offsets))
+                key = f"{_KIND}/{self._ids[sending.topic]}/{sending.partition}/{sending.attempt}/{number}"
+                entries[key] = {"kind": _KIND, "offsets": _packed(chunk)}
+        return entries
+
+
+def redriven_of(
+    bootstrap_servers: str, topic: str, topic_id: str, raw_topic_ids: Mapping[str, str], entries: Mapping[str, Entry]
+) -> Redriven:
+    """Return the records that have been sent back, by the journal as it is now.
+
+    Older releases noted letters by their places; the records of those that still lie there are taken in, too.
+
+    Args:
+        bootstrap_servers: the brokers.
+        topic: of the letters,
+        topic_id: and Kafka's id of it, which entries of older releases are called after.
+        raw_topic_ids: of the raw topics, by name.
+        entries: the journal's.
+
+    Raises:
+        PrerequisiteError: the broker hands out no more of the letters.
+    """
+    redriven = Redriven(raw_topic_ids, entries)
+    marked = _marked_places(topic_id, entries)
+    if marked:
+        held = offset_ranges(bootstrap_servers, [topic], committed_only=True)
+        ranges = {
+            part: OffsetRange(max(within.low, places.min()), min(within.high, places.max() + 1))
+            for part, within in held.items()
+            if (places := marked.get(part.partition))
+        }
+        for messages in read_ranges(bootstrap_servers, ranges, committed_only=True):
+            letters = letters_of(messages).letters
+            columns = (letters.column(name).to_pylist() for name in ("letter_partition", "letter_offset"))
+            is_marked = [offset in marked[partition] for partition, offset in zip(*columns, strict=True)]
+            redriven.add(rows_of(letters, np.array(is_marked, np.bool_)))
+    return redriven
+
+
+def read_redriven(bootstrap_servers: str, topic: str) -> Redriven:
+    """Return the records that have been sent back, of letters on one topic or others, as it is now.
+
+    Raises:
+        PrerequisiteError: the broker cannot be reached.
+        KafkaRefusedError: the broker says no.
+    """
+    existing = topic_names(bootstrap_servers)
+    if JOURNAL not in existing:
+        return Redriven({}, {})
+    raw = [profile.topic for profile in all_profiles().values() if profile.topic in existing]
+    ids = topic_ids(bootstrap_servers, {topic, *raw})
+    entries = read_journal(bootstrap_servers, f"{_KIND}/")
+    return redriven_of(bootstrap_servers, topic, ids[topic], {name: ids[name] for name in raw}, entries)
+
+
+def _marked_places(topic_id: str, entries: Mapping[str, Entry]) -> dict[int, BitMap64]:
+    """Return the offsets that older releases have marked as sent, by partition of the letters' topic."""
+    marked: defaultdict[int, BitMap64] = defaultdict(BitMap64)
+    for key, entry in entries.items():
+        kind, _, rest = key.partition("/")
+        if kind == _KIND and rest.startswith(f"{topic_id}/") and "bits" in entry:
+            partition, number = map(int, rest.removeprefix(f"{topic_id}/").split("/"))
+            bits = np.unpackbits(np.frombuffer(zlib.decompress(base64.b64decode(entry["bits"])), np.uint8))
+            marked[partition] |= bitmap_of(np.flatnonzero(bits) + number * CHUNK_OFFSETS)
+    return marked
+
+
+def first_letters(letters: pa.RecordBatch) -> Mask:
+    """Say of which letters none before it is of the same record."""
+    is_first = pl.DataFrame(letters.select(_RECORD)).select(pl.struct(_RECORD).is_first_distinct())
+    return is_first.to_series().to_numpy()
+
+
+def _sendings_of(letters: pa.RecordBatch) -> Iterator[tuple[_Sending, Rows, Offsets]]:
+    """Yield each sending that letters are of, their rows, and the offsets of their records."""
+    if not letters.num_rows:
+        return
+    offsets = letters.column("source_offset").to_numpy()
+    rows = pl.DataFrame(letters.select(_RECORD[:3])).with_row_index("row")
+    for (topic, partition, attempt), group in rows.group_by(_RECORD[:3]):
+        places = group["row"].to_numpy()
+        yield _Sending(str(topic), int(partition), int(attempt)), places, offsets[places]
+
+
+def _packed(offsets: BitMap64) -> str:
+    return base64.b64encode(zlib.compress(offsets.serialize())).decode()
+
+
+def _unpacked(packed: str) -> BitMap64:
+    return BitMap64.deserialize(zlib.decompress(base64.b64decode(packed)))

@@ -1,0 +1,136 @@
+"""The schema registry: where the schema of cdr.final is kept for readers of Confluent's wire format."""
+
+from __future__ import annotations
+
+import json
+import struct
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from orion_beam.errors import UserError
+from orion_beam.kafka.login import registry_settings
+from orion_beam.telemetry.masking import mask_numbers, without_secrets
+
+if TYPE_CHECKING:
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+
+MAGIC_BYTE = b"\0"
+CONFLUENT_HEADER_BYTES = 5
+"""What stands before a value in Confluent's wire format: the magic byte, and the schema's id in four."""
+
+_TIMEOUT_S = 10
+_RETRIES = 3
+_LONGEST_ANSWER = 300
+_LARGEST_ID = (1 << 32) - 1
+_LOGIN = "schema.registry.basic.auth.user.info"
+
+
+def register_schema(url: str, subject: str, schema: str) -> bytes:
+    """Register a schema, or find it registered, and return what stands before each value: magic byte and schema id.
+
+    Args:
+        url: of the registry, also behind a path; several with commas between them.
+        subject: under which the registry keeps it.
+        schema: as JSON.
+
+    Raises:
+        UserError: the registry cannot be reached, lets nobody in, answers as none does, or refuses the schema (it is
+            not compatible with the last one). Names the address, never who was to log in.
+    """
+    from confluent_kafka.schema_registry import Schema  # noqa: PLC0415 - it brings an HTTP client along: half a second
+
+    client = _client(url)
+    found = _asked(url, f"subject {subject}", lambda: client.register_schema(subject, Schema(schema, "AVRO")))
+    # 0 is no id of Confluent's, and is one of others that speak its language.
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found <= _LARGEST_ID:
+        raise UserError(_odd(url, "it gives the schema no id"))
+    return MAGIC_BYTE + struct.pack(">I", found)
+
+
+def fetch_schema(url: str, schema_id: int) -> str:
+    """Return the schema that a registry has under an id.
+
+    Raises:
+        UserError: the registry cannot be reached, lets nobody in, answers as none does, or has no such schema.
+    """
+    client = _client(url)
+    found = _asked(url, f"schema {schema_id}", lambda: client.get_schema(schema_id).schema_str)
+    if not isinstance(found, str):
+        raise UserError(_odd(url, f"it gives no schema for id {schema_id}"))
+    return found
+
+
+def check_registry(url: str) -> None:
+    """Check the address of a registry.
+
+    Raises:
+        UserError: it is no address, or holds a password.
+    """
+    for each in url.split(","):
+        try:
+            parts = urlsplit(each.strip())
+            is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            is_address = False
+            parts = urlsplit("")
+        if "@" in each:
+            raise UserError(
+                "--schema-registry: who logs in is not said in the address, where everybody on this machine could read"
+                f" it: write {_LOGIN}=USER:PASSWORD into the file that --kafka-config names"
+            )
+        if not is_address or parts.query or parts.fragment:
+            raise UserError(
+                f"--schema-registry {without_secrets(each)} is no address: write it as http://HOST:PORT or"
+                " https://HOST:PORT/PATH"
+            )
+
+
+@lru_cache(maxsize=8)
+def _client(url: str) -> SchemaRegistryClient:
+    from confluent_kafka.schema_registry import SchemaRegistryClient  # noqa: PLC0415 - as above
+
+    check_registry(url)
+    settings: dict[str, Any] = {**registry_settings(), "url": url, "timeout": _TIMEOUT_S, "max.retries": _RETRIES}
+    try:
+        return SchemaRegistryClient(settings)
+    except (ValueError, TypeError, OSError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "reason", None) or error
+        raise UserError(f"settings schema.registry.… of --kafka-config: {reason}") from None
+
+
+def _asked(url: str, about: str, ask: Any) -> Any:
+    """Return a registry's answer."""
+    from confluent_kafka.schema_registry.error import SchemaRegistryError  # noqa: PLC0415 - as above
+
+    try:
+        return ask()
+    except SchemaRegistryError as error:
+        raise UserError(_refused(url, about, error.http_status_code, error.error_code, error.error_message)) from None
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        what = "with what is no JSON" if isinstance(error, json.JSONDecodeError) else "with JSON of something else"
+        raise UserError(_odd(url, what)) from None
+    except Exception as error:
+        # The HTTP client has a hierarchy of its own, whose package differs by version.
+        if "httpx" not in type(error).__module__ and "httpcore" not in type(error).__module__:
+            raise
+        raise UserError(
+            f"schema registry {url} cannot be reached: {_short(str(error))}; check --schema-registry, and for a"
+            " certificate schema.registry.ssl.ca.location in the file that --kafka-config names"
+        ) from None
+
+
+def _refused(url: str, about: str, status: int, code: int | None, reason: str | None) -> str:
+    if status in (401, 403):
+        return f"schema registry {url} lets nobody in ({status}): check {_LOGIN} in the file that --kafka-config names"
+    if code in (None, -1):
+        return _odd(url, f"HTTP status {status}")
+    return f"schema registry {url}: {status} for {about}: {_short(reason or 'no reason given')}"
+
+
+def _odd(url: str, what: str) -> str:
+    return f"schema registry {url} answers as no registry does ({what}): check host, port and path of --schema-registry"
+
+
+def _short(text: str) -> str:
+    return mask_numbers(without_secrets(" ".join(text.split())))[:_LONGEST_ANSWER]

@@ -1,0 +1,202 @@
+"""What a process says on standard error: log lines of jobs, text or JSON, few of a kind; never a subscriber's number.
+
+What matters is logged with `extra={"event": …}` and where it happened (CONTEXT). Workers are processes of their own:
+they take the format and the job's name from their environment, and write to the standard error of whoever started them.
+"""
+
+import json
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TextIO
+
+from orion_beam.telemetry.masking import mask, without_secrets
+
+FORMAT_VARIABLE = "ORION_LOG_FORMAT"
+JOB_VARIABLE = "ORION_JOB"
+"""Name the format and the job in the environment of a command and of all that it starts."""
+
+CONTEXT = ("event", "stage", "country", "topic", "partition", "offset")
+"""What a line may say of where it happened; `event` is its kind."""
+
+MAX_OF_A_KIND = 10
+WINDOW_S = 60.0
+"""So many lines of a kind are written in so long a time; the next one then says how many were not."""
+
+_MAX_KINDS = 1_000
+_EVENT = re.compile(r"\S+ (WARNING|ERROR|CRITICAL) (orion_beam|transforms|runners)\b")
+_TOLD = ("StageFailedError", "DeliveryError")
+_NUMBER = re.compile(r"\d{10,}")
+
+
+class LogFormat(StrEnum):
+    """How lines are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def log_format() -> LogFormat:
+    """Return the format that the environment names; text if it names none that there is."""
+    return LogFormat.JSON if os.environ.get(FORMAT_VARIABLE) == LogFormat.JSON else LogFormat.TEXT
+
+
+def set_up_logging() -> None:
+    """Have this process log warnings and worse to standard error, as the environment says.
+
+    Whatever else of Python's reaches standard error (prints, warnings, tracebacks, complaints about options) has its
+    numbers hidden from then on.
+    """
+    # In the lines of the formatters, offsets are numbers of their own, and messages have theirs hidden.
+    handler = logging.StreamHandler(_plain_stderr())
+    handler.setFormatter(_JsonFormatter() if log_format() is LogFormat.JSON else _TextFormatter())
+    handler.addFilter(_is_not_told)
+    handler.addFilter(RateLimit())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    if sys.stderr is not None:
+        sys.stderr = _Hiding(_plain_stderr())
+
+
+def leave_out_notices() -> None:
+    """Leave out what Beam logs on import: that a package is missing which only its TFRecord files need."""
+    logging.getLogger().addFilter(_is_not_of_tfrecords)
+
+
+def _is_not_of_tfrecords(record: logging.LogRecord) -> bool:
+    return "crcmod" not in str(record.msg)
+
+
+class _Hiding:
+    """A text stream that hides numbers on their way to another one."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.plain = stream
+
+    def write(self, text: str) -> int:
+        self.plain.write(_hide(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.plain, name)
+
+
+def _plain_stderr() -> TextIO:
+    return getattr(sys.stderr, "plain", sys.stderr)
+
+
+def _is_not_told(record: logging.LogRecord) -> bool:
+    """Return False for Beam's tracebacks of failures that were logged, in one line, when they were raised."""
+    if not record.name.startswith("apache_beam."):
+        return True
+    raised = type(record.exc_info[1]).__name__ if record.exc_info else ""
+    return raised not in _TOLD and not any(name in record.getMessage() for name in _TOLD)
+
+
+def say(line: str, level: int = logging.INFO) -> None:
+    """Tell the user something on standard error: the line without numbers, or a JSON line among the others."""
+    if log_format() is LogFormat.JSON:
+        # Not by a logger: a job that ends silences them all, and then has the last word.
+        line = _JsonFormatter().format(logging.LogRecord("orion_beam", level, "", 0, line, None, None))
+    else:
+        line = _hide(line)
+    print(line, file=_plain_stderr())
+
+
+class LogFollower:
+    """Reads the warnings and errors of ours from a log in the text format, while it is being written."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin at the start of the file."""
+        self._path = path
+        self._seen = 0
+
+    def read(self) -> list[str]:
+        """Return those that have come since the last call. A line that is half written waits."""
+        with self._path.open("rb") as file:
+            file.seek(self._seen)
+            new = file.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._seen += len(whole)
+        return [line for line in whole.decode(errors="replace").splitlines() if _EVENT.match(line)]
+
+
+class RateLimit(logging.Filter):
+    """Lets few lines of a kind pass. A kind is an event or, without one, a text before values are put into it."""
+
+    def __init__(self) -> None:
+        """Begin with nothing seen."""
+        super().__init__()
+        self._lock = threading.Lock()
+        self._seen: dict[str, tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a line is written; one that follows others that were not says how many."""
+        kind = getattr(record, "event", None) or f"{record.name} {record.msg}"
+        now = time.monotonic()
+        with self._lock:
+            began, lines = self._seen.get(kind, (now, 0))
+            if now - began >= WINDOW_S:
+                record.suppressed = max(0, lines - MAX_OF_A_KIND)
+                began, lines = now, 0
+            if kind not in self._seen and len(self._seen) >= _MAX_KINDS:
+                # Kinds are as many as there are places in the code, unless somebody puts values into texts.
+                self._seen.clear()
+            self._seen[kind] = (began, lines + 1)
+        return lines < MAX_OF_A_KIND
+
+
+def _fields_of(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
+    if job := os.environ.get(JOB_VARIABLE):
+        yield "job", job
+    for name in (*CONTEXT, "suppressed"):
+        value = getattr(record, name, None)
+        if value not in (None, 0) or (name in ("partition", "offset") and value == 0):
+            yield name, value
+
+
+def _hide(text: str) -> str:
+    """Hide what may be a subscriber's number, or a password: other libraries' messages hold whatever they hold."""
+    return _NUMBER.sub(lambda found: mask(found[0]), without_secrets(text))
+
+
+def _time_of(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class _TextFormatter(logging.Formatter):
+    """Time, level, logger, message, and the context in brackets; a traceback follows on lines of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        context = " ".join(f"{name}={value}" for name, value in _fields_of(record))
+        line = f"{_time_of(record)} {record.levelname} {record.name}: {_hide(record.getMessage())}"
+        line += f" [{context}]" if context else ""
+        return f"{line}\n{_hide(self.formatException(record.exc_info))}" if record.exc_info else line
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": _time_of(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": _hide(record.getMessage()),
+            **dict(_fields_of(record)),
+        }
+        if record.exc_info:
+            line["exception"] = _hide(self.formatException(record.exc_info))
+        return json.dumps(line, ensure_ascii=False, default=str)

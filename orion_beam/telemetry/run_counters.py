@@ -1,0 +1,58 @@
+"""What a bounded run counts of itself, as Beam counters: rows by country and outcome."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.metrics.metric import MetricsFilter
+from apache_beam.runners.runner import PipelineResult
+
+from orion_beam.transforms.stage.counters import NAMESPACE, count
+from orion_beam.transforms.stage.join_countries import parts_of
+
+READ = "read"
+LINES = "lines"
+BLANK_LINES = "blank_lines"
+HEADER_LINES = "header_lines"
+TRAILER_LINES = "trailer_lines"
+SKIPPED = (BLANK_LINES, HEADER_LINES, TRAILER_LINES)
+"""Kinds of lines of files that are no records."""
+FINAL = "final"
+DEAD_LETTER = "dead_letter"
+
+
+class Outcome(NamedTuple):
+    """What became of rows: `kind` is FINAL, DEAD_LETTER (with a code) or, of what was read, one of SKIPPED.
+
+    All that was read is READ by a replay, and LINES of files.
+    """
+
+    kind: str
+    country: str
+    code: str = ""
+
+
+class CountRows(beam.DoFn):  # type: ignore[misc]
+    """Passes batches on, and counts their rows, dead letters by first code."""
+
+    def __init__(self, kind: str) -> None:
+        """Take what the rows became."""
+        self._kind = kind
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """Count one batch."""
+        for country, rows in parts_of(batch):
+            if self._kind == DEAD_LETTER:
+                for code, number in Counter(rows.column("code").to_pylist()).items():
+                    count(self._kind, country, code, number)
+            else:
+                count(self._kind, country, rows=rows.num_rows)
+        yield batch
+
+
+def outcomes_of(result: PipelineResult) -> dict[Outcome, int]:
+    """Return the counters of a finished run."""
+    counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
+    return {Outcome(*counter.key.metric.name.split("/")): counter.committed for counter in counters}

@@ -1,0 +1,225 @@
+"""How a cluster differs from the topic catalogue, and what would make it agree."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from orion_beam.durations import format_duration
+from orion_beam.errors import UserError
+from orion_beam.kafka.offset_ranges import offset_ranges, offsets_at
+from orion_beam.topics.catalogue import FOREVER_MS, MIN_INSYNC, Catalogue, Topic
+from orion_beam.topics.cluster_state import Cluster, FoundTopic, describe_cluster
+from orion_beam.topics.verify import Problem, durability
+
+PARTITIONS = "partitions"
+REPLICATION = "replication"
+"""What of a topic is no setting of Kafka's."""
+
+
+class Kind(StrEnum):
+    """What it takes to make a difference go away."""
+
+    CHANGE = "change"
+    DANGEROUS = "dangerous"
+    BY_HAND = "by hand"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference of something that is there.
+
+    Attributes:
+        kind: what it takes.
+        where: the topic's name, or the broker, as `broker 1`.
+        setting: Kafka's name of it, or PARTITIONS, or REPLICATION.
+        before: as it is.
+        after: as the catalogue wants it.
+        reason: why it is dangerous, or what has to be done by hand.
+    """
+
+    kind: Kind
+    where: str
+    setting: str
+    before: str
+    after: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Unmanaged:
+    """A setting that a topic of the catalogue has of its own, and of which the catalogue says nothing."""
+
+    topic: str
+    setting: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What makes a cluster agree with the catalogue.
+
+    Attributes:
+        creates: topics to create.
+        changes: everything else.
+        other_topics: what the catalogue does not know; never touched,
+        unmanaged: nor are these.
+        warnings: topics that could not be written to, or not without each broker, once the changes are made.
+    """
+
+    creates: tuple[Topic, ...]
+    changes: tuple[Change, ...]
+    other_topics: tuple[str, ...]
+    unmanaged: tuple[Unmanaged, ...]
+    warnings: tuple[Problem, ...] = ()
+
+    def of(self, kind: Kind) -> tuple[Change, ...]:
+        """Return the changes of a kind."""
+        return tuple(change for change in self.changes if change.kind is kind)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the cluster is as the catalogue wants it."""
+        return not self.creates and not self.changes
+
+
+class Contents(Protocol):
+    """What topics hold: a change may delete it."""
+
+    def records(self, topic: str) -> int:
+        """Return how many records a topic holds."""
+
+    def records_older_than(self, topic: str, age_ms: int) -> int:
+        """Return how many of them are older."""
+
+
+@dataclass(frozen=True)
+class KafkaContents:
+    """What the topics of a cluster hold, asked for when it matters."""
+
+    bootstrap_servers: str
+
+    def records(self, topic: str) -> int:
+        """Return how many offsets a topic holds."""
+        return sum(held.offsets for held in offset_ranges(self.bootstrap_servers, [topic]).values())
+
+    def records_older_than(self, topic: str, age_ms: int) -> int:
+        """Return how many offsets lie before the first record that is younger."""
+        held = offset_ranges(self.bootstrap_servers, [topic])
+        since = datetime.now(UTC) - timedelta(milliseconds=age_ms)
+        first = offsets_at(self.bootstrap_servers, held, since)
+        return sum(first[part] - within.low for part, within in held.items())
+
+
+def plan_topics(bootstrap_servers: str, catalogue: Catalogue, countries: Iterable[str], profile: str) -> Plan:
+    """Compare a cluster with the catalogue. Nothing is changed.
+
+    Raises:
+        PrerequisiteError: the broker cannot be reached.
+        UserError: there is no such profile or country, or Kafka has no such setting.
+        KafkaException: the broker reports another error.
+    """
+    wanted = catalogue.topics_of(countries, profile)
+    cluster = describe_cluster(bootstrap_servers, [topic.name for topic in wanted])
+    return compare(wanted, catalogue.profile(profile).broker_settings, cluster, KafkaContents(bootstrap_servers))
+
+
+def compare(wanted: Iterable[Topic], broker_settings: Mapping[str, str], cluster: Cluster, contents: Contents) -> Plan:
+    """Return what makes `cluster` agree with `wanted` and `broker_settings`.
+
+    Raises:
+        UserError: Kafka has no such setting; names it.
+    """
+    wanted = tuple(wanted)
+    creates: list[Topic] = []
+    changes: list[Change] = []
+    unmanaged: list[Unmanaged] = []
+    for topic in wanted:
+        found = cluster.topics.get(topic.name)
+        if found is not None:
+            changes += _topic_changes(topic, found, contents)
+            own = sorted(found.own - topic.settings.keys())
+            unmanaged += [Unmanaged(topic.name, setting, found.settings[setting]) for setting in own]
+        elif topic.replication > len(cluster.brokers):
+            changes.append(_too_few_brokers(topic, len(cluster.brokers)))
+        else:
+            creates.append(topic)
+    for broker, settings in cluster.brokers.items():
+        changes += _broker_changes(f"broker {broker}", broker_settings, settings)
+    warnings = tuple(problem for topic in wanted for problem in _warnings(topic, cluster))
+    return Plan(tuple(creates), tuple(changes), cluster.other_topics, tuple(unmanaged), warnings)
+
+
+def _warnings(topic: Topic, cluster: Cluster) -> Iterator[Problem]:
+    """Hold the replicas that a topic has, which no change of ours alters, against those that a write will need."""
+    found = cluster.topics.get(topic.name)
+    defaults = next(iter(cluster.brokers.values()), {}) if found is None else found.settings
+    needed = topic.settings.get(MIN_INSYNC, defaults.get(MIN_INSYNC, "1"))
+    # What is no number is Kafka's to refuse.
+    if needed.isascii() and needed.isdigit():
+        yield from durability(topic.name, int(needed), topic.replication if found is None else found.replication)
+
+
+def _too_few_brokers(topic: Topic, brokers: int) -> Change:
+    reason = "cannot be created: each replica needs a broker of its own"
+    return Change(Kind.BY_HAND, topic.name, REPLICATION, f"{brokers} broker(s)", str(topic.replication), reason)
+
+
+def _broker_changes(where: str, wanted: Mapping[str, str], found: Mapping[str, str]) -> Iterator[Change]:
+    for setting, before, after in _differences(where, wanted, found):
+        yield Change(Kind.BY_HAND, where, setting, before, after, "set it in the broker's properties and restart it")
+
+
+def _topic_changes(wanted: Topic, found: FoundTopic, contents: Contents) -> Iterator[Change]:
+    name = wanted.name
+    if wanted.partitions > found.partitions:
+        reason = (
+            "keys move to other partitions: the order of each IMSI's records breaks here, and in what is read from it;"
+            " a job that reads this topic does not read the new ones until it is started again"
+        )
+        yield Change(Kind.DANGEROUS, name, PARTITIONS, str(found.partitions), str(wanted.partitions), reason)
+    elif wanted.partitions < found.partitions:
+        reason = "Kafka takes no partitions away: make a new topic, and replay into it"
+        yield Change(Kind.BY_HAND, name, PARTITIONS, str(found.partitions), str(wanted.partitions), reason)
+    if wanted.replication != found.replication:
+        reason = "replicas are moved with kafka-reassign-partitions.sh"
+        yield Change(Kind.BY_HAND, name, REPLICATION, str(found.replication), str(wanted.replication), reason)
+    for setting, before, after in _differences(name, wanted.settings, found.settings):
+        reason = _danger(found, setting, before, after, contents)
+        yield Change(Kind.DANGEROUS if reason else Kind.CHANGE, name, setting, before, after, reason)
+
+
+def _differences(where: str, wanted: Mapping[str, str], found: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    for setting, after in wanted.items():
+        if setting not in found:
+            raise UserError(f"topic catalogue: {where}: Kafka has no setting {setting}")
+        if found[setting] != after:
+            yield setting, found[setting], after
+
+
+def _danger(found: FoundTopic, setting: str, before: str, after: str, contents: Contents) -> str:
+    """Return what a change of a setting may cost; nothing if it is harmless."""
+    match setting:
+        case "retention.ms" if _is_lower(before, after) and "delete" in found.settings["cleanup.policy"]:
+            older = contents.records_older_than(found.name, int(after))
+            return (
+                f"deletes {older:,} records that are older than {format_duration(int(after) / 1_000)}" if older else ""
+            )
+        case "max.message.bytes" if int(after) < int(before):
+            return "larger records are refused from then on"
+        case "retention.bytes" if _is_lower(before, after):
+            return "deletes the oldest records beyond this size" if contents.records(found.name) else ""
+        case "cleanup.policy":
+            effect = "all but the newest record of each key" if "compact" in after else "records beyond the retention"
+            return f"deletes {effect}" if contents.records(found.name) else ""
+        case "min.insync.replicas" if int(after) < int(before):
+            return "acknowledged records are on fewer brokers, and are lost with them"
+        case "unclean.leader.election.enable" if after == "true":
+            return "a broker that lags behind may become leader, and acknowledged records are lost then"
+    return ""
+
+
+def _is_lower(before: str, after: str) -> bool:
+    """Return whether a limit gets tighter."""
+    return int(after) != FOREVER_MS and (int(before) == FOREVER_MS or int(after) < int(before))

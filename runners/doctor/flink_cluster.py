@@ -1,0 +1,74 @@
+"""Whether a Flink cluster is ready for a job, by its REST API."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from orion_beam.doctor.findings import Check, failed, ok, skipped, warning
+from orion_beam.monitoring.flink_rest import FlinkRest
+from orion_beam.runners.doctor.machine import flink_version
+
+_STORAGE = "checkpoint storage"
+_ON_DEMAND = ("kubernetes.cluster-id", "yarn.application.id")
+"""Settings of clusters that start task managers when a job asks for them."""
+_BROKEN = (OSError, ValueError, KeyError, TypeError)
+"""What an answer can be that is not Flink's."""
+
+
+def check_flink(master: str) -> Check:
+    """Check that a cluster answers, and that its version is the one that the job is made for.
+
+    Args:
+        master: URL of its REST API.
+    """
+    try:
+        found = FlinkRest(master).get("overview")["flink-version"]
+    except _BROKEN as error:
+        return failed("Flink", f"{master} does not answer as Flink's REST API does ({error})", "check --flink_master")
+    wanted = flink_version()
+    if not found.startswith(f"{wanted}."):
+        return failed("Flink", f"{master} runs {found}, and this job is made for {wanted}", f"use a {wanted} cluster")
+    return ok("Flink", f"{found}, asked from here")
+
+
+def capacity_checks(master: str, parallelism: int) -> Iterator[Check]:
+    """Check slots and checkpoint storage of a cluster that answers.
+
+    Args:
+        master: URL of its REST API.
+        parallelism: of the job, whose steps share that many slots.
+    """
+    try:
+        cluster = FlinkRest(master)
+        overview = cluster.get("overview")
+        settings = {entry["key"]: entry["value"] for entry in cluster.get("jobmanager/config")}
+        yield _check_slots(overview, settings, parallelism)
+        yield _check_storage(settings, overview["taskmanagers"])
+    except _BROKEN as error:
+        yield skipped("slots", f"{master} does not tell its slots and settings ({error})")
+
+
+def _check_slots(overview: Mapping[str, Any], settings: Mapping[str, str], parallelism: int) -> Check:
+    total, available, managers = (overview[name] for name in ("slots-total", "slots-available", "taskmanagers"))
+    found = f"{available} of {total} slots free on {managers} task managers, {parallelism} needed"
+    if available >= parallelism:
+        return ok("slots", found)
+    if any(name in settings for name in _ON_DEMAND):
+        return skipped("slots", f"{found}; this cluster starts task managers on demand")
+    return failed("slots", found, "cancel what else runs, start task managers, or lower --parallelism")
+
+
+def _check_storage(settings: Mapping[str, str], task_managers: int) -> Check:
+    directory = settings.get("state.checkpoints.dir", "")
+    if not directory:
+        return warning(
+            _STORAGE,
+            "the memory of the job manager: a new one begins at the offsets of the consumer group",
+            "set state.checkpoints.dir to a directory that all hosts share",
+        )
+    if directory.startswith(("file:", "/")) and task_managers > 1:
+        return warning(
+            _STORAGE,
+            f"{directory}, with {task_managers} task managers: each writes to its own disk, unless they share this one",
+            "make sure that this path is the same directory on all hosts, or use HDFS or S3",
+        )
+    return ok(_STORAGE, directory)

@@ -1,0 +1,81 @@
+"""Whether the workers of a cluster are ready for a job: their pool, and what they see from where they run."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from orion_beam.doctor.findings import Check, failed, ok, skipped, warning
+from orion_beam.doctor.kafka_checks import CLOCK_TOLERANCE_S
+from orion_beam.kafka.reach import why_not_reached
+from orion_beam.runners.doctor.machine import differences, installed_versions, pinned_versions
+
+_PROBE_TIMEOUT_S = 60.0
+_POOL = "worker pool"
+_LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
+
+
+def check_pool(address: str) -> Check:
+    """Check whether the pool can be reached from here; the task managers, whom it serves, are not asked."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return failed(_POOL, f"{address!r} is no host:port", "mend --environment_config")
+    reason = why_not_reached(host, int(port))
+    if not reason:
+        return ok(_POOL, f"{address} takes connections from here; the task managers were not asked")
+    if host in _LOOPBACK:
+        return skipped(_POOL, f"{address} is on each task manager's own host, where this cannot look: run doctor there")
+    return failed(
+        _POOL,
+        f"{address} cannot be reached from here ({reason}); the task managers were not asked",
+        "start it there: orion-beam workers --listen HOST:PORT",
+    )
+
+
+def checks_from_workers(address: str, bootstrap_servers: str) -> Iterator[Check]:
+    """Have the pool start a worker, and check from there: versions, brokers at their advertised addresses, clock.
+
+    The worker connects back to this machine, as it would to a task manager. Takes some seconds.
+    """
+    command = [sys.executable, "-m", "orion_beam.runners.doctor.worker_probe", address, bootstrap_servers]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PROBE_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        yield skipped("from workers", f"no worker of {address} has connected back to this machine: nothing was checked")
+        return
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        yield failed(
+            "from workers", f"a worker of {address} cannot run this version ({reason[0]})", "install it there, the same"
+        )
+        return
+    answer: dict[str, Any] = json.loads(done.stdout)
+    yield _check_versions(answer["versions"])
+    yield _check_brokers(answer["brokers"], answer["unreached"])
+    yield _check_clock(answer["behind_s"], answer["took_s"])
+
+
+def _check_versions(found: dict[str, str]) -> Check:
+    here = installed_versions(dict.fromkeys([*pinned_versions(), "orion-beam"], ""))
+    if wrong := differences(here, found):
+        return failed("versions of workers", f"a worker has {wrong}", "install the same versions there as here")
+    return ok("versions of workers", f"all {len(here)} packages as here")
+
+
+def _check_brokers(brokers: int, unreached: list[str]) -> Check:
+    if unreached:
+        return failed(
+            "brokers from workers",
+            f"a worker cannot reach {', '.join(unreached)}",
+            "mend advertised.listeners, or the network between the workers and these addresses",
+        )
+    return ok("brokers from workers", f"{brokers}, reached by a worker at their advertised addresses")
+
+
+def _check_clock(behind_s: float, took_s: float) -> Check:
+    # The worker looked at its clock some time within the call.
+    skew_s = max(0.0, abs(behind_s) - took_s)
+    if skew_s > CLOCK_TOLERANCE_S:
+        return warning("clock of workers", f"at least {skew_s:.0f} s off this machine's", "set both clocks by NTP")
+    return ok("clock of workers", f"within {max(took_s, 0.1):.1f} s of this machine's")

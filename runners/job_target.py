@@ -1,0 +1,37 @@
+"""Where a job is to run, by Beam's options: on a Flink cluster with a pool of workers, or embedded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, PortableOptions
+
+from orion_beam.runners.flink import EMBEDDED_MASTER, flink_arguments
+from orion_beam.runners.jars.build import Jars
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Flink cluster.
+
+    Attributes:
+        master: URL of its REST API; None when Flink is embedded.
+        parallelism: of the job.
+        pool: host:port of the worker pool, as task managers see it; None when there is none.
+    """
+
+    master: str | None
+    parallelism: int
+    pool: str | None
+
+    @classmethod
+    def of(cls, beam_arguments: Sequence[str]) -> Self:
+        """Read Beam's options, with our defaults where the user says nothing."""
+        options = PipelineOptions(flink_arguments(Jars.within(Path()), beam_arguments))
+        flink, portable = options.view_as(FlinkRunnerOptions), options.view_as(PortableOptions)
+        master = None if flink.flink_master in (EMBEDDED_MASTER, "[auto]") else flink.flink_master
+        if master is not None and not master.startswith(("http://", "https://")):
+            master = f"http://{master}"
+        pool = portable.environment_config if portable.environment_type == "EXTERNAL" else None
+        return cls(master, flink.parallelism, pool)

@@ -1,0 +1,241 @@
+"""The development Kafka: the one cluster that outlives the command that started it, by `up`, `down` and `status`."""
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from orion_beam.defaults import BROKER_PORT
+from orion_beam.errors import ServiceFailedError, UserError
+from orion_beam.runners.jars.build import Report, orion_home, silent
+from orion_beam.runners.local.broker import STOP_TIMEOUT_S, Ports, is_taken
+from orion_beam.runners.local.kafka import LocalKafka, kept_brokers
+
+_LOOK_EVERY_S = 0.05
+
+
+class BrokerProcess(BaseModel):
+    """A broker that `up` started.
+
+    Attributes:
+        number: Its node id.
+        pid: Its process.
+        started: When that process started, as the system says; tells it from a later one with the same id.
+        ports: Where it listens.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    number: int
+    pid: int
+    started: str
+    ports: Ports
+
+    @property
+    def running(self) -> bool:
+        """Whether that very process is there."""
+        return _start_time(self.pid) == self.started
+
+
+class LocalState(BaseModel):
+    """The cluster that `up` started, as its state file says.
+
+    Attributes:
+        brokers: Its brokers.
+        bootstrap_servers: Their addresses.
+        data_dir: Where its data and logs are.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    brokers: tuple[BrokerProcess, ...] = Field(min_length=1)
+    bootstrap_servers: str
+    data_dir: str
+
+    @property
+    def running(self) -> tuple[BrokerProcess, ...]:
+        """Its brokers that are there."""
+        return tuple(broker for broker in self.brokers if broker.running)
+
+    @property
+    def metrics_ports(self) -> list[int]:
+        """Where brokers serve their metrics, those that do."""
+        return [broker.ports.metrics for broker in self.brokers if broker.ports.metrics is not None]
+
+
+def up(
+    port: int | None = BROKER_PORT,
+    heap: str | None = None,
+    report: Report = silent,
+    brokers: int | None = None,
+    metrics: bool = False,
+) -> tuple[LocalState, bool]:
+    """Start the development cluster, unless it is running. Those of its brokers that are gone are started again.
+
+    A cluster that has not been stopped, but has ended, comes back where it was, if nobody else listens there now.
+
+    Args:
+        port: Port of the first broker, the others follow; None picks free ones. Of no use to a cluster that is running.
+        heap: Most memory for each JVM's heap.
+        report: Gets a line now and then while this goes on.
+        brokers: How many; None means as many as the data that are kept are of, or one.
+        metrics: Brokers serve their metrics to Prometheus. Those of a cluster that is running go on as they did.
+
+    Returns:
+        The cluster, and whether something was started now.
+
+    Raises:
+        PrerequisiteError: Java is missing, or a port is taken.
+        UserError: there is a cluster of more or fewer brokers.
+        ServiceFailedError: a broker does not start; shows the end of its log.
+    """
+    with _locked():
+        directory = _directory() / "kafka"
+        kept = kept_brokers(directory)
+        if brokers is not None and kept not in (None, brokers):
+            raise UserError(
+                f"the local Kafka is one of {kept} broker(s), not {brokers}: delete it with"
+                " `orion-beam local down --purge`, or leave out --brokers"
+            )
+        state = _remembered()
+        running = () if state is None else state.running
+        if state is not None and running == state.brokers:
+            return state, False
+        count = len(state.brokers) if state is not None and running else brokers or kept or 1
+        cluster = LocalKafka(directory, port, heap, brokers=count, detached=True, metrics=metrics)
+        if state is not None and (running or _can_come_back(state, count, port, metrics)):
+            report(f"{len(running)} of {count} broker(s) are running: starting the others where they were")
+            gone = [broker.number for broker in state.brokers if broker not in running]
+            cluster.rejoin([broker.ports for broker in state.brokers], gone, report)
+        else:
+            cluster.start(report)
+        try:
+            state = _state_of(cluster, running)
+            _write_state(state)
+        except BaseException:
+            cluster.stop()  # nobody would find it again
+            raise
+        cluster.disown()
+        return state, True
+
+
+def down(purge: bool = False) -> bool:
+    """Stop the development cluster.
+
+    Args:
+        purge: Delete its data, too.
+
+    Returns:
+        Whether one was running.
+    """
+    with _locked():
+        state = status()
+        if state is not None:
+            _end(state.running)
+        _state_file().unlink(missing_ok=True)
+        if purge:
+            shutil.rmtree(_directory() / "kafka", ignore_errors=True)
+        return state is not None
+
+
+def status() -> LocalState | None:
+    """Return the development cluster, or None when no broker of it is running, whatever an old state file says."""
+    state = _remembered()
+    return state if state is not None and state.running else None
+
+
+def _remembered() -> LocalState | None:
+    """Return the cluster that has been started and not been stopped; that says nothing of whether it still runs."""
+    try:
+        return LocalState.model_validate_json(_state_file().read_text())
+    except FileNotFoundError:
+        return None
+    except ValidationError:
+        raise UserError(f"{_state_file()} is not a state file: delete it") from None
+
+
+def _can_come_back(state: LocalState, count: int, port: int | None, metrics: bool) -> bool:
+    """Return whether a cluster that has ended may be started again as it was."""
+    if len(state.brokers) != count or port not in (None, state.brokers[0].ports.broker):
+        return False
+    if metrics and not state.metrics_ports:
+        return False
+    were_used = [each for broker in state.brokers for each in asdict(broker.ports).values() if each is not None]
+    return not any(map(is_taken, were_used))
+
+
+def _state_of(cluster: LocalKafka, running: Sequence[BrokerProcess]) -> LocalState:
+    """Return what to remember of a cluster, of which some brokers were `running` before."""
+    processes = {broker.number: broker for broker in running}
+    for broker, ports in zip(cluster.brokers, cluster.ports, strict=True):
+        if broker.number in processes:
+            continue
+        started = _start_time(broker.pid)
+        if started is None:
+            raise ServiceFailedError(f"the local Kafka ended right after its start (log: {broker.log_file})")
+        processes[broker.number] = BrokerProcess(number=broker.number, pid=broker.pid, started=started, ports=ports)
+    return LocalState(
+        brokers=tuple(processes[broker.number] for broker in cluster.brokers),
+        bootstrap_servers=cluster.bootstrap_servers,
+        data_dir=str(cluster.data_dir),
+    )
+
+
+def _directory() -> Path:
+    return orion_home() / "local"
+
+
+def _state_file() -> Path:
+    return _directory() / "state.json"
+
+
+def _write_state(state: LocalState) -> None:
+    temporary = _state_file().with_suffix(".tmp")
+    temporary.write_text(state.model_dump_json(indent=2) + "\n")
+    temporary.replace(_state_file())
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """Let one command at a time start or stop the development cluster."""
+    _directory().mkdir(parents=True, exist_ok=True)
+    with (_directory() / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _end(brokers: Sequence[BrokerProcess]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for broker in brokers:
+            with suppress(ProcessLookupError):
+                if broker.running:
+                    os.kill(broker.pid, number)
+        give_up = time.monotonic() + STOP_TIMEOUT_S
+        while any(broker.running for broker in brokers) and time.monotonic() < give_up:
+            time.sleep(_LOOK_EVERY_S)
+    for broker in brokers:
+        if broker.running:
+            raise ServiceFailedError(f"process {broker.pid}, a broker of the local Kafka, does not end")
+
+
+def _start_time(pid: int) -> str | None:
+    """Return when a process started, in the system's own words, or None when it is gone, or dead and not reaped."""
+    stat = Path("/proc", str(pid), "stat")
+    if Path("/proc/self/stat").exists():
+        try:
+            # The name, in parentheses, may hold anything; state and start time are fields 3 and 22.
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        return None if fields[0] in "ZX" else fields[19]
+    listed = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    flags, _, started = listed.stdout.strip().partition(" ")
+    return started.strip() if started and "Z" not in flags else None

@@ -1,0 +1,85 @@
+"""A Flink that comes up, or elects a leader, is asked again by who waits for it; a refusal is an error at once.
+
+tests/integration/test_cluster.py starts, asks and cancels on a real one.
+"""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.error import HTTPError, URLError
+
+import pytest
+
+from orion_beam.monitoring.flink_rest import FlinkRest
+
+PATIENCE_S = 60.0
+
+
+@contextmanager
+def serving(port: int, *codes: int) -> Iterator[list[str]]:
+    """Answer with these codes, in order, and with the last one from then on; 0 breaks the connection."""
+    left, asked = list(codes), []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            code = left.pop(0) if len(left) > 1 else left[0]
+            if code == 0:
+                self.connection.close()
+                return
+            self.send_response(code)
+            self.end_headers()
+            self.wfile.write(b'{"slots-total": 2}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def test_a_leader_that_is_not_elected_yet_and_a_broken_connection_are_waited_for(port: int) -> None:
+    with serving(port, 503, 0, 503, 200) as asked:
+        assert FlinkRest(f"http://127.0.0.1:{port}").get("overview", PATIENCE_S) == {"slots-total": 2}
+    assert asked == ["/v1/overview"] * 4
+
+
+def test_a_cluster_that_does_not_listen_yet_is_waited_for(port: int) -> None:
+    rest, found = FlinkRest(f"http://127.0.0.1:{port}"), []
+    waiting = threading.Thread(target=lambda: found.append(rest.get("overview", PATIENCE_S)))
+    waiting.start()
+    with serving(port, 200):
+        waiting.join()
+    assert found == [{"slots-total": 2}]
+
+
+@pytest.mark.parametrize("code", [400, 401, 404, 500])
+def test_a_refusal_is_an_error_at_once(port: int, code: int) -> None:
+    with serving(port, code) as asked, pytest.raises(HTTPError, match=str(code)) as refused:
+        FlinkRest(f"http://127.0.0.1:{port}").get("overview", PATIENCE_S)
+    refused.value.close()
+    assert len(asked) == 1
+
+
+def test_who_does_not_wait_has_the_error_at_once(port: int) -> None:
+    with pytest.raises(URLError, match="refused"):
+        FlinkRest(f"http://127.0.0.1:{port}").get("overview")
+    with serving(port, 503) as asked, pytest.raises(HTTPError, match="503") as refused:
+        FlinkRest(f"http://127.0.0.1:{port}").get("overview")
+    refused.value.close()
+    assert len(asked) == 1

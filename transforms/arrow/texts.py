@@ -1,0 +1,321 @@
+"""Columns of text at the level of Arrow's buffers: the small operations that the stages are made of.
+
+Arrow keeps the texts of a column in one buffer of bytes, with the offset at which each begins. So what is asked of
+every byte (is it a digit, is it a separator) is one numpy operation over the buffer, and a column is cut out of
+another by computing offsets. A call costs microseconds however many rows there are, and nothing is done row by row.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orion_beam.schemas.fields import BLANKS
+from orion_beam.transforms.arrow.compiled import (
+    BYTE,
+    BYTES,
+    INT32S,
+    INT64,
+    INT64_ROWS,
+    TEXTS,
+    Texts,
+    column_of,
+    compiled,
+    copy_bytes,
+    is_valid,
+    set_valid,
+    texts_of,
+)
+from orion_beam.transforms.arrow.compiled import Bytes as Bytes
+from orion_beam.transforms.arrow.compiled import Mask as Mask
+from orion_beam.transforms.arrow.compiled import Offsets as Offsets
+
+ZERO = ord("0")
+_HEAD_BYTES = 8
+
+
+def offsets_of(column: pa.Array) -> npt.NDArray[np.int32]:
+    """Return where each row of a string or binary column begins in its bytes, and where the last one ends."""
+    if len(column) == 0:
+        return np.zeros(1, np.int32)
+    offsets = np.frombuffer(column.buffers()[1], np.int32)
+    return offsets[column.offset : column.offset + len(column) + 1]
+
+
+def buffer_of(column: pa.Array) -> pa.Buffer:
+    """Return the bytes that the offsets of a string or binary column refer to."""
+    return column.buffers()[2] or _NO_BYTES
+
+
+_NO_BYTES = pa.py_buffer(b"")
+
+
+def bytes_of(column: pa.Array) -> Bytes:
+    """Return the bytes that the offsets of a string or binary column refer to, as numbers."""
+    return np.frombuffer(buffer_of(column), np.uint8)
+
+
+def lengths_of(column: pa.Array) -> npt.NDArray[np.int32]:
+    """Return the length of each row in bytes; of a null it means nothing."""
+    return np.diff(offsets_of(column))
+
+
+def is_null(column: pa.Array) -> Mask:
+    """Return which rows are null."""
+    if column.null_count == 0:
+        return np.zeros(len(column), np.bool_)
+    return mask_of(column.is_null())
+
+
+def mask_of(flags: pa.BooleanArray) -> Mask:
+    """Return a boolean column as a mask: null counts as False."""
+    flags = flags.fill_null(False) if flags.null_count else flags
+    return flags.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def where(mask: Mask, chosen: Any, other: Any) -> pa.Array:
+    """Return `chosen` (column or scalar, None for null) where the mask holds, else `other`."""
+    return pc.if_else(pa.array(mask), chosen, other)
+
+
+def to_list(column: pa.Array) -> list[Any]:
+    """Return a column's values as Python objects, thirty times as fast as Arrow does it for texts and bytes."""
+    return pl.Series(column).to_list()
+
+
+def cut(source: pa.Buffer, starts: npt.NDArray[np.integer], ends: npt.NDArray[np.integer]) -> pa.StringArray:
+    """Cut one text a row out of the bytes of a column.
+
+    Args:
+        source: the bytes of a string or binary column.
+        starts: where each text begins in them; must not decrease.
+        ends: where it ends.
+
+    Returns:
+        String column without nulls.
+    """
+    count = len(starts)
+    if count == 0:
+        return pa.array([], pa.string())
+    # As a column in which every second text is wanted: between two of them lies what is between them in the source.
+    bounds = np.empty(2 * count, np.int32)
+    bounds[::2], bounds[1::2] = starts, ends
+    spans = pa.Array.from_buffers(pa.string(), 2 * count - 1, [None, pa.py_buffer(bounds), source])
+    return spans.take(pa.array(np.arange(0, 2 * count, 2)))
+
+
+def fields_of(data: Bytes, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> list[pa.StringArray]:
+    """Cut fields out of records.
+
+    Args:
+        data: the bytes that the records lie in, UTF-8.
+        starts: where each field begins, a row for each field and a column for each record.
+        ends: where it ends; before its start where there is none.
+
+    Returns:
+        A string column for each field, without the blanks around, null where there is nothing else.
+    """
+    offsets, cut_out, bounds, validity, nulls = _fields(data, starts, ends)
+    return [
+        column_of(offsets[field], cut_out[bounds[field] : bounds[field + 1]], validity[field], int(nulls[field]))
+        for field in range(len(starts))
+    ]
+
+
+@compiled(BYTE)
+def is_blank(byte: int) -> bool:
+    """Say whether a byte is one of `fields.BLANKS`; for use in compiled functions."""
+    return byte == 32 or byte == 9 or byte == 10 or byte == 13
+
+
+@compiled(BYTES, INT64_ROWS, INT64_ROWS)
+def _fields(
+    data: Bytes, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int32], Bytes, npt.NDArray[np.int64], Bytes, npt.NDArray[np.int64]]:
+    fields, rows = starts.shape
+    # Each field's offsets begin at 0 in bytes of its own: Arrow's IPC writes others wrongly (arrow 18).
+    offsets, bounds = np.zeros((fields, rows + 1), np.int32), np.zeros(fields + 1, np.int64)
+    validity = np.zeros((fields, (rows + 7) // 8), np.uint8)
+    nulls = np.zeros(fields, np.int64)
+    cut_out = np.empty(np.maximum(ends - starts, 0).sum(), np.uint8)
+    written = 0
+    for field in range(fields):
+        for row in range(rows):
+            start, end = starts[field, row], ends[field, row]
+            while start < end and is_blank(data[start]):
+                start += 1
+            while start < end and is_blank(data[end - 1]):
+                end -= 1
+            if start < end:
+                set_valid(validity[field], row)
+                copy_bytes(cut_out, written, data, start, end - start)
+                written += end - start
+            else:
+                nulls[field] += 1
+            offsets[field, row + 1] = written - bounds[field]
+        bounds[field + 1] = written
+    return offsets, cut_out, bounds, validity, nulls
+
+
+def empty_as_null(texts: pa.StringArray) -> pa.StringArray:
+    """Return texts with null for the empty ones."""
+    is_empty = lengths_of(texts) == 0
+    return where(is_empty, None, texts) if is_empty.any() else texts
+
+
+def trimmed(texts: pa.StringArray) -> pa.StringArray:
+    """Return texts without the blanks around them, and null for those that have nothing else."""
+    # Every blank is at most " ", and what else is, is rare: mostly there is nothing to trim.
+    may_have_blanks = (bytes_of(texts) <= ord(" ")).any()
+    return empty_as_null(pc.ascii_trim(texts, characters=BLANKS) if may_have_blanks else texts)
+
+
+def starts_with(texts: pa.Array, prefix: bytes) -> Mask:
+    """Return which texts start with some ASCII characters."""
+    return mask_of(pc.starts_with(texts, pattern=prefix.decode()))
+
+
+def ends_with(texts: pa.Array, suffix: bytes) -> Mask:
+    """Return which texts end with some ASCII characters."""
+    return mask_of(pc.ends_with(texts, pattern=suffix.decode()))
+
+
+def chosen(options: pa.StringArray, indices: npt.NDArray[np.integer]) -> pa.StringArray:
+    """Return for each row the option of its index; null for a negative one, and for that of a null."""
+    return column_of(*_chosen(texts_of(options), indices.astype(np.int32, copy=False)))
+
+
+@compiled(TEXTS, INT32S)
+def _chosen(options: Texts, indices: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], Bytes, Bytes, int]:
+    rows = len(indices)
+    offsets, validity = np.zeros(rows + 1, np.int32), np.zeros((rows + 7) // 8, np.uint8)
+    nulls = 0
+    for row in range(rows):
+        index, length = indices[row], 0
+        if index < 0 or not is_valid(options, index):
+            nulls += 1
+        else:
+            set_valid(validity, row)
+            length = options.offsets[index + 1] - options.offsets[index]
+        offsets[row + 1] = offsets[row] + length
+    data = np.empty(offsets[rows], np.uint8)
+    for row in range(rows):
+        if offsets[row] < offsets[row + 1]:
+            length = offsets[row + 1] - offsets[row]
+            copy_bytes(data, offsets[row], options.data, options.offsets[indices[row]], length)
+    return offsets, data, validity, nulls
+
+
+def index_in(texts: pa.Array, options: pa.Array) -> npt.NDArray[np.int32]:
+    """Return each text's place among the options, -1 for one that is none of them, or null."""
+    found = pc.index_in(texts, value_set=options, skip_nulls=True)
+    return found.fill_null(-1).to_numpy()  # type: ignore[no-any-return]
+
+
+def one_of(texts: pa.Array, options: pa.Array) -> Mask:
+    """Return which texts are one of the options."""
+    return mask_of(pc.is_in(texts, value_set=options, skip_nulls=True))
+
+
+def row_by_row(rows: Sequence[int] | Offsets, column: pa.Array, function: Callable[[Any], Any]) -> list[Any]:
+    """Apply a function to a few rows of a column: what columns cannot do, or what is too rare to be worth it."""
+    return list(map(function, to_list(column.take(pa.array(rows, pa.int64())))))
+
+
+@cache
+def to_bytes(text: str | bytes) -> Bytes:
+    """Return a text's bytes as compiled functions take them."""
+    return np.frombuffer(text.encode() if isinstance(text, str) else text, np.uint8)
+
+
+@compiled(BYTE)
+def _lowered(byte: int) -> int:
+    return byte + 32 if 65 <= byte <= 90 else byte
+
+
+@compiled(BYTES, INT64, INT64)
+def are_digits(data: Bytes, start: int, end: int) -> bool:
+    """Say whether bytes are ASCII digits alone; for use in compiled functions."""
+    place = start
+    while place < end and data[place] - np.uint8(ZERO) <= 9:
+        place += 1
+    return place == end
+
+
+@compiled(BYTES, INT64, INT64, BYTES)
+def begins_with(data: Bytes, start: int, end: int, prefix: Bytes) -> bool:
+    """Say whether bytes begin with others; for use in compiled functions."""
+    place = 0
+    while place < len(prefix) and start + place < end and data[start + place] == prefix[place]:
+        place += 1
+    return place == len(prefix)
+
+
+@compiled(BYTES, INT64, INT64, BYTES)
+def equals(data: Bytes, start: int, end: int, text: Bytes) -> bool:
+    """Say whether bytes are a text; for use in compiled functions."""
+    return len(text) == end - start and begins_with(data, start, end, text)
+
+
+def digit_counts(texts: pa.StringArray) -> npt.NDArray[np.int32]:
+    """Return how many digits each text is; -1 for a text that has other characters, or null."""
+    return _digit_counts(texts_of(texts))
+
+
+@compiled(TEXTS)
+def _digit_counts(texts: Texts) -> npt.NDArray[np.int32]:
+    counts = np.full(len(texts.offsets) - 1, -1, np.int32)
+    for row in range(len(counts)):
+        start, end = texts.offsets[row], texts.offsets[row + 1]
+        if is_valid(texts, row) and are_digits(texts.data, start, end):
+            counts[row] = end - start
+    return counts
+
+
+def places_among(texts: pa.StringArray, options: tuple[str, ...]) -> npt.NDArray[np.int32]:
+    """Return each text's place among options in lower case, -1 for one that is none of them, or null.
+
+    ASCII letters of either case are alike.
+    """
+    return _places_among(texts_of(texts), texts_of(_array(options)))
+
+
+@compiled(TEXTS, TEXTS)
+def _places_among(texts: Texts, options: Texts) -> npt.NDArray[np.int32]:
+    places = np.full(len(texts.offsets) - 1, -1, np.int32)
+    count = len(options.offsets) - 1
+    heads = np.array([_head(options, option) for option in range(count)])
+    for row in range(len(places)):
+        if not is_valid(texts, row):
+            continue
+        head, start = _head(texts, row), texts.offsets[row]
+        length = texts.offsets[row + 1] - start
+        for option in range(count):
+            first = options.offsets[option]
+            if heads[option] == head and options.offsets[option + 1] - first == length:
+                at = min(length, _HEAD_BYTES)
+                while at < length and _lowered(texts.data[start + at]) == options.data[first + at]:
+                    at += 1
+                if at == length:
+                    places[row] = option
+                    break
+    return places
+
+
+@compiled(TEXTS, INT64)
+def _head(texts: Texts, row: int) -> np.uint64:
+    """Return the first bytes of a text in lower case as one number: most texts differ in them."""
+    start, head = texts.offsets[row], np.uint64(0)
+    for place in range(start, min(start + _HEAD_BYTES, texts.offsets[row + 1])):
+        head = (head << np.uint64(8)) | np.uint64(_lowered(texts.data[place]))
+    return head
+
+
+@cache
+def _array(options: tuple[str, ...]) -> pa.StringArray:
+    return pa.array(options, pa.string())

@@ -1,0 +1,91 @@
+"""TagPartials: which of its session's records a CDR is, by 3GPP TS 32.298.
+
+A long session is written as several records, each with its running number, and the last one says that the session
+ended. Nothing is remembered from one record to the next: number and cause of the record itself say what it is.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from orion_beam.schemas.cdr import NORMALIZED_SCHEMA
+from orion_beam.schemas.codes import Stage
+from orion_beam.transforms.arrow.texts import chosen, mask_of, one_of
+from orion_beam.transforms.stage.batches import SplitBatch, batch_of, columns_of
+from orion_beam.transforms.stage.rejects import no_rejects
+from orion_beam.transforms.stage.split import Split, StageTransform
+
+STEP = "tag_partials"
+"""What the worker's metrics call the transform."""
+
+CAUSES_OF_END = pa.array([0, 3, 4, 5, 52, 53, 54, 58], pa.int64())
+"""Causes for record closing after which no more records of the session come: normal release, unsuccessful call attempt,
+abnormal release, CAMEL initiated call release, and the four failures of location services (CauseForTerm)."""
+
+CAUSES_OF_PARTIAL = pa.array([1, 2, *range(16, 28), 59], pa.int64())
+"""Causes for which the record is closed and a new one opened: partial record, re-establishment of a call, and what
+TS 32.298 has from 16 on: volume, time, serving node, charging conditions, management intervention, change of system,
+RAT, time zone, PLMN, S-GW, APN-AMBR, exception data counter; and the list of downstream nodes."""
+
+_KINDS = pa.array(["first", "intermediate", "last", "complete"])
+_FIRST, _INTERMEDIATE, _LAST, _COMPLETE = range(len(_KINDS))
+_UNKNOWN = -1
+
+
+def partials_of(causes: pa.Int64Array, numbers: pa.Int64Array) -> pa.StringArray:
+    """Return which of its session's records each one is, null where cause and number do not say.
+
+    Args:
+        causes: cause for record closing. One that is null or unknown leaves open whether more records follow.
+        numbers: record sequence number, from 1. Only partial records have one, so without it a record that ends the
+            session is the only one; 0 is no number of a record.
+    """
+    if causes.null_count == len(causes):
+        return pa.nulls(len(causes), pa.string())
+    ends, continues = one_of(causes, CAUSES_OF_END), one_of(causes, CAUSES_OF_PARTIAL)
+    values = numbers.fill_null(1).to_numpy()
+    is_numbered = mask_of(numbers.is_valid())
+    conditions = {
+        _COMPLETE: ends & (values == 1),
+        _LAST: ends & (values > 1),
+        _FIRST: continues & is_numbered & (values == 1),
+        _INTERMEDIATE: continues & is_numbered & (values > 1),
+    }
+    kinds = np.select(list(conditions.values()), [np.int8(kind) for kind in conditions], np.int8(_UNKNOWN))
+    return chosen(_KINDS, kinds)
+
+
+def tag_partials(batch: pa.RecordBatch) -> SplitBatch:
+    """Set `partial` of every row.
+
+    Args:
+        batch: rows of `cdr.NORMALIZED_SCHEMA`.
+
+    Returns:
+        All rows, accepted, in order.
+    """
+    columns = columns_of(batch)
+    columns["partial"] = partials_of(columns["cause_for_record_closing"], columns["record_sequence_number"])
+    return SplitBatch(batch_of(columns, NORMALIZED_SCHEMA), no_rejects())
+
+
+@dataclass(eq=False)
+class TagPartials(StageTransform):
+    """Says of each CDR whether it is the first, an intermediate, the last or the only record of its session.
+
+    In: `pa.RecordBatch` of `cdr.NORMALIZED_SCHEMA`. Out: StageOutput of accepted batches (the same schema,
+    `partial` set) and dead letters (only `internal_error`, a bug). Every row goes to exactly one of the two; order
+    holds. A function of the row alone: 3GPP TS 32.298, Cause for Record Closing and Record Sequence Number.
+    """
+
+    stage = Stage.NORMALIZE
+
+    @property
+    def counted_as(self) -> str:
+        """The step's name in the worker's metrics."""
+        return STEP
+
+    def prepare(self) -> Split:
+        """Return the function over a batch."""
+        return tag_partials

@@ -1,0 +1,156 @@
+"""The local sequence numbers of one node: which are missing, whatever order they come in.
+
+3GPP TS 32.298: a node numbers its records consecutively, from 0 to 2^32 - 1 and then from 0 again.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from orion_beam.transforms.arrow.texts import Mask
+from orion_beam.transforms.record_checks.number_ranges import NO_RANGES, Ranges, common, gaps_of, joined, without
+
+MODULUS = 2**32
+MAX_JUMP = 1_000_000
+"""A number that is further than this from all others of its node does not follow them: the node's counter was reset."""
+
+MAX_EPOCHS = 4
+MAX_RANGES = 10_000
+"""Bounds of what is remembered of a node; beyond them the oldest is settled: see NodeSequence."""
+
+MISSING, FILLED, RESET = "missing", "filled", "reset"
+
+
+class Finding(NamedTuple):
+    """What was found of a node's numbers.
+
+    Attributes:
+        kind: MISSING; FILLED: numbers that were reported missing have come after all; RESET: the counter has jumped.
+        first: the first number that is meant; of RESET, the highest one before the jump.
+        last: the last one; of RESET, the one behind the jump.
+    """
+
+    kind: str
+    first: int
+    last: int
+
+    @property
+    def records(self) -> int:
+        """How many numbers are meant, across a wrap-around as well; 0 for RESET."""
+        return 0 if self.kind == RESET else (self.last - self.first) % MODULUS + 1
+
+
+@dataclass
+class _Epoch:
+    """Numbers between two resets; a wrap-around does not end it, they are counted on beyond it."""
+
+    seen: Ranges
+    is_first: bool
+    noticed: Ranges = field(default_factory=lambda: NO_RANGES)
+    reported: Ranges = field(default_factory=lambda: NO_RANGES)
+
+    def counted_on(self, ranges: Ranges) -> Ranges:
+        """Return ranges of wrapping numbers as the numbers nearest to what was seen last."""
+        highest = self.seen[-1, 1]
+        steps = (ranges[:, 0] - highest + MODULUS // 2) % MODULUS - MODULUS // 2
+        counted: Ranges = ranges + (highest + steps - ranges[:, 0])[:, np.newaxis]
+        return counted
+
+    def counted_on_if_near(self, number: int) -> int:
+        """Return a number as `counted_on` does; the first one seen for a number that is a jump away."""
+        counted = self.counted_on(np.array([[number, number]]))
+        return int(counted[0, 0]) if self.is_near(counted)[0] else int(self.seen[0, 0])
+
+    def is_near(self, ranges: Ranges) -> Mask:
+        """Say which ranges are no jump away."""
+        is_near: Mask = (ranges[:, 1] >= self.seen[0, 0] - MAX_JUMP) & (ranges[:, 0] <= self.seen[-1, 1] + MAX_JUMP)
+        return is_near
+
+
+class NodeSequence:
+    """What is known of one node's numbers: a few epochs, each the ranges of numbers seen.
+
+    A gap is reported only when it was there at two calls of `settle`: until then its numbers may be on their way in
+    another partition. What comes later still is reported as filled. Memory is bounded by MAX_EPOCHS and MAX_RANGES:
+    beyond them the oldest gaps are reported at once.
+    """
+
+    def __init__(self, is_complete: bool) -> None:
+        """Take whether the input has all of the node's records from its first one on.
+
+        A stream begins in the midst of things: numbers below the first one of any partition may have come before.
+        """
+        self._is_complete = is_complete
+        self._firsts: dict[str, int] = {}
+        self._epochs: list[_Epoch] = []
+
+    def add(self, ranges: Ranges, firsts: Mapping[str, int]) -> Iterator[Finding]:
+        """Take numbers that were seen, in any order.
+
+        Args:
+            ranges: of numbers from 0 to MODULUS - 1.
+            firsts: the first number by partition; those of partitions that are known already mean nothing.
+        """
+        rest = ranges
+        for epoch in reversed(self._epochs):
+            counted = epoch.counted_on(rest)
+            is_near = epoch.is_near(counted)
+            if is_near.any():
+                yield from self._extend(epoch, joined(counted[is_near]))
+                rest = rest[~is_near]
+        while len(rest):
+            is_first = not self._epochs
+            if not is_first:
+                yield Finding(RESET, int(self._epochs[-1].seen[-1, 1]) % MODULUS, int(rest[0, 0]))
+            epoch = _Epoch(rest[:1], is_first)
+            counted = epoch.counted_on(rest)
+            is_near = epoch.is_near(counted)
+            epoch.seen = joined(counted[is_near])
+            self._epochs.append(epoch)
+            rest = rest[~is_near]
+        if self._epochs[0].is_first:
+            for source, number in firsts.items():
+                self._firsts.setdefault(source, self._epochs[0].counted_on_if_near(number))
+        while len(self._epochs) > MAX_EPOCHS:
+            yield from self._report(self._epochs[0], self._gaps(self._epochs[0]))
+            del self._epochs[0]
+
+    def settle(self) -> Iterator[Finding]:
+        """Report the gaps that were there at the last call already, and notice the others."""
+        for epoch in self._epochs:
+            gaps = self._gaps(epoch)
+            yield from self._report(epoch, common(gaps, epoch.noticed))
+            epoch.noticed = gaps[-MAX_RANGES:]
+
+    def close(self) -> Iterator[Finding]:
+        """Report all gaps: nothing more will come."""
+        for epoch in self._epochs:
+            yield from self._report(epoch, self._gaps(epoch))
+
+    def _extend(self, epoch: _Epoch, ranges: Ranges) -> Iterator[Finding]:
+        epoch.seen = joined(np.vstack([epoch.seen, ranges]))
+        filled = common(ranges, epoch.reported)
+        yield from _findings(FILLED, filled)
+        epoch.reported = without(epoch.reported, filled)
+        if len(epoch.seen) > MAX_RANGES:
+            settled = epoch.seen[: MAX_RANGES // 2]
+            yield from self._report(epoch, common(self._gaps(epoch), np.array([[settled[0, 0], settled[-1, 1]]])))
+            epoch.seen = joined(np.vstack([[[settled[0, 0], settled[-1, 1]]], epoch.seen[MAX_RANGES // 2 :]]))
+
+    def _gaps(self, epoch: _Epoch) -> Ranges:
+        gaps = gaps_of(epoch.seen)
+        if self._is_complete or not epoch.is_first or not self._firsts:
+            return gaps
+        return common(gaps, np.array([[max(self._firsts.values()), np.iinfo(np.int64).max]]))
+
+    def _report(self, epoch: _Epoch, gaps: Ranges) -> Iterator[Finding]:
+        new = without(gaps, epoch.reported)
+        yield from _findings(MISSING, new)
+        epoch.reported = joined(np.vstack([epoch.reported, new]))[-MAX_RANGES:]
+
+
+def _findings(kind: str, ranges: Ranges) -> Iterator[Finding]:
+    for first, last in ranges.tolist():
+        yield Finding(kind, first % MODULUS, last % MODULUS)

@@ -1,0 +1,225 @@
+"""Whose an IMSI is: country, length of the MNC, operator, by the plans of all countries (ITU-T E.212).
+
+`data/mcc.csv` lists the mobile country codes and how long their MNCs are, `data/plmn.csv` the networks; where both come
+from stands in `data/README.md`. Where a plan has MNCs of both lengths (India's 405, Trinidad's 374), the networks that
+are known decide, a longer one before a shorter; what is left has the length that is usual there.
+"""
+
+import csv
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from numba import types
+
+from orion_beam.transforms.arrow.compiled import (
+    INT64,
+    TEXTS,
+    Bytes,
+    Mask,
+    Texts,
+    column_of,
+    compiled,
+    copy_bytes,
+    is_valid,
+    texts_of,
+)
+from orion_beam.transforms.arrow.texts import ZERO, are_digits
+
+_DATA = Path(__file__).parent / "data"
+_MCC_DIGITS, _PREFIX_DIGITS = 3, 6
+"""So many digits of an IMSI say all: three of MCC, and two or three of MNC."""
+
+
+class Plmn(NamedTuple):
+    """A public land mobile network.
+
+    Attributes:
+        mcc: three digits.
+        mnc: two digits or three.
+        country: ISO 3166-1 alpha-2; empty for an international network.
+        operator: brand, or name of the company.
+    """
+
+    mcc: str
+    mnc: str
+    country: str
+    operator: str
+
+
+@cache
+def known_plmns() -> tuple[Plmn, ...]:
+    """Return the networks of all countries, and those of none."""
+    return tuple(Plmn(**row) for row in _rows("plmn.csv"))
+
+
+def _rows(name: str) -> Iterator[dict[str, str]]:
+    with (_DATA / name).open(encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file)
+
+
+class _Plans(NamedTuple):
+    """By the number that the first six digits of an IMSI are: the length of the MNC, and the index of the country.
+
+    The index of a country that is not known is -1. By MCC: whether it is assigned; the last entry is for what is none.
+    """
+
+    mnc_digits: npt.NDArray[np.int8]
+    country: npt.NDArray[np.int16]
+    countries: pa.StringArray
+    is_assigned: Mask
+
+
+@cache
+def _plans() -> _Plans:
+    mccs = list(_rows("mcc.csv"))
+    countries = sorted(({row["country"] for row in mccs} | {plmn.country for plmn in known_plmns()}) - {""})
+    digits, country = np.full(10**_PREFIX_DIGITS, 2, np.int8), np.full(10**_PREFIX_DIGITS, -1, np.int16)
+    for row in mccs:
+        prefixes = _prefixes(row["mcc"])
+        digits[prefixes] = int(row["mnc_digits"])
+        if row["country"]:
+            country[prefixes] = countries.index(row["country"])
+    for plmn in sorted(known_plmns(), key=lambda plmn: len(plmn.mnc)):
+        prefixes = _prefixes(plmn.mcc + plmn.mnc)
+        digits[prefixes] = len(plmn.mnc)
+        if plmn.country:
+            country[prefixes] = countries.index(plmn.country)
+    is_assigned = np.zeros(1001, np.bool_)
+    is_assigned[[int(row["mcc"]) for row in mccs] + [int(plmn.mcc) for plmn in known_plmns()]] = True
+    return _Plans(digits, country, pa.array(countries), is_assigned)
+
+
+def _prefixes(start: str) -> slice:
+    """Return the numbers of six digits that begin with some digits."""
+    step = 10 ** (_PREFIX_DIGITS - len(start))
+    return slice(int(start) * step, (int(start) + 1) * step)
+
+
+class HomeNetwork(NamedTuple):
+    """The network that issued an IMSI: mobile country code and mobile network code."""
+
+    mcc: pa.StringArray
+    mnc: pa.StringArray
+
+
+def home_networks(imsis: pa.StringArray) -> HomeNetwork:
+    """Split valid IMSIs (3GPP TS 23.003 clause 2.2): three digits of MCC, two or three of MNC by the MCC's plan."""
+    mcc_offsets, mccs, mnc_offsets, mncs = _home_networks(texts_of(imsis), _plans().mnc_digits)
+    return HomeNetwork(column_of(mcc_offsets, mccs), column_of(mnc_offsets, mncs))
+
+
+def countries() -> pa.StringArray:
+    """Return all countries that have networks (ISO 3166-1 alpha-2)."""
+    return _plans().countries
+
+
+def home_countries(prefixes: npt.NDArray[np.int32]) -> npt.NDArray[np.int16]:
+    """Return the place of each IMSI's country among `countries`, -1 where none is known.
+
+    Args:
+        prefixes: see `prefixes_of`.
+    """
+    return _plans().country[prefixes]
+
+
+def prefixes_of(imsis: pa.StringArray) -> npt.NDArray[np.int32]:
+    """Return the first six digits of valid IMSIs as a number."""
+    return _numbers_at_start(texts_of(imsis), _PREFIX_DIGITS)
+
+
+def mobile_country_codes(imsis: pa.StringArray) -> npt.NDArray[np.int32]:
+    """Return the MCC of IMSIs as a number (ITU-T E.212), -1 for null and for what does not begin with three digits."""
+    return _numbers_at_start(texts_of(imsis), _MCC_DIGITS)
+
+
+def are_assigned(mccs: npt.NDArray[np.int32]) -> Mask:
+    """Say which MCCs are a country's or an international network's (ITU-T E.212), or of a network that is known."""
+    return _plans().is_assigned[mccs]
+
+
+@compiled(TEXTS, INT64)
+def _numbers_at_start(texts: Texts, digits: int) -> npt.NDArray[np.int32]:
+    numbers = np.full(len(texts.offsets) - 1, -1, np.int32)
+    for row in range(len(numbers)):
+        start = texts.offsets[row]
+        end = start + digits
+        if is_valid(texts, row) and end <= texts.offsets[row + 1] and are_digits(texts.data, start, end):
+            number = 0
+            for place in range(start, end):
+                number = number * 10 + texts.data[place] - ZERO
+            numbers[row] = number
+    return numbers
+
+
+@compiled(TEXTS, types.Array(types.int8, 1, "C", readonly=True))
+def _home_networks(
+    imsis: Texts, mnc_digits: npt.NDArray[np.int8]
+) -> tuple[npt.NDArray[np.int32], Bytes, npt.NDArray[np.int32], Bytes]:
+    rows = len(imsis.offsets) - 1
+    mcc_offsets, mccs = np.zeros(rows + 1, np.int32), np.empty(3 * rows, np.uint8)
+    mnc_offsets, mncs = np.zeros(rows + 1, np.int32), np.empty(3 * rows, np.uint8)
+    prefixes = _numbers_at_start(imsis, _PREFIX_DIGITS)
+    for row in range(rows):
+        start, mnc_at = imsis.offsets[row], mnc_offsets[row]
+        copy_bytes(mccs, _MCC_DIGITS * row, imsis.data, start, _MCC_DIGITS)
+        mcc_offsets[row + 1] = _MCC_DIGITS * (row + 1)
+        length = mnc_digits[prefixes[row]]
+        copy_bytes(mncs, mnc_at, imsis.data, start + _MCC_DIGITS, length)
+        mnc_offsets[row + 1] = mnc_at + length
+    return mcc_offsets, mccs, mnc_offsets, mncs
+
+
+@cache
+def are_among(networks: tuple[str, ...]) -> Mask:
+    """Return by the first six digits of an IMSI, as a number, whether its network is one of some.
+
+    Args:
+        networks: PLMNs (MCC and MNC), or an MCC for all of its networks.
+    """
+    mask = np.zeros(10**_PREFIX_DIGITS, np.bool_)
+    for network in networks:
+        mask[_of_network(network)] = True
+    return mask
+
+
+def _of_network(network: str) -> npt.NDArray[np.int64]:
+    """Return the first six digits, as numbers, of the IMSIs of a PLMN or an MCC."""
+    first, end = _prefixes(network).start, _prefixes(network).stop
+    prefixes = np.arange(first, end)
+    mnc_digits = len(network) - _MCC_DIGITS
+    return prefixes[_plans().mnc_digits[prefixes] == mnc_digits] if mnc_digits else prefixes
+
+
+class Operators:
+    """The operators of the world by PLMN; where a job knows a PLMN by another name, by that one.
+
+    Attributes:
+        names: of all operators, each once.
+    """
+
+    def __init__(self, own: Mapping[str, str]) -> None:
+        """Take the job's own names by PLMN, MCC and MNC."""
+        operators = {plmn.mcc + plmn.mnc: plmn.operator for plmn in known_plmns()} | dict(own)
+        self.names = pa.array(sorted(set(operators.values())))
+        places = {name: place for place, name in enumerate(self.names.to_pylist())}
+        self._place_of = {plmn: places[name] for plmn, name in operators.items()}
+        self._by_prefix = np.full(10**_PREFIX_DIGITS, -1, np.int16)
+        for plmn, place in self._place_of.items():
+            self._by_prefix[_of_network(plmn)] = place
+
+    def of_imsis(self, prefixes: npt.NDArray[np.int32]) -> npt.NDArray[np.int16]:
+        """Return the place of each IMSI's operator among the names, -1 where none is known.
+
+        Args:
+            prefixes: see `prefixes_of`.
+        """
+        return self._by_prefix[prefixes]
+
+    def of(self, plmns: pa.StringArray) -> npt.NDArray[np.int32]:
+        """Return the place of each PLMN's operator among the names, -1 where none is known."""
+        return np.array([self._place_of.get(plmn, -1) for plmn in plmns.to_pylist()], np.int32)

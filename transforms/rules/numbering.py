@@ -1,0 +1,257 @@
+"""The numbers of subscribers and devices: check digit and type of an IMEI, and the one form of an MSISDN."""
+
+import csv
+from collections.abc import Callable
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.fields import number_digits
+from orion_beam.transforms.arrow.automata import STEPS, Automaton, accepts, automaton_of
+from orion_beam.transforms.arrow.compiled import (
+    BYTES,
+    INT64,
+    MASK,
+    TEXTS,
+    Bytes,
+    Mask,
+    Texts,
+    column_of,
+    compiled,
+    copy_bytes,
+    is_valid,
+    set_valid,
+    texts_of,
+)
+from orion_beam.transforms.arrow.texts import ZERO, are_digits, begins_with, chosen, row_by_row, to_bytes
+from orion_beam.transforms.rules.plausibility import assigned_number, by_library, is_assigned, plan_automaton
+
+_PLUS = ord("+")
+_IMEI_DIGITS, _TAC_DIGITS = 15, 8
+_SHORTEST, _LONGEST = 10, 15
+
+
+def has_luhn_digit(imeis: pa.StringArray) -> Mask:
+    """Say which IMEIs of 15 digits end in their check digit (3GPP TS 23.003 annex B); others may say either."""
+    return _has_luhn_digit(texts_of(imeis))
+
+
+@compiled(TEXTS)
+def _has_luhn_digit(imeis: Texts) -> Mask:
+    mask = np.zeros(len(imeis.offsets) - 1, np.bool_)
+    for row in range(len(mask)):
+        start = imeis.offsets[row]
+        if imeis.offsets[row + 1] - start != _IMEI_DIGITS:
+            continue
+        total = 0
+        for place in range(_IMEI_DIGITS):
+            digit = int(imeis.data[start + place]) - ZERO
+            doubled = digit * (1 + place % 2)
+            total += doubled - 9 * (doubled > 9)
+        mask[row] = total % 10 == 0
+    return mask
+
+
+def type_allocation_codes(imeis: pa.StringArray) -> pa.StringArray:
+    """Return the TAC of valid IMEIs: their first eight digits (3GPP TS 23.003 clause 6.2.1); null for null."""
+    return column_of(*_first_bytes(texts_of(imeis), _TAC_DIGITS))
+
+
+@compiled(TEXTS, INT64)
+def _first_bytes(texts: Texts, length: int) -> tuple[npt.NDArray[np.int32], Bytes, Bytes]:
+    rows = len(texts.offsets) - 1
+    offsets, data = np.zeros(rows + 1, np.int32), np.empty(rows * length, np.uint8)
+    validity = np.zeros((rows + 7) // 8, np.uint8)
+    written = 0
+    for row in range(rows):
+        if is_valid(texts, row):
+            set_valid(validity, row)
+            start = texts.offsets[row]
+            some = min(length, texts.offsets[row + 1] - start)
+            copy_bytes(data, written, texts.data, start, some)
+            written += some
+        offsets[row + 1] = written
+    return offsets, data, validity
+
+
+class SubscriberNumbers(NamedTuple):
+    """What texts are as subscriber numbers.
+
+    Attributes:
+        numbers: + and digits (ITU-T E.164), null for a text that is no such number.
+        is_plausible: which numbers their numbering plan assigns; of the rest, which do not even look like a number.
+    """
+
+    numbers: pa.StringArray
+    is_plausible: Mask
+
+
+def subscriber_numbers(texts: pa.StringArray, profile: CountryProfile) -> SubscriberNumbers:
+    """Return those texts that are subscriber numbers in one form, whatever spelling they come in.
+
+    What is a number says `fields.number_digits`: 10 to 15 digits, perhaps with `+` or `00` before them, which
+    start an international number. The others are read as their plans (`rules.plausibility`) have it: with the
+    trunk prefix, or with the country's length and of its plan, as national; else as international. A trunk prefix
+    behind the calling code is left out. Numbers of the country that its plan assigns are read in columns; the others,
+    a few in a hundred, one by one.
+    """
+    if texts.null_count == len(texts):
+        return SubscriberNumbers(texts, np.ones(len(texts), np.bool_))
+    trunk_prefix = profile.trunk_prefix or ""
+    offsets, data, validity, nulls, is_open = _subscriber_numbers(
+        texts_of(texts),
+        to_bytes(profile.calling_code),
+        to_bytes(trunk_prefix),
+        profile.national_digits,
+        *plan_automaton(profile.calling_code),
+    )
+    numbers, is_plausible = column_of(offsets, data, validity, nulls), np.ones(len(texts), np.bool_)
+    open_rows = np.flatnonzero(is_open)
+    if len(open_rows):
+        read = row_by_row(open_rows, texts, _reader(profile))
+        is_plausible[open_rows] = [each.is_assigned for each in read]
+        # Mostly they are what is written: the digits, international.
+        others = [(row, each.number) for row, each in zip(open_rows.tolist(), read, strict=True) if each.is_other]
+        if others:
+            rows, found = zip(*others, strict=True)
+            places = np.arange(len(texts))
+            places[list(rows)] = len(texts) + np.arange(len(rows))
+            numbers = chosen(pa.concat_arrays([numbers, pa.array(found, pa.string())]), places)
+    return SubscriberNumbers(numbers, is_plausible)
+
+
+def e164(texts: pa.StringArray, profile: CountryProfile) -> pa.StringArray:
+    """Return the numbers alone: see `subscriber_numbers`."""
+    return subscriber_numbers(texts, profile).numbers
+
+
+@compiled(TEXTS, BYTES, BYTES, INT64, STEPS, MASK)
+def _subscriber_numbers(
+    texts: Texts,
+    calling_code: Bytes,
+    trunk_prefix: Bytes,
+    national_digits: int,
+    steps: npt.NDArray[np.int32],
+    accepting: Mask,
+) -> tuple[npt.NDArray[np.int32], Bytes, Bytes, int, Mask]:
+    """Return the numbers of the country that its plan assigns, and which texts may be others: of them, the digits."""
+    rows = len(texts.offsets) - 1
+    offsets, validity = np.zeros(rows + 1, np.int32), np.zeros((rows + 7) // 8, np.uint8)
+    data = np.empty(rows * (1 + len(calling_code) + _LONGEST), np.uint8)
+    is_open = np.zeros(rows, np.bool_)
+    written, nulls = 0, 0
+    for row in range(rows):
+        start, end = int(texts.offsets[row]), int(texts.offsets[row + 1])
+        has_plus = start < end and texts.data[start] == _PLUS
+        has_zeros = end - start > 1 and texts.data[start] == ZERO and texts.data[start + 1] == ZERO
+        first = start + 1 if has_plus else start + 2 if has_zeros else start
+        is_like_number = is_valid(texts, row) and are_digits(texts.data, first, end)
+        is_number = is_like_number and _SHORTEST <= end - first <= _LONGEST
+        national = -1
+        if is_number and begins_with(texts.data, first, end, calling_code):
+            national = first + len(calling_code)
+        elif is_number and first == start and end - start == len(trunk_prefix) + national_digits:
+            national = start + len(trunk_prefix) if begins_with(texts.data, start, end, trunk_prefix) else -1
+        if national >= 0 and accepts(steps, accepting, texts.data, national, end):
+            data[written] = _PLUS
+            copy_bytes(data, written + 1, calling_code, 0, len(calling_code))
+            written += 1 + len(calling_code)
+            copy_bytes(data, written, texts.data, national, end - national)
+            written += end - national
+            set_valid(validity, row)
+        elif is_number:
+            is_open[row] = True
+            data[written] = _PLUS
+            copy_bytes(data, written + 1, texts.data, first, end - first)
+            written += 1 + end - first
+            set_valid(validity, row)
+        else:
+            is_open[row] = is_like_number and _SHORTEST <= end - start - has_plus <= _LONGEST
+            nulls += 1
+        offsets[row + 1] = written
+    return offsets, data, validity, nulls, is_open
+
+
+class _Read(NamedTuple):
+    """A text as a number, whether a plan assigns it, and whether it is another one than the digits that are written."""
+
+    number: str | None
+    is_assigned: bool
+    is_other: bool
+
+
+@cache
+def _reader(profile: CountryProfile) -> Callable[[str], _Read]:
+    """Return what reads the texts of a country one by one."""
+
+    @lru_cache(maxsize=1 << 16)
+    def read(text: str) -> _Read:
+        number, is_assigned = read_number(text, profile)
+        return _Read(number, is_assigned, number != f"+{number_digits(text, profile)}")
+
+    return read
+
+
+def read_number(text: str, profile: CountryProfile) -> tuple[str | None, bool]:
+    """Return a text of digits as a subscriber number, None if it is none; and whether a numbering plan assigns it."""
+    digits = number_digits(text, profile)
+    if digits is None:
+        return None, False
+    calling_code, trunk_prefix = profile.calling_code, profile.trunk_prefix or ""
+    is_bare = digits == text
+    if (
+        is_bare
+        and len(digits) == profile.national_digits + len(trunk_prefix)
+        and digits.startswith(trunk_prefix or "0")
+    ):
+        return _of_country(text, digits.removeprefix(trunk_prefix), profile)
+    is_national = is_bare and len(digits) == profile.national_digits
+    if is_national and is_assigned(calling_code, digits):
+        return f"+{calling_code}{digits}", True
+    if digits.startswith(calling_code):
+        return _of_country(text, digits[len(calling_code) :], profile)
+    number, is_known = assigned_number(f"+{digits}")
+    # What no plan assigns is taken for the country's own, if it has the length.
+    return (number, is_known) if is_known or not is_national else (f"+{calling_code}{digits}", False)
+
+
+def _of_country(text: str, national: str, profile: CountryProfile) -> tuple[str, bool]:
+    """Return a number of the country's own plan, perhaps with its trunk prefix."""
+    number, is_known = assigned_number(f"+{profile.calling_code}{national}")
+    number, is_known = (number, True) if is_known else by_library(text, profile.code)
+    if is_known:
+        return number, True
+    if profile.trunk_prefix and len(national) > profile.national_digits:
+        national = national.removeprefix(profile.trunk_prefix)
+    for calling_code in profile.overseas_calling_codes:
+        if is_assigned(calling_code, national):
+            return f"+{calling_code}{national}", True
+    return f"+{profile.calling_code}{national}", False
+
+
+def are_test_numbers(numbers: pa.StringArray) -> Mask:
+    """Say which numbers, E.164 with +, a regulator keeps for tests or fiction: no subscriber has them."""
+    return _are_accepted(texts_of(numbers), *_test_numbers())
+
+
+@compiled(TEXTS, STEPS, MASK)
+def _are_accepted(numbers: Texts, steps: npt.NDArray[np.int32], accepting: Mask) -> Mask:
+    mask = np.zeros(len(numbers.offsets) - 1, np.bool_)
+    for row in range(len(mask)):
+        start, end = numbers.offsets[row], numbers.offsets[row + 1]
+        mask[row] = is_valid(numbers, row) and accepts(steps, accepting, numbers.data, start + 1, end)
+    return mask
+
+
+@cache
+def _test_numbers() -> Automaton:
+    with _TEST_NUMBERS.open(encoding="utf-8", newline="") as file:
+        return automaton_of([row["pattern"]] for row in csv.DictReader(file))
+
+
+_TEST_NUMBERS = Path(__file__).parent / "data" / "test_numbers.csv"

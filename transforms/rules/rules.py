@@ -1,0 +1,445 @@
+"""The rules of validation in columns: each says which code it stands for, of which field, and where it is broken.
+
+They accept and refuse exactly what the row types of `schemas/fields.py` do; a property test holds the two together.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orion_beam.schemas.codes import Code, Severity
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.fields import EVENT_TYPES, FUTURE_TOLERANCE, MAX_COUNT, RAT_GENERATIONS
+from orion_beam.transforms.arrow.compiled import (
+    TEXTS,
+    Bytes,
+    Texts,
+    compiled,
+    is_valid,
+    numbers_of,
+    set_valid,
+    texts_of,
+)
+from orion_beam.transforms.arrow.texts import (
+    ZERO,
+    Mask,
+    digit_counts,
+    ends_with,
+    is_null,
+    mask_of,
+    places_among,
+    starts_with,
+    where,
+)
+from orion_beam.transforms.arrow.times import NONE, EventTimes, Times, are_plausible_epochs, as_times, parse_event_times
+from orion_beam.transforms.decoders.registry import all_formats
+from orion_beam.transforms.rules.networks import are_assigned, mobile_country_codes
+from orion_beam.transforms.rules.numbering import (
+    SubscriberNumbers,
+    are_test_numbers,
+    has_luhn_digit,
+    subscriber_numbers,
+)
+from orion_beam.transforms.stage.batches import columns_of
+from orion_beam.transforms.stage.join_countries import Countries
+from orion_beam.transforms.stage.rejects import Violation
+
+COUNTS = (
+    "duration_s",
+    "bytes_up",
+    "bytes_down",
+    "message_length",
+    "local_sequence_number",
+    "record_sequence_number",
+    "cause_for_record_closing",
+)
+"""The fields that hold whole numbers."""
+
+_FORMATS = tuple(all_formats())
+# By a format's place among these; the last entry is for what is none.
+_HAS_EVENT_TYPE = np.array([*(each.has_event_type for each in all_formats().values()), False])
+_HAS_NO_EVENT_TIME = np.array([*(not each.has_event_time for each in all_formats().values()), False])
+_RATS = tuple(RAT_GENERATIONS)
+_FUTURE_TOLERANCE_MS = round(FUTURE_TOLERANCE.total_seconds() * 1000)
+
+
+class Count(NamedTuple):
+    """A field of whole numbers.
+
+    Attributes:
+        values: int64, null where the text is null or no count.
+        numbers: the same, 0 for null.
+        is_read: which texts are counts.
+        is_broken: which texts are no count.
+    """
+
+    values: pa.Int64Array
+    numbers: npt.NDArray[np.int64]
+    is_read: Mask
+    is_broken: Mask
+
+
+@dataclass(frozen=True, eq=False)
+class DecodedRows:
+    """Decoded texts, and what they say once they are read.
+
+    Attributes:
+        countries: which rows are of which.
+        texts: columns of `cdr.DecodedFields`.
+        has_event_type: whether the record, or its raw format, carries an event type.
+        arrived: source timestamps, NONE for one that is not plausible.
+        is_arrival_odd: which are not.
+        event_times: instants of the CDRs; where the format has none (pipe text), the Kafka timestamp stands in.
+        is_ambiguous: which event times are local ones that come twice.
+        counts: the fields COUNTS.
+    """
+
+    countries: Countries
+    texts: Mapping[str, pa.StringArray]
+    has_event_type: Mask
+    arrived: Times
+    is_arrival_odd: Mask
+    event_times: Times
+    is_ambiguous: Mask
+    counts: Mapping[str, Count]
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile]) -> "DecodedRows":
+        """Read times and counts of a batch of `cdr.DECODED_SCHEMA`."""
+        countries = Countries.of(batch, profiles)
+        texts = columns_of(batch)
+        sent = as_times(batch.column("source_timestamp"))
+        is_plausible = are_plausible_epochs(sent)
+        arrived = np.where(is_plausible, sent, NONE)
+        formats = places_among(texts["raw_format"], _FORMATS)
+        pieces = countries.pieces(texts["event_time"], _event_times)
+        read, is_ambiguous = map(np.concatenate, zip(*pieces, strict=True))
+        event_times = np.where(_HAS_NO_EVENT_TIME[formats], arrived, read)
+        counts = {name: _counts(texts[name]) for name in COUNTS}
+        return cls(
+            countries=countries,
+            texts=texts,
+            has_event_type=_HAS_EVENT_TYPE[formats] | ~is_null(texts["event_type"]),
+            arrived=arrived,
+            is_arrival_odd=~is_plausible & (sent != NONE),
+            event_times=event_times,
+            is_ambiguous=is_ambiguous,
+            counts=counts,
+        )
+
+    @cached_property
+    def msisdns(self) -> SubscriberNumbers:
+        """Subscriber numbers in E.164 with +, null where they are none."""
+        return self._numbers("msisdn")
+
+    @cached_property
+    def peers(self) -> SubscriberNumbers:
+        """The peers' numbers in E.164 with +, null where they are none."""
+        return self._numbers("peer_msisdn")
+
+    def _numbers(self, field: str) -> SubscriberNumbers:
+        numbers, are_plausible = zip(*self.countries.pieces(self.texts[field], subscriber_numbers), strict=True)
+        return SubscriberNumbers(pa.concat_arrays(numbers), np.concatenate(are_plausible))
+
+    @cached_property
+    def mccs(self) -> npt.NDArray[np.int32]:
+        """The first three digits of IMSIs as a number, -1 for what is none."""
+        return mobile_country_codes(self.texts["imsi"])
+
+    @cached_property
+    def event_types(self) -> npt.NDArray[np.int32]:
+        """The place of each event type among EVENT_TYPES, -1 for one that is not there."""
+        return places_among(self.texts["event_type"], EVENT_TYPES)
+
+
+def _event_times(texts: pa.StringArray, profile: CountryProfile) -> EventTimes:
+    return parse_event_times(texts, profile.time_zone, profile.twelve_digit_times)
+
+
+def _counts(texts: pa.StringArray) -> Count:
+    if texts.null_count == len(texts):
+        nothing = np.zeros(len(texts), np.bool_)
+        return Count(pa.nulls(len(texts), pa.int64()), np.zeros(len(texts), np.int64), nothing, nothing)
+    numbers, validity, is_read, is_broken = _read_counts(texts_of(texts))
+    return Count(numbers_of(numbers, pa.int64(), validity), numbers, is_read, is_broken)
+
+
+@compiled(TEXTS)
+def _read_counts(texts: Texts) -> tuple[npt.NDArray[np.int64], Bytes, Mask, Mask]:
+    rows = len(texts.offsets) - 1
+    numbers, validity = np.zeros(rows, np.int64), np.zeros((rows + 7) // 8, np.uint8)
+    is_read, is_broken = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
+    for row in range(rows):
+        if not is_valid(texts, row):
+            continue
+        start, end = texts.offsets[row], texts.offsets[row + 1]
+        number, is_good = 0, end > start
+        for place in range(start, end):
+            digit = int(texts.data[place]) - ZERO
+            # Any number of zeros may stand before it, so that not its length but its value is bounded.
+            if digit < 0 or digit > 9 or number > (MAX_COUNT - digit) // 10:
+                is_good = False
+                break
+            number = number * 10 + digit
+        is_broken[row] = not is_good
+        if is_good:
+            is_read[row] = True
+            numbers[row] = number
+            set_valid(validity, row)
+    return numbers, validity, is_read, is_broken
+
+
+def rat_indices(rats: pa.StringArray) -> npt.NDArray[np.int32]:
+    """Return the place of each RAT among `RAT_GENERATIONS`, -1 for one that is not there.
+
+    Letters of either case are alike, and numbers may have zeros before them.
+    """
+    indices = places_among(rats, _RATS)
+    others = np.flatnonzero((indices < 0) & starts_with(rats, b"0"))
+    if len(others):
+        numbers = rats.take(pa.array(others))
+        without_zeros = where(digit_counts(numbers) > 0, pc.ascii_ltrim(numbers, characters="0"), None)
+        indices[others] = places_among(without_zeros, _RATS)
+    return indices
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule.
+
+    Attributes:
+        violation: code, and field.
+        broken: says which rows break it.
+        source: the standard that it is from, with the clause.
+        severity: what it does, unless a profile says otherwise.
+        is_fixed: no profile may say otherwise: what comes behind cannot do without.
+        clears_field: where it is only warned of, the field becomes null.
+    """
+
+    violation: Violation
+    broken: Callable[[DecodedRows], Mask]
+    source: str
+    severity: Severity = Severity.ERROR
+    is_fixed: bool = False
+    clears_field: bool = False
+
+    @property
+    def id(self) -> str:
+        """What profiles and warnings call it: the code, with the field where several rules have one code."""
+        code, field = self.violation.code, self.violation.field
+        return f"{code.value}.{field}" if _RULES_OF_CODE[code] > 1 else code.value
+
+
+def _missing(field: str, source: str) -> Rule:
+    return Rule(
+        Violation(Code.MISSING_FIELD, field), lambda rows: is_null(rows.texts[field]), source=source, is_fixed=True
+    )
+
+
+def _unlike(field: str, is_good: Callable[[pa.StringArray], Mask]) -> Callable[[DecodedRows], Mask]:
+    return lambda rows: ~is_null(rows.texts[field]) & ~is_good(rows.texts[field])
+
+
+def _digits(shortest: int, longest: int) -> Callable[[pa.StringArray], Mask]:
+    def is_good(texts: pa.StringArray) -> Mask:
+        counts = digit_counts(texts)
+        mask: Mask = (counts >= shortest) & (counts <= longest)
+        return mask
+
+    return is_good
+
+
+def _no_count(field: str) -> Rule:
+    violation = Violation(Code.INVALID_NUMBER, field)
+    return Rule(violation, lambda rows: rows.counts[field].is_broken, source=_DESIGN, clears_field=True)
+
+
+def _is_no_number(rows: DecodedRows) -> Mask:
+    return is_null(rows.msisdns.numbers) & ~is_null(rows.texts["msisdn"])
+
+
+def _is_event_type_unknown(rows: DecodedRows) -> Mask:
+    is_unknown: Mask = rows.has_event_type & (rows.event_types < 0)
+    return is_unknown
+
+
+def _is_in_the_future(rows: DecodedRows) -> Mask:
+    is_known: Mask = (rows.event_times != NONE) & (rows.arrived != NONE)
+    return is_known & (rows.event_times > rows.arrived + _FUTURE_TOLERANCE_MS)
+
+
+def _ends_after_arrival(rows: DecodedRows) -> Mask:
+    durations = rows.counts["duration_s"]
+    if not durations.is_read.any():
+        return durations.is_read
+    # Where the arrival stands in for the event time, nothing is known of when the event began; one that has yet to
+    # begin is the matter of another rule.
+    has_begun = ~is_null(rows.texts["event_time"]) & (rows.event_times != NONE) & (rows.arrived != NONE)
+    has_begun &= ~_is_in_the_future(rows)
+    longest_ms = np.where(has_begun, rows.arrived + _FUTURE_TOLERANCE_MS - rows.event_times, 0)
+    # Compared in seconds: a count's milliseconds may need more than 64 bits.
+    is_longer: Mask = has_begun & (durations.numbers > longest_ms // 1000)
+    return is_longer
+
+
+def _is_late(rows: DecodedRows) -> Mask:
+    is_known = (rows.event_times != NONE) & (rows.arrived != NONE)
+    late_after_ms = rows.countries.each([profile.late_after_s * 1000 for profile in rows.countries.profiles])
+    is_late: Mask = is_known & (rows.event_times < rows.arrived - late_after_ms)
+    return is_late
+
+
+def _fails_luhn(rows: DecodedRows) -> Mask:
+    imeis = rows.texts["imei"]
+    is_failed: Mask = (digit_counts(imeis) == _IMEI_DIGITS) & ~has_luhn_digit(imeis)
+    # A device sends its IMEI with a spare digit, 0, in the place of the check digit.
+    return is_failed & ~ends_with(imeis, b"0") if is_failed.any() else is_failed
+
+
+def _has_unknown_mcc(rows: DecodedRows) -> Mask:
+    return _digits(14, 15)(rows.texts["imsi"]) & ~are_assigned(rows.mccs) & ~_is_of_test_network(rows)
+
+
+def _is_of_test_network(rows: DecodedRows) -> Mask:
+    is_test: Mask = (rows.mccs == 1) | (rows.mccs == 999)
+    return is_test
+
+
+def _is_short_code(rows: DecodedRows) -> Mask:
+    return _digits(2, 6)(rows.texts["peer_msisdn"])
+
+
+def _is_beyond_32_bits(field: str) -> Rule:
+    def broken(rows: DecodedRows) -> Mask:
+        is_beyond: Mask = rows.counts[field].numbers > _LARGEST_32_BIT_COUNT
+        return is_beyond
+
+    return Rule(Violation(Code.COUNTER_BEYOND_32_BITS, field), broken, source=_TS_32_298, severity=Severity.WARN)
+
+
+def _warning(code: Code, field: str, broken: Callable[[DecodedRows], Mask], source: str) -> Rule:
+    return Rule(Violation(code, field), broken, source=source, severity=Severity.WARN)
+
+
+_IMEI_DIGITS = 15
+_LARGEST_32_BIT_COUNT = 2**32 - 1
+_DESIGN = "ORION data model"
+_TS_23_003_IMSI = "3GPP TS 23.003 clause 2.2"
+_TS_23_003_MSISDN = "3GPP TS 23.003 clause 3.3, ITU-T E.164"
+_TS_23_003_IMEI = "3GPP TS 23.003 clause 6.2"
+_TS_32_298 = "3GPP TS 32.298 clause 5.1.2.2 (data volumes)"
+_E_212 = "ITU-T E.212"
+
+RULES: tuple[Rule, ...] = (
+    _missing("imsi", _TS_23_003_IMSI),
+    Rule(Violation(Code.INVALID_IMSI, "imsi"), _unlike("imsi", _digits(14, 15)), source=_TS_23_003_IMSI, is_fixed=True),
+    _missing("msisdn", _TS_23_003_MSISDN),
+    Rule(Violation(Code.INVALID_MSISDN, "msisdn"), _is_no_number, _TS_23_003_MSISDN, is_fixed=True),
+    Rule(Violation(Code.INVALID_IMEI, "imei"), _unlike("imei", _digits(14, 16)), _TS_23_003_IMEI, clears_field=True),
+    Rule(Violation(Code.UNKNOWN_EVENT_TYPE, "event_type"), _is_event_type_unknown, _DESIGN, is_fixed=True),
+    Rule(
+        Violation(Code.UNKNOWN_RAT, "rat"),
+        _unlike("rat", lambda rats: rat_indices(rats) >= 0),
+        source="3GPP TS 29.274 clause 8.17, TS 29.061 clause 16.4.7.2",
+        clears_field=True,
+    ),
+    *map(_no_count, COUNTS),
+    Rule(
+        Violation(Code.MISSING_FIELD, "event_time"),
+        lambda rows: is_null(rows.texts["event_time"]) & (rows.event_times == NONE),
+        source=_DESIGN,
+        is_fixed=True,
+    ),
+    Rule(
+        Violation(Code.INVALID_TIMESTAMP, "event_time"),
+        lambda rows: ~is_null(rows.texts["event_time"]) & (rows.event_times == NONE),
+        source="ISO 8601-1:2019, and the spellings of the ORION data model",
+        is_fixed=True,
+    ),
+    Rule(Violation(Code.FUTURE_TIMESTAMP, "event_time"), _is_in_the_future, source=_DESIGN),
+    _warning(Code.LUHN_FAILED, "imei", _fails_luhn, "3GPP TS 23.003 clause 6.2.1, annex B"),
+    _warning(Code.UNKNOWN_MCC, "imsi", _has_unknown_mcc, _E_212),
+    _warning(Code.TEST_IMSI, "imsi", _is_of_test_network, _E_212),
+    _warning(
+        Code.MSISDN_NOT_PLAUSIBLE,
+        "msisdn",
+        lambda rows: ~rows.msisdns.is_plausible & ~is_null(rows.msisdns.numbers),
+        "ITU-T E.164, plans of libphonenumber",
+    ),
+    _warning(
+        Code.PEER_NOT_PLAUSIBLE,
+        "peer_msisdn",
+        lambda rows: ~rows.peers.is_plausible,
+        "ITU-T E.164, plans of libphonenumber",
+    ),
+    _warning(Code.PEER_SHORT_CODE, "peer_msisdn", _is_short_code, "ITU-T E.164 (national use only)"),
+    _warning(
+        Code.PEER_TEST_NUMBER,
+        "peer_msisdn",
+        lambda rows: are_test_numbers(rows.peers.numbers),
+        "national numbering plans (ARCEP, Ofcom, NANPA)",
+    ),
+    _warning(
+        Code.SAME_PARTY,
+        "peer_msisdn",
+        lambda rows: mask_of(pc.equal(rows.msisdns.numbers, rows.peers.numbers)),
+        _DESIGN,
+    ),
+    _warning(
+        Code.ZERO_DURATION,
+        "duration_s",
+        lambda rows: rows.counts["duration_s"].is_read & (rows.counts["duration_s"].numbers == 0),
+        _DESIGN,
+    ),
+    _warning(Code.ENDS_AFTER_ARRIVAL, "duration_s", _ends_after_arrival, _DESIGN),
+    _is_beyond_32_bits("bytes_up"),
+    _is_beyond_32_bits("bytes_down"),
+    _warning(
+        Code.AMBIGUOUS_LOCAL_TIME,
+        "event_time",
+        lambda rows: rows.is_ambiguous,
+        "IANA time zones, ISO 8601-1:2019 (local time)",
+    ),
+    _warning(
+        Code.KAFKA_TIMESTAMP_NOT_PLAUSIBLE,
+        "source_timestamp",
+        lambda rows: rows.is_arrival_odd,
+        "Kafka's record format (milliseconds since the epoch)",
+    ),
+    _warning(Code.LATE, "event_time", _is_late, _DESIGN),
+)
+"""In the order in which a dead letter, or the warnings of a CDR, lists them."""
+
+_RULES_OF_CODE = Counter(rule.violation.code for rule in RULES)
+RULES_BY_ID = {rule.id: rule for rule in RULES}
+
+
+def check_rules(profile: CountryProfile) -> None:
+    """Check that a profile switches only rules that there are, and that may be switched.
+
+    Raises:
+        ValueError: it does not; names the rule.
+    """
+    for name, _ in profile.rules:
+        if name not in RULES_BY_ID:
+            raise ValueError(f"rules.{name}: there is no such rule, see `orion-beam rules`")
+        if RULES_BY_ID[name].is_fixed:
+            raise ValueError(f"rules.{name}: is always an error: no CDR can do without")
+
+
+def severity_of(rule: Rule, profile: CountryProfile) -> Severity:
+    """Return what a rule does in a country."""
+    return dict(profile.rules).get(rule.id, rule.severity)
+
+
+@cache
+def severities_of(profile: CountryProfile) -> tuple[Severity, ...]:
+    """Return what each of RULES does in a country."""
+    return tuple(severity_of(rule, profile) for rule in RULES)

@@ -1,0 +1,127 @@
+"""The rows of a batch by country: what is done for each country by itself, and what for all rows at once.
+
+A batch costs the chain some milliseconds, however few rows it has, so where a stream is quiet the batches of several
+countries are joined. Behind DecodeCdrs little depends on the country: some columns are read country by country, and
+the rest, which is most of it, is done for all rows.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Self
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.transforms.stage.batches import MAX_ROWS, SplitBatch, at_bundle_end, country_of, joined, packed
+
+CountrySplit = Callable[[pa.RecordBatch, CountryProfile], SplitBatch]
+
+ENOUGH_ROWS = MAX_ROWS // 2
+"""Rows that are worth a batch of their own: to copy them costs as much as a batch does by itself."""
+
+
+def runs_of(batch: pa.RecordBatch) -> list[tuple[str, slice]]:
+    """Return country and place of each run of rows of one country, in order."""
+    runs = pc.run_end_encode(batch.column("country"))
+    ends = runs.run_ends.to_pylist()
+    return list(zip(runs.values.to_pylist(), map(slice, [0, *ends], ends), strict=True))
+
+
+def parts_of(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Yield country and rows of each run of rows of one country, in order."""
+    for country, rows in runs_of(batch):
+        yield country, batch[rows]
+
+
+def by_country(
+    function: CountrySplit, profiles: Mapping[str, CountryProfile]
+) -> Callable[[pa.RecordBatch], SplitBatch]:
+    """Return a function over batches that applies `function` to the rows of each country, with its profile."""
+
+    def split(batch: pa.RecordBatch) -> SplitBatch:
+        outcomes = [function(rows, profiles[country]) for country, rows in parts_of(batch)]
+        return SplitBatch(
+            joined([outcome.accepted for outcome in outcomes]),
+            joined([outcome.rejected for outcome in outcomes]),
+            tuple(member for outcome in outcomes for member in outcome.unread),
+        )
+
+    return split
+
+
+class Countries(NamedTuple):
+    """Which rows of a batch are of which country, as runs of rows.
+
+    Attributes:
+        profiles: of each run.
+        runs: where each is.
+    """
+
+    profiles: tuple[CountryProfile, ...]
+    runs: tuple[slice, ...]
+
+    @classmethod
+    def of(cls, batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile]) -> Self:
+        """Find the countries of a batch.
+
+        Args:
+            batch: has a column `country`.
+            profiles: by code, of these countries.
+        """
+        if not batch.num_rows:
+            # What is made of no rows still has a type.
+            return cls((next(iter(profiles.values())),), (slice(0, 0),))
+        countries, runs = zip(*runs_of(batch), strict=True)
+        return cls(tuple(profiles[country] for country in countries), runs)
+
+    def column(self, rows: pa.Array, function: Callable[[pa.Array, CountryProfile], pa.Array]) -> pa.Array:
+        """Return what a function makes of a column, country by country."""
+        pieces = self.pieces(rows, function)
+        return pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
+
+    def array(self, rows: Any, function: Callable[[Any, CountryProfile], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """Return what a function makes of a column or an array, country by country, as an array."""
+        pieces = self.pieces(rows, function)
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def each(self, values: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return for each row the value that its run has: there is one for each of `profiles`."""
+        return np.repeat(values, [run.stop - run.start for run in self.runs])
+
+    def pieces(self, rows: Any, function: Callable[[Any, CountryProfile], Any]) -> list[Any]:
+        """Return what a function makes of a column or an array, for each run."""
+        return [function(rows[run], profile) for profile, run in zip(self.profiles, self.runs, strict=True)]
+
+
+class _JoinFn(beam.DoFn):  # type: ignore[misc]
+    def start_bundle(self) -> None:
+        self._held: list[pa.RecordBatch] = []
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        self._held.append(batch)
+        if sum(held.num_rows for held in self._held) >= ENOUGH_ROWS:
+            yield from self._take()
+
+    def finish_bundle(self) -> Iterator[object]:
+        if self._held:
+            yield from map(at_bundle_end, self._take())
+
+    def _take(self) -> list[pa.RecordBatch]:
+        held, self._held = self._held, []
+        return packed(sorted(held, key=country_of))
+
+
+class JoinCountries(beam.PTransform):  # type: ignore[misc]
+    """Joins the small batches of a bundle, whatever their countries.
+
+    In: `pa.RecordBatch` of any one schema with a column `country`, one country a batch. Out: the same, of some
+    countries. A batch of ENOUGH_ROWS goes on as it is. The rows of a country keep their order, and those of a joined
+    batch follow one another.
+    """
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        """Join the batches of each bundle."""
+        return batches | "Join" >> beam.ParDo(_JoinFn()).with_output_types(pa.RecordBatch)

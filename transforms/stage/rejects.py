@@ -1,0 +1,98 @@
+"""Rejected rows become dead letters: the original message, and which rules it breaks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+
+from orion_beam.schemas.codes import Code, Stage
+from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
+from orion_beam.schemas.version import VERSION
+from orion_beam.transforms.arrow.texts import lengths_of
+from orion_beam.transforms.arrow.times import believed
+from orion_beam.transforms.stage.batches import batch_of, empty_batch
+
+PAYLOAD_FIELD = "value"
+"""What `fields` names when the message as a whole breaks a rule."""
+
+ATTEMPT_HEADER = "orion.attempt"
+MAX_MESSAGE_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One broken rule: its code, and the unified name of the field that breaks it."""
+
+    code: Code
+    field: str
+
+    def __str__(self) -> str:
+        """Return what people read: field, code and meaning, never a value."""
+        return f"{self.field}: {self.code.value}: {self.code.meaning}"
+
+
+@lru_cache(maxsize=4096)
+def _explain(broken: tuple[Violation, ...]) -> tuple[str, list[str], list[str], str]:
+    """Return code, codes, fields and message; few combinations of broken rules ever occur."""
+    codes = [violation.code.value for violation in broken]
+    message = "; ".join(map(str, broken)).encode()[:MAX_MESSAGE_BYTES].decode(errors="ignore")
+    return codes[0], codes, [violation.field for violation in broken], message
+
+
+def _attempt(headers: Sequence[dict[str, object]] | None) -> int:
+    """Return how often the message was tried: its own header says so once it was redriven."""
+    for header in headers or ():
+        value = header["value"]
+        # Anybody can write headers: what is no number of a sensible length counts as none.
+        if header["key"] == ATTEMPT_HEADER and isinstance(value, bytes) and value.isdigit() and len(value) <= 9:
+            return max(1, int(value))
+    return 1
+
+
+def no_rejects() -> pa.RecordBatch:
+    """Return an empty batch of dead letters."""
+    return _NO_REJECTS
+
+
+def dead_letters(rows: pa.RecordBatch, stage: Stage, violations: Sequence[tuple[Violation, ...]]) -> pa.RecordBatch:
+    """Make the dead letters of `rows`.
+
+    Args:
+        rows: rejected rows; they still have the columns of `raw.RawCdr`.
+        stage: the stage that rejects them.
+        violations: for each row the rules that it breaks, at least one.
+
+    Returns:
+        One row each, as DEAD_LETTER_SCHEMA.
+    """
+    count = rows.num_rows
+    if count == 0:
+        return _NO_REJECTS
+    code, codes, fields, message = zip(*map(_explain, violations), strict=True)
+    attempts = [1] * count
+    for row in np.flatnonzero(lengths_of(rows.column("raw_headers"))):
+        attempts[row] = _attempt(rows.column("raw_headers")[row].as_py())
+    columns = {name: rows.column(original) for name, original in _ORIGINAL.items()} | {
+        "source_timestamp": believed(rows.column("source_timestamp")),
+        "stage": pa.repeat(stage.value, count),
+        "code": pa.array(code, pa.string()),
+        "codes": pa.array(codes, _TEXTS),
+        "fields": pa.array(fields, _TEXTS),
+        "message": pa.array(message, pa.string()),
+        "attempt": pa.array(attempts, pa.int32()),
+        "version": pa.repeat(VERSION, count),
+        "failed_at": pa.repeat(pa.scalar(datetime.now(UTC), DEAD_LETTER_SCHEMA.field("failed_at").type), count),
+        "run_id": pa.nulls(count, pa.string()),
+        "payload_bytes": pa.nulls(count, pa.int64()),
+        "payload_sha256": pa.nulls(count, pa.string()),
+    }
+    return batch_of(columns, DEAD_LETTER_SCHEMA)
+
+
+_NO_REJECTS = empty_batch(DEAD_LETTER_SCHEMA)
+_TEXTS = pa.list_(pa.string())
+_SOURCE = ("country", "source_topic", "source_partition", "source_offset", "source_timestamp")
+_ORIGINAL = {"key": "raw_key", "value": "raw_value", "headers": "raw_headers"} | {name: name for name in _SOURCE}

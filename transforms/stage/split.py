@@ -1,0 +1,228 @@
+"""What all stages share: a pure function over a batch becomes a PTransform with a side output of dead letters."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+
+from orion_beam.schemas.codes import Code, Stage
+from orion_beam.transforms.decoders.unread_members import UnreadMember
+from orion_beam.transforms.stage.batches import SplitBatch, joined
+from orion_beam.transforms.stage.counters import count
+from orion_beam.transforms.stage.exceptions import name_of
+from orion_beam.transforms.stage.observing import observer
+from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_letters
+
+ACCEPTED = "accepted"
+DEAD_LETTERS = "dead_letters"
+UNREAD_MEMBER = "unread_member"
+
+Split = Callable[[pa.RecordBatch], SplitBatch]
+
+MAX_BUGS = 32
+"""So many rows of a batch, or rows one after the other in any number of batches, may be hit by a bug and be rejected
+alone. With one more it is no matter of single rows, and the bundle fails."""
+
+_logger = logging.getLogger(__name__)
+
+
+class StageOutput(NamedTuple):
+    """The two outputs of a stage, both of `pa.RecordBatch`."""
+
+    accepted: beam.PCollection
+    dead_letters: beam.PCollection
+
+
+class StageFailedError(RuntimeError):
+    """A bug of ours hits row after row: the bundle fails, so that none of its rows is lost, and is tried again.
+
+    The message has the stage, the type of the exception and its place; never its text, which may quote a row.
+    """
+
+
+def typed_outputs(outputs: beam.pvalue.DoOutputsTuple) -> StageOutput:
+    """Return the two outputs of a stage, typed.
+
+    Beam 2.70 gives tagged outputs no type of their own; without one their batches would be pickled.
+    """
+    for tag in (ACCEPTED, DEAD_LETTERS):
+        outputs[tag].element_type = pa.RecordBatch
+    return StageOutput(outputs[ACCEPTED], outputs[DEAD_LETTERS])
+
+
+@dataclass(eq=False)
+class StageTransform(beam.PTransform):  # type: ignore[misc]
+    """A stage, or a step of one: applied to batches it gives a StageOutput.
+
+    In: `pa.RecordBatch`. Out: StageOutput of accepted batches and dead letters (`dead_letter.DEAD_LETTER_SCHEMA`).
+    Every row goes to exactly one of the two; order holds. A subclass is a dataclass whose fields are its settings.
+
+    Attributes:
+        stage: named in dead letters and logs.
+    """
+
+    stage: ClassVar[Stage]
+
+    def __post_init__(self) -> None:
+        """Let Beam name the transform after its class."""
+        super().__init__()
+
+    def prepare(self) -> Split:
+        """Return the pure function; called on a worker, once per DoFn instance, so it may load files."""
+        raise NotImplementedError
+
+    @property
+    def counted_as(self) -> str:
+        """The step's name in the worker's metrics."""
+        return self.stage.value
+
+    @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
+    def expand(self, batches: beam.PCollection) -> StageOutput:
+        """Split each batch into accepted rows and dead letters."""
+        split = _SplitFn(self.stage, self.prepare, self.counted_as)
+        outputs = beam.ParDo(split).with_outputs(DEAD_LETTERS, main=ACCEPTED)
+        return typed_outputs(batches | f"Split{self.stage.value.capitalize()}" >> outputs)
+
+
+@dataclass
+class Breaker:
+    """Tells a bug that hits a few rows from one that hits row after row, which fails the bundle: see MAX_BUGS.
+
+    Attributes:
+        in_a_row: rows that were hit since a row came through, in whatever batches.
+    """
+
+    in_a_row: int = 0
+
+
+class _Bug(NamedTuple):
+    """A row that a bug hits, and what is known of the bug."""
+
+    row: pa.RecordBatch
+    name: str
+
+
+def split_isolating(split: Split, batch: pa.RecordBatch, stage: Stage, breaker: Breaker | None = None) -> SplitBatch:
+    """Apply `split`; when it raises, find the rows it raises for and reject only those, as `internal_error`.
+
+    A bug for one row costs O(log rows) more calls, and no other row its place: halves keep the order.
+
+    Raises:
+        StageFailedError: they are more than MAX_BUGS. Without a breaker there are never too many.
+    """
+    bugs: list[_Bug] = []
+    outcome = _isolated(split, batch, stage, breaker, bugs)
+    for bug in bugs:
+        _log(bug, stage)
+    return outcome
+
+
+def _isolated(
+    split: Split, batch: pa.RecordBatch, stage: Stage, breaker: Breaker | None, bugs: list[_Bug]
+) -> SplitBatch:
+    try:
+        outcome = split(batch)
+        if outcome.accepted.num_rows + outcome.rejected.num_rows != batch.num_rows:
+            raise ArithmeticError(f"{stage.value} turned {batch.num_rows} rows into a different number")
+        if breaker is not None:
+            breaker.in_a_row = 0
+        return outcome
+    except BaseException as error:
+        # A panic of polars or of the Avro encoder is no Exception.
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit) or batch.num_rows == 0:
+            raise
+        name = name_of(error)
+    if batch.num_rows == 1:
+        bugs.append(_Bug(batch, name))
+        if breaker is not None:
+            _break_if_too_many(breaker, bugs, stage)
+        violations = (Violation(Code.INTERNAL_ERROR, PAYLOAD_FIELD),)
+        return SplitBatch(batch.slice(0, 0), dead_letters(batch, stage, [violations]))
+    middle = batch.num_rows // 2
+    halves = [
+        _isolated(split, batch.slice(0, middle), stage, breaker, bugs),
+        _isolated(split, batch.slice(middle), stage, breaker, bugs),
+    ]
+    # A row that a bug rejects leaves an empty batch of the stage's input schema: only batches with rows are joined.
+    accepted = [half.accepted for half in halves if half.accepted.num_rows] or [halves[0].accepted]
+    return SplitBatch(joined(accepted), joined([half.rejected for half in halves]))
+
+
+def _break_if_too_many(breaker: Breaker, bugs: Sequence[_Bug], stage: Stage) -> None:
+    breaker.in_a_row += 1
+    if max(breaker.in_a_row, len(bugs)) > MAX_BUGS:
+        # The bundle is tried again, perhaps by this very DoFn.
+        breaker.in_a_row = 0
+        raise StageFailedError(
+            f"stage {stage.value} fails for row after row by a {bugs[-1].name}: this is a bug of ours, please report"
+            " it. No record is lost: a version without the bug reads these again"
+        )
+
+
+def _log(bug: _Bug, stage: Stage) -> None:
+    names = ("source_topic", "source_partition", "source_offset", "country")
+    topic, partition, offset, country = (bug.row.column(name)[0].as_py() for name in names)
+    _logger.error(
+        "internal_error in stage %s, %s; record %s[%s]@%s goes to the dead letters",
+        stage.value, bug.name, topic, partition, offset,
+        extra={"event": "internal_error", "stage": stage.value, "country": country,
+               "topic": topic, "partition": partition, "offset": offset},
+    )  # fmt: skip
+
+
+_told_of: set[tuple[str, str]] = set()
+_MOST_TOLD_OF = 100
+"""Names that a process tells of: each is a label of a metric, and a feed may make up as many as it likes."""
+
+
+def _is_told(member: UnreadMember, batch: pa.RecordBatch) -> bool:
+    """Count the records that have a member, and warn of it once per feed and process; say whether this was done."""
+    name = f"{member.raw_format}.{member.name}"
+    is_new = (member.country, name) not in _told_of
+    if is_new and len(_told_of) >= _MOST_TOLD_OF:
+        return False
+    count(UNREAD_MEMBER, member.country, name, member.records)
+    if not is_new:
+        return True
+    _told_of.add((member.country, name))
+    _logger.warning(
+        "records of %s have a member %s that looks like usage and is not read: has the feed changed its names?",
+        member.country, name,
+        extra={"event": "unread_member", "country": member.country, "topic": batch.column("source_topic")[0].as_py()},
+    )  # fmt: skip
+    return True
+
+
+class _SplitFn(beam.DoFn):  # type: ignore[misc]
+    def __init__(self, stage: Stage, prepare: Callable[[], Split], step: str) -> None:
+        self._stage = stage
+        self._prepare = prepare
+        self._step = step
+
+    def setup(self) -> None:
+        self._split = self._prepare()
+        self._breaker = Breaker()
+
+    def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch | beam.pvalue.TaggedOutput]:
+        outcome = self._observed(batch) if batch.num_rows else None
+        if outcome and outcome.accepted.num_rows:
+            yield outcome.accepted
+        if outcome and outcome.rejected.num_rows:
+            yield beam.pvalue.TaggedOutput(DEAD_LETTERS, outcome.rejected)
+
+    def _observed(self, batch: pa.RecordBatch) -> SplitBatch:
+        began = time.perf_counter()
+        try:
+            outcome = split_isolating(self._split, batch, self._stage, self._breaker)
+        except StageFailedError as error:
+            _logger.error("%s", error, extra={"event": "stage_failed", "stage": self._stage.value})
+            raise
+        if outcome.unread:
+            outcome = replace(outcome, unread=tuple(each for each in outcome.unread if _is_told(each, batch)))
+        if (told := observer()) is not None:
+            told.stage_done(self._step, batch, outcome, time.perf_counter() - began)
+        return outcome
