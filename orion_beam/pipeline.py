@@ -1,5 +1,7 @@
 """The pipeline, from raw topics to cdr.final and cdr.dlq: a table of contents, each step a file of its own."""
 
+from uuid import uuid4
+
 import apache_beam as beam
 
 from orion_beam.config import JobConfig
@@ -26,7 +28,8 @@ def build_pipeline(pipeline: beam.Pipeline, config: JobConfig) -> None:
     profiles, run_id = config.profiles, config.run_id
     operators = operators_of(config.known_profiles)
     enrich = EnrichCdrs(profiles, operators, config.cells, config.subscribers, config.reference_refresh_s)
-    flag_duplicates = FlagDuplicates(profiles, config.duplicate_window, run_id)
+    # The chunks of a replay are jobs of their own, and share what a process remembers.
+    flag_duplicates = FlagDuplicates(profiles, config.duplicate_window, run_id or uuid4().hex)
     encode = EncodeCdrs(UnifiedCdr, Wire(config.wire_prefix), run_id)
 
     cdrs = Flow(pipeline, config)

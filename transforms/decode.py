@@ -140,7 +140,7 @@ class DecodeCdrs(StageTransform):
 
     def __post_init__(self) -> None:
         """Check the configuration."""
-        super().__init__()
+        super().__post_init__()
         if self.max_payload_bytes < 1:
             raise ValueError(f"max_payload_bytes must be at least 1, not {self.max_payload_bytes}")
 

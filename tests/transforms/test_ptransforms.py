@@ -27,7 +27,7 @@ from orion_beam.transforms.rules.networks import Operators
 from orion_beam.transforms.stage.batches import RecordBatchCoder, SplitBatch
 from orion_beam.transforms.stage.join_countries import by_country
 from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
-from orion_beam.transforms.stage.split import Split, StageTransform
+from orion_beam.transforms.stage.split import Split, StageOutput, StageTransform
 from orion_beam.transforms.validate import ValidateCdrs, validate_batch
 from tests.transforms.chain import ARRIVED, normalized, validated
 

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 import numpy as np
@@ -141,21 +141,20 @@ class FlagDuplicates(StageTransform):
     Attributes:
         profiles: country profiles by code; a profile's `duplicate_key` is the natural key.
         window: rows of a country for which a key is remembered; 84 bytes of memory each.
-        job: tells apart the memories of jobs that run in one process; None: this one shares none.
+        job: tells apart the memories of jobs that run in one process.
     """
 
     stage = Stage.NORMALIZE
 
     profiles: Mapping[str, CountryProfile]
     window: int
-    job: str | None = None
+    job: str = field(default_factory=lambda: uuid4().hex)
 
     def __post_init__(self) -> None:
         """Check the configuration."""
-        super().__init__()
+        super().__post_init__()
         if self.window < 1:
             raise ValueError(f"window must be at least 1 row, not {self.window}")
-        self._job = self.job or uuid4().hex
 
     @property
     def counted_as(self) -> str:
@@ -164,10 +163,9 @@ class FlagDuplicates(StageTransform):
 
     def prepare(self) -> Split:
         """Return the function over a batch."""
-        job = self._job
 
         def flag(batch: pa.RecordBatch, profile: CountryProfile) -> SplitBatch:
-            memory = memory_of(job, profile.code, self.window)
+            memory = memory_of(self.job, profile.code, self.window)
             outcome = flag_duplicates(batch, profile, memory)
             duplicates = outcome.accepted.column("duplicate_of")
             if duplicates.null_count < len(duplicates):

@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import Any
 
 _is_deferring = False
+_COMMANDS = "orion_beam.cli."
 
 
 class _Late:
@@ -83,6 +84,6 @@ def late_imports() -> Iterator[None]:
 def load_late_imports() -> None:
     """Import what waits, in all modules of the command line."""
     for name, module in list(sys.modules.items()):
-        if name.startswith(f"{__package__}."):
+        if name.startswith(_COMMANDS):
             names = vars(module)
             names |= {late: value.load() for late, value in names.items() if isinstance(value, _Late)}

@@ -140,7 +140,7 @@ def test_the_kit_finds_a_bug(monkeypatch):
 
 
 def test_the_kit_finds_a_lost_row(monkeypatch):
-    from orion_beam.inspect import chain
+    from orion_beam import chain
 
     real = chain.decode_batch
     monkeypatch.setattr(chain, "decode_batch", lambda batch, profile: real(batch.slice(0, 1), profile))

@@ -10,12 +10,12 @@ from functools import partial
 
 import pytest
 
-from orion_beam.topics import names as topics
+from orion_beam.kafka import admin
 
 
 @pytest.fixture
 def doctor(orion_beam, monkeypatch):
-    monkeypatch.setattr(topics, "TIMEOUT_S", 1)
+    monkeypatch.setattr(admin, "TIMEOUT_S", 1)
     return partial(orion_beam, "doctor")
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from orion_beam.cli.generate import generate
 from orion_beam.errors import PrerequisiteError, UserError
-from orion_beam.topics import names as topics
+from orion_beam.kafka import admin
 
 app = typer.Typer()
 app.command()(generate)
@@ -47,7 +47,7 @@ def test_mistakes_are_named(
 
 
 def test_a_broker_that_does_not_answer_is_named_when_the_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(topics, "TIMEOUT_S", 1)
+    monkeypatch.setattr(admin, "TIMEOUT_S", 1)
     result = run("--count", "1", "--bootstrap-servers", "127.0.0.1:1")
     assert isinstance(result.exception, PrerequisiteError)
     assert "Kafka at 127.0.0.1:1 does not answer" in str(result.exception)

@@ -13,7 +13,7 @@ from functools import partial
 import fastavro
 import pytest
 
-from orion_beam.topics import names as topics
+from orion_beam.kafka import admin
 from orion_beam.transforms import normalize
 from tests.command import Answer
 
@@ -356,8 +356,8 @@ def test_a_kafka_setting_that_loses_records_is_refused_with_the_reason(run, opti
 
 
 def test_a_broker_that_cannot_be_reached_is_named_when_the_time_is_up(run, monkeypatch):
-    assert topics.TIMEOUT_S <= 10
-    monkeypatch.setattr(topics, "TIMEOUT_S", 1)
+    assert admin.TIMEOUT_S <= 10
+    monkeypatch.setattr(admin, "TIMEOUT_S", 1)
     answer = run("--bootstrap-servers", "localhost:1", "--countries", "FR")
     assert_refused(answer, "localhost:1", "does not answer (", "; asked ")
 

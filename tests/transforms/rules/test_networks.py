@@ -90,7 +90,7 @@ def test_the_table_is_sound():
 
 def test_every_code_and_network_of_the_itu_s_lists_is_in_the_tables():
     # The annexes of ITU Operational Bulletins 1117 (MCC) and 1280 (MNC), one MCC a line.
-    lines = (Path(__file__).parents[1] / "testdata" / "itu_networks.txt").read_text(encoding="utf-8").splitlines()
+    lines = (Path(__file__).parents[2] / "testdata" / "itu_networks.txt").read_text(encoding="utf-8").splitlines()
     listed = {mcc: mncs for mcc, *mncs in map(str.split, lines)}
     assert len(listed) == 239
     assert set(listed) <= set(MCCS)

@@ -114,7 +114,7 @@ def test_a_bug_is_logged_with_its_place_and_coordinates_but_without_any_value(ca
     (record,) = [each for each in caplog.records if each.name == "orion_beam.transforms.stage.split"]
     message = record.getMessage()
     assert record.levelno == logging.ERROR
-    assert "internal_error in stage enrich, ValueError at test_stage.py:" in message
+    assert "internal_error in stage enrich, ValueError at test_split.py:" in message
     assert "cdr.raw.FR[3]@2" in message
     assert SECRET not in caplog.text
     assert record.exc_info is None
@@ -145,7 +145,7 @@ def test_a_bug_that_hits_every_row_fails_the_batch_after_some_dozen_rows_with_on
         split_isolating(split, numbered(32_768), Stage.NORMALIZE, Breaker())
     assert split.calls <= 2 * (MAX_BUGS + 1) + 15
     text = str(failed.value)
-    assert text.startswith("stage normalize fails for row after row by a ValueError at test_stage.py:")
+    assert text.startswith("stage normalize fails for row after row by a ValueError at test_split.py:")
     # What is rolled back is not said to go to the dead letters, and no error brings a row's text along.
     assert not [record for record in caplog.records if record.name == "orion_beam.transforms.stage.split"]
     assert SECRET not in text
