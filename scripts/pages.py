@@ -21,8 +21,8 @@ from orion_beam.schemas.cdr import DecodedFields
 from orion_beam.schemas.codes import Code
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.transforms.decoders import RawFormat
-from orion_beam.transforms.decoders.registry import all_formats
 from orion_beam.transforms.decoders.layouts import FixedWidth, JsonObject, Layout, Pairs, Separated
+from orion_beam.transforms.decoders.registry import all_formats
 from orion_beam.transforms.rules.rules import COUNTS, RULES
 
 ROOT = Path(__file__).parents[1]

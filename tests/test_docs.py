@@ -17,25 +17,18 @@ import yaml
 from mkdocs.exceptions import PluginError
 
 from orion_beam.cli.main import SUBCOMMANDS
-<<<<<<< HEAD
 from orion_beam.redrive.fates import Fate
 from orion_beam.redrive.patches import Record
-from orion_beam.testing import raw_batch
 from orion_beam.schemas.derive import avro_schema
 from orion_beam.schemas.raw import RawCdr
+from orion_beam.testing import raw_batch
+from orion_beam.transforms.decoders.registry import all_formats
 from scripts.pages import PAGES as MADE_PAGES
 from scripts.site_hooks import on_config, on_post_page
 from tests.command import Command, orion_beam
 from tests.runners.monitoring.names import exported
-from orion_beam.transforms.decoders.registry import all_formats
 
 __all__ = ["orion_beam"]
-=======
-from orion_beam.schema_tools.format_docs import raw_formats_page
-from orion_beam.schemas.derive import avro_schema
-from orion_beam.schemas.raw import RawCdr
-from orion_beam.testing import raw_batch
->>>>>>> 536f2b6 (Rooms: a folder answers one question; transforms, schemas and runners import as orion_beam's; the pipeline is a straight chain)
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"

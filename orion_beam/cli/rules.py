@@ -19,8 +19,7 @@ with late_imports():
 
 _HEADING = """# The rules of validation
 
-<<<<<<< HEAD
-Written by `make docs` from `transforms/rules/rules.py`. A country may switch the severity of a rule that is not fixed, in
+Written by `make docs` from `transforms/rules`. A country may switch the severity of a rule that is not fixed, in
 the table `[rules]` of [its profile](profiles.md): `luhn_failed = "error"`.
 
 | severity | what a broken rule does |
@@ -28,12 +27,6 @@ the table `[rules]` of [its profile](profiles.md): `luhn_failed = "error"`.
 | error | the record becomes a [dead letter](../concepts/dead-letters.md) with this [code](codes.md) |
 | warn | the CDR goes on; its `warnings` name the rule, and a field that the rule clears becomes null |
 | off | nothing: the rule is not checked |
-=======
-Written by `make docs` from `transforms/rules`. A broken rule of severity *error* makes the record a dead letter with
-this code; *warn* puts the id into the CDR's `warnings`, and the CDR goes on; *off* is not looked at. A country may
-switch what is not fixed, in a table `[rules]` of its profile: `luhn_failed = "error"`. Where a rule that clears its
-field only warns, the field becomes null.
->>>>>>> 536f2b6 (Rooms: a folder answers one question; transforms, schemas and runners import as orion_beam's; the pipeline is a straight chain)
 
 | id | field | severity | may be switched | meaning | source |
 |---|---|---|---|---|---|
