@@ -69,7 +69,7 @@ test-java: need-maven ## Run the tests of the Java source, on a Kafka of their o
 	mvn --quiet --file runners/java/pom.xml -Dmaven.test.redirectTestOutputToFile=true test
 
 test-integration: jars ## Run the tests on real Kafka and Flink
-	$(BIN)/pytest -n 2 --dist loadfile -m "integration and not deep" --durations=15
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "integration and not deep" --durations=15
 
 test-busy: ## Run the tests while every core is kept busy: they await conditions, not times
 	scripts/busy $(MAKE) test

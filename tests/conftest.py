@@ -19,6 +19,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the expected outputs of the golden tests")
 
 
+LONGEST_FIRST = (
+    "test_restart",
+    "test_replay",
+    "test_demo",
+    "test_secured",
+    "test_redrive",
+    "test_cluster",
+    "test_brokers",
+)
+"""Files whose tests take minutes. Begun last, one of them would run alone, beside an idle core."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
+
 @pytest.fixture
 def update_golden(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--update-golden"))
