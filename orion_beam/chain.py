@@ -16,7 +16,7 @@ from orion_beam.transforms.enrich import ReferenceData, enrich_batch, operators_
 from orion_beam.transforms.normalize import normalize_batch
 from orion_beam.transforms.reference.reference_files import ReferenceDataError, load_cells, load_subscribers
 from orion_beam.transforms.rules.networks import Operators
-from orion_beam.transforms.stage.batches import SplitBatch, joined
+from orion_beam.transforms.stage.batches import SplitBatch, concat_batches
 from orion_beam.transforms.stage.rejects import no_rejects
 from orion_beam.transforms.stage.split import Split, split_isolating
 from orion_beam.transforms.validate import validate_batch
@@ -78,4 +78,4 @@ def run_chain(chain: Mapping[Stage, Split], batch: pa.RecordBatch) -> SplitBatch
         batch = outcome.accepted
         if outcome.rejected.num_rows:
             rejected.append(outcome.rejected)
-    return SplitBatch(batch, joined(rejected) if rejected else no_rejects())
+    return SplitBatch(batch, concat_batches(rejected) if rejected else no_rejects())

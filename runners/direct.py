@@ -9,14 +9,14 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from orion_beam.config import JobConfig
 from orion_beam.errors import InputFileError, JobFailedError
 from orion_beam.pipeline import build_pipeline
-from orion_beam.telemetry.run_counters import Outcome, outcomes_of
+from orion_beam.telemetry.run_counters import RowOutcome, outcomes_of
 from orion_beam.transforms.stage.split import StageFailedError
 
 DEFAULTS = ("--runner=apache_beam.runners.portability.fn_api_runner.fn_runner.FnApiRunner",)
 """What `DirectRunner` comes to in the end, but for a try of Prism, which is a download."""
 
 
-def run_direct(config: JobConfig, beam_arguments: Sequence[str] = ()) -> dict[Outcome, int]:
+def run_direct(config: JobConfig, beam_arguments: Sequence[str] = ()) -> dict[RowOutcome, int]:
     """Run a bounded job to its end.
 
     Args:

@@ -34,7 +34,7 @@ from orion_beam.pipeline import build_pipeline
 from orion_beam.runners.flink_parts.servers import Server, await_listening, launch, servers, stop
 from orion_beam.runners.flink_parts.workers import silence_lost_peers, worker_pool
 from orion_beam.runners.jars.build import Jars, guard_environment
-from orion_beam.telemetry.run_counters import Outcome, outcomes_of
+from orion_beam.telemetry.run_counters import RowOutcome, outcomes_of
 
 EMBEDDED_MASTER = "[local]"
 
@@ -111,7 +111,7 @@ def run_flink(config: JobConfig, arguments: Sequence[str], metrics_listen: str |
 
 def run_flink_bounded(
     config: JobConfig, arguments: Sequence[str], advance: Advance | None = None
-) -> dict[Outcome, int]:
+) -> dict[RowOutcome, int]:
     """Run a bounded job to its end.
 
     Args:

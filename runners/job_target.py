@@ -12,7 +12,7 @@ from orion_beam.runners.jars.build import Jars
 
 
 @dataclass(frozen=True)
-class Cluster:
+class JobTarget:
     """A Flink cluster.
 
     Attributes:

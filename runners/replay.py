@@ -34,7 +34,7 @@ from orion_beam.replay.plan import Chunk, Lane
 from orion_beam.replay.runs import Run, publish_files
 from orion_beam.runners.direct import run_direct
 from orion_beam.telemetry.logs import set_up_logging
-from orion_beam.telemetry.run_counters import DEAD_LETTER, FINAL, READ, Outcome
+from orion_beam.telemetry.run_counters import DEAD_LETTER, FINAL_ROW, READ, RowOutcome
 
 STOP_TIMEOUT_S = 10.0
 
@@ -129,7 +129,7 @@ def _listen(
         reports.put((number, {"error": f"a worker {how}; {log} may say more", "is_users": False}))
 
 
-def do_chunks(run: Run, lanes: tuple[Lane, ...], run_job: Callable[[JobConfig], dict[Outcome, int]]) -> None:
+def do_chunks(run: Run, lanes: tuple[Lane, ...], run_job: Callable[[JobConfig], dict[RowOutcome, int]]) -> None:
     """Read, process and write some chunks in one job, and mark them as done.
 
     Raises:
@@ -157,7 +157,7 @@ def _staged(run: Run, first: Chunk) -> Iterator[FileSink | None]:
     publish_files(staging, sink.directory, tag)
 
 
-def _check_conservation(outcomes: dict[Outcome, int]) -> None:
+def _check_conservation(outcomes: dict[RowOutcome, int]) -> None:
     """Hold what was written against what was read.
 
     Raises:
@@ -165,7 +165,7 @@ def _check_conservation(outcomes: dict[Outcome, int]) -> None:
     """
     read, written = (
         sum(rows for outcome, rows in outcomes.items() if outcome.kind in kinds)
-        for kinds in ((READ,), (FINAL, DEAD_LETTER))
+        for kinds in ((READ,), (FINAL_ROW, DEAD_LETTER))
     )
     if read != written:
         raise JobFailedError(f"{read:,} records were read and {written:,} written: this is a bug, please report it")

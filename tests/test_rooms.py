@@ -2,6 +2,7 @@
 
 import ast
 import subprocess
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,22 @@ def test_every_module_is_imported_by_its_one_name() -> None:
         if name.split(".")[0] in others
     ]
     assert found == []
+
+
+NAMES_OF_A_KIND = {
+    **dict.fromkeys(("FORMAT", "RENDERING", "decode"), "what each module of a raw format holds"),
+    **dict.fromkeys(("main", "app", "audit", "check", "down", "show", "status", "up"), "a command, and what it calls"),
+}
+
+
+def test_a_public_name_means_one_thing() -> None:
+    defined = defaultdict(set)
+    for path in PRODUCT:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            names += [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
+            for name in names:
+                if not name.startswith("_") and name not in NAMES_OF_A_KIND:
+                    defined[name].add(str(path.relative_to(ROOT)))
+    assert {name: places for name, places in defined.items() if len(places) > 1} == {}

@@ -11,11 +11,11 @@ import pyarrow as pa
 from orion_beam.schemas.cdr import DECODED_SCHEMA, DecodedFields
 from orion_beam.schemas.codes import Code, Stage
 from orion_beam.schemas.country import CountryProfile
-from orion_beam.transforms.arrow.texts import Mask, Offsets, chosen, is_null, lengths_of
+from orion_beam.transforms.arrow.texts import Mask, Offsets, is_null, lengths_of, take_texts
 from orion_beam.transforms.decoders.payloads import Payloads, are_utf8
 from orion_beam.transforms.decoders.registry import formats_of
 from orion_beam.transforms.decoders.unread_members import UnreadMember, unread_usage
-from orion_beam.transforms.stage.batches import SplitBatch, empty_batch, joined, rows_of
+from orion_beam.transforms.stage.batches import SplitBatch, concat_batches, empty_batch, filter_rows
 from orion_beam.transforms.stage.join_countries import by_country
 from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
 from orion_beam.transforms.stage.split import Split, StageTransform
@@ -59,12 +59,12 @@ def decode_batch(
             parts.append(_Part(rows, is_read, {"raw_format": pa.repeat(raw_format.name, len(rows))} | dict(texts)))
     broken[open_rows] = _CODES.index(Code.MALFORMED_PAYLOAD)
     is_kept = broken == _KEPT
-    raw = rows_of(batch, is_kept)
+    raw = filter_rows(batch, is_kept)
     accepted = pa.RecordBatch.from_arrays([*_columns_of(parts), *raw.columns], schema=DECODED_SCHEMA)
     if raw.num_rows == batch.num_rows:
         return SplitBatch(accepted, no_rejects(), tuple(unread))
     violations = [(Violation(_CODES[index], PAYLOAD_FIELD),) for index in broken[~is_kept]]
-    return SplitBatch(accepted, dead_letters(rows_of(batch, ~is_kept), Stage.DECODE, violations), tuple(unread))
+    return SplitBatch(accepted, dead_letters(filter_rows(batch, ~is_kept), Stage.DECODE, violations), tuple(unread))
 
 
 _CODES = (Code.EMPTY_PAYLOAD, Code.OVERSIZED_PAYLOAD, Code.INVALID_ENCODING, Code.MALFORMED_PAYLOAD)
@@ -100,9 +100,9 @@ def _columns_of(parts: Sequence[_Part]) -> list[pa.Array]:
     places = np.flatnonzero(np.concatenate([part.is_read for part in parts]))
     order = places[np.argsort(rows[places], kind="stable")]
     # Batches of one country are of several formats as a rule.
-    decoded = joined([pa.RecordBatch.from_arrays(_fields_of(part), schema=_FIELDS) for part in parts])
+    decoded = concat_batches([pa.RecordBatch.from_arrays(_fields_of(part), schema=_FIELDS) for part in parts])
     absent = pa.nulls(len(order), pa.string())
-    return [chosen(column, order) if column.null_count < len(column) else absent for column in decoded.columns]
+    return [take_texts(column, order) if column.null_count < len(column) else absent for column in decoded.columns]
 
 
 def _fields_of(part: _Part) -> list[pa.Array]:

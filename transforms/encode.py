@@ -19,7 +19,7 @@ from orion_beam.schemas.codes import Code, Stage
 from orion_beam.schemas.derive import arrow_schema, avro_schema
 from orion_beam.transforms.arrow.compiled import BYTES, INT64, TEXTS, Bytes, Texts, compiled, copy_bytes, texts_of
 from orion_beam.transforms.arrow.texts import lengths_of, to_bytes
-from orion_beam.transforms.stage.batches import SplitBatch, batch_of, columns_of, rows_of
+from orion_beam.transforms.stage.batches import SplitBatch, batch_of, columns_of, filter_rows
 from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
 from orion_beam.transforms.stage.split import Split, StageTransform
 
@@ -220,10 +220,10 @@ def encode_batch(batch: pa.RecordBatch, model: type[BaseModel], wire: Wire, run_
     fits = lengths_of(values) <= MAX_VALUE_BYTES
     if fits.all():
         return SplitBatch(encoded, no_rejects())
-    too_large = rows_of(batch, ~fits)
+    too_large = filter_rows(batch, ~fits)
     reason = (Violation(Code.OVERSIZED_PAYLOAD, PAYLOAD_FIELD),)
     rejected = dead_letters(too_large, Stage.ENCODE, [reason] * too_large.num_rows)
-    return SplitBatch(rows_of(encoded, fits), rejected)
+    return SplitBatch(filter_rows(encoded, fits), rejected)
 
 
 def unify_batch(batch: pa.RecordBatch, run_id: str | None = None) -> SplitBatch:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from orion_beam.schemas.cdr import ENRICHED_SCHEMA
 from orion_beam.schemas.codes import Stage
 from orion_beam.schemas.country import CountryProfile
-from orion_beam.transforms.arrow.texts import chosen, index_in
+from orion_beam.transforms.arrow.texts import index_in, take_texts
 from orion_beam.transforms.reference.lookups import Lookup
 from orion_beam.transforms.reference.reference_files import live_lookup, load_cells, load_subscribers
 from orion_beam.transforms.rules import fraud
@@ -98,11 +98,13 @@ def enrich_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile], 
         "segment": subscribers.values("segment", subscriber),
         "plan": subscribers.values("plan", subscriber),
         "subscriber_type": _first_known(columns["subscriber_type"], subscribers.values("subscriber_type", subscriber)),
-        "home_operator": chosen(reference.operators.names, networks.home_operator),
-        "roaming": chosen(_ROAMING, roaming),
+        "home_operator": take_texts(reference.operators.names, networks.home_operator),
+        "roaming": take_texts(_ROAMING, roaming),
         "is_roaming": pa.array(is_inbound | is_at_other_end),
-        "roaming_partner": chosen(reference.operators.names, np.where(is_inbound, networks.home_operator, partner)),
-        "roaming_country": chosen(reference.countries, np.where(is_inbound, networks.home_country, partner_country)),
+        "roaming_partner": take_texts(reference.operators.names, np.where(is_inbound, networks.home_operator, partner)),
+        "roaming_country": take_texts(
+            reference.countries, np.where(is_inbound, networks.home_country, partner_country)
+        ),
     }
     bits = fraud.conditions(columns, is_inbound | is_at_other_end, countries)
     columns |= {

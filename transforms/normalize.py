@@ -14,7 +14,7 @@ from orion_beam.schemas.codes import Stage
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.fields import RAT_GENERATIONS, SUBSCRIBER_TYPES
 from orion_beam.transforms.arrow.compiled import numbers_of
-from orion_beam.transforms.arrow.texts import chosen, places_among
+from orion_beam.transforms.arrow.texts import index_among, take_texts
 from orion_beam.transforms.arrow.times import as_times, dates_and_hours, to_local
 from orion_beam.transforms.rules.networks import home_networks
 from orion_beam.transforms.rules.numbering import e164, type_allocation_codes
@@ -49,8 +49,8 @@ def normalize_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile
         # A short code or a name has no such form.
         "peer_msisdn": pc.coalesce(countries.column(columns["peer_msisdn"], e164), columns["peer_msisdn"]),
         "tac": type_allocation_codes(columns["imei"]),
-        "subscriber_type": chosen(_SUBSCRIBER_TYPES, places_among(columns["subscriber_type"], SUBSCRIBER_TYPES)),
-        "rat": chosen(_GENERATIONS, rat_indices(columns["rat"])),
+        "subscriber_type": take_texts(_SUBSCRIBER_TYPES, index_among(columns["subscriber_type"], SUBSCRIBER_TYPES)),
+        "rat": take_texts(_GENERATIONS, rat_indices(columns["rat"])),
         "mcc": home.mcc,
         "mnc": home.mnc,
         "event_date": numbers_of(dates, pa.date32()),

@@ -12,10 +12,10 @@ from orion_beam.schemas.cdr import VALIDATED_SCHEMA
 from orion_beam.schemas.codes import Severity, Stage
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.fields import EVENT_TYPES
-from orion_beam.transforms.arrow.texts import chosen, where
-from orion_beam.transforms.arrow.times import as_timestamps, believed
+from orion_beam.transforms.arrow.texts import if_else, take_texts
+from orion_beam.transforms.arrow.times import as_timestamps, plausible_or_null
 from orion_beam.transforms.rules.rules import COUNTS, RULES, DecodedRows, severities_of
-from orion_beam.transforms.stage.batches import SplitBatch, batch_of, rows_of
+from orion_beam.transforms.stage.batches import SplitBatch, batch_of, filter_rows
 from orion_beam.transforms.stage.rejects import Violation, dead_letters, no_rejects
 from orion_beam.transforms.stage.split import Split, StageTransform
 
@@ -43,20 +43,20 @@ def validate_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile]
             is_meant = is_broken & rows.countries.each([of_country is severity for of_country in severities])
             bits |= is_meant.astype(np.uint64) << np.uint64(index)
             if severity is Severity.WARN and rule.clears_field and is_meant.any():
-                columns[rule.violation.field] = where(is_meant, None, columns[rule.violation.field])
+                columns[rule.violation.field] = if_else(is_meant, None, columns[rule.violation.field])
     # A format without an event type reports data usage.
-    columns["event_type"] = chosen(_EVENT_TYPES, np.where(rows.event_types < 0, _DATA, rows.event_types))
+    columns["event_type"] = take_texts(_EVENT_TYPES, np.where(rows.event_types < 0, _DATA, rows.event_types))
     columns["event_type_inferred"] = pa.array(~rows.has_event_type)
     columns["event_time"] = as_timestamps(rows.event_times)
     if rows.is_arrival_odd.any():
-        columns["source_timestamp"] = believed(columns["source_timestamp"])
+        columns["source_timestamp"] = plausible_or_null(columns["source_timestamp"])
     columns["warnings"] = _warnings(warnings)
     is_kept = errors == 0
-    accepted = rows_of(batch_of(columns, VALIDATED_SCHEMA), is_kept)
+    accepted = filter_rows(batch_of(columns, VALIDATED_SCHEMA), is_kept)
     if accepted.num_rows == batch.num_rows:
         return SplitBatch(accepted, no_rejects())
     violations = [_violations(bits) for bits in errors[~is_kept].tolist()]
-    return SplitBatch(accepted, dead_letters(rows_of(batch, ~is_kept), Stage.VALIDATE, violations))
+    return SplitBatch(accepted, dead_letters(filter_rows(batch, ~is_kept), Stage.VALIDATE, violations))
 
 
 _EVENT_TYPES, _DATA = pa.array(EVENT_TYPES), EVENT_TYPES.index("data")

@@ -16,7 +16,7 @@ from orion_beam.schemas.raw import RAW_CDR_SCHEMA
 from orion_beam.transforms.arrow.texts import to_list
 from orion_beam.transforms.decode import decode_batch
 from orion_beam.transforms.enrich import ReferenceData
-from orion_beam.transforms.stage.batches import joined
+from orion_beam.transforms.stage.batches import concat_batches
 from orion_beam.transforms.stage.split import Split
 
 
@@ -83,7 +83,7 @@ class Capture:
         table = table.slice(max(0, table.num_rows - self.count))
         table = table.append_column("country", pa.repeat(pa.scalar(profile.code), table.num_rows))
         try:
-            return joined(table.select(RAW_CDR_SCHEMA.names).cast(RAW_CDR_SCHEMA).to_batches())
+            return concat_batches(table.select(RAW_CDR_SCHEMA.names).cast(RAW_CDR_SCHEMA).to_batches())
         except OverflowError as error:
             raise UserError(f"{profile.topic}: {error}: take fewer by --count") from None
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orion_beam.cli.shared.late import late_imports
-from orion_beam.cli.shared.offset_options import held_between, held_offsets, offsets_of, time_of
+from orion_beam.cli.shared.offset_options import held_between, held_offsets, offsets_by_partition, time_of
 from orion_beam.cli.shared.options import DeadLetterTopic, FinalTopic
 from orion_beam.cli.shared.paths import local_path
 from orion_beam.cli.shared.progress import progress_of
@@ -107,7 +107,7 @@ def _wanted(
     if offsets is not None:
         if countries or start or end:
             raise UserError("--offsets says which records: leave out --countries, --from and --to")
-        return held_offsets(bootstrap_servers, offsets_of(offsets, all_profiles()))
+        return held_offsets(bootstrap_servers, offsets_by_partition(offsets, all_profiles()))
     codes = [code.strip().upper() for code in countries.split(",")] if countries else default_profiles()
     topics = [profile.topic for profile in profiles_of(codes).values()]
     first = time_of(start, "--from") if start else None

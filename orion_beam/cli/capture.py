@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from orion_beam.cli.shared.late import late_imports
-from orion_beam.cli.shared.options import Countries, parse_countries
+from orion_beam.cli.shared.options import CountriesOption, parse_countries
 from orion_beam.cli.shared.paths import local_path
 from orion_beam.cli.shared.progress import progress_of
 from orion_beam.defaults import CELLS, SUBSCRIBERS
@@ -26,7 +26,7 @@ _SHORTEST_KEY_BYTES = 16
 def capture(
     bootstrap_servers: Annotated[str, typer.Option(help="Kafka brokers, host:port,…")],
     output: Annotated[Path, typer.Option(callback=local_path, help="Directory that gets a folder for each country.")],
-    countries: Countries = None,
+    countries: CountriesOption = None,
     count: Annotated[int, typer.Option(help="Newest records of each country at most.", min=1, max=100_000)] = 1000,
     key_file: Annotated[
         Path | None, typer.Option(help="Key of the pseudonyms, 16 bytes or more; without it, one that is not kept.")

@@ -15,7 +15,7 @@ from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import (
     Cells,
     ConsumerSettings,
-    Countries,
+    CountriesOption,
     GroupId,
     ProducerSettings,
     Publish,
@@ -41,7 +41,7 @@ with late_imports():
     from orion_beam.runners.doctor.machine import machine_checks
     from orion_beam.runners.doctor.worker_pool import check_pool, checks_from_workers
     from orion_beam.runners.flink_parts.beam_options import check_beam_options, check_environment
-    from orion_beam.runners.job_target import Cluster
+    from orion_beam.runners.job_target import JobTarget
 
 _COLOURS = {Status.OK: "green", Status.WARNING: "yellow", Status.FAILED: "bold red", Status.SKIPPED: "dim"}
 
@@ -51,7 +51,7 @@ def doctor(
     bootstrap_servers: Annotated[
         str | None, typer.Option(help="Kafka brokers, host:port,…; without them Kafka is left out.")
     ] = None,
-    countries: Countries = None,
+    countries: CountriesOption = None,
     group_id: GroupId = "orion-beam",
     publish: Publish = "",
     start_from: StartFrom = None,
@@ -77,7 +77,7 @@ def doctor(
     --flink_master=http://jobmanager:8081 --environment_type=EXTERNAL --environment_config=worker:50000
     """
     check_beam_options(context.args, ["FlinkRunner"])
-    cluster = Cluster.of(context.args)
+    cluster = JobTarget.of(context.args)
     if from_workers and (cluster.pool is None or bootstrap_servers is None):
         raise UserError(
             "--from-workers needs --bootstrap-servers HOST:PORT and, behind `--`, the pool:"
@@ -143,7 +143,7 @@ def _kafka_checks(needs: KafkaNeeds, window_ms: int) -> Iterator[Check]:
     yield from other_checks(needs, window_ms)
 
 
-def _cluster_checks(cluster: Cluster, beam_arguments: Sequence[str]) -> Iterator[Check]:
+def _cluster_checks(cluster: JobTarget, beam_arguments: Sequence[str]) -> Iterator[Check]:
     try:
         check_environment(beam_arguments)
     except UserError as error:

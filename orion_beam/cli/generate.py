@@ -20,9 +20,9 @@ from orion_beam.errors import UserError
 with late_imports():
     from orion_beam.countries import default_profiles, profiles_of
     from orion_beam.generator import GeneratedBatch, generate_batches
-    from orion_beam.generator.batches import BATCH_ROWS
+    from orion_beam.generator.batches import GENERATED_ROWS
     from orion_beam.generator.population import population_of
-    from orion_beam.generator.sinks import FileSink, KafkaSink, Sink
+    from orion_beam.generator.sinks import GeneratedFiles, GeneratedTopics, Sink
     from orion_beam.schemas.country import CountryProfile
 
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
@@ -103,7 +103,7 @@ def _send_all(streams: Sequence[_Stream]) -> Iterator[int]:
     """Send everything as fast as possible, a batch of each country in turn; yield numbers of CDRs sent."""
     while running := [stream for stream in streams if not stream.is_finished]:
         for stream in running:
-            yield stream.send(BATCH_ROWS)
+            yield stream.send(GENERATED_ROWS)
 
 
 def _send_paced(streams: Sequence[_Stream], rate: float) -> Iterator[int]:
@@ -167,7 +167,7 @@ def _streams(
 ) -> list[_Stream]:
     """Return a stream a country: counts differ by one at most, rates are equal."""
     share = None if rate is None else rate / len(profiles)
-    batch_rows = BATCH_ROWS if share is None else min(BATCH_ROWS, max(1, int(share / _PACED_BATCHES_PER_S)))
+    batch_rows = GENERATED_ROWS if share is None else min(GENERATED_ROWS, max(1, int(share / _PACED_BATCHES_PER_S)))
     streams = []
     for index, profile in enumerate(profiles):
         rows = None if count is None else (count + len(profiles) - 1 - index) // len(profiles)
@@ -247,10 +247,10 @@ def generate(
     sink: Sink
     if bootstrap_servers is not None:
         # A paced record is sent when it arrives, and the broker is told the moment itself.
-        sink = KafkaSink(bootstrap_servers, profiles, stamps_now=rate is not None and given_start is None)
+        sink = GeneratedTopics(bootstrap_servers, profiles, stamps_now=rate is not None and given_start is None)
     else:
         assert output is not None
-        sink = FileSink(output, profiles)
+        sink = GeneratedFiles(output, profiles)
     with sink, _progress() as progress:
         # Made before time counts, so that paced records are not late from the first one on.
         for profile in profiles:

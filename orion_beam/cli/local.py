@@ -10,7 +10,7 @@ from orion_beam.cli.alerts import Limits, limits_of
 from orion_beam.cli.monitor import FlinkUrls
 from orion_beam.cli.shared.given import refuse_unused
 from orion_beam.cli.shared.late import late_imports
-from orion_beam.cli.shared.options import parse_countries
+from orion_beam.cli.shared.options import AsJson, parse_countries
 from orion_beam.defaults import BROKER_PORT, WORKERS_PORT
 from orion_beam.kafka import CONFIG_VARIABLE
 
@@ -25,8 +25,6 @@ app = typer.Typer(help="A Kafka on this machine, for development.", no_args_is_h
 _NO_PROMETHEUS = "Alerts: none, Prometheus is not installed (Debian: apt-get install prometheus)"
 _NO_BROKER_METRICS = "The broker's own metrics: none, it was started without --monitoring"
 _INTERVAL = "5s"
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()

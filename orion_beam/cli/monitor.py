@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from orion_beam.cli.shared.late import late_imports
-from orion_beam.cli.shared.options import parse_countries
+from orion_beam.cli.shared.options import BootstrapServers, parse_countries
 
 with late_imports():
     from orion_beam.countries import profiles_of
@@ -17,17 +17,16 @@ with late_imports():
 
 DEFAULT_LISTEN = "127.0.0.1:9310"
 
-BootstrapServers = Annotated[str, typer.Option(help="Kafka brokers, host:port,…")]
-Countries = Annotated[str | None, typer.Option(help="Countries to watch.", show_default="FR,MA,SN,TN")]
-GroupId = Annotated[str, typer.Option(help="Consumer group of the job.")]
+WatchedCountries = Annotated[str | None, typer.Option(help="Countries to watch.", show_default="FR,MA,SN,TN")]
+WatchedGroup = Annotated[str, typer.Option(help="Consumer group of the job.")]
 FlinkUrls = Annotated[list[str] | None, typer.Option("--flink", help="REST address of a JobManager; repeatable.")]
 Interval = Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")]
 
 
 def monitor(
     bootstrap_servers: BootstrapServers,
-    countries: Countries = None,
-    group_id: GroupId = "orion-beam",
+    countries: WatchedCountries = None,
+    group_id: WatchedGroup = "orion-beam",
     flink: FlinkUrls = None,
     disk: Annotated[
         list[Path] | None, typer.Option(help="Directory whose file system must not run full, such as Kafka's data.")

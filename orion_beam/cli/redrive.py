@@ -40,8 +40,8 @@ with late_imports():
     from orion_beam.redrive.fates import Fate, RedriveReport
     from orion_beam.redrive.journal import JOURNAL, read_journal
     from orion_beam.redrive.patches import Patch, load_patch, setting
-    from orion_beam.redrive.retest import RetestReport, Verdict
-    from orion_beam.redrive.sending import Redrive, plan_redrive
+    from orion_beam.redrive.retest import RetestReport, RetestVerdict
+    from orion_beam.redrive.sending import RedriveRun, plan_redrive
     from orion_beam.redrive.sorter import RedriveOptions
     from orion_beam.redrive.targets import Targets
 
@@ -79,7 +79,7 @@ def retest(
     for (country_code, first, verdict, now), count in sorted(report.counts.items()):
         table.add_row(country_code, first, verdict.replace("_", " "), now, f"{count:,}")
     Console().print(table)
-    totals = ", ".join(f"{report.total(verdict):,} {verdict.replace('_', ' ')}" for verdict in Verdict)
+    totals = ", ".join(f"{report.total(verdict):,} {verdict.replace('_', ' ')}" for verdict in RetestVerdict)
     typer.echo(f"of {report.counts.total():,} letters: {totals}; {report.foreign:,} foreign messages")
 
 
@@ -151,7 +151,7 @@ def redrive(
             report = plan_redrive(selection, options, judge, targets, journal, advance)
         _show(report, None, as_json)
         return
-    redrive = Redrive(selection, options, judge, targets)
+    redrive = RedriveRun(selection, options, judge, targets)
     try:
         with progress_of(f"redrive {redrive.id}", selection.offsets) as advance:
             redrive.run(advance)

@@ -24,15 +24,15 @@ from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.offset_options import range_of, time_of
 from orion_beam.cli.shared.options import (
     Cells,
-    Countries,
+    CountriesOption,
     DeadLetterTopic,
     DuplicateWindow,
     FinalTopic,
-    FlagDuplicates,
+    FlagDuplicatesOption,
     ProducerSettings,
     Profiles,
     Subscribers,
-    TagPartials,
+    TagPartialsOption,
     absolute,
     check_balance,
     checked_config,
@@ -70,10 +70,10 @@ with late_imports():
     from orion_beam.runners.flink import TerminatedError, flink_arguments, run_flink_bounded
     from orion_beam.runners.flink_parts.beam_options import check_beam_options, check_environment
     from orion_beam.runners.jars.build import ensure_jars, orion_home
-    from orion_beam.runners.job_target import Cluster
+    from orion_beam.runners.job_target import JobTarget
     from orion_beam.runners.replay import do_chunks, run_replay
     from orion_beam.schemas.country import CountryProfile
-    from orion_beam.telemetry.run_counters import READ, Outcome
+    from orion_beam.telemetry.run_counters import READ, RowOutcome
 
 ASSUMED_RATE = 100_000
 """CDRs a second, for the estimate."""
@@ -85,7 +85,7 @@ _OFFSETS_A_FLINK_JOB = 50_000_000
 def replay(
     context: typer.Context,
     bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka brokers, host:port,…")] = None,
-    countries: Countries = None,
+    countries: CountriesOption = None,
     start: Annotated[
         str | None, typer.Option("--from", help="First Kafka timestamp, with its zone: 2026-01-01T00:00Z")
     ] = None,
@@ -115,8 +115,8 @@ def replay(
     profiles: Profiles = PROFILES_DIRECTORY,
     cells: Cells = CELLS,
     subscribers: Subscribers = SUBSCRIBERS,
-    tag_partials: TagPartials = False,
-    flag_duplicates: FlagDuplicates = False,
+    tag_partials: TagPartialsOption = False,
+    flag_duplicates: FlagDuplicatesOption = False,
     duplicate_window: DuplicateWindow = DUPLICATE_WINDOW,
     producer_settings: ProducerSettings = None,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Python processes, on the DirectRunner.")] = 2,
@@ -158,7 +158,7 @@ def replay(
     check_balance(flag_duplicates, context.args)
     _refuse_unused(context, flag_duplicates, output is not None, _is_flink(context.args))
     refuse_unused_format(context, value_format, schema_registry)
-    cluster = Cluster.of(context.args) if _is_flink(context.args) else None
+    cluster = JobTarget.of(context.args) if _is_flink(context.args) else None
     reference = load_reference(cells, subscribers)
     producer = parse_pairs(producer_settings, "--producer-config")
     producer_config(bootstrap_servers, producer)
@@ -398,7 +398,7 @@ def _run(run: Run, as_json: bool, notes: Iterable[str] = ()) -> None:
                 raise typer.Exit(143) from None
             raise
     took = time.monotonic() - started
-    outcomes: Counter[Outcome] = Counter()
+    outcomes: Counter[RowOutcome] = Counter()
     for counts in run.outcomes().values():
         outcomes.update(counts)
     read = sum(rows for outcome, rows in outcomes.items() if outcome.kind == READ)

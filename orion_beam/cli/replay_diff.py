@@ -18,10 +18,10 @@ import orion_beam
 from orion_beam.cli.replay import asked_for, countries_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import (
-    Countries,
+    CountriesOption,
     DuplicateWindow,
-    FlagDuplicates,
-    TagPartials,
+    FlagDuplicatesOption,
+    TagPartialsOption,
     absolute,
     refuse_unused_checks,
 )
@@ -74,7 +74,7 @@ class _Version:
 def diff(
     context: typer.Context,
     bootstrap_servers: Annotated[str, typer.Option(help="Kafka brokers, host:port,…")],
-    countries: Countries = None,
+    countries: CountriesOption = None,
     start: Annotated[
         str | None, typer.Option("--from", help="First Kafka timestamp, with its zone: 2026-01-01T00:00Z")
     ] = None,
@@ -96,8 +96,8 @@ def diff(
     new_cells: Annotated[str, typer.Option(help="The new cells.")] = CELLS,
     old_subscribers: Annotated[str, typer.Option(help="The old subscribers.")] = SUBSCRIBERS,
     new_subscribers: Annotated[str, typer.Option(help="The new subscribers.")] = SUBSCRIBERS,
-    tag_partials: TagPartials = False,
-    flag_duplicates: FlagDuplicates = False,
+    tag_partials: TagPartialsOption = False,
+    flag_duplicates: FlagDuplicatesOption = False,
     duplicate_window: DuplicateWindow = DUPLICATE_WINDOW,
     samples: Annotated[int, typer.Option(min=0, max=100, help="Records to show of each difference.")] = 3,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Python processes.")] = 2,

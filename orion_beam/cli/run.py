@@ -22,15 +22,15 @@ from orion_beam.cli.shared.offset_options import time_of
 from orion_beam.cli.shared.options import (
     Cells,
     ConsumerSettings,
-    Countries,
+    CountriesOption,
     DuplicateWindow,
-    FlagDuplicates,
+    FlagDuplicatesOption,
     GroupId,
     ProducerSettings,
     Publish,
     StartFrom,
     Subscribers,
-    TagPartials,
+    TagPartialsOption,
     check_balance,
     checked_config,
     duration_of,
@@ -67,7 +67,7 @@ with late_imports():
     from orion_beam.runners.flink import TerminatedError, flink_arguments, run_flink
     from orion_beam.runners.flink_parts.beam_options import check_beam_options, check_environment
     from orion_beam.runners.jars.build import ensure_jars
-    from orion_beam.runners.job_target import Cluster
+    from orion_beam.runners.job_target import JobTarget
     from orion_beam.schemas.cdr import UNIFIED_SCHEMA
     from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
     from orion_beam.telemetry.masking import shown
@@ -101,7 +101,7 @@ def run(
         Path | None, typer.Option(callback=local_path, help="Directory for cdr.final.avro and cdr.dlq.avro.")
     ] = None,
     bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka brokers, host:port,…")] = None,
-    countries: Countries = None,
+    countries: CountriesOption = None,
     group_id: GroupId = "orion-beam",
     publish: Publish = "",
     start_from: StartFrom = None,
@@ -116,8 +116,8 @@ def run(
     reference_refresh: Annotated[
         str, typer.Option(help="How often a stream looks whether these two have changed: 300s, 5m, 1h, or off.")
     ] = "300s",
-    tag_partials: TagPartials = False,
-    flag_duplicates: FlagDuplicates = False,
+    tag_partials: TagPartialsOption = False,
+    flag_duplicates: FlagDuplicatesOption = False,
     duplicate_window: DuplicateWindow = DUPLICATE_WINDOW,
     detect_gaps: Annotated[bool, typer.Option(help="Report records that are missing by their node's numbers.")] = False,
     gap_tolerance: Annotated[str, typer.Option(help="How long a stream waits for them at least: 60s, 5m, 1h.")] = "60s",
@@ -190,7 +190,7 @@ def run(
         raise UserError("--output goes with --input; a stream writes to cdr.final and cdr.dlq")
     refuse_unused_format(context, value_format, schema_registry)
     refuse_unused(context, ["as_json"], "without --input: a stream does not end, and `orion-beam top --json` counts")
-    cluster = Cluster.of(context.args)
+    cluster = JobTarget.of(context.args)
     if cluster.master is not None or cluster.pool is not None:
         refuse_unused(context, ["metrics_port"], "with workers that `orion-beam workers --metrics-port` starts")
     codes = parse_countries(countries)
@@ -237,7 +237,7 @@ def run(
         raise typer.Exit(143) from None
 
 
-def _check(needs: KafkaNeeds, cluster: Cluster) -> None:
+def _check(needs: KafkaNeeds, cluster: JobTarget) -> None:
     """Make the cheap checks of `orion-beam doctor`: refuse what cannot work, and say what may have been lost."""
     require(start_checks(needs))
     found = loss_checks(needs)

@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from orion_beam.cli.monitor import BootstrapServers, Countries, FlinkUrls, GroupId, Interval, config_of
+from orion_beam.cli.monitor import FlinkUrls, Interval, WatchedCountries, WatchedGroup, config_of
 from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.options import BootstrapServers
 from orion_beam.errors import PrerequisiteError
 
 with late_imports():
@@ -22,8 +23,8 @@ with late_imports():
 
 def top(
     bootstrap_servers: BootstrapServers,
-    countries: Countries = None,
-    group_id: GroupId = "orion-beam",
+    countries: WatchedCountries = None,
+    group_id: WatchedGroup = "orion-beam",
     flink: FlinkUrls = None,
     interval: Interval = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Look twice, print, and end.")] = False,

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from orion_beam.cli.shared.given import refuse_unused
 from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.options import AsJson, BootstrapServers
 from orion_beam.defaults import PRODUCTION, SHIPPED_CATALOGUE
 from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError
@@ -22,16 +23,16 @@ with late_imports():
     from orion_beam.topics.apply import apply_changes, await_effect
     from orion_beam.topics.catalogue import FOREVER_MS, Catalogue, load_catalogue
     from orion_beam.topics.cluster_state import describe_cluster
-    from orion_beam.topics.plan import Change, Kind, Plan, plan_topics
+    from orion_beam.topics.plan import ChangeKind, Plan, TopicChange, plan_topics
     from orion_beam.topics.verify import problems_of
 
 app = typer.Typer(help="Plan, apply and verify the topics.", no_args_is_help=True)
 
-BootstrapServers = Annotated[str, typer.Option(help="Kafka brokers, host:port,…")]
 CatalogueFile = Annotated[Path, typer.Option("--catalogue", help="A topic catalogue of your own, YAML.")]
 ProfileName = Annotated[str, typer.Option("--profile", help="Profile of the catalogue: development or production.")]
-Countries = Annotated[str | None, typer.Option(help="Countries whose raw topics there are, all if not given: FR,TN")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TopicCountries = Annotated[
+    str | None, typer.Option(help="Countries whose raw topics there are, all if not given: FR,TN")
+]
 
 
 @app.command(epilog="Example: orion-beam topics plan --bootstrap-servers broker:9092")
@@ -39,7 +40,7 @@ def plan(
     bootstrap_servers: BootstrapServers,
     catalogue: CatalogueFile = SHIPPED_CATALOGUE,
     profile: ProfileName = PRODUCTION,
-    countries: Countries = None,
+    countries: TopicCountries = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what would make the cluster agree with the catalogue. Changes nothing; exit code 0 whatever it shows.
@@ -60,7 +61,7 @@ def apply(
     bootstrap_servers: BootstrapServers,
     catalogue: CatalogueFile = SHIPPED_CATALOGUE,
     profile: ProfileName = PRODUCTION,
-    countries: Countries = None,
+    countries: TopicCountries = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask. Dangerous changes stay out.")] = False,
     allow_destructive: Annotated[
         bool, typer.Option("--allow-destructive", help="Make dangerous changes too, once each topic's name is typed.")
@@ -81,8 +82,8 @@ def apply(
     wanted = replan()
     if not as_json:
         _print_plan(wanted)
-    dangerous = _allowed(wanted.of(Kind.DANGEROUS), allow_destructive, confirmed or ())
-    changes = [*wanted.of(Kind.CHANGE), *dangerous]
+    dangerous = _allowed(wanted.of(ChangeKind.DANGEROUS), allow_destructive, confirmed or ())
+    changes = [*wanted.of(ChangeKind.CHANGE), *dangerous]
     refused: list[str] = []
     left = wanted
     if wanted.creates or changes:
@@ -108,7 +109,7 @@ def verify(
     bootstrap_servers: BootstrapServers,
     catalogue: CatalogueFile = SHIPPED_CATALOGUE,
     profile: ProfileName = PRODUCTION,
-    countries: Countries = None,
+    countries: TopicCountries = None,
     replay_window: Annotated[
         str | None,
         typer.Option(help="How far back a replay must reach, as 7d; the catalogue's raw retention if not given."),
@@ -154,12 +155,12 @@ def _window_ms(replay_window: str | None, catalogue: Catalogue) -> int:
         raise UserError(f"--replay-window {error}, or forever") from None
 
 
-def _allowed(dangerous: Iterable[Change], allow_destructive: bool, confirmed: Iterable[str]) -> list[Change]:
+def _allowed(dangerous: Iterable[TopicChange], allow_destructive: bool, confirmed: Iterable[str]) -> list[TopicChange]:
     """Return the dangerous changes of topics whose names were typed; ask for those that were not."""
     if not allow_destructive:
         return []
     typed = set(confirmed)
-    by_topic: dict[str, list[Change]] = {}
+    by_topic: dict[str, list[TopicChange]] = {}
     for change in dangerous:
         by_topic.setdefault(change.where, []).append(change)
     for topic in by_topic.keys() - typed:
@@ -180,7 +181,11 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
 
 def _print_plan(plan: Plan) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    symbols = {Kind.CHANGE: "[yellow]~[/]", Kind.DANGEROUS: "[bold red]![/]", Kind.BY_HAND: "[magenta]x[/]"}
+    symbols = {
+        ChangeKind.CHANGE: "[yellow]~[/]",
+        ChangeKind.DANGEROUS: "[bold red]![/]",
+        ChangeKind.BY_HAND: "[magenta]x[/]",
+    }
     for topic in plan.creates:
         console.print(f"  [green]+[/] {topic.name}: {topic.partitions} partitions, replication {topic.replication}")
         for setting, value in topic.settings.items():
@@ -195,8 +200,8 @@ def _print_plan(plan: Plan) -> None:
         console.print(f"  ? {name}  # not in the catalogue")
     for problem in plan.warnings:
         console.print(f"  [yellow]warning:[/] {problem.topic}: {escape(problem.what)}")
-    dangerous, by_hand = len(plan.of(Kind.DANGEROUS)), len(plan.of(Kind.BY_HAND))
+    dangerous, by_hand = len(plan.of(ChangeKind.DANGEROUS)), len(plan.of(ChangeKind.BY_HAND))
     console.print(
-        f"Plan: {len(plan.creates)} to create, {len(plan.of(Kind.CHANGE))} to change, {dangerous} dangerous,"
+        f"Plan: {len(plan.creates)} to create, {len(plan.of(ChangeKind.CHANGE))} to change, {dangerous} dangerous,"
         f" {by_hand} by hand."
     )

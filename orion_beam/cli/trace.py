@@ -28,7 +28,7 @@ with late_imports():
     from orion_beam.inspect.find_in_files import find_id, find_source, output_of
     from orion_beam.inspect.find_in_kafka import (
         Found,
-        Ranges,
+        SearchRanges,
         find_cdr,
         find_final,
         find_letters,
@@ -37,7 +37,7 @@ with late_imports():
         search_range,
     )
     from orion_beam.inspect.trace import Judged, judge, masked
-    from orion_beam.io.letter_headers import MAX_REFERENCE_KEY_BYTES, Redrive, redrives_of
+    from orion_beam.io.letter_headers import MAX_REFERENCE_KEY_BYTES, RedriveHeaders, redrives_of
     from orion_beam.kafka.admin import topic_names
     from orion_beam.kafka.offset_ranges import CLOCK_SKEW, OffsetRange, SourcePartition
     from orion_beam.redrive.journal import JOURNAL, read_journal
@@ -63,7 +63,7 @@ class _Record:
     country: str
     arrived: datetime | None
     row: pa.RecordBatch | None
-    redrive: Redrive | None = None
+    redrive: RedriveHeaders | None = None
 
     @property
     def key(self) -> bytes | None:
@@ -128,7 +128,7 @@ def trace(
 
 def _find_in_files(
     files: Path, topic: str | None, partition: int | None, offset: int | None, cdr_id: str | None
-) -> tuple[_Record, Ranges, list[tuple[str, Found]]]:
+) -> tuple[_Record, SearchRanges, list[tuple[str, Found]]]:
     """Return a record of a file, where was looked in the output of its run, and what was made of it there."""
     final, letters = output_of(files)
     if cdr_id is None and (topic is None or offset is None):
@@ -168,7 +168,7 @@ def _judge(record: _Record, reference: ReferenceData) -> Judged:
 
 def _follow(
     bootstrap_servers: str, record: _Record, judged: Judged, reference: ReferenceData, window: timedelta
-) -> tuple[Ranges, list[tuple[str, Found]]]:
+) -> tuple[SearchRanges, list[tuple[str, Found]]]:
     """Look for what was made of a record, and of those that redrives have sent back of it, and so on."""
     searched, found = _search(bootstrap_servers, record, judged, window)
     if not any(outcome == "dead letter" for outcome, _ in found) or JOURNAL not in topic_names(bootstrap_servers):
@@ -215,7 +215,7 @@ def _hours(window: timedelta) -> str:
     return f"{window.total_seconds() / 3_600:g} h"
 
 
-def _offsets(ranges: Ranges) -> int:
+def _offsets(ranges: SearchRanges) -> int:
     return sum(within.offsets for within in ranges.values())
 
 
@@ -232,7 +232,7 @@ def _read(bootstrap_servers: str, place: SourcePartition, offset: int) -> _Recor
 
 def _search(
     bootstrap_servers: str, record: _Record, judged: Judged, window: timedelta
-) -> tuple[Ranges, list[tuple[str, Found]]]:
+) -> tuple[SearchRanges, list[tuple[str, Found]]]:
     """Look on both topics, whatever today's verdict is: the code of its time may have thought otherwise."""
     since = until = None
     now = datetime.now(UTC)
@@ -274,7 +274,7 @@ def _as_json(
     record: _Record,
     judged: Judged,
     fields: Mapping[str, Any],
-    searched: Ranges,
+    searched: SearchRanges,
     found: Sequence[tuple[str, Found]],
 ) -> dict[str, Any]:
     return {
@@ -313,7 +313,7 @@ def _print(
     record: _Record,
     judged: Judged,
     fields: Mapping[str, Any],
-    searched: Ranges,
+    searched: SearchRanges,
     found: Sequence[tuple[str, Found]],
 ) -> None:
     console = Console(highlight=False)

@@ -10,11 +10,11 @@ import pyarrow as pa
 from orion_beam.dlq.filters import LetterFilter
 from orion_beam.io.files import DEAD_LETTER_DIRECTORY, DEAD_LETTER_FILE
 from orion_beam.io.letter_headers import LETTER_SCHEMA, ReadLetters, without_own_headers
-from orion_beam.io.output_files import Records, records_in
+from orion_beam.io.output_files import RecordFiles, records_in
 from orion_beam.kafka.offset_ranges import Advance
 from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
 from orion_beam.schemas.raw import RAW_MESSAGE_SCHEMA
-from orion_beam.transforms.stage.batches import batch_of, columns_of, empty_batch, rows_of
+from orion_beam.transforms.stage.batches import batch_of, columns_of, empty_batch, filter_rows
 
 _NO_MESSAGES = empty_batch(RAW_MESSAGE_SCHEMA)
 
@@ -30,7 +30,7 @@ class FileSelection:
         filter: which letters.
     """
 
-    records: Records
+    records: RecordFiles
     filter: LetterFilter
 
     @classmethod
@@ -75,7 +75,7 @@ class FileSelection:
             if self.filter.offsets:
                 low, high = self.filter.offsets.get(0, (0, 0))
                 is_meant &= (offsets >= low) & (offsets < high)
-            yield ReadLetters(rows_of(letters, is_meant), _NO_MESSAGES)
+            yield ReadLetters(filter_rows(letters, is_meant), _NO_MESSAGES)
             first += batch.num_rows
             if advance is not None:
                 advance(batch.num_rows)

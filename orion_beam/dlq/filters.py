@@ -20,8 +20,8 @@ from orion_beam.kafka.offset_ranges import (
     read_ranges,
 )
 from orion_beam.schemas.codes import Code, Stage
-from orion_beam.transforms.arrow.texts import Mask, lengths_of, mask_of, one_of
-from orion_beam.transforms.stage.batches import rows_of
+from orion_beam.transforms.arrow.texts import Mask, is_in, lengths_of, mask_of
+from orion_beam.transforms.stage.batches import filter_rows
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class LetterFilter:
         if self.codes:
             mask &= break_one_of(letters, self.codes)
         if self.countries:
-            mask &= one_of(letters.column("country"), pa.array(sorted(self.countries)))
+            mask &= is_in(letters.column("country"), pa.array(sorted(self.countries)))
         if self.stages:
-            mask &= one_of(letters.column("stage"), pa.array([stage.value for stage in self.stages]))
+            mask &= is_in(letters.column("stage"), pa.array([stage.value for stage in self.stages]))
         failed_at = letters.column("failed_at")
         if self.since is not None:
             mask &= mask_of(pc.greater_equal(failed_at, pa.scalar(self.since, failed_at.type)))
@@ -76,7 +76,7 @@ class LetterFilter:
 def break_one_of(letters: pa.RecordBatch, codes: Set[Code]) -> Mask:
     """Say which letters break one of these rules, as the first or a later one."""
     broken = letters.column("codes")
-    is_meant = one_of(broken.flatten(), pa.array([code.value for code in codes]))
+    is_meant = is_in(broken.flatten(), pa.array([code.value for code in codes]))
     rows = np.repeat(np.arange(letters.num_rows), lengths_of(broken))
     return np.bincount(rows[is_meant], minlength=letters.num_rows) > 0
 
@@ -136,7 +136,7 @@ class Selection:
         """
         for messages in read_ranges(self.bootstrap_servers, self.ranges, committed_only=True, advance=advance):
             letters, foreign = letters_of(messages)
-            letters = rows_of(letters, self.filter.matches(letters))
+            letters = filter_rows(letters, self.filter.matches(letters))
             for part in followed(self.bootstrap_servers, letters) if follow else [letters]:
                 yield ReadLetters(part, foreign)
                 foreign = foreign.slice(0, 0)

@@ -13,10 +13,10 @@ from orion_beam.countries import all_profiles
 from orion_beam.schemas.codes import Stage
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.raw import RAW_CDR_SCHEMA
-from orion_beam.transforms.arrow.texts import Mask, one_of
+from orion_beam.transforms.arrow.texts import Mask, is_in
 from orion_beam.transforms.decode import decode_batch
 from orion_beam.transforms.enrich import ReferenceData
-from orion_beam.transforms.stage.batches import batch_of, columns_of, rows_of
+from orion_beam.transforms.stage.batches import batch_of, columns_of, filter_rows
 from orion_beam.transforms.stage.split import Split
 
 
@@ -86,9 +86,9 @@ class Judge:
         row_of = {place: row for row, place in enumerate(places_of(records))}
         passes = np.zeros(count, np.bool_)
         refusals: dict[int, Refusal] = {}
-        is_known = one_of(letters.column("country"), pa.array(list(self.profiles)))
+        is_known = is_in(letters.column("country"), pa.array(list(self.profiles)))
         for country in pc.unique(letters.column("country").filter(pa.array(is_known))).to_pylist():
-            own = rows_of(records, one_of(letters.column("country"), pa.array([country])))
+            own = filter_rows(records, is_in(letters.column("country"), pa.array([country])))
             outcome = run_chain(self._chain(country), own)
             for place in places_of(outcome.accepted):
                 passes[row_of[place]] = True
@@ -111,7 +111,7 @@ def decoded_texts(letters: pa.RecordBatch, topic: str) -> list[dict[str, str | N
     for country in pc.unique(letters.column("country")).to_pylist():
         if (profile := all_profiles().get(country)) is None:
             continue
-        own = rows_of(records, one_of(letters.column("country"), pa.array([country])))
+        own = filter_rows(records, is_in(letters.column("country"), pa.array([country])))
         accepted = decode_batch(own, profile).accepted
         fields = accepted.drop_columns(RAW_CDR_SCHEMA.names).to_pylist()
         for place, text in zip(places_of(accepted), fields, strict=True):

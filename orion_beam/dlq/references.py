@@ -11,8 +11,8 @@ from pyroaring import BitMap64
 from orion_beam.io.letter_headers import LETTER_SCHEMA, OWN_NAMES, Reference, payload_hash
 from orion_beam.kafka.admin import topic_names
 from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition, offset_ranges, read_ranges
-from orion_beam.proof.ledger import bitmap_of_range, runs_of
-from orion_beam.transforms.arrow.texts import Mask, one_of
+from orion_beam.proof.ledger import bitmap_of_range, maximal_ranges
+from orion_beam.transforms.arrow.texts import Mask, is_in
 
 MAX_BYTES = 64 << 20
 """Of payloads that are read again at a time."""
@@ -23,7 +23,7 @@ Place = tuple[str, int, int]
 
 def are(letters: pa.RecordBatch, reference: Reference) -> Mask:
     """Say which rows of `orion_beam.io.letter_headers.LETTER_SCHEMA` are references of a kind."""
-    return one_of(letters.column("reference"), pa.array([reference.value]))
+    return is_in(letters.column("reference"), pa.array([reference.value]))
 
 
 def followed(bootstrap_servers: str, letters: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -71,7 +71,7 @@ def _records(bootstrap_servers: str, places: Iterable[Place]) -> dict[Place, dic
     existing = {part.topic for part in wanted} & topic_names(bootstrap_servers)
     held = offset_ranges(bootstrap_servers, sorted(existing), committed_only=True) if existing else {}
     runs = [
-        [(part, run) for run in runs_of(offsets & bitmap_of_range(held[part]))] if part in held else []
+        [(part, run) for run in maximal_ranges(offsets & bitmap_of_range(held[part]))] if part in held else []
         for part, offsets in wanted.items()
     ]
     found = {}

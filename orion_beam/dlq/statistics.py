@@ -11,7 +11,7 @@ from orion_beam.io.letter_headers import ReadLetters
 from orion_beam.transforms.arrow.texts import Mask
 
 
-class Kind(NamedTuple):
+class LetterGroup(NamedTuple):
     """What letters are counted by. The code is the first; the hour is when they failed, UTC.
 
     A letter is redriven when its record has been sent back, from it or from another letter of the record.
@@ -46,7 +46,7 @@ class LetterStatistics:
 
     letters: int = 0
     foreign: int = 0
-    kinds: Counter[Kind] = field(default_factory=Counter)
+    kinds: Counter[LetterGroup] = field(default_factory=Counter)
     rules: Counter[BrokenRule] = field(default_factory=Counter)
     attempts: Counter[int] = field(default_factory=Counter)
 
@@ -62,8 +62,8 @@ class LetterStatistics:
             hour=pl.col("failed_at").dt.truncate("1h"),
             is_redriven=pl.lit(False) if is_redriven is None else pl.Series(is_redriven),
         )
-        kinds = rows.group_by(*Kind._fields).len().iter_rows()
-        self.kinds.update({Kind(*kind): count for *kind, count in kinds})
+        kinds = rows.group_by(*LetterGroup._fields).len().iter_rows()
+        self.kinds.update({LetterGroup(*kind): count for *kind, count in kinds})
         broken = rows.explode("codes", "fields").group_by("country", "codes", "fields").len().iter_rows()
         self.rules.update({BrokenRule(*rule): count for *rule, count in broken})
         self.attempts.update(dict(rows.group_by("attempt").len().iter_rows()))
@@ -79,13 +79,13 @@ class LetterStatistics:
         return [datetime.fromtimestamp(first.timestamp() + 3600 * hour, UTC) for hour in range(count + 1)]
 
     def open_by(self, name: str) -> Counter[Any]:
-        """Return letters that are open by one of what a `Kind` has."""
+        """Return letters that are open by one of what a `LetterGroup` has."""
         return Counter(
             {value: count for (value, redriven), count in self.by(name, "is_redriven").items() if not redriven}
         )
 
     def by(self, *names: str) -> Counter[Any]:
-        """Return letters by some of what a `Kind` has: by one name plain, by several as tuples."""
+        """Return letters by some of what a `LetterGroup` has: by one name plain, by several as tuples."""
         counts: Counter[Any] = Counter()
         for kind, count in self.kinds.items():
             values = tuple(getattr(kind, name) for name in names)

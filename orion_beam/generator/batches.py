@@ -15,7 +15,7 @@ from orion_beam.generator.times import in_order, last_gap
 from orion_beam.generator.traffic import Traffic, arrivals_ms
 from orion_beam.schemas.country import CountryProfile
 
-BATCH_ROWS = 32_768
+GENERATED_ROWS = 32_768
 SHARES_OF_ALL = {"flat_json": 0.20, "pipe_text": 0.02}
 """How often come the formats that every country sends; the others are the country's own, in equal shares."""
 ODDITY_SHARE = 0.005
@@ -176,7 +176,7 @@ def generate_batches(
     seed: int = 0,
     fault_rate: float = 0.0,
     *,
-    batch_rows: int = BATCH_ROWS,
+    batch_rows: int = GENERATED_ROWS,
     start: datetime | None = None,
     rows_per_second: float | None = None,
     fits_lines: bool = False,

@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 
 from orion_beam.countries import all_profiles
-from orion_beam.generator.draws import Bits, Index, Mask, below, chance, draw, part, spread
+from orion_beam.generator.draws import Bits, Index, below, chance, draw, part, spread
 from orion_beam.schemas.country import CountryProfile
+from orion_beam.transforms.arrow.compiled import Mask
 
 POPULATION_SIZE = 20_000
 """Home subscribers of a country."""

@@ -42,7 +42,7 @@ class Sink(Protocol):
         """Wait until everything has arrived, and close."""
 
 
-class KafkaSink:
+class GeneratedTopics:
     """Produces to each country's raw topic, keyed by IMSI and partitioned as Java clients do it."""
 
     def __init__(self, bootstrap_servers: str, profiles: list[CountryProfile], *, stamps_now: bool = False) -> None:
@@ -113,7 +113,7 @@ class KafkaSink:
         if self._failure is not None:
             raise UserError(f"Kafka at {self._bootstrap_servers} did not take a record: {self._failure.str()}")
 
-    def __enter__(self) -> "KafkaSink":
+    def __enter__(self) -> "GeneratedTopics":
         """Return the sink: it is open."""
         return self
 
@@ -149,7 +149,7 @@ def file_name(profile: CountryProfile) -> str:
     return f"{profile.code}.{ending}"
 
 
-class FileSink:
+class GeneratedFiles:
     """Writes one file a country, one CDR a line, and replaces files that are there."""
 
     def __init__(self, directory: Path, profiles: list[CountryProfile]) -> None:
@@ -186,7 +186,7 @@ class FileSink:
         for file in self._files.values():
             file.close()
 
-    def __enter__(self) -> "FileSink":
+    def __enter__(self) -> "GeneratedFiles":
         """Return the sink: it is open."""
         return self
 

@@ -7,12 +7,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from orion_beam.generator.draws import Bits, Index, Mask, bell, below, chance, draw, part, spread
+from orion_beam.generator.draws import Bits, Index, bell, below, chance, draw, part, spread
 from orion_beam.generator.formats import Rendering
 from orion_beam.generator.population import ANCHORS, POPULATION_SIZE, Population, population_of
 from orion_beam.generator.times import Spelling, offsets_s, spelled
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.fields import EVENT_TYPES
+from orion_beam.transforms.arrow.compiled import Mask
 
 VISITOR_SHARE = 0.06
 BURST_SHARE = 0.01
@@ -44,7 +45,7 @@ _SMS_TYPES = ["mo"] * 8 + ["mt"] * 8
 _APNS = ["internet"] * 12 + ["ims", "mms", "iot.corp", "wap"]
 _SHORT_CODES = ["123", "888", "1515", "SAMU"]
 
-Texts = dict[str, pl.Series]
+TextColumns = dict[str, pl.Series]
 
 
 def _choice(table: Sequence[str], bits: Bits) -> pl.Series:
@@ -82,7 +83,7 @@ class Traffic:
         """Return 64 random bits for each row."""
         return draw(rows, label, *self._labels)
 
-    def events(self, rows: Bits, arrivals_ms: Index, rendering: Rendering) -> Texts:
+    def events(self, rows: Bits, arrivals_ms: Index, rendering: Rendering) -> TextColumns:
         """Return the events of rows that share a raw format.
 
         Args:
@@ -140,7 +141,7 @@ class Traffic:
         visitors = people.home_size + part(other, 0).astype(np.int64) % (people.people.height - people.home_size or 1)
         return np.where(chance(other, VISITOR_SHARE), visitors, at_home)
 
-    def _network(self, whose: Bits, who: Index, look: Bits, rendering: Rendering) -> Texts:
+    def _network(self, whose: Bits, who: Index, look: Bits, rendering: Rendering) -> TextColumns:
         people = self._population
         bits = self.draw(whose, "where")
         cell = people.anchors[who, (part(bits, 0) % np.uint64(ANCHORS)).astype(np.int64)]
@@ -160,7 +161,7 @@ class Traffic:
             texts["lac_tac"] = self._cells["lac_tac"].gather(place)
         return texts
 
-    def _usage(self, event_type: Index | None, how_much: Bits, is_extreme: Mask) -> Texts:
+    def _usage(self, event_type: Index | None, how_much: Bits, is_extreme: Mask) -> TextColumns:
         """Return bytes of data events and seconds of voice events: most small, some large, extreme ones apart.
 
         Without event types all are data events.
@@ -192,7 +193,7 @@ class Traffic:
         lag[early] = -(part(bits[early], 1).astype(np.int64) * 50)
         return arrivals_ms - lag
 
-    def _quotes(self, look: Bits, spellings: Index) -> Texts:
+    def _quotes(self, look: Bits, spellings: Index) -> TextColumns:
         is_epoch = (spellings == Spelling.EPOCH_SECONDS) | (spellings == Spelling.EPOCH_MILLIS)
         is_quoted = part(look, 3) & np.uint64(15) == 0
         quotes = pl.Series(["", '"'], dtype=pl.String)
@@ -201,7 +202,7 @@ class Traffic:
             "time_quote": quotes.gather(pl.Series((~is_epoch | is_quoted).astype(np.int64))),
         }
 
-    def _conversation(self, rows: Bits, event_type: Index, is_extreme: Mask) -> Texts:
+    def _conversation(self, rows: Bits, event_type: Index, is_extreme: Mask) -> TextColumns:
         """Return what only some formats tell: the other party, kinds of call and sms, APN, charging id."""
         people = self._population
         bits = self.draw(rows, "peer")

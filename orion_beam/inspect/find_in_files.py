@@ -9,15 +9,15 @@ import pyarrow.compute as pc
 
 from orion_beam.inspect.find_in_kafka import Found
 from orion_beam.io.files import DEAD_LETTER_DIRECTORY, DEAD_LETTER_FILE, FINAL_DIRECTORY, FINAL_FILE
-from orion_beam.io.output_files import Records, records_in
+from orion_beam.io.output_files import RecordFiles, records_in
 from orion_beam.kafka.offset_ranges import Advance, SourcePartition
 from orion_beam.schemas.cdr import UNIFIED_SCHEMA, UnifiedCdr
 from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
 from orion_beam.transforms.arrow.texts import mask_of
-from orion_beam.transforms.stage.batches import rows_of
+from orion_beam.transforms.stage.batches import filter_rows
 
 
-def output_of(path: Path) -> tuple[Records, Records]:
+def output_of(path: Path) -> tuple[RecordFiles, RecordFiles]:
     """Return the CDRs and the dead letters that a run has written to a directory.
 
     Raises:
@@ -27,7 +27,7 @@ def output_of(path: Path) -> tuple[Records, Records]:
     return final, records_in(path, DEAD_LETTER_FILE, DEAD_LETTER_DIRECTORY, DeadLetter, DEAD_LETTER_SCHEMA)
 
 
-def find_source(records: Records, source: SourcePartition, offset: int, advance: Advance) -> Iterator[Found]:
+def find_source(records: RecordFiles, source: SourcePartition, offset: int, advance: Advance) -> Iterator[Found]:
     """Yield what was made of a raw record. Of a file, the topic is the path that the run was given."""
     path = Path(source.topic).absolute()
 
@@ -43,16 +43,16 @@ def find_source(records: Records, source: SourcePartition, offset: int, advance:
     return _found(records, is_wanted, advance)
 
 
-def find_id(records: Records, cdr_id: str, advance: Advance) -> Iterator[Found]:
+def find_id(records: RecordFiles, cdr_id: str, advance: Advance) -> Iterator[Found]:
     """Yield the CDRs with an id."""
     return _found(records, lambda batch: pc.equal(batch.column("cdr_id"), cdr_id), advance)
 
 
-def _found(records: Records, is_wanted: Any, advance: Advance) -> Iterator[Found]:
+def _found(records: RecordFiles, is_wanted: Any, advance: Advance) -> Iterator[Found]:
     first = 0
     for batch in records.read():
         wanted = mask_of(is_wanted(batch))
-        for place, record in zip(wanted.nonzero()[0].tolist(), rows_of(batch, wanted).to_pylist(), strict=True):
+        for place, record in zip(wanted.nonzero()[0].tolist(), filter_rows(batch, wanted).to_pylist(), strict=True):
             yield Found(SourcePartition(str(records.path), 0), first + place, None, record)
         first += batch.num_rows
         advance(batch.num_rows)

@@ -19,12 +19,12 @@ from orion_beam.kafka.offset_ranges import (
     read_ranges,
 )
 from orion_beam.kafka.partitioner import partition_of
-from orion_beam.proof.ledger import joined
+from orion_beam.proof.ledger import merge_near
 from orion_beam.redrive.journal import Entry
 from orion_beam.transforms.arrow.texts import is_null, mask_of
-from orion_beam.transforms.stage.batches import rows_of
+from orion_beam.transforms.stage.batches import filter_rows
 
-Ranges = Mapping[SourcePartition, OffsetRange]
+SearchRanges = Mapping[SourcePartition, OffsetRange]
 
 
 class Found(NamedTuple):
@@ -79,7 +79,7 @@ def search_range(
 
 
 def find_final(
-    bootstrap_servers: str, ranges: Ranges, imsi: str, source: SourcePartition, offset: int, advance: Advance
+    bootstrap_servers: str, ranges: SearchRanges, imsi: str, source: SourcePartition, offset: int, advance: Advance
 ) -> Iterator[Found]:
     """Yield the CDRs that were made of a raw record; several after a restart or a replay."""
 
@@ -91,7 +91,7 @@ def find_final(
             yield found
 
 
-def find_cdr(bootstrap_servers: str, ranges: Ranges, cdr_id: str, advance: Advance) -> Iterator[Found]:
+def find_cdr(bootstrap_servers: str, ranges: SearchRanges, cdr_id: str, advance: Advance) -> Iterator[Found]:
     """Yield the CDRs with an id."""
 
     def is_wanted(batch: pa.RecordBatch) -> pa.BooleanArray:
@@ -103,14 +103,19 @@ def find_cdr(bootstrap_servers: str, ranges: Ranges, cdr_id: str, advance: Advan
 
 
 def find_letters(
-    bootstrap_servers: str, ranges: Ranges, key: bytes | None, source: SourcePartition, offset: int, advance: Advance
+    bootstrap_servers: str,
+    ranges: SearchRanges,
+    key: bytes | None,
+    source: SourcePartition,
+    offset: int,
+    advance: Advance,
 ) -> Iterator[Found]:
     """Yield the dead letters that were made of a raw record. One by reference lacks a very long key."""
     has_long_key = key is not None and len(key) > MAX_REFERENCE_KEY_BYTES
     for batch in read_ranges(bootstrap_servers, ranges, advance=advance):
         column = batch.column("raw_key")
         is_keyed = mask_of(pc.is_null(column) if key is None else pc.equal(column, key))
-        keyed = rows_of(batch, is_keyed | is_null(column) if has_long_key else is_keyed)
+        keyed = filter_rows(batch, is_keyed | is_null(column) if has_long_key else is_keyed)
         if keyed.num_rows == 0:
             continue
         written = dict(zip(_places(keyed), keyed.column("source_timestamp").to_pylist(), strict=True))
@@ -137,7 +142,7 @@ def find_redriven(
             end = ends[source.partition] if source.partition < len(ends) else held.high
             ranges.append(OffsetRange(max(begins[source.partition], offset + 1, held.low), min(end, held.high)))
     wanted = f"{source}@{offset}"
-    for within in joined(sorted(each for each in ranges if each.offsets > 0), gap=1):
+    for within in merge_near(sorted(each for each in ranges if each.offsets > 0), gap=1):
         for batch in read_ranges(bootstrap_servers, {source: within}, committed_only=True, advance=advance):
             for row, redrive in enumerate(redrives_of(batch)):
                 if redrive is not None and redrive.source == wanted:
@@ -147,12 +152,12 @@ def find_redriven(
 
 def _final_records(
     bootstrap_servers: str,
-    ranges: Ranges,
+    ranges: SearchRanges,
     is_wanted: Callable[[pa.RecordBatch], pa.BooleanArray],
     advance: Advance,
 ) -> Iterator[Found]:
     for batch in read_ranges(bootstrap_servers, ranges, advance=advance):
-        for row in rows_of(batch, mask_of(is_wanted(batch))).to_pylist():
+        for row in filter_rows(batch, mask_of(is_wanted(batch))).to_pylist():
             record = read_final_value(row["raw_value"] or b"")
             if record is not None:
                 place = SourcePartition(row["source_topic"], row["source_partition"])

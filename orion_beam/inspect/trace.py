@@ -16,7 +16,7 @@ _IDS = frozenset({"cdr_id", "duplicate_of"})
 
 
 @dataclass(frozen=True)
-class Verdict:
+class StageVerdict:
     """What a stage makes of a record.
 
     Attributes:
@@ -40,7 +40,7 @@ class Judged:
         fields: as the last stage that accepted it hands them on; none when no format reads it.
     """
 
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[StageVerdict, ...]
     fields: Mapping[str, Any]
 
     @property
@@ -56,14 +56,14 @@ def judge(chain: Mapping[Stage, Split], record: pa.RecordBatch) -> Judged:
         chain: see `orion_beam.chain.chain_of`.
         record: one row of `raw.RAW_CDR_SCHEMA`.
     """
-    verdicts: list[Verdict] = []
+    verdicts: list[StageVerdict] = []
     for stage, split in chain.items():
         outcome = split_isolating(split, record, stage)
         if outcome.rejected.num_rows:
             letter = outcome.rejected.to_pylist()[0]
-            verdicts.append(Verdict(stage, False, tuple(letter["codes"]), _rules(letter)))
+            verdicts.append(StageVerdict(stage, False, tuple(letter["codes"]), _rules(letter)))
             break
-        verdicts.append(Verdict(stage, True))
+        verdicts.append(StageVerdict(stage, True))
         record = outcome.accepted
     raw = set(RAW_CDR_SCHEMA.names)
     return Judged(tuple(verdicts), {name: value for name, value in record.to_pylist()[0].items() if name not in raw})

@@ -14,7 +14,7 @@ from orion_beam.schemas.raw import RAW_MESSAGE_SCHEMA
 MAGIC = 0x3142524F
 """`ORB1`, read as a little-endian int32."""
 
-VERSION = 1
+FRAME_VERSION = 1
 
 _HEADER = struct.Struct("<10i")
 _SOME_KEY_NULL, _SOME_VALUE_NULL, _SOME_HEADER_VALUE_NULL = 1, 2, 4
@@ -60,8 +60,8 @@ class _Sections:
         magic, version, *lengths, self._flags = _HEADER.unpack_from(frame)
         if magic != MAGIC:
             raise ValueError(f"a frame starts with {MAGIC:#010x}, not {magic & 0xFFFFFFFF:#010x}")
-        if version != VERSION:
-            raise ValueError(f"this decoder reads frames of version {VERSION}, not {version}")
+        if version != FRAME_VERSION:
+            raise ValueError(f"this decoder reads frames of version {FRAME_VERSION}, not {version}")
         if min(lengths) < 0:
             raise ValueError(f"a frame's lengths are not negative, but these are {lengths}")
         self.rows, self._headers, topic, self.key_bytes, self.value_bytes, self._names, self._header_values = lengths

@@ -12,9 +12,9 @@ from confluent_kafka import KafkaError
 from orion_beam.config import KafkaSink
 from orion_beam.io.letter_headers import by_reference, messages_of
 from orion_beam.kafka.clients import producer_config
-from orion_beam.kafka.column_producer import ColumnProducer, Refusal
+from orion_beam.kafka.column_producer import ColumnProducer, DeliveryRefusal
 from orion_beam.telemetry.worker_metrics import worker_metrics
-from orion_beam.transforms.stage.batches import packed
+from orion_beam.transforms.stage.batches import join_small_batches
 
 MAX_IN_FLIGHT = 100_000
 """Messages that a producer holds at most before it takes a batch more, see `ColumnProducer.held`."""
@@ -91,7 +91,7 @@ class _Writer:
         """End the producer; what is not delivered is dropped."""
         self._producer.close()
 
-    def _note(self, refusal: Refusal) -> None:
+    def _note(self, refusal: DeliveryRefusal) -> None:
         if refusal.number and refusal.code in _OF_ONE_MESSAGE:
             self.refused.append(refusal.number)
             return
@@ -172,7 +172,7 @@ class _WriteDeadLettersFn(_WriteFn):
         super().finish_bundle()
 
     def _write(self) -> None:
-        for letters in packed(self._waiting):
+        for letters in join_small_batches(self._waiting):
             self._sent.append((self._writer.write(self._topic, *messages_of(letters).columns), letters))
             self._count(letters)
         self._sent_bytes += self._waiting_bytes

@@ -10,7 +10,7 @@ from apache_beam.transforms.external import ExternalTransform, JavaJarExpansionS
 from orion_beam.config import KafkaSource
 from orion_beam.io.frames import decode_frame
 from orion_beam.kafka.clients import consumer_config
-from orion_beam.transforms.stage.batches import MAX_ROWS, at_bundle_end, packed, slices_of
+from orion_beam.transforms.stage.batches import MAX_ROWS, at_bundle_end, join_small_batches, slices_of
 
 BATCHED_READ_URN = "orion:kafka_batches:v1"
 
@@ -113,7 +113,7 @@ class DecodeFrames(beam.DoFn):  # type: ignore[misc]
         if not held:
             return
         country = self._countries.get(topic)
-        for batch in packed(held):
+        for batch in join_small_batches(held):
             if country is not None:
                 batch = batch.append_column("country", pa.repeat(pa.scalar(country), batch.num_rows))
             yield from slices_of(batch)

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from orion_beam.schemas.codes import Code, Stage
 from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
-from orion_beam.transforms.arrow.texts import Mask, chosen, is_null, lengths_of, mask_of, one_of, to_list, where
+from orion_beam.transforms.arrow.texts import Mask, if_else, is_in, is_null, lengths_of, mask_of, take_texts, to_list
 from orion_beam.transforms.decoders.payloads import are_utf8
-from orion_beam.transforms.stage.batches import batch_of, columns_of, rows_of
+from orion_beam.transforms.stage.batches import batch_of, columns_of, filter_rows
 from orion_beam.transforms.stage.rejects import ATTEMPT_HEADER
 
 REDRIVE_HEADER = "orion.redrive.id"
@@ -171,21 +171,21 @@ def letters_of(messages: pa.RecordBatch) -> ReadLetters:
     for field, pattern in _PATTERNS.items():
         is_ours &= mask_of(pc.match_substring_regex(texts[field], pattern)) | _may_lack(field, texts[field])
     for field, known in (("stage", _STAGES), ("code", _CODES)):
-        is_ours &= one_of(texts[field], known)
+        is_ours &= is_in(texts[field], known)
     codes, fields = (pc.split_pattern(texts[field].fill_null(""), ",") for field in ("codes", "fields"))
     is_ours &= lengths_of(codes) == lengths_of(fields)
     rows = np.repeat(np.arange(messages.num_rows), lengths_of(codes))
-    is_ours[rows[~one_of(codes.flatten(), _CODES)]] = False
-    ours = rows_of(messages, is_ours)
+    is_ours[rows[~is_in(codes.flatten(), _CODES)]] = False
+    ours = filter_rows(messages, is_ours)
     columns = {
         field: text.filter(pa.array(is_ours)) for field, text in {**texts, "codes": codes, "fields": fields}.items()
     }
     columns |= {name: ours.column(original) for name, original in _AS_READ.items()}
     columns["headers"] = headers.of_the_source().lists().filter(pa.array(is_ours))
     is_reference = mask_of(columns["payload_sha256"].is_valid())
-    columns["reference"] = chosen(pa.array([Reference.OPEN.value]), np.where(is_reference, 0, -1))
+    columns["reference"] = take_texts(pa.array([Reference.OPEN.value]), np.where(is_reference, 0, -1))
     typed = {field.name: _typed(columns[field.name], field.type) for field in LETTER_SCHEMA}
-    return ReadLetters(batch_of(typed, LETTER_SCHEMA), rows_of(messages, ~is_ours))
+    return ReadLetters(batch_of(typed, LETTER_SCHEMA), filter_rows(messages, ~is_ours))
 
 
 def without_own_headers(headers: pa.ListArray) -> pa.ListArray:
@@ -193,7 +193,7 @@ def without_own_headers(headers: pa.ListArray) -> pa.ListArray:
     return _HeaderRows.of(headers).of_the_source().lists()
 
 
-class Redrive(NamedTuple):
+class RedriveHeaders(NamedTuple):
     """What the headers of a record say that a redrive has sent.
 
     Attributes:
@@ -209,7 +209,7 @@ class Redrive(NamedTuple):
     reason: str | None
 
 
-def redrives_of(messages: pa.RecordBatch) -> list[Redrive | None]:
+def redrives_of(messages: pa.RecordBatch) -> list[RedriveHeaders | None]:
     """Return which redrive has sent each raw message; None for what none has.
 
     Args:
@@ -220,7 +220,7 @@ def redrives_of(messages: pa.RecordBatch) -> list[Redrive | None]:
         return [None] * messages.num_rows
     names = (REDRIVE_HEADER, REDRIVE_SOURCE_HEADER, ATTEMPT_HEADER, REDRIVE_REASON_HEADER)
     rows = zip(*(headers.texts(name).to_pylist() for name in names), strict=True)
-    return [Redrive(*row) if None not in row[:3] else None for row in rows]
+    return [RedriveHeaders(*row) if None not in row[:3] else None for row in rows]
 
 
 class _HeaderRows(NamedTuple):
@@ -245,11 +245,11 @@ class _HeaderRows(NamedTuple):
         places[self.rows[found]] = found
         values = self.values.take(pa.array(places, mask=places < 0))
         is_text = are_utf8(values)
-        return (values if is_text.all() else where(is_text, values, None)).cast(pa.string())
+        return (values if is_text.all() else if_else(is_text, values, None)).cast(pa.string())
 
     def of_the_source(self) -> "_HeaderRows":
         """Return the headers without ours."""
-        return self.taken(np.flatnonzero(~one_of(self.names, _ALL_OWN_NAMES)))
+        return self.taken(np.flatnonzero(~is_in(self.names, _ALL_OWN_NAMES)))
 
     def taken(self, places: npt.NDArray[np.int64]) -> "_HeaderRows":
         """Return the headers at these places."""

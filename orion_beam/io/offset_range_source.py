@@ -7,7 +7,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from orion_beam.config import KafkaRanges, Slice
-from orion_beam.kafka.login import log_in_with, login_settings
+from orion_beam.kafka.login import login_settings, use_login
 from orion_beam.kafka.offset_ranges import Advance, OffsetRange, SourcePartition, read_ranges
 from orion_beam.telemetry.run_counters import READ
 from orion_beam.transforms.stage.counters import count
@@ -49,7 +49,7 @@ class _ReadLane(beam.DoFn):  # type: ignore[misc]
         self._login = login_settings()
 
     def setup(self) -> None:
-        log_in_with(self._login)
+        use_login(self._login)
 
     def process(self, lane: tuple[Slice, ...]) -> Iterator[pa.RecordBatch]:
         for ranges in _rounds(lane):

@@ -25,7 +25,7 @@ _BROKEN = (
 
 
 @dataclass(frozen=True)
-class Records:
+class RecordFiles:
     """Files of records of one kind.
 
     Attributes:
@@ -102,7 +102,7 @@ def _avro_rows(file: Path) -> int:
         return sum(block.num_records for block in fastavro.block_reader(content))
 
 
-def records_in(path: Path, name: str, directory: str, model: type[BaseModel], schema: pa.Schema) -> Records:
+def records_in(path: Path, name: str, directory: str, model: type[BaseModel], schema: pa.Schema) -> RecordFiles:
     """Find the files of a kind of record.
 
     Args:
@@ -116,9 +116,9 @@ def records_in(path: Path, name: str, directory: str, model: type[BaseModel], sc
         UserError: there are none; names the path and what it may be.
     """
     if path.is_file():
-        return Records(path, (path,), model, schema)
+        return RecordFiles(path, (path,), model, schema)
     if (path / name).is_file():
-        return Records(path / name, (path / name,), model, schema)
+        return RecordFiles(path / name, (path / name,), model, schema)
     inner = path / directory if (path / directory).is_dir() else path
     files = tuple(sorted(inner.glob(_PARQUET)))
     if not files:
@@ -126,4 +126,4 @@ def records_in(path: Path, name: str, directory: str, model: type[BaseModel], sc
             f"--input {path}: expected {name}, a directory {directory} of Parquet files, or what `run --output` or"
             " `replay --output` has written"
         )
-    return Records(inner, files, model, schema)
+    return RecordFiles(inner, files, model, schema)

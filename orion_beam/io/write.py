@@ -20,7 +20,7 @@ from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.codes import Stage
 from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
 from orion_beam.schemas.derive import avro_schema
-from orion_beam.telemetry.run_counters import DEAD_LETTER, FINAL, CountRows
+from orion_beam.telemetry.run_counters import DEAD_LETTER, FINAL_ROW, CountRows
 from orion_beam.topics.names import STAGE_TOPICS
 from orion_beam.transforms.encode import EncodeCdrs, Wire
 from orion_beam.transforms.stage.batches import batch_of, columns_of
@@ -43,7 +43,7 @@ class WriteCdrs(beam.PTransform):  # type: ignore[misc]
         """Write by the kind of sink."""
         sink = self.config.sink
         if self.config.is_bounded:
-            batches = batches | "CountRows" >> beam.ParDo(CountRows(FINAL)).with_output_types(pa.RecordBatch)
+            batches = batches | "CountRows" >> beam.ParDo(CountRows(FINAL_ROW)).with_output_types(pa.RecordBatch)
         if isinstance(sink, FileSink) and self.config.keeps_columns:
             return batches | WriteParquet(sink.directory / FINAL_DIRECTORY, ("country", "event_date"))
         if isinstance(sink, FileSink):

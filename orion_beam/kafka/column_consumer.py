@@ -20,14 +20,14 @@ from orion_beam.kafka import librdkafka
 from orion_beam.transforms.arrow.compiled import INT64S, UINT64, UINT64S, Bytes, Offsets, compiled
 
 Addresses = npt.NDArray[np.uint64]
-Header = tuple[str, bytes | None]
+HeaderPair = tuple[str, bytes | None]
 
 _logger = logging.getLogger(__name__)
 
 _WORDS = librdkafka.MESSAGE.itemsize // 8
 
 
-class Records(NamedTuple):
+class FetchedRecords(NamedTuple):
     """Records of one topic, those of a partition in order.
 
     Attributes:
@@ -40,7 +40,7 @@ class Records(NamedTuple):
     timestamps: Offsets
     keys: pa.BinaryArray
     values: pa.BinaryArray
-    headers: list[list[Header]] | None
+    headers: list[list[HeaderPair]] | None
 
 
 class Event(NamedTuple):
@@ -55,7 +55,7 @@ class Event(NamedTuple):
 class Fetched(NamedTuple):
     """What a call has brought: records by topic, and events, which come behind the records of their partition."""
 
-    records: Mapping[str, Records]
+    records: Mapping[str, FetchedRecords]
     events: list[Event]
 
 
@@ -156,12 +156,12 @@ def _partitions(parts: Iterable[tuple[str, int]]) -> int:
     return listed
 
 
-def _records(pointers: Addresses, told: npt.NDArray[Any], is_wanted: npt.NDArray[np.bool_]) -> Records:
+def _records(pointers: Addresses, told: npt.NDArray[Any], is_wanted: npt.NDArray[np.bool_]) -> FetchedRecords:
     """Return those of the messages that are records of one topic."""
     if not is_wanted.all():
         pointers, told = pointers[is_wanted], told[is_wanted]
     timestamps, headers = _asked(pointers, _TIMESTAMP, _HEADERS)
-    return Records(
+    return FetchedRecords(
         told["partition"].astype(np.int32),
         told["offset"].astype(np.int64),
         timestamps,
@@ -183,9 +183,9 @@ def _column(addresses: npt.NDArray[Any], lengths: npt.NDArray[Any]) -> pa.Binary
     return pa.Array.from_buffers(pa.large_binary(), len(addresses), buffers).cast(pa.binary())
 
 
-def _headers(handle: int) -> list[Header]:
+def _headers(handle: int) -> list[HeaderPair]:
     """Return the headers of a message, in order."""
-    found: list[Header] = []
+    found: list[HeaderPair] = []
     name, value, size = ctypes.c_char_p(), ctypes.c_void_p(), ctypes.c_size_t()
     while handle and not librdkafka.header_get_all(handle, len(found), name, value, size):
         text = (name.value or b"").decode(errors="replace")

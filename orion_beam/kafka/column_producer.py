@@ -17,7 +17,7 @@ from orion_beam.transforms.arrow.compiled import texts_of
 from orion_beam.transforms.arrow.texts import is_null, lengths_of
 
 
-class Refusal(NamedTuple):
+class DeliveryRefusal(NamedTuple):
     """A message that is refused for good.
 
     Attributes:
@@ -38,7 +38,7 @@ class Refusal(NamedTuple):
         return str(librdkafka.reason_of(self.code).decode())
 
 
-OnError = Callable[[Refusal], None]
+OnError = Callable[[DeliveryRefusal], None]
 """Is told of each message that is refused for good."""
 
 _NOWHERE = ctypes.create_string_buffer(1)
@@ -101,7 +101,7 @@ class ColumnProducer:
         if taken < len(messages):
             errors = messages["err"]
             for code in errors[errors != 0].tolist():
-                self._on_error(Refusal(topic, librdkafka.ANY_PARTITION, code, 0))
+                self._on_error(DeliveryRefusal(topic, librdkafka.ANY_PARTITION, code, 0))
         return 0
 
     def _produce_one_by_one(
@@ -134,7 +134,7 @@ class ColumnProducer:
             if error := librdkafka.produceva(self._handle, address, count):
                 code = librdkafka.error_code(error)
                 librdkafka.error_destroy(error)
-                self._on_error(Refusal(topic, librdkafka.ANY_PARTITION, code, number))
+                self._on_error(DeliveryRefusal(topic, librdkafka.ANY_PARTITION, code, number))
         return first
 
     def poll(self, timeout_s: float) -> None:
@@ -171,7 +171,9 @@ class ColumnProducer:
 def _delivered(on_error: OnError, _: int, message: Any, __: int) -> None:
     told = message.contents
     if told.err:
-        on_error(Refusal(librdkafka.topic_name(told.topic).decode(), told.partition, told.err, told.private or 0))
+        on_error(
+            DeliveryRefusal(librdkafka.topic_name(told.topic).decode(), told.partition, told.err, told.private or 0)
+        )
 
 
 def _places(column: pa.BinaryArray) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:

@@ -82,7 +82,7 @@ def _file() -> Mapping[str, str]:
     return _read(Path(path)) if path else {}
 
 
-def log_in_with(settings: Mapping[str, str]) -> None:
+def use_login(settings: Mapping[str, str]) -> None:
     """Have the clients of this process log in with these settings, if any: those of the job that a worker works for."""
     global _told  # noqa: PLW0603 - as a file's, they are the process's
     _told = dict(settings)

@@ -17,12 +17,12 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 
 from orion_beam.errors import PrerequisiteError, UserError
 from orion_beam.kafka.admin import admin_client, ask_offsets, cluster_metadata, require_among
-from orion_beam.kafka.column_consumer import ColumnConsumer, Event, Header, Records
+from orion_beam.kafka.column_consumer import ColumnConsumer, Event, FetchedRecords, HeaderPair
 from orion_beam.kafka.login import login_settings
 from orion_beam.kafka.retry import DEADLINE_S, KafkaRefusedError, is_retriable, retried
 from orion_beam.schemas.fields import LAST_TIME
 from orion_beam.schemas.raw import RAW_MESSAGE_SCHEMA
-from orion_beam.transforms.stage.batches import MAX_ROWS, batch_of, rows_of
+from orion_beam.transforms.stage.batches import MAX_ROWS, batch_of, filter_rows
 
 CLOCK_SKEW = timedelta(minutes=10)
 """How far the clocks of those who write to Kafka may differ from one another, and from ours."""
@@ -329,13 +329,13 @@ class _TopicRead:
         self._next[partition], self._end[partition] = offsets
         self._open.add(partition)
 
-    def take(self, records: Records) -> pa.RecordBatch:
+    def take(self, records: FetchedRecords) -> pa.RecordBatch:
         """Return those of the records that are wanted."""
         partitions, offsets = records.partitions, records.offsets
         is_wanted = (offsets >= self._next[partitions]) & (offsets < self._end[partitions])
         # Of several with one index, numpy keeps the last, and the last of a partition is its highest.
         self._next[partitions] = np.minimum(offsets + 1, self._end[partitions])
-        return rows_of(_batch_of(records, self._topic), is_wanted)
+        return filter_rows(_batch_of(records, self._topic), is_wanted)
 
     def pop_finished(self) -> list[int]:
         """Return the partitions that have come to their end since the last call."""
@@ -365,7 +365,7 @@ class _TopicRead:
             raise refusal
 
 
-def _batch_of(records: Records, topic: str) -> pa.RecordBatch:
+def _batch_of(records: FetchedRecords, topic: str) -> pa.RecordBatch:
     count, stamps = len(records.offsets), records.timestamps
     # What is negative is none; what no calendar of four digits holds becomes its last, which is as little believed.
     is_none, stamps = stamps < 0, np.minimum(stamps, _LAST_TIMESTAMP_MS)
@@ -388,7 +388,7 @@ def _no_headers(count: int) -> pa.ListArray:
     )
 
 
-def _headers_of(headers: list[list[Header]]) -> pa.ListArray:
+def _headers_of(headers: list[list[HeaderPair]]) -> pa.ListArray:
     names = pa.array([name for each in headers for name, _ in each], pa.string())
     values = pa.array([value for each in headers for _, value in each], pa.binary())
     starts = np.zeros(len(headers) + 1, np.int32)

@@ -10,7 +10,7 @@ from orion_beam.monitoring.letters import FOREIGN, LetterKind, known_kinds
 from orion_beam.monitoring.monitor import Monitor, Snapshot
 from orion_beam.monitoring.progress import CountryStatus
 
-Sample = tuple[Iterable[str], float | None]
+MetricSample = tuple[Iterable[str], float | None]
 """The values of the labels, and the number; None is left out."""
 
 _COUNTRY_GAUGES: dict[str, tuple[str, Callable[[CountryStatus], float | None]]] = {
@@ -151,7 +151,7 @@ def _of_disks(snapshot: Snapshot) -> Iterator[Metric]:
     yield _gauge("orion_disk_free_bytes", "Free on the file system.", ("path",), free)
 
 
-def _gauge(name: str, meaning: str, labels: Iterable[str], samples: Iterable[Sample]) -> Metric:
+def _gauge(name: str, meaning: str, labels: Iterable[str], samples: Iterable[MetricSample]) -> Metric:
     family = GaugeMetricFamily(name, meaning, labels=tuple(labels))
     for values, number in samples:
         if number is not None:
@@ -159,7 +159,7 @@ def _gauge(name: str, meaning: str, labels: Iterable[str], samples: Iterable[Sam
     return family
 
 
-def _counter(name: str, meaning: str, labels: Iterable[str], samples: Iterable[Sample]) -> Metric:
+def _counter(name: str, meaning: str, labels: Iterable[str], samples: Iterable[MetricSample]) -> Metric:
     family = CounterMetricFamily(name, meaning, labels=tuple(labels))
     for values, number in samples:
         if number is not None:

@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 
 from orion_beam.kafka.login import login_settings
 from orion_beam.kafka.offset_ranges import offset_ranges
-from orion_beam.monitoring.reading import TIMEOUT_S
+from orion_beam.monitoring.reading import READING_TIMEOUT_S
 from orion_beam.schemas.codes import Code, Stage
 from orion_beam.transforms.rules.rules import RULES
 
@@ -96,7 +96,7 @@ class LetterCounter:
         self._consumer.close()
 
     def _assign(self) -> None:
-        ends = offset_ranges(self._bootstrap_servers, [self._topic], deadline_s=TIMEOUT_S)
+        ends = offset_ranges(self._bootstrap_servers, [self._topic], deadline_s=READING_TIMEOUT_S)
         self._consumer.assign([TopicPartition(*part, held.high) for part, held in ends.items()])
         self._is_assigned = True
 

@@ -26,7 +26,7 @@ from orion_beam.kafka.login import login_settings
 from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition, committed_offsets, list_offsets
 from orion_beam.kafka.retry import retried
 
-TIMEOUT_S = 5.0
+READING_TIMEOUT_S = 5.0
 """How long brokers may take to answer one question before they count as down: the next look comes soon."""
 
 _RETENTION_REFRESH_S = 300.0
@@ -154,10 +154,12 @@ class KafkaReader:
             UserError: no broker answers within TIMEOUT_S, or one reports an error.
         """
         servers = self._bootstrap_servers
-        metadata = retried("its topics", servers, lambda s: self._admin.list_topics(timeout=s), deadline_s=TIMEOUT_S)
+        metadata = retried(
+            "its topics", servers, lambda s: self._admin.list_topics(timeout=s), deadline_s=READING_TIMEOUT_S
+        )
         sources, sinks = (_partitions_of(metadata, topics) for topics in (self._topics, self._sinks))
         # What is committed is asked for before the ends, so that it never lies behind them.
-        committed = committed_offsets(self._consumer, servers, self._group_id, sources, TIMEOUT_S)
+        committed = committed_offsets(self._consumer, servers, self._group_id, sources, READING_TIMEOUT_S)
         low = self._offsets(sources, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
         high = self._offsets(sources + sinks, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         partitions = {
@@ -193,13 +195,13 @@ class KafkaReader:
 
     def _jobs(self) -> dict[str, int] | None:
         try:
-            holders = self._lease.holders(TIMEOUT_S)
+            holders = self._lease.holders(READING_TIMEOUT_S)
         except UserError:
             return None
         return {topic: len({one.job for one in holders if one.topic == topic}) for topic in self._topics}
 
     def _offsets(self, sources: list[SourcePartition], spec: OffsetSpec) -> dict[SourcePartition, int]:
-        found = list_offsets(self._admin, self._bootstrap_servers, sources, spec, deadline_s=TIMEOUT_S)
+        found = list_offsets(self._admin, self._bootstrap_servers, sources, spec, deadline_s=READING_TIMEOUT_S)
         return {source: of_it.offset for source, of_it in found.items()}
 
     def _refresh_retention(self, topics: list[str]) -> None:
@@ -218,7 +220,11 @@ class KafkaReader:
 
         if resources:
             retried(
-                "how long topics keep records", self._bootstrap_servers, ask, topics_exist=True, deadline_s=TIMEOUT_S
+                "how long topics keep records",
+                self._bootstrap_servers,
+                ask,
+                topics_exist=True,
+                deadline_s=READING_TIMEOUT_S,
             )
         self._retention_read_s = time.monotonic()
 
@@ -233,7 +239,7 @@ class KafkaReader:
             return
         assigned = [TopicPartition(*source, offset) for source, offset in wanted.items()]
         self._consumer.assign(assigned)
-        give_up = time.monotonic() + TIMEOUT_S
+        give_up = time.monotonic() + READING_TIMEOUT_S
         try:
             while wanted and time.monotonic() < give_up:
                 for message in self._consumer.consume(1, timeout=0.5):

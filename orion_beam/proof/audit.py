@@ -9,7 +9,7 @@ from pyroaring import BitMap64
 from orion_beam.kafka.offset_ranges import Advance, OffsetRange, SourcePartition, offset_ranges, read_ranges
 from orion_beam.proof.cdr_reader import CdrReader
 from orion_beam.proof.conservation import ConservationReport, PartitionConservation
-from orion_beam.proof.ledger import bitmap_of, joined
+from orion_beam.proof.ledger import bitmap_of, merge_near
 from orion_beam.proof.tally import TallyCounts
 from orion_beam.proof.tally_processes import MakeReader, account_of
 from orion_beam.topics.names import DEAD_LETTERS, FINAL
@@ -121,4 +121,4 @@ def _rounds(parts: Mapping[SourcePartition, PartitionConservation]) -> Iterator[
 
 
 def _covers(part: PartitionConservation) -> Iterator[OffsetRange]:
-    return joined(part.missing_ranges(), _READ_THROUGH_OFFSETS)
+    return merge_near(part.missing_ranges(), _READ_THROUGH_OFFSETS)

@@ -13,12 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-Bytes = npt.NDArray[np.uint8]
-Ints = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
+from orion_beam.transforms.arrow.compiled import Bytes, Mask, Offsets
 
 NO_TIMESTAMP = np.iinfo(np.int64).min
 
@@ -44,10 +41,10 @@ class TailColumns(NamedTuple):
     """
 
     is_read: Mask
-    topic: Ints
-    partition: Ints
-    offset: Ints
-    timestamp_ms: Ints
+    topic: Offsets
+    partition: Offsets
+    offset: Offsets
+    timestamp_ms: Offsets
 
 
 class AvroTail:
@@ -96,7 +93,7 @@ class AvroTail:
     def read(self, records: Sequence[bytes]) -> TailColumns:
         """Read the ends of records, whatever stands before them."""
         count = len(records)
-        columns: dict[str, Ints] = {"source_timestamp": np.full(count, NO_TIMESTAMP)}
+        columns: dict[str, Offsets] = {"source_timestamp": np.full(count, NO_TIMESTAMP)}
         if not self._can_read or not self._topics:
             nothing = np.zeros(count, np.int64)
             return TailColumns(np.zeros(count, np.bool_), nothing, nothing, nothing, columns["source_timestamp"])
@@ -119,10 +116,10 @@ class _Walk:
             # Nothing known begins with a zero: a record that is too short is not taken for one that fits.
             tails = b"".join([record[-tail_bytes:].rjust(tail_bytes, _NULL) for record in records])
         self._data: Bytes = np.frombuffer(tails, np.uint8)
-        self._end: Ints = np.arange(tail_bytes, len(tails) + 1, tail_bytes)
+        self._end: Offsets = np.arange(tail_bytes, len(tails) + 1, tail_bytes)
         self.is_read = np.ones(len(records), np.bool_)
 
-    def number(self, _: Sequence[bytes] = ()) -> Ints:
+    def number(self, _: Sequence[bytes] = ()) -> Offsets:
         """Read ints or longs."""
         last = self._bytes_before(1)
         self.is_read &= last < _MORE
@@ -140,7 +137,7 @@ class _Walk:
         self._step(width)
         return (raw >> np.uint64(1)).astype(np.int64) ^ -(raw & np.uint64(1)).astype(np.int64)
 
-    def number_or_null(self, _: Sequence[bytes] = ()) -> Ints:
+    def number_or_null(self, _: Sequence[bytes] = ()) -> Offsets:
         """Read longs that may be null: a zero, behind anything but the number of the other branch.
 
         Behind that, it may be the number 0 as well, or null behind a field that ends like it: that is not read.
@@ -154,7 +151,7 @@ class _Walk:
         self._end = np.where(is_null, end, self._end) - 1
         return np.where(is_null, NO_TIMESTAMP, numbers)
 
-    def text(self, known: Sequence[bytes]) -> Ints:
+    def text(self, known: Sequence[bytes]) -> Offsets:
         """Step over texts that may be null, of which some are known."""
         is_null = self._bytes_before(1) == _NULL[0]
         if is_null.all():
@@ -164,7 +161,7 @@ class _Walk:
         self.is_read &= (chosen == 0) == is_null
         return chosen
 
-    def one_of(self, known: Sequence[bytes]) -> Ints:
+    def one_of(self, known: Sequence[bytes]) -> Offsets:
         """Return which of some texts stands here, and step over it."""
         chosen = np.full(len(self._end), -1)
         width = np.zeros(len(self._end), np.int64)
@@ -184,14 +181,14 @@ class _Walk:
     def _bytes_before(self, size: int) -> Bytes:
         return self._data.take(self._end - size, mode="clip")
 
-    def _step(self, width: "Ints | int") -> None:
+    def _step(self, width: "Offsets | int") -> None:
         self._end = self._end - width
 
 
-Kind = Callable[[_Walk, Sequence[bytes]], Ints]
+ValueWalk = Callable[[_Walk, Sequence[bytes]], Offsets]
 
 
-def _kind_of(kind: Any) -> Kind | None:
+def _kind_of(kind: Any) -> ValueWalk | None:
     match kind:
         case "int" | "long" | {"type": "int" | "long"}:
             return _Walk.number

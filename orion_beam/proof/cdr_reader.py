@@ -12,13 +12,13 @@ import pyruhvro
 
 from orion_beam.errors import UserError
 from orion_beam.proof.avro_tail import AvroTail
-from orion_beam.proof.sources import Sources, joined, sources_of
+from orion_beam.proof.sources import Sources, concat_sources, sources_of
 from orion_beam.schema_tools.registry import CONFLUENT_HEADER_BYTES, MAGIC_BYTE, fetch_schema
 from orion_beam.schemas.avro_format import SINGLE_OBJECT_HEADER_BYTES, SINGLE_OBJECT_MARKER, single_object_header
 from orion_beam.schemas.cdr import UNIFIED_SCHEMA, UnifiedCdr
 from orion_beam.schemas.derive import avro_schema
 
-Sample = Callable[[dict[str, Any]], None]
+SampleReader = Callable[[dict[str, Any]], None]
 
 _SCHEMA = avro_schema(UnifiedCdr)
 _HEADER = single_object_header(_SCHEMA)
@@ -63,7 +63,7 @@ class CdrReader:
         rows: dict[bytes, list[int]] = {}
         for row, start in enumerate(starts):
             rows.setdefault(_header_of(start), []).append(row)
-        return joined(
+        return concat_sources(
             self._read_all(header, [values[row] for row in its_rows], np.array(its_rows))
             for header, its_rows in rows.items()
         )
@@ -79,7 +79,7 @@ class CdrReader:
         if header.startswith(SINGLE_OBJECT_MARKER) and len(header) == SINGLE_OBJECT_HEADER_BYTES:
             fingerprint = header.removeprefix(SINGLE_OBJECT_MARKER).hex()
             raise UserError(f"there are CDRs of another schema, with fingerprint {fingerprint}: give it with --schema")
-        return joined([])
+        return concat_sources([])
 
     def _read_json(self, values: Sequence[bytes], rows: npt.NDArray[np.int64]) -> Sources:
         records, read = [], []
@@ -133,7 +133,7 @@ _decode_json = msgspec.json.Decoder(_JsonCdr).decode
 class _AvroReader:
     """Reads records of one schema: from their ends where that can be done, the others with a decoder."""
 
-    def __init__(self, schema: str, header_bytes: int, sample: Sample) -> None:
+    def __init__(self, schema: str, header_bytes: int, sample: SampleReader) -> None:
         self._schema = schema
         self._tail = AvroTail(schema)
         self._header_bytes = header_bytes
@@ -157,7 +157,7 @@ class _AvroReader:
         decoded = self._decode([(row, values[row][self._header_bytes :]) for row in left])
         for batch in decoded.values():
             self._learn(batch)
-        return joined([ends, *(sources_of(batch, rows[list(places)]) for places, batch in decoded.items())])
+        return concat_sources([ends, *(sources_of(batch, rows[list(places)]) for places, batch in decoded.items())])
 
     def _decode(self, bodies: Sequence[tuple[int, bytes]]) -> Mapping[tuple[int, ...], pa.RecordBatch]:
         """Return batches of decoded records and their places; without those that cannot be decoded."""

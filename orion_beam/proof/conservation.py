@@ -7,7 +7,7 @@ from itertools import islice
 from pyroaring import BitMap64
 
 from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition
-from orion_beam.proof.ledger import Ledger, bitmap_of_range, runs_of
+from orion_beam.proof.ledger import Ledger, bitmap_of_range, maximal_ranges
 
 _RUNS_SHOWN = 10
 
@@ -64,7 +64,7 @@ class PartitionConservation:
 
     def missing_ranges(self) -> Iterator[OffsetRange]:
         """Yield the offsets of those, as maximal ranges."""
-        return runs_of(self.missing_offsets)
+        return maximal_ranges(self.missing_offsets)
 
     @property
     def problems(self) -> list[str]:

@@ -4,12 +4,10 @@ import array
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import numpy.typing as npt
 from pyroaring import BitMap64
 
 from orion_beam.kafka.offset_ranges import OffsetRange
-
-Offsets = npt.NDArray[np.int64]
+from orion_beam.transforms.arrow.compiled import Offsets
 
 _WINDOW_OFFSETS = 1 << 20
 
@@ -27,12 +25,12 @@ def bitmap_of_range(offsets: OffsetRange) -> BitMap64:
     return bitmap
 
 
-def runs_of(bitmap: BitMap64) -> Iterator[OffsetRange]:
+def maximal_ranges(bitmap: BitMap64) -> Iterator[OffsetRange]:
     """Yield the maximal ranges of a set, from the lowest on, however large it is."""
-    return joined(_runs_by_window(bitmap), gap=1)
+    return merge_near(_runs_by_window(bitmap), gap=1)
 
 
-def joined(ranges: Iterable[OffsetRange], gap: int) -> Iterator[OffsetRange]:
+def merge_near(ranges: Iterable[OffsetRange], gap: int) -> Iterator[OffsetRange]:
     """Yield ascending ranges, those joined that overlap, or between which there are less than `gap` offsets."""
     pending: OffsetRange | None = None
     for run in ranges:

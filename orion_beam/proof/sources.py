@@ -4,13 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from orion_beam.kafka.offset_ranges import SourcePartition
 from orion_beam.proof.avro_tail import NO_TIMESTAMP
-
-Ints = npt.NDArray[np.int64]
+from orion_beam.transforms.arrow.compiled import Offsets
 
 
 class Sources(NamedTuple):
@@ -26,13 +24,13 @@ class Sources(NamedTuple):
     """
 
     topics: Sequence[str]
-    topic: Ints
-    partition: Ints
-    offset: Ints
-    timestamp_ms: Ints
-    rows: Ints
+    topic: Offsets
+    partition: Offsets
+    offset: Offsets
+    timestamp_ms: Offsets
+    rows: Offsets
 
-    def by_partition(self) -> Iterator[tuple[SourcePartition, Ints]]:
+    def by_partition(self) -> Iterator[tuple[SourcePartition, Offsets]]:
         """Yield the offsets of each source partition."""
         if not len(self.rows):
             return
@@ -44,7 +42,7 @@ class Sources(NamedTuple):
             yield SourcePartition(self.topics[self.topic[first]], int(self.partition[first])), self.offset[rows]
 
 
-def sources_of(records: pa.RecordBatch, rows: Ints) -> Sources:
+def sources_of(records: pa.RecordBatch, rows: Offsets) -> Sources:
     """Return the sources of decoded records, which have the columns `source_topic` to `source_timestamp`."""
     topics = records.column("source_topic").dictionary_encode()
     return Sources(
@@ -57,10 +55,10 @@ def sources_of(records: pa.RecordBatch, rows: Ints) -> Sources:
     )
 
 
-def joined(parts: Iterable[Sources]) -> Sources:
+def concat_sources(parts: Iterable[Sources]) -> Sources:
     """Return several as one."""
     topics: list[str] = []
-    columns: list[tuple[Ints, ...]] = [(np.zeros(0, np.int64),) * 5]
+    columns: list[tuple[Offsets, ...]] = [(np.zeros(0, np.int64),) * 5]
     for part in parts:
         columns.append((part.topic + len(topics), *part[2:]))
         topics.extend(part.topics)

@@ -22,9 +22,10 @@ from orion_beam.kafka.retry import is_retriable
 from orion_beam.proof.avro_tail import NO_TIMESTAMP
 from orion_beam.proof.cdr_reader import CdrReader
 from orion_beam.proof.conservation import ConservationReport, PartitionConservation
-from orion_beam.proof.ledger import Ledger, Offsets
+from orion_beam.proof.ledger import Ledger
 from orion_beam.proof.sources import Sources
 from orion_beam.topics.names import DEAD_LETTERS, FINAL
+from orion_beam.transforms.arrow.compiled import Offsets
 
 _POLL_MESSAGES = 10_000
 """One poll takes at most so many: enough to spread a call's cost, few enough to stay in the cache."""

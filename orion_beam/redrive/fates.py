@@ -39,7 +39,7 @@ class Fate(StrEnum):
         return member
 
 
-class Outcome(NamedTuple):
+class FateCount(NamedTuple):
     """What became of letters of one kind."""
 
     fate: str
@@ -58,7 +58,7 @@ class RedriveReport:
     """
 
     read: int = 0
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    outcomes: Counter[FateCount] = field(default_factory=Counter)
     patch_failures: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -83,7 +83,7 @@ class RedriveReport:
     def count(self, letters: pa.RecordBatch, fate: Fate) -> None:
         """Note the fate of letters."""
         columns = (to_list(letters.column(name)) for name in ("country", "code"))
-        self.outcomes.update(Outcome(fate, *kind) for kind in zip(*columns, strict=True))
+        self.outcomes.update(FateCount(fate, *kind) for kind in zip(*columns, strict=True))
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON has it."""

@@ -10,7 +10,7 @@ from orion_beam.dlq.references import are
 from orion_beam.io.letter_headers import ReadLetters, Reference
 
 
-class Verdict(StrEnum):
+class RetestVerdict(StrEnum):
     """What has become of a letter's trouble."""
 
     PASSES = "passes"
@@ -35,7 +35,7 @@ class Retested(NamedTuple):
 
     country: str
     code: str
-    verdict: Verdict
+    verdict: RetestVerdict
     codes_now: str = ""
 
 
@@ -54,17 +54,17 @@ class RetestReport:
         for row, letter in enumerate(letters):
             country, code = letter["country"], letter["code"]
             if is_gone[row]:
-                self.counts[Retested(country, code, Verdict.GONE)] += 1
+                self.counts[Retested(country, code, RetestVerdict.GONE)] += 1
             elif not judgement.is_known[row]:
-                self.counts[Retested(country, code, Verdict.UNKNOWN_COUNTRY)] += 1
+                self.counts[Retested(country, code, RetestVerdict.UNKNOWN_COUNTRY)] += 1
             elif judgement.passes[row]:
-                self.counts[Retested(country, code, Verdict.PASSES)] += 1
+                self.counts[Retested(country, code, RetestVerdict.PASSES)] += 1
             elif (now := judgement.refusals[row]) == Refusal(letter["stage"], tuple(letter["codes"])):
-                self.counts[Retested(country, code, Verdict.FAILS_ALIKE)] += 1
+                self.counts[Retested(country, code, RetestVerdict.FAILS_ALIKE)] += 1
             else:
-                self.counts[Retested(country, code, Verdict.FAILS_DIFFERENTLY, ",".join(now.codes))] += 1
+                self.counts[Retested(country, code, RetestVerdict.FAILS_DIFFERENTLY, ",".join(now.codes))] += 1
 
-    def total(self, verdict: Verdict) -> int:
+    def total(self, verdict: RetestVerdict) -> int:
         """Return how many letters have a verdict."""
         return sum(count for each, count in self.counts.items() if each.verdict is verdict)
 
@@ -73,6 +73,6 @@ class RetestReport:
         return {
             "letters": self.counts.total(),
             "foreign": self.foreign,
-            **{verdict.value: self.total(verdict) for verdict in Verdict},
+            **{verdict.value: self.total(verdict) for verdict in RetestVerdict},
             "counts": [each._asdict() | {"letters": count} for each, count in self.counts.most_common()],
         }

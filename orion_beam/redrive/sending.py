@@ -65,7 +65,7 @@ def _redriven(selection: Selection, targets: Targets, journal: Mapping[str, Entr
 
 
 @dataclass
-class Redrive:
+class RedriveRun:
     """One redrive.
 
     Attributes:

@@ -20,14 +20,15 @@ from orion_beam.countries import all_profiles
 from orion_beam.io.letter_headers import letters_of
 from orion_beam.kafka.admin import topic_ids, topic_names
 from orion_beam.kafka.offset_ranges import OffsetRange, offset_ranges, read_ranges
-from orion_beam.proof.ledger import Offsets, bitmap_of, bitmap_of_range
+from orion_beam.proof.ledger import bitmap_of, bitmap_of_range
 from orion_beam.redrive.journal import JOURNAL, Entry, read_journal
+from orion_beam.transforms.arrow.compiled import Offsets
 from orion_beam.transforms.arrow.texts import Mask
-from orion_beam.transforms.stage.batches import rows_of
+from orion_beam.transforms.stage.batches import filter_rows
 
 Rows = npt.NDArray[np.intp]
 
-CHUNK_OFFSETS = 1 << 16
+ENTRY_OFFSETS = 1 << 16
 """Offsets of one entry, which takes 11 KB at most, and mostly some dozens of bytes."""
 
 _KIND = "redriven"
@@ -42,7 +43,7 @@ class _Sending(NamedTuple):
     attempt: int
 
 
-class Records:
+class SentRecords:
     """A set of records, by where they came from and how often they had been sent."""
 
     def __init__(self) -> None:
@@ -63,7 +64,7 @@ class Records:
             self._offsets[sending] |= bitmap_of(offsets)
 
 
-class Redriven(Records):
+class Redriven(SentRecords):
     """The records that have been sent back, whoever did it.
 
     Entries of the journal are called after the raw topic's id, not its name: a topic that is deleted and made again
@@ -90,9 +91,9 @@ class Redriven(Records):
         entries: dict[str, Entry] = {}
         for sending, _, offsets in _sendings_of(letters):
             held = self._offsets.get(sending, BitMap64())
-            for number in np.unique(offsets // CHUNK_OFFSETS).tolist():
-                low = number * CHUNK_OFFSETS
-                chunk = bitmap_of_range(OffsetRange(low, low + CHUNK_OFFSETS)) & (held | bitmap_of(offsets))
+            for number in np.unique(offsets // ENTRY_OFFSETS).tolist():
+                low = number * ENTRY_OFFSETS
+                chunk = bitmap_of_range(OffsetRange(low, low + ENTRY_OFFSETS)) & (held | bitmap_of(offsets))
                 key = f"{_KIND}/{self._ids[sending.topic]}/{sending.partition}/{sending.attempt}/{number}"
                 entries[key] = {"kind": _KIND, "offsets": _packed(chunk)}
         return entries
@@ -128,7 +129,7 @@ def redriven_of(
             letters = letters_of(messages).letters
             columns = (letters.column(name).to_pylist() for name in ("letter_partition", "letter_offset"))
             is_marked = [offset in marked[partition] for partition, offset in zip(*columns, strict=True)]
-            redriven.add(rows_of(letters, np.array(is_marked, np.bool_)))
+            redriven.add(filter_rows(letters, np.array(is_marked, np.bool_)))
     return redriven
 
 
@@ -156,7 +157,7 @@ def _marked_places(topic_id: str, entries: Mapping[str, Entry]) -> dict[int, Bit
         if kind == _KIND and rest.startswith(f"{topic_id}/") and "bits" in entry:
             partition, number = map(int, rest.removeprefix(f"{topic_id}/").split("/"))
             bits = np.unpackbits(np.frombuffer(zlib.decompress(base64.b64decode(entry["bits"])), np.uint8))
-            marked[partition] |= bitmap_of(np.flatnonzero(bits) + number * CHUNK_OFFSETS)
+            marked[partition] |= bitmap_of(np.flatnonzero(bits) + number * ENTRY_OFFSETS)
     return marked
 
 

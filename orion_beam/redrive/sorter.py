@@ -12,14 +12,14 @@ from orion_beam.dlq.filters import break_one_of
 from orion_beam.dlq.judge import Judge, decoded_texts
 from orion_beam.dlq.references import are
 from orion_beam.io.letter_headers import ReadLetters, Reference
-from orion_beam.redrive.fates import Fate, Outcome, RedriveReport
+from orion_beam.redrive.fates import Fate, FateCount, RedriveReport
 from orion_beam.redrive.patches import Patch, apply_patch
-from orion_beam.redrive.sent_records import Records, Redriven, first_letters
+from orion_beam.redrive.sent_records import Redriven, SentRecords, first_letters
 from orion_beam.redrive.targets import Targets
 from orion_beam.schemas.codes import Code
 from orion_beam.transforms.arrow.texts import Mask, to_list
 from orion_beam.transforms.decoders.registry import all_formats
-from orion_beam.transforms.stage.batches import rows_of
+from orion_beam.transforms.stage.batches import filter_rows
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,14 @@ class Sorter:
     judge: Judge
     redriven: Redriven
     targets: Targets
-    _sent: Records = field(default_factory=Records, init=False)
+    _sent: SentRecords = field(default_factory=SentRecords, init=False)
 
     def sort(self, read: ReadLetters) -> Ready:
         """Count what stays where it is, by why; return what is to be sent."""
         letters = read.letters
         self._report = RedriveReport(letters.num_rows + read.foreign.num_rows)
         if read.foreign.num_rows:
-            self._report.outcomes[Outcome(Fate.FOREIGN, "", "")] = read.foreign.num_rows
+            self._report.outcomes[FateCount(Fate.FOREIGN, "", "")] = read.foreign.num_rows
         # Before what the ledger says: it knows by now what this redrive has sent.
         letters = self._keep(letters, ~self._sent.holds(letters), Fate.COPY)
         if not self.options.again:
@@ -111,8 +111,8 @@ class Sorter:
         return self._timed(letters)
 
     def _keep(self, letters: pa.RecordBatch, mask: Mask, fate_of_others: Fate) -> pa.RecordBatch:
-        self._report.count(rows_of(letters, ~mask), fate_of_others)
-        return rows_of(letters, mask)
+        self._report.count(filter_rows(letters, ~mask), fate_of_others)
+        return filter_rows(letters, mask)
 
     def _patched(self, letters: pa.RecordBatch) -> pa.RecordBatch:
         if self.options.patch is None or not letters.num_rows:

@@ -13,7 +13,7 @@ from confluent_kafka.admin import ConfigEntry, ConfigResource, ResourceType  # t
 from orion_beam.countries import all_profiles
 from orion_beam.kafka.admin import admin_client, at_controller, cluster_metadata, require_among, topic_ids
 from orion_beam.kafka.retry import retried
-from orion_beam.topics.catalogue import MAX_MESSAGE_BYTES
+from orion_beam.topics.catalogue import SIZE_LIMIT_SETTING
 from orion_beam.transforms.arrow.texts import Mask, is_null, lengths_of, to_list
 
 _MARGIN = timedelta(days=1)
@@ -103,7 +103,7 @@ class Targets:
                 len(existing[name].partitions),
                 _span(settings[name], "retention.ms"),
                 ids[name],
-                int(settings[name][MAX_MESSAGE_BYTES].value or 0),
+                int(settings[name][SIZE_LIMIT_SETTING].value or 0),
                 _span(settings[name], "message.timestamp.before.max.ms"),
                 _span(settings[name], "message.timestamp.after.max.ms"),
                 settings[name]["message.timestamp.type"].value == "CreateTime",

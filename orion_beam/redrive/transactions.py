@@ -17,7 +17,7 @@ Headers = list[tuple[str, str | bytes | None]]
 TRANSACTION_TIMEOUT_S = 60
 """After so long the broker aborts a transaction whose writer is gone."""
 
-MAX_MESSAGE_BYTES = 64 << 20
+LARGEST_MESSAGE_BYTES = 64 << 20
 """Of a record, before it is compressed."""
 
 _FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
@@ -50,7 +50,7 @@ class TransactionalWriter:
                 "transactional.id": transactional_id,
                 "transaction.timeout.ms": TRANSACTION_TIMEOUT_S * 1000,
                 # The topics say what is too large, and those who write ask them.
-                "message.max.bytes": MAX_MESSAGE_BYTES,
+                "message.max.bytes": LARGEST_MESSAGE_BYTES,
                 # A record that cannot be delivered within its transaction's time never is.
                 "message.timeout.ms": TRANSACTION_TIMEOUT_S * 1000,
                 "log_level": 0,

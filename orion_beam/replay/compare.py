@@ -23,7 +23,7 @@ _FINAL, _REFUSED = "final", "refused"
 _OF_NEW = "/new"
 
 
-class Kind(StrEnum):
+class DifferenceKind(StrEnum):
     """How a record can differ."""
 
     CHANGED = "changed"
@@ -39,12 +39,12 @@ class Kind(StrEnum):
 class Difference(NamedTuple):
     """What differs: `what` is a field's name (CHANGED), or the code of a rule."""
 
-    kind: Kind
+    kind: DifferenceKind
     country: str
     what: str
 
 
-class Sample(NamedTuple):
+class DifferenceSample(NamedTuple):
     """One record that differs: where it was read, and what it was and is, without a subscriber's number."""
 
     record: str
@@ -68,7 +68,7 @@ class Comparison:
     records: int = 0
     unmatched: int = 0
     counts: Counter[Difference] = field(default_factory=Counter)
-    samples: defaultdict[Difference, list[Sample]] = field(default_factory=lambda: defaultdict(list))
+    samples: defaultdict[Difference, list[DifferenceSample]] = field(default_factory=lambda: defaultdict(list))
 
     @property
     def is_equal(self) -> bool:
@@ -88,7 +88,7 @@ class Comparison:
             rows.select(*COORDINATES, "old", "new").head(self.samples_wanted - len(samples)).iter_rows()
         ):
             old, new = (_readable(difference.what, value) for value in values)
-            samples.append(Sample(f"{topic}[{partition}]@{offset}", old, new))
+            samples.append(DifferenceSample(f"{topic}[{partition}]@{offset}", old, new))
 
 
 def compare_replays(old: Path, new: Path, samples: int = 3) -> Comparison:
@@ -156,12 +156,12 @@ def _compare(old: _Rows, new: _Rows, result: Comparison) -> None:
     result.unmatched += after.join(before, on=COORDINATES, how="anti").height
     _compare_finals(old.final, new.final, result)
     refused = new.dead.join(old.final, on=COORDINATES, how="semi")
-    _note_rules(Kind.NEW_REJECT, refused, result, _FINAL, _REFUSED)
+    _note_rules(DifferenceKind.NEW_REJECT, refused, result, _FINAL, _REFUSED)
     fixed = old.dead.join(new.final, on=COORDINATES, how="semi")
-    _note_rules(Kind.FIXED_REJECT, fixed, result, _REFUSED, _FINAL)
+    _note_rules(DifferenceKind.FIXED_REJECT, fixed, result, _REFUSED, _FINAL)
     both = old.dead.join(new.dead.select(*COORDINATES, pl.col("codes").alias("others")), on=COORDINATES)
     otherwise = both.with_columns(pl.col("codes").list.set_symmetric_difference("others"))
-    _note_rules(Kind.OTHER_REJECT, otherwise, result, _REFUSED, _REFUSED)
+    _note_rules(DifferenceKind.OTHER_REJECT, otherwise, result, _REFUSED, _REFUSED)
 
 
 def _compare_finals(old: pl.DataFrame, new: pl.DataFrame, result: Comparison) -> None:
@@ -181,17 +181,17 @@ def _compare_finals(old: pl.DataFrame, new: pl.DataFrame, result: Comparison) ->
             *COORDINATES, "country", was.cast(kind).alias("old"), now.cast(kind, strict=False).alias("new")
         )
         differs = pair.filter(pl.col("old").ne_missing(pl.col("new")))
-        _note_by_country(Kind.CHANGED, name, differs, result)
+        _note_by_country(DifferenceKind.CHANGED, name, differs, result)
 
 
-def _note_rules(kind: Kind, letters: pl.DataFrame, result: Comparison, old: str, new: str) -> None:
+def _note_rules(kind: DifferenceKind, letters: pl.DataFrame, result: Comparison, old: str, new: str) -> None:
     rules = letters.select(*COORDINATES, "country", pl.col("codes").list.unique()).explode("codes").drop_nulls("codes")
     rules = rules.with_columns(pl.lit(old).alias("old"), pl.lit(new).alias("new"))
     for (code,), rows in rules.group_by("codes"):
         _note_by_country(kind, str(code), rows, result)
 
 
-def _note_by_country(kind: Kind, what: str, rows: pl.DataFrame, result: Comparison) -> None:
+def _note_by_country(kind: DifferenceKind, what: str, rows: pl.DataFrame, result: Comparison) -> None:
     for (country,), some in rows.group_by("country"):
         result.note(Difference(kind, str(country), what), some.sort("source_offset"))
 

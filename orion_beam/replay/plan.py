@@ -22,7 +22,7 @@ from orion_beam.kafka.offset_ranges import (
     read_ranges,
 )
 
-CHUNK_OFFSETS = 500_000
+MAX_CHUNK_OFFSETS = 500_000
 """Offsets of a chunk at most: what is done again after a crash, and what a chunk's dead letters may take of memory."""
 _LEAST_CHUNK_OFFSETS = 20_000
 _CHUNKS_A_WORKER = 4
@@ -227,7 +227,7 @@ def lanes_of(plans: Iterable[PartitionPlan], workers: int) -> tuple[Lane, ...]:
     """
     wanted = sorted((plan for plan in plans if plan.offsets), key=attrgetter("topic"))
     share = sum(plan.offsets for plan in wanted) // (workers * _CHUNKS_A_WORKER)
-    limit = min(CHUNK_OFFSETS, max(_LEAST_CHUNK_OFFSETS, share))
+    limit = min(MAX_CHUNK_OFFSETS, max(_LEAST_CHUNK_OFFSETS, share))
     pieces: list[list[tuple[Slice, ...]]] = []
     shared: list[Slice] = []
     for _, of_topic in groupby(wanted, attrgetter("topic")):

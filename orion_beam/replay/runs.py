@@ -18,7 +18,7 @@ from orion_beam.errors import UserError
 from orion_beam.io.files import DEAD_LETTER_DIRECTORY, DEAD_LETTER_FILE, FINAL_DIRECTORY, FINAL_FILE
 from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition
 from orion_beam.replay.plan import Chunk, Lane, PartitionPlan
-from orion_beam.telemetry.run_counters import Outcome
+from orion_beam.telemetry.run_counters import RowOutcome
 from orion_beam.telemetry.run_report import REPORT_FILE, Dataset, RunReport
 
 _RUN_ID = re.compile(r"[a-zA-Z0-9_-]{1,100}")
@@ -126,7 +126,7 @@ class Run:
         changed: dict[str, object] = {"source": source.model_copy(update={"lanes": lanes})}
         return self.replay.job.model_copy(update=changed | ({"sink": sink} if sink else {}))
 
-    def mark_done(self, chunks: tuple[Chunk, ...], outcomes: Mapping[Outcome, int]) -> None:
+    def mark_done(self, chunks: tuple[Chunk, ...], outcomes: Mapping[RowOutcome, int]) -> None:
         """Note that all that chunks hold is written for good, and how many rows had which outcome.
 
         It is one file: what a job has written together is done as a whole or not at all.
@@ -135,15 +135,15 @@ class Run:
         mark = {"chunks": [chunk.number for chunk in chunks], "rows": rows}
         _write_whole(self.directory / "done" / f"{chunks[0].number:05d}.json", json.dumps(mark))
 
-    def outcomes(self) -> dict[int, dict[Outcome, int]]:
+    def outcomes(self) -> dict[int, dict[RowOutcome, int]]:
         """Return the chunks that are done, and what became of their rows; that of several is with the first."""
-        done: dict[int, dict[Outcome, int]] = {}
+        done: dict[int, dict[RowOutcome, int]] = {}
         for path in sorted((self.directory / "done").glob("*.json")):
             mark = json.loads(path.read_text())
             if not isinstance(mark, dict):
                 raise UserError(f"{path} is no mark of this version: replay anew, or go on with the version before")
             done |= {number: {} for number in mark["chunks"]}
-            done[mark["chunks"][0]] = {Outcome(*names): count for *names, count in mark["rows"]}
+            done[mark["chunks"][0]] = {RowOutcome(*names): count for *names, count in mark["rows"]}
         return done
 
     def write_report(self, counts: Mapping[str, Any]) -> Path:

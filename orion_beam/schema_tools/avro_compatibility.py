@@ -29,7 +29,7 @@ class Direction(StrEnum):
     """the old schema reads what the new one wrote"""
 
 
-class Rule(StrEnum):
+class SchemaRule(StrEnum):
     """The rules of schema resolution that two schemas can break."""
 
     TYPE_MISMATCH = "type_mismatch"
@@ -47,7 +47,7 @@ class Incompatibility:
     """One place where records written with one schema cannot be read with the other."""
 
     direction: Direction
-    rule: Rule
+    rule: SchemaRule
     path: str
     """From the record's name: `.field`, `[]` for items, `{}` for map values, `<type>` for a union's branch."""
     message: str
@@ -190,7 +190,7 @@ class _Resolver:
         path = "union" if isinstance(root, list) else _simple_name(_branch_name(root))
         return self._resolve(self._writer.root, self._reader.root, path)
 
-    def _found(self, rule: Rule, path: str, message: str) -> Incompatibility:
+    def _found(self, rule: SchemaRule, path: str, message: str) -> Incompatibility:
         return Incompatibility(self._direction, rule, path, message)
 
     def _resolve(self, writer_schema: Any, reader_schema: Any, path: str) -> Iterator[Incompatibility]:
@@ -204,13 +204,13 @@ class _Resolver:
             yield from self._resolve_branch(writer_schema, reader_schema, path)
         elif not self._kinds_match(writer, reader):
             yield self._found(
-                Rule.TYPE_MISMATCH,
+                SchemaRule.TYPE_MISMATCH,
                 path,
                 f"{_type_name(writer)} of {self._writer.origin} is not readable as {_type_name(reader)}",
             )
         elif writer["type"] in _NAMED and not _names_match(writer, reader):
             yield self._found(
-                Rule.NAME_MISMATCH,
+                SchemaRule.NAME_MISMATCH,
                 path,
                 f"{writer['name']} of {self._writer.origin} is neither the name nor an alias of {reader['name']}",
             )
@@ -227,7 +227,7 @@ class _Resolver:
         if match is None:
             written = _type_name(self._writer.definition(branch))
             yield self._found(
-                Rule.MISSING_BRANCH,
+                SchemaRule.MISSING_BRANCH,
                 path,
                 f"the union of {self._reader.origin} has no branch for {written} of {self._writer.origin}",
             )
@@ -271,11 +271,11 @@ class _Resolver:
                     self._open.remove(pair)
             case "fixed" if writer["size"] != reader["size"]:
                 sizes = f"{writer['size']} bytes in {self._writer.origin}, {reader['size']} in {self._reader.origin}"
-                yield self._found(Rule.FIXED_SIZE, path, f"{reader['name']} has {sizes}")
+                yield self._found(SchemaRule.FIXED_SIZE, path, f"{reader['name']} has {sizes}")
         written, read = _logical_type(writer), _logical_type(reader)
         if written != read and written is not None and read is not None:
             yield self._found(
-                Rule.LOGICAL_TYPE,
+                SchemaRule.LOGICAL_TYPE,
                 path,
                 f"{_type_name(writer)} of {self._writer.origin} would be misread as {_type_name(reader)}",
             )
@@ -284,7 +284,9 @@ class _Resolver:
         unknown = [symbol for symbol in writer["symbols"] if symbol not in reader["symbols"]]
         if unknown and "default" not in reader:
             symbols = f"{', '.join(unknown)} of {self._writer.origin}"
-            yield self._found(Rule.MISSING_SYMBOL, path, f"{self._reader.origin} lacks {symbols} and has no default")
+            yield self._found(
+                SchemaRule.MISSING_SYMBOL, path, f"{self._reader.origin} lacks {symbols} and has no default"
+            )
 
     def _resolve_record(self, writer: dict[str, Any], reader: dict[str, Any], path: str) -> Iterator[Incompatibility]:
         written = {field["name"]: field for field in writer["fields"]}
@@ -295,13 +297,13 @@ class _Resolver:
             taken = [reader_of[source] for source in sources if source in reader_of]
             if len(sources) > 1:
                 message = f"stands for {' and '.join(sources)} of {self._writer.origin}"
-                yield self._found(Rule.AMBIGUOUS_ALIAS, where, message)
+                yield self._found(SchemaRule.AMBIGUOUS_ALIAS, where, message)
             elif taken:
                 message = f"stands for {sources[0]} of {self._writer.origin}, as {taken[0]} does"
-                yield self._found(Rule.AMBIGUOUS_ALIAS, where, message)
+                yield self._found(SchemaRule.AMBIGUOUS_ALIAS, where, message)
             elif sources:
                 yield from self._resolve(written[sources[0]]["type"], field["type"], where)
             elif "default" not in field:
                 message = f"{self._reader.origin} needs it or a default, {self._writer.origin} does not have it"
-                yield self._found(Rule.MISSING_DEFAULT, where, message)
+                yield self._found(SchemaRule.MISSING_DEFAULT, where, message)
             reader_of |= dict.fromkeys(sources, name)

@@ -19,11 +19,11 @@ HEADER_LINES = "header_lines"
 TRAILER_LINES = "trailer_lines"
 SKIPPED = (BLANK_LINES, HEADER_LINES, TRAILER_LINES)
 """Kinds of lines of files that are no records."""
-FINAL = "final"
+FINAL_ROW = "final"
 DEAD_LETTER = "dead_letter"
 
 
-class Outcome(NamedTuple):
+class RowOutcome(NamedTuple):
     """What became of rows: `kind` is FINAL, DEAD_LETTER (with a code) or, of what was read, one of SKIPPED.
 
     All that was read is READ by a replay, and LINES of files.
@@ -52,7 +52,7 @@ class CountRows(beam.DoFn):  # type: ignore[misc]
         yield batch
 
 
-def outcomes_of(result: PipelineResult) -> dict[Outcome, int]:
+def outcomes_of(result: PipelineResult) -> dict[RowOutcome, int]:
     """Return the counters of a finished run."""
     counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
-    return {Outcome(*counter.key.metric.name.split("/")): counter.committed for counter in counters}
+    return {RowOutcome(*counter.key.metric.name.split("/")): counter.committed for counter in counters}

@@ -22,7 +22,7 @@ from orion_beam.kafka.admin import TIMEOUT_S, admin_client, at_controller, creat
 from orion_beam.kafka.retry import DEADLINE_S, refusals_of
 from orion_beam.topics.catalogue import Topic
 from orion_beam.topics.names import CATALOGUE
-from orion_beam.topics.plan import PARTITIONS, Change, Kind, Plan
+from orion_beam.topics.plan import PARTITIONS_SETTING, ChangeKind, Plan, TopicChange
 
 _LOOK_EVERY_S = 0.1
 
@@ -42,7 +42,7 @@ def create_topics(bootstrap_servers: str, countries: Sequence[str], profile: str
     return create(bootstrap_servers, [new_topic(topic) for topic in wanted if topic.name not in existing])
 
 
-def apply_changes(bootstrap_servers: str, creates: Sequence[Topic], changes: Iterable[Change]) -> list[str]:
+def apply_changes(bootstrap_servers: str, creates: Sequence[Topic], changes: Iterable[TopicChange]) -> list[str]:
     """Create topics and make changes, each as far as the brokers allow: one that is refused stops no other.
 
     Args:
@@ -62,9 +62,9 @@ def apply_changes(bootstrap_servers: str, creates: Sequence[Topic], changes: Ite
     partitions: dict[str, int] = {}
     settings: dict[str, dict[str, str]] = defaultdict(dict)
     for change in changes:
-        if change.kind is Kind.BY_HAND:
+        if change.kind is ChangeKind.BY_HAND:
             continue
-        if change.setting == PARTITIONS:
+        if change.setting == PARTITIONS_SETTING:
             partitions[change.where] = int(change.after)
         else:
             settings[change.where][change.setting] = change.after
@@ -102,7 +102,7 @@ def _set(
     return {resource.name: done for resource, done in answers.items()}
 
 
-def await_effect(replan: Callable[[], Plan], creates: Sequence[Topic], changes: Iterable[Change]) -> Plan:
+def await_effect(replan: Callable[[], Plan], creates: Sequence[Topic], changes: Iterable[TopicChange]) -> Plan:
     """Wait until a new plan holds none of what was applied: brokers learn of a change a moment after its answer.
 
     Returns:

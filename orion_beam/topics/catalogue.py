@@ -20,7 +20,7 @@ from orion_beam.errors import UserError, first_problem
 
 RETENTION = "retention.ms"
 MIN_INSYNC = "min.insync.replicas"
-MAX_MESSAGE_BYTES = "max.message.bytes"
+SIZE_LIMIT_SETTING = "max.message.bytes"
 FOREVER_MS = -1
 """How Kafka writes a retention without end."""
 

@@ -36,7 +36,7 @@ class FoundTopic:
 
 
 @dataclass(frozen=True)
-class Cluster:
+class ClusterState:
     """Topics and brokers.
 
     Attributes:
@@ -50,7 +50,7 @@ class Cluster:
     brokers: Mapping[int, Mapping[str, str]]
 
 
-def describe_cluster(bootstrap_servers: str, topics: Iterable[str]) -> Cluster:
+def describe_cluster(bootstrap_servers: str, topics: Iterable[str]) -> ClusterState:
     """Return what the brokers have, and of these topics those that are there.
 
     Raises:
@@ -59,18 +59,18 @@ def describe_cluster(bootstrap_servers: str, topics: Iterable[str]) -> Cluster:
     """
     admin, wanted = admin_client(bootstrap_servers), set(topics)
 
-    def ask(timeout_s: float) -> Cluster:
+    def ask(timeout_s: float) -> ClusterState:
         # The metadata, too: a broker that has left is no longer asked for its settings.
         return _describe(admin, cluster_metadata(admin, bootstrap_servers), wanted, timeout_s)
 
     return retried("its settings", bootstrap_servers, ask, topics_exist=True)
 
 
-def _describe(admin: AdminClient, metadata: ClusterMetadata, wanted: Set[str], timeout_s: float) -> Cluster:
+def _describe(admin: AdminClient, metadata: ClusterMetadata, wanted: Set[str], timeout_s: float) -> ClusterState:
     found = {name: topic for name, topic in metadata.topics.items() if name in wanted}
     settings = _settings(admin, ResourceType.TOPIC, found, timeout_s)
     brokers = _settings(admin, ResourceType.BROKER, map(str, metadata.brokers), timeout_s)
-    return Cluster(
+    return ClusterState(
         topics={
             name: FoundTopic(
                 name=name,

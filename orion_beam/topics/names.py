@@ -15,7 +15,7 @@ ENRICHED = CATALOGUE.topics.enriched
 FINAL = CATALOGUE.topics.final
 DEAD_LETTERS = CATALOGUE.topics.dead_letters
 AUDIT = CATALOGUE.topics.audit
-PARTITIONS = FINAL.partitions
+FINAL_PARTITIONS = FINAL.partitions
 
 STAGE_TOPICS: Mapping[Stage, str] = {
     Stage.VALIDATE: VALIDATED.name,

@@ -10,15 +10,15 @@ from orion_beam.durations import format_duration
 from orion_beam.errors import UserError
 from orion_beam.kafka.offset_ranges import offset_ranges, offsets_at
 from orion_beam.topics.catalogue import FOREVER_MS, MIN_INSYNC, Catalogue, Topic
-from orion_beam.topics.cluster_state import Cluster, FoundTopic, describe_cluster
+from orion_beam.topics.cluster_state import ClusterState, FoundTopic, describe_cluster
 from orion_beam.topics.verify import Problem, durability
 
-PARTITIONS = "partitions"
+PARTITIONS_SETTING = "partitions"
 REPLICATION = "replication"
 """What of a topic is no setting of Kafka's."""
 
 
-class Kind(StrEnum):
+class ChangeKind(StrEnum):
     """What it takes to make a difference go away."""
 
     CHANGE = "change"
@@ -27,7 +27,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Change:
+class TopicChange:
     """One difference of something that is there.
 
     Attributes:
@@ -39,7 +39,7 @@ class Change:
         reason: why it is dangerous, or what has to be done by hand.
     """
 
-    kind: Kind
+    kind: ChangeKind
     where: str
     setting: str
     before: str
@@ -69,12 +69,12 @@ class Plan:
     """
 
     creates: tuple[Topic, ...]
-    changes: tuple[Change, ...]
+    changes: tuple[TopicChange, ...]
     other_topics: tuple[str, ...]
     unmanaged: tuple[Unmanaged, ...]
     warnings: tuple[Problem, ...] = ()
 
-    def of(self, kind: Kind) -> tuple[Change, ...]:
+    def of(self, kind: ChangeKind) -> tuple[TopicChange, ...]:
         """Return the changes of a kind."""
         return tuple(change for change in self.changes if change.kind is kind)
 
@@ -125,7 +125,9 @@ def plan_topics(bootstrap_servers: str, catalogue: Catalogue, countries: Iterabl
     return compare(wanted, catalogue.profile(profile).broker_settings, cluster, KafkaContents(bootstrap_servers))
 
 
-def compare(wanted: Iterable[Topic], broker_settings: Mapping[str, str], cluster: Cluster, contents: Contents) -> Plan:
+def compare(
+    wanted: Iterable[Topic], broker_settings: Mapping[str, str], cluster: ClusterState, contents: Contents
+) -> Plan:
     """Return what makes `cluster` agree with `wanted` and `broker_settings`.
 
     Raises:
@@ -133,7 +135,7 @@ def compare(wanted: Iterable[Topic], broker_settings: Mapping[str, str], cluster
     """
     wanted = tuple(wanted)
     creates: list[Topic] = []
-    changes: list[Change] = []
+    changes: list[TopicChange] = []
     unmanaged: list[Unmanaged] = []
     for topic in wanted:
         found = cluster.topics.get(topic.name)
@@ -151,7 +153,7 @@ def compare(wanted: Iterable[Topic], broker_settings: Mapping[str, str], cluster
     return Plan(tuple(creates), tuple(changes), cluster.other_topics, tuple(unmanaged), warnings)
 
 
-def _warnings(topic: Topic, cluster: Cluster) -> Iterator[Problem]:
+def _warnings(topic: Topic, cluster: ClusterState) -> Iterator[Problem]:
     """Hold the replicas that a topic has, which no change of ours alters, against those that a write will need."""
     found = cluster.topics.get(topic.name)
     defaults = next(iter(cluster.brokers.values()), {}) if found is None else found.settings
@@ -161,33 +163,43 @@ def _warnings(topic: Topic, cluster: Cluster) -> Iterator[Problem]:
         yield from durability(topic.name, int(needed), topic.replication if found is None else found.replication)
 
 
-def _too_few_brokers(topic: Topic, brokers: int) -> Change:
+def _too_few_brokers(topic: Topic, brokers: int) -> TopicChange:
     reason = "cannot be created: each replica needs a broker of its own"
-    return Change(Kind.BY_HAND, topic.name, REPLICATION, f"{brokers} broker(s)", str(topic.replication), reason)
+    return TopicChange(
+        ChangeKind.BY_HAND, topic.name, REPLICATION, f"{brokers} broker(s)", str(topic.replication), reason
+    )
 
 
-def _broker_changes(where: str, wanted: Mapping[str, str], found: Mapping[str, str]) -> Iterator[Change]:
+def _broker_changes(where: str, wanted: Mapping[str, str], found: Mapping[str, str]) -> Iterator[TopicChange]:
     for setting, before, after in _differences(where, wanted, found):
-        yield Change(Kind.BY_HAND, where, setting, before, after, "set it in the broker's properties and restart it")
+        yield TopicChange(
+            ChangeKind.BY_HAND, where, setting, before, after, "set it in the broker's properties and restart it"
+        )
 
 
-def _topic_changes(wanted: Topic, found: FoundTopic, contents: Contents) -> Iterator[Change]:
+def _topic_changes(wanted: Topic, found: FoundTopic, contents: Contents) -> Iterator[TopicChange]:
     name = wanted.name
     if wanted.partitions > found.partitions:
         reason = (
             "keys move to other partitions: the order of each IMSI's records breaks here, and in what is read from it;"
             " a job that reads this topic does not read the new ones until it is started again"
         )
-        yield Change(Kind.DANGEROUS, name, PARTITIONS, str(found.partitions), str(wanted.partitions), reason)
+        yield TopicChange(
+            ChangeKind.DANGEROUS, name, PARTITIONS_SETTING, str(found.partitions), str(wanted.partitions), reason
+        )
     elif wanted.partitions < found.partitions:
         reason = "Kafka takes no partitions away: make a new topic, and replay into it"
-        yield Change(Kind.BY_HAND, name, PARTITIONS, str(found.partitions), str(wanted.partitions), reason)
+        yield TopicChange(
+            ChangeKind.BY_HAND, name, PARTITIONS_SETTING, str(found.partitions), str(wanted.partitions), reason
+        )
     if wanted.replication != found.replication:
         reason = "replicas are moved with kafka-reassign-partitions.sh"
-        yield Change(Kind.BY_HAND, name, REPLICATION, str(found.replication), str(wanted.replication), reason)
+        yield TopicChange(
+            ChangeKind.BY_HAND, name, REPLICATION, str(found.replication), str(wanted.replication), reason
+        )
     for setting, before, after in _differences(name, wanted.settings, found.settings):
         reason = _danger(found, setting, before, after, contents)
-        yield Change(Kind.DANGEROUS if reason else Kind.CHANGE, name, setting, before, after, reason)
+        yield TopicChange(ChangeKind.DANGEROUS if reason else ChangeKind.CHANGE, name, setting, before, after, reason)
 
 
 def _differences(where: str, wanted: Mapping[str, str], found: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from orion_beam.durations import format_duration
-from orion_beam.topics.catalogue import FOREVER_MS, MAX_MESSAGE_BYTES, MIN_INSYNC, RETENTION
-from orion_beam.topics.cluster_state import Cluster, FoundTopic
+from orion_beam.topics.catalogue import FOREVER_MS, MIN_INSYNC, RETENTION, SIZE_LIMIT_SETTING
+from orion_beam.topics.cluster_state import ClusterState, FoundTopic
 
 RETENTION_BYTES = "retention.bytes"
 CLEANUP_POLICY = "cleanup.policy"
@@ -30,7 +30,7 @@ class Problem:
 
 
 def problems_of(
-    cluster: Cluster, raw_topics: Iterable[str], final_topic: str, dead_letter_topic: str, replay_window_ms: int
+    cluster: ClusterState, raw_topics: Iterable[str], final_topic: str, dead_letter_topic: str, replay_window_ms: int
 ) -> list[Problem]:
     """Return where topics, as they are, contradict each other or what is asked of them. Missing topics are left out.
 
@@ -54,9 +54,9 @@ def problems_of(
     if letters is not None:
         problems += _room_for_letters(letters, raw)
     if final is not None:
-        limit = int(final.settings[MAX_MESSAGE_BYTES])
+        limit = int(final.settings[SIZE_LIMIT_SETTING])
         if limit < LEAST_MESSAGE_BYTES:
-            what = f"{MAX_MESSAGE_BYTES} is {limit}: it must be {LEAST_MESSAGE_BYTES} at least, or batches are refused"
+            what = f"{SIZE_LIMIT_SETTING} is {limit}: it must be {LEAST_MESSAGE_BYTES} at least, or batches are refused"
             problems.append(Problem(final.name, what))
         # A record's key is its IMSI on both: with equal counts a subscriber has one partition number throughout, and
         # as many consumers as read the raw topic can share the final one.
@@ -92,14 +92,14 @@ def _compaction(topic: FoundTopic) -> Iterator[Problem]:
 
 
 def _room_for_letters(letters: FoundTopic, raw: Iterable[FoundTopic]) -> Iterator[Problem]:
-    limit = int(letters.settings[MAX_MESSAGE_BYTES])
+    limit = int(letters.settings[SIZE_LIMIT_SETTING])
     for topic in raw:
-        largest = int(topic.settings[MAX_MESSAGE_BYTES])
+        largest = int(topic.settings[SIZE_LIMIT_SETTING])
         if limit < largest + LETTER_ROOM_BYTES:
             yield Problem(
                 letters.name,
-                f"{MAX_MESSAGE_BYTES} is {limit}, and {topic.name} takes {largest}: dead letters of its largest records"
-                f" go by reference, unless it is {largest + LETTER_ROOM_BYTES}",
+                f"{SIZE_LIMIT_SETTING} is {limit}, and {topic.name} takes {largest}: dead letters of its largest"
+                f" records go by reference, unless it is {largest + LETTER_ROOM_BYTES}",
             )
 
 

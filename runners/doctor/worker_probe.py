@@ -24,7 +24,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.transforms.environments import ExternalEnvironment
 
 from orion_beam.errors import UserError
-from orion_beam.kafka.login import log_in_with, login_settings
+from orion_beam.kafka.login import login_settings, use_login
 from orion_beam.kafka.reach import unreached_brokers
 from orion_beam.runners.doctor.machine import installed_versions, pinned_versions
 
@@ -33,7 +33,7 @@ _NAMESPACE, _ANSWER = "orion", "answer"
 
 def _look(bootstrap_servers: str, login: Mapping[str, str]) -> None:
     """Look around, in the worker. A metric carries the answer home: elements stay where the worker is."""
-    log_in_with(login)
+    use_login(login)
     try:
         brokers, unreached = unreached_brokers(bootstrap_servers)
     except UserError as error:

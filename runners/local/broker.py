@@ -12,7 +12,7 @@ from pathlib import Path
 from orion_beam.runners.jars.build import GUARD, find_java, guard_environment
 
 HOST = "127.0.0.1"
-STOP_TIMEOUT_S = 30.0
+BROKER_STOP_TIMEOUT_S = 30.0
 
 _LOGGING_PROPERTIES = """\
 appender.out.type = Console
@@ -128,7 +128,7 @@ class Broker:
         """Wait until it has shut down; kill it when that takes too long."""
         if self._process is not None:
             try:
-                self._process.wait(STOP_TIMEOUT_S)
+                self._process.wait(BROKER_STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 self.kill()
             self._process = None

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from orion_beam.defaults import BROKER_PORT
 from orion_beam.errors import ServiceFailedError, UserError
 from orion_beam.runners.jars.build import Report, orion_home, silent
-from orion_beam.runners.local.broker import STOP_TIMEOUT_S, Ports, is_taken
+from orion_beam.runners.local.broker import BROKER_STOP_TIMEOUT_S, Ports, is_taken
 from orion_beam.runners.local.kafka import LocalKafka, kept_brokers
 
 _LOOK_EVERY_S = 0.05
@@ -218,7 +218,7 @@ def _end(brokers: Sequence[BrokerProcess]) -> None:
             with suppress(ProcessLookupError):
                 if broker.running:
                     os.kill(broker.pid, number)
-        give_up = time.monotonic() + STOP_TIMEOUT_S
+        give_up = time.monotonic() + BROKER_STOP_TIMEOUT_S
         while any(broker.running for broker in brokers) and time.monotonic() < give_up:
             time.sleep(_LOOK_EVERY_S)
     for broker in brokers:

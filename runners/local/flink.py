@@ -20,9 +20,9 @@ from orion_beam.runners.jars.build import (
     guard_environment,
     silent,
 )
-from orion_beam.runners.local.broker import HOST, STOP_TIMEOUT_S, free_ports
+from orion_beam.runners.local.broker import BROKER_STOP_TIMEOUT_S, HOST, free_ports
 
-START_TIMEOUT_S = 300.0
+FLINK_START_TIMEOUT_S = 300.0
 
 _JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 _TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
@@ -123,7 +123,7 @@ class LocalFlink:
             process.terminate()
         for process in self._processes.values():
             try:
-                process.wait(STOP_TIMEOUT_S)
+                process.wait(BROKER_STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -179,7 +179,7 @@ class LocalFlink:
             )
 
     def _await_slots(self) -> None:
-        give_up = time.monotonic() + START_TIMEOUT_S
+        give_up = time.monotonic() + FLINK_START_TIMEOUT_S
         while time.monotonic() < give_up:
             for main_class, process in self._processes.items():
                 if process.poll() is not None:
@@ -190,7 +190,9 @@ class LocalFlink:
             except OSError:
                 pass  # not yet
             time.sleep(_LOOK_EVERY_S)
-        raise ServiceFailedError(self._failure(f"it does not answer within {START_TIMEOUT_S:.0f} s", _JOB_MANAGER))
+        raise ServiceFailedError(
+            self._failure(f"it does not answer within {FLINK_START_TIMEOUT_S:.0f} s", _JOB_MANAGER)
+        )
 
     def _failure(self, reason: str, main_class: str) -> str:
         log = self._log_file(main_class)

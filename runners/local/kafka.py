@@ -22,7 +22,7 @@ JMX_RULES = Path(__file__).parents[1] / "monitoring" / "jmx.yml"
 METRICS_PORT = 9312
 """Of the first broker, if nobody else listens there and where the others would."""
 
-START_TIMEOUT_S = 300.0
+KAFKA_START_TIMEOUT_S = 300.0
 
 _PORT_ATTEMPTS = 5
 _LOG_TAIL_LINES = 12
@@ -248,12 +248,12 @@ class LocalKafka:
 
     def _await_ready(self) -> None:
         """Wait until each of these brokers, and not another one on its port, answers and knows of them all."""
-        give_up = time.monotonic() + START_TIMEOUT_S
+        give_up = time.monotonic() + KAFKA_START_TIMEOUT_S
         for broker, ports in zip(self.brokers, self.ports, strict=True):
             admin = admin_client(f"{HOST}:{ports.broker}")
             while not self._is_ready(admin):
                 if time.monotonic() > give_up:
-                    raise self._failure(f"it does not answer within {START_TIMEOUT_S:.0f} s", broker)
+                    raise self._failure(f"it does not answer within {KAFKA_START_TIMEOUT_S:.0f} s", broker)
                 self._require_running()
 
     def _is_ready(self, admin: AdminClient) -> bool:

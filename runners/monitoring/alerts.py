@@ -8,8 +8,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from orion_beam.durations import parse_duration_s
 
-DIRECTORY = Path(__file__).parent
-RULES = DIRECTORY / "alerts.yml"
+ALERTS_DIRECTORY = Path(__file__).parent
+ALERT_RULES = ALERTS_DIRECTORY / "alerts.yml"
 
 
 def _duration(text: str) -> str:
@@ -74,5 +74,5 @@ class _RulesTemplate(Template):
 
 def alert_rules(limits: AlertLimits) -> str:
     """Return the rules, as YAML for Prometheus' `rule_files`."""
-    template = (DIRECTORY / "alerts.template.yml").read_text(encoding="utf-8")
+    template = (ALERTS_DIRECTORY / "alerts.template.yml").read_text(encoding="utf-8")
     return _RulesTemplate(template).substitute(limits.model_dump())

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-DIRECTORY = Path(__file__).parent / "dashboards"
+DASHBOARDS_DIRECTORY = Path(__file__).parent / "dashboards"
 
 _COLUMNS, _WIDTH, _HEIGHT = 24, 12, 8
 _SOURCE = {"type": "prometheus", "uid": "${source}"}
@@ -230,6 +230,6 @@ def _laid_out(panels: list[Panel]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    DIRECTORY.mkdir(exist_ok=True)
+    DASHBOARDS_DIRECTORY.mkdir(exist_ok=True)
     for each in DASHBOARDS:
-        (DIRECTORY / f"{each}.json").write_text(dashboard(each), encoding="utf-8")
+        (DASHBOARDS_DIRECTORY / f"{each}.json").write_text(dashboard(each), encoding="utf-8")

@@ -16,7 +16,7 @@ import psutil
 from orion_beam.durations import parse_duration_s
 from orion_beam.errors import ServiceFailedError
 from orion_beam.runners.jars.build import orion_home
-from orion_beam.runners.local.broker import HOST, STOP_TIMEOUT_S, free_ports, is_taken
+from orion_beam.runners.local.broker import BROKER_STOP_TIMEOUT_S, HOST, free_ports, is_taken
 from orion_beam.runners.local.development import LocalState
 from orion_beam.runners.monitoring.alerts import AlertLimits, alert_rules
 
@@ -109,7 +109,7 @@ def stop_monitoring() -> None:
                 if process.create_time() == created:
                     process.terminate()
                     running.append(process)
-        for process in psutil.wait_procs(running, STOP_TIMEOUT_S)[1]:
+        for process in psutil.wait_procs(running, BROKER_STOP_TIMEOUT_S)[1]:
             process.kill()
     shutil.rmtree(_directory(), ignore_errors=True)
 

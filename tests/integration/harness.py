@@ -51,8 +51,8 @@ from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.derive import avro_schema
 from orion_beam.topics.apply import apply_changes, create_topics
 from orion_beam.topics.cluster_state import describe_cluster
-from orion_beam.topics.names import DEAD_LETTERS, FINAL, PARTITIONS, raw_topic
-from orion_beam.topics.plan import Change, Kind
+from orion_beam.topics.names import DEAD_LETTERS, FINAL, FINAL_PARTITIONS, raw_topic
+from orion_beam.topics.plan import ChangeKind, TopicChange
 
 FREQUENT_CHECKPOINTS = "--checkpointing_interval=1000"
 QUICK_TO_MISS = ("--consumer-config", "session.timeout.ms=6000")
@@ -351,7 +351,7 @@ def limit_messages(servers: str, topic: str, max_bytes: int) -> None:
 
 def committed_offsets(servers: str, group: str, topic: str) -> dict[int, int]:
     """Return the offsets at which a group goes on, by partition; none where it has committed none."""
-    parts = [SourcePartition(topic, partition) for partition in range(PARTITIONS)]
+    parts = [SourcePartition(topic, partition) for partition in range(FINAL_PARTITIONS)]
     consumer = Consumer({"bootstrap.servers": servers, "group.id": group, "log_level": 0, "error_cb": lambda _: None})
     try:
         committed = ranges.committed_offsets(consumer, servers, group, parts)
@@ -398,7 +398,7 @@ def settings_of(servers: str, topic: str, settings: dict[str, str]) -> Iterator[
         return describe_cluster(servers, [topic]).topics[topic].settings
 
     def keep(values: dict[str, str]) -> None:
-        changes = [Change(Kind.CHANGE, topic, name, "", value) for name, value in values.items()]
+        changes = [TopicChange(ChangeKind.CHANGE, topic, name, "", value) for name, value in values.items()]
         assert not apply_changes(servers, [], changes)
         await_until(lambda: values.items() <= found().items(), 30, "the broker has the settings")
 

@@ -17,7 +17,7 @@ from orion_beam.defaults import DEVELOPMENT
 from orion_beam.kafka.admin import admin_client
 from orion_beam.runners.jars.build import ensure_jars
 from orion_beam.runners.local.broker import HOST, Broker, Ports, free_ports
-from orion_beam.runners.local.kafka import START_TIMEOUT_S
+from orion_beam.runners.local.kafka import KAFKA_START_TIMEOUT_S
 from orion_beam.topics.names import CATALOGUE
 from tests.integration.harness import await_until
 
@@ -70,7 +70,7 @@ def secured_kafka(directory: Path) -> Iterator[Secured]:
     broker.launch(jars.kafka_classpath)
     try:
         admin = admin_client(f"{HOST}:{internal}")
-        await_until(lambda: _answers(admin, broker), START_TIMEOUT_S, "the broker is there")
+        await_until(lambda: _answers(admin, broker), KAFKA_START_TIMEOUT_S, "the broker is there")
         scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096)
         user = UserScramCredentialUpsertion(USER, scram, PASSWORD.encode())
         for done in admin.alter_user_scram_credentials([user]).values():

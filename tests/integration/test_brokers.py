@@ -14,7 +14,7 @@ from orion_beam.defaults import PRODUCTION
 from orion_beam.doctor.findings import Status
 from orion_beam.doctor.kafka_checks import KafkaNeeds, loss_checks, other_checks, start_checks
 from orion_beam.generator import generate_batches
-from orion_beam.generator.sinks import KafkaSink
+from orion_beam.generator.sinks import GeneratedTopics
 from orion_beam.kafka.admin import admin_client
 from orion_beam.kafka.offset_ranges import offset_ranges, offsets_at, read_ranges
 from orion_beam.kafka.retry import is_retriable
@@ -28,7 +28,7 @@ from orion_beam.runners.local.kafka import LocalKafka
 from orion_beam.topics.apply import apply_changes, create_topics
 from orion_beam.topics.cluster_state import describe_cluster
 from orion_beam.topics.names import CATALOGUE, raw_topic
-from orion_beam.topics.plan import Change, Kind
+from orion_beam.topics.plan import ChangeKind, TopicChange
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,
     START_TIMEOUT_S,
@@ -127,7 +127,7 @@ def first_error(servers: str) -> str | None:
 
 def generate(servers: str, records: int) -> None:
     (profile,) = profiles_of(["FR"]).values()
-    with KafkaSink(servers, [profile]) as sink:
+    with GeneratedTopics(servers, [profile]) as sink:
         for batch in generate_batches(profile, records, 0, 0.0):
             sink.send(profile, sink.prepare(batch))
 
@@ -137,10 +137,10 @@ def redrive(servers: str) -> None:
         writer.commit([Outgoing("cdr.enriched", 0, b"key", b"value", [], None)], {"test/redriven": {}})
 
 
-def keep_longer() -> Change:
+def keep_longer() -> TopicChange:
     (letters,) = [topic for topic in CATALOGUE.topics_of([], PRODUCTION) if topic.name == "cdr.dlq"]
     before = int(letters.settings["retention.ms"])
-    return Change(Kind.CHANGE, letters.name, "retention.ms", str(before), str(before + 1))
+    return TopicChange(ChangeKind.CHANGE, letters.name, "retention.ms", str(before), str(before + 1))
 
 
 def test_a_stream_loses_nothing_with_one_broker_of_three(cluster: LocalKafka, start_job: StartJob) -> None:

@@ -28,7 +28,7 @@ from orion_beam.kafka.offset_ranges import OffsetRange
 from orion_beam.redrive.fates import Fate
 from orion_beam.redrive.journal import JOURNAL, read_journal, write_journal
 from orion_beam.redrive.patches import setting
-from orion_beam.redrive.sending import TRANSACTIONAL_ID, Redrive, plan_redrive
+from orion_beam.redrive.sending import TRANSACTIONAL_ID, RedriveRun, plan_redrive
 from orion_beam.redrive.sorter import RedriveOptions
 from orion_beam.redrive.targets import Targets
 from orion_beam.redrive.transactions import TransactionalWriter
@@ -55,9 +55,9 @@ def topic(servers: str) -> str:
     return letter_topic(servers, f"dlq.{uuid.uuid4()}")
 
 
-def redrive_of(servers: str, topic: str, options: RedriveOptions = MENDED, **wanted: Any) -> Redrive:
+def redrive_of(servers: str, topic: str, options: RedriveOptions = MENDED, **wanted: Any) -> RedriveRun:
     selection = Selection.of(servers, topic, LetterFilter(**wanted))
-    return Redrive(selection, options, Judge(topic, load_reference()), Targets.of(servers, topic))
+    return RedriveRun(selection, options, Judge(topic, load_reference()), Targets.of(servers, topic))
 
 
 def sent_by(servers: str, redrive_id: str, country: str = "FR") -> list[Record]:
@@ -105,7 +105,7 @@ def test_a_letter_is_sent_once_however_often_it_is_redriven(servers, topic):
     assert first.run().fates == {Fate.SENT: 10}
     assert second.run().fates == {Fate.ALREADY_REDRIVEN: 10}
     assert sent_by(servers, second.id) == []
-    again = Redrive(third.selection, RedriveOptions(MENDED.patch, "set rat", again=True), third.judge, third.targets)
+    again = RedriveRun(third.selection, RedriveOptions(MENDED.patch, "set rat", again=True), third.judge, third.targets)
     assert again.run().fates == {Fate.SENT: 10}
 
 

@@ -18,7 +18,7 @@ from orion_beam.kafka.admin import admin_client
 from orion_beam.monitoring.monitor import Monitor, MonitorConfig
 from orion_beam.monitoring.server import monitor_pages, serving
 from orion_beam.runners.local.development import LocalKafka
-from orion_beam.topics.names import DEAD_LETTERS, PARTITIONS, raw_topic
+from orion_beam.topics.names import DEAD_LETTERS, FINAL_PARTITIONS, raw_topic
 from tests.integration.harness import Feed, await_until, kafka_in, scrape
 
 pytestmark = pytest.mark.integration
@@ -156,10 +156,10 @@ def test_partitions_without_a_commit_are_unread_once_others_have_one(watched: Wa
     topic, servers = raw_topic("TN").name, watched.kafka.bootstrap_servers
     assert watched.value("orion_kafka_unread_partitions", country="TN") == 0
     consumer = Consumer({"bootstrap.servers": servers, "group.id": GROUP})
-    consumer.commit(offsets=[TopicPartition(topic, part, 0) for part in range(PARTITIONS)], asynchronous=False)
+    consumer.commit(offsets=[TopicPartition(topic, part, 0) for part in range(FINAL_PARTITIONS)], asynchronous=False)
     consumer.close()
     admin = admin_client(servers)  # its answers end with it
-    for done in admin.create_partitions([NewPartitions(topic, PARTITIONS + 2)]).values():
+    for done in admin.create_partitions([NewPartitions(topic, FINAL_PARTITIONS + 2)]).values():
         done.result(PATIENCE_S)
     watched.await_value(2, "orion_kafka_unread_partitions", country="TN")
 

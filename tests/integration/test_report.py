@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from orion_beam.dlq.report import html_report
-from orion_beam.dlq.statistics import BrokenRule, Kind, LetterStatistics
+from orion_beam.dlq.statistics import BrokenRule, LetterGroup, LetterStatistics
 from orion_beam.schemas.codes import Code
 from tests.browser import seen_in_browser
 
@@ -36,7 +36,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for country in ("FR", "TN", "MA", "SN"):
             for code, field in CODES.items():
                 hour = datetime(2026, 6, 1, tzinfo=UTC) + timedelta(hours=number)
-                statistics.kinds[Kind(country, "validate", code, hour)] += 1 + number
+                statistics.kinds[LetterGroup(country, "validate", code, hour)] += 1 + number
                 statistics.rules[BrokenRule(country, code, field)] += 1 + number
     statistics.attempts.update({1: 300, 2: 60})
     path = tmp_path_factory.mktemp("report") / "report.html"
@@ -73,7 +73,7 @@ return [...document.querySelectorAll('.tile b')].map(word => {
 @pytest.mark.parametrize("code", [max(Code, key=lambda each: len(each.value)), Code.INVALID_TIMESTAMP])
 def test_a_tile_holds_its_word_on_one_line(tmp_path: Path, width: int, code: Code) -> None:
     statistics = LetterStatistics(letters=1_234_567)
-    statistics.kinds[Kind("FR", "validate", code.value, datetime(2026, 6, 1, tzinfo=UTC))] = 1_234_567
+    statistics.kinds[LetterGroup("FR", "validate", code.value, datetime(2026, 6, 1, tzinfo=UTC))] = 1_234_567
     path = tmp_path / "report.html"
     path.write_text(html_report(statistics, "cdr.dlq", datetime(2026, 6, 2, tzinfo=UTC), ""), encoding="utf-8")
     tiles = seen_in_browser(path, TILES, width=width)

@@ -22,7 +22,7 @@ from orion_beam.runners.local.broker import free_ports
 from orion_beam.schemas.avro_format import single_object_header
 from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.derive import avro_schema
-from orion_beam.topics.names import DEAD_LETTERS, FINAL, PARTITIONS, raw_topic
+from orion_beam.topics.names import DEAD_LETTERS, FINAL, FINAL_PARTITIONS, raw_topic
 from tests.command import Command
 from tests.integration.harness import (
     Feed,
@@ -84,7 +84,7 @@ PILLS = {
 }
 """Records whose dead letters their topic does not take."""
 PILL_KEYS = dict(
-    zip(PILLS, {partition_of(key, PARTITIONS): key for key in (b"a", b"b", b"c", b"d")}.values(), strict=False)
+    zip(PILLS, {partition_of(key, FINAL_PARTITIONS): key for key in (b"a", b"b", b"c", b"d")}.values(), strict=False)
 )
 """So that their letters are in different partitions."""
 
@@ -210,7 +210,7 @@ def test_a_subscriber_has_one_partition(stream: Stream) -> None:
     for message, record in stream.final:
         partitions[record["imsi"]].add(message.partition)
     assert {len(found) for found in partitions.values()} == {1}
-    assert {message.partition for message, _ in stream.final} == set(range(PARTITIONS))
+    assert {message.partition for message, _ in stream.final} == set(range(FINAL_PARTITIONS))
 
 
 def test_values_are_avro_with_the_single_object_header(stream: Stream) -> None:
@@ -242,7 +242,7 @@ def test_a_key_is_where_the_java_client_puts_it(stream: Stream) -> None:
     misplaced = {
         (message.key, message.partition)
         for message, _ in stream.final
-        if message.partition != partition_of(message.key or b"", PARTITIONS)
+        if message.partition != partition_of(message.key or b"", FINAL_PARTITIONS)
     }
     assert misplaced == set()
 

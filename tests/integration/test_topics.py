@@ -13,8 +13,8 @@ from orion_beam.defaults import SHIPPED_CATALOGUE
 from orion_beam.kafka.admin import admin_client
 from orion_beam.runners.local.kafka import LocalKafka
 from orion_beam.topics.apply import apply_changes
-from orion_beam.topics.names import FINAL, PARTITIONS
-from orion_beam.topics.plan import Change, Kind
+from orion_beam.topics.names import FINAL, FINAL_PARTITIONS
+from orion_beam.topics.plan import ChangeKind, TopicChange
 from tests.integration.harness import await_until
 
 pytestmark = pytest.mark.integration
@@ -43,7 +43,7 @@ class Topics:
         return CliRunner().invoke(app, [command, "--bootstrap-servers", self.servers, *options], input=typed)
 
     def drift(self, setting: str, value: str) -> None:
-        assert apply_changes(self.servers, [], [Change(Kind.CHANGE, FINAL.name, setting, "", value)]) == []
+        assert apply_changes(self.servers, [], [TopicChange(ChangeKind.CHANGE, FINAL.name, setting, "", value)]) == []
         self.await_plan(f"{FINAL.name}: {setting} {value} ->")
 
     def await_plan(self, text: str) -> None:
@@ -91,7 +91,7 @@ def test_a_new_cluster_gets_all_topics_and_drift_is_found_and_mended(cluster: Lo
     topics.await_agreement()
     assert json.loads(topics("verify", "--json").stdout)["ok"]
     final = admin_client(topics.servers).list_topics(FINAL.name, timeout=60).topics[FINAL.name]
-    assert [len(partition.replicas) for partition in final.partitions.values()] == [3] * PARTITIONS
+    assert [len(partition.replicas) for partition in final.partitions.values()] == [3] * FINAL_PARTITIONS
 
     topics.drift("min.insync.replicas", "1")
     drifted = topics.await_verified(1)
@@ -161,8 +161,8 @@ def test_what_the_brokers_refuse_is_said_and_stops_nothing_else(topics: Topics) 
         topics.servers,
         [],
         [
-            Change(Kind.CHANGE, "cdr.dlq", "retention.ms", "", "many"),
-            Change(Kind.CHANGE, "cdr.validated", "retention.ms", "", "1000"),
+            TopicChange(ChangeKind.CHANGE, "cdr.dlq", "retention.ms", "", "many"),
+            TopicChange(ChangeKind.CHANGE, "cdr.validated", "retention.ms", "", "1000"),
         ],
     )
     assert len(refused) == 1

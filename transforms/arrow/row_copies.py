@@ -34,7 +34,7 @@ class _Runs(NamedTuple):
     ends: Offsets
 
 
-def rows_at(batch: pa.RecordBatch, places: Offsets) -> pa.RecordBatch:
+def take(batch: pa.RecordBatch, places: Offsets) -> pa.RecordBatch:
     """Return the rows of a batch that stand at some places, which ascend."""
     if len(places) < _ENOUGH_ROWS:
         return batch.take(pa.array(places))

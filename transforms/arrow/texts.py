@@ -39,7 +39,7 @@ ZERO = ord("0")
 _HEAD_BYTES = 8
 
 
-def offsets_of(column: pa.Array) -> npt.NDArray[np.int32]:
+def text_offsets(column: pa.Array) -> npt.NDArray[np.int32]:
     """Return where each row of a string or binary column begins in its bytes, and where the last one ends."""
     if len(column) == 0:
         return np.zeros(1, np.int32)
@@ -62,7 +62,7 @@ def bytes_of(column: pa.Array) -> Bytes:
 
 def lengths_of(column: pa.Array) -> npt.NDArray[np.int32]:
     """Return the length of each row in bytes; of a null it means nothing."""
-    return np.diff(offsets_of(column))
+    return np.diff(text_offsets(column))
 
 
 def is_null(column: pa.Array) -> Mask:
@@ -78,9 +78,9 @@ def mask_of(flags: pa.BooleanArray) -> Mask:
     return flags.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
-def where(mask: Mask, chosen: Any, other: Any) -> pa.Array:
-    """Return `chosen` (column or scalar, None for null) where the mask holds, else `other`."""
-    return pc.if_else(pa.array(mask), chosen, other)
+def if_else(mask: Mask, take_texts: Any, other: Any) -> pa.Array:
+    """Return `take_texts` (column or scalar, None for null) where the mask holds, else `other`."""
+    return pc.if_else(pa.array(mask), take_texts, other)
 
 
 def to_list(column: pa.Array) -> list[Any]:
@@ -88,7 +88,7 @@ def to_list(column: pa.Array) -> list[Any]:
     return pl.Series(column).to_list()
 
 
-def cut(source: pa.Buffer, starts: npt.NDArray[np.integer], ends: npt.NDArray[np.integer]) -> pa.StringArray:
+def slice_texts(source: pa.Buffer, starts: npt.NDArray[np.integer], ends: npt.NDArray[np.integer]) -> pa.StringArray:
     """Cut one text a row out of the bytes of a column.
 
     Args:
@@ -165,7 +165,7 @@ def _fields(
 def empty_as_null(texts: pa.StringArray) -> pa.StringArray:
     """Return texts with null for the empty ones."""
     is_empty = lengths_of(texts) == 0
-    return where(is_empty, None, texts) if is_empty.any() else texts
+    return if_else(is_empty, None, texts) if is_empty.any() else texts
 
 
 def trimmed(texts: pa.StringArray) -> pa.StringArray:
@@ -185,7 +185,7 @@ def ends_with(texts: pa.Array, suffix: bytes) -> Mask:
     return mask_of(pc.ends_with(texts, pattern=suffix.decode()))
 
 
-def chosen(options: pa.StringArray, indices: npt.NDArray[np.integer]) -> pa.StringArray:
+def take_texts(options: pa.StringArray, indices: npt.NDArray[np.integer]) -> pa.StringArray:
     """Return for each row the option of its index; null for a negative one, and for that of a null."""
     return column_of(*_chosen(texts_of(options), indices.astype(np.int32, copy=False)))
 
@@ -217,7 +217,7 @@ def index_in(texts: pa.Array, options: pa.Array) -> npt.NDArray[np.int32]:
     return found.fill_null(-1).to_numpy()  # type: ignore[no-any-return]
 
 
-def one_of(texts: pa.Array, options: pa.Array) -> Mask:
+def is_in(texts: pa.Array, options: pa.Array) -> Mask:
     """Return which texts are one of the options."""
     return mask_of(pc.is_in(texts, value_set=options, skip_nulls=True))
 
@@ -277,7 +277,7 @@ def _digit_counts(texts: Texts) -> npt.NDArray[np.int32]:
     return counts
 
 
-def places_among(texts: pa.StringArray, options: tuple[str, ...]) -> npt.NDArray[np.int32]:
+def index_among(texts: pa.StringArray, options: tuple[str, ...]) -> npt.NDArray[np.int32]:
     """Return each text's place among options in lower case, -1 for one that is none of them, or null.
 
     ASCII letters of either case are alike.

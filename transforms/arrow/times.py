@@ -28,7 +28,7 @@ from orion_beam.transforms.arrow.compiled import (
     numbers_of,
     texts_of,
 )
-from orion_beam.transforms.arrow.texts import ZERO, is_null, where
+from orion_beam.transforms.arrow.texts import ZERO, if_else, is_null
 
 Times = npt.NDArray[np.int64]
 """Milliseconds since 1970, or NONE."""
@@ -83,15 +83,15 @@ def parse_event_times(texts: pa.StringArray, zone: str, twelve_digits: str | Non
     is_ambiguous = np.zeros(len(times), np.bool_)
     if is_local.any():
         local = times[is_local]
-        times[is_local], is_ambiguous[is_local] = to_instants(local, zone), come_twice(local, zone)
+        times[is_local], is_ambiguous[is_local] = to_instants(local, zone), are_ambiguous(local, zone)
     times[(times < _FIRST) | (times > _LAST)] = NONE
     return EventTimes(times, is_ambiguous)
 
 
-def believed(timestamps: pa.TimestampArray) -> pa.TimestampArray:
+def plausible_or_null(timestamps: pa.TimestampArray) -> pa.TimestampArray:
     """Return Kafka timestamps, null for those that are not plausible."""
     is_odd = ~are_plausible_epochs(as_times(timestamps))
-    return where(is_odd, None, timestamps) if is_odd.any() else timestamps
+    return if_else(is_odd, None, timestamps) if is_odd.any() else timestamps
 
 
 def are_plausible_epochs(times: Times) -> Mask:
@@ -253,7 +253,7 @@ def to_instants(moments: Times, zone: str) -> Times:
     return _moved(moments, _local_periods(zone), partial(_from_local, zone_of(zone)))
 
 
-def come_twice(moments: Times, zone: str) -> Mask:
+def are_ambiguous(moments: Times, zone: str) -> Mask:
     """Say which local times come twice, as a clock goes back."""
     starts, ends = _overlaps(zone)
     mask: Mask = starts[np.searchsorted(ends, moments, "right")] <= moments

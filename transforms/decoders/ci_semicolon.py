@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from orion_beam.schemas.fields import Count, EventTime, EventType, FreeText, Imei, Imsi, Msisdn, Rat, text_of
 from orion_beam.schemas.raw import RawRow
-from orion_beam.transforms.arrow.texts import Mask, chosen, index_in
+from orion_beam.transforms.arrow.texts import Mask, index_in, take_texts
 from orion_beam.transforms.decoders import Decoded, RawFormat
 from orion_beam.transforms.decoders.layouts import Separated
 from orion_beam.transforms.decoders.payloads import Payloads
@@ -83,7 +83,7 @@ def decode(payloads: Payloads) -> Decoded:
     texts = dict(zip(_FIELDS, fields, strict=True))
     sent = texts.pop("record_type")
     kinds = index_in(pc.ascii_upper(sent), _NAMES)
-    said = {name: chosen(options, kinds) for name, options in _SAID.items()}
+    said = {name: take_texts(options, kinds) for name, options in _SAID.items()}
     said["event_type"] = pc.coalesce(said["event_type"], sent)
     return Decoded(texts | said, separators != len(_FIELDS) - 1)
 

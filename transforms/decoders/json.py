@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orion_beam.schemas.fields import text_of
-from orion_beam.transforms.arrow.texts import Mask, chosen, to_list, trimmed
+from orion_beam.transforms.arrow.texts import Mask, take_texts, to_list, trimmed
 from orion_beam.transforms.decoders import Decoded
 from orion_beam.transforms.decoders.payloads import Payloads
 from orion_beam.transforms.decoders.plain_json import Read, Shape, read_plain
@@ -226,7 +226,7 @@ def _with_others(
     joined = {}
     for name in {**texts, **parsed.texts}:
         both = [texts.get(name, _nulls(payloads)), parsed.texts.get(name, _nulls(rows))]
-        joined[name] = chosen(pa.concat_arrays(both), places)
+        joined[name] = take_texts(pa.concat_arrays(both), places)
     return Decoded(joined, is_malformed, is_for_others, Counter(plain.unknown) + Counter(parsed.unknown))
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from orion_beam.schemas.fields import BLANKS
 
-Change = Callable[[str | None, str], str]
+FieldChange = Callable[[str | None, str], str]
 """Takes a field (None for what is no field of ours) and its text without blanks around; returns what it becomes."""
 
 
@@ -25,7 +25,7 @@ class Layout(ABC):
     """How records of a format are written."""
 
     @abstractmethod
-    def edit(self, record: str, change: Change) -> str:
+    def edit(self, record: str, change: FieldChange) -> str:
         """Return a record with each text replaced by what `change` makes of it, names of fields included."""
 
     @abstractmethod
@@ -60,7 +60,7 @@ class Layout(ABC):
         return edited if seen else self._append(record, field, text)
 
 
-def _replaced(record: str, spans: Iterator["_Span"], change: Change) -> str:
+def _replaced(record: str, spans: Iterator["_Span"], change: FieldChange) -> str:
     parts, end = [], 0
     for span in spans:
         stripped = record[span.start : span.end].strip(BLANKS)
@@ -91,7 +91,7 @@ class Separated(Layout):
     separator: str
     fields: tuple[str, ...]
 
-    def edit(self, record: str, change: Change) -> str:
+    def edit(self, record: str, change: FieldChange) -> str:
         """Change what stands between separators."""
         return _replaced(record, self._spans(record), change)
 
@@ -132,7 +132,7 @@ class Pairs(Layout):
     separator: str
     names: Mapping[str, str]
 
-    def edit(self, record: str, change: Change) -> str:
+    def edit(self, record: str, change: FieldChange) -> str:
         """Change texts, and names that are none of ours."""
         return _replaced(record, self._spans(record), change)
 
@@ -166,7 +166,7 @@ class FixedWidth(Layout):
 
     widths: Mapping[str, int]
 
-    def edit(self, record: str, change: Change) -> str:
+    def edit(self, record: str, change: FieldChange) -> str:
         """Change what stands in the columns; a text keeps its column's width."""
         start, parts = 0, []
         for field, width in self.widths.items():
@@ -201,7 +201,7 @@ class JsonObject(Layout):
 
     paths: Mapping[str, str]
 
-    def edit(self, record: str, change: Change) -> str:
+    def edit(self, record: str, change: FieldChange) -> str:
         """Change strings and numbers, wherever they are, and names of members."""
         field_of = {path: field for field, paths in self.paths.items() for path in paths.split(",")}
         parts: list[str] = []
@@ -266,7 +266,7 @@ def _string_of(token: str) -> str:
     return str(json.loads(token, strict=False))
 
 
-def _changed_token(token: str, field: str | None, change: Change) -> str:
+def _changed_token(token: str, field: str | None, change: FieldChange) -> str:
     if token.startswith('"'):
         whole = _string_of(token)
         text = whole.strip(BLANKS)

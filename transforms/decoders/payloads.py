@@ -23,13 +23,13 @@ from orion_beam.transforms.arrow.compiled import (
 )
 from orion_beam.transforms.arrow.texts import (
     bytes_of,
-    cut,
     fields_of,
+    if_else,
     is_blank,
-    offsets_of,
     row_by_row,
+    slice_texts,
+    text_offsets,
     to_bytes,
-    where,
 )
 
 _QUOTE = ord('"')
@@ -127,7 +127,7 @@ class Payloads:
 
     def texts(self) -> pa.StringArray:
         """Return each as text."""
-        return cut(pa.py_buffer(self.data), self.starts, self.ends)
+        return slice_texts(pa.py_buffer(self.data), self.starts, self.ends)
 
 
 @compiled(TEXTS)
@@ -244,7 +244,7 @@ def _split(
 
 def _with_pairs_as_one(fields: list[pa.StringArray], is_quoted: npt.NDArray[np.bool_]) -> list[pa.StringArray]:
     return [
-        where(quoted, pc.replace_substring(field, '""', '"'), field)
+        if_else(quoted, pc.replace_substring(field, '""', '"'), field)
         for field, quoted in zip(fields, is_quoted, strict=True)
     ]
 
@@ -271,7 +271,7 @@ def are_utf8(payloads: pa.BinaryArray) -> Mask:
         payloads.cast(pa.string())
     except pa.ArrowInvalid:
         # It does not say where.
-        offsets = offsets_of(payloads)
+        offsets = text_offsets(payloads)
         beyond_ascii = np.flatnonzero(bytes_of(payloads)[offsets[0] : offsets[-1]] >= 0x80) + offsets[0]
         rows = np.unique(np.searchsorted(offsets[1:], beyond_ascii, side="right"))
         mask[rows] = row_by_row(rows, payloads, _is_utf8)

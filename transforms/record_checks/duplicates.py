@@ -14,7 +14,7 @@ from orion_beam.schemas.cdr import NORMALIZED_SCHEMA
 from orion_beam.schemas.codes import Code, Stage
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.transforms.arrow.texts import Mask, Offsets, is_null
-from orion_beam.transforms.record_checks.seen_keys import Keys, Places, RecentKeys
+from orion_beam.transforms.record_checks.seen_keys import KeyHashes, Places, SeenKeys
 from orion_beam.transforms.stage.batches import SplitBatch, batch_of, columns_of
 from orion_beam.transforms.stage.counters import count
 from orion_beam.transforms.stage.join_countries import by_country
@@ -24,17 +24,17 @@ from orion_beam.transforms.stage.split import Split, StageTransform
 DUPLICATE = "duplicate"
 """What flagged rows are counted as."""
 
-STEP = "flag_duplicates"
+DUPLICATES_STEP = "flag_duplicates"
 """What the worker's metrics call the transform."""
 
 
-def natural_keys(columns: Mapping[str, pa.Array], fields: tuple[str, ...]) -> Keys:
+def natural_keys(columns: Mapping[str, pa.Array], fields: tuple[str, ...]) -> KeyHashes:
     """Return a 64-bit hash of some fields of each row, never 0; null is a value like any other.
 
     Two different keys have one hash with a chance of 1 in 2^64: among a million remembered keys a row is taken for a
     duplicate wrongly once in 2 * 10^13 rows.
     """
-    keys: Keys = np.zeros(len(columns[fields[0]]), np.uint64)
+    keys: KeyHashes = np.zeros(len(columns[fields[0]]), np.uint64)
     for seed, name in enumerate(fields):
         column = columns[name]
         # Null adds nothing, so that a field that no row has costs nothing.
@@ -52,11 +52,13 @@ class DuplicateMemory:
 
     def __init__(self, window: int) -> None:
         """Take how many rows a key is remembered."""
-        self._recent = RecentKeys(window)
+        self._recent = SeenKeys(window)
         self._numbers: dict[tuple[str, int], int] = {}
         self._lock = threading.Lock()
 
-    def first_seen(self, keys: Keys, topics: pa.StringArray, partitions: Offsets, offsets: Offsets) -> pa.StringArray:
+    def first_seen(
+        self, keys: KeyHashes, topics: pa.StringArray, partitions: Offsets, offsets: Offsets
+    ) -> pa.StringArray:
         """Return for each row that came before where it was seen first, `topic[partition]@offset`; null for others."""
         with self._lock:
             places = Places(self._numbers_of(topics, partitions), offsets)
@@ -159,7 +161,7 @@ class FlagDuplicates(StageTransform):
     @property
     def counted_as(self) -> str:
         """The step's name in the worker's metrics."""
-        return STEP
+        return DUPLICATES_STEP
 
     def prepare(self) -> Split:
         """Return the function over a batch."""

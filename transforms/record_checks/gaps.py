@@ -18,8 +18,8 @@ from apache_beam.transforms.userstate import ReadModifyWriteStateSpec, TimerSpec
 from apache_beam.utils.timestamp import Timestamp
 
 from orion_beam.transforms.arrow.texts import lengths_of, mask_of
-from orion_beam.transforms.record_checks.number_ranges import Ranges, ranges_of
-from orion_beam.transforms.record_checks.sequences import MODULUS, Finding, NodeSequence
+from orion_beam.transforms.record_checks.number_ranges import NumberRanges, ranges_of
+from orion_beam.transforms.record_checks.sequences import MODULUS, NodeSequence, SequenceFinding
 from orion_beam.transforms.stage.join_countries import parts_of
 
 Node = tuple[str, str]
@@ -62,7 +62,7 @@ class SequenceGap(NamedTuple):
     records: int
 
     @classmethod
-    def of(cls, node: Node, finding: Finding) -> "SequenceGap":
+    def of(cls, node: Node, finding: SequenceFinding) -> "SequenceGap":
         """Return a finding with its node."""
         return cls(*node, finding.kind, finding.first, finding.last, finding.records)
 
@@ -100,7 +100,7 @@ def shard_of(node: Node) -> Shard:
     return country, zlib.crc32(node_id.encode()) % SHARDS
 
 
-def _ranges(encoded: bytes) -> Ranges:
+def _ranges(encoded: bytes) -> NumberRanges:
     return np.frombuffer(encoded, np.int64).reshape(-1, 2)
 
 

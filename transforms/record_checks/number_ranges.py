@@ -3,19 +3,19 @@
 import numpy as np
 import numpy.typing as npt
 
-Ranges = npt.NDArray[np.int64]
+NumberRanges = npt.NDArray[np.int64]
 """Shape (n, 2)."""
 
-NO_RANGES: Ranges = np.zeros((0, 2), np.int64)
+NO_RANGES: NumberRanges = np.zeros((0, 2), np.int64)
 _LEAST, _MOST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 
-def ranges_of(numbers: npt.NDArray[np.int64]) -> Ranges:
+def ranges_of(numbers: npt.NDArray[np.int64]) -> NumberRanges:
     """Return the ranges of numbers in any order."""
-    return joined(np.column_stack([numbers, numbers]))
+    return merge_ranges(np.column_stack([numbers, numbers]))
 
 
-def joined(ranges: Ranges) -> Ranges:
+def merge_ranges(ranges: NumberRanges) -> NumberRanges:
     """Return the ranges of numbers that are in any of some ranges, which may be in any order and overlap."""
     if not len(ranges):
         return NO_RANGES
@@ -25,12 +25,12 @@ def joined(ranges: Ranges) -> Ranges:
     return np.column_stack([ranges[begins, 0], lasts[np.append(begins[1:], True)]])
 
 
-def gaps_of(ranges: Ranges) -> Ranges:
+def gaps_of(ranges: NumberRanges) -> NumberRanges:
     """Return what lies between ranges."""
     return np.column_stack([ranges[:-1, 1] + 1, ranges[1:, 0] - 1])
 
 
-def common(ranges: Ranges, others: Ranges) -> Ranges:
+def intersect_ranges(ranges: NumberRanges, others: NumberRanges) -> NumberRanges:
     """Return the numbers that are in both."""
     starts = np.searchsorted(others[:, 1], ranges[:, 0])
     counts = np.maximum(np.searchsorted(others[:, 0], ranges[:, 1], side="right") - starts, 0)
@@ -40,14 +40,14 @@ def common(ranges: Ranges, others: Ranges) -> Ranges:
     return np.column_stack([firsts, lasts])
 
 
-def without(ranges: Ranges, others: Ranges) -> Ranges:
+def subtract_ranges(ranges: NumberRanges, others: NumberRanges) -> NumberRanges:
     """Return the numbers of the first that are not in the second."""
     if not len(others):
         return ranges
     before, behind = [_LEAST, others[0, 0] - 1], [others[-1, 1] + 1, _MOST]
-    return common(ranges, np.vstack([before, gaps_of(others), behind]))
+    return intersect_ranges(ranges, np.vstack([before, gaps_of(others), behind]))
 
 
-def size_of(ranges: Ranges) -> int:
+def size_of(ranges: NumberRanges) -> int:
     """Return how many numbers there are."""
     return int((ranges[:, 1] - ranges[:, 0] + 1).sum())

@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from orion_beam.schemas.cdr import NORMALIZED_SCHEMA
 from orion_beam.schemas.codes import Stage
-from orion_beam.transforms.arrow.texts import chosen, mask_of, one_of
+from orion_beam.transforms.arrow.texts import is_in, mask_of, take_texts
 from orion_beam.transforms.stage.batches import SplitBatch, batch_of, columns_of
 from orion_beam.transforms.stage.rejects import no_rejects
 from orion_beam.transforms.stage.split import Split, StageTransform
 
-STEP = "tag_partials"
+PARTIALS_STEP = "tag_partials"
 """What the worker's metrics call the transform."""
 
 CAUSES_OF_END = pa.array([0, 3, 4, 5, 52, 53, 54, 58], pa.int64())
@@ -43,7 +43,7 @@ def partials_of(causes: pa.Int64Array, numbers: pa.Int64Array) -> pa.StringArray
     """
     if causes.null_count == len(causes):
         return pa.nulls(len(causes), pa.string())
-    ends, continues = one_of(causes, CAUSES_OF_END), one_of(causes, CAUSES_OF_PARTIAL)
+    ends, continues = is_in(causes, CAUSES_OF_END), is_in(causes, CAUSES_OF_PARTIAL)
     values = numbers.fill_null(1).to_numpy()
     is_numbered = mask_of(numbers.is_valid())
     conditions = {
@@ -53,7 +53,7 @@ def partials_of(causes: pa.Int64Array, numbers: pa.Int64Array) -> pa.StringArray
         _INTERMEDIATE: continues & is_numbered & (values > 1),
     }
     kinds = np.select(list(conditions.values()), [np.int8(kind) for kind in conditions], np.int8(_UNKNOWN))
-    return chosen(_KINDS, kinds)
+    return take_texts(_KINDS, kinds)
 
 
 def tag_partials(batch: pa.RecordBatch) -> SplitBatch:
@@ -84,7 +84,7 @@ class TagPartials(StageTransform):
     @property
     def counted_as(self) -> str:
         """The step's name in the worker's metrics."""
-        return STEP
+        return PARTIALS_STEP
 
     def prepare(self) -> Split:
         """Return the function over a batch."""

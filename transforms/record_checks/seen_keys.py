@@ -8,7 +8,7 @@ import numpy.typing as npt
 from orion_beam.transforms.arrow.texts import Mask, Offsets
 from orion_beam.transforms.stage.batches import MAX_ROWS
 
-Keys = npt.NDArray[np.uint64]
+KeyHashes = npt.NDArray[np.uint64]
 
 _FREE = np.uint64(0)
 _NEVER = np.iinfo(np.int64).min // 2
@@ -41,7 +41,7 @@ class _Table:
 
     def __init__(self, keys: int) -> None:
         self._slots = int(keys * _SLOTS_PER_KEY)
-        self.keys: Keys = np.zeros(self._slots, np.uint64)
+        self.keys: KeyHashes = np.zeros(self._slots, np.uint64)
         self.seen_last = np.zeros(self._slots, np.int64)
         self.sources = np.zeros(self._slots, np.int32)
         self.offsets = np.zeros(self._slots, np.int64)
@@ -53,7 +53,7 @@ class _Table:
         self.size = 0
         return self
 
-    def find(self, keys: Keys) -> Offsets:
+    def find(self, keys: KeyHashes) -> Offsets:
         """Return the slot of each key, -1 for one that is not there."""
         found = np.full(len(keys), -1, np.int64)
         rows, slots = np.arange(len(keys)), self._first_slots(keys)
@@ -65,7 +65,7 @@ class _Table:
             rows, slots = rows[goes_on], self._behind(slots[goes_on])
         return found
 
-    def place(self, keys: Keys) -> tuple[Offsets, Mask]:
+    def place(self, keys: KeyHashes) -> tuple[Offsets, Mask]:
         """Return the slot of each of some different keys, and which keys are new and have got one now."""
         placed, is_new = np.empty(len(keys), np.int64), np.zeros(len(keys), np.bool_)
         rows, slots = np.arange(len(keys)), self._first_slots(keys)
@@ -80,7 +80,7 @@ class _Table:
         self.size += int(is_new.sum())
         return placed, is_new
 
-    def _first_slots(self, keys: Keys) -> Offsets:
+    def _first_slots(self, keys: KeyHashes) -> Offsets:
         return ((keys >> np.uint64(32)) * np.uint64(self._slots) >> np.uint64(32)).astype(np.int64)
 
     def _behind(self, slots: Offsets) -> Offsets:
@@ -89,7 +89,7 @@ class _Table:
         return slots
 
 
-class RecentKeys:
+class SeenKeys:
     """Where the key of a row was seen first, if it was seen within the last `window` rows.
 
     Keys are in two tables: what is seen goes into the younger one, and when that has `window` keys the older one is
@@ -105,7 +105,7 @@ class RecentKeys:
         self._younger, self._older = _Table(window + MAX_ROWS), _Table(window + MAX_ROWS)
         self._rows = 0
 
-    def first_seen(self, keys: Keys, places: Places) -> Places:
+    def first_seen(self, keys: KeyHashes, places: Places) -> Places:
         """Return for each row where its key was first seen: the row's own place if it is new within the window.
 
         A row that is read again finds itself, or what it found the first time.
@@ -121,7 +121,7 @@ class RecentKeys:
         ]
         return Places(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
-    def _first_seen(self, keys: Keys, places: Places) -> Places:
+    def _first_seen(self, keys: KeyHashes, places: Places) -> Places:
         rows = np.arange(self._rows, self._rows + len(keys))
         self._rows += len(keys)
         keys, firsts, key_of_row = np.unique(keys, return_index=True, return_inverse=True)
@@ -140,7 +140,7 @@ class RecentKeys:
             self._younger, self._older = self._older.cleared(), self._younger
         return origins.of_rows(key_of_row)
 
-    def _look_among_older(self, keys: Keys, is_new: Mask, origins: Places, seen_last: Offsets) -> None:
+    def _look_among_older(self, keys: KeyHashes, is_new: Mask, origins: Places, seen_last: Offsets) -> None:
         """Fill in, for keys that are new among the younger, what the older know."""
         new = np.flatnonzero(is_new)
         slots = self._older.find(keys[new])

@@ -10,7 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from orion_beam.transforms.arrow.texts import Mask
-from orion_beam.transforms.record_checks.number_ranges import NO_RANGES, Ranges, common, gaps_of, joined, without
+from orion_beam.transforms.record_checks.number_ranges import (
+    NO_RANGES,
+    NumberRanges,
+    gaps_of,
+    intersect_ranges,
+    merge_ranges,
+    subtract_ranges,
+)
 
 MODULUS = 2**32
 MAX_JUMP = 1_000_000
@@ -23,7 +30,7 @@ MAX_RANGES = 10_000
 MISSING, FILLED, RESET = "missing", "filled", "reset"
 
 
-class Finding(NamedTuple):
+class SequenceFinding(NamedTuple):
     """What was found of a node's numbers.
 
     Attributes:
@@ -46,16 +53,16 @@ class Finding(NamedTuple):
 class _Epoch:
     """Numbers between two resets; a wrap-around does not end it, they are counted on beyond it."""
 
-    seen: Ranges
+    seen: NumberRanges
     is_first: bool
-    noticed: Ranges = field(default_factory=lambda: NO_RANGES)
-    reported: Ranges = field(default_factory=lambda: NO_RANGES)
+    noticed: NumberRanges = field(default_factory=lambda: NO_RANGES)
+    reported: NumberRanges = field(default_factory=lambda: NO_RANGES)
 
-    def counted_on(self, ranges: Ranges) -> Ranges:
+    def counted_on(self, ranges: NumberRanges) -> NumberRanges:
         """Return ranges of wrapping numbers as the numbers nearest to what was seen last."""
         highest = self.seen[-1, 1]
         steps = (ranges[:, 0] - highest + MODULUS // 2) % MODULUS - MODULUS // 2
-        counted: Ranges = ranges + (highest + steps - ranges[:, 0])[:, np.newaxis]
+        counted: NumberRanges = ranges + (highest + steps - ranges[:, 0])[:, np.newaxis]
         return counted
 
     def counted_on_if_near(self, number: int) -> int:
@@ -63,7 +70,7 @@ class _Epoch:
         counted = self.counted_on(np.array([[number, number]]))
         return int(counted[0, 0]) if self.is_near(counted)[0] else int(self.seen[0, 0])
 
-    def is_near(self, ranges: Ranges) -> Mask:
+    def is_near(self, ranges: NumberRanges) -> Mask:
         """Say which ranges are no jump away."""
         is_near: Mask = (ranges[:, 1] >= self.seen[0, 0] - MAX_JUMP) & (ranges[:, 0] <= self.seen[-1, 1] + MAX_JUMP)
         return is_near
@@ -86,7 +93,7 @@ class NodeSequence:
         self._firsts: dict[str, int] = {}
         self._epochs: list[_Epoch] = []
 
-    def add(self, ranges: Ranges, firsts: Mapping[str, int]) -> Iterator[Finding]:
+    def add(self, ranges: NumberRanges, firsts: Mapping[str, int]) -> Iterator[SequenceFinding]:
         """Take numbers that were seen, in any order.
 
         Args:
@@ -98,16 +105,16 @@ class NodeSequence:
             counted = epoch.counted_on(rest)
             is_near = epoch.is_near(counted)
             if is_near.any():
-                yield from self._extend(epoch, joined(counted[is_near]))
+                yield from self._extend(epoch, merge_ranges(counted[is_near]))
                 rest = rest[~is_near]
         while len(rest):
             is_first = not self._epochs
             if not is_first:
-                yield Finding(RESET, int(self._epochs[-1].seen[-1, 1]) % MODULUS, int(rest[0, 0]))
+                yield SequenceFinding(RESET, int(self._epochs[-1].seen[-1, 1]) % MODULUS, int(rest[0, 0]))
             epoch = _Epoch(rest[:1], is_first)
             counted = epoch.counted_on(rest)
             is_near = epoch.is_near(counted)
-            epoch.seen = joined(counted[is_near])
+            epoch.seen = merge_ranges(counted[is_near])
             self._epochs.append(epoch)
             rest = rest[~is_near]
         if self._epochs[0].is_first:
@@ -117,40 +124,42 @@ class NodeSequence:
             yield from self._report(self._epochs[0], self._gaps(self._epochs[0]))
             del self._epochs[0]
 
-    def settle(self) -> Iterator[Finding]:
+    def settle(self) -> Iterator[SequenceFinding]:
         """Report the gaps that were there at the last call already, and notice the others."""
         for epoch in self._epochs:
             gaps = self._gaps(epoch)
-            yield from self._report(epoch, common(gaps, epoch.noticed))
+            yield from self._report(epoch, intersect_ranges(gaps, epoch.noticed))
             epoch.noticed = gaps[-MAX_RANGES:]
 
-    def close(self) -> Iterator[Finding]:
+    def close(self) -> Iterator[SequenceFinding]:
         """Report all gaps: nothing more will come."""
         for epoch in self._epochs:
             yield from self._report(epoch, self._gaps(epoch))
 
-    def _extend(self, epoch: _Epoch, ranges: Ranges) -> Iterator[Finding]:
-        epoch.seen = joined(np.vstack([epoch.seen, ranges]))
-        filled = common(ranges, epoch.reported)
+    def _extend(self, epoch: _Epoch, ranges: NumberRanges) -> Iterator[SequenceFinding]:
+        epoch.seen = merge_ranges(np.vstack([epoch.seen, ranges]))
+        filled = intersect_ranges(ranges, epoch.reported)
         yield from _findings(FILLED, filled)
-        epoch.reported = without(epoch.reported, filled)
+        epoch.reported = subtract_ranges(epoch.reported, filled)
         if len(epoch.seen) > MAX_RANGES:
             settled = epoch.seen[: MAX_RANGES // 2]
-            yield from self._report(epoch, common(self._gaps(epoch), np.array([[settled[0, 0], settled[-1, 1]]])))
-            epoch.seen = joined(np.vstack([[[settled[0, 0], settled[-1, 1]]], epoch.seen[MAX_RANGES // 2 :]]))
+            yield from self._report(
+                epoch, intersect_ranges(self._gaps(epoch), np.array([[settled[0, 0], settled[-1, 1]]]))
+            )
+            epoch.seen = merge_ranges(np.vstack([[[settled[0, 0], settled[-1, 1]]], epoch.seen[MAX_RANGES // 2 :]]))
 
-    def _gaps(self, epoch: _Epoch) -> Ranges:
+    def _gaps(self, epoch: _Epoch) -> NumberRanges:
         gaps = gaps_of(epoch.seen)
         if self._is_complete or not epoch.is_first or not self._firsts:
             return gaps
-        return common(gaps, np.array([[max(self._firsts.values()), np.iinfo(np.int64).max]]))
+        return intersect_ranges(gaps, np.array([[max(self._firsts.values()), np.iinfo(np.int64).max]]))
 
-    def _report(self, epoch: _Epoch, gaps: Ranges) -> Iterator[Finding]:
-        new = without(gaps, epoch.reported)
+    def _report(self, epoch: _Epoch, gaps: NumberRanges) -> Iterator[SequenceFinding]:
+        new = subtract_ranges(gaps, epoch.reported)
         yield from _findings(MISSING, new)
-        epoch.reported = joined(np.vstack([epoch.reported, new]))[-MAX_RANGES:]
+        epoch.reported = merge_ranges(np.vstack([epoch.reported, new]))[-MAX_RANGES:]
 
 
-def _findings(kind: str, ranges: Ranges) -> Iterator[Finding]:
+def _findings(kind: str, ranges: NumberRanges) -> Iterator[SequenceFinding]:
     for first, last in ranges.tolist():
-        yield Finding(kind, first % MODULUS, last % MODULUS)
+        yield SequenceFinding(kind, first % MODULUS, last % MODULUS)

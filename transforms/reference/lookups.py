@@ -29,7 +29,7 @@ from orion_beam.transforms.arrow.compiled import (
     is_valid,
     texts_of,
 )
-from orion_beam.transforms.arrow.texts import ZERO, are_digits, chosen, equals, mask_of
+from orion_beam.transforms.arrow.texts import ZERO, are_digits, equals, mask_of, take_texts
 
 _Hashes = npt.NDArray[np.uint64]
 
@@ -314,7 +314,7 @@ class Lookup:
         """Return a column of rows that `rows_of` has found."""
         codes, dictionary = self._codes[name][rows], self._dictionaries[name]
         if pa.types.is_string(dictionary.type):
-            return chosen(dictionary, codes)
+            return take_texts(dictionary, codes)
         return dictionary.take(pa.array(codes, mask=codes < 0))
 
     def texts(self, name: str) -> pa.StringArray:

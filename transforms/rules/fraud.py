@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.fields import EVENT_TYPES
-from orion_beam.transforms.arrow.texts import Mask, is_null, one_of, places_among, starts_with
+from orion_beam.transforms.arrow.texts import Mask, index_among, is_in, is_null, starts_with
 from orion_beam.transforms.stage.join_countries import Countries
 
 MODEL_VERSION = "rules-1"
@@ -37,9 +37,9 @@ def conditions(columns: Mapping[str, pa.Array], is_roaming: Mask, countries: Cou
     """
     usage = sum(_or_zero(columns[name]).astype(np.float64) for name in ("bytes_up", "bytes_down"))
     peer, country = columns["peer_msisdn"], columns["roaming_country"]
-    event_type = places_among(columns["event_type"], EVENT_TYPES)
+    event_type = index_among(columns["event_type"], EVENT_TYPES)
     is_at_home = countries.array(peer, _are_at_home)
-    is_usual = countries.array(country, lambda rows, profile: one_of(rows, _usual_countries(profile)))
+    is_usual = countries.array(country, lambda rows, profile: is_in(rows, _usual_countries(profile)))
     met = {
         "voice_over_2h": (event_type == _VOICE) & (_or_zero(columns["duration_s"]) > LONG_CALL_S),
         "over_10_gb": usage > HEAVY_USAGE_BYTES,

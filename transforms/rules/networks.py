@@ -35,7 +35,7 @@ _MCC_DIGITS, _PREFIX_DIGITS = 3, 6
 """So many digits of an IMSI say all: three of MCC, and two or three of MNC."""
 
 
-class Plmn(NamedTuple):
+class Network(NamedTuple):
     """A public land mobile network.
 
     Attributes:
@@ -52,9 +52,9 @@ class Plmn(NamedTuple):
 
 
 @cache
-def known_plmns() -> tuple[Plmn, ...]:
+def known_plmns() -> tuple[Network, ...]:
     """Return the networks of all countries, and those of none."""
-    return tuple(Plmn(**row) for row in _rows("plmn.csv"))
+    return tuple(Network(**row) for row in _rows("plmn.csv"))
 
 
 def _rows(name: str) -> Iterator[dict[str, str]]:

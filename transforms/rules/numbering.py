@@ -28,7 +28,7 @@ from orion_beam.transforms.arrow.compiled import (
     set_valid,
     texts_of,
 )
-from orion_beam.transforms.arrow.texts import ZERO, are_digits, begins_with, chosen, row_by_row, to_bytes
+from orion_beam.transforms.arrow.texts import ZERO, are_digits, begins_with, row_by_row, take_texts, to_bytes
 from orion_beam.transforms.rules.plausibility import assigned_number, by_library, is_assigned, plan_automaton
 
 _PLUS = ord("+")
@@ -121,7 +121,7 @@ def subscriber_numbers(texts: pa.StringArray, profile: CountryProfile) -> Subscr
             rows, found = zip(*others, strict=True)
             places = np.arange(len(texts))
             places[list(rows)] = len(texts) + np.arange(len(rows))
-            numbers = chosen(pa.concat_arrays([numbers, pa.array(found, pa.string())]), places)
+            numbers = take_texts(pa.concat_arrays([numbers, pa.array(found, pa.string())]), places)
     return SubscriberNumbers(numbers, is_plausible)
 
 

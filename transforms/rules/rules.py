@@ -32,11 +32,11 @@ from orion_beam.transforms.arrow.texts import (
     Mask,
     digit_counts,
     ends_with,
+    if_else,
+    index_among,
     is_null,
     mask_of,
-    places_among,
     starts_with,
-    where,
 )
 from orion_beam.transforms.arrow.times import NONE, EventTimes, Times, are_plausible_epochs, as_times, parse_event_times
 from orion_beam.transforms.decoders.registry import all_formats
@@ -70,7 +70,7 @@ _RATS = tuple(RAT_GENERATIONS)
 _FUTURE_TOLERANCE_MS = round(FUTURE_TOLERANCE.total_seconds() * 1000)
 
 
-class Count(NamedTuple):
+class CountField(NamedTuple):
     """A field of whole numbers.
 
     Attributes:
@@ -108,7 +108,7 @@ class DecodedRows:
     is_arrival_odd: Mask
     event_times: Times
     is_ambiguous: Mask
-    counts: Mapping[str, Count]
+    counts: Mapping[str, CountField]
 
     @classmethod
     def of(cls, batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile]) -> "DecodedRows":
@@ -118,7 +118,7 @@ class DecodedRows:
         sent = as_times(batch.column("source_timestamp"))
         is_plausible = are_plausible_epochs(sent)
         arrived = np.where(is_plausible, sent, NONE)
-        formats = places_among(texts["raw_format"], _FORMATS)
+        formats = index_among(texts["raw_format"], _FORMATS)
         pieces = countries.pieces(texts["event_time"], _event_times)
         read, is_ambiguous = map(np.concatenate, zip(*pieces, strict=True))
         event_times = np.where(_HAS_NO_EVENT_TIME[formats], arrived, read)
@@ -156,19 +156,19 @@ class DecodedRows:
     @cached_property
     def event_types(self) -> npt.NDArray[np.int32]:
         """The place of each event type among EVENT_TYPES, -1 for one that is not there."""
-        return places_among(self.texts["event_type"], EVENT_TYPES)
+        return index_among(self.texts["event_type"], EVENT_TYPES)
 
 
 def _event_times(texts: pa.StringArray, profile: CountryProfile) -> EventTimes:
     return parse_event_times(texts, profile.time_zone, profile.twelve_digit_times)
 
 
-def _counts(texts: pa.StringArray) -> Count:
+def _counts(texts: pa.StringArray) -> CountField:
     if texts.null_count == len(texts):
         nothing = np.zeros(len(texts), np.bool_)
-        return Count(pa.nulls(len(texts), pa.int64()), np.zeros(len(texts), np.int64), nothing, nothing)
+        return CountField(pa.nulls(len(texts), pa.int64()), np.zeros(len(texts), np.int64), nothing, nothing)
     numbers, validity, is_read, is_broken = _read_counts(texts_of(texts))
-    return Count(numbers_of(numbers, pa.int64(), validity), numbers, is_read, is_broken)
+    return CountField(numbers_of(numbers, pa.int64(), validity), numbers, is_read, is_broken)
 
 
 @compiled(TEXTS)
@@ -201,12 +201,12 @@ def rat_indices(rats: pa.StringArray) -> npt.NDArray[np.int32]:
 
     Letters of either case are alike, and numbers may have zeros before them.
     """
-    indices = places_among(rats, _RATS)
+    indices = index_among(rats, _RATS)
     others = np.flatnonzero((indices < 0) & starts_with(rats, b"0"))
     if len(others):
         numbers = rats.take(pa.array(others))
-        without_zeros = where(digit_counts(numbers) > 0, pc.ascii_ltrim(numbers, characters="0"), None)
-        indices[others] = places_among(without_zeros, _RATS)
+        without_zeros = if_else(digit_counts(numbers) > 0, pc.ascii_ltrim(numbers, characters="0"), None)
+        indices[others] = index_among(without_zeros, _RATS)
     return indices
 
 

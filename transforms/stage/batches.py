@@ -13,7 +13,7 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
-from orion_beam.transforms.arrow.row_copies import rows_at
+from orion_beam.transforms.arrow.row_copies import take
 from orion_beam.transforms.arrow.texts import Mask
 from orion_beam.transforms.decoders.unread_members import UnreadMember
 
@@ -47,9 +47,9 @@ def batch_of(columns: Mapping[str, pa.Array], schema: pa.Schema) -> pa.RecordBat
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
-def rows_of(batch: pa.RecordBatch, mask: Mask) -> pa.RecordBatch:
+def filter_rows(batch: pa.RecordBatch, mask: Mask) -> pa.RecordBatch:
     """Return the rows of a batch for which the mask holds, in order."""
-    return batch if mask.all() else rows_at(batch, np.flatnonzero(mask))
+    return batch if mask.all() else take(batch, np.flatnonzero(mask))
 
 
 def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
@@ -57,7 +57,7 @@ def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
 
 
-def packed(batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
+def join_small_batches(batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
     """Return batches of one schema, at least one, as few as they fit in: one, but where a column is more than 2 GiB."""
     if len(batches) == 1:
         return list(batches)
@@ -69,13 +69,13 @@ def packed(batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
     return table.to_batches() or [batches[0]]
 
 
-def joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+def concat_batches(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     """Return batches of one schema, at least one, as one.
 
     Raises:
-        OverflowError: a column is more than 2 GiB then. Where that can be, see `packed`.
+        OverflowError: a column is more than 2 GiB then. Where that can be, see `join_small_batches`.
     """
-    whole, *others = packed(batches)
+    whole, *others = join_small_batches(batches)
     if others:
         raise OverflowError(f"{sum(batch.num_rows for batch in batches)} rows are more than 2 GiB in a column")
     return whole

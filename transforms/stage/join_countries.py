@@ -15,15 +15,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orion_beam.schemas.country import CountryProfile
-from orion_beam.transforms.stage.batches import MAX_ROWS, SplitBatch, at_bundle_end, country_of, joined, packed
+from orion_beam.transforms.stage.batches import (
+    MAX_ROWS,
+    SplitBatch,
+    at_bundle_end,
+    concat_batches,
+    country_of,
+    join_small_batches,
+)
 
 CountrySplit = Callable[[pa.RecordBatch, CountryProfile], SplitBatch]
 
-ENOUGH_ROWS = MAX_ROWS // 2
+JOIN_BELOW_ROWS = MAX_ROWS // 2
 """Rows that are worth a batch of their own: to copy them costs as much as a batch does by itself."""
 
 
-def runs_of(batch: pa.RecordBatch) -> list[tuple[str, slice]]:
+def country_runs(batch: pa.RecordBatch) -> list[tuple[str, slice]]:
     """Return country and place of each run of rows of one country, in order."""
     runs = pc.run_end_encode(batch.column("country"))
     ends = runs.run_ends.to_pylist()
@@ -32,7 +39,7 @@ def runs_of(batch: pa.RecordBatch) -> list[tuple[str, slice]]:
 
 def parts_of(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
     """Yield country and rows of each run of rows of one country, in order."""
-    for country, rows in runs_of(batch):
+    for country, rows in country_runs(batch):
         yield country, batch[rows]
 
 
@@ -44,8 +51,8 @@ def by_country(
     def split(batch: pa.RecordBatch) -> SplitBatch:
         outcomes = [function(rows, profiles[country]) for country, rows in parts_of(batch)]
         return SplitBatch(
-            joined([outcome.accepted for outcome in outcomes]),
-            joined([outcome.rejected for outcome in outcomes]),
+            concat_batches([outcome.accepted for outcome in outcomes]),
+            concat_batches([outcome.rejected for outcome in outcomes]),
             tuple(member for outcome in outcomes for member in outcome.unread),
         )
 
@@ -74,7 +81,7 @@ class Countries(NamedTuple):
         if not batch.num_rows:
             # What is made of no rows still has a type.
             return cls((next(iter(profiles.values())),), (slice(0, 0),))
-        countries, runs = zip(*runs_of(batch), strict=True)
+        countries, runs = zip(*country_runs(batch), strict=True)
         return cls(tuple(profiles[country] for country in countries), runs)
 
     def column(self, rows: pa.Array, function: Callable[[pa.Array, CountryProfile], pa.Array]) -> pa.Array:
@@ -102,7 +109,7 @@ class _JoinFn(beam.DoFn):  # type: ignore[misc]
 
     def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         self._held.append(batch)
-        if sum(held.num_rows for held in self._held) >= ENOUGH_ROWS:
+        if sum(held.num_rows for held in self._held) >= JOIN_BELOW_ROWS:
             yield from self._take()
 
     def finish_bundle(self) -> Iterator[object]:
@@ -111,7 +118,7 @@ class _JoinFn(beam.DoFn):  # type: ignore[misc]
 
     def _take(self) -> list[pa.RecordBatch]:
         held, self._held = self._held, []
-        return packed(sorted(held, key=country_of))
+        return join_small_batches(sorted(held, key=country_of))
 
 
 class JoinCountries(beam.PTransform):  # type: ignore[misc]

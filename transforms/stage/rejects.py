@@ -12,14 +12,14 @@ from orion_beam.schemas.codes import Code, Stage
 from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
 from orion_beam.schemas.version import VERSION
 from orion_beam.transforms.arrow.texts import lengths_of
-from orion_beam.transforms.arrow.times import believed
+from orion_beam.transforms.arrow.times import plausible_or_null
 from orion_beam.transforms.stage.batches import batch_of, empty_batch
 
 PAYLOAD_FIELD = "value"
 """What `fields` names when the message as a whole breaks a rule."""
 
 ATTEMPT_HEADER = "orion.attempt"
-MAX_MESSAGE_BYTES = 1024
+MAX_LETTER_MESSAGE_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Violation:
 def _explain(broken: tuple[Violation, ...]) -> tuple[str, list[str], list[str], str]:
     """Return code, codes, fields and message; few combinations of broken rules ever occur."""
     codes = [violation.code.value for violation in broken]
-    message = "; ".join(map(str, broken)).encode()[:MAX_MESSAGE_BYTES].decode(errors="ignore")
+    message = "; ".join(map(str, broken)).encode()[:MAX_LETTER_MESSAGE_BYTES].decode(errors="ignore")
     return codes[0], codes, [violation.field for violation in broken], message
 
 
@@ -76,7 +76,7 @@ def dead_letters(rows: pa.RecordBatch, stage: Stage, violations: Sequence[tuple[
     for row in np.flatnonzero(lengths_of(rows.column("raw_headers"))):
         attempts[row] = _attempt(rows.column("raw_headers")[row].as_py())
     columns = {name: rows.column(original) for name, original in _ORIGINAL.items()} | {
-        "source_timestamp": believed(rows.column("source_timestamp")),
+        "source_timestamp": plausible_or_null(rows.column("source_timestamp")),
         "stage": pa.repeat(stage.value, count),
         "code": pa.array(code, pa.string()),
         "codes": pa.array(codes, _TEXTS),

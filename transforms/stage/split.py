@@ -11,14 +11,14 @@ import pyarrow as pa
 
 from orion_beam.schemas.codes import Code, Stage
 from orion_beam.transforms.decoders.unread_members import UnreadMember
-from orion_beam.transforms.stage.batches import SplitBatch, joined
+from orion_beam.transforms.stage.batches import SplitBatch, concat_batches
 from orion_beam.transforms.stage.counters import count
 from orion_beam.transforms.stage.exceptions import name_of
 from orion_beam.transforms.stage.observing import observer
 from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_letters
 
-ACCEPTED = "accepted"
-DEAD_LETTERS = "dead_letters"
+ACCEPTED_TAG = "accepted"
+DEAD_LETTER_TAG = "dead_letters"
 UNREAD_MEMBER = "unread_member"
 
 Split = Callable[[pa.RecordBatch], SplitBatch]
@@ -49,9 +49,9 @@ def typed_outputs(outputs: beam.pvalue.DoOutputsTuple) -> StageOutput:
 
     Beam 2.70 gives tagged outputs no type of their own; without one their batches would be pickled.
     """
-    for tag in (ACCEPTED, DEAD_LETTERS):
+    for tag in (ACCEPTED_TAG, DEAD_LETTER_TAG):
         outputs[tag].element_type = pa.RecordBatch
-    return StageOutput(outputs[ACCEPTED], outputs[DEAD_LETTERS])
+    return StageOutput(outputs[ACCEPTED_TAG], outputs[DEAD_LETTER_TAG])
 
 
 @dataclass(eq=False)
@@ -84,7 +84,7 @@ class StageTransform(beam.PTransform):  # type: ignore[misc]
     def expand(self, batches: beam.PCollection) -> StageOutput:
         """Split each batch into accepted rows and dead letters."""
         split = _SplitFn(self.stage, self.prepare, self.counted_as)
-        outputs = beam.ParDo(split).with_outputs(DEAD_LETTERS, main=ACCEPTED)
+        outputs = beam.ParDo(split).with_outputs(DEAD_LETTER_TAG, main=ACCEPTED_TAG)
         return typed_outputs(batches | f"Split{self.stage.value.capitalize()}" >> outputs)
 
 
@@ -149,7 +149,7 @@ def _isolated(
     ]
     # A row that a bug rejects leaves an empty batch of the stage's input schema: only batches with rows are joined.
     accepted = [half.accepted for half in halves if half.accepted.num_rows] or [halves[0].accepted]
-    return SplitBatch(joined(accepted), joined([half.rejected for half in halves]))
+    return SplitBatch(concat_batches(accepted), concat_batches([half.rejected for half in halves]))
 
 
 def _break_if_too_many(breaker: Breaker, bugs: Sequence[_Bug], stage: Stage) -> None:
@@ -212,7 +212,7 @@ class _SplitFn(beam.DoFn):  # type: ignore[misc]
         if outcome and outcome.accepted.num_rows:
             yield outcome.accepted
         if outcome and outcome.rejected.num_rows:
-            yield beam.pvalue.TaggedOutput(DEAD_LETTERS, outcome.rejected)
+            yield beam.pvalue.TaggedOutput(DEAD_LETTER_TAG, outcome.rejected)
 
     def _observed(self, batch: pa.RecordBatch) -> SplitBatch:
         began = time.perf_counter()

@@ -20,10 +20,10 @@ from orion_beam.schemas.cdr import EnrichedCdr, NormalizedCdr, ValidatedCdr
 from orion_beam.schemas.codes import Code, Stage
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.derive import arrow_schema, avro_schema
-from orion_beam.transforms.arrow.texts import one_of, to_list
-from orion_beam.transforms.stage.batches import rows_of
+from orion_beam.transforms.arrow.texts import is_in, to_list
+from orion_beam.transforms.stage.batches import filter_rows
 from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_letters
-from orion_beam.transforms.stage.split import ACCEPTED, DEAD_LETTERS, StageOutput, typed_outputs
+from orion_beam.transforms.stage.split import ACCEPTED_TAG, DEAD_LETTER_TAG, StageOutput, typed_outputs
 from orion_beam.transforms.stage.versions import OtherVersionError, refuse_other_versions
 
 _logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def decode_stage(batch: pa.RecordBatch, model: type[BaseModel]) -> tuple[pa.Reco
         is_record.append(record is not None)
         if record is not None:
             records.append(record)
-    foreign = rows_of(batch, ~np.array(is_record, np.bool_))
+    foreign = filter_rows(batch, ~np.array(is_record, np.bool_))
     refuse_other_versions(foreign)
     foreign = foreign.append_column("country", pa.repeat(UNKNOWN_COUNTRY, foreign.num_rows))
     reason = (Violation(Code.MALFORMED_PAYLOAD, PAYLOAD_FIELD),)
@@ -100,9 +100,9 @@ class _DecodeStageFn(beam.DoFn):  # type: ignore[misc]
         # A stage's topic holds all countries; a batch holds one. Another job's countries are that job's to read.
         for country in pc.unique(records.column("country")).to_pylist():
             if country in self._countries:
-                yield rows_of(records, one_of(records.column("country"), pa.array([country])))
+                yield filter_rows(records, is_in(records.column("country"), pa.array([country])))
         if foreign.num_rows:
-            yield beam.pvalue.TaggedOutput(DEAD_LETTERS, foreign)
+            yield beam.pvalue.TaggedOutput(DEAD_LETTER_TAG, foreign)
 
 
 @dataclass(eq=False)
@@ -129,4 +129,4 @@ class DecodeStage(beam.PTransform):  # type: ignore[misc]
     def expand(self, messages: beam.PCollection) -> StageOutput:
         """Decode each batch."""
         decode = beam.ParDo(_DecodeStageFn(self.stage, frozenset(self.profiles)))
-        return typed_outputs(messages | "DecodeStage" >> decode.with_outputs(DEAD_LETTERS, main=ACCEPTED))
+        return typed_outputs(messages | "DecodeStage" >> decode.with_outputs(DEAD_LETTER_TAG, main=ACCEPTED_TAG))

@@ -7,12 +7,12 @@ from typing import Any
 from rich.table import Table
 
 from orion_beam.sequence_gaps import SEQUENCE_GAP
-from orion_beam.telemetry.run_counters import DEAD_LETTER, FINAL, LINES, SKIPPED, Outcome
+from orion_beam.telemetry.run_counters import DEAD_LETTER, FINAL_ROW, LINES, SKIPPED, RowOutcome
 from orion_beam.transforms.record_checks.duplicates import DUPLICATE
 from orion_beam.transforms.stage.split import UNREAD_MEMBER
 
 
-def counts_summary(outcomes: Mapping[Outcome, int]) -> dict[str, Any]:
+def counts_summary(outcomes: Mapping[RowOutcome, int]) -> dict[str, Any]:
     """Return counts by country: final, dead letters by code, lines that are no records, and the sums.
 
     Of files, also all lines: as many as final, dead letters and those that are no records are together.
@@ -22,7 +22,7 @@ def counts_summary(outcomes: Mapping[Outcome, int]) -> dict[str, Any]:
     )
     for outcome, rows in sorted(outcomes.items()):
         counts = by_country[outcome.country]
-        if outcome.kind == FINAL:
+        if outcome.kind == FINAL_ROW:
             counts["final"] = rows
         elif outcome.kind in (LINES, *SKIPPED):
             counts[outcome.kind] = rows
@@ -37,7 +37,7 @@ def counts_summary(outcomes: Mapping[Outcome, int]) -> dict[str, Any]:
             counts["dead_letters"] = sum(counts["codes"].values())
     totals = {
         kind: sum(rows for outcome, rows in outcomes.items() if outcome.kind == name)
-        for kind, name in (("final", FINAL), ("dead_letters", DEAD_LETTER), *((kind, kind) for kind in SKIPPED))
+        for kind, name in (("final", FINAL_ROW), ("dead_letters", DEAD_LETTER), *((kind, kind) for kind in SKIPPED))
     }
     lines = {LINES: sum(counts.get(LINES, 0) for counts in by_country.values())}
     return {
@@ -48,7 +48,7 @@ def counts_summary(outcomes: Mapping[Outcome, int]) -> dict[str, Any]:
     }
 
 
-def counts_table(outcomes: Mapping[Outcome, int]) -> Table:
+def counts_table(outcomes: Mapping[RowOutcome, int]) -> Table:
     """Return the same as a table."""
     table = Table("country", "outcome", "code", title="Records")
     table.add_column("rows", justify="right")
@@ -56,7 +56,7 @@ def counts_table(outcomes: Mapping[Outcome, int]) -> Table:
     for outcome, rows in sorted(shown, key=lambda item: (item[0].country, item[0].kind, -item[1], item[0].code)):
         table.add_row(outcome.country, outcome.kind.replace("_", " "), outcome.code, f"{rows:,}")
     table.add_section()
-    records = sum(rows for outcome, rows in outcomes.items() if outcome.kind in (FINAL, DEAD_LETTER))
+    records = sum(rows for outcome, rows in outcomes.items() if outcome.kind in (FINAL_ROW, DEAD_LETTER))
     table.add_row("all", "records", "", f"{records:,}")
     if lines := sum(rows for outcome, rows in outcomes.items() if outcome.kind == LINES):
         table.add_row("all", "lines", "", f"{lines:,}")

@@ -28,7 +28,6 @@ with late_imports():
     from orion_beam.redrive.journal import write_journal
     from orion_beam.redrive.sent_records import Redriven, read_redriven
 
-BootstrapServers = Annotated[str, typer.Option(help="Kafka brokers, host:port,…")]
 ServersOrFiles = Annotated[str | None, typer.Option(help="Kafka brokers, host:port,…, unless --input says where.")]
 InputOption = Annotated[
     Path | None,

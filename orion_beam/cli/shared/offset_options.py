@@ -57,7 +57,7 @@ def range_of(text: str) -> tuple[str, int, OffsetRange]:
     return found[1], int(found[2]), OffsetRange(low, high)
 
 
-def offsets_of(text: str, profiles: Mapping[str, CountryProfile]) -> dict[SourcePartition, OffsetRange]:
+def offsets_by_partition(text: str, profiles: Mapping[str, CountryProfile]) -> dict[SourcePartition, OffsetRange]:
     """Return the ranges of `FR:0=100-2000,TN:3=0-10`, see `range_of`.
 
     Raises:

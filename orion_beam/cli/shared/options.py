@@ -25,7 +25,9 @@ with late_imports():
     from orion_beam.schemas.derive import avro_schema
     from orion_beam.topics.names import STAGE_TOPICS
 
-Countries = Annotated[str | None, typer.Option(help="Countries to read.", show_default="FR,MA,SN,TN")]
+BootstrapServers = Annotated[str, typer.Option(help="Kafka brokers, host:port,…")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+CountriesOption = Annotated[str | None, typer.Option(help="Countries to read.", show_default="FR,MA,SN,TN")]
 GroupId = Annotated[str, typer.Option(help="Consumer group whose offsets say where to go on.")]
 Publish = Annotated[str, typer.Option(help="Also write these topics: validated,normalized,enriched")]
 StartFrom = Annotated[
@@ -42,10 +44,10 @@ ProducerSettings = Annotated[
 Profiles = Annotated[Path, typer.Option(help="Country profiles: a directory of CODE.toml, or one such file.")]
 Cells = Annotated[str, typer.Option(help="Cells, CSV or Parquet.")]
 Subscribers = Annotated[str, typer.Option(help="Subscribers, CSV or Parquet.")]
-TagPartials = Annotated[
+TagPartialsOption = Annotated[
     bool, typer.Option(help="Say of each CDR which of its session's records it is: docs/guides/record-checks.md.")
 ]
-FlagDuplicates = Annotated[bool, typer.Option(help="Mark CDRs that came before, by a natural key.")]
+FlagDuplicatesOption = Annotated[bool, typer.Option(help="Mark CDRs that came before, by a natural key.")]
 DuplicateWindow = Annotated[
     int, typer.Option(help="Rows of a country, in each worker, among which duplicates are found; 84 bytes each.")
 ]

@@ -50,7 +50,7 @@ def mostly(usual: Spelling, *others: Spelling) -> tuple[Spelling, ...]:
     return (usual,) * (64 - len(others)) + others
 
 
-def joined(separator: str, fields: tuple[str, ...]) -> pl.Expr:
+def join_fields(separator: str, fields: tuple[str, ...]) -> pl.Expr:
     """Return fields in their order with a separator between them; an absent one is empty."""
     return pl.concat_str([pl.col(name).fill_null("") for name in fields], separator=separator)
 

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from orion_beam.generator.formats import Rendering, joined, mostly
+from orion_beam.generator.formats import Rendering, join_fields, mostly
 from orion_beam.generator.times import Spelling
 
 _COLUMNS = (
@@ -29,7 +29,7 @@ def _record_type() -> pl.Expr:
 RENDERING = Rendering(
     fields=("event_type", *_COLUMNS),
     # No record is numbered: which of a node's records come in this format is drawn for each, which would leave gaps.
-    payload=pl.concat_str(_record_type(), pl.lit(";ABJ-1;;"), joined(";", _COLUMNS), pl.lit(";;0")),
+    payload=pl.concat_str(_record_type(), pl.lit(";ABJ-1;;"), join_fields(";", _COLUMNS), pl.lit(";;0")),
     spellings=mostly(Spelling.COMPACT_LOCAL, Spelling.ISO, Spelling.EPOCH_MILLIS),
     breakages={
         "columns missing": lambda payload: payload.str.replace(r";[^;]*;[^;]*$", ""),

@@ -23,7 +23,15 @@ from orion_beam.io.files import DEAD_LETTER_FILE, FINAL_FILE, ReadFiles, WriteAv
 from orion_beam.runners.direct import run_direct
 from orion_beam.schemas.dead_letter import DeadLetter
 from orion_beam.schemas.raw import RAW_CDR_SCHEMA, Header
-from orion_beam.telemetry.run_counters import BLANK_LINES, DEAD_LETTER, FINAL, HEADER_LINES, LINES, SKIPPED, Outcome
+from orion_beam.telemetry.run_counters import (
+    BLANK_LINES,
+    DEAD_LETTER,
+    FINAL_ROW,
+    HEADER_LINES,
+    LINES,
+    SKIPPED,
+    RowOutcome,
+)
 from orion_beam.testing import rows
 from orion_beam.transforms.reference.file_content import _compression_of, encoding_of
 from orion_beam.transforms.reference.reference_files import ReferenceDataError
@@ -133,7 +141,7 @@ def test_a_pipe_is_opened_once_and_read_as_it_comes(tmp_path):
     assert (first.num_rows, counted) == (MAX_ROWS, lines + 2)
 
 
-def run(tmp_path: Path, inputs: dict[str, bytes], ending: str = "", **changes: Any) -> dict[Outcome, int]:
+def run(tmp_path: Path, inputs: dict[str, bytes], ending: str = "", **changes: Any) -> dict[RowOutcome, int]:
     paths = []
     for country, content in inputs.items():
         path = tmp_path / f"{country}.input{ending}"
@@ -155,13 +163,13 @@ def test_containers_hold_every_record_in_order_and_are_counted(tmp_path):
     good = b"\n".join(f"20801{number:010d}|33612345678|sms|||".encode() for number in range(5000))
     outcomes = run(tmp_path, {"FR": PIPE_HEADER + b"\n" + good + b"\n\xff\n\n", "SN": b"x"})
     assert outcomes == {
-        Outcome(LINES, "FR"): 5003,
-        Outcome(HEADER_LINES, "FR"): 1,
-        Outcome(BLANK_LINES, "FR"): 1,
-        Outcome(FINAL, "FR"): 5000,
-        Outcome(DEAD_LETTER, "FR", "invalid_encoding"): 1,
-        Outcome(LINES, "SN"): 1,
-        Outcome(DEAD_LETTER, "SN", "malformed_payload"): 1,
+        RowOutcome(LINES, "FR"): 5003,
+        RowOutcome(HEADER_LINES, "FR"): 1,
+        RowOutcome(BLANK_LINES, "FR"): 1,
+        RowOutcome(FINAL_ROW, "FR"): 5000,
+        RowOutcome(DEAD_LETTER, "FR", "invalid_encoding"): 1,
+        RowOutcome(LINES, "SN"): 1,
+        RowOutcome(DEAD_LETTER, "SN", "malformed_payload"): 1,
     }
     final = records_of(tmp_path / FINAL_FILE)
     assert [record["imsi"] for record in final] == [f"20801{number:010d}" for number in range(5000)]
@@ -217,7 +225,7 @@ def test_a_text_of_16_bits_is_refused_with_the_way_out(tmp_path, encoding):
     with pytest.raises(InputFileError, match=f"{encoding.upper()}, not UTF-8: give --encoding {encoding}$"):
         run(tmp_path, {"FR": content})
     source = FileSource(inputs=(("FR", tmp_path / "FR.input"),), encoding=encoding)
-    assert run(tmp_path, {"FR": content}, source=source)[Outcome(FINAL, "FR")] == 3
+    assert run(tmp_path, {"FR": content}, source=source)[RowOutcome(FINAL_ROW, "FR")] == 3
 
 
 def told_of(tmp_path: Path, capfd: pytest.CaptureFixture[str], content: bytes) -> list[str]:

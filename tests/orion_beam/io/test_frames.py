@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orion_beam.io.frames import MAGIC, VERSION, decode_frame
+from orion_beam.io.frames import FRAME_VERSION, MAGIC, decode_frame
 from orion_beam.schemas.raw import RAW_MESSAGE_SCHEMA
 
 FRAME_DUMP = Path("src/test/java/dev/orion/beam/FrameDump.java")
@@ -74,7 +74,7 @@ def encode(topic: str, records: Sequence[Record]) -> bytes:
     flags = key_null | value_null << 1 | header_null << 2
     name = topic.encode()
     lengths = (n, len(headers), len(name), key_bytes, value_bytes, name_bytes, header_bytes)
-    frame = padded(struct.pack("<10i", MAGIC, VERSION, *lengths, flags) + name)
+    frame = padded(struct.pack("<10i", MAGIC, FRAME_VERSION, *lengths, flags) + name)
     frame += struct.pack(f"<{n}q", *(record.offset for record in records))
     frame += struct.pack(f"<{n}q", *(record.timestamp for record in records))
     frame += padded(struct.pack(f"<{n}i", *(record.partition for record in records)))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from orion_beam.kafka.offset_ranges import OffsetRange
 from orion_beam.proof import ledger as ledger_module
-from orion_beam.proof.ledger import Ledger, bitmap_of, runs_of
+from orion_beam.proof.ledger import Ledger, bitmap_of, maximal_ranges
 
 
 def test_a_ledger_keeps_what_came_out_where() -> None:
@@ -53,11 +53,11 @@ def test_ledgers_of_shares_add_up_to_the_ledger_of_all(batches: list[tuple[bool,
 def test_runs_are_maximal_and_cover_the_set(window: int, offsets: set[int], base: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ledger_module, "_WINDOW_OFFSETS", window)
-        runs = list(runs_of(bitmap_of(np.array([base + offset for offset in sorted(offsets)], np.int64))))
+        runs = list(maximal_ranges(bitmap_of(np.array([base + offset for offset in sorted(offsets)], np.int64))))
     assert [place - base for run in runs for place in range(run.low, run.high)] == sorted(offsets)
     assert all(before.high < after.low for before, after in zip(runs, runs[1:], strict=False))
 
 
 def test_the_runs_of_a_large_set_are_few() -> None:
     whole = bitmap_of(np.arange(3_000_000))
-    assert list(runs_of(whole)) == [OffsetRange(0, 3_000_000)]
+    assert list(maximal_ranges(whole)) == [OffsetRange(0, 3_000_000)]

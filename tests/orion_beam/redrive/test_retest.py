@@ -6,7 +6,7 @@ from orion_beam.chain import load_reference
 from orion_beam.countries import all_profiles
 from orion_beam.defaults import PROFILES_DIRECTORY
 from orion_beam.dlq.judge import Judge
-from orion_beam.redrive.retest import Retested, RetestReport, Verdict
+from orion_beam.redrive.retest import Retested, RetestReport, RetestVerdict
 from tests.orion_beam.dlq.desk import letters, read, semicolon
 
 TOPIC = "cdr.dlq"
@@ -29,15 +29,15 @@ def test_letters_pass_fail_alike_or_differently():
     values = [semicolon(), semicolon(rat="6G", imsi="x"), *batch.column("value").to_pylist()[2:]]
     report = retested(with_column(batch, "value", values), foreign=2)
     assert report.counts == {
-        Retested("FR", "unknown_rat", Verdict.PASSES): 1,
-        Retested("FR", "unknown_rat", Verdict.FAILS_DIFFERENTLY, "invalid_imsi,unknown_rat"): 1,
-        Retested("FR", "unknown_rat", Verdict.FAILS_ALIKE): 1,
-        Retested("FR", "invalid_imsi", Verdict.FAILS_ALIKE): 1,
-        Retested("FR", "malformed_payload", Verdict.FAILS_ALIKE): 1,
+        Retested("FR", "unknown_rat", RetestVerdict.PASSES): 1,
+        Retested("FR", "unknown_rat", RetestVerdict.FAILS_DIFFERENTLY, "invalid_imsi,unknown_rat"): 1,
+        Retested("FR", "unknown_rat", RetestVerdict.FAILS_ALIKE): 1,
+        Retested("FR", "invalid_imsi", RetestVerdict.FAILS_ALIKE): 1,
+        Retested("FR", "malformed_payload", RetestVerdict.FAILS_ALIKE): 1,
     }
     found = report.as_json()
     assert (found["letters"], found["foreign"]) == (5, 2)
-    assert [found[verdict.value] for verdict in Verdict] == [1, 3, 1, 0, 0]
+    assert [found[verdict.value] for verdict in RetestVerdict] == [1, 3, 1, 0, 0]
 
 
 def test_profiles_of_ones_own_say_what_would_become_of_letters_by_them(tmp_path):
@@ -47,13 +47,13 @@ def test_profiles_of_ones_own_say_what_would_become_of_letters_by_them(tmp_path)
     for profiles, passes in ((all_profiles(), 0), (all_profiles(own), 1)):
         report = RetestReport()
         report.add(read(batch), Judge(TOPIC, load_reference(profiles=own), profiles))
-        assert report.total(Verdict.PASSES) == passes
+        assert report.total(RetestVerdict.PASSES) == passes
 
 
 def test_of_a_country_without_a_profile_nothing_is_said():
     batch = letters("FR", [b"?", b"?"])
     report = retested(with_column(batch, "country", ["ZZ", "FR"]))
-    assert report.total(Verdict.UNKNOWN_COUNTRY) == report.total(Verdict.FAILS_ALIKE) == 1
+    assert report.total(RetestVerdict.UNKNOWN_COUNTRY) == report.total(RetestVerdict.FAILS_ALIKE) == 1
 
 
 def test_letters_of_several_countries_keep_their_places():
@@ -69,4 +69,4 @@ def test_letters_of_several_countries_keep_their_places():
 def test_of_a_record_that_is_gone_nothing_is_said():
     batch = with_column(letters("FR", [b"?", b"?"]), "reference", ["gone", None])
     report = retested(batch)
-    assert report.total(Verdict.GONE) == report.total(Verdict.FAILS_ALIKE) == 1
+    assert report.total(RetestVerdict.GONE) == report.total(RetestVerdict.FAILS_ALIKE) == 1

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orion_beam.io.letter_headers import LETTER_SCHEMA
-from orion_beam.redrive.sent_records import CHUNK_OFFSETS, Records, Redriven, first_letters
+from orion_beam.redrive.sent_records import ENTRY_OFFSETS, Redriven, SentRecords, first_letters
 
 IDS = {"cdr.raw.FR": "id/f+r", "cdr.raw.TN": "id-tn"}
 """Kafka's ids are base64, which has slashes."""
@@ -24,7 +24,7 @@ def letters_of(*records: Record) -> pa.RecordBatch:
 
 
 _records = st.lists(
-    st.tuples(st.sampled_from(list(IDS)), st.integers(0, 2), st.integers(1, 3), st.integers(0, 3 * CHUNK_OFFSETS)),
+    st.tuples(st.sampled_from(list(IDS)), st.integers(0, 2), st.integers(1, 3), st.integers(0, 3 * ENTRY_OFFSETS)),
     max_size=30,
 )
 
@@ -60,13 +60,13 @@ def test_the_first_letter_of_each_record_is_told(records):
 
 
 def test_records_of_no_letters_are_none():
-    assert Records().holds(letters_of()).tolist() == []
+    assert SentRecords().holds(letters_of()).tolist() == []
     assert Redriven(IDS, {}).entries_with(letters_of()) == {}
 
 
 def test_an_entry_of_the_journal_is_small():
-    every_other = np.arange(0, CHUNK_OFFSETS, 2)
-    scattered = np.random.default_rng(1).choice(CHUNK_OFFSETS, CHUNK_OFFSETS // 2, replace=False)
+    every_other = np.arange(0, ENTRY_OFFSETS, 2)
+    scattered = np.random.default_rng(1).choice(ENTRY_OFFSETS, ENTRY_OFFSETS // 2, replace=False)
     for offsets, most in ((every_other, 200), (scattered, 12_000), (np.arange(3), 80)):
         letters = letters_of(*(("cdr.raw.FR", 0, 1, int(offset)) for offset in offsets))
         (entry,) = Redriven(IDS, {}).entries_with(letters).values()

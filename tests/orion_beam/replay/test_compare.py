@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from orion_beam.replay.compare import Comparison, Difference, Kind, Sample, compare_replays
+from orion_beam.replay.compare import Comparison, Difference, DifferenceKind, DifferenceSample, compare_replays
 
 DEAD = {"source_topic": pl.String, "source_partition": pl.Int32, "source_offset": pl.Int64, "codes": pl.List(pl.String)}
 
@@ -51,15 +51,15 @@ def test_changed_fields_are_counted_and_shown_masked(compare) -> None:
         ([final(0, rat="5G"), final(1, rat=None, imsi="208019999999999"), final(2, warnings=[])], {}),
     )
     assert dict(found.counts) == {
-        Difference(Kind.CHANGED, "FR", "rat"): 2,
-        Difference(Kind.CHANGED, "FR", "imsi"): 1,
-        Difference(Kind.CHANGED, "FR", "warnings"): 1,
+        Difference(DifferenceKind.CHANGED, "FR", "rat"): 2,
+        Difference(DifferenceKind.CHANGED, "FR", "imsi"): 1,
+        Difference(DifferenceKind.CHANGED, "FR", "warnings"): 1,
     }
-    assert found.samples[Difference(Kind.CHANGED, "FR", "rat")] == [
-        Sample("raw[0]@0", "4G", "5G"),
-        Sample("raw[0]@1", "4G", ""),
+    assert found.samples[Difference(DifferenceKind.CHANGED, "FR", "rat")] == [
+        DifferenceSample("raw[0]@0", "4G", "5G"),
+        DifferenceSample("raw[0]@1", "4G", ""),
     ]
-    (numbers,) = found.samples[Difference(Kind.CHANGED, "FR", "imsi")]
+    (numbers,) = found.samples[Difference(DifferenceKind.CHANGED, "FR", "imsi")]
     assert numbers == ("raw[0]@1", "2080••••••••890", "2080••••••••999")
 
 
@@ -69,21 +69,27 @@ def test_rejects_that_are_new_fixed_or_other_are_told_apart_by_rule(compare) -> 
         ([final(2), final(3)], {0: ["x"], 1: ["x", "x", "y"], 4: ["c"]}),
     )
     assert dict(found.counts) == {
-        Difference(Kind.NEW_REJECT, "FR", "x"): 2,
-        Difference(Kind.NEW_REJECT, "FR", "y"): 1,
-        Difference(Kind.FIXED_REJECT, "FR", "a"): 2,
-        Difference(Kind.FIXED_REJECT, "FR", "b"): 1,
-        Difference(Kind.OTHER_REJECT, "FR", "a"): 1,
-        Difference(Kind.OTHER_REJECT, "FR", "c"): 1,
+        Difference(DifferenceKind.NEW_REJECT, "FR", "x"): 2,
+        Difference(DifferenceKind.NEW_REJECT, "FR", "y"): 1,
+        Difference(DifferenceKind.FIXED_REJECT, "FR", "a"): 2,
+        Difference(DifferenceKind.FIXED_REJECT, "FR", "b"): 1,
+        Difference(DifferenceKind.OTHER_REJECT, "FR", "a"): 1,
+        Difference(DifferenceKind.OTHER_REJECT, "FR", "c"): 1,
     }
-    assert found.samples[Difference(Kind.NEW_REJECT, "FR", "y")] == [Sample("raw[0]@1", "final", "refused")]
+    assert found.samples[Difference(DifferenceKind.NEW_REJECT, "FR", "y")] == [
+        DifferenceSample("raw[0]@1", "final", "refused")
+    ]
 
 
 def test_a_field_that_one_version_lacks_is_held_against_null(compare) -> None:
     found = compare(([final(0)], {}), ([final(0, plan="gold")], {}))
-    assert found.samples == {Difference(Kind.CHANGED, "FR", "plan"): [Sample("raw[0]@0", "", "gold")]}
+    assert found.samples == {
+        Difference(DifferenceKind.CHANGED, "FR", "plan"): [DifferenceSample("raw[0]@0", "", "gold")]
+    }
     found = compare(([final(0, plan="gold")], {}), ([final(0)], {}))
-    assert found.samples == {Difference(Kind.CHANGED, "FR", "plan"): [Sample("raw[0]@0", "gold", "")]}
+    assert found.samples == {
+        Difference(DifferenceKind.CHANGED, "FR", "plan"): [DifferenceSample("raw[0]@0", "gold", "")]
+    }
 
 
 def test_records_of_one_side_only_are_counted_and_samples_are_few(compare) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orion_beam.replay.plan import CHUNK_OFFSETS, PartitionPlan, lanes_of, round_of
+from orion_beam.replay.plan import MAX_CHUNK_OFFSETS, PartitionPlan, lanes_of, round_of
 
 
 def plan(partition: int, low: int, high: int, topic: str = "cdr.raw.FR", gone: int | None = 0) -> PartitionPlan:
@@ -21,7 +21,7 @@ def test_chunks_hold_each_offset_once_and_a_partition_s_in_order(ranges: list[tu
 
     numbers = [chunk.number for lane in lanes for chunk in lane]
     assert sorted(numbers) == list(range(len(numbers)))
-    assert all(chunk.offsets <= CHUNK_OFFSETS for lane in lanes for chunk in lane)
+    assert all(chunk.offsets <= MAX_CHUNK_OFFSETS for lane in lanes for chunk in lane)
     lane_of: dict[int, int] = {}
     reached: dict[int, int] = {}
     for place, lane in enumerate(lanes):

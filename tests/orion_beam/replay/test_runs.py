@@ -14,7 +14,7 @@ from orion_beam.errors import UserError
 from orion_beam.replay.plan import PartitionPlan, lanes_of, round_of
 from orion_beam.replay.runs import Replay, Run, files_of_others, publish_files
 from orion_beam.runners.replay import do_chunks
-from orion_beam.telemetry.run_counters import FINAL, READ, Outcome
+from orion_beam.telemetry.run_counters import FINAL_ROW, READ, RowOutcome
 
 PLANS = [
     PartitionPlan(topic="cdr.raw.FR", partition=number, low=0, high=60_000, held_low=0, held_high=60_000)
@@ -45,13 +45,13 @@ def replay_of(run_id: str = "a") -> Replay:
 def test_a_saved_replay_is_the_same_again_and_goes_on_behind_what_is_done(tmp_path: Path) -> None:
     run = Run.create(tmp_path, replay_of())
     first, second = run.replay.lanes
-    run.mark_done((first[0],), {Outcome(FINAL, "FR"): 7, Outcome(READ, "FR"): 7})
+    run.mark_done((first[0],), {RowOutcome(FINAL_ROW, "FR"): 7, RowOutcome(READ, "FR"): 7})
 
     again = Run.load(tmp_path, "a")
 
     assert again.replay == run.replay
     assert again.left() == (first[1:], second)
-    assert again.outcomes() == {first[0].number: {Outcome(FINAL, "FR"): 7, Outcome(READ, "FR"): 7}}
+    assert again.outcomes() == {first[0].number: {RowOutcome(FINAL_ROW, "FR"): 7, RowOutcome(READ, "FR"): 7}}
 
 
 def test_a_chunk_s_job_reads_its_slices_and_writes_where_it_is_told(tmp_path: Path) -> None:
@@ -139,10 +139,10 @@ def test_files_of_another_replay_are_seen_and_those_of_this_one_are_not(tmp_path
     assert names == {"unfinished.parquet", "a-00001.avro", "a-00001.1.parquet"}
 
 
-ROWS_OF_A_JOB = {Outcome(READ, "FR"): 3, Outcome(FINAL, "FR"): 3}
+ROWS_OF_A_JOB = {RowOutcome(READ, "FR"): 3, RowOutcome(FINAL_ROW, "FR"): 3}
 
 
-def write_one_file_a_chunk(job: JobConfig) -> dict[Outcome, int]:
+def write_one_file_a_chunk(job: JobConfig) -> dict[RowOutcome, int]:
     """Stand for the job: leave a file that says which slices it was given."""
     assert isinstance(job.source, KafkaRanges)
     assert isinstance(job.sink, FileSink)

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from orion_beam.errors import UserError
-from orion_beam.schema_tools.avro_compatibility import Direction, Incompatibility, Rule, compatibility
+from orion_beam.schema_tools.avro_compatibility import Direction, Incompatibility, SchemaRule, compatibility
 from orion_beam.schemas.derive import avro_schema
 from orion_beam.schemas.write import WRITTEN_MODELS
 
@@ -56,7 +56,7 @@ def found(old: Json, new: Json) -> list[Incompatibility]:
     return compatibility(json.dumps(old), json.dumps(new))
 
 
-def broken(old: Json, new: Json) -> set[tuple[Direction, Rule, str]]:
+def broken(old: Json, new: Json) -> set[tuple[Direction, SchemaRule, str]]:
     return {(each.direction, each.rule, each.path) for each in found(old, new)}
 
 
@@ -93,62 +93,66 @@ def test_every_written_schema_is_compatible_with_itself(model):
     ("old", "new", "expected"),
     [
         # fields
-        (X, record(field("x"), field("y")), {(BACKWARD, Rule.MISSING_DEFAULT, "R.y")}),
-        (record(field("x"), field("y")), X, {(FORWARD, Rule.MISSING_DEFAULT, "R.y")}),
+        (X, record(field("x"), field("y")), {(BACKWARD, SchemaRule.MISSING_DEFAULT, "R.y")}),
+        (record(field("x"), field("y")), X, {(FORWARD, SchemaRule.MISSING_DEFAULT, "R.y")}),
         (
             record(field("a")),
             record(field("b")),
-            {(BACKWARD, Rule.MISSING_DEFAULT, "R.b"), (FORWARD, Rule.MISSING_DEFAULT, "R.a")},
+            {(BACKWARD, SchemaRule.MISSING_DEFAULT, "R.b"), (FORWARD, SchemaRule.MISSING_DEFAULT, "R.a")},
         ),
-        (record(field("a")), record(field("b", aliases=["a"])), {(FORWARD, Rule.MISSING_DEFAULT, "R.a")}),
-        (X, record(field("x", ["null", "int"])), {(FORWARD, Rule.TYPE_MISMATCH, "R.x<null>")}),
+        (record(field("a")), record(field("b", aliases=["a"])), {(FORWARD, SchemaRule.MISSING_DEFAULT, "R.a")}),
+        (X, record(field("x", ["null", "int"])), {(FORWARD, SchemaRule.TYPE_MISMATCH, "R.x<null>")}),
         # aliases that are ambiguous
         (
             record(field("a"), field("b")),
             record(field("b", aliases=["a"]), field("a", default=0)),
-            {(BACKWARD, Rule.AMBIGUOUS_ALIAS, "R.b"), (BACKWARD, Rule.AMBIGUOUS_ALIAS, "R.a")},
+            {(BACKWARD, SchemaRule.AMBIGUOUS_ALIAS, "R.b"), (BACKWARD, SchemaRule.AMBIGUOUS_ALIAS, "R.a")},
         ),
         (
             record(field("a")),
             record(field("a"), field("b", aliases=["a"], default=0)),
-            {(BACKWARD, Rule.AMBIGUOUS_ALIAS, "R.b")},
+            {(BACKWARD, SchemaRule.AMBIGUOUS_ALIAS, "R.b")},
         ),
         # names
-        (record(name="R"), record(name="S"), {(BACKWARD, Rule.NAME_MISMATCH, "S"), (FORWARD, Rule.NAME_MISMATCH, "R")}),
-        (record(name="n.R"), record(name="n.S", aliases=["R"]), {(FORWARD, Rule.NAME_MISMATCH, "R")}),
-        (record(name="n.R"), record(name="m.S", aliases=["n.R"]), {(FORWARD, Rule.NAME_MISMATCH, "R")}),
+        (
+            record(name="R"),
+            record(name="S"),
+            {(BACKWARD, SchemaRule.NAME_MISMATCH, "S"), (FORWARD, SchemaRule.NAME_MISMATCH, "R")},
+        ),
+        (record(name="n.R"), record(name="n.S", aliases=["R"]), {(FORWARD, SchemaRule.NAME_MISMATCH, "R")}),
+        (record(name="n.R"), record(name="m.S", aliases=["n.R"]), {(FORWARD, SchemaRule.NAME_MISMATCH, "R")}),
         (
             record(name="n.R"),
             record(name="m.S", aliases=["R"]),
-            {(BACKWARD, Rule.NAME_MISMATCH, "S"), (FORWARD, Rule.NAME_MISMATCH, "R")},
+            {(BACKWARD, SchemaRule.NAME_MISMATCH, "S"), (FORWARD, SchemaRule.NAME_MISMATCH, "R")},
         ),
         # enum and fixed
-        (enum("A"), enum("A", "B"), {(FORWARD, Rule.MISSING_SYMBOL, "E")}),
-        (enum("A"), enum("A", "B", default="A"), {(FORWARD, Rule.MISSING_SYMBOL, "E")}),
-        (enum("A", "B"), enum("A"), {(BACKWARD, Rule.MISSING_SYMBOL, "E")}),
-        (fixed(4), fixed(5), {(BACKWARD, Rule.FIXED_SIZE, "F"), (FORWARD, Rule.FIXED_SIZE, "F")}),
+        (enum("A"), enum("A", "B"), {(FORWARD, SchemaRule.MISSING_SYMBOL, "E")}),
+        (enum("A"), enum("A", "B", default="A"), {(FORWARD, SchemaRule.MISSING_SYMBOL, "E")}),
+        (enum("A", "B"), enum("A"), {(BACKWARD, SchemaRule.MISSING_SYMBOL, "E")}),
+        (fixed(4), fixed(5), {(BACKWARD, SchemaRule.FIXED_SIZE, "F"), (FORWARD, SchemaRule.FIXED_SIZE, "F")}),
         # unions
-        (["int", "string"], ["int"], {(BACKWARD, Rule.MISSING_BRANCH, "union<string>")}),
-        (["int", "null"], ["int", "null", fixed(2)], {(FORWARD, Rule.MISSING_BRANCH, "union<F>")}),
-        ("int", ["null", "string"], {(BACKWARD, Rule.MISSING_BRANCH, "union"),
-                                     (FORWARD, Rule.TYPE_MISMATCH, "int<null>"),
-                                     (FORWARD, Rule.TYPE_MISMATCH, "int<string>")}),
-        (["null", X], ["null", record(field("x"), field("y"))], {(BACKWARD, Rule.MISSING_DEFAULT, "union<R>.y")}),
+        (["int", "string"], ["int"], {(BACKWARD, SchemaRule.MISSING_BRANCH, "union<string>")}),
+        (["int", "null"], ["int", "null", fixed(2)], {(FORWARD, SchemaRule.MISSING_BRANCH, "union<F>")}),
+        ("int", ["null", "string"], {(BACKWARD, SchemaRule.MISSING_BRANCH, "union"),
+                                     (FORWARD, SchemaRule.TYPE_MISMATCH, "int<null>"),
+                                     (FORWARD, SchemaRule.TYPE_MISMATCH, "int<string>")}),
+        (["null", X], ["null", record(field("x"), field("y"))], {(BACKWARD, SchemaRule.MISSING_DEFAULT, "union<R>.y")}),
         # nesting
-        (array(X), array(record(field("x", "long"))), {(FORWARD, Rule.TYPE_MISMATCH, "array[].x")}),
-        (mapping("int"), mapping("string"), {(BACKWARD, Rule.TYPE_MISMATCH, "map{}"),
-                                             (FORWARD, Rule.TYPE_MISMATCH, "map{}")}),
-        (array(["null", "int"]), array("int"), {(BACKWARD, Rule.TYPE_MISMATCH, "array[]<null>")}),
+        (array(X), array(record(field("x", "long"))), {(FORWARD, SchemaRule.TYPE_MISMATCH, "array[].x")}),
+        (mapping("int"), mapping("string"), {(BACKWARD, SchemaRule.TYPE_MISMATCH, "map{}"),
+                                             (FORWARD, SchemaRule.TYPE_MISMATCH, "map{}")}),
+        (array(["null", "int"]), array("int"), {(BACKWARD, SchemaRule.TYPE_MISMATCH, "array[]<null>")}),
         (record(field("a", array(mapping(["null", X]))), name="S"),
          record(field("a", array(mapping(["null", record()]))), name="S"),
-         {(FORWARD, Rule.MISSING_DEFAULT, "S.a[]{}<R>.x")}),
+         {(FORWARD, SchemaRule.MISSING_DEFAULT, "S.a[]{}<R>.x")}),
         # logical types
         (logical("long", "timestamp-millis"), logical("long", "timestamp-micros"),
-         {(BACKWARD, Rule.LOGICAL_TYPE, "long"), (FORWARD, Rule.LOGICAL_TYPE, "long")}),
+         {(BACKWARD, SchemaRule.LOGICAL_TYPE, "long"), (FORWARD, SchemaRule.LOGICAL_TYPE, "long")}),
         (logical("bytes", "decimal", precision=4), logical("bytes", "decimal", precision=4, scale=2),
-         {(BACKWARD, Rule.LOGICAL_TYPE, "bytes"), (FORWARD, Rule.LOGICAL_TYPE, "bytes")}),
+         {(BACKWARD, SchemaRule.LOGICAL_TYPE, "bytes"), (FORWARD, SchemaRule.LOGICAL_TYPE, "bytes")}),
         (logical("int", "date"), logical("long", "timestamp-millis"),
-         {(BACKWARD, Rule.LOGICAL_TYPE, "long"), (FORWARD, Rule.TYPE_MISMATCH, "int")}),
+         {(BACKWARD, SchemaRule.LOGICAL_TYPE, "long"), (FORWARD, SchemaRule.TYPE_MISMATCH, "int")}),
     ],
 )  # fmt: skip
 def test_a_change_that_one_side_cannot_read_names_rule_place_and_direction(old, new, expected):
@@ -166,7 +170,7 @@ PROMOTIONS = {
 @pytest.mark.parametrize("reader", PRIMITIVES)
 def test_a_primitive_is_readable_as_itself_and_as_what_it_promotes_to(writer, reader):
     backward = [each.rule for each in found(writer, reader) if each.direction is BACKWARD]
-    assert backward == ([] if writer == reader or (writer, reader) in PROMOTIONS else [Rule.TYPE_MISMATCH])
+    assert backward == ([] if writer == reader or (writer, reader) in PROMOTIONS else [SchemaRule.TYPE_MISMATCH])
 
 
 def linked_list(value: Json, name: str = "Node") -> Json:
@@ -175,7 +179,7 @@ def linked_list(value: Json, name: str = "Node") -> Json:
 
 def test_recursive_records_are_followed_once():
     assert broken(linked_list("int"), linked_list("int")) == set()
-    assert broken(linked_list("int"), linked_list("long")) == {(FORWARD, Rule.TYPE_MISMATCH, "Node.value")}
+    assert broken(linked_list("int"), linked_list("long")) == {(FORWARD, SchemaRule.TYPE_MISMATCH, "Node.value")}
 
 
 def test_a_named_type_is_checked_wherever_it_is_used():
@@ -188,7 +192,7 @@ def test_of_a_union_the_first_branch_that_matches_is_the_one_that_counts():
     # Both branches are called R; the specification picks by the name and does not look for one that fits better.
     writer = record(field("x"), name="a.R")
     reader = [record(field("y"), name="b.R"), record(field("x"), name="c.R")]
-    assert (BACKWARD, Rule.MISSING_DEFAULT, "union.y") in broken(writer, reader)
+    assert (BACKWARD, SchemaRule.MISSING_DEFAULT, "union.y") in broken(writer, reader)
 
 
 def test_an_incompatibility_reads_as_one_line():

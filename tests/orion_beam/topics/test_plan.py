@@ -9,9 +9,9 @@ import pytest
 from orion_beam.errors import UserError
 from orion_beam.kafka.clients import PRODUCER_DEFAULTS
 from orion_beam.topics.catalogue import Topic
-from orion_beam.topics.cluster_state import Cluster, FoundTopic
+from orion_beam.topics.cluster_state import ClusterState, FoundTopic
 from orion_beam.topics.names import CATALOGUE, PRODUCTION
-from orion_beam.topics.plan import Change, Kind, Plan, Unmanaged, compare
+from orion_beam.topics.plan import ChangeKind, Plan, TopicChange, Unmanaged, compare
 from orion_beam.topics.verify import problems_of
 
 DAY_MS = 86_400_000
@@ -59,7 +59,7 @@ def found_with(settings: Mapping[str, str] | None = None, **changes: Any) -> Fou
 
 
 def plan(*found: FoundTopic, wanted: Topic = WANTED, holding: Holding | None = None, brokers: int = 3) -> Plan:
-    cluster = Cluster(
+    cluster = ClusterState(
         {topic.name: topic for topic in found}, ("mine",), {n + 1: {"num.io.threads": "16"} for n in range(brokers)}
     )
     return compare([wanted], {"num.io.threads": "16"}, cluster, holding or Holding())
@@ -83,7 +83,7 @@ def test_a_topic_of_more_replicas_than_there_are_brokers_is_not_tried() -> None:
     assert found.creates == ()
     (change,) = found.changes
     assert (change.kind, change.setting, change.before, change.after) == (
-        Kind.BY_HAND,
+        ChangeKind.BY_HAND,
         "replication",
         "1 broker(s)",
         "3",
@@ -92,26 +92,27 @@ def test_a_topic_of_more_replicas_than_there_are_brokers_is_not_tried() -> None:
 
 def test_a_setting_that_drifted_is_changed_back() -> None:
     (change,) = plan(found_with({"retention.ms": "1000"})).changes
-    assert change == Change(Kind.CHANGE, "cdr.final", "retention.ms", "1000", str(DAY_MS))
+    assert change == TopicChange(ChangeKind.CHANGE, "cdr.final", "retention.ms", "1000", str(DAY_MS))
 
 
 @pytest.mark.parametrize("before", ["-1", str(7 * DAY_MS)])
 @pytest.mark.parametrize(
-    ("ages_ms", "kind"), [((), Kind.CHANGE), ((1000,), Kind.CHANGE), ((1000, 2 * DAY_MS), Kind.DANGEROUS)]
+    ("ages_ms", "kind"),
+    [((), ChangeKind.CHANGE), ((1000,), ChangeKind.CHANGE), ((1000, 2 * DAY_MS), ChangeKind.DANGEROUS)],
 )
 def test_a_lower_retention_is_dangerous_when_older_records_are_there(
-    before: str, ages_ms: tuple[int, ...], kind: Kind
+    before: str, ages_ms: tuple[int, ...], kind: ChangeKind
 ) -> None:
     (change,) = plan(found_with({"retention.ms": before}), holding=Holding(ages_ms)).changes
     assert change.kind is kind
-    assert change.reason == ("deletes 1 records that are older than 1d" if kind is Kind.DANGEROUS else "")
+    assert change.reason == ("deletes 1 records that are older than 1d" if kind is ChangeKind.DANGEROUS else "")
 
 
 def test_a_compacted_topic_loses_nothing_by_a_lower_retention() -> None:
     compacted = {"retention.ms": "-1", "cleanup.policy": "compact"}
     wanted = replace(WANTED, settings={"retention.ms": "1000", "cleanup.policy": "compact"})
     (change,) = plan(found_with(compacted), wanted=wanted, holding=Holding((DAY_MS,))).changes
-    assert change.kind is Kind.CHANGE
+    assert change.kind is ChangeKind.CHANGE
 
 
 @pytest.mark.parametrize(
@@ -132,26 +133,26 @@ def test_a_compacted_topic_loses_nothing_by_a_lower_retention() -> None:
 def test_what_may_lose_records_is_dangerous(setting: str, before: str, after: str, reason: str) -> None:
     wanted = replace(WANTED, settings={setting: after})
     (change,) = plan(found_with({setting: before}), wanted=wanted, holding=Holding((1,))).changes
-    assert change.kind is (Kind.DANGEROUS if reason else Kind.CHANGE)
+    assert change.kind is (ChangeKind.DANGEROUS if reason else ChangeKind.CHANGE)
     assert change.reason.startswith(reason)
 
 
 def test_more_partitions_break_the_order_and_fewer_are_impossible() -> None:
     (more,) = plan(found_with(partitions=6)).changes
-    assert (more.kind, more.before, more.after) == (Kind.DANGEROUS, "6", "12")
+    assert (more.kind, more.before, more.after) == (ChangeKind.DANGEROUS, "6", "12")
     assert "order of each IMSI's records breaks" in more.reason
     assert "a job that reads this topic does not read the new ones until it is started again" in more.reason
     (fewer,) = plan(found_with(partitions=24)).changes
-    assert fewer.kind is Kind.BY_HAND
+    assert fewer.kind is ChangeKind.BY_HAND
     assert "takes no partitions away" in fewer.reason
 
 
 def test_replicas_and_brokers_are_changed_by_hand() -> None:
     (replicas,) = plan(found_with(replication=1)).changes
-    assert (replicas.kind, replicas.before, replicas.after) == (Kind.BY_HAND, "1", "3")
-    cluster = Cluster({"cdr.final": FOUND}, (), {1: {"num.io.threads": "8"}, 2: {"num.io.threads": "16"}})
+    assert (replicas.kind, replicas.before, replicas.after) == (ChangeKind.BY_HAND, "1", "3")
+    cluster = ClusterState({"cdr.final": FOUND}, (), {1: {"num.io.threads": "8"}, 2: {"num.io.threads": "16"}})
     (broker,) = compare([WANTED], {"num.io.threads": "16"}, cluster, Holding()).changes
-    assert (broker.kind, broker.where, broker.before, broker.after) == (Kind.BY_HAND, "broker 1", "8", "16")
+    assert (broker.kind, broker.where, broker.before, broker.after) == (ChangeKind.BY_HAND, "broker 1", "8", "16")
 
 
 def test_a_topic_s_own_setting_of_which_the_catalogue_says_nothing_is_shown() -> None:
@@ -170,7 +171,7 @@ def problems(
 ) -> list[str]:
     raw = replace(raw or found_with({"retention.ms": str(7 * DAY_MS)}), name="cdr.raw.FR")
     letters = replace(letters or found_with({"max.message.bytes": "2097152"}), name="cdr.dlq")
-    cluster = Cluster({topic.name: topic for topic in (raw, final, letters)}, (), {})
+    cluster = ClusterState({topic.name: topic for topic in (raw, final, letters)}, (), {})
     found = problems_of(cluster, ["cdr.raw.FR", "cdr.raw.TN"], "cdr.final", "cdr.dlq", window_ms)
     return [f"{problem.topic}: {problem.what}" for problem in found]
 
@@ -222,7 +223,7 @@ def test_a_topic_that_could_not_be_written_to_is_warned_of_beforehand(
 
 def test_what_each_broker_asks_of_a_new_topic_counts_where_the_catalogue_says_nothing() -> None:
     wanted = replace(WANTED, replication=1, settings={})
-    (problem,) = compare([wanted], {}, Cluster({}, (), {1: {"min.insync.replicas": "2"}}), Holding()).warnings
+    (problem,) = compare([wanted], {}, ClusterState({}, (), {1: {"min.insync.replicas": "2"}}), Holding()).warnings
     assert "is 2 with replication 1" in problem.what
     assert plan(FOUND).warnings == ()
 

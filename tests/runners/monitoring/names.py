@@ -5,7 +5,7 @@ import re
 from prometheus_client import CollectorRegistry
 
 from orion_beam.monitoring.export import MonitorCollector
-from orion_beam.runners.monitoring.alerts import DIRECTORY
+from orion_beam.runners.monitoring.alerts import ALERTS_DIRECTORY
 from orion_beam.telemetry.worker_metrics import WorkerMetrics
 from tests.orion_beam.monitoring.snapshots import monitor, snapshot
 
@@ -20,7 +20,7 @@ def exported() -> set[str]:
     WorkerMetrics(registry)
     suffixes = ("", "_total", "_bucket", "_sum", "_count")
     ours = {f"{metric.name}{suffix}" for metric in registry.collect() for suffix in suffixes}
-    brokers = set(re.findall(r"^ +name: (\w+)$", (DIRECTORY / "jmx.yml").read_text(), re.MULTILINE))
+    brokers = set(re.findall(r"^ +name: (\w+)$", (ALERTS_DIRECTORY / "jmx.yml").read_text(), re.MULTILINE))
     return ours | brokers | OF_THE_POOL | OF_PROMETHEUS
 
 

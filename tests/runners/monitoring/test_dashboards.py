@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from orion_beam.runners.monitoring.dashboards import DASHBOARDS, DIRECTORY, dashboard
+from orion_beam.runners.monitoring.dashboards import DASHBOARDS, DASHBOARDS_DIRECTORY, dashboard
 from tests.runners.monitoring.names import asked_for, exported
 
 
 def test_those_that_are_shipped_are_those_of_the_code() -> None:
-    shipped = {path.stem: path.read_text() for path in DIRECTORY.glob("*.json")}
+    shipped = {path.stem: path.read_text() for path in DASHBOARDS_DIRECTORY.glob("*.json")}
     assert shipped == {name: dashboard(name) for name in DASHBOARDS}, "run `make docs`"
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orion_beam.transforms.arrow.row_copies import rows_at
+from orion_beam.transforms.arrow.row_copies import take
 
 ROWS = 3_000
 
@@ -40,7 +40,7 @@ def test_rows_are_taken_as_arrow_takes_them(rows, seed, dropped, start):
     some = pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
     batch = some.take(pa.array(random.integers(0, len(rows), ROWS + start))).slice(start)
     places = np.flatnonzero(random.random(ROWS) >= dropped)
-    taken = rows_at(batch, places)
+    taken = take(batch, places)
     taken.validate(full=True)
     assert taken.equals(batch.take(pa.array(places)))
 
@@ -48,5 +48,5 @@ def test_rows_are_taken_as_arrow_takes_them(rows, seed, dropped, start):
 @pytest.mark.parametrize("places", [[], [0], [ROWS - 1], list(range(ROWS)), [*range(1_500), *range(1_600, ROWS)]])
 def test_none_one_or_all_rows_are_taken(places):
     batch = pa.RecordBatch.from_pylist([{"text": str(row), "long": row} for row in range(ROWS)], schema=SCHEMA)
-    assert rows_at(batch, np.array(places, np.int64)).column("long").to_pylist() == places
-    assert rows_at(batch, np.array(places, np.int64)).column("text").to_pylist() == [str(place) for place in places]
+    assert take(batch, np.array(places, np.int64)).column("long").to_pylist() == places
+    assert take(batch, np.array(places, np.int64)).column("text").to_pylist() == [str(place) for place in places]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orion_beam.schemas.fields import BLANKS
-from orion_beam.transforms.arrow.texts import chosen, digit_counts, fields_of, places_among
+from orion_beam.transforms.arrow.texts import digit_counts, fields_of, index_among, take_texts
 from orion_beam.transforms.stage.batches import RecordBatchCoder
 
 TEXTS = st.lists(st.none() | st.text(st.sampled_from("059 ;aZé٣"), max_size=6), max_size=40)
@@ -33,13 +33,13 @@ def test_digits_are_counted_where_a_text_is_digits_alone(column):
 def test_a_text_is_found_among_options_whatever_its_case(column, options):
     lowered = [None if text is None else text.replace("Z", "z") for text in column.to_pylist()]
     expected = [options.index(text) if text in options else -1 for text in lowered]
-    assert places_among(column, tuple(options)).tolist() == expected
+    assert index_among(column, tuple(options)).tolist() == expected
 
 
 @given(columns().filter(lambda column: len(column) > 0), st.data())
 def test_options_are_chosen_by_their_place_and_nothing_by_a_negative_one_or_a_null(options, data):
     indices = data.draw(st.lists(st.integers(-2, len(options) - 1), max_size=40))
-    taken = chosen(options, np.array(indices, np.int64))
+    taken = take_texts(options, np.array(indices, np.int64))
     taken.validate(full=True)
     texts = options.to_pylist()
     assert taken.to_pylist() == [None if index < 0 else texts[index] for index in indices]

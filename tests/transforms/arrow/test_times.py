@@ -14,9 +14,9 @@ from orion_beam.schemas.fields import comes_twice, local_instant, parse_event_ti
 from orion_beam.transforms.arrow.times import (
     NONE,
     TIMESTAMP,
+    are_ambiguous,
     as_times,
     as_timestamps,
-    come_twice,
     dates_and_hours,
     parse_event_times,
     to_instants,
@@ -307,7 +307,7 @@ def _both_clocks_agree(zone: str, times: list[int]) -> None:
     column, clock = np.array(times, np.int64), ZoneInfo(zone)
     assert to_local(column, zone).tolist() == [_local_by_row(time, clock) for time in times]
     assert to_instants(column, zone).tolist() == [_instant_by_row(time, clock) for time in times]
-    assert come_twice(column, zone).tolist() == [comes_twice(_EPOCH_LOCAL + time * _MS, clock) for time in times]
+    assert are_ambiguous(column, zone).tolist() == [comes_twice(_EPOCH_LOCAL + time * _MS, clock) for time in times]
 
 
 def _both_clocks_agree_around_changes(zone: str) -> None:

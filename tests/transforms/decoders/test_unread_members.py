@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from orion_beam.countries import all_profiles
 from orion_beam.schemas.codes import Stage
-from orion_beam.telemetry.run_counters import Outcome, outcomes_of
+from orion_beam.telemetry.run_counters import RowOutcome, outcomes_of
 from orion_beam.telemetry.worker_metrics import WorkerMetrics
 from orion_beam.testing import raw_batch
 from orion_beam.transforms.decode import DecodeCdrs, decode_batch
@@ -85,7 +85,7 @@ def test_a_feed_is_warned_of_once_and_each_record_counted(caplog, monkeypatch):
         _ = pipeline | beam.Create(batches, reshuffle=False) | DecodeCdrs({"FR": all_profiles()["FR"]})
         result = pipeline.run()
         result.wait_until_finish()
-    assert outcomes_of(result) == {Outcome("unread_member", "FR", "flat_json.bytes_up"): 6}
+    assert outcomes_of(result) == {RowOutcome("unread_member", "FR", "flat_json.bytes_up"): 6}
     warned = [record.getMessage() for record in caplog.records if record.name == stage.__name__]
     assert len(warned) == 1
     assert "flat_json.bytes_up" in warned[0]

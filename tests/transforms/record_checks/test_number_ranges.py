@@ -5,23 +5,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orion_beam.transforms.record_checks.number_ranges import (
-    Ranges,
-    common,
+    NumberRanges,
     gaps_of,
-    joined,
+    intersect_ranges,
+    merge_ranges,
     ranges_of,
     size_of,
-    without,
+    subtract_ranges,
 )
 
 numbers = st.sets(st.integers(0, 40))
 
 
-def of(values: set[int]) -> Ranges:
+def of(values: set[int]) -> NumberRanges:
     return ranges_of(np.array(sorted(values, reverse=True), np.int64))
 
 
-def members(ranges: Ranges) -> set[int]:
+def members(ranges: NumberRanges) -> set[int]:
     return {number for first, last in ranges.tolist() for number in range(first, last + 1)}
 
 
@@ -36,9 +36,9 @@ def test_ranges_are_in_order_and_apart(values):
 
 @given(values=numbers, others=numbers)
 def test_operations_are_those_of_sets(values, others):
-    assert members(common(of(values), of(others))) == values & others
-    assert members(without(of(values), of(others))) == values - others
-    assert members(joined(np.vstack([of(values), of(others)]))) == values | others
+    assert members(intersect_ranges(of(values), of(others))) == values & others
+    assert members(subtract_ranges(of(values), of(others))) == values - others
+    assert members(merge_ranges(np.vstack([of(values), of(others)]))) == values | others
 
 
 @given(values=numbers)

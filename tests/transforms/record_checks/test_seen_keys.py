@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orion_beam.transforms.record_checks.seen_keys import Keys, Places, RecentKeys
+from orion_beam.transforms.record_checks.seen_keys import KeyHashes, Places, SeenKeys
 
 Row = tuple[int, int, int]
 """Key, source and offset."""
 
 
-def first_seen(memory: RecentKeys, rows: list[Row]) -> list[tuple[int, int]]:
+def first_seen(memory: SeenKeys, rows: list[Row]) -> list[tuple[int, int]]:
     keys, sources, offsets = (np.array(column, np.int64) for column in zip(*rows, strict=True))
     found = memory.first_seen(keys.astype(np.uint64), Places(sources, offsets))
     return list(zip(found.sources.tolist(), found.offsets.tolist(), strict=True))
@@ -44,7 +44,7 @@ rows_of_sources = st.lists(st.tuples(few_keys, st.integers(0, 2)), min_size=1, m
 @settings(max_examples=50)
 @given(rows=rows_of_sources, window=st.integers(1, 12), cuts=st.lists(st.integers(1, 15), min_size=60, max_size=60))
 def test_a_key_is_remembered_for_exactly_the_window_however_rows_are_cut(rows, window, cuts):
-    memory, found, start = RecentKeys(window), [], 0
+    memory, found, start = SeenKeys(window), [], 0
     for cut in cuts:
         if start < len(rows):
             found += first_seen(memory, rows[start : start + cut])
@@ -55,14 +55,14 @@ def test_a_key_is_remembered_for_exactly_the_window_however_rows_are_cut(rows, w
 def test_many_keys_are_found_over_many_turns_of_the_tables():
     keys = np.random.default_rng(1).integers(1, 2**63, 4_000)
     rows = numbered([*keys, *keys[1_000:], *keys])
-    memory = RecentKeys(3_000)
+    memory = SeenKeys(3_000)
     found = [place for start in range(0, len(rows), 700) for place in first_seen(memory, rows[start : start + 700])]
     assert found == expected(rows, 3_000)
 
 
 def test_keys_that_want_one_slot_are_told_apart():
     keys = [(7 << 40) + low for low in range(1, 300)] + [2**64 - low for low in range(1, 300)]
-    memory = RecentKeys(1_000)
+    memory = SeenKeys(1_000)
     found = memory.first_seen(np.array(keys * 2, np.uint64), Places(np.zeros(1196, np.int64), np.arange(1196)))
     assert found.offsets.tolist() == [*range(598)] * 2
 
@@ -70,17 +70,17 @@ def test_keys_that_want_one_slot_are_told_apart():
 @pytest.mark.parametrize("distance", [5, 6])
 def test_the_window_ends_where_it_says(distance):
     rows = numbered([99, *range(1, distance), 99])
-    assert first_seen(RecentKeys(5), rows)[-1] == ((0, 0) if distance == 5 else (0, distance))
+    assert first_seen(SeenKeys(5), rows)[-1] == ((0, 0) if distance == 5 else (0, distance))
 
 
 def test_a_key_that_is_seen_again_is_remembered_from_then_on():
     rows = numbered([99, 1, 2, 3, 99, 4, 5, 6, 99])
-    assert first_seen(RecentKeys(4), rows)[-1] == (0, 0)
+    assert first_seen(SeenKeys(4), rows)[-1] == (0, 0)
 
 
 def test_rows_that_are_read_again_find_what_they_found_before():
     rows: list[Row] = [(99, 0, 10), (98, 0, 11), (99, 0, 12), (99, 1, 3)]
-    memory = RecentKeys(100)
+    memory = SeenKeys(100)
     once = first_seen(memory, rows)
     assert once == [(0, 10), (0, 11), (0, 10), (0, 10)]
     assert first_seen(memory, rows[1:]) == once[1:]
@@ -88,20 +88,20 @@ def test_rows_that_are_read_again_find_what_they_found_before():
 
 
 def test_a_row_is_no_duplicate_of_a_later_one_that_was_read_first():
-    memory = RecentKeys(100)
+    memory = SeenKeys(100)
     assert first_seen(memory, [(99, 0, 12)]) == [(0, 12)]
     assert first_seen(memory, [(99, 0, 10), (99, 0, 12)]) == [(0, 10), (0, 10)]
 
 
 def test_memory_does_not_grow():
-    memory = RecentKeys(1_000)
+    memory = SeenKeys(1_000)
     before = _bytes(memory)
     for start in range(1, 50_001, 5_000):
-        keys: Keys = np.arange(start, start + 5_000, dtype=np.uint64) << np.uint64(44)
+        keys: KeyHashes = np.arange(start, start + 5_000, dtype=np.uint64) << np.uint64(44)
         memory.first_seen(keys, Places(np.zeros(5_000, np.int64), np.arange(5_000)))
     assert _bytes(memory) == before
 
 
-def _bytes(memory: RecentKeys) -> int:
+def _bytes(memory: SeenKeys) -> int:
     tables = (memory._younger, memory._older)
     return sum(array.nbytes for table in tables for array in vars(table).values() if isinstance(array, np.ndarray))

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 
 from orion_beam.transforms.record_checks import sequences
 from orion_beam.transforms.record_checks.number_ranges import ranges_of
-from orion_beam.transforms.record_checks.sequences import FILLED, MISSING, MODULUS, RESET, Finding, NodeSequence
+from orion_beam.transforms.record_checks.sequences import FILLED, MISSING, MODULUS, RESET, NodeSequence, SequenceFinding
 
 
-def add(sequence: NodeSequence, numbers: Iterable[int], **firsts: int) -> list[Finding]:
+def add(sequence: NodeSequence, numbers: Iterable[int], **firsts: int) -> list[SequenceFinding]:
     return list(sequence.add(ranges_of(np.array([*numbers], np.int64)), firsts))
 
 
-def complete(*batches: Iterable[int]) -> list[Finding]:
+def complete(*batches: Iterable[int]) -> list[SequenceFinding]:
     """Return what is found when all of the batches, and nothing else, have come."""
     sequence = NodeSequence(is_complete=True)
     found = [finding for batch in batches for finding in add(sequence, batch)]
@@ -49,19 +49,19 @@ def test_nothing_is_missing_of_numbers_without_a_gap_across_the_wrap_around():
 
 def test_a_gap_across_the_wrap_around_is_one_gap():
     (gap,) = complete([MODULUS - 3], [2])
-    assert gap == Finding(MISSING, MODULUS - 2, 1)
+    assert gap == SequenceFinding(MISSING, MODULUS - 2, 1)
     assert gap.records == 4
 
 
 def test_records_that_come_twice_change_nothing():
-    assert complete([1, 2, 4], [1, 2, 4], [2]) == [Finding(MISSING, 3, 3)]
+    assert complete([1, 2, 4], [1, 2, 4], [2]) == [SequenceFinding(MISSING, 3, 3)]
 
 
 def test_a_gap_is_reported_when_it_is_old_enough_and_once():
     sequence = NodeSequence(is_complete=True)
     assert add(sequence, [1, 2, 5]) == []
     assert list(sequence.settle()) == []
-    assert list(sequence.settle()) == [Finding(MISSING, 3, 4)]
+    assert list(sequence.settle()) == [SequenceFinding(MISSING, 3, 4)]
     assert list(sequence.settle()) == []
     assert list(sequence.close()) == []
 
@@ -71,32 +71,34 @@ def test_a_late_number_fills_its_gap_before_it_is_reported():
     add(sequence, [1, 2, 5])
     assert list(sequence.settle()) == []
     assert add(sequence, [3]) == []
-    assert list(sequence.settle()) == [Finding(MISSING, 4, 4)]
+    assert list(sequence.settle()) == [SequenceFinding(MISSING, 4, 4)]
 
 
 def test_a_number_that_was_reported_missing_and_comes_is_reported_as_filled():
     sequence = NodeSequence(is_complete=True)
     add(sequence, [1, 9])
-    assert [*sequence.settle(), *sequence.settle()] == [Finding(MISSING, 2, 8)]
-    assert add(sequence, [4, 5, 10]) == [Finding(FILLED, 4, 5)]
+    assert [*sequence.settle(), *sequence.settle()] == [SequenceFinding(MISSING, 2, 8)]
+    assert add(sequence, [4, 5, 10]) == [SequenceFinding(FILLED, 4, 5)]
     assert add(sequence, [4, 5]) == []
     assert [*sequence.settle(), *sequence.settle()] == []
 
 
 @pytest.mark.parametrize("start", [0, 1, 7_000_000])
 def test_a_counter_that_jumps_was_reset_and_no_number_is_missing(start):
-    assert complete([50_000_000, 50_000_001], [start, start + 1]) == [Finding(RESET, 50_000_001, start)]
+    assert complete([50_000_000, 50_000_001], [start, start + 1]) == [SequenceFinding(RESET, 50_000_001, start)]
 
 
 def test_numbers_from_before_a_reset_that_come_late_are_still_known():
     found = complete([50_000_000, 50_000_003], [1, 2], [50_000_001], [3], [50_000_002])
-    assert found == [Finding(RESET, 50_000_003, 1)]
+    assert found == [SequenceFinding(RESET, 50_000_003, 1)]
 
 
 def test_gaps_from_before_a_reset_are_reported():
     assert complete([50_000_000, 50_000_002], [1, 3]) == [
-        Finding(RESET, 50_000_002, 1), Finding(MISSING, 50_000_001, 50_000_001), Finding(MISSING, 2, 2),
-    ]  # fmt: skip
+        SequenceFinding(RESET, 50_000_002, 1),
+        SequenceFinding(MISSING, 50_000_001, 50_000_001),
+        SequenceFinding(MISSING, 2, 2),
+    ]
 
 
 def test_a_stream_does_not_miss_what_may_have_come_before_it_began():
@@ -104,18 +106,21 @@ def test_a_stream_does_not_miss_what_may_have_come_before_it_began():
     add(sequence, [100, 103], a=100)
     add(sequence, [106, 110], b=106)
     add(sequence, [112], a=112)
-    assert [*sequence.settle(), *sequence.settle()] == [Finding(MISSING, 107, 109), Finding(MISSING, 111, 111)]
+    assert [*sequence.settle(), *sequence.settle()] == [
+        SequenceFinding(MISSING, 107, 109),
+        SequenceFinding(MISSING, 111, 111),
+    ]
 
 
 def test_memory_is_bounded_by_reporting_the_oldest_gaps(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sequences, "MAX_RANGES", 10)
     sequence = NodeSequence(is_complete=True)
-    found: Sequence[Finding] = []
+    found: Sequence[SequenceFinding] = []
     for number in range(0, 100, 2):
         found = [*found, *add(sequence, [number])]
     assert len(sequence._epochs[0].seen) <= 10
-    assert [*found, *sequence.close()] == [Finding(MISSING, number, number) for number in range(1, 98, 2)]
-    assert add(sequence, [95, 97]) == [Finding(FILLED, 95, 95), Finding(FILLED, 97, 97)]
+    assert [*found, *sequence.close()] == [SequenceFinding(MISSING, number, number) for number in range(1, 98, 2)]
+    assert add(sequence, [95, 97]) == [SequenceFinding(FILLED, 95, 95), SequenceFinding(FILLED, 97, 97)]
 
 
 def test_only_a_few_resets_are_remembered():

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from orion_beam.countries import all_profiles
-from orion_beam.transforms.arrow.texts import chosen
+from orion_beam.transforms.arrow.texts import take_texts
 from orion_beam.transforms.rules import networks as plmns
 from orion_beam.transforms.rules.networks import (
     Operators,
@@ -40,7 +40,7 @@ def by_row(imsi: str) -> tuple[str, str, str | None]:
 
 
 def countries_of(imsis: pa.StringArray) -> list[str | None]:
-    return chosen(countries(), home_countries(prefixes_of(imsis))).to_pylist()
+    return take_texts(countries(), home_countries(prefixes_of(imsis))).to_pylist()
 
 
 def test_known_networks_and_all_between_them_are_split_as_the_tables_say():
@@ -77,9 +77,9 @@ def test_operators_are_known_worldwide_and_ours_by_their_own_names():
     operators = Operators({"20815": "Free Mobile"})
     names = ["Free Mobile", "T-Mobile", "Orange", None, None]
     plmns = pa.array(["20815", "310260", "61002", "99999", None])
-    assert chosen(operators.names, operators.of(plmns)).to_pylist() == names
+    assert take_texts(operators.names, operators.of(plmns)).to_pylist() == names
     imsis = pa.array([(plmn or "000").ljust(6, "0") + "123456789" for plmn in plmns.to_pylist()])
-    assert chosen(operators.names, operators.of_imsis(prefixes_of(imsis))).to_pylist() == names
+    assert take_texts(operators.names, operators.of_imsis(prefixes_of(imsis))).to_pylist() == names
 
 
 def test_the_table_is_sound():

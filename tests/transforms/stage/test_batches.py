@@ -15,10 +15,10 @@ from orion_beam.transforms.decode import decode_batch
 from orion_beam.transforms.stage.batches import (
     MAX_ROWS,
     RecordBatchCoder,
+    concat_batches,
     country_of,
     empty_batch,
-    joined,
-    packed,
+    join_small_batches,
     slices_of,
 )
 from tests.strategies import PROFILES, batches_of
@@ -121,10 +121,10 @@ def without_memory(elements: int) -> pa.RecordBatch:
 
 def test_batches_that_do_not_fit_in_one_stay_as_they_are_and_lose_no_row():
     batches = [without_memory(1 << 30)] * 3
-    assert [batch.num_rows for batch in packed(batches)] == [1, 1, 1]
+    assert [batch.num_rows for batch in join_small_batches(batches)] == [1, 1, 1]
     with pytest.raises(OverflowError, match="3 rows are more than 2 GiB in a column"):
-        joined(batches)
-    assert joined([without_memory(3), without_memory(4)]).num_rows == 2
+        concat_batches(batches)
+    assert concat_batches([without_memory(3), without_memory(4)]).num_rows == 2
 
 
 @pytest.mark.deep  # it takes 3 GiB of memory
@@ -134,6 +134,6 @@ def test_batches_of_more_than_two_gibibytes_lose_no_row():
         pa.binary(), 1, [None, pa.py_buffer(np.array([0, size], np.int32)), pa.py_buffer(np.empty(size, np.uint8))]
     )
     batches = [pa.RecordBatch.from_arrays([column, pa.array([number])], names=["value", "n"]) for number in range(2)]
-    assert [batch.column("n").to_pylist() for batch in packed(batches)] == [[0], [1]]
+    assert [batch.column("n").to_pylist() for batch in join_small_batches(batches)] == [[0], [1]]
     with pytest.raises(OverflowError):
-        joined(batches)
+        concat_batches(batches)

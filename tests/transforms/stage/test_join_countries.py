@@ -20,7 +20,7 @@ from orion_beam.transforms.decode import decode_batch
 from orion_beam.transforms.encode import Wire, encode_batch
 from orion_beam.transforms.enrich import enrich_batch
 from orion_beam.transforms.normalize import normalize_batch
-from orion_beam.transforms.stage.batches import SplitBatch, batch_of, columns_of, joined
+from orion_beam.transforms.stage.batches import SplitBatch, batch_of, columns_of, concat_batches
 from orion_beam.transforms.stage.join_countries import JoinCountries, by_country, parts_of
 from orion_beam.transforms.stage.rejects import no_rejects
 from orion_beam.transforms.validate import validate_batch
@@ -71,15 +71,15 @@ def test_the_generated_records_are_accepted_and_rejected_in_every_country():
 @given(st.permutations(sorted(PROFILES)), st.integers(1, len(PROFILES)))
 def test_what_becomes_of_a_row_does_not_depend_on_the_other_countries_of_its_batch(order: list[str], some: int):
     countries = order[:some]
-    together = outputs_of(joined([RAW[country] for country in countries]))
+    together = outputs_of(concat_batches([RAW[country] for country in countries]))
     for place, output in enumerate(together):
-        alone = joined([ALONE[country][place] for country in countries])
+        alone = concat_batches([ALONE[country][place] for country in countries])
         assert without_time(output).equals(without_time(alone))
 
 
 def test_runs_of_one_country_may_come_again():
     first, second = RAW["FR"].slice(0, 70), RAW["FR"].slice(70)
-    mixed = outputs_of(joined([first, RAW["TN"], second]))[0]
+    mixed = outputs_of(concat_batches([first, RAW["TN"], second]))[0]
     assert [country for country, _ in parts_of(mixed)] == ["FR", "TN", "FR"]
     french = pa.Table.from_batches([rows for country, rows in parts_of(mixed) if country == "FR"])
     assert french.equals(pa.Table.from_batches([ALONE["FR"][0]]))
@@ -93,13 +93,13 @@ def test_a_rule_is_as_severe_for_each_row_as_its_own_country_has_it(severity: Se
         batch = decode_batch(RAW[country], profile).accepted
         decoded.append(batch_of(columns_of(batch) | {"imei": pa.repeat("12", batch.num_rows)}, batch.schema))
 
-    together = validate_batch(joined(decoded), profiles)
+    together = validate_batch(concat_batches(decoded), profiles)
 
     alone = [validate_batch(batch, profiles) for batch in decoded]
     assert alone[0].accepted.num_rows == 0
     assert (alone[1].accepted.num_rows == 0) == (severity is Severity.ERROR)
-    assert together.accepted.equals(joined([outcome.accepted for outcome in alone]))
-    assert without_time(together.rejected).equals(without_time(joined([outcome.rejected for outcome in alone])))
+    assert together.accepted.equals(concat_batches([outcome.accepted for outcome in alone]))
+    assert without_time(together.rejected).equals(without_time(concat_batches([outcome.rejected for outcome in alone])))
 
 
 def test_the_small_batches_of_a_bundle_are_joined_and_each_country_keeps_its_order():
@@ -107,7 +107,7 @@ def test_the_small_batches_of_a_bundle_are_joined_and_each_country_keeps_its_ord
     batches = [tn.slice(0, 10), fr.slice(0, 20), tn.slice(10), fr.slice(20)]
     with LocalPipeline() as pipeline:
         joint = pipeline | beam.Create(batches, reshuffle=False) | JoinCountries()
-        assert_that(joint, equal_batches(joined([fr, tn])))
+        assert_that(joint, equal_batches(concat_batches([fr, tn])))
 
 
 def test_what_is_large_goes_on_with_what_waits_for_its_bundle(monkeypatch):
@@ -115,7 +115,7 @@ def test_what_is_large_goes_on_with_what_waits_for_its_bundle(monkeypatch):
     small, large = RAW["TN"].slice(0, 10), RAW["FR"]
     with LocalPipeline() as pipeline:
         joint = pipeline | beam.Create([large, small, large, small], reshuffle=False) | JoinCountries()
-        assert_that(joint, equal_batches(large, joined([large, small]), small))
+        assert_that(joint, equal_batches(large, concat_batches([large, small]), small))
 
 
 def test_the_rows_of_each_country_get_its_profile():
@@ -125,6 +125,6 @@ def test_the_rows_of_each_country_get_its_profile():
         seen.append((batch.num_rows, profile))
         return SplitBatch(batch, no_rejects())
 
-    whole = joined([raw_batch("SN", [b"x", b"y"]), raw_batch("FR", [b"z"])])
+    whole = concat_batches([raw_batch("SN", [b"x", b"y"]), raw_batch("FR", [b"z"])])
     assert by_country(note, PROFILES)(whole).accepted.equals(whole)
     assert seen == [(2, PROFILES["SN"]), (1, PROFILES["FR"])]

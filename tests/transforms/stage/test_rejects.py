@@ -11,7 +11,7 @@ from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
 from orion_beam.schemas.version import VERSION
 from orion_beam.testing import raw_batch, rows
 from orion_beam.transforms.decode import decode_batch
-from orion_beam.transforms.stage.rejects import MAX_MESSAGE_BYTES, Violation, dead_letters, no_rejects
+from orion_beam.transforms.stage.rejects import MAX_LETTER_MESSAGE_BYTES, Violation, dead_letters, no_rejects
 from orion_beam.transforms.validate import validate_batch
 from tests.strategies import ARRIVED, PROFILES, batches_of
 
@@ -88,7 +88,7 @@ def test_no_header_that_anybody_may_set_stops_a_batch(value):
 def test_a_message_for_people_has_at_most_a_kilobyte():
     every = tuple(Violation(code, f"field_{index}") for index in range(10) for code in Code)
     (letter,) = rows(dead_letters(raw_batch("FR", [b"x"]), Stage.VALIDATE, [every]))
-    assert 900 < len(letter["message"].encode()) <= MAX_MESSAGE_BYTES
+    assert 900 < len(letter["message"].encode()) <= MAX_LETTER_MESSAGE_BYTES
     assert len(letter["codes"]) == len(letter["fields"]) == len(every)
 
 
@@ -107,4 +107,4 @@ def test_a_message_never_depends_on_a_fields_value(data):
         # What is said follows from codes and fields alone, so no value can be in it.
         pairs = zip(letter["codes"], letter["fields"], strict=True)
         expected = "; ".join(f"{field}: {code}: {Code(code).meaning}" for code, field in pairs)
-        assert letter["message"] == expected.encode()[:MAX_MESSAGE_BYTES].decode()
+        assert letter["message"] == expected.encode()[:MAX_LETTER_MESSAGE_BYTES].decode()

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orion_beam.cli.shared.offset_options import offsets_of, time_of
+from orion_beam.cli.shared.offset_options import offsets_by_partition, time_of
 from orion_beam.countries import profiles_of
 from orion_beam.errors import UserError
 
@@ -30,7 +30,7 @@ def test_a_time_without_a_zone_is_none(text: str, says: str) -> None:
 
 
 def test_offsets_are_by_country_and_partition() -> None:
-    assert offsets_of("FR:0=100-2000, TN:11=0-1", PROFILES) == {
+    assert offsets_by_partition("FR:0=100-2000, TN:11=0-1", PROFILES) == {
         ("cdr.raw.FR", 0): (100, 2000),
         ("cdr.raw.TN", 11): (0, 1),
     }
@@ -39,11 +39,11 @@ def test_offsets_are_by_country_and_partition() -> None:
 @pytest.mark.parametrize("text", ["0=1-2", "FR:0", "FR:0=1", "FR:0=-1-2", "SN:0=1-2", "fr:0=1-2", "FR:0=1-2;"])
 def test_offsets_that_are_written_otherwise_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="expected COUNTRY:PARTITION=FIRST-END, such as FR:0=100-2000"):
-        offsets_of(text, PROFILES)
+        offsets_by_partition(text, PROFILES)
 
 
 def test_a_range_has_a_start_before_its_end_and_a_partition_one_range() -> None:
     with pytest.raises(UserError, match="5 is not before 5"):
-        offsets_of("FR:0=5-5", PROFILES)
+        offsets_by_partition("FR:0=5-5", PROFILES)
     with pytest.raises(UserError, match=r"names cdr\.raw\.FR\[0\] twice"):
-        offsets_of("FR:0=0-5,FR:0=7-9", PROFILES)
+        offsets_by_partition("FR:0=0-5,FR:0=7-9", PROFILES)
