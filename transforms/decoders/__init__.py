@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from orion_beam.schemas.raw import RawRow
 from orion_beam.transforms.arrow.texts import Mask
-from orion_beam.transforms.decoders.layouts import Layout
+from orion_beam.transforms.decoders.layouts import Layout, Separated
 from orion_beam.transforms.decoders.payloads import Payloads
 
 
@@ -65,3 +67,9 @@ class RawFormat:
         """Whether every record says of which kind the event is; else one that does not is taken for data usage."""
         field = self.row_model.model_fields.get("event_type")
         return field is not None and field.annotation is str
+
+
+def read_separated(payloads: Payloads, layout: Separated) -> tuple[dict[str, pa.StringArray], npt.NDArray[np.int64]]:
+    """Return the fields of payloads by their names, and how many separators more than expected each payload has."""
+    fields, separators = payloads.split(layout.separator.encode(), len(layout.fields))
+    return dict(zip(layout.fields, fields, strict=True)), separators - (len(layout.fields) - 1)

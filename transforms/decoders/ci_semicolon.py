@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from orion_beam.schemas.fields import Count, EventTime, EventType, FreeText, Imei, Imsi, Msisdn, Rat, text_of
 from orion_beam.schemas.raw import RawRow
 from orion_beam.transforms.arrow.texts import Mask, index_in, take_texts
-from orion_beam.transforms.decoders import Decoded, RawFormat
+from orion_beam.transforms.decoders import Decoded, RawFormat, read_separated
 from orion_beam.transforms.decoders.layouts import Separated
 from orion_beam.transforms.decoders.payloads import Payloads
 
@@ -65,11 +65,28 @@ class CiSemicolonCdr(RawRow):
         return fields | known._asdict()
 
 
-_FIELDS = (
-    "record_type", "node_id", "local_sequence_number", "imsi", "msisdn", "imei", "cell_id", "rat", "event_time",
-    "duration_s", "peer_msisdn", "bytes_up", "bytes_down", "charging_id", "record_sequence_number",
-    "cause_for_record_closing",
-)  # fmt: skip
+LAYOUT = Separated(
+    ";",
+    (
+        "record_type",
+        "node_id",
+        "local_sequence_number",
+        "imsi",
+        "msisdn",
+        "imei",
+        "cell_id",
+        "rat",
+        "event_time",
+        "duration_s",
+        "peer_msisdn",
+        "bytes_up",
+        "bytes_down",
+        "charging_id",
+        "record_sequence_number",
+        "cause_for_record_closing",
+    ),
+    names={"duration_s": "duration", "peer_msisdn": "called_number"},
+)
 _NAMES = pa.array(_RECORD_TYPES)
 _SAID = {
     name: pa.array([getattr(each, name) for each in _RECORD_TYPES.values()], pa.string())
@@ -79,13 +96,12 @@ _SAID = {
 
 def decode(payloads: Payloads) -> Decoded:
     """Read CI records: fewer or more than sixteen fields means that some are not what their place says."""
-    fields, separators = payloads.split(b";", len(_FIELDS))
-    texts = dict(zip(_FIELDS, fields, strict=True))
+    texts, surplus = read_separated(payloads, LAYOUT)
     sent = texts.pop("record_type")
     kinds = index_in(pc.ascii_upper(sent), _NAMES)
     said = {name: take_texts(options, kinds) for name, options in _SAID.items()}
     said["event_type"] = pc.coalesce(said["event_type"], sent)
-    return Decoded(texts | said, separators != len(_FIELDS) - 1)
+    return Decoded(texts | said, surplus != 0)
 
 
 def _claims(payloads: Payloads) -> Mask:
@@ -97,7 +113,6 @@ FORMAT = RawFormat(
     CiSemicolonCdr,
     _claims,
     decode,
-    column_names="record_type;node_id;local_sequence_number;imsi;msisdn;imei;cell_id;rat;event_time;duration;called_number;"
-    "bytes_up;bytes_down;charging_id;record_sequence_number;cause_for_record_closing",
-    layout=Separated(";", _FIELDS),
+    column_names=LAYOUT.header,
+    layout=LAYOUT,
 )

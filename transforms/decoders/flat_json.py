@@ -46,6 +46,8 @@ _RENAMED = {
 }
 _ALIKE = {name: name for name in FlatJsonCdr.model_fields if name not in ",".join(_RENAMED.values()).split(",")}
 
+LAYOUT = JsonObject(_ALIKE | _RENAMED)
+
 FORMAT = RawFormat(
     "flat_json",
     FlatJsonCdr,
@@ -53,5 +55,5 @@ FORMAT = RawFormat(
     decode_flat,
     is_told_by_first_byte=True,
     is_sent_by_all=True,
-    layout=JsonObject(_ALIKE | _RENAMED),
+    layout=LAYOUT,
 )

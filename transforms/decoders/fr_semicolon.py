@@ -3,7 +3,7 @@
 from orion_beam.schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat
 from orion_beam.schemas.raw import RawRow
 from orion_beam.transforms.arrow.texts import Mask
-from orion_beam.transforms.decoders import Decoded, RawFormat
+from orion_beam.transforms.decoders import Decoded, RawFormat, read_separated
 from orion_beam.transforms.decoders.layouts import Separated
 from orion_beam.transforms.decoders.payloads import Payloads
 
@@ -21,13 +21,16 @@ class FrSemicolonCdr(RawRow):
     event_time: EventTime
 
 
-_FIELDS = tuple(FrSemicolonCdr.model_fields)
+LAYOUT = Separated(
+    ";",
+    ("imsi", "msisdn", "imei", "cell_id", "rat", "bytes_up", "bytes_down", "event_time"),
+)
 
 
 def decode(payloads: Payloads) -> Decoded:
     """Read FR records: fewer or more than eight fields means that some are not what their place says."""
-    fields, separators = payloads.split(b";", len(_FIELDS))
-    return Decoded(dict(zip(_FIELDS, fields, strict=True)), separators != len(_FIELDS) - 1)
+    texts, surplus = read_separated(payloads, LAYOUT)
+    return Decoded(texts, surplus != 0)
 
 
 def _claims(payloads: Payloads) -> Mask:
@@ -39,6 +42,6 @@ FORMAT = RawFormat(
     FrSemicolonCdr,
     _claims,
     decode,
-    column_names=";".join(_FIELDS),
-    layout=Separated(";", _FIELDS),
+    column_names=LAYOUT.header,
+    layout=LAYOUT,
 )

@@ -9,6 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 from orion_beam.schemas.fields import BLANKS
@@ -86,10 +87,17 @@ class Separated(Layout):
     Attributes:
         separator: one character.
         fields: the unified name of each.
+        names: what the header line calls a field, where that is not its unified name.
     """
 
     separator: str
     fields: tuple[str, ...]
+    names: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def header(self) -> str:
+        """The line that a file may begin with: it names the columns."""
+        return self.separator.join(self.names.get(field, field) for field in self.fields)
 
     def edit(self, record: str, change: FieldChange) -> str:
         """Change what stands between separators."""

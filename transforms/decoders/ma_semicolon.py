@@ -3,7 +3,7 @@
 from orion_beam.schemas.fields import Count, EventTime, FreeText, Imsi, Msisdn, Rat
 from orion_beam.schemas.raw import RawRow
 from orion_beam.transforms.arrow.texts import Mask
-from orion_beam.transforms.decoders import Decoded, RawFormat
+from orion_beam.transforms.decoders import Decoded, RawFormat, read_separated
 from orion_beam.transforms.decoders.layouts import Separated
 from orion_beam.transforms.decoders.payloads import Payloads
 
@@ -24,13 +24,16 @@ class MaSemicolonCdr(RawRow):
     event_time: EventTime
 
 
-_FIELDS = tuple(MaSemicolonCdr.model_fields)
+LAYOUT = Separated(
+    ";",
+    ("imsi", "msisdn", "cell_id", "rat", "bytes_up", "bytes_down", "event_time"),
+)
 
 
 def decode(payloads: Payloads) -> Decoded:
     """Read MA records: trailing fields that are not there are null."""
-    fields, separators = payloads.split(b";", len(_FIELDS))
-    return Decoded(dict(zip(_FIELDS, fields, strict=True)), separators >= len(_FIELDS))
+    texts, surplus = read_separated(payloads, LAYOUT)
+    return Decoded(texts, surplus > 0)
 
 
 def _claims(payloads: Payloads) -> Mask:
@@ -42,6 +45,6 @@ FORMAT = RawFormat(
     MaSemicolonCdr,
     _claims,
     decode,
-    column_names=";".join(_FIELDS),
-    layout=Separated(";", _FIELDS),
+    column_names=LAYOUT.header,
+    layout=LAYOUT,
 )

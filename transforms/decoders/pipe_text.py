@@ -3,7 +3,7 @@
 from orion_beam.schemas.fields import Count, EventType, Imsi, Msisdn
 from orion_beam.schemas.raw import RawRow
 from orion_beam.transforms.arrow.texts import Mask
-from orion_beam.transforms.decoders import Decoded, RawFormat
+from orion_beam.transforms.decoders import Decoded, RawFormat, read_separated
 from orion_beam.transforms.decoders.layouts import Separated
 from orion_beam.transforms.decoders.payloads import Payloads
 
@@ -22,13 +22,17 @@ class PipeTextCdr(RawRow):
     bytes_down: Count
 
 
-_FIELDS = ("imsi", "msisdn", "event_type", "duration_s", "bytes_up", "bytes_down")
+LAYOUT = Separated(
+    "|",
+    ("imsi", "msisdn", "event_type", "duration_s", "bytes_up", "bytes_down"),
+    names={"duration_s": "duration"},
+)
 
 
 def decode(payloads: Payloads) -> Decoded:
     """Read pipe text of exactly six fields."""
-    fields, separators = payloads.split(b"|", len(_FIELDS))
-    return Decoded(dict(zip(_FIELDS, fields, strict=True)), separators != len(_FIELDS) - 1)
+    texts, surplus = read_separated(payloads, LAYOUT)
+    return Decoded(texts, surplus != 0)
 
 
 def _claims(payloads: Payloads) -> Mask:
@@ -40,8 +44,8 @@ FORMAT = RawFormat(
     PipeTextCdr,
     _claims,
     decode,
-    column_names="|".join(PipeTextCdr.model_fields),
+    column_names=LAYOUT.header,
     is_sent_by_all=True,
     has_event_time=False,
-    layout=Separated("|", _FIELDS),
+    layout=LAYOUT,
 )

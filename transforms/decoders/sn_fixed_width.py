@@ -25,17 +25,19 @@ class SnFixedWidthCdr(RawRow):
     event_time: EventTime
 
 
-_WIDTHS = {
-    "imsi": 15,
-    "msisdn": 16,
-    "imei": 15,
-    "cell_id": 10,
-    "rat": 2,
-    "bytes_up": 12,
-    "bytes_down": 12,
-    "event_time": 20,
-}
-_BOUNDS = (0, *accumulate(_WIDTHS.values()))
+LAYOUT = FixedWidth(
+    {
+        "imsi": 15,
+        "msisdn": 16,
+        "imei": 15,
+        "cell_id": 10,
+        "rat": 2,
+        "bytes_up": 12,
+        "bytes_down": 12,
+        "event_time": 20,
+    }
+)
+_BOUNDS = (0, *accumulate(LAYOUT.widths.values()))
 WIDTH = _BOUNDS[-1]
 _EVENT_TIME_AT = _BOUNDS[-2]
 
@@ -43,7 +45,7 @@ _EVENT_TIME_AT = _BOUNDS[-2]
 def decode(payloads: Payloads) -> Decoded:
     """Cut fixed-width records by character."""
     fields = payloads.cut_at(_BOUNDS)
-    return Decoded(dict(zip(_WIDTHS, fields, strict=True)), np.zeros(len(payloads), np.bool_))
+    return Decoded(dict(zip(LAYOUT.widths, fields, strict=True)), np.zeros(len(payloads), np.bool_))
 
 
 def _claims(payloads: Payloads) -> Mask:
@@ -58,4 +60,4 @@ def _claims(payloads: Payloads) -> Mask:
     return is_mine
 
 
-FORMAT = RawFormat("sn_fixed_width", SnFixedWidthCdr, _claims, decode, layout=FixedWidth(_WIDTHS))
+FORMAT = RawFormat("sn_fixed_width", SnFixedWidthCdr, _claims, decode, layout=LAYOUT)

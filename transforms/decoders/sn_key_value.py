@@ -27,18 +27,21 @@ class SnKeyValueCdr(RawRow):
     EVENT: StatedEventType
 
 
-_KEYS = {
-    "imsi": "IMSI",
-    "msisdn": "MSISDN",
-    "imei": "IMEI",
-    "cell_id": "CELL",
-    "rat": "RAT",
-    "bytes_up": "UP",
-    "bytes_down": "DOWN",
-    "event_time": "TS",
-    "event_type": "EVENT",
-}
-_NAMES = pa.array(_KEYS.values())
+LAYOUT = Pairs(
+    "|",
+    {
+        "imsi": "IMSI",
+        "msisdn": "MSISDN",
+        "imei": "IMEI",
+        "cell_id": "CELL",
+        "rat": "RAT",
+        "bytes_up": "UP",
+        "bytes_down": "DOWN",
+        "event_time": "TS",
+        "event_type": "EVENT",
+    },
+)
+_NAMES = pa.array(LAYOUT.names.values())
 _BAR, _SIGN = map(ord, "|=")
 
 
@@ -46,7 +49,7 @@ def decode(payloads: Payloads) -> Decoded:
     """Read key-value records: unknown keys are ignored, absent ones are null; of a key twice there the first counts."""
     starts, ends, *noted = _values(payloads.data, payloads.starts, payloads.ends, texts_of(_NAMES))
     return Decoded(
-        dict(zip(_KEYS, payloads.fields(starts, ends), strict=True)),
+        dict(zip(LAYOUT.names, payloads.fields(starts, ends), strict=True)),
         np.zeros(len(payloads), np.bool_),
         unknown=names_of(payloads.data, *noted),
     )
@@ -106,4 +109,4 @@ def _claims(payloads: Payloads) -> Mask:
     return is_pair_first
 
 
-FORMAT = RawFormat("sn_key_value", SnKeyValueCdr, _claims, decode, layout=Pairs("|", _KEYS))
+FORMAT = RawFormat("sn_key_value", SnKeyValueCdr, _claims, decode, layout=LAYOUT)

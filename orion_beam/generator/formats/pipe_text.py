@@ -1,12 +1,11 @@
 """Short pipe text: six fields, separated by `|`."""
 
 from orion_beam.generator.formats import Rendering, join_fields
-
-_FIELDS = ("imsi", "msisdn", "event_type", "duration_s", "bytes_up", "bytes_down")
+from orion_beam.transforms.decoders.pipe_text import LAYOUT
 
 RENDERING = Rendering(
-    fields=_FIELDS,
-    payload=join_fields("|", _FIELDS),
+    fields=LAYOUT.fields,
+    payload=join_fields(LAYOUT.separator, LAYOUT.fields),
     spellings=(),
     breakages={"columns missing": lambda payload: payload.str.replace(r"\|[^|]*\|[^|]*$", "")},
 )
