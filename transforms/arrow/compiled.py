@@ -20,6 +20,8 @@ from numba.core.event import Listener, register
 from numba.extending import intrinsic, typeof_impl
 from numba.np.arrayobj import make_array
 
+from orion_beam.transforms.arrow.kernel_stamp import kernel_stamp
+
 Mask = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
@@ -69,7 +71,13 @@ class _Compiled:
     def dispatcher(self) -> Any:
         """What numba makes of it."""
         function: Any = self.__wrapped__  # type: ignore[attr-defined]  # of update_wrapper
-        return njit(self._arguments, nogil=True, cache=True, error_model="numpy")(function)
+        made: Any = njit(nogil=True, error_model="numpy")(function)
+        made.enable_caching()
+        # numba would load old machine code after a change of a helper in another file. It has no public way to say so.
+        made._cache._cache_file._source_stamp = kernel_stamp(function)
+        made.compile(tuple(self._arguments))
+        made.disable_compile()
+        return made
 
     def __call__(self, *arguments: Any) -> Any:
         return self.dispatcher(*arguments)

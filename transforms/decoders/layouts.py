@@ -9,7 +9,6 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import NamedTuple
 
 from orion_beam.schemas.fields import BLANKS
@@ -92,12 +91,12 @@ class Separated(Layout):
 
     separator: str
     fields: tuple[str, ...]
-    names: Mapping[str, str] = MappingProxyType({})
+    names: Mapping[str, str] | None = None
 
     @property
     def header(self) -> str:
         """The line that a file may begin with: it names the columns."""
-        return self.separator.join(self.names.get(field, field) for field in self.fields)
+        return self.separator.join((self.names or {}).get(field, field) for field in self.fields)
 
     def edit(self, record: str, change: FieldChange) -> str:
         """Change what stands between separators."""

@@ -6,7 +6,7 @@ from orion_beam.generator.formats import Rendering, mostly
 from orion_beam.generator.times import Spelling
 from orion_beam.transforms.decoders.sn_key_value import LAYOUT
 
-# Generated records are of data usage and have no EVENT.
+# Generated records have no EVENT.
 _KEYS = {key: field for field, key in LAYOUT.names.items() if field != "event_type"}
 
 

@@ -31,3 +31,41 @@ def test_compiling_is_said_once_and_loading_is_not(tmp_path: Path) -> None:
         return done.stderr.count("compiling the hot path")
 
     assert [said(), said()] == [1, 0]
+
+
+HELPER = """
+from orion_beam.transforms.arrow.compiled import INT64, compiled
+{comment}
+STEP = {step}
+@compiled(INT64)
+def stepped(number):
+    return number + STEP * {factor}
+"""
+CALLER = """
+import logging
+from helper import stepped
+from orion_beam.transforms.arrow.compiled import INT64, compiled
+logging.basicConfig()
+@compiled(INT64)
+def twice(number):
+    return stepped(stepped(number))
+print(twice(1))
+"""
+
+
+def test_a_change_of_a_helper_in_another_file_is_compiled_and_one_of_a_comment_is_not(tmp_path: Path) -> None:
+    (tmp_path / "caller.py").write_text(CALLER)
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def outcome(step: int, factor: int, comment: str = "#") -> tuple[int, bool]:
+        (tmp_path / "helper.py").write_text(HELPER.format(step=step, factor=factor, comment=comment))
+        done = subprocess.run(
+            [sys.executable, "caller.py"],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=300,
+        )  # fmt: skip
+        return int(done.stdout), "compiling the hot path" in done.stderr
+
+    assert outcome(1, 1) == (3, True)
+    assert outcome(1, 1, "# Said better.") == (3, False)
+    assert outcome(2, 1) == (5, True)
+    assert outcome(2, 3) == (13, True)
