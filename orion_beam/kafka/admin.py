@@ -59,7 +59,10 @@ def create(bootstrap_servers: str, topics: Iterable[NewTopic]) -> list[str]:
         bootstrap_servers,
         requests,
         lambda names: at_controller(admin).create_topics(
-            [requests[name] for name in names], operation_timeout=TIMEOUT_S
+            # Without a limit of its own an attempt may wait for a controller that has just left until the deadline.
+            [requests[name] for name in names],
+            operation_timeout=TIMEOUT_S,
+            request_timeout=TIMEOUT_S,
         ),
     )
     for name, error in refused.items():

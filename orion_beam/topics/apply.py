@@ -81,7 +81,7 @@ def apply_changes(bootstrap_servers: str, creates: Sequence[Topic], changes: Ite
 
 def _grow(admin: AdminClient, partitions: Mapping[str, int], topics: list[str]) -> Mapping[str, "Future[Any]"]:
     requests = [NewPartitions(topic, partitions[topic]) for topic in topics]
-    return at_controller(admin).create_partitions(requests, operation_timeout=TIMEOUT_S)
+    return at_controller(admin).create_partitions(requests, operation_timeout=TIMEOUT_S, request_timeout=TIMEOUT_S)
 
 
 def _set(

@@ -391,8 +391,8 @@ def test_a_diff_says_what_other_code_would_make_of_the_same_records(broker: Loca
     feed.flush()
     checkout = replays.home / "checkout"
     for package in ("orion_beam", "transforms", "schemas", "runners"):
-        shutil.copytree(Path(orion_beam.__file__).parents[1] / package, checkout / package)
-    scoring = checkout / "transforms" / "fraud.py"
+        shutil.copytree(Path(orion_beam.__file__).parents[1] / package, checkout / package, symlinks=True)
+    scoring = checkout / "transforms" / "rules" / "fraud.py"
     weight = '"international_voice_or_sms": 0.2'
     assert weight in scoring.read_text()
     scoring.write_text(scoring.read_text().replace(weight, weight.replace("0.2", "0.3")))

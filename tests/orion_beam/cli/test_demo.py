@@ -83,11 +83,16 @@ class Demo:
 
     def assert_nothing_is_left(self) -> None:
         assert self.started
-        await_until(lambda: not any(map(_runs, self.started)), 60, "all processes have ended")
+        await_until(lambda: not self._running(), 180, "all processes have ended")
         assert self.ports
         for port in self.ports:
             with socket.socket() as probe:
                 assert probe.connect_ex(("127.0.0.1", port))
+
+    def _running(self) -> list[psutil.Process]:
+        running = [process for process in self.started if _runs(process)]
+        print(*running, sep="\n")
+        return running
 
     def remaining_files(self) -> list[str]:
         return sorted(path.name for path in self.directory.glob("orion-beam-demo-*/*"))
