@@ -1,4 +1,4 @@
-"""Capture: live records become golden cases, with other subscribers' numbers in place of the real ones.
+"""Capture of live records as golden cases; pseudonyms take the place of the subscribers' numbers.
 
-It writes files only.
+It only writes files.
 """

@@ -1,9 +1,9 @@
 r"""Golden-case files of captured records.
 
-`input.txt` holds a record a line, as `orion-beam run` and the golden tests read it, and `cases.txt` what each line
-shows. A line ends at `\n`, so a record that holds one is no line; nor is one that is null, or what a file would not
-take for a record (`io.lines`). `messages.avro` (records of `orion.cdr.RawCdr`) therefore holds them all: with key,
-headers, place and Kafka timestamp, for `orion_beam.testing.captured`.
+`input.txt` holds one record per line, as `orion-beam run` and the golden tests read it. `cases.txt` says what each of
+these lines shows. A record cannot be a line when it contains `\n`, is null, or is something that a file reader does not
+take for a record (`io.lines`). `messages.avro` (records of `orion.cdr.RawCdr`) therefore holds all records, with key,
+headers, source position and Kafka timestamp, for `orion_beam.testing.captured`.
 """
 
 import json
@@ -27,16 +27,15 @@ INPUT_FILE, CASES_FILE, MESSAGES_FILE = "input.txt", "cases.txt", "messages.avro
 
 
 def write_cases(captured: Captured, profile: CountryProfile, directory: Path) -> int:
-    """Write a country's folder of golden cases; it is there as a whole, or not at all.
+    """Write a country's folder of golden cases, as a whole or not at all.
 
-    `input.txt` gets the newest record's Kafka timestamp as its time of modification, which stands in for it when it is
-    read with `--received-at modified`.
+    The modification time of `input.txt` is the newest record's Kafka timestamp; `--received-at modified` reads it so.
 
     Returns:
-        How many records are no line, and in `messages.avro` alone.
+        How many records cannot be lines and are in `messages.avro` only.
 
     Raises:
-        UserError: the folder is there already, or cannot be written.
+        UserError: the folder exists already, or cannot be written.
     """
     folder = directory / profile.code.lower()
     if folder.exists():

@@ -1,9 +1,9 @@
-"""Pseudonyms: numbers of subscribers that look like the real ones, behave like them, and are others.
+"""Pseudonyms: other numbers that look and behave like the subscribers' real ones.
 
-The digits behind the prefix that says whose network it is are permuted, by a Feistel network whose rounds are keyed
-HMACs (as in NIST SP 800-38G, with HMAC-SHA-256 for the cipher). So two numbers never become one, the same number
-becomes the same wherever it stands, and nobody without the key gets back. What a rule of ours tells apart (a check
-digit that is right or wrong, a number that a plan assigns or not) stays as it was.
+The prefix that names the network stays. The digits after it are permuted by a Feistel network whose rounds are keyed
+HMACs (as in NIST SP 800-38G, with HMAC-SHA-256 in place of the cipher). So two numbers never become one, a number gets
+the same pseudonym wherever it stands, and nobody can reverse it without the key. Properties that our rules check stay
+as they were: whether a check digit is right, and whether a numbering plan assigns the number.
 """
 
 import hashlib
@@ -34,17 +34,17 @@ class Pseudonyms:
     """Makes pseudonyms for the records of one country."""
 
     def __init__(self, key: bytes, profile: CountryProfile) -> None:
-        """Take the key, and the country, whose national numbers mean what its international ones do."""
+        """Keep the key and the country's profile, whose numbering tells the forms of a number apart."""
         self._key = key
         self._profile = profile
 
     def imsi(self, imsi: str) -> str:
-        """Return an IMSI of the same network (MCC and MNC, 3GPP TS 23.003 clause 2.2)."""
+        """Return the pseudonym of an IMSI, in the same network (MCC and MNC, 3GPP TS 23.003 clause 2.2)."""
         kept = _network_digits(imsi[:6])
         return imsi[:kept] + self._permuted(imsi[kept:], f"imsi {imsi[:kept]}")
 
     def imei(self, imei: str) -> str:
-        """Return an IMEI or IMEISV of the same type (TAC); its check digit, if it has one, is as right as it was."""
+        """Return the pseudonym of an IMEI or IMEISV, of the same type (TAC); a check digit stays right or wrong."""
         end = _TAC_DIGITS + _SERIAL_DIGITS
         changed = imei[:_TAC_DIGITS] + self._permuted(imei[_TAC_DIGITS:end], f"imei {imei[:_TAC_DIGITS]}")
         if len(imei) != end + 1:
@@ -53,9 +53,9 @@ class Pseudonyms:
         return f"{changed}{(_luhn_digit(changed) + off_by) % 10}"
 
     def msisdn(self, number: str) -> str:
-        """Return a subscriber number of the same country calling code, in the form that it has (`+`, `00`, national).
+        """Return the pseudonym of a subscriber number: same calling code, same form (`+`, `00`, national).
 
-        One that a numbering plan assigns becomes one that it assigns.
+        A number that a numbering plan assigns becomes another one that it assigns.
         """
         found = _NUMBER.fullmatch(number)
         if found is None:
@@ -78,7 +78,7 @@ class Pseudonyms:
         )
 
     def number(self, digits: str) -> str:
-        """Return what digits become of which nobody says what they are: by their form, or all but the first three."""
+        """Return the pseudonym of digits of unknown meaning; where their form tells none, the first three stay."""
         code, national_digits = self._profile.calling_code, self._profile.national_digits
         trunk = self._profile.trunk_prefix
         if _IMSI.fullmatch(digits) and are_assigned(mobile_country_codes(pa.array([digits])))[0]:
@@ -87,12 +87,12 @@ class Pseudonyms:
         is_national = trunk is not None and digits.startswith(trunk) and len(digits) == len(trunk) + national_digits
         if is_international or is_national or (digits.startswith("00") and _NUMBER.fullmatch(digits)):
             return self.msisdn(digits)
-        # No number is so long: whatever it is, it is changed piece by piece.
+        # No subscriber number is this long, so the digits are changed piece by piece.
         pieces = [digits[start : start + _PIECE] for start in range(_KEPT_OF_OTHERS, len(digits), _PIECE)]
         return digits[:_KEPT_OF_OTHERS] + "".join(self._permuted(piece, "number") for piece in pieces)
 
     def field(self, field: str, text: str) -> str:
-        """Return what the text of a field for a number becomes, however it is written; what is too short stays."""
+        """Return the text of a number field with the number changed, however it is written; short ones stay."""
         if field == "imsi" and _IMSI.fullmatch(text):
             return self.imsi(text)
         if field == "imei" and _IMEI.fullmatch(text):
@@ -102,15 +102,15 @@ class Pseudonyms:
         return self._spread(text, _SHORTEST_IN_NUMBER_FIELD)
 
     def text(self, text: str) -> str:
-        """Return any text with other numbers in place of those that are as long as a subscriber's."""
+        """Return a text in which each run of at least ten digits is changed, as it may be a subscriber's number."""
         return re.sub(r"\d+", lambda run: self._spread(run[0], _SHORTEST_NUMBER), text)
 
     def broken(self, text: str) -> str:
-        """Return a text that nothing could be read of: every run of digits that may be a number, or half of one."""
+        """Return a text that no decoder could read, with each run of digits changed that may be part of a number."""
         return re.sub(r"\d(?:[ .\-\0]{0,3}\d){6,}", lambda run: self._spread(run[0], 1), text)
 
     def _spread(self, text: str, shortest: int) -> str:
-        """Change all digits of a text as one number, of any script; what stands between them stays."""
+        """Change the digits of a text, of any script, as one number; characters between them and short texts stay."""
         digits = "".join(str(unicodedata.decimal(each)) for each in text if each.isdecimal())
         if len(digits.lstrip("0")) < shortest:
             return text
@@ -121,17 +121,17 @@ class Pseudonyms:
         )
 
     def _permuted(self, digits: str, tweak: str, are_alike: Callable[[list[str]], list[bool]] | None = None) -> str:
-        """Return other digits, as many: a permutation of all that are alike."""
+        """Return as many other digits, by a permutation of those for which `are_alike` is true."""
         changed = self._encrypted(digits, tweak)
         if are_alike is not None:
             changed = self._first_alike(changed, tweak, are_alike)
         return changed if changed != digits else self._encrypted(digits, f"{tweak} again")
 
     def _first_alike(self, changed: str, tweak: str, are_alike: Callable[[list[str]], list[bool]]) -> str:
-        """Walk on until one is alike: that permutes those that are alike among themselves."""
+        """Encrypt again until a result is alike (cycle walking), which permutes the alike ones among themselves."""
         walk = [changed]
         for _ in range(_MOST_STRIDES):
-            # A question about several costs what one about one does.
+            # Checking several candidates at once costs as much as checking one.
             while len(walk) < _STRIDE:
                 walk.append(self._encrypted(walk[-1], tweak))
             found = next((step for step, is_alike in zip(walk, are_alike(walk), strict=True) if is_alike), None)
@@ -157,12 +157,12 @@ class Pseudonyms:
 
 @lru_cache(maxsize=4096)
 def _network_digits(prefix: str) -> int:
-    """Return how many digits MCC and MNC of an IMSI have."""
+    """Return the length of MCC and MNC together at the start of an IMSI."""
     network = home_networks(pa.array([prefix.ljust(15, "0")]))
     return len(network.mcc[0].as_py()) + len(network.mnc[0].as_py())
 
 
 def _luhn_digit(digits: str) -> int:
-    """Return the check digit that belongs behind 14 digits (3GPP TS 23.003 annex B)."""
+    """Return the Luhn check digit of 14 digits (3GPP TS 23.003 annex B)."""
     doubled = [2 * int(each) if place % 2 else int(each) for place, each in enumerate(digits)]
     return -sum(each // 10 + each % 10 for each in doubled) % 10

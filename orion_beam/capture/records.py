@@ -1,4 +1,4 @@
-"""Pseudonymised records: what is a subscriber's number is another, every other byte is as it was."""
+"""Pseudonymised records: subscribers' numbers are replaced, every other byte stays."""
 
 from orion_beam.capture.pseudonyms import Pseudonyms
 from orion_beam.schemas.country import CountryProfile
@@ -10,19 +10,19 @@ _TIMES_OF_RECORDS = range(2000, 2100)
 
 
 class RecordPseudonymiser:
-    """Changes records of one country."""
+    """Pseudonymises records of one country."""
 
     def __init__(self, key: bytes, profile: CountryProfile) -> None:
-        """Take the key of the pseudonyms, and the country."""
+        """Keep the key of the pseudonyms and the country's profile."""
         self._pseudonyms = Pseudonyms(key, profile)
         self._profile = profile
 
     def payload(self, payload: bytes | None, raw_format: str | None) -> bytes | None:
-        """Return a payload with other numbers.
+        """Return a payload with pseudonyms in place of numbers.
 
         Args:
-            payload: as it was sent.
-            raw_format: that reads it; None for one that none does: all digits of it that may be a number are changed.
+            payload: The raw CDR as it was sent.
+            raw_format: The format that reads it. None: no format does, so all digits that may be a number are changed.
         """
         if payload is None:
             return None
@@ -32,14 +32,14 @@ class RecordPseudonymiser:
         return self._bytes(payload)
 
     def bytes_around(self, value: bytes | None) -> bytes | None:
-        """Return a key, or the value of a header, with other numbers."""
+        """Return a message key or a header's value with pseudonyms in place of numbers."""
         return None if value is None else self._bytes(value)
 
     def _bytes(self, value: bytes) -> bytes:
         try:
             return self._pseudonyms.broken(value.decode()).encode()
         except UnicodeDecodeError:
-            # A character a byte, so that what is no text stays as it is.
+            # Latin-1 maps each byte to one character, so bytes that are no text stay as they are.
             return self._pseudonyms.broken(value.decode("latin-1")).encode("latin-1")
 
     def _text_of_field(self, field: str | None, text: str) -> str:
@@ -48,7 +48,7 @@ class RecordPseudonymiser:
         return text if field == "event_time" and self._is_time(text) else self._pseudonyms.text(text)
 
     def _is_time(self, text: str) -> bool:
-        """Say whether digits are a time: one of our days, or it may be a number in the wrong field."""
+        """Return whether a text is a time in the years 2000 to 2099; other digits may be a misplaced number."""
         try:
             return (
                 parse_event_time(text, self._profile.zone, self._profile.twelve_digit_times).year in _TIMES_OF_RECORDS

@@ -1,4 +1,4 @@
-"""A live slice: the newest records of raw topics, read once and pseudonymised before anything is written."""
+"""Live slice: the newest records of raw topics, read once and pseudonymised before anything is written."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from orion_beam.transforms.stage.split import Split
 
 
 class Captured(NamedTuple):
-    """A country's slice, pseudonymised.
+    """The pseudonymised slice of one country.
 
     Attributes:
-        records: rows of `raw.RAW_CDR_SCHEMA`, oldest first.
-        cases: what each of them shows: its format and what becomes of it.
-        changed: records that another thing becomes of than of the originals; there should be none.
+        records: Rows of `raw.RAW_CDR_SCHEMA`, oldest first.
+        cases: What each record shows: its format and its outcome.
+        changed: Number of records whose outcome differs from the original's; there should be none.
     """
 
     records: pa.RecordBatch
@@ -36,13 +36,13 @@ class Captured(NamedTuple):
 
 @dataclass(frozen=True)
 class Capture:
-    """Takes slices.
+    """Reads and pseudonymises slices.
 
     Attributes:
-        bootstrap_servers: the brokers.
-        count: records of a country at most.
-        key: of the pseudonyms.
-        reference: what enrichment looks up.
+        bootstrap_servers: The brokers.
+        count: Most records per country.
+        key: The key of the pseudonyms.
+        reference: Tables that enrichment looks up.
     """
 
     bootstrap_servers: str
@@ -51,7 +51,7 @@ class Capture:
     reference: ReferenceData
 
     def ranges(self, profile: CountryProfile) -> dict[SourcePartition, OffsetRange]:
-        """Return where the newest records of a country lie; bounded by the ends of now.
+        """Return the offset ranges of a country's newest records, up to the topic's present ends.
 
         Raises:
             PrerequisiteError: the broker cannot be reached, or lacks the topic.
@@ -114,7 +114,7 @@ def _formats(records: pa.RecordBatch, profile: CountryProfile) -> list[str | Non
 
 
 def _outcomes(records: pa.RecordBatch, chain: Mapping[Stage, Split]) -> list[str]:
-    """Return what becomes of each record: its format, or which rules it breaks."""
+    """Return the outcome of each record as text: its format and warnings, or the rules that it breaks."""
     outcome = run_chain(chain, records)
     texts: dict[tuple[int, int], str] = {}
     if outcome.accepted.num_rows:

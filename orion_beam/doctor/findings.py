@@ -1,4 +1,4 @@
-"""What a check before a job is submitted has found: the rows of `orion-beam doctor`, and what `run` refuses by."""
+"""Findings of the checks before a job is submitted: `orion-beam doctor` shows them, `run` refuses to start by them."""
 
 import re
 from collections.abc import Iterable
@@ -8,11 +8,11 @@ from enum import StrEnum
 from orion_beam.errors import PrerequisiteError, UserError
 
 _SENTENCE = re.compile(r"(?P<found>(?:[^(:]|\([^)]*\)|:(?! ))+): (?P<fix>.+)", re.DOTALL)
-"""Errors of ours are `what is wrong: what to do`; a colon in parentheses, or within a word, ends nothing."""
+"""Our errors read `what is wrong: what to do`; a colon in parentheses or within a word does not separate the two."""
 
 
 class Status(StrEnum):
-    """How a check went. Only FAILED makes `orion-beam doctor` end with exit code 1."""
+    """Outcome of a check. Only FAILED makes `orion-beam doctor` end with exit code 1."""
 
     OK = "ok"
     WARNING = "warning"
@@ -22,13 +22,13 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """Finding of one check.
 
     Attributes:
-        name: what it is.
-        status: how it went.
-        found: what there is, for people; where it was looked at from, when that is not this machine.
-        fix: what to do about it.
+        name: What was checked.
+        status: Outcome of the check.
+        found: Finding for people; it names the place of the check when that is not this machine.
+        fix: What to do about it.
     """
 
     name: str
@@ -43,12 +43,12 @@ def ok(name: str, found: str) -> Check:
 
 
 def warning(name: str, found: str, fix: str) -> Check:
-    """Return a check that found what a job can live with."""
+    """Return a check that found something that a job can live with."""
     return Check(name, Status.WARNING, found, fix)
 
 
 def failed(name: str, found: str, fix: str) -> Check:
-    """Return a check that found what must be mended."""
+    """Return a check that found something that must be fixed."""
     return Check(name, Status.FAILED, found, fix)
 
 
@@ -58,16 +58,16 @@ def skipped(name: str, why: str) -> Check:
 
 
 def refused(name: str, error: UserError) -> Check:
-    """Return a check that failed with an error of ours, whose text says what to do behind a colon."""
+    """Return a check that failed with an error of ours, in whose text the fix follows a colon."""
     sentence = _SENTENCE.fullmatch(str(error))
     return failed(name, sentence["found"], sentence["fix"]) if sentence else failed(name, str(error), "")
 
 
 def require(checks: Iterable[Check]) -> None:
-    """Refuse to go on at the first check that failed; the checks behind it are not made.
+    """Refuse to go on at the first failed check; later checks are not made.
 
     Raises:
-        PrerequisiteError: names what is wrong and the fix.
+        PrerequisiteError: a check failed. The message names what is wrong and the fix.
     """
     for check in checks:
         if check.status is Status.FAILED:

@@ -1,4 +1,4 @@
-"""Whether Kafka is ready for a job: brokers, topics, rights, settings, what is lost already, and clocks."""
+"""Checks of whether Kafka is ready for a job: brokers, topics, rights, settings, lost records and clocks."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ from orion_beam.topics.verify import problems_of
 from orion_beam.transforms.stage.versions import OtherVersionError, refuse_other_versions
 
 CLOCK_TOLERANCE_S = 5.0
-"""Clocks that are kept by NTP differ by far less."""
+"""Most tolerated difference of clocks; clocks kept by NTP differ by far less."""
 
 _SHOWN = 3
 _DENIED = {
@@ -51,11 +51,12 @@ class KafkaNeeds:
     """What a job needs of Kafka.
 
     Attributes:
-        group_id: the consumer group whose offsets say where the job goes on.
-        sources: topics that it reads,
-        sinks: and that it writes.
-        final: of the sinks, the topic of final CDRs,
-        dead_letters: and that of dead letters.
+        bootstrap_servers: The brokers.
+        group_id: Consumer group whose offsets say where the job goes on.
+        sources: Topics that the job reads.
+        sinks: Topics that the job writes.
+        final: Topic of final CDRs, one of `sinks`.
+        dead_letters: Topic of dead letters, one of `sinks`.
     """
 
     bootstrap_servers: str
@@ -67,14 +68,14 @@ class KafkaNeeds:
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """All of them."""
+        """All topics that the job reads or writes."""
         return (*self.sources, *self.sinks)
 
 
 def start_checks(needs: KafkaNeeds) -> Iterator[Check]:
-    """Check what no job can start without. It takes a second at most.
+    """Check what every job needs to start, within a second.
 
-    That is topics, the rights to read and write them, and on a stage's topic no record of another version.
+    These are the topics, the rights to read and write them, and, on stage topics, that no record has another version.
     """
     try:
         require_topics(needs.bootstrap_servers, needs.topics)
@@ -87,18 +88,18 @@ def start_checks(needs: KafkaNeeds) -> Iterator[Check]:
 
 
 def loss_checks(needs: KafkaNeeds) -> Iterator[Check]:
-    """Check whether records that the group has not read yet are gone: deleted by retention, or with their topic."""
+    """Check whether retention, or deletion of the topic, removed records that the group has not read yet."""
     yield from _guarded("unread records", lambda: _check_unread(needs))
 
 
 def group_checks(needs: KafkaNeeds) -> Iterator[Check]:
-    """Check whether this user may read as the group, and whether a job of it is alive already."""
+    """Check whether this user may read as the group, and whether another job of the group is alive."""
     yield from _guarded("group rights", lambda: _check_group_rights(needs))
     yield from _guarded("other jobs", lambda: _check_holders(needs))
 
 
 def other_checks(needs: KafkaNeeds, replay_window_ms: int) -> Iterator[Check]:
-    """Check what a job can start without and will miss later: all brokers, the topics' settings, clocks."""
+    """Check what a job does not need to start but will miss later: all brokers, the topics' settings, clocks."""
     yield from _guarded("brokers", lambda: _check_brokers(needs))
     yield from _guarded("topic settings", lambda: _check_settings(needs, replay_window_ms))
     yield from _guarded("timestamps", lambda: _check_timestamps(needs))
@@ -114,8 +115,8 @@ def _guarded(name: str, check: Callable[[], Check]) -> Iterator[Check]:
 
 
 def _check_rights(needs: KafkaNeeds) -> Check:
-    """Ask the broker what it lets this user do. Without an authorizer it lets everybody do everything."""
-    admin = admin_client(needs.bootstrap_servers)  # its answers end with it
+    """Ask the broker what this user may do. A broker without an authorizer lets everybody do everything."""
+    admin = admin_client(needs.bootstrap_servers)  # kept in a variable: its answers are valid only while it exists
 
     def ask(timeout_s: float) -> dict[str, list[Enum] | None]:
         answers = at_controller(admin).describe_topics(
@@ -149,7 +150,7 @@ def _granted(answer: "Future[TopicDescription] | Future[ConsumerGroupDescription
 
 def _check_group_rights(needs: KafkaNeeds) -> Check:
     groups = [needs.group_id, lease_group(needs.group_id)]
-    admin = admin_client(needs.bootstrap_servers)  # its answers end with it
+    admin = admin_client(needs.bootstrap_servers)  # kept in a variable, as above
 
     def ask(timeout_s: float) -> dict[str, list[Enum] | None]:
         answers = admin.describe_consumer_groups(groups, include_authorized_operations=True, request_timeout=timeout_s)
@@ -195,7 +196,7 @@ def _check_unread(needs: KafkaNeeds) -> Check:
 
 
 def _check_versions(needs: KafkaNeeds) -> Check:
-    """Look at the first and the last record of each partition that the group has not read."""
+    """Check the first and the last unread record of each partition."""
     held = offset_ranges(needs.bootstrap_servers, needs.sources, committed_only=True)
     committed = _committed(needs, list(held))
     lows = {part: max(within.low, committed.get(part, within.low)) for part, within in held.items()}
@@ -218,7 +219,7 @@ def _named(counts: Mapping[SourcePartition, int], held: Mapping[SourcePartition,
 
 
 def _committed(needs: KafkaNeeds, parts: Sequence[SourcePartition]) -> dict[SourcePartition, int]:
-    # Not an AdminClient: one that asks a broker whose topic of offsets is just being created crashes the process.
+    # Not an AdminClient, which crashes the process when the topic of offsets is being created on the broker.
     consumer = Consumer(
         login_settings()
         | {
@@ -235,7 +236,7 @@ def _committed(needs: KafkaNeeds, parts: Sequence[SourcePartition]) -> dict[Sour
 
 
 def _ignore(_: KafkaError) -> None:
-    """Leave it to the call's own result to say what went wrong."""
+    """Do nothing: the call's own result says what went wrong."""
 
 
 def _check_brokers(needs: KafkaNeeds) -> Check:
@@ -275,8 +276,8 @@ def _check_settings(needs: KafkaNeeds, replay_window_ms: int) -> Check:
 def _check_timestamps(needs: KafkaNeeds) -> Check:
     """Compare the latest Kafka timestamp with this machine's clock.
 
-    A clock that is ahead shows in it (of the producer, or of the broker with LogAppendTime); one that is behind cannot
-    be told from a topic that is quiet.
+    It shows a clock that is ahead: the producer's, or the broker's with LogAppendTime. A clock that is behind looks the
+    same as a quiet topic.
     """
     parts = list(offset_ranges(needs.bootstrap_servers, needs.sources))
     spec = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
-"""Synthetic CDRs: realistic traffic in each country's own formats, faults included, deterministic by seed.
+"""Synthetic CDRs: realistic traffic in each country's own formats, with faults, deterministic by seed.
 
-`generate_batches` gives them in columns, with the code that each faulty record must be rejected with. The subscribers
-and cells are those of the reference data that the package ships (`orion_beam/reference`).
+`generate_batches` yields columns, with the code that each faulty record must be rejected with. The subscribers and
+cells are those of the reference data that the package ships (`orion_beam/reference`).
 """
 
 from orion_beam.generator.batches import CdrGenerator, GeneratedBatch, generate_batches

@@ -1,4 +1,4 @@
-"""Batches of generated CDRs: rows part by format, are written a format at a time, and return to their order."""
+"""Batches of generated CDRs: rows are split by format, written one format at a time, and put back in order."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,23 +17,23 @@ from orion_beam.schemas.country import CountryProfile
 
 GENERATED_ROWS = 32_768
 SHARES_OF_ALL = {"flat_json": 0.20, "pipe_text": 0.02}
-"""How often come the formats that every country sends; the others are the country's own, in equal shares."""
+"""Shares of the formats that every country sends; the country's own formats share the rest equally."""
 ODDITY_SHARE = 0.005
-"""Of good records: those with a trailing CR, a byte order mark, a newline in a cell's name and the like."""
+"""Share of good records that have a trailing CR, a byte order mark, a newline in a cell's name or the like."""
 BULK_WINDOW_S = 600.0
-"""CDRs generated without a rate arrive evenly within so many seconds before the start."""
+"""CDRs generated without a rate arrive evenly within this many seconds before the start."""
 
 
 @dataclass(frozen=True)
 class GeneratedBatch:
-    """CDRs of one country in the order in which they arrive, all columns of the same length.
+    """CDRs of one country in order of arrival; all columns have the same length.
 
     Attributes:
-        country: ISO 3166-1 alpha-2.
-        key: Kafka keys: the subscriber's IMSI, even where the record itself holds none (Binary).
-        value: the raw CDR (Binary); null is a message without a value.
+        country: ISO 3166-1 alpha-2 code.
+        key: Kafka keys (Binary): the subscriber's IMSI, even when the record itself holds none.
+        value: Raw CDRs (Binary); null: a message without a value.
         timestamp: Kafka timestamps (Datetime, ms, UTC).
-        expected_code: the first code with which the record must be rejected, null where it must be accepted (String).
+        expected_code: The first code that the record must be rejected with (String); null: it must be accepted.
     """
 
     country: str
@@ -48,19 +48,19 @@ class GeneratedBatch:
 
     @property
     def faulty_count(self) -> int:
-        """How many of the CDRs must be rejected."""
+        """Number of CDRs that must be rejected."""
         return len(self) - self.expected_code.null_count()
 
 
 def _format_table(profile: CountryProfile) -> tuple[tuple[str, ...], Index]:
-    """Return the country's formats and a table of 1,024 positions in them, each format as often as it is sent."""
+    """Return the country's formats and a table of 1,024 positions in them, each as often as its share says."""
     own = [name for name in profile.formats if name in renderings()]
     share = (1 - sum(SHARES_OF_ALL.values())) / max(1, len(own))
     return (*own, *SHARES_OF_ALL), spread([*[share] * len(own), *SHARES_OF_ALL.values()], 1024)
 
 
 class CdrGenerator:
-    """Generates the CDRs of one country; any rows, in any order, are always the same."""
+    """Generates the CDRs of one country: a row's CDR is the same whichever rows are asked for, in any order."""
 
     def __init__(
         self,
@@ -74,20 +74,20 @@ class CdrGenerator:
         fits_lines: bool = False,
         population_size: int = POPULATION_SIZE,
     ) -> None:
-        """Take what the CDRs depend on; see `generate_batches` for the arguments.
+        """Keep what the CDRs depend on; `generate_batches` explains the arguments further.
 
         Args:
-            profile: the country.
-            seed: another seed gives unrelated CDRs of the same subscribers.
-            fault_rate: share of faulty CDRs, 0 to 1.
-            start: aware time, from which arrivals are counted.
-            rows_per_second: at which the CDRs arrive.
-            lead_s: how long before `start` the first one arrives.
-            fits_lines: only faults and oddities that a file of one record a line can hold.
-            population_size: home subscribers.
+            profile: The country.
+            seed: Seed; another one gives unrelated CDRs of the same subscribers.
+            fault_rate: Share of faulty CDRs, 0 to 1.
+            start: Aware time from which arrivals are counted.
+            rows_per_second: Rate at which the CDRs arrive.
+            lead_s: Seconds before `start` at which the first CDR arrives.
+            fits_lines: Whether to use only faults and oddities that a file with one record per line can hold.
+            population_size: Number of home subscribers.
 
         Raises:
-            ValueError: `fault_rate`, `rows_per_second` or `start` is out of range or without an offset.
+            ValueError: `fault_rate` or `rows_per_second` is out of range, or `start` has no offset.
         """
         if not 0 <= fault_rate <= 1:
             raise ValueError(f"fault_rate must be from 0 to 1, not {fault_rate}")
@@ -122,7 +122,7 @@ class CdrGenerator:
         return GeneratedBatch(self._profile.code, timestamp=timestamp, **columns)
 
     def _parts(self, rows: Bits, arrivals: Index, raw_format: str) -> Iterator[tuple[pl.DataFrame, Index]]:
-        """Yield key, value and expected code of the unaltered and of the altered rows, with their places in `rows`."""
+        """Yield key, value and expected code of the unaltered, then the altered rows, with their places in `rows`."""
         rendering = renderings()[raw_format]
         texts = self._traffic.events(rows, arrivals, rendering)
         frame = pl.DataFrame(texts).with_columns(country=pl.lit(self._profile.code))
@@ -158,7 +158,7 @@ class CdrGenerator:
         )
 
     def _alterations(self, rows: Bits, raw_format: str) -> Index:
-        """Return each row's alteration, -1 for none."""
+        """Return each row's alteration as a position in ALTERATIONS; -1: none."""
         has_gap = self._skipped_time is not None
         is_faulty = chance(self._traffic.draw(rows, "faulty"), self._fault_rate)
         is_odd = chance(self._traffic.draw(rows, "odd"), ODDITY_SHARE) & ~is_faulty
@@ -187,15 +187,16 @@ def generate_batches(
     The same arguments give the same bytes, keys, timestamps and faults; `batch_rows` makes no difference to them.
 
     Args:
-        profile: the country.
-        count: number of CDRs; None: without end, which needs `rows_per_second`.
-        seed: another seed gives unrelated CDRs of the same subscribers.
-        fault_rate: share of CDRs that must be rejected, 0 to 1.
-        batch_rows: rows of each batch but the last.
-        start: aware time; now, unless given. Event times lie up to a day before a CDR's arrival.
-        rows_per_second: CDRs arrive at this rate from `start` on. None: evenly within the ten minutes before `start`.
-        fits_lines: only payloads that a file of one record a line can hold: none is null, empty or has a newline.
-        population_size: home subscribers.
+        profile: The country.
+        count: Number of CDRs. None: endless, which needs `rows_per_second`.
+        seed: Seed; another one gives unrelated CDRs of the same subscribers.
+        fault_rate: Share of CDRs that must be rejected, 0 to 1.
+        batch_rows: Rows of each batch but the last.
+        start: Aware time; the present by default. Most event times lie up to a day before a CDR's arrival.
+        rows_per_second: Rate at which CDRs arrive from `start` on. None: evenly within the ten minutes before `start`.
+        fits_lines: Whether to make only payloads that a file with one record per line can hold: not null, not empty,
+            no newline.
+        population_size: Number of home subscribers.
 
     Raises:
         ValueError: an argument is out of range.

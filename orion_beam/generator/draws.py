@@ -1,6 +1,6 @@
-"""Random numbers that belong to rows: a draw is a function of the seed, a label and the row's number, nothing else.
+"""Random numbers of rows: a draw depends only on the seed, a label and the row's number.
 
-That makes the generator deterministic whatever the batch size, and lets a batch start at any row.
+So the generator's output does not depend on the batch size, and a batch can start at any row.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def _key(*labels: str | int) -> np.uint64:
 
 
 def draw(counters: Bits, *labels: str | int) -> Bits:
-    """Return 64 random bits for each counter; other labels give unrelated bits."""
+    """Return 64 random bits for each counter; different labels give unrelated bits."""
     mixed = counters * _GOLDEN
     mixed += _key(*labels)
     mixed ^= mixed >> np.uint64(30)
@@ -51,22 +51,22 @@ def below(bits: Bits, limit: int | Index) -> Index:
 
 
 def chance(bits: Bits, share: float) -> Mask:
-    """Return a mask that is true with probability `share`, 0 to 1."""
+    """Return a mask in which each row is true with probability `share`, 0 to 1."""
     if share >= 1:
         return np.ones(len(bits), dtype=np.bool_)
     return bits < np.uint64(int(share * 2**64))
 
 
 def bell(bits: Bits) -> NDArray[np.float64]:
-    """Return numbers from 0 to 4 that cluster around 2: the sum of four uniform ones."""
+    """Return numbers from 0 to 4 that cluster around 2: each is the sum of four uniform ones."""
     total = part(bits, 0) + part(bits, 1) + part(bits, 2) + part(bits, 3)
     return total.astype(np.float64) / 65_536
 
 
 def spread(weights: Sequence[float], size: int) -> Index:
-    """Return a table of `size` positions in `weights`, each about as often as its weight asks, in order.
+    """Return a sorted table of `size` positions in `weights`, each about as often as its weight says.
 
-    Gathering from it by a uniform draw is a weighted choice without a search.
+    A uniform draw from this table is a weighted choice without a search.
     """
     bounds = np.cumsum(np.asarray(weights, dtype=np.float64))
     places = (np.arange(size) + 0.5) / size * bounds[-1]

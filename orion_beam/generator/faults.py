@@ -1,7 +1,7 @@
-"""What goes wrong with CDRs: each alteration makes of a good record a bad one of a known code, or a merely odd one.
+"""Alterations of good CDRs: each makes a record that breaks one known code, or an odd but good one.
 
-An alteration works on columns of the few rows that it concerns, on a field before the record is written, on the
-payload afterwards, or both. Exactly one is made to a row, so the code that it breaks is known.
+An alteration works on columns of the rows concerned: on a field before the record is written, on the payload
+afterwards, or on both. A row gets at most one, so the code that it breaks is known.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from orion_beam.generator.formats import Spoil, renderings
 from orion_beam.schemas.codes import Code
 
 OVERSIZED_BYTES = 70 * 1024
-"""More than the largest payload that is looked at, less than the largest message that brokers take."""
+"""More than the largest payload that is decoded, less than the largest message that brokers take."""
 
 _USUAL_WEIGHT = 8
 _ALL = frozenset(renderings())
@@ -36,17 +36,17 @@ class Alteration:
     """One way in which a record differs from a good one.
 
     Attributes:
-        name: unique, for people.
-        code: the one code that the record then breaks; None: none, it is only odd.
-        field: the field that `text` or `spoil` concerns; formats without it are left alone. None: every format.
-        text: what stands in the field instead.
-        spoil: what becomes of the field's good text, if that is not always the same. Null where the field is absent.
-        payload: what becomes of the whole payload.
-        bad_bytes: hexadecimal; stands in the payload in place of its eleventh byte.
-        formats: the formats that it suits.
-        fits_lines: whether a file of one record a line can hold the record, and then says the same of it.
-        needs_gap: whether the country's clocks must skip an hour each year.
-        weight: how often it is chosen compared with others.
+        name: Unique name, for people.
+        code: The one code that the altered record breaks. None: the record is only odd.
+        field: The field that `text` or `spoil` concerns; formats without it are left alone. None: every format.
+        text: Text that replaces the field's.
+        spoil: Expression that changes the field's good text. Null where the field is absent.
+        payload: Expression that changes the whole payload.
+        bad_bytes: Bytes, in hexadecimal, that replace the payload's eleventh byte.
+        formats: The formats that it applies to.
+        fits_lines: Whether a file with one record per line can hold the record without changing its outcome.
+        needs_gap: Whether the country's clocks must skip an hour each year.
+        weight: How often it is chosen, relative to others.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Alteration:
     weight: int = _USUAL_WEIGHT
 
     def suits(self, raw_format: str) -> bool:
-        """Return whether records of this format can be altered so."""
+        """Return whether records of this format can be altered in this way."""
         return raw_format in self.formats and (self.field is None or self.field in renderings()[raw_format].fields)
 
 
@@ -79,7 +79,7 @@ def _in_other_digits(text: pl.Expr) -> pl.Expr:
 
 
 def _with_inside(text: str, at: int = 6) -> Spoil:
-    """Return a spoil that puts `text` in place of as many characters, so that widths stay."""
+    """Return a spoil that overwrites as many characters with `text`, so that widths stay."""
     return lambda good: good.str.head(at) + pl.lit(text) + good.str.slice(at + len(text))
 
 
@@ -112,7 +112,7 @@ def _payload_faults() -> list[Alteration]:
             "payload too large", Code.OVERSIZED_PAYLOAD, payload=lambda p: p + pl.lit("x" * OVERSIZED_BYTES), weight=1
         ),
         Alteration("no value", empty, payload=_absent, fits_lines=False),
-        # An empty line may be the end of a file.
+        # An empty line may also be the end of a file.
         Alteration("empty value", empty, payload=_only(""), fits_lines=False),
         Alteration("blanks", empty, payload=_only("  \t ")),
     ]  # fmt: skip
@@ -126,7 +126,7 @@ def _missing_fields() -> list[Alteration]:
         Alteration("imsi absent", code, "imsi", spoil=_absent),
         Alteration("msisdn empty", code, "msisdn", text=""),
         Alteration("msisdn absent", code, "msisdn", spoil=_absent),
-        # At the end of a fixed-width record, blanks may be trimmed: then it is cut off rather than empty.
+        # Blanks at the end of a fixed-width record may be trimmed: the record is then cut off, its field not empty.
         Alteration("event_time empty", code, "event_time", text="", formats=_NOT_FIXED),
         Alteration("event_time absent", code, "event_time", spoil=_absent, formats=_NOT_FIXED),
     ]
@@ -171,7 +171,7 @@ def _time_faults() -> list[Alteration]:
         *_each(code, name, wrong, _ALL),
         *_each(code, name, ["2026-01-01T10:00:00+25:00", "2026-01-01T10:00:00 Europe/Paris"], _NOT_FIXED),
         Alteration("event_time that clocks skip", code, name, spoil=lambda _: pl.col("skipped_time"), needs_gap=True),
-        # In a file, arrival is when the file was written, whatever start was asked for.
+        # In a file, the arrival time is when the file was written, whatever `start` was.
         Alteration(
             "61 minutes ahead", Code.FUTURE_TIMESTAMP, name, spoil=_ahead(61 * _MINUTE_MS), fits_lines=False, weight=32
         ),
@@ -209,11 +209,11 @@ def _oddities() -> list[Alteration]:
 
 
 FAULTS = (*_payload_faults(), *_missing_fields(), *_identity_faults(), *_time_faults(), *_value_faults())
-"""What makes a record bad; every code but internal_error is there."""
+"""Alterations that make a record bad; they cover every code but internal_error."""
 ODDITIES = tuple(_oddities())
-"""What makes a good record harder to read."""
+"""Alterations that make a good record harder to read."""
 ALTERATIONS = (*FAULTS, *ODDITIES)
-"""All of them; a row's alteration is a position in here."""
+"""All alterations; a row's alteration is a position in this tuple."""
 
 _TEXTS = pl.Series([alteration.text for alteration in ALTERATIONS], dtype=pl.String)
 _CODES = pl.Series([alteration.code for alteration in ALTERATIONS], dtype=pl.String)
@@ -221,7 +221,7 @@ _CODES = pl.Series([alteration.code for alteration in ALTERATIONS], dtype=pl.Str
 
 @cache
 def choices(raw_format: str, *, faulty: bool, fits_lines: bool, has_gap: bool) -> Index:
-    """Return the alterations of a format, as positions in ALTERATIONS, each as often as its weight."""
+    """Return the alterations of a format, as positions in ALTERATIONS, each repeated as its weight says."""
     wanted = FAULTS if faulty else ODDITIES
     return np.array(
         [
@@ -238,7 +238,7 @@ def choices(raw_format: str, *, faulty: bool, fits_lines: bool, has_gap: bool) -
 
 
 def expected_codes(alterations: Index) -> pl.Series:
-    """Return the code that each alteration breaks, null for an oddity."""
+    """Return the code that each alteration breaks; null for an oddity."""
     return _CODES.gather(pl.Series(alterations))
 
 
@@ -246,25 +246,25 @@ def _applied(column: pl.Expr, spoils: Sequence[tuple[int, Spoil]]) -> pl.Expr:
     altered = column
     for position, spoil in spoils:
         concerned = pl.col("alteration") == position
-        # The spoil sees null in all other rows: 70 KiB are appended to one of them, not to all.
+        # The spoil sees null in all other rows, so that 70 KiB are appended to one row and not to all.
         altered = pl.when(concerned).then(spoil(pl.when(concerned).then(column))).otherwise(altered)
     return altered
 
 
 def alter_fields(frame: pl.DataFrame, raw_format: str) -> pl.DataFrame:
-    """Return rows with their fields altered.
+    """Return rows with their fields altered; in JSON formats, texts are escaped and texts that are no number quoted.
 
     Args:
-        frame: the fields of rows of one format as text, `alteration` (position in ALTERATIONS), and what alterations
-            read besides: `arrival_ms`, and `skipped_time` where there is one.
-        raw_format: JSON texts are escaped, and a count that JSON has no number for stands in quotes.
+        frame: The fields of rows of one format as text, `alteration` (position in ALTERATIONS), and two columns that
+            alterations read: `arrival_ms` and `skipped_time` (null when the country's clocks skip no hour).
+        raw_format: The format of all rows.
     """
     present = [(position, ALTERATIONS[position]) for position in frame["alteration"].unique().sort()]
     texts = _TEXTS.gather(frame["alteration"])
     altered = {}
     for field in {alteration.field for _, alteration in present if alteration.field is not None}:
         of_field = [(position, alteration) for position, alteration in present if alteration.field == field]
-        # Most faults are texts that stand in the field instead: one look-up for all of them.
+        # Most faults replace the field's text, so one look-up serves all of them.
         replaced = pl.col("alteration").is_in([p for p, alteration in of_field if alteration.text is not None])
         column = pl.when(replaced).then(texts).otherwise(pl.col(field))
         spoils = [(p, alteration.spoil) for p, alteration in of_field if alteration.spoil is not None]
@@ -275,7 +275,7 @@ def alter_fields(frame: pl.DataFrame, raw_format: str) -> pl.DataFrame:
 
 def _as_json(frame: pl.DataFrame) -> pl.DataFrame:
     counts = [name for name in _COUNTS if name in frame.columns]
-    # Null is absent: nothing to put in quotes.
+    # Null means absent, so nothing needs quotes.
     is_number = pl.all_horizontal(pl.col(name).str.contains(_JSON_NUMBER).fill_null(True) for name in counts)
     is_time_number = pl.col("event_time").str.contains(_JSON_NUMBER)
     texts = [name for name, kind in frame.schema.items() if kind == pl.String and not name.endswith("_quote")]
@@ -288,13 +288,13 @@ def _as_json(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def alter_payloads(frame: pl.DataFrame) -> pl.Series:
-    """Return the payloads (Binary, null is no value) of rows with `payload` (text), `alteration` and their fields."""
+    """Return the payloads (Binary; null: no value) of rows with `payload` (text), `alteration` and their fields."""
     found = [(position, ALTERATIONS[position]) for position in frame["alteration"].unique().sort()]
     texts = [(position, alteration.payload) for position, alteration in found if alteration.payload is not None]
     bad_bytes = [(position, alteration.bad_bytes) for position, alteration in found if alteration.bad_bytes is not None]
     payload = _applied(pl.col("payload"), texts).cast(pl.Binary)
     if bad_bytes:
-        # Text cannot hold these bytes, but hexadecimal text can: two characters a byte.
+        # Text cannot hold these bytes, but hexadecimal text can, with two characters per byte.
         code = pl.col("payload").cast(pl.Binary).bin.encode("hex")
         for position, replacement in bad_bytes:
             spoilt = (code.str.head(20) + pl.lit(replacement) + code.str.slice(22)).str.decode("hex")

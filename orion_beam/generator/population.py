@@ -1,7 +1,7 @@
-"""Who and where: the subscribers and cells of a country, the same on every machine and for every seed.
+"""Subscribers and cells of a country, the same on every machine and for every seed.
 
-Everything follows from the country code and a subscriber's number, so that CDRs of today, reference data of last year
-and a test agree on who is who.
+They depend only on the country code and a subscriber's number, so that today's CDRs, last year's reference data and
+the tests agree on who is who.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,11 @@ VISITORS = 2_000
 """Subscribers of other countries who are seen in a country's network."""
 CELLS_PER_COUNTRY = 500
 ANCHORS = 8
-"""Entries a subscriber has in the table of cells that see him: home, work and other places."""
+"""Entries per subscriber in the table of cells that see him: home, work and other places."""
 
 HERE = Path(__file__).parent
 _DEFAULT_MOBILE_PREFIXES = "6"
-# Type allocation codes as phones and modems carry them; the numbers after them are made up.
+# Real type allocation codes of phones and modems; the serial numbers after them are made up.
 _TACS = (
     "35391110", "35407115", "35896012", "35299809", "35693803", "35925406", "35733009", "35824005",
     "86073804", "86412303", "86836503", "35201910", "35450211", "35803106", "01326300", "35875505",
@@ -43,7 +43,7 @@ _PLANS = {
     "postpaid": ("Max 20", "Max 100", "Max 200 5G", "Family 300"),
     "corporate": ("Business", "Business Plus", "Fleet", "Connect"),
 }
-# Odd and no multiple of 5: counting in such steps meets every number of d digits once, in no visible order.
+# Coprime to 10: multiples of it modulo 10^d take each number of d digits once, in no visible order.
 _STEP = 7_368_787
 
 
@@ -52,15 +52,15 @@ class Population:
     """The subscribers of a country's CDRs and the cells that see them.
 
     Attributes:
-        people: one row a subscriber: imsi, msisdn (digits), imei, segment, plan, subscriber_type (null for visitors).
-            Home subscribers come first, most active first.
-        home_size: how many of `people` are home subscribers.
-        is_suspicious: of `people`, who uses the network as fraudsters do.
-        anchors: positions in `cells`, shape (people, ANCHORS): where a subscriber is seen.
-        cells: one row a cell: cell_id, country, plmn, place, lat, lon, lac_tac. The country's own come first.
-        home_cells: how many of `cells` are the country's own.
-        peers: E.164 numbers with + whom people call: home subscribers first, then the world's.
-        home_peers: how many of `peers` are in the country.
+        people: One row per subscriber: imsi, msisdn (digits), imei, segment, plan, subscriber_type; the last three are
+            null for visitors. Home subscribers come first, most active first.
+        home_size: Number of home subscribers in `people`.
+        is_suspicious: Mask over `people`: who uses the network as fraudsters do.
+        anchors: Positions in `cells`, shape (people, ANCHORS): where each subscriber is seen.
+        cells: One row per cell: cell_id, country, plmn, place, lat, lon, lac_tac. The country's own cells come first.
+        home_cells: Number of the country's own cells in `cells`.
+        peers: E.164 numbers with + that people call: home subscribers first, then those of other countries.
+        home_peers: Number of `peers` in the country.
     """
 
     people: pl.DataFrame
@@ -75,7 +75,7 @@ class Population:
 
 @dataclass(frozen=True)
 class _Numbering:
-    """How a country numbers its subscribers; one PLMN for each of its networks."""
+    """How a country numbers its subscribers, with one PLMN for each of its networks."""
 
     plmns: tuple[str, ...]
     calling_code: str
@@ -90,14 +90,14 @@ def _numbering_table() -> dict[str, dict[str, str]]:
 
 
 def _numbering_of(profile: CountryProfile) -> _Numbering:
-    """Return the numbering of a country with a profile. Without known mobile prefixes one is made up."""
+    """Return the numbering of a country with a profile; a mobile prefix is made up when none is known."""
     prefixes = _numbering_table().get(profile.code, {}).get("mobile_prefixes", _DEFAULT_MOBILE_PREFIXES)
     plmns = tuple(operator.plmns[0] for operator in profile.operators) or (f"{profile.mccs[0]}01",)
     return _Numbering(plmns, profile.calling_code, profile.national_digits, tuple(prefixes.split()))
 
 
 def _numbering_abroad(country: str) -> _Numbering | None:
-    """Return the numbering of any country: from its profile or from the table; None where it is in neither."""
+    """Return the numbering of any country, from its profile or from the table; None when neither has it."""
     if (profile := all_profiles().get(country)) is not None:
         return _numbering_of(profile)
     if (row := _numbering_table().get(country)) is None:
@@ -160,7 +160,7 @@ def _people(country: str, numbering: _Numbering, size: int) -> tuple[pl.DataFram
     counters = np.arange(size, dtype=np.uint64)
     numbers = counters.astype(np.int64)
     bits = draw(counters, "person", country)
-    # The first network is the incumbent's: the largest.
+    # The first network is the incumbent's and the largest.
     sizes = [1 / (1 + 0.4 * rank) for rank in range(len(numbering.plmns))]
     network = spread(sizes, 1024)[(part(bits, 0) & np.uint64(1023)).astype(np.int64)]
     kinds = spread([60, 30, 10], 256)[(part(bits, 2) & np.uint64(255)).astype(np.int64)]
@@ -189,8 +189,8 @@ def subscribers_of(profile: CountryProfile, size: int = POPULATION_SIZE) -> pl.D
 def cells_of(profile: CountryProfile) -> pl.DataFrame:
     """Return the cells of a country: cell_id (10 characters), country, plmn, place, lat, lon, lac_tac.
 
-    They lie around the country's towns, the more the larger the town. A country whose towns are not in `towns/` has
-    cells without coordinates.
+    They lie around the country's towns; larger towns have more cells. A country without a file in `towns/` has cells
+    without coordinates.
     """
     path = HERE / "towns" / f"{profile.code}.csv"
     nowhere = {"code": ["XXX"], "place": [profile.name], "lat": [None], "lon": [None], "weight": [1]}
@@ -198,12 +198,12 @@ def cells_of(profile: CountryProfile) -> pl.DataFrame:
     towns = pl.read_csv(path, schema_overrides=coordinates) if path.exists() else pl.DataFrame(nowhere)
     counters = np.arange(CELLS_PER_COUNTRY, dtype=np.uint64)
     bits = draw(counters, "cell", profile.code)
-    # The root of the size: a small town has few cells, but some.
+    # The square root of the size, so that a small town has some cells, too.
     town = pl.Series(spread(towns["weight"].sqrt().to_list(), CELLS_PER_COUNTRY))
     plmns = _numbering_of(profile).plmns
     frame = towns.select("code", "place", "lat", "lon")[town].with_columns(
         pl.Series("plmn", _gathered(plmns, counters.astype(np.int64) % len(plmns))),
-        # Within some 5 km of the town's centre: cells are dense in the middle.
+        # Within about 5 km of the town's centre.
         pl.Series("north", (part(bits, 0).astype(np.float64) - 32_768) / 65_536 * 0.09),
         pl.Series("east", (part(bits, 1).astype(np.float64) - 32_768) / 65_536 * 0.11),
         pl.Series("lac_tac", (part(bits, 2) % np.uint64(60_000) + np.uint64(1_000)).astype(np.int64)).cast(pl.String),
@@ -221,7 +221,7 @@ def cells_of(profile: CountryProfile) -> pl.DataFrame:
 
 
 def _visitors(profile: CountryProfile) -> pl.DataFrame:
-    """Return subscribers of other countries: nearly all from usual roaming partners, one in fifty from elsewhere."""
+    """Return visiting subscribers: nearly all from usual roaming partners, about one in fifty from elsewhere."""
     abroad = {code: _numbering_abroad(code) for code in (*profile.usual_roaming_countries, "US", "CN")}
     known = [(code, numbering) for code, numbering in abroad.items() if numbering is not None]
     usual = sum(code in profile.usual_roaming_countries for code, _ in known)
@@ -236,9 +236,9 @@ def _visitors(profile: CountryProfile) -> pl.DataFrame:
 
 
 def _anchors(profile: CountryProfile, cells: pl.DataFrame, network: Index, visitors: int) -> Index:
-    """Return where each subscriber is seen: half home, a quarter work, two other cells, all of his own network."""
+    """Return the cells that see each subscriber: half home, a quarter work, two others, all of his own network."""
     plmns = _numbering_of(profile).plmns
-    # A visitor is on one of the country's networks, whichever he met first.
+    # A visitor uses one of the country's networks, drawn at random.
     met = below(draw(np.arange(visitors, dtype=np.uint64), "met", profile.code), len(plmns))
     serving = np.concatenate([network, met])
     own = {index: np.flatnonzero((cells["plmn"] == plmn).to_numpy()) for index, plmn in enumerate(plmns)}

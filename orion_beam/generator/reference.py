@@ -1,7 +1,7 @@
-"""Makes the reference data that the package ships, from the generator's population.
+"""Writer of the reference data that the package ships, made from the generator's population.
 
-Run `python -m orion_beam.generator.reference` after a change to the population or to the default countries; a test
-fails when the shipped files are not what this module makes.
+Run `python -m orion_beam.generator.reference` after a change to the population or to the default countries. A test
+fails when the shipped files differ from what this module writes.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ def reference_cells() -> pl.DataFrame:
 def reference_subscribers() -> pl.DataFrame:
     """Return some subscribers of the default countries: imsi, segment, plan, subscriber_type.
 
-    They are every tenth of the population: active and quiet ones alike, and many CDRs find none, as in real life.
+    They are every tenth subscriber, active and quiet ones alike, so many CDRs match none, as in real life.
     """
     frames = [subscribers_of(profile) for profile in default_profiles().values()]
     step = POPULATION_SIZE // SUBSCRIBERS_PER_COUNTRY
@@ -36,7 +36,7 @@ def reference_subscribers() -> pl.DataFrame:
 
 
 def write_reference(directory: Path = REFERENCE_DIRECTORY) -> None:
-    """Write cells.csv and subscribers.parquet into a directory, which is made where it does not exist."""
+    """Write cells.csv and subscribers.parquet into a directory, which is created when it does not exist."""
     directory.mkdir(parents=True, exist_ok=True)
     reference_cells().write_csv(directory / CELLS_FILE)
     reference_subscribers().write_parquet(directory / SUBSCRIBERS_FILE)

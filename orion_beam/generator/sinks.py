@@ -1,4 +1,4 @@
-"""Where generated CDRs go: Kafka topics, or one file a country."""
+"""Sinks of generated CDRs: Kafka topics, or one file per country."""
 
 import time
 from pathlib import Path
@@ -15,17 +15,17 @@ from orion_beam.kafka.retry import DEADLINE_S
 from orion_beam.schemas.country import CountryProfile
 
 MAX_OUTSTANDING = 200_000
-"""Messages that wait for the broker before the generator does."""
+"""Messages that may wait for the broker before the generator waits for it."""
 
 _FLUSH_S = 0.5
-# What librdkafka takes for the present.
+# librdkafka takes timestamp 0 for the present.
 _NOW = 0
-# librdkafka's own complaints about a broker that does not answer; the user gets one line from us.
+# Silences librdkafka's own messages about a broker that does not answer; the user gets one line from us.
 _QUIET: dict[str, Any] = {"log_level": 2, "error_cb": lambda _: None}
 
 
 class Sink(Protocol):
-    """Takes batches in two steps, so that what costs time is done before a record is due."""
+    """Target of batches, which takes them in two steps, so that the slow work is done before a record is due."""
 
     def prepare(self, batch: GeneratedBatch) -> list[Any]:
         """Return one item for each CDR, ready to send."""
@@ -34,27 +34,27 @@ class Sink(Protocol):
         """Send prepared items of a country."""
 
     def __enter__(self) -> "Sink":
-        """Open what is needed."""
+        """Open the sink."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait until everything has arrived, and close."""
+        """Wait until everything has arrived, then close the sink."""
 
 
 class GeneratedTopics:
-    """Produces to each country's raw topic, keyed by IMSI and partitioned as Java clients do it."""
+    """Produces to each country's raw topic, keyed by IMSI and partitioned as Java clients do."""
 
     def __init__(self, bootstrap_servers: str, profiles: list[CountryProfile], *, stamps_now: bool = False) -> None:
-        """Check that the broker answers and that the topics exist, within 10 s.
+        """Check within 10 s that the broker answers and that the topics exist.
 
         Args:
-            bootstrap_servers: where to produce.
-            profiles: the countries whose topics are needed.
-            stamps_now: messages get the time at which they are sent, not the one that they were generated for.
+            bootstrap_servers: The brokers.
+            profiles: The countries whose topics are needed.
+            stamps_now: Whether messages get the time at which they are sent instead of their generated timestamp.
 
         Raises:
-            PrerequisiteError: they do not.
+            PrerequisiteError: the broker does not answer, or a topic does not exist.
         """
         require_topics(bootstrap_servers, [profile.topic for profile in profiles])
         self._bootstrap_servers, self._stamps_now = bootstrap_servers, stamps_now
@@ -63,7 +63,7 @@ class GeneratedTopics:
             login_settings()
             | {
                 "bootstrap.servers": bootstrap_servers,
-                # Retries leave no duplicates: N records are N messages.
+                # Retries leave no duplicates: N records become N messages.
                 "enable.idempotence": True,
                 "compression.type": "snappy",
                 "partitioner": "murmur2_random",
@@ -71,7 +71,7 @@ class GeneratedTopics:
                 "batch.size": 1_000_000,
                 "queue.buffering.max.messages": 2 * MAX_OUTSTANDING,
                 "queue.buffering.max.kbytes": 1_048_576,
-                # A call back for every message delivered would cost more than to produce it.
+                # A callback for every delivered message would cost more than producing it.
                 "delivery.report.only.error": True,
                 "on_delivery": self._delivered,
                 **_QUIET,
@@ -84,19 +84,19 @@ class GeneratedTopics:
         return list(zip(batch.key.to_list(), batch.value.to_list(), timestamps, strict=True))
 
     def send(self, profile: CountryProfile, items: list[Any]) -> None:
-        """Hand messages to the producer; waits while too many are on their way.
+        """Hand messages to the producer; wait while too many are under way.
 
         Raises:
             UserError: the broker refused a message, or did not take one in time.
         """
         self._wait_for_room()
         topic, produce = profile.topic, self._producer.produce
-        # One by one: produce_batch takes no timestamps, and is no faster.
+        # One by one: `produce_batch` takes no timestamps and is no faster.
         for key, value, timestamp in items:
             try:
                 produce(topic, value, key, -1, None, None, timestamp)
             except BufferError:
-                # Some thousand oversized records fill the queue by their bytes.
+                # Several thousand oversized records fill the queue's byte limit.
                 self._wait_for_room()
                 produce(topic, value, key, -1, None, None, timestamp)
 
@@ -114,7 +114,7 @@ class GeneratedTopics:
             raise UserError(f"Kafka at {self._bootstrap_servers} did not take a record: {self._failure.str()}")
 
     def __enter__(self) -> "GeneratedTopics":
-        """Return the sink: it is open."""
+        """Return the sink, which is open already."""
         return self
 
     def __exit__(
@@ -123,13 +123,13 @@ class GeneratedTopics:
         """Wait until the broker has everything.
 
         Raises:
-            UserError: it did not take everything.
+            UserError: the broker did not take everything.
         """
         if kind is not None and not issubclass(kind, KeyboardInterrupt):
             self._producer.purge()
             return
         waiting, give_up = len(self._producer), time.monotonic() + DEADLINE_S
-        # In short steps, which Ctrl-C can end. As long as the broker takes some, it may take its time.
+        # Flush in short steps, which Ctrl-C can end. The wait lasts as long as the broker takes records.
         while left := self._producer.flush(_FLUSH_S):
             self._raise_failure()
             if left < waiting:
@@ -143,20 +143,20 @@ class GeneratedTopics:
 
 
 def file_name(profile: CountryProfile) -> str:
-    """Return the name of a country's file; its ending says what most of its lines are."""
+    """Return the name of a country's file; its ending fits the format of most of its lines."""
     usual = profile.formats[0] if profile.formats else "json"
     ending = "jsonl" if usual.endswith("json") else "csv" if usual.endswith("semicolon") else "txt"
     return f"{profile.code}.{ending}"
 
 
 class GeneratedFiles:
-    """Writes one file a country, one CDR a line, and replaces files that are there."""
+    """Writes one file per country, one CDR per line, and replaces existing files."""
 
     def __init__(self, directory: Path, profiles: list[CountryProfile]) -> None:
-        """Make the directory and open the files.
+        """Create the directory and open the files.
 
         Raises:
-            UserError: the directory cannot be made or written to.
+            UserError: the directory cannot be created or written to.
         """
         self._files: dict[str, BinaryIO] = {}
         try:
@@ -168,14 +168,14 @@ class GeneratedFiles:
             raise UserError(f"cannot write to {error.filename or directory}: {error.strerror}") from None
 
     def prepare(self, batch: GeneratedBatch) -> list[Any]:
-        """Return the payloads; a batch made for lines has neither nulls nor newlines."""
+        """Return the payloads; a batch made with `fits_lines` has neither nulls nor newlines."""
         return batch.value.to_list()
 
     def send(self, profile: CountryProfile, items: list[Any]) -> None:
-        """Write payloads, a line each.
+        """Write payloads, one per line.
 
         Raises:
-            UserError: the disk takes no more.
+            UserError: the disk is full, or the file cannot be written.
         """
         try:
             self._files[profile.code].write(b"\n".join(items) + b"\n")
@@ -187,7 +187,7 @@ class GeneratedFiles:
             file.close()
 
     def __enter__(self) -> "GeneratedFiles":
-        """Return the sink: it is open."""
+        """Return the sink, which is open already."""
         return self
 
     def __exit__(

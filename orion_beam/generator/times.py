@@ -1,4 +1,4 @@
-"""Event times as text, in every documented spelling, without formatting a single one row by row."""
+"""Event times as text, in every documented spelling, made from tables instead of row by row."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ _QUARTER_S = 900
 
 
 class Spelling(IntEnum):
-    """How an event time is written. The local ones carry no offset."""
+    """How an event time is written; names with LOCAL have no offset from UTC."""
 
     ISO = 0
     ISO_MILLIS = 1
@@ -31,7 +31,7 @@ class Spelling(IntEnum):
 
 @cache
 def _offset_s(quarter: int, zone: ZoneInfo) -> int:
-    """Return the zone's offset in seconds during a quarter of an hour since the epoch: no zone changes within one."""
+    """Return the zone's offset in seconds during one quarter of an hour since the epoch; it is constant within one."""
     offset = datetime.fromtimestamp(quarter * _QUARTER_S, zone).utcoffset()
     return int((offset or timedelta()).total_seconds())
 
@@ -107,9 +107,9 @@ def spelled(instants_ms: Index, spellings: Index, zone: ZoneInfo) -> pl.Series:
     """Return instants as text, each in its own spelling.
 
     Args:
-        instants_ms: epoch milliseconds. Those of one call should lie within some weeks: tables span from first to last.
-        spellings: values of `Spelling`, one a row.
-        zone: for local times and offsets.
+        instants_ms: Epoch milliseconds, best within a few weeks: the tables span from the first to the last.
+        spellings: Values of `Spelling`, one per row.
+        zone: Time zone of local times and offsets.
     """
     texts: list[pl.Series] = [pl.Series([], dtype=pl.String)]
     rows: list[Index] = [np.empty(0, dtype=np.int64)]
@@ -122,7 +122,7 @@ def spelled(instants_ms: Index, spellings: Index, zone: ZoneInfo) -> pl.Series:
 
 
 def in_order(parts: list[pl.Series], rows: list[Index]) -> pl.Series:
-    """Return the values of `parts` as one series, each at its place in `rows`; together rows are 0, 1, 2 ..."""
+    """Return the values of `parts` as one series, each at its place in `rows`, which together are 0, 1, 2 ..."""
     places = np.concatenate(rows)
     order = np.empty(len(places), dtype=np.int64)
     order[places] = np.arange(len(places))
@@ -131,9 +131,9 @@ def in_order(parts: list[pl.Series], rows: list[Index]) -> pl.Series:
 
 @cache
 def last_gap(zone: ZoneInfo, year: int) -> datetime | None:
-    """Return a local time that did not exist: within the last hour that clocks skipped before `year`, if any.
+    """Return a local time within the last hour that clocks skipped before `year`, so that it never existed.
 
-    Looks back ten years.
+    Looks back ten years; None when the clocks skipped no hour in them.
     """
     for back in range(1, 11):
         first = datetime(year - back, 1, 1, tzinfo=zone)
@@ -145,7 +145,7 @@ def last_gap(zone: ZoneInfo, year: int) -> datetime | None:
 
 
 def _gap_within(day: datetime) -> datetime | None:
-    """Return half past the first hour of a day that its zone skips, without a zone; None where it skips no hour."""
+    """Return, without a zone, half past the first hour that the zone skips on a day; None when it skips none."""
     for hour in range(24):
         wall = day + timedelta(hours=hour, minutes=30)
         if wall.astimezone(UTC).astimezone(wall.tzinfo).replace(tzinfo=None) != wall.replace(tzinfo=None):

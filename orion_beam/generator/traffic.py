@@ -1,4 +1,4 @@
-"""What happens on a country's network: who, when, where, what and how much, a column a field."""
+"""Events on a country's network: who, when, where, what and how much, with one column per field."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,27 +18,27 @@ from orion_beam.transforms.arrow.compiled import Mask
 VISITOR_SHARE = 0.06
 BURST_SHARE = 0.01
 BURST_ROWS = 16
-"""In a burst so many CDRs in a row are one subscriber's."""
+"""Number of consecutive CDRs of one subscriber in a burst."""
 LATE_SHARE = 0.2
-"""CDRs that come up to a day late (store and forward, partners' files); the others come within minutes."""
+"""Share of CDRs that come up to a day late (store and forward, partners' files); the others come within minutes."""
 EARLY_SHARE = 0.001
-"""CDRs of network elements whose clock is fast, by less than the hour that is tolerated."""
+"""Share of CDRs from network elements whose clock is fast, by less than the tolerated hour."""
 EXTREME_SHARE = 0.0003
-"""Of everybody's events: voice over 2 h, more than 10 GB. Of suspicious subscribers' events: half."""
+"""Share of events with over 2 h of voice or over 10 GB of data; of suspicious subscribers' events it is half."""
 NO_IMEI_SHARE = 0.02
 
 _VOICE, _SMS, _DATA = (EVENT_TYPES.index(name) for name in ("voice", "sms", "data"))
 _EVENT_MIX = spread([46, 26, 28], 256)
 _EVENT_SPELLINGS = [name for name in EVENT_TYPES] * 14 + [name.upper() for name in EVENT_TYPES] * 2
-# Events of an hour of the local day, 0 to 23: quiet nights, a peak at noon, the busiest hours in the evening.
+# Share of events in each local hour, 0 to 23: quiet nights, a peak at noon, the busiest hours in the evening.
 _DAILY_RHYTHM = spread(
     [14, 8, 5, 4, 4, 8, 20, 40, 62, 74, 80, 84, 88, 82, 76, 76, 80, 88, 96, 100, 96, 80, 54, 28], 65_536
 )
-# Generation by generation, each network element's vendor has its own names.
+# Vendors of network elements name each radio generation differently.
 _RAT_NAMES = ["LTE"] * 36 + ["E-UTRAN"] * 4 + ["EUTRAN", "4G", "4g", "lte", "6"] + ["NR"] * 7 + ["5G"] * 2 + \
     ["UTRAN"] * 4 + ["UMTS", "3G"] + ["GERAN"] * 3 + ["GSM", "2g"]  # fmt: skip
 _RAT_NUMBERS = ["06"] * 44 + ["51"] * 8 + ["10", "08"] + ["01"] * 6 + ["02"] * 4
-# In a JSON string or a column of variable width a number may be written in these ways; most write +.
+# Spellings of a number's prefix in a JSON string or a column of variable width; most have +.
 _NUMBER_PREFIXES = ["+"] * 13 + [""] * 2 + ["00"]
 _CALL_TYPES = ["outgoing"] * 8 + ["incoming"] * 7 + ["forwarded"]
 _SMS_TYPES = ["mo"] * 8 + ["mt"] * 8
@@ -49,7 +49,7 @@ TextColumns = dict[str, pl.Series]
 
 
 def _choice(table: Sequence[str], bits: Bits) -> pl.Series:
-    """Return for each draw a member of the table, each as likely."""
+    """Return a member of the table for each draw, all equally likely."""
     places = (bits % np.uint64(len(table))).astype(np.int64)
     return pl.Series(table, dtype=pl.String).gather(pl.Series(places))
 
@@ -64,18 +64,18 @@ def _digits(numbers: Index | Bits) -> pl.Series:
 
 
 class Traffic:
-    """The events of one country, as texts that only wait to be put into a raw format.
+    """The events of one country, as texts ready to be put into a raw format.
 
-    An event is a function of seed, country, its row's number and its arrival, never of its neighbours in a batch.
+    An event depends on the seed, the country, its row's number and its arrival, never on other rows of the batch.
     """
 
     def __init__(self, profile: CountryProfile, seed: int, population_size: int = POPULATION_SIZE) -> None:
-        """Take the country's population and an unrelated sequence of events for each seed."""
+        """Prepare the country's population; each seed gives an unrelated sequence of events."""
         self._labels = (profile.code, seed)
         self._zone = profile.zone
         self._population: Population = population_of(profile, population_size)
         people, cells = self._population.people, self._population.cells
-        # Looked up millions of times: as single columns in one chunk each.
+        # These columns are looked up millions of times, which is fastest in one chunk each.
         self._people = {name: people[name].rechunk() for name in ("imsi", "msisdn", "imei", "subscriber_type")}
         self._cells = {name: cells[name].rechunk() for name in ("cell_id", "lac_tac")}
 
@@ -87,14 +87,15 @@ class Traffic:
         """Return the events of rows that share a raw format.
 
         Args:
-            rows: numbers of the rows, from 0.
-            arrivals_ms: when each CDR arrives, epoch milliseconds.
-            rendering: of the raw format: decides which fields there are, and how they are spelled.
+            rows: Numbers of the rows, from 0.
+            arrivals_ms: Arrival of each CDR, in epoch milliseconds.
+            rendering: Rendering of the raw format, which decides on the fields and their spelling.
 
         Returns:
-            Columns named as in `cdr.DecodedFields`, and `key`, the subscriber's IMSI; null is absent. In JSON
-            formats `count_quote` and `time_quote` say what stands around counts and times: `"` or nothing.
+            Columns named as in `cdr.DecodedFields` (null: absent), and `key`, the subscriber's IMSI. In JSON formats
+            `count_quote` and `time_quote` hold the quote around counts and times: `"` or nothing.
         """
+        # In a burst, draws about the subscriber are those of the burst instead of the row.
         # In a burst the draws about the subscriber belong to the burst, not to the row.
         bursts = (rows // np.uint64(BURST_ROWS)) | np.uint64(1 << 62)
         whose = np.where(chance(self.draw(bursts, "burst"), BURST_SHARE), bursts, rows)
@@ -122,7 +123,7 @@ class Traffic:
             if rendering.is_json:
                 texts |= self._quotes(look, chosen)
         if event_type is not None:
-            # The table repeats the types in order, so that a step of their number changes the spelling alone.
+            # Each third entry of the table has the same type, so a step of that size changes only the spelling.
             step = (part(look, 1) & np.uint64(15)).astype(np.int64) * len(EVENT_TYPES)
             spelling_of = pl.Series(_EVENT_SPELLINGS, dtype=pl.String)
             texts["event_type"] = spelling_of.gather(pl.Series(event_type + step))
@@ -132,7 +133,7 @@ class Traffic:
         return texts
 
     def _who(self, whose: Bits) -> Index:
-        """Return positions in the population: the further down the list, the less active (Zipf's law, exponent 1/2)."""
+        """Return positions in the population; those further down are less active (Zipf's law, exponent 1/2)."""
         people = self._population
         bits = self.draw(whose, "who")
         uniform = (bits >> np.uint64(11)).astype(np.float64) / 2**53
@@ -145,7 +146,7 @@ class Traffic:
         people = self._population
         bits = self.draw(whose, "where")
         cell = people.anchors[who, (part(bits, 0) % np.uint64(ANCHORS)).astype(np.int64)]
-        # Some travel through the country, onto other networks too, and some home subscribers abroad.
+        # Some subscribers travel in the country, also on other networks, and some home subscribers are abroad.
         roll, pick = part(bits, 1), part(bits, 2).astype(np.int64)
         cell = np.where(roll < 1300, pick % people.home_cells, cell)
         away = people.cells.height - people.home_cells
@@ -162,9 +163,9 @@ class Traffic:
         return texts
 
     def _usage(self, event_type: Index | None, how_much: Bits, is_extreme: Mask) -> TextColumns:
-        """Return bytes of data events and seconds of voice events: most small, some large, extreme ones apart.
+        """Return bytes of data events and seconds of voice events: most small, some large, few extreme.
 
-        Without event types all are data events.
+        Without event types, all events are data events.
         """
         size = bell(how_much)
         # 4 KB to 1 GB, half of them below 2 MB; extreme: 11 to 61 GB.
@@ -180,7 +181,7 @@ class Traffic:
         return texts | {"duration_s": _where(event_type == _VOICE, _digits(seconds))}
 
     def _event_times_ms(self, rows: Bits, arrivals_ms: Index) -> Index:
-        """Return when each event was: minutes before it arrives, or, late, at an hour that the daily rhythm likes."""
+        """Return the time of each event: minutes before its arrival, or, when late, in an hour of the daily rhythm."""
         bits = self.draw(rows, "when")
         lag = np.exp2(6 + part(bits, 0) / (65_536 / 13)).astype(np.int64)
         arrivals_s = arrivals_ms // 1000
@@ -203,7 +204,7 @@ class Traffic:
         }
 
     def _conversation(self, rows: Bits, event_type: Index, is_extreme: Mask) -> TextColumns:
-        """Return what only some formats tell: the other party, kinds of call and sms, APN, charging id."""
+        """Return the fields of only some formats: other party, type of call and SMS, APN, charging id."""
         people = self._population
         bits = self.draw(rows, "peer")
         kind = part(bits, 3)
@@ -226,6 +227,6 @@ class Traffic:
 
 
 def arrivals_ms(rows: Bits, start: datetime, rows_per_second: float, lead_s: float) -> Index:
-    """Return when each row arrives, epoch milliseconds: evenly, from `lead_s` before `start`."""
+    """Return the arrival of each row in epoch milliseconds, evenly spaced from `lead_s` before `start`."""
     elapsed: NDArray[np.float64] = rows / rows_per_second - lead_s
     return int(start.timestamp() * 1000) + np.floor(elapsed * 1000).astype(np.int64)

@@ -1,4 +1,4 @@
-"""A running job seen from outside: what Kafka and Flink say of it, as metrics, a status page and a terminal view.
+"""A running job seen from outside: what Kafka and Flink report, as metrics, a status page and a terminal view.
 
-What a job's own processes say is in `telemetry`.
+What a job's own processes report is in `telemetry`.
 """

@@ -1,4 +1,4 @@
-"""What the monitor has seen, as Prometheus metrics."""
+"""The monitor's last look as Prometheus metrics."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -11,7 +11,7 @@ from orion_beam.monitoring.monitor import Monitor, Snapshot
 from orion_beam.monitoring.progress import CountryStatus
 
 MetricSample = tuple[Iterable[str], float | None]
-"""The values of the labels, and the number; None is left out."""
+"""Values of the labels, and the number; a sample with None is left out."""
 
 _COUNTRY_GAUGES: dict[str, tuple[str, Callable[[CountryStatus], float | None]]] = {
     "orion_kafka_lag_seconds": ("Age of the oldest record that is not processed.", lambda at: at.lag_s),
@@ -56,11 +56,11 @@ _JOB_COUNTERS: dict[str, tuple[str, Callable[[JobStatus], float]]] = {
 class MonitorCollector(Collector):
     """Makes metrics of the monitor's last look.
 
-    While Kafka does not answer, what only Kafka knows is left out, rather than repeated as if it still held.
+    While Kafka does not answer, metrics from Kafka are left out instead of repeating old values.
     """
 
     def __init__(self, monitor: Monitor) -> None:
-        """Take the monitor; it need not have looked yet."""
+        """Keep the monitor, which need not have looked yet."""
         self._monitor = monitor
 
     def collect(self) -> Iterator[Metric]:
@@ -117,7 +117,7 @@ def _of_countries(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _of_letters(snapshot: Snapshot, countries: list[str]) -> Iterator[Metric]:
-    # A series that begins with the first dead letter of its kind would hide it from rate() and increase().
+    # Known kinds start at 0: rate() and increase() do not see the first dead letter of a series that starts with it.
     kinds = dict.fromkeys(known_kinds(countries), 0) | {
         kind: count for kind, count in snapshot.letters.items() if kind != FOREIGN
     }

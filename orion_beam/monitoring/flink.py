@@ -1,4 +1,4 @@
-"""What Flink's REST interface says of its jobs: whether they run, how often they restarted, and their checkpoints."""
+"""Jobs as Flink's REST interface reports them: their state, restarts and checkpoints."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,17 +11,18 @@ _ENDED = {"FINISHED", "CANCELED", "FAILED"}
 
 @dataclass(frozen=True)
 class JobStatus:
-    """One job that has not ended for good.
+    """State of one job that has not ended.
 
     Attributes:
-        name: as submitted.
-        id: Flink's.
-        state: Flink's word, such as RUNNING or RESTARTING. It is RUNNING also while tasks wait for a TaskManager.
-        completed, failed: checkpoints since it was submitted.
-        checkpoint_s: how long the last one took; None: there is none.
-        checkpoint_at_s: when it was triggered, in seconds since the epoch.
-        restarts: how often it was restarted.
-        tasks_waiting: tasks that neither run nor have finished.
+        name: Name with which the job was submitted.
+        id: Flink's id of the job.
+        state: Flink's word, such as RUNNING or RESTARTING. It is RUNNING even while tasks wait for a TaskManager.
+        completed: Checkpoints completed since submission.
+        failed: Checkpoints failed since submission.
+        checkpoint_s: Seconds that the last completed checkpoint took. None: there is none.
+        checkpoint_at_s: Start of that checkpoint, in seconds since the epoch. None: there is none.
+        restarts: Number of restarts.
+        tasks_waiting: Tasks that neither run nor have finished.
     """
 
     name: str
@@ -36,12 +37,12 @@ class JobStatus:
 
     @property
     def runs(self) -> bool:
-        """Whether all of its tasks run, or have finished."""
+        """Whether all tasks run or have finished."""
         return self.state == "RUNNING" and not self.tasks_waiting
 
 
 def jobs_of(address: str) -> tuple[JobStatus, ...] | None:
-    """Return the jobs of a JobManager that have not ended for good; None: it does not answer, or not as Flink does."""
+    """Return the jobs of a JobManager that have not ended. None: it does not answer, or not as Flink does."""
     rest = FlinkRest(address)
     try:
         jobs = rest.get("jobs/overview")["jobs"]

@@ -1,4 +1,4 @@
-"""A Flink cluster over its REST API (Flink 1.19)."""
+"""Client of a Flink cluster's REST API (Flink 1.19)."""
 
 import json
 import time
@@ -13,14 +13,14 @@ _CANCEL_TIMEOUT_S = 60.0
 _LOOK_EVERY_S = 0.2
 _ENDED = {"CANCELED", "FAILED", "FINISHED"}
 _NOT_NOW = {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
-"""What a JobManager that elects a leader says, or a proxy before one that starts."""
+"""Statuses of a JobManager that elects a leader, or of a proxy in front of one that starts."""
 
 
 class FlinkRest:
-    """What a cluster says, and takes.
+    """Client of one cluster.
 
     Args:
-        address: such as `http://jobmanager:8081`, Beam's `--flink_master`.
+        address: Address such as `http://jobmanager:8081`, as Beam's `--flink_master` has it.
     """
 
     def __init__(self, address: str) -> None:
@@ -28,11 +28,11 @@ class FlinkRest:
         self._address = address.rstrip("/")
 
     def get(self, path: str, wait_s: float = 0.0) -> Any:
-        """Return what is found at a path, such as `overview`.
+        """Return the JSON answer for a path, such as `overview`.
 
         Args:
-            path: under the version of the API.
-            wait_s: how long to ask again while the cluster does not listen, breaks the connection or has no leader.
+            path: Path below the API's version.
+            wait_s: Seconds for which to retry while the cluster refuses or breaks connections or has no leader.
 
         Raises:
             OSError: the cluster does not answer, or refuses.
@@ -69,11 +69,11 @@ class FlinkRest:
 
 
 def _passes(error: OSError | HTTPException) -> bool:
-    """Return whether an error is one of a cluster that starts, or elects a leader."""
+    """Return whether an error passes by itself, as those of a cluster that starts or elects a leader do."""
     match error:
         case HTTPError():
             return error.code in _NOT_NOW
         case URLError():
             return isinstance(error.reason, ConnectionError | TimeoutError)
-    # A connection that was broken in the middle of an answer.
+    # The connection broke in the middle of an answer.
     return isinstance(error, ConnectionError | TimeoutError | HTTPException)

@@ -1,4 +1,4 @@
-"""Counts dead letters as they arrive, by what their headers say."""
+"""Counter of dead letters as they arrive, by their headers."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -14,11 +14,11 @@ from orion_beam.transforms.rules.rules import RULES
 
 _POLL_MESSAGES = 10_000
 _FETCH_WAIT_MS = 5_000
-"""An idle topic costs its broker one request in this time."""
+"""Time in which an idle topic costs its broker one request."""
 
 
 class LetterKind(NamedTuple):
-    """What dead letters are counted by. All three become labels, so only values that we know are let through."""
+    """Key by which dead letters are counted. The three values become metric labels, so only known ones are used."""
 
     country: str
     stage: str
@@ -26,11 +26,11 @@ class LetterKind(NamedTuple):
 
 
 FOREIGN = LetterKind("", "", "")
-"""Of messages on the topic that are no dead letters of ours."""
+"""Kind of messages on the topic that are not our dead letters."""
 
 
 def known_kinds(countries: Iterable[str]) -> Iterator[LetterKind]:
-    """Yield every kind of dead letter that these countries can have."""
+    """Yield each kind of dead letter that these countries can have."""
     by_rules = {rule.violation.code for rule in RULES}
     for country in countries:
         for code in Code:
@@ -46,14 +46,14 @@ _CODES = {code.value for code in Code}
 
 
 class LetterCounter:
-    """Follows a topic of dead letters from its end, with no group and no commits.
+    """Follows a topic of dead letters from its end, outside of any group and without commits.
 
     Attributes:
-        counts: dead letters that have arrived since the first `poll`, by kind.
+        counts: Dead letters that arrived since the first `poll`, by kind.
     """
 
     def __init__(self, bootstrap_servers: str, topic: str, countries: frozenset[str]) -> None:
-        """Take the topic, and the countries that may be named."""
+        """Prepare a consumer of the topic; `countries` are the codes that a dead letter may name."""
         self.counts: Counter[LetterKind] = Counter()
         self._topic = topic
         self._countries = countries
@@ -76,23 +76,23 @@ class LetterCounter:
         )
 
     def poll(self) -> None:
-        """Count what has arrived since the last call.
+        """Count the messages that arrived since the last call.
 
         Raises:
-            UserError: no broker answers, one reports an error, or there is no such topic.
+            UserError: no broker answers, one reports an error, or the topic does not exist.
         """
         if not self._is_assigned:
             self._assign()
         while messages := self._consumer.consume(_POLL_MESSAGES, timeout=0.05):
             for message in messages:
-                # librdkafka mends by itself what it reports here: an outage, a leader that moves.
+                # librdkafka recovers by itself from the errors that it reports here: an outage, a leader that moves.
                 if message.error() is None:
                     self.counts[self._kind_of(message)] += 1
             if len(messages) < _POLL_MESSAGES:
                 return
 
     def close(self) -> None:
-        """Stop following."""
+        """Close the consumer."""
         self._consumer.close()
 
     def _assign(self) -> None:

@@ -1,4 +1,4 @@
-"""A line a minute of a stream that runs: what it has read and written since the last one, and what waits."""
+"""Progress line of a running stream, once a minute: what it read and wrote since the last line, and its lag."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +9,7 @@ from orion_beam.monitoring.reading import KafkaReader, Reading
 
 EVERY_S = 60.0
 _LAST_WORDS_S = 1.0
-"""How long a look that is under way is waited for when the stream ends."""
+"""Longest wait for a reading that is under way when the stream ends."""
 
 
 @contextmanager
@@ -21,15 +21,15 @@ def telling(
     tell: Callable[[str], None],
     every_s: float = EVERY_S,
 ) -> Iterator[None]:
-    """Tell, again and again while this is entered, how a stream gets on.
+    """Report a stream's progress again and again while the block runs.
 
     Args:
-        bootstrap_servers: the brokers.
-        group_id: whose commits say how far the stream has come.
-        sources: topics that it reads.
-        sinks: the topic of CDRs, and that of dead letters; whatever else writes there is in the numbers.
-        tell: is given each line.
-        every_s: time between two lines.
+        bootstrap_servers: The brokers.
+        group_id: Consumer group whose commits show the stream's progress.
+        sources: Topics that the stream reads.
+        sinks: Topics of CDRs and of dead letters; the numbers include records of other writers.
+        tell: Function that is given each line.
+        every_s: Seconds between two lines.
     """
     stop = threading.Event()
 
@@ -56,7 +56,7 @@ def telling(
 
 
 def line_of(before: Reading, now: Reading, sinks: tuple[str, str]) -> str:
-    """Return what has become of a stream between two readings."""
+    """Return a line about a stream's progress between two readings."""
     seconds = max(now.at_s - before.at_s, 1e-3)
     read = sum(
         max(0, part.position - before.partitions[source].position)

@@ -1,4 +1,4 @@
-"""The monitor: looks at Kafka and Flink every few seconds, for the exporter, the status page and `orion-beam top`."""
+"""Monitor: reads Kafka and Flink every few seconds, for the exporter, the status page and `orion-beam top`."""
 
 import logging
 import shutil
@@ -30,17 +30,17 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MonitorConfig:
-    """What to look at.
+    """What the monitor looks at.
 
     Attributes:
-        bootstrap_servers: the brokers.
-        group_id: whose commits say how far the jobs have come.
-        profiles: the countries, by code.
-        final_topic: where CDRs go,
-        dead_letter_topic: and rejects.
+        bootstrap_servers: The brokers.
+        group_id: Consumer group whose commits show the jobs' progress.
+        profiles: The countries, by code.
+        final_topic: Topic of final CDRs.
+        dead_letter_topic: Topic of dead letters.
         flink_urls: REST addresses of JobManagers.
-        disks: directories whose file systems must not run full.
-        interval_s: time between two looks.
+        disks: Directories whose file systems must not fill up.
+        interval_s: Seconds between two looks.
     """
 
     bootstrap_servers: str
@@ -54,31 +54,31 @@ class MonitorConfig:
 
 
 class DiskUse(NamedTuple):
-    """A file system as `df` shows it, in bytes: without what is reserved for root."""
+    """Use of a file system in bytes, as `df` shows it: without the space reserved for root."""
 
     size: int
     free: int
 
     @property
     def used_ratio(self) -> float:
-        """The used part, 0 to 1."""
+        """The used part of the file system, 0 to 1."""
         return 1 - self.free / self.size
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the last look has shown.
+    """Result of one look.
 
     Attributes:
-        at_s: when, in seconds since the epoch.
-        is_up: whether Kafka answered.
-        reading: what it said; None: it did not.
-        countries: the state of each country whose topic is there; none while Kafka does not answer.
-        letters: dead letters since the monitor began, by kind.
-        reject_rates: dead letters a second, by country and code.
-        written: records written to each output topic since the monitor began.
-        jobs: Flink's jobs, by JobManager; None for one that does not answer.
-        disks: by path; those that exist.
+        at_s: Time of the look, in seconds since the epoch.
+        is_up: Whether Kafka answered.
+        reading: Kafka's state. None: Kafka did not answer.
+        countries: State of each country whose topic exists; empty while Kafka does not answer.
+        letters: Dead letters since the monitor started, by kind.
+        reject_rates: Dead letters per second, by country and code.
+        written: Records written to each output topic since the monitor started.
+        jobs: Flink's jobs, by JobManager. None: the JobManager does not answer.
+        disks: Use of the existing file systems, by path.
     """
 
     at_s: float
@@ -93,13 +93,13 @@ class Snapshot:
 
 
 class Monitor:
-    """Looks again and again, in a thread of its own while it is entered. What it has seen can be asked for at any time.
+    """Looks at Kafka and Flink again and again, in its own thread while the block runs; results are always available.
 
-    It goes on through outages of what it looks at, and says that they are down.
+    It keeps running when Kafka or Flink is down, and reports that.
     """
 
     def __init__(self, config: MonitorConfig, history: Iterable[Snapshot] = ()) -> None:
-        """Take what to look at, and what has been seen already."""
+        """Keep the configuration and earlier looks; nothing is asked yet."""
         self.config = config
         topics = {profile.topic: code for code, profile in config.profiles.items()}
         sinks = (config.final_topic, config.dead_letter_topic)
@@ -116,17 +116,17 @@ class Monitor:
 
     @property
     def latest(self) -> Snapshot | None:
-        """What the last look has shown; None: there was none yet."""
+        """The last look. None: there was none yet."""
         history = self.history
         return history[-1] if history else None
 
     @property
     def history(self) -> tuple[Snapshot, ...]:
-        """What the looks of the last hour have shown, oldest first."""
+        """The looks of the last hour, oldest first."""
         return tuple(self._history.copy())
 
     def look(self) -> Snapshot:
-        """Look once, and remember it."""
+        """Look once and remember the result."""
         at_s = time.time()
         try:
             reading = self._reader.read()
@@ -153,20 +153,20 @@ class Monitor:
         return snapshot
 
     def __enter__(self) -> Self:
-        """Begin to look."""
+        """Start the thread."""
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Look no more."""
+        """Stop the thread and close the connections."""
         self._stop.set()
         self._thread.join()
         self.close()
 
     def close(self) -> None:
-        """Give up the connections. Leaving the block does so, too."""
+        """Close the connections; leaving the block does so, too."""
         self._reader.close()
         self._letters.close()
 
@@ -176,7 +176,7 @@ class Monitor:
             try:
                 self.look()
             except Exception as error:
-                # Nobody would hear of a thread that ends, and the page would show what once was.
+                # Nobody would notice if the thread ended, and the page would go on showing old numbers.
                 _logger.error(
                     "a look at Kafka and Flink failed by a %s", name_of(error), extra={"event": "look_failed"}
                 )

@@ -1,4 +1,4 @@
-"""What follows from one look at Kafka after the other: rates, standstill, what retention has taken or soon will."""
+"""Progress derived from successive readings of Kafka: rates, standstill, records that retention took or will take."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from orion_beam.kafka.offset_ranges import SourcePartition
 from orion_beam.monitoring.reading import PartitionReading, Reading
 
 RATE_WINDOW_S = 30.0
-"""Rates are means over this time: a job commits every ten seconds, so over less they would jump."""
+"""Time over which rates are averaged; a job commits every ten seconds, so over a shorter time they would jump."""
 
 
 @dataclass
 class _PartitionProgress:
-    """One partition's last state, and since when it stands still."""
+    """One partition's last reading, the time when it last moved, and the offset below which records were lost."""
 
     last: PartitionReading
     moved_s: float
@@ -22,7 +22,7 @@ class _PartitionProgress:
 
 @dataclass
 class _CountryTotals:
-    """Records of one country since this began."""
+    """Numbers of records of one country since the monitor started."""
 
     arrived: int = 0
     processed: int = 0
@@ -31,7 +31,7 @@ class _CountryTotals:
     past: deque[tuple[float, int, int]] = field(default_factory=deque)
 
     def rates(self, at_s: float) -> tuple[float, float]:
-        """Note this moment; return records arrived and processed per second."""
+        """Remember the totals at this moment; return records arrived and processed per second."""
         self.past.append((at_s, self.arrived, self.processed))
         while len(self.past) > 2 and self.past[1][0] <= at_s - RATE_WINDOW_S:
             self.past.popleft()
@@ -44,19 +44,23 @@ class _CountryTotals:
 
 @dataclass(frozen=True)
 class CountryStatus:
-    """How a country does.
+    """State of a country.
 
     Attributes:
-        ingestion_rate: records a second that arrive on its raw topic,
-        processing_rate: and that its job has processed, by its commits.
-        arrived, processed, lost: records since the monitor began; lost ones were deleted by retention unprocessed.
-        lag: records that are not processed.
-        lag_s: age of the oldest of these.
-        standstill_s: how long a partition that has records to process has not come any further; of several the longest.
-        commit_age_s: since the job committed, which it does when a checkpoint completes; None: not seen yet.
-        data_loss_s: until retention may delete the first unprocessed record; None: it never does.
-        unread_partitions: those that its job does not read, because they were added after it had started.
-        jobs: how many jobs read its raw topic now; each beyond the first writes every record once more. None: unknown.
+        ingestion_rate: Records per second that arrive on the raw topic.
+        processing_rate: Records per second that the job processes, by its commits.
+        arrived: Records that have arrived since the monitor started.
+        processed: Records that were processed since the monitor started.
+        lost: Records that retention has deleted unprocessed since the monitor started.
+        lag: Number of unprocessed records.
+        lag_s: Age of the oldest unprocessed record, in seconds.
+        standstill_s: Seconds since a partition with unprocessed records last moved; the longest over all partitions.
+        commit_age_s: Seconds since the job last committed, which it does at each completed checkpoint. None: no commit
+            was seen yet.
+        data_loss_s: Seconds until retention may delete the oldest unprocessed record. None: it never does.
+        unread_partitions: Partitions that the job does not read because they were added after it had started.
+        jobs: Number of jobs that read the raw topic; each beyond the first writes every record once more. None: the
+            number is not known.
     """
 
     ingestion_rate: float
@@ -74,16 +78,16 @@ class CountryStatus:
 
 
 class Progress:
-    """Folds readings into what is known of each country."""
+    """Derives the state of each country from successive readings."""
 
     def __init__(self, countries: Mapping[str, str]) -> None:
-        """Take the country of each raw topic."""
+        """Keep the country of each raw topic."""
         self._countries = countries
         self._partitions: dict[SourcePartition, _PartitionProgress] = {}
         self._totals = {country: _CountryTotals() for country in countries.values()}
 
     def add(self, reading: Reading) -> dict[str, CountryStatus]:
-        """Take the next reading; return the state of each country whose topic is there."""
+        """Add the next reading; return the state of each country whose topic exists."""
         for source, part in reading.partitions.items():
             self._advance(source, part, reading.at_s)
         there = {source.topic for source in reading.partitions}
@@ -100,7 +104,7 @@ class Progress:
             known = self._partitions[source] = _PartitionProgress(part, at_s)
         before = known.last
         totals.arrived += max(0, part.held.high - before.held.high)
-        # What retention has deleted was passed over, not processed.
+        # Records that retention has deleted were skipped, not processed.
         lost = 0
         if part.committed is not None and part.held.low > part.committed:
             lost = part.held.low - max(part.committed, known.lost_below)
@@ -122,8 +126,8 @@ class Progress:
         lag_s = max(0.0, reading.at_s - min(oldest_ms) / 1000) if oldest_ms else 0.0
         retention_ms = reading.retention_ms.get(topic)
         ingestion_rate, processing_rate = totals.rates(reading.at_s)
-        # A job commits all partitions that it reads at each checkpoint, empty ones too. One of which it knows nothing
-        # does not stand still: it has an alert of its own.
+        # At each checkpoint a job commits all partitions that it reads, even empty ones. A partition without a commit
+        # is unread rather than at a standstill; it has its own alert.
         read = [source for source, part in parts.items() if part.committed is not None]
         return CountryStatus(
             ingestion_rate=ingestion_rate,

@@ -1,7 +1,7 @@
-"""One look at Kafka: where each raw partition begins, ends and is read, how old the next record is, and who reads.
+"""One look at Kafka: each raw partition's offsets and commit, the age of the next record, and the jobs that read.
 
-It costs the brokers one request for metadata, three for offsets a broker, one for the group's commits, two a broker for
-the jobs that are alive, and a fetch for those partitions whose commit has moved.
+It costs the brokers one request for metadata, three per broker for offsets, one for the group's commits, two per broker
+for the jobs that are alive, and a fetch for each partition whose commit has moved.
 """
 
 import time
@@ -27,22 +27,22 @@ from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition, committ
 from orion_beam.kafka.retry import retried
 
 READING_TIMEOUT_S = 5.0
-"""How long brokers may take to answer one question before they count as down: the next look comes soon."""
+"""Time that a broker may take for one answer before it counts as down; it is short because the next look comes soon."""
 
 _RETENTION_REFRESH_S = 300.0
 _FETCH_BYTES = 16_384
-"""Asked for to learn the time of one record; a broker sends one batch of records, however large, at least."""
+"""Bytes to fetch for the timestamp of one record; a broker sends at least one batch of records, however large."""
 
 
 class PartitionReading(NamedTuple):
-    """A partition of a raw topic at one moment.
+    """State of a raw topic's partition at one moment.
 
     Attributes:
-        held: the offsets that it holds.
-        committed: where the group goes on; None: it has committed nothing, and begins with what is there.
-        next_timestamp_ms: Kafka's timestamp of the first record that is not processed; None: there is none, or it has
-            no timestamp.
-        next_offset: where that record is, or the first offset that may hold one; None: not looked for.
+        held: Offsets that the partition holds.
+        committed: Offset where the group goes on. None: it has committed nothing and starts with the oldest record.
+        next_timestamp_ms: Kafka timestamp of the first unprocessed record. None: there is no such record, or it has no
+            timestamp.
+        next_offset: Offset of that record, or the first offset that may hold one. None: it was not looked for.
     """
 
     held: OffsetRange
@@ -52,28 +52,28 @@ class PartitionReading(NamedTuple):
 
     @property
     def position(self) -> int:
-        """The first offset that is not processed."""
+        """The first unprocessed offset."""
         return max(self.held.low, self.held.low if self.committed is None else self.committed)
 
     @property
     def lag(self) -> int:
-        """Records that are not processed. Offsets before the first of them hold none: transaction markers."""
+        """Number of unprocessed records; offsets before `next_offset` hold transaction markers and do not count."""
         return max(0, self.held.high - max(self.position, self.next_offset or 0))
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What Kafka says at one moment.
+    """State of Kafka at one moment.
 
     Attributes:
-        at_s: when, in seconds since the epoch.
-        brokers: how many there are.
-        under_replicated: partitions, of all topics, with fewer replicas in sync than they have.
-        leaderless: partitions, of all topics, that nobody leads.
-        partitions: those of the raw topics.
-        retention_ms: of each raw topic; None: for ever.
-        written: the sum of the end offsets of each topic that jobs write to.
-        jobs: how many jobs of the group read each topic now; None: it is not known.
+        at_s: Time, in seconds since the epoch.
+        brokers: Number of brokers.
+        under_replicated: Partitions of all topics with fewer replicas in sync than they should have.
+        leaderless: Partitions of all topics that have no leader.
+        partitions: State of each partition of the raw topics.
+        retention_ms: Retention of each raw topic. None: records are kept for ever.
+        written: Sum of the end offsets of each topic that jobs write to.
+        jobs: Number of jobs of the group that read each topic. None: the number is not known.
     """
 
     at_s: float
@@ -87,13 +87,13 @@ class Reading:
 
 
 class _Next(NamedTuple):
-    """What lies behind an offset.
+    """The first record at or after an offset.
 
     Attributes:
-        position: the offset.
-        offset: that of the first record from there on; without one, the end that was reached.
-        timestamp_ms: of the record.
-        is_record: whether there is one.
+        position: The offset.
+        offset: Offset of that record; without one, the end that was reached.
+        timestamp_ms: Kafka timestamp of the record.
+        is_record: Whether there is a record.
     """
 
     position: int
@@ -102,20 +102,20 @@ class _Next(NamedTuple):
     is_record: bool
 
     def answers(self, position: int, high: int) -> bool:
-        """Return whether this says what lies between two offsets."""
+        """Return whether this still says what lies between two offsets."""
         return self.position == position and (self.is_record or self.offset >= high)
 
 
 class KafkaReader:
-    """Looks at raw topics and at one group's commits, over connections that it keeps.
+    """Reads the state of raw topics and of one group's commits over connections that it keeps.
 
-    It never joins the group and commits nothing. After an outage of the brokers it finds them again by itself.
+    It never joins the group and commits nothing. After an outage it finds the brokers again by itself.
     """
 
     def __init__(self, bootstrap_servers: str, group_id: str, topics: Iterable[str], sinks: Iterable[str] = ()) -> None:
-        """Take whose progress on which topics is of interest, and what it writes to.
+        """Prepare clients for a group's progress on `topics` and the ends of `sinks`, the topics that it writes to.
 
-        Topics that do not exist (yet) are left out.
+        Topics that do not exist (yet) are left out of readings.
         """
         self._bootstrap_servers = bootstrap_servers
         self._group_id = group_id
@@ -133,9 +133,9 @@ class KafkaReader:
                 "auto.offset.reset": "earliest",
                 "fetch.message.max.bytes": _FETCH_BYTES,
                 "queued.min.messages": 1,
-                # Behind a redrive the last offset is a transaction marker: there is no record to wait for.
+                # After a redrive the last offset is a transaction marker, so there is no record to wait for.
                 "enable.partition.eof": True,
-                # By default a partition whose one message is queued, or whose batch was cut off, rests for a second.
+                # By default, a partition pauses for a second when its one message is queued or its batch was cut off.
                 "fetch.queue.backoff.ms": 10,
                 "fetch.error.backoff.ms": 10,
                 "reconnect.backoff.max.ms": 500,
@@ -151,14 +151,14 @@ class KafkaReader:
         """Look once.
 
         Raises:
-            UserError: no broker answers within TIMEOUT_S, or one reports an error.
+            UserError: no broker answers within READING_TIMEOUT_S, or one reports an error.
         """
         servers = self._bootstrap_servers
         metadata = retried(
             "its topics", servers, lambda s: self._admin.list_topics(timeout=s), deadline_s=READING_TIMEOUT_S
         )
         sources, sinks = (_partitions_of(metadata, topics) for topics in (self._topics, self._sinks))
-        # What is committed is asked for before the ends, so that it never lies behind them.
+        # Commits are read before the end offsets, so that a commit is never beyond the end.
         committed = committed_offsets(self._consumer, servers, self._group_id, sources, READING_TIMEOUT_S)
         low = self._offsets(sources, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
         high = self._offsets(sources + sinks, OffsetSpec.latest())  # type: ignore[no-untyped-call]
@@ -190,7 +190,7 @@ class KafkaReader:
         )
 
     def close(self) -> None:
-        """Give up the connections."""
+        """Close the consumer."""
         self._consumer.close()
 
     def _jobs(self) -> dict[str, int] | None:
@@ -229,7 +229,7 @@ class KafkaReader:
         self._retention_read_s = time.monotonic()
 
     def _read_next(self, lagging: Mapping[SourcePartition, PartitionReading]) -> None:
-        """Learn where the first record from each partition's position on is, and its time, unless that is known."""
+        """Find the first record from each partition's position on, and its timestamp, unless they are known."""
         wanted: dict[SourcePartition, int] = {}
         for source, part in lagging.items():
             known = self._next.get(source)
@@ -246,7 +246,7 @@ class KafkaReader:
                     self._note(message, wanted)
         finally:
             with suppress(KafkaException):
-                # What is paused stays so beyond this assignment.
+                # A partition stays paused even in a later assignment.
                 self._consumer.resume(assigned)
                 self._consumer.unassign()
 
@@ -257,11 +257,11 @@ class KafkaReader:
         if source not in wanted or (error is not None and not is_end):
             return
         kind, timestamp_ms = (0, None) if is_end else message.timestamp()
-        # Behind a transaction the next record lies further on: it is that of this position.
+        # After a transaction's marker the next record has a higher offset than the position, but belongs to it.
         self._next[source] = _Next(
             wanted.pop(source), message.offset() or 0, timestamp_ms if kind else None, is_record=not is_end
         )
-        # One is enough.
+        # One record per partition is enough.
         self._consumer.pause([TopicPartition(*source)])
 
 

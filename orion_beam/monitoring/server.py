@@ -1,4 +1,4 @@
-"""The monitor's HTTP server: metrics for Prometheus, a status page for people, its numbers as JSON."""
+"""HTTP server of the monitor: metrics for Prometheus, a status page for people, and its numbers as JSON."""
 
 import json
 import threading
@@ -27,19 +27,19 @@ Answer = tuple[str, bytes]
 
 @contextmanager
 def serving(address: str, pages: dict[str, Callable[[str], Answer]]) -> Iterator[str]:
-    """Serve pages while the block runs; give the server's URL.
+    """Serve pages while the block runs; yield the server's URL.
 
     Args:
-        address: `host:port`; port 0 is any free one.
-        pages: what answers each path, given the request's `Accept` header.
+        address: Address as `host:port`; port 0 takes any free one.
+        pages: Function that makes each path's answer from the request's `Accept` header.
 
     Raises:
-        UserError: the address is none.
-        PrerequisiteError: it cannot be listened on.
+        UserError: `address` is not of this form.
+        PrerequisiteError: the server cannot listen on the address.
     """
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the base class' name
+        def do_GET(self) -> None:  # noqa: N802 - name given by the base class
             page = pages.get(self.path.partition("?")[0])
             if page is None:
                 self.send_error(404)
@@ -53,7 +53,7 @@ def serving(address: str, pages: dict[str, Callable[[str], Answer]]) -> Iterator
             self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing of each request."""
+            """Log nothing."""
 
     host, port = host_and_port(address)
     try:
@@ -72,10 +72,10 @@ def serving(address: str, pages: dict[str, Callable[[str], Answer]]) -> Iterator
 
 
 def host_and_port(address: str) -> tuple[str, int]:
-    """Return the two parts of an address to listen on.
+    """Return host and port of an address to listen on.
 
     Raises:
-        UserError: it is none.
+        UserError: the text is no such address.
     """
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or int(port) > _LAST_PORT:

@@ -1,4 +1,4 @@
-"""The monitor's numbers as JSON: the state of now, and the last hour as columns for charts."""
+"""The monitor's numbers as JSON: the present state, and the last hour as columns for charts."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -8,14 +8,14 @@ from orion_beam.monitoring.letters import FOREIGN
 from orion_beam.monitoring.monitor import Monitor, Snapshot
 
 MAX_POINTS = 240
-"""Of a chart: more than its pixels would only be sent."""
+"""Most points per chart; more than it has pixels would be sent for nothing."""
 
 
 def status_of(monitor: Monitor) -> dict[str, Any]:
-    """Return the state of now, by country, and the last hour.
+    """Return the present state by country, and the last hour.
 
-    `history` has a column `at` (epoch seconds) and for each country columns of equal length, with null where Kafka did
-    not answer. Counts and rates only: nothing in it is of a subscriber.
+    `history` has a column `at` (epoch seconds) and, for each country, columns of equal length with null where Kafka
+    did not answer. It holds only counts and rates, nothing about a subscriber.
     """
     history = monitor.history
     latest = history[-1] if history else None
@@ -49,7 +49,7 @@ def _jobs(latest: Snapshot) -> list[dict[str, Any]]:
 
 def _thinned(history: Sequence[Snapshot]) -> list[Snapshot]:
     step = -(-len(history) // MAX_POINTS) or 1
-    # From the end, so that the last look is always among them.
+    # Thin from the end, so that the last look is always included.
     return list(history[::-1][::step][::-1])
 
 

@@ -1,4 +1,4 @@
-"""What `orion-beam top` shows: the monitor's last look as a table."""
+"""View of `orion-beam top`: the monitor's last look as a table."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -24,18 +24,18 @@ _WIDTHS = {
     "rejects/s": 9,
     "by code": None,
 }
-"""Of columns, at least; the codes have what the others leave."""
+"""Least widths of the columns; the codes get the rest of the line."""
 _CODES_SHOWN = 3
 _LAG_S, _STANDSTILL_S = 60, 120
-"""Limits of the alerts, at which numbers change colour."""
+"""Limits of the alerts, at which numbers change colour; in seconds."""
 
 
 def top_view(history: Sequence[Snapshot], countries: Mapping[str, str]) -> Group:
-    """Return the view of the last look, with the way there as small bars.
+    """Return the view of the last look; small bars show the looks before it.
 
     Args:
-        history: the looks, oldest first; at least one.
-        countries: names by code.
+        history: The looks, oldest first; at least one.
+        countries: Names of the countries, by code.
     """
     latest = history[-1]
     return Group(_head(latest), _countries(history, countries), *_jobs(latest))

@@ -1,4 +1,4 @@
-"""What surrounds schemas: whether two versions are compatible, the schema registry, pages made of the formats.
+"""Tools around schemas: compatibility of two versions, and the schema registry.
 
 The schemas themselves are in `schemas`.
 """

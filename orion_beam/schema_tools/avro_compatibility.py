@@ -1,12 +1,12 @@
-"""Whether two versions of an Avro schema can read each other's records, by the specification's schema resolution.
+"""Compatibility of two versions of an Avro schema: can each read the other's records?
 
-Avro 1.12, "Schema Resolution" and "Aliases". In two points the verdict is stricter than the specification's letter,
-because following that would change values without an error:
+The rules are those of Avro 1.12, "Schema Resolution" and "Aliases". In two points they are stricter than the
+specification, because following it would change values without an error:
 
 * logical types that differ, such as timestamp-millis and timestamp-micros, over the same or a promotable type;
-* an alias that makes two fields of one side stand for one field of the other.
+* an alias by which two fields of one side stand for one field of the other.
 
-Like the specification, it calls `bytes` readable as `string`, although a reader fails on bytes that are not UTF-8.
+As in the specification, `bytes` is readable as `string`, although a reader fails on bytes that are not UTF-8.
 """
 
 import json
@@ -21,7 +21,7 @@ from orion_beam.errors import UserError
 
 
 class Direction(StrEnum):
-    """Who cannot read whose records."""
+    """Which side cannot read the other's records."""
 
     BACKWARD = "backward"
     """the new schema reads what the old one wrote"""
@@ -49,21 +49,21 @@ class Incompatibility:
     direction: Direction
     rule: SchemaRule
     path: str
-    """From the record's name: `.field`, `[]` for items, `{}` for map values, `<type>` for a union's branch."""
+    """Path from the record's name: `.field`, `[]` for items, `{}` for map values, `<type>` for a union's branch."""
     message: str
 
     def __str__(self) -> str:
-        """Return it as one line for people."""
+        """Return the incompatibility as one line for people."""
         return f"{self.path}: {self.message} ({self.rule}, {self.direction})"
 
 
 def compatibility(old: str, new: str) -> list[Incompatibility]:
-    """Return every way in which `old` and `new`, schemas as JSON text, cannot read each other's records.
+    """Return each point in which `old` and `new`, schemas as JSON text, cannot read each other's records.
 
-    An empty list means that they are compatible both ways: producers and consumers may be updated in any order.
+    An empty list means that they are compatible both ways, so producers and consumers can be updated in any order.
 
     Raises:
-        UserError: one of the two is no Avro schema; says which and why.
+        UserError: one of the two is no Avro schema. The message says which and why.
     """
     older, newer = _Schema.parse(old, "the old schema"), _Schema.parse(new, "the new schema")
     return [
@@ -85,7 +85,7 @@ _NAMED = {"record", "error", "enum", "fixed"}
 
 @dataclass(frozen=True)
 class _Schema:
-    """A parsed schema: names are full names, and a type that is used again is its name."""
+    """A parsed schema with full names; a named type is defined once and then referred to by its name."""
 
     root: Any
     named: dict[str, dict[str, Any]]
@@ -110,7 +110,7 @@ class _Schema:
         return cls(root, named, origin)
 
     def definition(self, schema: Any) -> Any:
-        """Return a union as a list and anything else as a dict with its `type`, names looked up."""
+        """Return a union as a list and any other type as a dict with its `type`; names are looked up."""
         if isinstance(schema, str):
             return {"type": schema} if schema in _PRIMITIVES else self.named[schema]
         if isinstance(schema, dict) and not isinstance(schema["type"], str):
@@ -119,7 +119,7 @@ class _Schema:
 
 
 def _check(schema: Any) -> None:
-    """Raise SchemaParseException for what the specification forbids and fastavro lets pass."""
+    """Raise SchemaParseException for schemas that the specification forbids and fastavro accepts."""
     if isinstance(schema, list):
         if any(isinstance(branch, list) for branch in schema):
             raise SchemaParseException("a union directly holds a union")
@@ -146,12 +146,12 @@ def _simple_name(full_name: str) -> str:
 
 
 def _names_match(writer: dict[str, Any], reader: dict[str, Any]) -> bool:
-    """Say whether the simple names are equal, or the writer's full name is one of the reader's aliases."""
+    """Return whether the simple names are equal, or the writer's full name is one of the reader's aliases."""
     if _simple_name(writer["name"]) == _simple_name(reader["name"]):
         return True
     namespace = reader["name"].rpartition(".")[0]
     aliases = reader.get("aliases", [])
-    # An alias without a dot lies in the namespace of the type that it is an alias of.
+    # An alias without a dot is in the namespace of the type that it belongs to.
     return writer["name"] in {alias if "." in alias or not namespace else f"{namespace}.{alias}" for alias in aliases}
 
 
@@ -168,7 +168,7 @@ def _branch_name(definition: dict[str, Any]) -> str:
 
 
 def _logical_type(definition: dict[str, Any]) -> tuple[Any, ...] | None:
-    """Return what must be equal of two logical types, or None where there is none."""
+    """Return the parts of a logical type that must be equal on both sides, or None when there is no logical type."""
     kind = definition.get("logicalType")
     if kind is None:
         return None
@@ -176,13 +176,13 @@ def _logical_type(definition: dict[str, Any]) -> tuple[Any, ...] | None:
 
 
 class _Resolver:
-    """Resolves one writer's schema against one reader's and collects what cannot be resolved."""
+    """Resolves a writer's schema against a reader's and collects the incompatibilities."""
 
     def __init__(self, direction: Direction, *, writer: _Schema, reader: _Schema) -> None:
         self._direction = direction
         self._writer = writer
         self._reader = reader
-        # The pairs of records being resolved: meeting one again inside itself says nothing new.
+        # Pairs of records being resolved; meeting one again inside itself (recursion) would find nothing new.
         self._open: set[tuple[str, str]] = set()
 
     def run(self) -> Iterator[Incompatibility]:
@@ -196,7 +196,7 @@ class _Resolver:
     def _resolve(self, writer_schema: Any, reader_schema: Any, path: str) -> Iterator[Incompatibility]:
         writer, reader = self._writer.definition(writer_schema), self._reader.definition(reader_schema)
         if isinstance(writer, list):
-            # Any of the branches may have been written, so each must be readable.
+            # Any branch may have been written, so each must be readable.
             for branch in writer:
                 name = _branch_name(self._writer.definition(branch))
                 yield from self._resolve_branch(branch, reader_schema, f"{path}<{name}>")
@@ -218,7 +218,7 @@ class _Resolver:
             yield from self._resolve_alike(writer, reader, path)
 
     def _resolve_branch(self, branch: Any, reader_schema: Any, path: str) -> Iterator[Incompatibility]:
-        """Resolve a type that is no union against the reader: where that is a union, its first branch that matches."""
+        """Resolve a type that is no union against the reader, or against the first matching branch of its union."""
         reader = self._reader.definition(reader_schema)
         if not isinstance(reader, list):
             yield from self._resolve(branch, reader_schema, path)
@@ -240,7 +240,7 @@ class _Resolver:
         return bool(written == read or read in _PROMOTIONS.get(written, ()) or {written, read} <= {"record", "error"})
 
     def _match(self, writer_schema: Any, reader_schema: Any) -> bool:
-        """Say whether two schemas match as the specification has it for picking a union's branch: names, not fields."""
+        """Return whether two schemas match by the specification's rule for choosing a branch: by names, not fields."""
         writer, reader = self._writer.definition(writer_schema), self._reader.definition(reader_schema)
         if isinstance(writer, list) or isinstance(reader, list):
             return True
@@ -255,7 +255,7 @@ class _Resolver:
         return writer["type"] not in _NAMED or _names_match(writer, reader)
 
     def _resolve_alike(self, writer: dict[str, Any], reader: dict[str, Any], path: str) -> Iterator[Incompatibility]:
-        """Resolve two types of one kind, whose names match."""
+        """Resolve two types of the same kind with matching names."""
         match writer["type"]:
             case "array":
                 yield from self._resolve(writer["items"], reader["items"], f"{path}[]")

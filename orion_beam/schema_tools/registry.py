@@ -1,4 +1,4 @@
-"""The schema registry: where the schema of cdr.final is kept for readers of Confluent's wire format."""
+"""Client of the schema registry, which keeps the schema of cdr.final for readers of Confluent's wire format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAGIC_BYTE = b"\0"
 CONFLUENT_HEADER_BYTES = 5
-"""What stands before a value in Confluent's wire format: the magic byte, and the schema's id in four."""
+"""Bytes before a value in Confluent's wire format: the magic byte and four bytes of the schema's id."""
 
 _TIMEOUT_S = 10
 _RETRIES = 3
@@ -27,22 +27,22 @@ _LOGIN = "schema.registry.basic.auth.user.info"
 
 
 def register_schema(url: str, subject: str, schema: str) -> bytes:
-    """Register a schema, or find it registered, and return what stands before each value: magic byte and schema id.
+    """Register a schema, unless it is registered, and return the header of each value: magic byte and schema id.
 
     Args:
-        url: of the registry, also behind a path; several with commas between them.
-        subject: under which the registry keeps it.
-        schema: as JSON.
+        url: URL of the registry, with a path if it has one; several are separated by commas.
+        subject: Subject under which the registry keeps the schema.
+        schema: The schema as JSON.
 
     Raises:
-        UserError: the registry cannot be reached, lets nobody in, answers as none does, or refuses the schema (it is
-            not compatible with the last one). Names the address, never who was to log in.
+        UserError: the registry cannot be reached, refuses the login, does not answer like a registry, or refuses the
+            schema because it is incompatible with the last one. The message names the address, never the login.
     """
     from confluent_kafka.schema_registry import Schema  # noqa: PLC0415 - it brings an HTTP client along: half a second
 
     client = _client(url)
     found = _asked(url, f"subject {subject}", lambda: client.register_schema(subject, Schema(schema, "AVRO")))
-    # 0 is no id of Confluent's, and is one of others that speak its language.
+    # Confluent's ids start at 1, but other registries with the same interface use 0.
     if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found <= _LARGEST_ID:
         raise UserError(_odd(url, "it gives the schema no id"))
     return MAGIC_BYTE + struct.pack(">I", found)
@@ -52,7 +52,8 @@ def fetch_schema(url: str, schema_id: int) -> str:
     """Return the schema that a registry has under an id.
 
     Raises:
-        UserError: the registry cannot be reached, lets nobody in, answers as none does, or has no such schema.
+        UserError: the registry cannot be reached, refuses the login, does not answer like a registry, or has no such
+            schema.
     """
     client = _client(url)
     found = _asked(url, f"schema {schema_id}", lambda: client.get_schema(schema_id).schema_str)
@@ -65,7 +66,7 @@ def check_registry(url: str) -> None:
     """Check the address of a registry.
 
     Raises:
-        UserError: it is no address, or holds a password.
+        UserError: the text is no address, or contains a login.
     """
     for each in url.split(","):
         try:
@@ -100,7 +101,11 @@ def _client(url: str) -> SchemaRegistryClient:
 
 
 def _asked(url: str, about: str, ask: Any) -> Any:
-    """Return a registry's answer."""
+    """Return a registry's answer to `ask`.
+
+    Raises:
+        UserError: the registry cannot be reached, refuses the request, or does not answer like a registry.
+    """
     from confluent_kafka.schema_registry.error import SchemaRegistryError  # noqa: PLC0415 - as above
 
     try:
@@ -111,7 +116,7 @@ def _asked(url: str, about: str, ask: Any) -> Any:
         what = "with what is no JSON" if isinstance(error, json.JSONDecodeError) else "with JSON of something else"
         raise UserError(_odd(url, what)) from None
     except Exception as error:
-        # The HTTP client has a hierarchy of its own, whose package differs by version.
+        # The HTTP client's exceptions share no base class with ours, and their package differs by version.
         if "httpx" not in type(error).__module__ and "httpcore" not in type(error).__module__:
             raise
         raise UserError(

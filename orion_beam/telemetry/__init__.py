@@ -1,4 +1,4 @@
-"""What a process says of itself: log lines, masked values, counters, metrics of a worker.
+"""What a process tells about itself: log lines, masked values, counters, a worker's metrics.
 
-What an observer outside of the job finds out belongs into `monitoring`.
+What an observer outside of the job finds out belongs in `monitoring`.
 """

@@ -1,7 +1,8 @@
-"""What a process says on standard error: log lines of jobs, text or JSON, few of a kind; never a subscriber's number.
+"""Log lines on standard error: text or JSON, at most a few of each kind, never with a subscriber's number.
 
-What matters is logged with `extra={"event": …}` and where it happened (CONTEXT). Workers are processes of their own:
-they take the format and the job's name from their environment, and write to the standard error of whoever started them.
+Important lines are logged with `extra={"event": …}` and their context (CONTEXT). Workers are separate processes: they
+take the format and the job's name from their environment, and write to the standard error of the process that started
+them.
 """
 
 import json
@@ -21,14 +22,14 @@ from orion_beam.telemetry.masking import mask, without_secrets
 
 FORMAT_VARIABLE = "ORION_LOG_FORMAT"
 JOB_VARIABLE = "ORION_JOB"
-"""Name the format and the job in the environment of a command and of all that it starts."""
+"""Environment variables that give the format and the job's name to a command and all processes that it starts."""
 
 CONTEXT = ("event", "stage", "country", "topic", "partition", "offset")
-"""What a line may say of where it happened; `event` is its kind."""
+"""What a line may tell about its context; `event` is the kind of line."""
 
 MAX_OF_A_KIND = 10
 WINDOW_S = 60.0
-"""So many lines of a kind are written in so long a time; the next one then says how many were not."""
+"""At most MAX_OF_A_KIND lines of a kind are written in WINDOW_S; the next one says how many were left out."""
 
 _MAX_KINDS = 1_000
 _EVENT = re.compile(r"\S+ (WARNING|ERROR|CRITICAL) (orion_beam|transforms|runners)\b")
@@ -44,17 +45,17 @@ class LogFormat(StrEnum):
 
 
 def log_format() -> LogFormat:
-    """Return the format that the environment names; text if it names none that there is."""
+    """Return the format that the environment names; text if it names none or an unknown one."""
     return LogFormat.JSON if os.environ.get(FORMAT_VARIABLE) == LogFormat.JSON else LogFormat.TEXT
 
 
 def set_up_logging() -> None:
-    """Have this process log warnings and worse to standard error, as the environment says.
+    """Set up this process to log warnings and worse to standard error, in the environment's format.
 
-    Whatever else of Python's reaches standard error (prints, warnings, tracebacks, complaints about options) has its
-    numbers hidden from then on.
+    From then on, everything else that Python writes to standard error (prints, warnings, tracebacks, complaints about
+    options) has its numbers hidden.
     """
-    # In the lines of the formatters, offsets are numbers of their own, and messages have theirs hidden.
+    # The handler writes to the plain stream: the formatters hide numbers in messages, but offsets must stay.
     handler = logging.StreamHandler(_plain_stderr())
     handler.setFormatter(_JsonFormatter() if log_format() is LogFormat.JSON else _TextFormatter())
     handler.addFilter(_is_not_told)
@@ -67,7 +68,7 @@ def set_up_logging() -> None:
 
 
 def leave_out_notices() -> None:
-    """Leave out what Beam logs on import: that a package is missing which only its TFRecord files need."""
+    """Leave out Beam's message on import about a missing package that only its TFRecord files need."""
     logging.getLogger().addFilter(_is_not_of_tfrecords)
 
 
@@ -76,7 +77,7 @@ def _is_not_of_tfrecords(record: logging.LogRecord) -> bool:
 
 
 class _Hiding:
-    """A text stream that hides numbers on their way to another one."""
+    """Text stream that hides numbers on their way to another stream."""
 
     def __init__(self, stream: TextIO) -> None:
         self.plain = stream
@@ -98,7 +99,7 @@ def _plain_stderr() -> TextIO:
 
 
 def _is_not_told(record: logging.LogRecord) -> bool:
-    """Return False for Beam's tracebacks of failures that were logged, in one line, when they were raised."""
+    """Return False for Beam's tracebacks of failures that were already logged, in one line, when they were raised."""
     if not record.name.startswith("apache_beam."):
         return True
     raised = type(record.exc_info[1]).__name__ if record.exc_info else ""
@@ -106,9 +107,9 @@ def _is_not_told(record: logging.LogRecord) -> bool:
 
 
 def say(line: str, level: int = logging.INFO) -> None:
-    """Tell the user something on standard error: the line without numbers, or a JSON line among the others."""
+    """Print a line to the user on standard error, without numbers; in the JSON format, as a JSON log line."""
     if log_format() is LogFormat.JSON:
-        # Not by a logger: a job that ends silences them all, and then has the last word.
+        # Not through a logger: a job that ends silences all loggers, but this line must still appear.
         line = _JsonFormatter().format(logging.LogRecord("orion_beam", level, "", 0, line, None, None))
     else:
         line = _hide(line)
@@ -116,15 +117,15 @@ def say(line: str, level: int = logging.INFO) -> None:
 
 
 class LogFollower:
-    """Reads the warnings and errors of ours from a log in the text format, while it is being written."""
+    """Reads our warnings and errors from a log in the text format while it is being written."""
 
     def __init__(self, path: Path) -> None:
-        """Begin at the start of the file."""
+        """Start at the beginning of the file."""
         self._path = path
         self._seen = 0
 
     def read(self) -> list[str]:
-        """Return those that have come since the last call. A line that is half written waits."""
+        """Return the lines that have come since the last call. A half-written line waits for the next call."""
         with self._path.open("rb") as file:
             file.seek(self._seen)
             new = file.read()
@@ -134,16 +135,16 @@ class LogFollower:
 
 
 class RateLimit(logging.Filter):
-    """Lets few lines of a kind pass. A kind is an event or, without one, a text before values are put into it."""
+    """Limits lines of each kind. The kind is the event or, without one, the text before values are put into it."""
 
     def __init__(self) -> None:
-        """Begin with nothing seen."""
+        """Start with no lines seen."""
         super().__init__()
         self._lock = threading.Lock()
         self._seen: dict[str, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a line is written; one that follows others that were not says how many."""
+        """Return whether to write a line; the first one of a new window gets the number of lines left out."""
         kind = getattr(record, "event", None) or f"{record.name} {record.msg}"
         now = time.monotonic()
         with self._lock:
@@ -152,7 +153,7 @@ class RateLimit(logging.Filter):
                 record.suppressed = max(0, lines - MAX_OF_A_KIND)
                 began, lines = now, 0
             if kind not in self._seen and len(self._seen) >= _MAX_KINDS:
-                # Kinds are as many as there are places in the code, unless somebody puts values into texts.
+                # There are as many kinds as places in the code that log, unless values are formatted into texts.
                 self._seen.clear()
             self._seen[kind] = (began, lines + 1)
         return lines < MAX_OF_A_KIND
@@ -168,7 +169,7 @@ def _fields_of(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
 
 
 def _hide(text: str) -> str:
-    """Hide what may be a subscriber's number, or a password: other libraries' messages hold whatever they hold."""
+    """Hide what may be a subscriber's number or a password; other libraries' messages may hold either."""
     return _NUMBER.sub(lambda found: mask(found[0]), without_secrets(text))
 
 
@@ -177,7 +178,7 @@ def _time_of(record: logging.LogRecord) -> str:
 
 
 class _TextFormatter(logging.Formatter):
-    """Time, level, logger, message, and the context in brackets; a traceback follows on lines of its own."""
+    """Formats time, level, logger, message, and the context in brackets; a traceback follows on lines of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
         context = " ".join(f"{name}={value}" for name, value in _fields_of(record))
@@ -187,7 +188,7 @@ class _TextFormatter(logging.Formatter):
 
 
 class _JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """Formats one JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {

@@ -1,4 +1,4 @@
-"""Masking of subscribers' numbers, for everything that people read: screens, logs, messages."""
+"""Masking of subscribers' numbers and secrets in everything that people read: screens, logs, messages."""
 
 import os
 import re
@@ -8,9 +8,9 @@ NUMBER_FIELDS = frozenset({"imsi", "msisdn", "imei", "peer_msisdn"})
 """The fields of CDRs that hold subscribers' numbers."""
 
 _SHORTEST_NUMBER = 10
-"""Digits of a subscriber's number at least: what stands in other fields and is shorter is shown."""
+"""Least digits of a subscriber's number in other fields; shorter runs of digits are shown."""
 _KEPT_AT_START = 4
-"""Holds any calling code or MCC; of an ordinary number it says no more than its range."""
+"""Enough for any calling code or MCC; of an ordinary number it tells only the number range."""
 _KEPT_AT_END = 3
 _MASKED_AT_LEAST = 4
 _MASK = "\u2022"
@@ -26,8 +26,8 @@ _SECRET_OPTION = re.compile(
 def mask(number: str | None) -> str:
     """Return an MSISDN, IMSI or IMEI with its middle hidden: `+33612345678` becomes `+3361••••678`.
 
-    Country prefix and the last three digits stay, the length too. Of a short number less stays, so that at least four
-    digits are always hidden. Null is the empty text.
+    The length, the first four digits and the last three stay. Fewer digits of a short number stay, so that at least
+    four are always hidden. Null becomes the empty text.
     """
     if not number:
         return ""
@@ -40,32 +40,32 @@ def mask(number: str | None) -> str:
 
 
 def mask_digits(text: str) -> str:
-    """Return a text that means to be one number with its digits hidden as `mask` does, whatever stands between them."""
+    """Return the text of a number with its digits hidden as `mask` does; characters between the digits stay."""
     digits = iter(mask("".join(each for each in text if each.isdecimal())))
     return "".join(next(digits) if each.isdecimal() else each for each in text)
 
 
 def mask_numbers(text: str, shortest: int = 7) -> str:
-    """Return any text with each run of so many digits or more hidden as `mask` does.
+    """Return any text with each run of at least `shortest` digits hidden as `mask` does.
 
-    Blanks, dots and NULs between digits do not end a run: people group numbers, and UTF-16 looks like that.
+    Blanks, dots and NULs between digits do not end a run: people group digits, and NULs stand between them in UTF-16.
     """
     return re.sub(rf"\d(?:[ .\0]{{0,3}}\d){{{shortest - 1},}}", lambda found: mask_digits(found[0]), text)
 
 
 def without_secrets(text: str) -> str:
-    """Return any text without who logs in at an address, and without the values of options called after a secret."""
+    """Return any text with user names and passwords in addresses, and values of secret options, hidden."""
     return _SECRET_OPTION.sub(rf"\1{_MASK * 4}", _USER_INFO.sub(rf"//{_MASK * 4}@", text))
 
 
 def mask_field(field: str, text: str) -> str:
-    """Return what a field of a record says, with numbers hidden as `mask` does, wherever they stand.
+    """Return the text of a record's field with numbers hidden as `mask` does.
 
-    A record whose fields have moved holds numbers where others belong: runs of ten digits are hidden in any field.
+    A record with shifted fields holds numbers in the wrong ones, so runs of ten digits are hidden in any field.
     """
     return mask_digits(text) if field in NUMBER_FIELDS else mask_numbers(text, _SHORTEST_NUMBER)
 
 
 def shown(path: str | Path) -> str:
-    """Return a path as text: bytes of its name that are no UTF-8 as escapes."""
+    """Return a path as text, in which bytes that are not UTF-8 become escapes."""
     return os.fsencode(path).decode(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""What a bounded run counts of itself, as Beam counters: rows by country and outcome."""
+"""Beam counters of a bounded run: rows by country and outcome."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,15 +18,16 @@ BLANK_LINES = "blank_lines"
 HEADER_LINES = "header_lines"
 TRAILER_LINES = "trailer_lines"
 SKIPPED = (BLANK_LINES, HEADER_LINES, TRAILER_LINES)
-"""Kinds of lines of files that are no records."""
+"""Kinds of lines in files that are no records."""
 FINAL_ROW = "final"
 DEAD_LETTER = "dead_letter"
 
 
 class RowOutcome(NamedTuple):
-    """What became of rows: `kind` is FINAL, DEAD_LETTER (with a code) or, of what was read, one of SKIPPED.
+    """Outcome of rows of a country.
 
-    All that was read is READ by a replay, and LINES of files.
+    `kind` is FINAL_ROW or DEAD_LETTER (with a code); for the input it is READ (all rows of a replay), LINES (all lines
+    of files) or one of SKIPPED.
     """
 
     kind: str
@@ -35,10 +36,10 @@ class RowOutcome(NamedTuple):
 
 
 class CountRows(beam.DoFn):  # type: ignore[misc]
-    """Passes batches on, and counts their rows, dead letters by first code."""
+    """Passes batches on and counts their rows; dead letters are counted by their first code."""
 
     def __init__(self, kind: str) -> None:
-        """Take what the rows became."""
+        """Keep the kind of outcome that the rows have."""
         self._kind = kind
 
     def process(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

@@ -1,7 +1,7 @@
-"""The report that a bounded run leaves beside its output: an OpenLineage run event of type COMPLETE.
+"""Report that a bounded run leaves beside its output: an OpenLineage run event of type COMPLETE.
 
-Datasets, runs and jobs are named as OpenLineage names them, so that its tools can take the file in. What it has no
-facet for (counts by country and code, versions, offsets) is in facets of our own; docs/operate/logs.md describes them.
+Datasets, runs and jobs are named as OpenLineage names them, so that its tools can read the file. Facets of our own
+hold what OpenLineage has none for (counts by country and code, versions, offsets); docs/operate/logs.md describes them.
 """
 
 import hashlib
@@ -40,13 +40,13 @@ def _own_facet(name: str, **fields: Any) -> Json:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Something that was read or written.
+    """A dataset that was read or written.
 
     Attributes:
         namespace: `file`, or `kafka://host:port` of the first broker.
-        name: the path, or the topic.
-        facets: what OpenLineage or we can say of it.
-        output_facets: what the run has written to it.
+        name: The path or the topic.
+        facets: Facets of OpenLineage and of ours that describe the dataset.
+        output_facets: Facets that tell what the run wrote to it.
     """
 
     namespace: str
@@ -56,17 +56,17 @@ class Dataset:
 
     @classmethod
     def of_input(cls, path: Path) -> Self:
-        """Describe a file that was read; of a pipe, which can be read but once, only what it is called."""
+        """Describe a file that was read; a pipe only by its name, because it can be read only once."""
         return cls.of_file(path) if path.is_file() else cls("file", shown(path), {}, {})
 
     @classmethod
     def of_file(cls, path: Path, rows: int | None = None, schema: pa.Schema | None = None) -> Self:
-        """Describe a file as it is now: its SHA-256 is its version.
+        """Describe a file as it is now, with its SHA-256 as its version.
 
         Args:
-            path: the file.
-            rows: how many records the run has written to it; None for one that it has read.
-            schema: of its records, where they have one.
+            path: The file.
+            rows: Number of records that the run wrote to it. None: the run read it.
+            schema: Schema of its records, if they have one.
         """
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -83,14 +83,14 @@ class Dataset:
 
     @classmethod
     def of_directory(cls, path: Path, rows: int) -> Self:
-        """Describe a directory of files of one kind, to which the run has written `rows` records."""
+        """Describe a directory of files of one kind to which the run wrote `rows` records."""
         return cls("file", shown(path.absolute()), {}, {"outputStatistics": _statistics(rows)})
 
     @classmethod
     def of_topic(
         cls, bootstrap_servers: str, topic: str, offsets: Mapping[SourcePartition, OffsetRange], rows: int | None = None
     ) -> Self:
-        """Describe a topic, of which the run has read exactly these offsets, or to which it has written `rows`."""
+        """Describe a topic from which the run read exactly these offsets, or to which it wrote `rows` records."""
         ranges = {
             str(part.partition): [within.low, within.high] for part, within in offsets.items() if part.topic == topic
         }
@@ -109,12 +109,14 @@ class RunReport:
     """What a bounded run did.
 
     Attributes:
-        job: what ran, such as `run` or `replay`.
-        run_id: a UUID, or a name that is made one (the same for the same name).
-        started: when it began,
-        ended: and when all was written.
-        counts: what came out, as `orion-beam run --json` prints it.
-        reference_version: of cells and subscribers.
+        job: What ran, such as `run` or `replay`.
+        run_id: A UUID, or a name from which a UUID is made (the same for the same name).
+        started: When the run began.
+        ended: When everything was written.
+        inputs: Datasets that were read.
+        outputs: Datasets that were written.
+        counts: Counts of the output, as `orion-beam run --json` prints them.
+        reference_version: Version of cells and subscribers.
     """
 
     job: str
@@ -127,7 +129,7 @@ class RunReport:
     reference_version: str
 
     def as_json(self) -> Json:
-        """Return it as an OpenLineage run event."""
+        """Return the report as an OpenLineage run event."""
         engine = f"{_SPEC}/facets/1-1-0/ProcessingEngineRunFacet.json"
         return {
             "eventType": "COMPLETE",
@@ -165,7 +167,7 @@ class RunReport:
         }
 
     def write(self, path: Path) -> None:
-        """Write it to a file, which is whole or not there."""
+        """Write the report to a file, which is complete or does not exist."""
         partial = path.with_name(f".{path.name}.part")
         partial.write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
         partial.replace(path)

@@ -1,7 +1,7 @@
-"""A worker's metrics: what its stages and producers do, counted batch by batch, never row by row.
+"""Metrics of a worker: what its stages and producers do, counted per batch, never per row.
 
-With PROMETHEUS_MULTIPROC_DIR in the environment, prometheus-client keeps them in files of that directory, where the
-worker pool collects those of all its processes. Without, `install` is not called and nothing is counted.
+With PROMETHEUS_MULTIPROC_DIR in the environment, prometheus-client keeps the metrics in files of that directory, where
+the worker pool collects those of all its processes. Without it, `install` is not called and nothing is counted.
 """
 
 import time
@@ -25,12 +25,12 @@ _DELAYS = (1, 10, 60, 600, 3_600, 86_400, 604_800)
 class WorkerMetrics:
     """The metrics of one process.
 
-    Labels: stage, country, code, rule, topic, format, and names of members that look like usage
-    (`decoders.unread_members`); never a value of a record.
+    The labels are stage, country, code, rule, topic, format, and names of members that look like usage
+    (`decoders.unread_members`). No label is ever a value of a record.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        """Declare them, in a registry of their own unless told otherwise."""
+        """Declare the metrics, by default in a registry of their own."""
         registry = registry or CollectorRegistry()
 
         def counter(name: str, meaning: str, *labels: str) -> Counter:
@@ -59,11 +59,11 @@ class WorkerMetrics:
         )
 
     def stage_done(self, step: str, batch: pa.RecordBatch, outcome: SplitBatch, seconds: float) -> None:
-        """Count a batch that a stage, or a transform beside it, has split."""
+        """Count a batch that a stage, or a transform between stages, has split."""
         self._seconds.labels(step).observe(seconds)
         for country, rows in parts_of(batch):
             self._read.labels(step, country).inc(rows.num_rows)
-            # That none was accepted is a figure, too.
+            # Touch the counter, so that it exists with value 0 when nothing is accepted.
             self._accepted.labels(step, country)
             if step == Stage.DECODE:
                 self._rows.labels(country).observe(rows.num_rows)
@@ -89,7 +89,7 @@ class WorkerMetrics:
         self._produce_errors.labels(topic).inc()
 
     def flushed(self, topic: str, seconds: float) -> None:
-        """Take how long a bundle waited until the broker had acknowledged all that it wrote."""
+        """Record the time until the broker had acknowledged all records of a bundle."""
         self._flush.labels(topic).observe(seconds)
 
 
@@ -97,14 +97,14 @@ _metrics: WorkerMetrics | None = None
 
 
 def install() -> None:
-    """Have this process count. Call it once, when the process starts."""
+    """Make this process count. Call it once, when the process starts."""
     global _metrics
     _metrics = WorkerMetrics()
     observe(_metrics)
 
 
 def worker_metrics() -> WorkerMetrics | None:
-    """Return what to count with, if this process counts."""
+    """Return this process's metrics; None when it does not count."""
     return _metrics
 
 

@@ -1,6 +1,7 @@
-"""The raw formats as they are written: one renderer each, from columns of text to payloads.
+"""Writers of the raw formats: one rendering each, from columns of text to payloads.
 
-A module here writes the raw format of its own name, as its `RENDERING`. A format without one is read but not generated.
+Each module writes the raw format of its own name, as its `RENDERING`. A format without a module is read but not
+generated.
 """
 
 import pkgutil
@@ -14,7 +15,7 @@ import polars as pl
 from orion_beam.generator.times import Spelling
 
 Spoil = Callable[[pl.Expr], pl.Expr]
-"""Makes a bad text of a good one; null where it is absent."""
+"""Function that makes a bad text from a good one; null where the field is absent."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,13 @@ class Rendering:
     """How to write one raw format.
 
     Attributes:
-        fields: the fields that the format has, named as in `cdr.DecodedFields`.
-        payload: expression over columns of these names (text, null is absent) that makes the payload.
-        spellings: of event times; 64 entries, one dominating, each as likely; empty where there is no event time.
-        is_json: whether texts are JSON strings, so that quotes and control characters in them are escaped.
-        is_fixed_width: whether fields have a place and a width, which no text may leave.
-        breakages: ways in which a payload is malformed in this format only, by name.
+        fields: The format's fields, named as in `cdr.DecodedFields`.
+        payload: Expression that makes the payload from columns of these names (text; null: absent).
+        spellings: 64 spellings of event times, each equally likely, most of them the usual one. Empty: the format has
+            no event time.
+        is_json: Whether texts are JSON strings, so that quotes and control characters in them are escaped.
+        is_fixed_width: Whether each field has a fixed position and width, which no text may exceed.
+        breakages: Ways of making a payload malformed that are specific to this format, by name.
     """
 
     fields: tuple[str, ...]
@@ -46,17 +48,17 @@ def renderings() -> Mapping[str, Rendering]:
 
 
 def mostly(usual: Spelling, *others: Spelling) -> tuple[Spelling, ...]:
-    """Return spellings of event times: one usual, each of the others once in 64."""
+    """Return 64 spellings of event times: each of the others once, the usual one in the remaining places."""
     return (usual,) * (64 - len(others)) + others
 
 
 def join_fields(separator: str, fields: tuple[str, ...]) -> pl.Expr:
-    """Return fields in their order with a separator between them; an absent one is empty."""
+    """Return the fields in order, joined by a separator; an absent field is empty."""
     return pl.concat_str([pl.col(name).fill_null("") for name in fields], separator=separator)
 
 
 def members(*each: pl.Expr) -> pl.Expr:
-    """Return JSON members with commas between those that are not null."""
+    """Return those JSON members that are not null, joined by commas."""
     return pl.concat_str(each, separator=",", ignore_nulls=True)
 
 
@@ -66,5 +68,5 @@ def member(name: str, column: str) -> pl.Expr:
 
 
 def bare_member(name: str, column: str, quote: str) -> pl.Expr:
-    """Return `"name":digits` with the row's kind of quote around the digits, null where the column is null."""
+    """Return `"name":digits` with the row's quote (`"` or nothing) around the digits; null where the column is null."""
     return pl.concat_str(pl.lit(f'"{name}":'), quote, column, quote)

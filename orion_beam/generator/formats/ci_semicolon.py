@@ -12,7 +12,7 @@ _COLUMNS = (
 
 
 def _record_type() -> pl.Expr:
-    """Return the record type that says of which event type a record is; what is none stays as it is."""
+    """Return the record type of each event type; an unknown event type stays as it is."""
     event_type = pl.col("event_type").str.to_lowercase()
     return (
         pl.when(event_type == "voice")
@@ -28,7 +28,7 @@ def _record_type() -> pl.Expr:
 
 RENDERING = Rendering(
     fields=("event_type", *_COLUMNS),
-    # No record is numbered: which of a node's records come in this format is drawn for each, which would leave gaps.
+    # Records have no sequence number: a node's records are drawn at random for this format, so numbers would have gaps.
     payload=pl.concat_str(_record_type(), pl.lit(";ABJ-1;;"), join_fields(";", _COLUMNS), pl.lit(";;0")),
     spellings=mostly(Spelling.COMPACT_LOCAL, Spelling.ISO, Spelling.EPOCH_MILLIS),
     breakages={

@@ -1,4 +1,4 @@
-"""Flat JSON."""
+"""Flat JSON records, which every country sends."""
 
 import polars as pl
 

@@ -6,7 +6,7 @@ from orion_beam.transforms.decoders.ma_semicolon import LAYOUT
 
 RENDERING = Rendering(
     fields=LAYOUT.fields,
-    # Columns that are empty at the end are not written.
+    # Empty columns at the end are not written.
     payload=join_fields(LAYOUT.separator, LAYOUT.fields).str.strip_chars_end(";"),
     spellings=mostly(Spelling.ISO, Spelling.COMPACT_LOCAL, Spelling.EPOCH_SECONDS),
     breakages={"columns too many": lambda payload: payload + ";0;0"},

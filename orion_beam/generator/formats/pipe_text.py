@@ -1,4 +1,4 @@
-"""Short pipe text: six fields, separated by `|`."""
+"""Short pipe text: six fields, separated by `|`, which every country sends."""
 
 from orion_beam.generator.formats import Rendering, join_fields
 from orion_beam.transforms.decoders.pipe_text import LAYOUT

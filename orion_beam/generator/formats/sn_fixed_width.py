@@ -1,4 +1,4 @@
-"""SN's records of fixed width."""
+"""SN's records: fixed width."""
 
 import polars as pl
 
@@ -9,7 +9,7 @@ from orion_beam.transforms.decoders.sn_fixed_width import LAYOUT
 
 def _padded(name: str, width: int) -> pl.Expr:
     text = pl.col(name)
-    # An absent count is blank; any other is padded with zeros.
+    # An absent count is blank; a present one is padded with zeros.
     padded = text.str.zfill(width) if name in ("bytes_up", "bytes_down") else text
     return padded.fill_null("").str.pad_end(width)
 

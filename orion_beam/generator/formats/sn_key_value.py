@@ -1,4 +1,4 @@
-"""SN's records of `KEY=VALUE` pairs."""
+"""SN's records: `KEY=VALUE` pairs, separated by `|`."""
 
 import polars as pl
 
@@ -17,7 +17,7 @@ def _pairs(*order: str) -> pl.Expr:
 
 RENDERING = Rendering(
     fields=tuple(_KEYS.values()),
-    # Two generations of the mediation software write the pairs in two orders.
+    # Two versions of the mediation software write the pairs in two orders.
     payload=pl.when(pl.col("key").str.ends_with("7"))
     .then(_pairs("TS", "MSISDN", "IMSI", "IMEI", "DOWN", "UP", "RAT", "CELL"))
     .otherwise(_pairs(*_KEYS)),
