@@ -1,4 +1,4 @@
-"""The command line, one file a command."""
+"""The command line, with one file per command."""
 
 from importlib import import_module
 
@@ -6,6 +6,6 @@ from orion_beam.cli.shared import interrupts
 
 
 def start() -> None:
-    """Run the command line. What it is made of is imported where Ctrl-C is handled already."""
+    """Run the command line. Its modules are imported only after Ctrl-C is handled."""
     with interrupts.handled():
         import_module("orion_beam.cli.main").main()

@@ -1,4 +1,4 @@
-"""`orion-beam alerts`: the alert rules for Prometheus, with limits of one's own."""
+"""`orion-beam alerts`: the alert rules for Prometheus, with the user's own limits."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -27,10 +27,10 @@ def alerts(limit: Limits = None) -> None:
 
 
 def limits_of(pairs: Sequence[str] | None, **defaults: str) -> AlertLimits:
-    """Return limits, as given by NAME=VALUE.
+    """Return the limits that NAME=VALUE pairs give.
 
     Raises:
-        UserError: there is no such limit, or it is not of this kind; names it.
+        UserError: a limit does not exist, or its value is invalid. The message names it.
     """
     try:
         return AlertLimits.model_validate(defaults | parse_pairs(pairs, "--limit"))

@@ -72,8 +72,8 @@ def audit(
 ) -> None:
     """Prove that raw records came out: in = final + dead letters, by distinct source offsets.
 
-    Without --from, --to or --offsets: of everything that the raw topics hold. Exit code 0 when nothing is missing, 1
-    otherwise.
+    Without --from, --to or --offsets, it covers everything that the raw topics hold. Exit code 0 when nothing is
+    missing, 1 otherwise.
 
     Example: orion-beam audit --bootstrap-servers broker:9092 --countries FR --from 2026-01-01T00:00Z
     """
@@ -180,7 +180,7 @@ def _print(found: Audit) -> None:
 
 
 def _verdict(report: ConservationReport) -> str:
-    """Return the last line, which says all that is not as it should be."""
+    """Return the last line, which names everything that is wrong."""
     missing = f"{report.missing:,} records are missing" if report.missing else "Nothing is missing"
     too_many = [
         f"{count:,} records {how}"
@@ -194,7 +194,7 @@ def _verdict(report: ConservationReport) -> str:
 
 
 def _notes(found: Audit) -> list[str]:
-    """Return what one must know to read the figures."""
+    """Return notes that are needed to read the figures."""
     notes = [
         f"{topic}: {count:,} records are none of ours, the first is {found.counts.first_foreign[topic]}"
         for topic, count in found.counts.foreign.items()

@@ -1,4 +1,4 @@
-"""`orion-beam capture`: live records become golden cases, pseudonymised."""
+"""`orion-beam capture`: pseudonymised live records as golden cases."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def capture(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
 ) -> None:
-    """Take the newest raw records into golden-case files, with other subscribers' numbers in place of the real ones.
+    """Write the newest raw records to golden-case files, with pseudonyms in place of subscribers' numbers.
 
     Example: orion-beam capture --bootstrap-servers localhost:9092 --countries TN --count 1000 --output cases
     """

@@ -1,4 +1,4 @@
-"""`orion-beam country`: begin a new country, and check one against the conformance kit."""
+"""`orion-beam country`: start a new country, and check one with the conformance kit."""
 
 import json
 import re
@@ -74,7 +74,7 @@ def new(
     cases: Annotated[Path, typer.Option(callback=local_path, help="Directory of the golden cases.")] = TESTDATA,
     tests: Annotated[Path, typer.Option(callback=local_path, help="Directory of the countries' tests.")] = TESTS,
 ) -> None:
-    """Write a profile, a folder of golden cases and a test. The profile is checked; what is there is not touched."""
+    """Write a profile, a folder of golden cases and a test. The profile is checked; existing files are left alone."""
     if re.fullmatch("[A-Z]{2}", code) is None:
         raise UserError(f"country code {code!r} is not two capital letters (ISO 3166-1 alpha-2)")
     path, folder, test = profiles / f"{code}.toml", cases / code.lower(), tests / f"test_{code.lower()}.py"
@@ -114,7 +114,7 @@ def _refuse_mcc_of_another(profile: CountryProfile, profiles: Path) -> None:
 
 
 def _first_number(profile: CountryProfile) -> str:
-    """Return a number that the country's plan assigns; where libphonenumber has no such plan, one of its length."""
+    """Return a number that the country's plan assigns, or one of its length where libphonenumber has no plan."""
     for number in example_numbers(profile.code):
         if number.startswith(f"+{profile.calling_code}") and len(number) >= _SHORTEST_NUMBER:
             return number
@@ -125,7 +125,7 @@ _SHORTEST_NUMBER = len("+") + 10
 
 
 def _first_cases(profile: CountryProfile) -> dict[str, str]:
-    """Return cases of the two formats that every country may send."""
+    """Return cases of the two formats that every country sends."""
     imsi, number = f"{profile.mccs[0]}01".ljust(15, "1"), _first_number(profile)
     record = {"event_type": "data", "imsi": imsi, "msisdn": number, "timestamp": "2026-06-01T10:00:00Z"}
     return {

@@ -1,4 +1,4 @@
-"""`orion-beam demo`: everything at once on this machine, from generated raw CDRs to a proof that none was lost."""
+"""`orion-beam demo`: the whole pipeline on this machine, from generated raw CDRs to a proof that none was lost."""
 
 import json
 import os
@@ -36,9 +36,9 @@ with late_imports():
     from orion_beam.topics.apply import create_topics
 
 _START_TIMEOUT_S = 600.0
-"""How long the job may take to read its first record: it starts JVMs, and a machine may be busy."""
+"""Time in which the job must read its first record; it starts JVMs, and the machine may be busy."""
 _STALL_TIMEOUT_S = 300.0
-"""How long nothing may happen after that."""
+"""Longest time without progress after that."""
 _STOP_TIMEOUT_S = 60.0
 _REFRESH_S = 0.5
 _LOG_TAIL_LINES = 12
@@ -47,13 +47,13 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _DemoError(RuntimeError):
-    """The demo failed: not by the user's mistake."""
+    """Failure of the demo that is no mistake of the user."""
 
 
 class _Interrupts:
-    """Turns signals into exceptions, but not where that would leave a process behind; see `held`.
+    """Turns signals into exceptions, but delays them where they would leave a process behind; see `held`.
 
-    SIGINT is a KeyboardInterrupt, SIGTERM and SIGHUP end with the exit code that a shell expects of them.
+    SIGINT becomes a KeyboardInterrupt. SIGTERM and SIGHUP end the process with the exit code that shells expect.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class _Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let signals wait until the block ends, whatever else it ends with."""
+        """Delay signals until the block ends, even when it ends with an exception."""
         self._held += 1
         try:
             yield
@@ -94,9 +94,9 @@ class _Interrupts:
 
 
 class _Command:
-    """An `orion-beam` command as a child, with its output in files.
+    """An `orion-beam` command as a child process, with its output in files.
 
-    It has a session of its own: a terminal's Ctrl-C reaches the demo, which then ends what it has started, in order.
+    It has its own session, so that a terminal's Ctrl-C reaches only the demo, which then stops its children in order.
     """
 
     def __init__(self, directory: Path, *arguments: str) -> None:
@@ -116,10 +116,10 @@ class _Command:
 
     @property
     def is_done(self) -> bool:
-        """Whether it has ended well.
+        """Whether the command has ended successfully.
 
         Raises:
-            _DemoError: it has failed; shows the end of its log.
+            _DemoError: the command has failed. The message shows the end of its log.
         """
         code = self._process.poll()
         if code:
@@ -132,7 +132,7 @@ class _Command:
         return _DemoError(f"`orion-beam {self.name}` {reason}. Its log, {self.log}, ends:\n{tail}")
 
     def stop(self) -> None:
-        """End it, and what it has started, unless it has ended already."""
+        """Stop the command and the processes that it has started, unless it has ended already."""
         if self._process.poll() is not None:
             return
         self._process.terminate()
@@ -164,7 +164,7 @@ class _Plan:
 
 
 class _Demo:
-    """One run, as a context manager: when it is left, all that it has started is stopped, and its files are deleted."""
+    """One run as a context manager: on leaving, all that it has started is stopped and its files are deleted."""
 
     def __init__(self, plan: _Plan, view: View, interrupts: _Interrupts) -> None:
         self.samples: Mapping[str, Mapping[str, Any]] = {}
@@ -183,11 +183,11 @@ class _Demo:
         """Start everything, wait until all records have come out, stop the job, and return the summary.
 
         Raises:
-            _DemoError: a command failed, or nothing happens any more.
+            _DemoError: a command failed, or there is no progress any more.
         """
         self._view.update("starting Kafka", dict.fromkeys(self._plan.profiles, CountryProgress()))
         with self._interrupts.held():
-            # Its data are deleted anyway: there is nothing to shut down in good order.
+            # Its data is deleted anyway, so it need not be shut down in order.
             self._started.callback(self._kafka.kill)
             self._kafka.start()
         servers, plan = self.bootstrap_servers, self._plan
@@ -201,7 +201,7 @@ class _Demo:
         )
         with Tally(servers) as tally:
             reading_s = self._wait(tally, job, generator)
-            # While it ends it may still write, which must not go unseen.
+            # The job may still write while it ends; these records must be counted, too.
             self._view.say("everything has come out; stopping the job and checking")
             with self._interrupts.held():
                 job.stop()
@@ -217,7 +217,7 @@ class _Demo:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop everything, however far `run` has come; after a failure the logs, which its message names, stay."""
+        """Stop everything that `run` has started; after a failure the logs stay, because its message names them."""
         with self._interrupts.held():
             if error is not None:
                 self._view.say("stopping what was started")
@@ -232,7 +232,7 @@ class _Demo:
         return command
 
     def _wait(self, tally: Tally, job: _Command, generator: _Command) -> float:
-        """Wait until everything sent has come out; return the seconds since the first records did."""
+        """Wait until all sent records have come out; return the seconds since the first ones did."""
         topics = self._plan.topics
         before_first = changed = time.monotonic()
         progress: dict[str, CountryProgress] = {}
@@ -260,7 +260,7 @@ class _Demo:
                 raise job.failure(f"has not come any further for {now - changed:.0f} s, with {total.lag:,} to go")
 
     def _progress(self, tally: Tally, topics: Mapping[str, str]) -> dict[str, CountryProgress]:
-        # What has been sent is asked for last, so that lag is never less than it is.
+        # The ends of the raw topics are read last, so that the lag is never understated.
         accounted, counts = tally.account.accounted(topics.values()), tally.account.counts
         dead_lettered = dict.fromkeys(topics, 0)
         for (country, _), letters in counts.dead_letters.items():
@@ -308,12 +308,12 @@ def demo(
 ) -> None:
     """Run the whole pipeline on this machine with generated CDRs, and check that none is lost.
 
-    Starts a Kafka on a free port, the job on an embedded Flink, and the generator. Ends when every CDR has come out,
-    and then stops and deletes all that it started. Exit code 1 means that a CDR was lost or something failed.
+    It starts a Kafka on a free port, the job on an embedded Flink, and the generator. When every CDR has come out, it
+    stops and deletes all that it started. Exit code 1 means that a CDR was lost or something failed.
 
     Example: orion-beam demo --countries FR,SN --count 100000
     """
-    os.environ.pop(CONFIG_VARIABLE, None)  # the login of another Kafka; this one takes everybody
+    os.environ.pop(CONFIG_VARIABLE, None)  # the login is for another Kafka; the demo's own needs none
     plan = _checked_plan(count, countries, fault_rate, seed)
     is_live = not as_json and sys.stdout.isatty() and sys.stderr.isatty()
     with _Interrupts() as interrupts:
@@ -336,8 +336,8 @@ def _checked_plan(count: int, countries: str | None, fault_rate: float, seed: in
 
 
 def _run(plan: _Plan, interrupts: _Interrupts, *, is_live: bool, keep: bool, as_json: bool) -> bool:
-    """Run the demo and print what came of it; return whether no record was lost."""
-    # First of all, so that nothing is half started when something is missing.
+    """Run the demo and print its results; return whether no record was lost."""
+    # Checked first, so that nothing is half started when something is missing.
     find_java()
     ensure_jars(lambda line: typer.echo(line, err=True))
     with open_view(is_live=is_live) as view, _Demo(plan, view, interrupts) as run:

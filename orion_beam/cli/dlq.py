@@ -1,4 +1,4 @@
-"""`orion-beam dlq`: the desk for dead letters."""
+"""`orion-beam dlq`: commands to look at dead letters, test them again and send them back."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -137,7 +137,7 @@ def ls(
     limit: Annotated[int, typer.Option(help="How many to list at most.", min=1)] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
-    """List dead letters, the newest first: where they lie, where they are from, what is wrong. No content."""
+    """List dead letters, newest first: place, source and broken rules, but no content."""
     wanted = filter_of(code, country, stage, since, until, offsets, last)
     letters = letters_at(bootstrap_servers, files, dlq_topic, wanted)
     selection, redriven = letters.selection, letters.redriven()
@@ -157,7 +157,7 @@ def ls(
 def _listing(letters: Sequence[Mapping[str, Any]], topic: str) -> Table:
     table = Table(title=topic)
     for name in ("place", "failed at", "state", "country", "stage", "rules", "attempt", "source"):
-        # In a narrow terminal, texts go over several lines, and what people copy stays whole.
+        # In a narrow terminal texts are wrapped, but what people copy stays on one line.
         table.add_column(name, no_wrap=name in ("place", "failed at", "state"), overflow="fold")
     for listed in letters:
         if listed["foreign"]:
@@ -182,9 +182,9 @@ def show(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Show one dead letter: why it was refused, and what its record says, with the broken fields marked.
+    """Show one dead letter: why it was refused, and its record with the broken fields marked.
 
-    The record of a letter by reference is read from its raw topic, or said to be gone.
+    A letter by reference holds no record: it is read from the raw topic, or reported as gone.
     """
     partition, offset = place_of(place)
     wanted = LetterFilter(offsets={partition: OffsetRange(offset, offset + 1)})

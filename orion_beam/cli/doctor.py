@@ -1,4 +1,4 @@
-"""`orion-beam doctor`: everything that a job needs, checked before it is submitted."""
+"""`orion-beam doctor`: checks of everything that a job needs before it is submitted."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -65,11 +65,11 @@ def doctor(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the checks as JSON.")] = False,
 ) -> None:
-    """Check what a job needs before it is submitted, and say how to mend what is wrong. Changes nothing.
+    """Check what a job needs before it is submitted, and say how to fix what is wrong. Changes nothing.
 
-    Takes those options of `orion-beam run` that say what a job needs. Those of Beam, behind `--`, say which Flink
-    cluster and which worker pool to check. Each line says where it was looked at from, when that is not this machine.
-    Exit code 1 when a check failed; warnings leave it 0.
+    It takes the options of `orion-beam run` that say what a job needs. Beam's options, after `--`, say which Flink
+    cluster and which worker pool to check. A line names the place of its check when that is not this machine. Exit code
+    1 when a check failed; warnings leave it 0.
 
     Example: orion-beam doctor
 
@@ -119,7 +119,7 @@ def doctor(
 def _given_checks(
     cells: str, subscribers: str, needs: KafkaNeeds, consumer: dict[str, str], producer: dict[str, str]
 ) -> Iterator[Check]:
-    """Check what is given as options: reference data, and Kafka settings that are known to lose records."""
+    """Check what the options give: reference data, and Kafka settings that are known to lose records."""
     try:
         yield ok("reference data", f"version {load_reference(cells, subscribers).version}")
     except UserError as error:
@@ -158,7 +158,7 @@ def _cluster_checks(cluster: JobTarget, beam_arguments: Sequence[str]) -> Iterat
 
 
 def _gathered(checks: Iterator[Check], *, is_quiet: bool) -> list[Check]:
-    """Make the checks, and say on a terminal which is the latest that is done."""
+    """Make the checks; on a terminal, show the latest one."""
     console = Console(stderr=True, quiet=is_quiet)
     found = []
     with console.status("checking") as status:

@@ -1,4 +1,4 @@
-"""`orion-beam generate`: synthetic CDRs of several countries, to Kafka or to files."""
+"""`orion-beam generate`: synthetic CDRs of several countries, written to Kafka or to files."""
 
 import json
 import time
@@ -27,19 +27,19 @@ with late_imports():
 
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
 _TICK_S = 0.01
-# Paced batches are a second long: to make one takes so little time that the records after it are hardly late.
+# A paced batch holds one second of CDRs. Making one takes so little time that the next records are hardly late.
 _PACED_BATCHES_PER_S = 1
-# What is sent at a rate is made before the clock starts, as far as memory allows: to send takes a tenth of the CPU that
-# to make does, and so less is taken from what is measured beside it.
+# CDRs that are sent at a rate are made before the clock starts, as far as memory allows. Sending takes a tenth of the
+# CPU that making takes, so the generator then disturbs measurements on the same machine less.
 _AHEAD_S = 30
 _MOST_AHEAD = 500_000
 
 _Prepared = tuple[list[Any], list[str | None]]
-"""Items that are ready to send, and the code that each is to be rejected with."""
+"""Items ready to send, and the code that each must be rejected with."""
 
 
 class _Stream:
-    """One country's CDRs on their way to the sink."""
+    """CDRs of one country on their way to the sink."""
 
     def __init__(self, profile: CountryProfile, batches: Iterator[GeneratedBatch], sink: Sink) -> None:
         self.profile = profile
@@ -53,7 +53,7 @@ class _Stream:
         self.is_finished = False
 
     def make_ahead(self, rows: int) -> None:
-        """Make CDRs before they are due, at least so many if there are as many to come."""
+        """Make CDRs before they are due: at least `rows`, or all that remain."""
         while rows > 0 and (batch := next(self._batches, None)) is not None:
             self._made.append(self._prepare(batch))
             rows -= len(batch)
@@ -62,7 +62,7 @@ class _Stream:
         return self._sink.prepare(batch), batch.expected_code.to_list()
 
     def send(self, rows: int) -> int:
-        """Send at most `rows` CDRs, of one batch, and return how many; 0 when there are no more."""
+        """Send at most `rows` CDRs of one batch and return their number; 0 when there are no more."""
         if self._position == len(self._items):
             if not self._made:
                 self.make_ahead(1)
@@ -100,14 +100,14 @@ def _progress() -> Progress:
 
 
 def _send_all(streams: Sequence[_Stream]) -> Iterator[int]:
-    """Send everything as fast as possible, a batch of each country in turn; yield numbers of CDRs sent."""
+    """Send everything as fast as possible, one batch of each country in turn; yield the number of CDRs of each step."""
     while running := [stream for stream in streams if not stream.is_finished]:
         for stream in running:
             yield stream.send(GENERATED_ROWS)
 
 
 def _send_paced(streams: Sequence[_Stream], rate: float) -> Iterator[int]:
-    """Send `rate` CDRs a second, evenly, the countries in equal shares; yield numbers of CDRs sent."""
+    """Send `rate` CDRs per second, evenly and in equal shares of the countries; yield the number of each step."""
     share = rate / len(streams)
     for stream in streams:
         stream.make_ahead(round(min(_AHEAD_S * share, _MOST_AHEAD / len(streams))))
@@ -165,7 +165,7 @@ def _streams(
     fault_rate: float,
     fits_lines: bool,
 ) -> list[_Stream]:
-    """Return a stream a country: counts differ by one at most, rates are equal."""
+    """Return one stream per country; their counts differ by one at most, and their rates are equal."""
     share = None if rate is None else rate / len(profiles)
     batch_rows = GENERATED_ROWS if share is None else min(GENERATED_ROWS, max(1, int(share / _PACED_BATCHES_PER_S)))
     streams = []
@@ -246,13 +246,13 @@ def generate(
     given_start = None if start is None else _parsed_start(start)
     sink: Sink
     if bootstrap_servers is not None:
-        # A paced record is sent when it arrives, and the broker is told the moment itself.
+        # A paced record is sent when it arrives, so it gets the present time as its Kafka timestamp.
         sink = GeneratedTopics(bootstrap_servers, profiles, stamps_now=rate is not None and given_start is None)
     else:
         assert output is not None
         sink = GeneratedFiles(output, profiles)
     with sink, _progress() as progress:
-        # Made before time counts, so that paced records are not late from the first one on.
+        # Populations are made before the clock starts, so that the first paced records are not late.
         for profile in profiles:
             population_of(profile)
         began = time.monotonic()
@@ -271,7 +271,7 @@ def generate(
             for sent in _send_all(streams) if rate is None else _send_paced(streams, rate):
                 progress.advance(task, sent)
         except KeyboardInterrupt:
-            # How an endless run ends; what was sent counts.
+            # Ctrl-C is the normal end of an endless run, so its counts are printed.
             if count is not None:
                 raise
     _print_summary(streams, time.monotonic() - began, as_json)

@@ -1,4 +1,4 @@
-"""`orion-beam local`: a Kafka on this machine, with the topics of ORION Beam."""
+"""`orion-beam local`: a Kafka for development on this machine, with the topics of ORION Beam."""
 
 import json
 import os
@@ -48,17 +48,17 @@ def up(
     limit: Limits = None,
     as_json: AsJson = False,
 ) -> None:
-    """Start Kafka in the background and create the topics that are missing.
+    """Start Kafka in the background and create missing topics.
 
-    It goes on until `orion-beam local down`. Running it again starts brokers that are gone, and changes nothing else.
-    Three brokers or more have the production profile of the topic catalogue: one may fail. The first time, the Java
-    part is built, which takes a minute or so.
+    It runs until `orion-beam local down`. Running it again starts brokers that are gone, and changes nothing else.
+    With three brokers or more, the topics have the catalogue's production profile, and one broker may fail. The first
+    time, the Java part is built, which takes about a minute.
 
     Example: orion-beam local up --countries FR,SN
 
     Example: orion-beam local up --brokers 3 --monitoring --limit lag_s=300
     """
-    os.environ.pop(CONFIG_VARIABLE, None)  # the login of another Kafka; this one takes everybody
+    os.environ.pop(CONFIG_VARIABLE, None)  # the login is for another Kafka; this one needs none
     codes = parse_countries(countries)
     limits = limits_of(limit, interval=_INTERVAL)
     if not monitoring:

@@ -1,7 +1,7 @@
 """The `orion-beam` command: the table of its subcommands.
 
-A subcommand is imported when it is called, and what it works with when it runs: Beam takes seconds to import, and
-`--help` should not.
+A subcommand's module is imported when it is called, and the modules that it works with when it runs, because Beam takes
+seconds to import and `--help` should not.
 """
 
 import logging
@@ -26,7 +26,7 @@ from orion_beam.telemetry.logs import leave_out_notices, say, set_up_logging
 
 
 class _PassThroughCommand(TyperCommand):
-    """Leaves everything after `--` in the context's args, untouched. Before it, only the command's own options."""
+    """Command that keeps all arguments after `--` untouched in the context's args, and parses those before it."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         cut = args.index("--") if "--" in args else len(args)
@@ -37,13 +37,13 @@ class _PassThroughCommand(TyperCommand):
 
 @dataclass(frozen=True)
 class _Entry:
-    """A subcommand: where it is, as `module:attribute`, and its line in the help."""
+    """A subcommand: its location as `module:attribute`, and its line in the help."""
 
     target: str
     help: str
     cls: type[TyperCommand] | None = None
     subcommands: Mapping[str, "_Entry"] = field(default_factory=dict)
-    """Of a command that does something by itself as well."""
+    """Subcommands of a command that also does something by itself."""
 
     def load(self, name: str) -> Any:
         module, _, attribute = self.target.partition(":")
@@ -57,7 +57,7 @@ class _Entry:
 
 
 def _loading_late_imports(command: Any) -> Any:
-    """Have a command, or each one of a group, import what its module left for later before it does anything."""
+    """Make a command, or each command of a group, import what its module deferred before it does anything else."""
     if isinstance(command, TyperGroup):
         for each in command.commands.values():
             _loading_late_imports(each)
@@ -105,7 +105,7 @@ SUBCOMMANDS = {
 
 
 class _LazyCommand(TyperCommand):
-    """Stands for a subcommand in the help, and becomes it when it is called."""
+    """Placeholder for a subcommand in the help, which loads the subcommand when it is called."""
 
     def __init__(self, name: str, entry: _Entry) -> None:
         super().__init__(name, help=entry.help)
@@ -155,14 +155,14 @@ def _orion_beam(
 ) -> None:
     """Unify call detail records of several countries on Kafka, with one Beam graph."""
     if kafka_config is not None:
-        # Where everything in this process finds it, and all that it starts.
+        # This process and all processes that it starts find it in the environment.
         os.environ[CONFIG_VARIABLE] = str(kafka_config.absolute())
 
 
 def main() -> None:
-    """Run the command line. A user's mistake is one line and exit code 2, an interrupt is exit code 130."""
+    """Run the command line. A user's mistake gives one line and exit code 2, an interrupt exit code 130."""
     if "ORION_PARENT_PID" in os.environ:
-        # Imported only where it is asked for: `--help` should be quick.
+        # Imported only when it is needed, because `--help` should be quick.
         import_module("orion_beam.runners.flink_parts.parent_guard").end_with_parent()
     set_up_logging()
     leave_out_notices()
@@ -170,7 +170,7 @@ def main() -> None:
         try:
             app(prog_name="orion-beam")
         except BaseException as error:
-            # Whatever a command made of an interrupt; but for an exit code that it chose.
+            # An interrupt may have become any exception; only an exit code that the command chose is kept.
             if interrupts.is_hit() and not isinstance(error, SystemExit):
                 sys.exit(interrupts.INTERRUPTED)
             _end_by(error)
@@ -183,7 +183,7 @@ def _end_by(error: BaseException) -> NoReturn:
     if isinstance(error, ServiceFailedError):
         say(f"orion-beam: error: {error}", logging.ERROR)
         sys.exit(1)
-    # A signal may come while confluent-kafka makes objects in C, which does not look whether that raised.
+    # A signal may come while confluent-kafka makes objects in C, which then fails with a SystemError.
     cause = error.__cause__ if isinstance(error, SystemError) else error
     if isinstance(cause, KeyboardInterrupt):
         sys.exit(interrupts.INTERRUPTED)

@@ -34,9 +34,9 @@ def monitor(
     listen: Annotated[str, typer.Option(help="Address to serve on; port 0 is any.")] = DEFAULT_LISTEN,
     interval: Interval = 5.0,
 ) -> None:
-    """Serve what Kafka and Flink say of the jobs: /metrics for Prometheus, a status page for people at /.
+    """Serve what Kafka and Flink report about the jobs: /metrics for Prometheus, a status page for people at /.
 
-    It goes on when Kafka or Flink do not answer, and says so. It joins no consumer group and commits nothing.
+    It keeps running when Kafka or Flink do not answer, and says so. It joins no consumer group and commits nothing.
 
     Example: orion-beam monitor --bootstrap-servers localhost:9092 --flink http://localhost:8081
     """
@@ -55,7 +55,7 @@ def config_of(
     interval_s: float,
     disks: list[Path] | None = None,
 ) -> MonitorConfig:
-    """Return what to look at, as the options say.
+    """Return the monitor's configuration from the options.
 
     Raises:
         UserError: a country has no profile.

@@ -1,4 +1,4 @@
-"""`orion-beam dlq retest` and `redrive`: the way back to the raw topics, first without and then with sending."""
+"""`orion-beam dlq retest` and `redrive`: test dead letters against today's rules, and send them to the raw topics."""
 
 import hashlib
 import json
@@ -62,7 +62,7 @@ def retest(
     subscribers: Subscribers = SUBSCRIBERS,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
 ) -> None:
-    """Run today's rules over dead letters: how many would pass, fail alike, fail differently. Sends nothing."""
+    """Run today's rules on dead letters: how many would pass, fail alike, fail differently. Sends nothing."""
     wanted = filter_of(code, country, stage, since, until, offsets, last)
     selection = letters_at(bootstrap_servers, files, dlq_topic, wanted).selection
     profiles = profiles.absolute()
@@ -123,10 +123,10 @@ def redrive(
     subscribers: Subscribers = SUBSCRIBERS,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
 ) -> None:
-    """Send dead letters back to the raw topics that they are from: same partition, key and headers, one attempt more.
+    """Send dead letters back to their raw topics, with the same partition, key and headers, and the attempt plus one.
 
-    A dry run unless --execute is given. Each letter is sent at most once, however often redrives are stopped, killed
-    and begun again: it and the note that it was sent are one transaction.
+    This is a dry run unless --execute is given. Each letter is sent at most once, however often redrives are stopped,
+    killed and started again: the letter and the note that it was sent are one transaction.
     """
     if files is not None:
         raise UserError(
@@ -165,7 +165,7 @@ def redrive(
 
 
 def _patch(patch: Path | None, assignments: list[str] | None) -> tuple[Patch | None, str | None]:
-    """Return what is done to each record, and what the audit line says of it."""
+    """Return the change to each record, and its description in the journal."""
     if patch is not None and assignments:
         raise UserError("--patch and --set do not go together: set the field in the patch, by record.with_fields")
     if patch is not None:
@@ -177,7 +177,7 @@ def _patch(patch: Path | None, assignments: list[str] | None) -> tuple[Patch | N
 
 
 def _reason(text: str | None) -> str | None:
-    """Return why letters get another timestamp, without any number of a subscriber's: it is kept, and goes along."""
+    """Return the reason for another timestamp, with numbers masked because it is stored and sent along."""
     if text is not None and not text.strip():
         raise UserError("--restamp: give the reason, such as 'clock of the gateway at TN-3 was an hour behind'")
     return text and mask_numbers(text)

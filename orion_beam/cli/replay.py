@@ -1,4 +1,4 @@
-"""`orion-beam replay`: retained raw topics once more, exactly the records of a time or of offsets, to an end."""
+"""`orion-beam replay`: run exactly the retained raw records of a time or of offsets through the pipeline again."""
 
 import json
 import sys
@@ -76,10 +76,10 @@ with late_imports():
     from orion_beam.telemetry.run_counters import READ, RowOutcome
 
 ASSUMED_RATE = 100_000
-"""CDRs a second, for the estimate."""
+"""CDRs per second that the estimate assumes."""
 
 _OFFSETS_A_FLINK_JOB = 50_000_000
-"""What a killed replay on Flink does again at most. A job takes some ten seconds to start, and minutes for so many."""
+"""Most offsets that a killed replay on Flink repeats. A job takes about ten seconds to start, and minutes to run."""
 
 
 def replay(
@@ -133,8 +133,8 @@ def replay(
 ) -> None:
     """Run retained raw records through the pipeline again, exactly those of a time or of offsets.
 
-    A replay that was stopped, by whatever means, goes on with --resume. What follows `--` is Beam's;
-    `-- --runner=FlinkRunner` runs it on Flink.
+    A replay that was stopped, in whatever way, continues with --resume. Arguments after `--` are Beam's;
+    `-- --runner=FlinkRunner` runs the replay on Flink.
 
     Example: orion-beam replay --bootstrap-servers localhost:9092 --countries FR --last 6h --output out
 
@@ -232,7 +232,7 @@ def replay(
 
 
 def _refuse_unused(context: typer.Context, flag_duplicates: bool, to_files: bool, on_flink: bool) -> None:
-    """Refuse options that were given and would change nothing."""
+    """Refuse options that were given but would have no effect."""
     refuse_unused_checks(context, flag_duplicates)
     if to_files:
         of_topics = ["final_topic", "dead_letter_topic", "value_format", "schema_registry", "producer_settings"]
@@ -244,7 +244,7 @@ def _refuse_unused(context: typer.Context, flag_duplicates: bool, to_files: bool
 
 
 def _others(replay: Replay) -> list[Path]:
-    """Return the files that other replays have left where this one is to write."""
+    """Return the files that other replays have left in this replay's directory."""
     sink = replay.job.sink
     return files_of_others(sink.directory, replay.run_id) if isinstance(sink, FileSink) else []
 
@@ -259,7 +259,7 @@ def _words(others: list[Path]) -> str:
 
 
 def _targets(replay: Replay) -> tuple[str, str]:
-    """Return where CDRs and dead letters go."""
+    """Return the targets of CDRs and of dead letters."""
     sink = replay.job.sink
     if isinstance(sink, FileSink):
         return str(sink.directory / FINAL_DIRECTORY), str(sink.directory / DEAD_LETTER_DIRECTORY)
@@ -267,7 +267,7 @@ def _targets(replay: Replay) -> tuple[str, str]:
 
 
 def _target(replay: Replay) -> str:
-    """Return the same for people."""
+    """Return the targets as a text for people."""
     sink = replay.job.sink
     if isinstance(sink, FileSink):
         return f"the directory {sink.directory}"
@@ -275,7 +275,7 @@ def _target(replay: Replay) -> str:
 
 
 def _notes(context: typer.Context, replay: Replay) -> list[str]:
-    """Return what one must know of a plan."""
+    """Return notes that the user must know before confirming a plan."""
     notes = [plan.early_end for plan in replay.partitions if plan.early_end is not None]
     given = given_options(context)
     if isinstance(replay.job.sink, KafkaSink) and "tag_partials" not in given and "flag_duplicates" not in given:
@@ -288,14 +288,14 @@ def _notes(context: typer.Context, replay: Replay) -> list[str]:
 
 @dataclass(frozen=True)
 class Asked:
-    """What the user wants to read: a time, without an end up to all there is now, or offsets."""
+    """Records that the user wants to read: a time range (without an end: up to the present), or offsets."""
 
     start: datetime | None
     end: datetime | None
     offsets: tuple[tuple[str, int, OffsetRange], ...]
 
     def plan(self, bootstrap_servers: str, profiles: Iterable[CountryProfile]) -> list[PartitionPlan]:
-        """Resolve it to offsets."""
+        """Resolve the request to the offsets of each partition."""
         topics = {profile.code: profile.topic for profile in profiles}
         if self.start is not None:
             return plan_times(bootstrap_servers, topics.values(), self.start, self.end)
@@ -304,7 +304,11 @@ class Asked:
 
 
 def asked_for(start: str | None, end: str | None, last: str | None, offsets: str | None) -> Asked:
-    """Return what the options say is to be read; a contradiction is a UserError."""
+    """Return the records that the options ask for.
+
+    Raises:
+        UserError: the options contradict each other, or one is invalid.
+    """
     kinds = [name for name, given in (("--from", start), ("--last", last), ("--offsets", offsets)) if given]
     if len(kinds) != 1 or (end is not None and start is None):
         raise UserError("which records? give one of --from (and --to), --last or --offsets")
@@ -320,7 +324,11 @@ def asked_for(start: str | None, end: str | None, last: str | None, offsets: str
 
 
 def countries_of(asked: Asked, countries: str | None, profiles: Path) -> tuple[str, ...]:
-    """Return the countries to read: those named, else all that are meant by default."""
+    """Return the countries to read: those named, or the default ones.
+
+    Raises:
+        UserError: both --offsets and --countries name countries.
+    """
     named = tuple(dict.fromkeys(code for code, _, _ in asked.offsets))
     given = parse_list(countries)
     if named:
@@ -336,7 +344,7 @@ def _is_flink(beam_arguments: Iterable[str]) -> bool:
 
 
 def _show(replay: Replay, notes: Iterable[str]) -> None:
-    """Print the plan: a line for each topic, and whatever is not as usual."""
+    """Print the plan, with one line per topic, and everything unusual."""
     size = sum(plan.bytes_estimated for plan in replay.partitions)
     table = Table("topic", title=f"Replay {replay.run_id}")
     for name in ("partitions", "of them empty", "records", "from", "MB"):
@@ -381,7 +389,7 @@ def _plan_json(replay: Replay) -> dict[str, object]:
 
 
 def _run(run: Run, as_json: bool, notes: Iterable[str] = ()) -> None:
-    """Run what is left of a replay, and print what became of all of it."""
+    """Run the rest of a replay, and print the outcomes of all of it."""
     planned = run.replay
     done = sum(planned.chunks[number].offsets for number in run.outcomes())
     started = time.monotonic()
@@ -416,7 +424,7 @@ def _run(run: Run, as_json: bool, notes: Iterable[str] = ()) -> None:
 
 
 def _run_on_flink(run: Run, advance: Advance) -> None:
-    """Run what is left as bounded jobs, one after the other: each is done as a whole, or not."""
+    """Run the rest of a replay as bounded jobs, one after another; each job is done as a whole or not at all."""
     while lanes := round_of(run.left(), _OFFSETS_A_FLINK_JOB):
         arguments = flink_arguments(ensure_jars(_say), run.replay.beam_arguments, bounded=True)
         job = _JobProgress(advance, sum(chunk.offsets for lane in lanes for chunk in lane))
@@ -425,7 +433,7 @@ def _run_on_flink(run: Run, advance: Advance) -> None:
 
 
 class _JobProgress:
-    """Passes on how a job gets on, up to its end: what is tried again is read again."""
+    """Passes on the progress of a job, up to its number of offsets, because a retry reads records again."""
 
     def __init__(self, advance: Advance, offsets: int) -> None:
         self._advance = advance
@@ -444,7 +452,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def _progress(offsets: int, done: int, is_quiet: bool) -> Iterator[Advance]:
-    """Show how far it is; give the function that is told."""
+    """Show the progress; yield the function that is told of each step."""
     columns = (
         BarColumn(),
         TextColumn("{task.completed:,} of {task.total:,} records"),

@@ -1,4 +1,4 @@
-"""`orion-beam replay diff`: the same retained records through two versions of rules, data or code."""
+"""`orion-beam replay diff`: compare two versions of rules, data or code over the same retained records."""
 
 import json
 import os
@@ -37,7 +37,7 @@ with late_imports():
 
 @dataclass(frozen=True)
 class _Version:
-    """One of the two: which code, with which profiles and reference data."""
+    """One of the two versions: its code, profiles and reference data."""
 
     name: str
     installed: Path | None
@@ -46,7 +46,7 @@ class _Version:
     subscribers: str
 
     def interpreter(self) -> tuple[str, dict[str, str]]:
-        """Return the Python that runs it, and where that finds its modules, as environment variables.
+        """Return the Python that runs this version, and environment variables that say where its modules are.
 
         Raises:
             UserError: there is no installed version at the path.
@@ -62,7 +62,7 @@ class _Version:
         )
 
     def options(self) -> list[str]:
-        """Return its options; those that are as always are left out, so that it uses its own."""
+        """Return the version's options without those that have default values, so that it uses its own defaults."""
         chosen = (
             ("--profiles", str(self.profiles), str(PROFILES_DIRECTORY)),
             ("--cells", self.cells, CELLS),
@@ -106,10 +106,10 @@ def diff(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Run the same retained records through two versions, and say what would become different. Nothing is sent.
+    """Run the same retained records through two versions, and show the differences in the results. Sends nothing.
 
-    Rules and profiles are compared with --new-profiles, reference data with --new-cells and --new-subscribers, code
-    with --old-version or --new-version. Exit code 1: there are differences.
+    --new-profiles compares rules and profiles, --new-cells and --new-subscribers reference data, --old-version or
+    --new-version code. Exit code 1 when there are differences.
 
     Example: orion-beam replay diff --bootstrap-servers localhost:9092 --countries FR --last 1h --new-profiles profiles
     """
@@ -130,7 +130,7 @@ def diff(
     codes = countries_of(asked, countries, old_profiles)
     profiles_of(codes, new_profiles)
     topics = profiles_of(codes, old_profiles)
-    # Both read the same offsets, whatever arrives meanwhile.
+    # Both versions read the same offsets, whatever arrives meanwhile.
     plans = asked.plan(bootstrap_servers, topics.values())
     if (truncated := [plan for plan in plans if plan.is_truncated]) and not allow_truncated:
         raise UserError(f"{truncated[0].truncation}; --allow-truncated goes on with what is left")
@@ -159,11 +159,11 @@ def _replay(version: _Version, directory: Path, options: Sequence[str], workers:
     python, modules = version.interpreter()
     command = [python, "-m", "orion_beam.cli.main", "replay", *options, *version.options(), "--workers", str(workers)]
     command += ["--output", str(directory / version.name), "--format", "parquet", "--run-id", version.name, "--json"]
-    # Its plan and its marks go with its files: there is nothing to go on with.
+    # ORION_HOME is the temporary directory: plan and progress are deleted with the files, as nothing can be resumed.
     done = subprocess.run(
         command,
         env=os.environ | modules | {"ORION_HOME": str(directory)},
-        # Not where the user is: `-m` would find the modules there first.
+        # Not the user's directory, in which `-m` would look for the modules first.
         cwd=directory,
         capture_output=True,
         text=True,

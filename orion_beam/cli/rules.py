@@ -1,4 +1,4 @@
-"""`orion-beam rules`: which rules a CDR must keep, what breaking one does, and the standard that each is from."""
+"""`orion-beam rules`: the rules that a CDR must keep, the effect of breaking each, and the standard behind it."""
 
 import json
 from typing import Annotated
@@ -42,7 +42,7 @@ _SWITCHED_ON = {
     "meaning": Code.DUPLICATE.meaning,
     "source": "the natural key of the country's profile",
 }
-"""No rule of validation, since it looks at other rows as well: a warning of FlagDuplicates."""
+"""Entry for the warning of FlagDuplicates, which is no rule of validation because it looks at other rows as well."""
 
 _FOOTING = f"""
 `orion-beam run --flag-duplicates` adds the warning `{_SWITCHED_ON["id"]}`:

@@ -79,7 +79,7 @@ _OF_STREAMS = (
     "gap_tolerance", "consumer_settings", "producer_settings", "spread_countries", "metrics_port",
     "allow_second_job", "quiet",
 )  # fmt: skip
-"""Parameters that say how Kafka is read and written."""
+"""Parameters of reading from and writing to Kafka."""
 
 
 def run(
@@ -238,7 +238,7 @@ def run(
 
 
 def _check(needs: KafkaNeeds, cluster: JobTarget) -> None:
-    """Make the cheap checks of `orion-beam doctor`: refuse what cannot work, and say what may have been lost."""
+    """Make the quick checks of `orion-beam doctor`: refuse what cannot work, and warn of records that may be lost."""
     require(start_checks(needs))
     found = loss_checks(needs)
     if cluster.master is not None:
@@ -266,7 +266,7 @@ def _run_files(
         countries=tuple(dict.fromkeys(country for country, _ in source.inputs)),
         source=source,
         sink=FileSink(directory=output),
-        # A container file has the schema in its header, so its values need none.
+        # A container file has the schema in its own header, so values need no header.
         wire_prefix=b"",
         **options,
     )
@@ -304,23 +304,23 @@ _MOST_LETTERS = 2_000
 
 
 def _letters(output: Path) -> list[Any]:
-    """Return some of the dead letters that a run has written."""
+    """Return at most _MOST_LETTERS of the dead letters that a run has written."""
     with (output / DEAD_LETTER_FILE).open("rb") as file:
         return list(islice(fastavro.reader(file), _MOST_LETTERS))
 
 
 def _received_at(text: str | None, started: datetime) -> datetime | None:
-    """Return the time that stands in for Kafka's; None is each file's own."""
+    """Return the time that replaces Kafka's timestamp. None: each file's own modification time."""
     return None if text == "modified" else started if text is None else time_of(text, "--received-at")
 
 
 def _parse_encoding(name: str | None) -> str | None:
-    """Return an encoding of texts; None is UTF-8, whose bytes stay as they are."""
+    """Return an encoding of text. None: UTF-8, whose bytes are not converted."""
     if name is None:
         return None
     try:
         known = codecs.lookup(name).name
-        # Encodings of bytes to bytes have names, too.
+        # Names of codecs from bytes to bytes, such as zlib, fail here.
         b"a".decode(known, "replace")
     except (LookupError, UnicodeError):
         raise UserError(f"--encoding {name}: there is none such; give utf-16, latin-1, cp1252 or the like") from None
@@ -347,6 +347,6 @@ def _parse_inputs(inputs: list[str]) -> tuple[tuple[str, Path], ...]:
 
 
 def _why_not(path: Path) -> str:
-    """Return why a file cannot be read; it is not opened if it can, as a pipe's writer would take note."""
+    """Return why a file cannot be read. It is not opened to find out, because the writer of a pipe would notice."""
     number = errno.ENOENT if not path.exists() else errno.EISDIR if path.is_dir() else errno.EACCES
     return os.strerror(number)

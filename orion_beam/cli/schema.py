@@ -1,4 +1,4 @@
-"""`orion-beam schema`: show the records' schemas, and check whether a changed one stays compatible."""
+"""`orion-beam schema`: show the records' schemas, and check whether a changed one is still compatible."""
 
 import json
 from dataclasses import asdict
@@ -22,7 +22,7 @@ app = typer.Typer(help="Show the records' schemas; check that a changed one is c
 
 
 def _short_name(model: type[BaseModel]) -> str:
-    """Return the name that people type: cdr, validated-cdr, dead-letter."""
+    """Return the name that people type, such as cdr or dead-letter."""
     if model.__name__ == "UnifiedCdr":
         return "cdr"
     return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in model.__name__).lstrip("-")
@@ -41,7 +41,7 @@ def show(
     name: Annotated[str | None, typer.Argument(help="Such as cdr or dead-letter. Without: list all.")] = None,
     arrow: Annotated[bool, typer.Option("--arrow", help="The Arrow schema instead of the Avro schema.")] = False,
 ) -> None:
-    """Print the Avro or Arrow schema of a record, or list the records that there are."""
+    """Print the Avro or Arrow schema of a record, or list all records."""
     if name is None:
         refuse_unused(context, ["arrow"], "without the name of a record")
         for listed in WRITTEN_MODELS:
@@ -79,7 +79,7 @@ def check(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Check that two versions of a schema read each other's records. Exits 1 when they do not."""
+    """Check that two versions of a schema can read each other's records. Exit code 1 when they cannot."""
     if len(schemas) > 2:
         raise UserError(f"schema check takes OLD and NEW, or only NEW, not {len(schemas)} files")
     new = _read(schemas[-1])

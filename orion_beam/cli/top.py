@@ -32,7 +32,7 @@ def top(
 ) -> None:
     """Show rates, lag, rejects by code and checkpoints of each country, until Ctrl-C.
 
-    It looks by itself and needs no monitor. Where there is no terminal it prints once.
+    It reads Kafka and Flink itself and needs no running monitor. Without a terminal it prints once.
 
     Example: orion-beam top --bootstrap-servers localhost:9092
     """

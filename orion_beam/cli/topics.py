@@ -1,4 +1,4 @@
-"""`orion-beam topics`: the topic catalogue against a cluster. Plan shows, apply changes, verify judges."""
+"""`orion-beam topics`: compare the topic catalogue with a cluster. Plan shows, apply changes, verify checks."""
 
 import json
 from collections.abc import Iterable
@@ -43,10 +43,10 @@ def plan(
     countries: TopicCountries = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what would make the cluster agree with the catalogue. Changes nothing; exit code 0 whatever it shows.
+    """Show the changes that would make the cluster match the catalogue. Changes nothing; the exit code is always 0.
 
-    + create, ~ change, ! dangerous change (may delete data or break an order), x to be done by hand, ? not in the
-    catalogue and left alone.
+    The signs are: + create, ~ change, ! dangerous change (may delete data or break an order), x to be done by hand,
+    ? not in the catalogue and left alone.
     """
     found = plan_topics(bootstrap_servers, load_catalogue(catalogue), _codes(countries), profile)
     if as_json:
@@ -72,9 +72,9 @@ def apply(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the cluster agree with the catalogue. Asks first. Topics are never deleted.
+    """Make the cluster match the catalogue. Asks first. Topics are never deleted.
 
-    Exit code 0 when they agree then, 1 when something was refused, left out, or is left to be done by hand.
+    Exit code 0 when they match afterwards, 1 when something was refused, left out, or must be done by hand.
     """
     replan = partial(plan_topics, bootstrap_servers, load_catalogue(catalogue), _codes(countries), profile)
     if not allow_destructive:
@@ -90,7 +90,7 @@ def apply(
         if not yes:
             typer.confirm(f"Create {len(wanted.creates)} and change {len(changes)}?", abort=True, err=True)
         refused = apply_changes(bootstrap_servers, wanted.creates, changes)
-        # Nobody waits for what was refused.
+        # A refused change takes no effect, so there is nothing to wait for.
         left = replan() if refused else await_effect(replan, wanted.creates, changes)
     if as_json:
         typer.echo(json.dumps({"refused": refused, "left": _plan_json(left)}, indent=2))
@@ -116,9 +116,9 @@ def verify(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that the cluster is as the catalogue says, and that its topics fit together. For CI.
+    """Check that the cluster matches the catalogue, and that its topics fit together. Meant for CI.
 
-    Exit code 0 when all is well, 1 with the differences otherwise.
+    Exit code 0 when they match, 1 with the differences otherwise.
     """
     known, codes = load_catalogue(catalogue), _codes(countries)
     window_ms = _window_ms(replay_window, known)
@@ -156,7 +156,7 @@ def _window_ms(replay_window: str | None, catalogue: Catalogue) -> int:
 
 
 def _allowed(dangerous: Iterable[TopicChange], allow_destructive: bool, confirmed: Iterable[str]) -> list[TopicChange]:
-    """Return the dangerous changes of topics whose names were typed; ask for those that were not."""
+    """Return the dangerous changes of topics whose names were typed; ask for names that were not."""
     if not allow_destructive:
         return []
     typed = set(confirmed)

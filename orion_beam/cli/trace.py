@@ -1,4 +1,4 @@
-"""`orion-beam trace`: what became of one record, stage by stage, and where what was made of it lies."""
+"""`orion-beam trace`: the way of one record, stage by stage, and the places of its results."""
 
 import json
 import re
@@ -52,10 +52,12 @@ class _Record:
     """A raw record.
 
     Attributes:
-        country: whose it is.
-        arrived: its Kafka timestamp.
-        row: one row of `raw.RAW_CDR_SCHEMA`; None where only the CDR is there that was made of it.
-        redrive: that has sent it.
+        place: Its topic and partition.
+        offset: Its offset.
+        country: Its country.
+        arrived: Its Kafka timestamp.
+        row: One row of `raw.RAW_CDR_SCHEMA`. None: only the CDR that was made of it is available.
+        redrive: The redrive that has sent it. None: no redrive did.
     """
 
     place: SourcePartition
@@ -67,7 +69,7 @@ class _Record:
 
     @property
     def key(self) -> bytes | None:
-        """Its key."""
+        """Kafka key of the record."""
         key: bytes | None = None if self.row is None else self.row.column("raw_key")[0].as_py()
         return key
 
@@ -91,9 +93,9 @@ def trace(
 ) -> None:
     """Show what became of one record: its fields, each stage's verdict, and where its CDR or dead letter lies.
 
-    The verdicts are those of today's code over the record as it lies on the raw topic; what lies on the output topics
-    was made by the code of its time. Subscribers' numbers are masked. Exit code 1 when nothing was made of it within
-    the time that was looked at.
+    The verdicts come from today's code and the record on the raw topic. Results on the output topics were written by
+    the code of their time. Subscribers' numbers are masked. Exit code 1 when no result is found within the time that
+    was searched.
 
     Example: orion-beam trace --bootstrap-servers localhost:9092 --topic cdr.raw.TN --partition 3 --offset 12345
 
@@ -129,7 +131,7 @@ def trace(
 def _find_in_files(
     files: Path, topic: str | None, partition: int | None, offset: int | None, cdr_id: str | None
 ) -> tuple[_Record, SearchRanges, list[tuple[str, Found]]]:
-    """Return a record of a file, where was looked in the output of its run, and what was made of it there."""
+    """Return a record of a file, the places searched in its run's output, and its results there."""
     final, letters = output_of(files)
     if cdr_id is None and (topic is None or offset is None):
         raise UserError("which record? give --topic and --offset, the file and the line from 0, or --cdr-id")
@@ -169,7 +171,7 @@ def _judge(record: _Record, reference: ReferenceData) -> Judged:
 def _follow(
     bootstrap_servers: str, record: _Record, judged: Judged, reference: ReferenceData, window: timedelta
 ) -> tuple[SearchRanges, list[tuple[str, Found]]]:
-    """Look for what was made of a record, and of those that redrives have sent back of it, and so on."""
+    """Search for the results of a record, and of its copies that redrives have sent, and of their copies."""
     searched, found = _search(bootstrap_servers, record, judged, window)
     if not any(outcome == "dead letter" for outcome, _ in found) or JOURNAL not in topic_names(bootstrap_servers):
         return searched, found
@@ -193,7 +195,7 @@ def _place_of(
     cdr_id: str | None,
     window: timedelta,
 ) -> tuple[SourcePartition, int]:
-    """Return where the raw record is, by the options or by the CDR that was made of it."""
+    """Return the place of the raw record, from the options or from the CDR that was made of it."""
     is_given = [part is not None for part in (topic, partition, offset)]
     if cdr_id is None:
         if topic is None or partition is None or offset is None:
@@ -233,18 +235,18 @@ def _read(bootstrap_servers: str, place: SourcePartition, offset: int) -> _Recor
 def _search(
     bootstrap_servers: str, record: _Record, judged: Judged, window: timedelta
 ) -> tuple[SearchRanges, list[tuple[str, Found]]]:
-    """Look on both topics, whatever today's verdict is: the code of its time may have thought otherwise."""
+    """Search both topics whatever today's verdict is, because the code of its time may have decided otherwise."""
     since = until = None
     now = datetime.now(UTC)
     if record.arrived is not None and record.arrived > now + CLOCK_SKEW:
-        # Its timestamp is wrong, and does not say when it arrived.
+        # The timestamp is wrong and does not say when the record arrived.
         since = now - window
     elif record.arrived is not None:
-        # The clocks of those who write raw records and of the workers differ.
+        # The clocks of the raw records' writers and of the workers differ.
         since = record.arrived - CLOCK_SKEW
         until = max(record.arrived, now - window) + window
     imsi = judged.fields.get("imsi")
-    # A letter by reference lacks a very long key, and may be in any partition.
+    # A letter by reference leaves out a very long key, so it may be in any partition.
     letters_key = None if len(record.key or b"") > MAX_REFERENCE_KEY_BYTES else record.key
     letters = search_range(bootstrap_servers, DEAD_LETTER_TOPIC, letters_key, since, until)
     finals = {} if imsi is None else search_range(bootstrap_servers, FINAL_TOPIC, imsi.encode(), since, until)
@@ -266,7 +268,7 @@ _DETAILS = {
 
 
 def _details(outcome: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what tells one outcome from another; nothing of it is of a subscriber."""
+    """Return the details of an outcome, none of which is about a subscriber."""
     return {name: record[name] for name in _DETAILS[outcome]}
 
 

@@ -1,4 +1,4 @@
-"""What several commands share: options, the filter of dead letters, progress, interrupts, late imports.
+"""Code that several commands share: options, the filter of dead letters, progress, interrupts, late imports.
 
-A command has a file of its own, one folder up.
+Each command has a file of its own, one folder up.
 """

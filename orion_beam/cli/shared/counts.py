@@ -1,4 +1,4 @@
-"""What became of the records of a bounded run, for people and for scripts."""
+"""Counts of a bounded run's records by outcome, for people and for scripts."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -13,9 +13,10 @@ from orion_beam.transforms.stage.split import UNREAD_MEMBER
 
 
 def counts_summary(outcomes: Mapping[RowOutcome, int]) -> dict[str, Any]:
-    """Return counts by country: final, dead letters by code, lines that are no records, and the sums.
+    """Return counts by country (final, dead letters by code, lines that are no records) and their sums.
 
-    Of files, also all lines: as many as final, dead letters and those that are no records are together.
+    For files there is also the number of all lines, which is the sum of final, dead letters and lines that are no
+    records.
     """
     by_country: dict[str, dict[str, Any]] = defaultdict(
         lambda: {"final": 0, "dead_letters": 0, "codes": {}} | dict.fromkeys(SKIPPED, 0)
@@ -49,7 +50,7 @@ def counts_summary(outcomes: Mapping[RowOutcome, int]) -> dict[str, Any]:
 
 
 def counts_table(outcomes: Mapping[RowOutcome, int]) -> Table:
-    """Return the same as a table."""
+    """Return the same counts as a table."""
     table = Table("country", "outcome", "code", title="Records")
     table.add_column("rows", justify="right")
     shown = ((outcome, rows) for outcome, rows in outcomes.items() if outcome.kind != LINES)

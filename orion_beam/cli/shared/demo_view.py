@@ -1,4 +1,4 @@
-"""What `orion-beam demo` shows: a live table, or lines now and then where there is no terminal, and a summary."""
+"""View of `orion-beam demo`: a live table, or a line every few seconds without a terminal, and a summary."""
 
 import sys
 import time
@@ -22,13 +22,13 @@ _PLAIN_WIDTH = 140
 
 @dataclass(frozen=True)
 class CountryProgress:
-    """How far one country, or all of them, have come.
+    """Progress of one country, or of all together.
 
     Attributes:
-        sent: records on the raw topic.
-        read: of these, how many have come out.
-        written: records on cdr.final.
-        dead_lettered: records on cdr.dlq.
+        sent: Records on the raw topic.
+        read: Records of these that have come out.
+        written: Records on cdr.final.
+        dead_lettered: Records on cdr.dlq.
     """
 
     sent: int = 0
@@ -38,7 +38,7 @@ class CountryProgress:
 
     @property
     def lag(self) -> int:
-        """Records that have not come out yet."""
+        """Number of records that have not come out yet."""
         return self.sent - self.read
 
     def __add__(self, other: "CountryProgress") -> "CountryProgress":
@@ -68,16 +68,16 @@ class _Rates:
 
 
 class View(Protocol):
-    """Shows what is going on, on standard error: standard output is the summary's."""
+    """Shows what is going on, on standard error; standard output is for the summary."""
 
     def say(self, line: str) -> None:
-        """Show a line that stays."""
+        """Print a line that stays on the screen."""
 
     def update(self, step: str, progress: Mapping[str, CountryProgress]) -> None:
-        """Show the current step and how far each country has come; call it often."""
+        """Show the current step and each country's progress; call it often."""
 
     def close(self) -> None:
-        """Make room for the summary. Lines can still be said."""
+        """Clear the table to make room for the summary. `say` still works."""
 
 
 class _LineView:
@@ -135,7 +135,7 @@ def _cells(at: CountryProgress, rate: float) -> list[str]:
 
 @contextmanager
 def open_view(*, is_live: bool) -> Iterator[View]:
-    """Give out the view: a live table, or lines."""
+    """Yield the view: a live table, or lines."""
     console = Console(stderr=True)
     if not is_live:
         yield _LineView(console)
@@ -152,13 +152,13 @@ _MASKED_FIELDS = {"imsi", "msisdn"}
 
 
 def print_summary(summary: Mapping[str, Any], samples: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print, for people, what the demo has done and found.
+    """Print for people what the demo did and found.
 
     Args:
-        summary: as `orion-beam demo --json` prints it.
-        samples: a final CDR of each country, with clear numbers: they are masked here.
+        summary: Summary as `orion-beam demo --json` prints it.
+        samples: One final CDR of each country with unmasked numbers, which are masked here.
     """
-    # A file or pipe has no width, and 80 columns would cut the tables.
+    # A file or pipe has no width, and the default of 80 columns would cut the tables.
     console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
     console.print(_outcomes(summary["countries"]))
     console.print(_codes(summary["countries"]))
@@ -218,10 +218,10 @@ def _text(name: str, value: Any) -> str:
 
 
 def further_steps(bootstrap_servers: str | None) -> Sequence[str]:
-    """Return lines that say how to look further.
+    """Return lines that say how to continue.
 
     Args:
-        bootstrap_servers: of the demo's Kafka, where that is still running.
+        bootstrap_servers: Brokers of the demo's Kafka. None: it is not running any more.
     """
     if bootstrap_servers is not None:
         return (

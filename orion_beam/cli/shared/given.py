@@ -1,4 +1,4 @@
-"""Which options the user gave, and that none of them is without effect."""
+"""Options that the user gave, and the refusal of those without effect."""
 
 from collections.abc import Iterable
 
@@ -10,21 +10,21 @@ _SOURCES = {"COMMANDLINE", "ENVIRONMENT"}
 
 
 def given_options(context: typer.Context) -> dict[str, str]:
-    """Return the options of a command that the user gave: parameter to option."""
+    """Return the options that the user gave, by the name of the parameter."""
     sources = {each: context.get_parameter_source(each.name) for each in context.command.params if each.name}
     return {str(each.name): each.opts[0] for each, source in sources.items() if source and source.name in _SOURCES}
 
 
 def refuse_unused(context: typer.Context, parameters: Iterable[str], why: str) -> None:
-    """Refuse options that were given and would change nothing.
+    """Refuse options that were given but would have no effect.
 
     Args:
-        context: of the command.
-        parameters: their names in the command's function.
-        why: when that is, such as `with --input`.
+        context: Context of the command.
+        parameters: Names of the options' parameters in the command's function.
+        why: The condition under which they have no effect, such as `with --input`.
 
     Raises:
-        UserError: one was given; names it.
+        UserError: such an option was given. The message names it.
     """
     useless = set(parameters)
     if unused := [option for name, option in given_options(context).items() if name in useless]:

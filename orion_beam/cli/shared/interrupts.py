@@ -1,8 +1,8 @@
-"""Ctrl-C ends a command quietly and with exit code 130, wherever it hits.
+"""Handling of Ctrl-C: it ends a command quietly and with exit code 130, whenever it comes.
 
-Python raises KeyboardInterrupt between any two instructions. Within an import, an extension or Beam it comes out as
-something else, or with a traceback of 200 lines. So until a command runs, and again when it is ending, an interrupt
-ends the process at once; and what comes of one in between is told from a failure by `is_hit`.
+Python raises KeyboardInterrupt between any two instructions. Within an import, an extension or Beam it turns into
+another exception, or comes with a traceback of 200 lines. So an interrupt ends the process at once before a command
+runs and while it is ending. In between, `is_hit` tells the results of an interrupt from a failure.
 """
 
 import logging
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 INTERRUPTED = 130
-"""What a shell reports for SIGINT."""
+"""Exit code that a shell reports for SIGINT."""
 
 _GRACE_S = 5.0
 
@@ -24,7 +24,7 @@ _is_hit = False
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Take over SIGINT, unless somebody else has, or it is ignored, as in the background."""
+    """Take over SIGINT, unless other code handles it or it is ignored, as in the background."""
     if not _is_ours():
         yield
         return
@@ -34,21 +34,21 @@ def handled() -> Iterator[None]:
     try:
         yield
     finally:
-        # After one that came, another one is for whatever keeps Python from ending.
+        # After an interrupt, a second one must end whatever keeps Python from exiting.
         _install(_end if _is_hit else signal.default_int_handler)
 
 
 def raise_from_now_on() -> None:
-    """Let an interrupt raise KeyboardInterrupt: a command runs, and has things to put away."""
+    """Make an interrupt raise KeyboardInterrupt from now on, because a command runs and must clean up."""
     if signal.getsignal(signal.SIGINT) is _end:
         _install(_raise)
 
 
 def is_hit() -> bool:
-    """Return whether an interrupt came while the command ran, which has put its things away by now.
+    """Return whether an interrupt came while the command ran; by now, the command has cleaned up.
 
-    Then another one ends the process at once, and so does time: Python waits for Beam's threads, which may wait for
-    what the interrupt has taken from them.
+    After an interrupt, a second one ends the process at once, and a timer ends it after a few seconds: Python waits for
+    Beam's threads, which may wait for something that the interrupt has ended.
     """
     if signal.getsignal(signal.SIGINT) is _raise:
         _install(_end)
@@ -74,7 +74,7 @@ def _end(_: int, __: FrameType | None) -> None:
 def _raise(_: int, __: FrameType | None) -> None:
     global _is_hit
     _is_hit = True
-    # What Beam, and threads that lose their work, make of it is no news.
+    # Errors of Beam, and of threads whose work was cut off, are of no interest now.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL + 1)
     threading.excepthook = lambda _: None
     sys.unraisablehook = lambda _: None

@@ -1,12 +1,12 @@
-"""Imports that wait until a command runs: its help and a usage error need none of them, and Beam takes seconds.
+"""Late imports, which wait until a command runs: Beam takes seconds to import, and help and usage errors need none.
 
     with late_imports():
         from orion_beam.proof.audit import audit
 
-While the command line looks for a command (`deferring`), such a block imports nothing: its names stand for what is
-still to be imported, and `load_late_imports` puts that in their place before the command runs. Everywhere else the
-block does what it says at once. Until then annotations may use the names, and nothing else: what an option's help
-shows, such as its default, must be imported above the block, from a module that is quick to import.
+While the command line looks for a command (`deferring`), such a block imports nothing: its names are placeholders. Then
+`load_late_imports` replaces them by the real objects before the command runs. Before that, only annotations may
+use the names, so whatever an option's help shows, such as its default, must be imported above the block, from a module
+that is quick to import. Outside of the command line the block imports at once.
 
 From Python 3.15 on, `lazy from … import …` (PEP 810) does this.
 """
@@ -23,7 +23,7 @@ _COMMANDS = "orion_beam.cli."
 
 
 class _Late:
-    """Stands for a module, or for a name of one."""
+    """Placeholder for a module, or for a name in one."""
 
     def __init__(self, module: str, name: str | None = None) -> None:
         self._module, self._name = module, name
@@ -31,7 +31,7 @@ class _Late:
     def load(self) -> Any:
         if self._name is None:
             return import_module(self._module)
-        # As `from … import …` does it: the name may be that of a submodule.
+        # Do as `from … import …` does: the name may be that of a submodule.
         return getattr(__import__(self._module, fromlist=[self._name]), self._name)
 
     def __getattr__(self, name: str) -> "_Late":
@@ -39,7 +39,7 @@ class _Late:
             raise AttributeError(name)
         return _Late(self._module, name)
 
-    # In annotations: `Judge | None`.
+    # Annotations need this: `Judge | None`.
     def __or__(self, _: object) -> "_Late":
         return self
 
@@ -48,7 +48,7 @@ class _Late:
 
 @contextmanager
 def deferring() -> Iterator[None]:
-    """Let blocks of late imports wait, in modules that are first imported within."""
+    """Defer late imports in modules that are first imported within this block."""
     global _is_deferring
     _is_deferring = True
     try:
@@ -59,7 +59,7 @@ def deferring() -> Iterator[None]:
 
 @contextmanager
 def late_imports() -> Iterator[None]:
-    """Let the imports of a block wait, where `deferring` says so."""
+    """Defer the imports of this block while `deferring` is active; otherwise import at once."""
     if not _is_deferring:
         yield
         return
@@ -82,7 +82,7 @@ def late_imports() -> Iterator[None]:
 
 
 def load_late_imports() -> None:
-    """Import what waits, in all modules of the command line."""
+    """Import what was deferred, in all modules of the command line."""
     for name, module in list(sys.modules.items()):
         if name.startswith(_COMMANDS):
             names = vars(module)

@@ -1,4 +1,4 @@
-"""What the commands of the desk share: the options of the filter, and the audit line of what is revealed."""
+"""Code that the commands for dead letters share: options of the filter, and the journal entry of each reveal."""
 
 import getpass
 import logging
@@ -58,10 +58,10 @@ def filter_of(
     offsets: str | None,
     last: str | None = None,
 ) -> LetterFilter:
-    """Return the filter that options mean.
+    """Return the filter that options describe.
 
     Raises:
-        UserError: one of them means nothing; names it and what it may be.
+        UserError: an option's value is invalid. The message names the option and its possible values.
     """
     if last and since:
         raise UserError("--last and --from do not go together: both say since when")
@@ -85,33 +85,33 @@ def _since(since: str | None, last: str | None) -> datetime | None:
 
 
 class Letters(NamedTuple):
-    """Where letters are read from.
+    """Dead letters to read, and where.
 
     Attributes:
-        selection: which.
-        servers: the brokers; None where they are in files.
+        selection: The letters that match the filter.
+        servers: The brokers. None: the letters are in files.
     """
 
     selection: Selection | FileSelection
     servers: str | None
 
     def redriven(self) -> Redriven:
-        """Return the records that have been sent back; of files, none."""
+        """Return the records that have been sent back; none for files."""
         if self.servers is None:
             return Redriven({}, {})
         try:
             return read_redriven(self.servers, self.selection.topic)
         except KafkaRefusedError as error:
-            # Whoever may read letters may not always read the journal.
+            # A user who may read the letters may not be allowed to read the journal.
             say(f"warning: redriven letters are not told from open ones: {error}", logging.WARNING)
             return Redriven({}, {})
 
 
 def letters_at(bootstrap_servers: str | None, files: Path | None, topic: str, wanted: LetterFilter) -> Letters:
-    """Return the letters that options mean, on Kafka or in files.
+    """Return the letters that options describe, on Kafka or in files.
 
     Raises:
-        UserError: the options name none of the two, or both; or there are no such files.
+        UserError: the options name neither Kafka nor files, or both, or there are no such files.
         PrerequisiteError: the broker cannot be reached, or lacks the topic.
     """
     servers = servers_of(bootstrap_servers, files, topic)
@@ -125,7 +125,7 @@ def servers_of(bootstrap_servers: str | None, files: Path | None, topic: str = D
     """Return the brokers that options name; None for files.
 
     Raises:
-        UserError: they name none of the two, or both.
+        UserError: the options name neither Kafka nor files, or both.
     """
     if (bootstrap_servers is None) == (files is None):
         raise UserError("where to look? give --bootstrap-servers HOST:PORT, or --input with what `run` has written")
@@ -135,10 +135,10 @@ def servers_of(bootstrap_servers: str | None, files: Path | None, topic: str = D
 
 
 def place_of(text: str) -> tuple[int, int]:
-    """Return partition and offset of `3@1234`.
+    """Return partition and offset of a place such as `3@1234`.
 
     Raises:
-        UserError: it is none.
+        UserError: the text has another form.
     """
     if (found := _PLACE.fullmatch(text)) is None:
         raise UserError(f"{text!r} is no place: write it as PARTITION@OFFSET, such as 3@1234")
@@ -166,12 +166,12 @@ def _offsets(text: str | None) -> dict[int, OffsetRange]:
 
 
 def audit_reveal(bootstrap_servers: str | None, command: str, topic: str, shown: Mapping[str, Any]) -> None:
-    """Note who is shown subscribers' numbers, and of which records; without that nobody is.
+    """Record in the journal who is shown subscribers' numbers, and of which records, before they are shown.
 
-    Without brokers nothing is noted: who is shown files can read them anyway.
+    For files (no brokers) nothing is recorded, because the user can read the files anyway.
 
     Raises:
-        UserError: it cannot be noted.
+        UserError: the entry cannot be written, so nothing may be shown.
     """
     if bootstrap_servers is None:
         return

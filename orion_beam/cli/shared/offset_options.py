@@ -1,4 +1,4 @@
-"""Which raw records a command is about: times with their zones, and offsets by country and partition."""
+"""Options that choose raw records: times with their zones, and offsets by country and partition."""
 
 import logging
 import re
@@ -25,10 +25,10 @@ _OFFSETS = re.compile(r"([A-Z]{2}):([0-9]{1,9})=([0-9]{1,18})-([0-9]{1,18})")
 
 
 def time_of(text: str, option: str) -> datetime:
-    """Return the time that a text says, in UTC.
+    """Parse a time and return it in UTC.
 
     Raises:
-        UserError: it is no time, or has no zone.
+        UserError: the text is no time, or has no zone.
     """
     try:
         found = datetime.fromisoformat(text)
@@ -43,10 +43,10 @@ def time_of(text: str, option: str) -> datetime:
 
 
 def range_of(text: str) -> tuple[str, int, OffsetRange]:
-    """Return country, partition and range of `FR:0=100-2000`, whose end does not belong to it.
+    """Return country, partition and range of a text such as `FR:0=100-2000`; the end is excluded.
 
     Raises:
-        UserError: it is written otherwise, or the end is not behind the start.
+        UserError: the text has another form, or the end is not after the start.
     """
     found = _OFFSETS.fullmatch(text)
     if found is None:
@@ -58,10 +58,10 @@ def range_of(text: str) -> tuple[str, int, OffsetRange]:
 
 
 def offsets_by_partition(text: str, profiles: Mapping[str, CountryProfile]) -> dict[SourcePartition, OffsetRange]:
-    """Return the ranges of `FR:0=100-2000,TN:3=0-10`, see `range_of`.
+    """Return the ranges of a text such as `FR:0=100-2000,TN:3=0-10`; see `range_of`.
 
     Raises:
-        UserError: a range is none, its country is not known, or a partition is there twice.
+        UserError: a part is no range, its country is unknown, or a partition is named twice.
     """
     ranges: dict[SourcePartition, OffsetRange] = {}
     for part in parse_list(text):
@@ -78,10 +78,10 @@ def offsets_by_partition(text: str, profiles: Mapping[str, CountryProfile]) -> d
 def held_offsets(
     bootstrap_servers: str, wanted: Mapping[SourcePartition, OffsetRange]
 ) -> dict[SourcePartition, OffsetRange]:
-    """Check that partitions hold the offsets.
+    """Check that partitions hold all wanted offsets, and return these.
 
     Raises:
-        UserError: one does not; says what it holds.
+        UserError: a partition does not hold them. The message says what it holds.
         PrerequisiteError: the broker cannot be reached, or lacks a topic.
     """
     held = offset_ranges(bootstrap_servers, {source.topic for source in wanted}, committed_only=True)
@@ -97,9 +97,9 @@ def held_offsets(
 def held_between(
     bootstrap_servers: str, topics: Iterable[str], start: datetime | None, end: datetime | None
 ) -> dict[SourcePartition, OffsetRange]:
-    """Return the offsets of what topics hold of `[start, end)`, by Kafka's timestamps; None has no bound.
+    """Return the offsets of records that topics hold of `[start, end)`, by Kafka timestamps; None: no bound.
 
-    Says where a timestamp that is ahead of now ends a range too early.
+    Warns when a timestamp ahead of the present ends a range too early.
 
     Raises:
         UserError: `start` is not before `end`.

@@ -1,4 +1,4 @@
-"""Options that several commands have, and how their values are read."""
+"""Options that several commands have, and the parsing of their values."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -54,37 +54,37 @@ DuplicateWindow = Annotated[
 
 
 def refuse_unused_format(context: typer.Context, value_format: ValueFormat, registry: str | None) -> None:
-    """Refuse a format of values that a registry overrides, see `refuse_unused`."""
+    """Refuse a format of values that a registry overrides; see `refuse_unused`."""
     if registry is not None and value_format is not ValueFormat.CONFLUENT:
         refuse_unused(context, ["value_format"], "with --schema-registry: values then have Confluent's wire format")
 
 
 def refuse_unused_checks(context: typer.Context, flag_duplicates: bool) -> None:
-    """Refuse an option of a record check that is off, see `refuse_unused`."""
+    """Refuse options of a record check that is off; see `refuse_unused`."""
     if not flag_duplicates:
         refuse_unused(context, ["duplicate_window"], "without --flag-duplicates")
 
 
 def check_balance(flag_duplicates: bool, beam_arguments: Iterable[str]) -> None:
-    """Refuse to look for duplicates where workers share a partition.
+    """Refuse to look for duplicates when workers share a partition.
 
     Raises:
-        UserError: Beam's options say so.
+        UserError: Beam's options let workers share one.
     """
     if flag_duplicates and any(argument.startswith("--load_balance_bundles") for argument in beam_arguments):
         raise UserError("--flag-duplicates goes without --load_balance_bundles, which lets workers share a partition")
 
 
 def parse_list(text: str | None) -> tuple[str, ...]:
-    """Return the parts of a text with commas between them."""
+    """Return the parts of a comma-separated text."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def parse_countries(text: str | None) -> tuple[str, ...]:
-    """Return country codes, those that are meant where none are named.
+    """Return country codes; those of the default countries if none are named.
 
     Raises:
-        UserError: there is no such country.
+        UserError: a country has no profile.
     """
     codes = parse_list(text) or tuple(default_profiles())
     profiles_of(codes)
@@ -95,7 +95,7 @@ def duration_of(text: str, option: str) -> int:
     """Return the seconds of a duration such as `90s`, `15m`, `12h` or `7d`.
 
     Raises:
-        UserError: it is none.
+        UserError: the text is no duration.
     """
     try:
         return parse_duration_s(text)
@@ -104,10 +104,10 @@ def duration_of(text: str, option: str) -> int:
 
 
 def parse_stage(name: str, option: str) -> Stage:
-    """Return the stage whose topic is called so.
+    """Return the stage whose topic has this name, without `cdr.`.
 
     Raises:
-        UserError: there is none; names those there are.
+        UserError: there is no such stage. The message names the possible ones.
     """
     stages = {topic.removeprefix("cdr."): stage for stage, topic in STAGE_TOPICS.items()}
     if name not in stages:
@@ -116,7 +116,7 @@ def parse_stage(name: str, option: str) -> Stage:
 
 
 def parse_pairs(settings: Sequence[str] | None, option: str) -> dict[str, str]:
-    """Return settings by name.
+    """Return NAME=VALUE settings as a dict.
 
     Raises:
         UserError: one is not NAME=VALUE.
@@ -125,7 +125,7 @@ def parse_pairs(settings: Sequence[str] | None, option: str) -> dict[str, str]:
     for text in settings or ():
         name, equals, value = text.partition("=")
         if not equals or not name:
-            # Not the text: it may be a password.
+            # The message leaves out the text, which may be a password.
             raise UserError(f"{option}: expected NAME=VALUE")
         pairs[name] = value
     return pairs
@@ -134,7 +134,7 @@ def parse_pairs(settings: Sequence[str] | None, option: str) -> dict[str, str]:
 def kafka_needs(
     sink: KafkaSink, group_id: str, countries: Sequence[str], published: Sequence[Stage], start: Stage | None
 ) -> KafkaNeeds:
-    """Return what a stream needs of Kafka."""
+    """Return what a stream needs of Kafka, for the checks of `orion-beam doctor`."""
     raw = (profile.topic for profile in profiles_of(countries).values())
     return KafkaNeeds(
         bootstrap_servers=sink.bootstrap_servers,
@@ -147,7 +147,11 @@ def kafka_needs(
 
 
 def checked_config(**fields: object) -> JobConfig:
-    """Return a job; what does not fit is a UserError."""
+    """Return a job's configuration.
+
+    Raises:
+        UserError: an option's value is invalid.
+    """
     try:
         return JobConfig.model_validate(fields)
     except ValidationError as error:
@@ -155,7 +159,11 @@ def checked_config(**fields: object) -> JobConfig:
 
 
 def wire_prefix_of(value_format: ValueFormat, registry: str | None, topic: str) -> bytes | None:
-    """Return what stands before each value on a topic; None for JSON."""
+    """Return the header of each value on a topic, after registering the schema if there is a registry; None for JSON.
+
+    Raises:
+        UserError: Confluent's format needs a registry, or the registry fails.
+    """
     if registry is not None or value_format is ValueFormat.CONFLUENT:
         if registry is None:
             raise UserError("--value-format confluent needs --schema-registry URL")
@@ -164,5 +172,5 @@ def wire_prefix_of(value_format: ValueFormat, registry: str | None, topic: str) 
 
 
 def absolute(path: str) -> str:
-    """Return a path from the root; an address such as `gs://…` stays as it is."""
+    """Return a path as an absolute one; an address such as `gs://…` stays as it is."""
     return path if "://" in path else str(Path(path).absolute())

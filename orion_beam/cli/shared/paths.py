@@ -1,4 +1,4 @@
-"""Paths that a command writes to: of this machine."""
+"""Paths on this machine that a command writes to."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import typer
 
 from orion_beam.errors import UserError
 
-# One letter is a drive's; of two slashes a path keeps one.
+# A scheme has two letters or more, as one letter is a Windows drive. Path() turns `//` after it into `/`.
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
@@ -15,7 +15,8 @@ def local_path(option: typer.CallbackParam, path: Path | None) -> Path | None:
     """Return an option's path.
 
     Raises:
-        UserError: it is the address of another file system, such as `s3://…`, which would become a directory `s3:`.
+        UserError: the path is the address of another file system, such as `s3://…`, which would become a local
+            directory `s3:`.
     """
     if path is not None and _ADDRESS.match(str(path)):
         address = str(path).replace(":/", "://", 1)

@@ -1,4 +1,4 @@
-"""How far a read of Kafka has come, for people who wait for it."""
+"""Progress bar for reads of Kafka."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ with late_imports():
 
 @contextmanager
 def progress_of(what: str, offsets: int) -> Iterator[Advance]:
-    """Show how far a read has come, where somebody looks; hand out what to tell about it."""
+    """Show the progress of a read on a terminal; yield the function that is told of each step."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=offsets)
