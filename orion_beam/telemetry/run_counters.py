@@ -27,7 +27,7 @@ class RowOutcome(NamedTuple):
     """Outcome of rows of a country.
 
     `kind` is FINAL_ROW or DEAD_LETTER (with a code); for the input it is READ (all rows of a replay), LINES (all lines
-    of files) or one of SKIPPED.
+    of files) or one of SKIPPED. Other kinds are counts of record checks and of unread members, such as DUPLICATE.
     """
 
     kind: str
