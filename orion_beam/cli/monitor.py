@@ -2,11 +2,11 @@
 
 import signal
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
+from orion_beam.cli.shared import interrupts
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import BootstrapServers, parse_countries
 
@@ -41,7 +41,7 @@ def monitor(
     Example: orion-beam monitor --bootstrap-servers localhost:9092 --flink http://localhost:8081
     """
     config = config_of(bootstrap_servers, countries, group_id, flink, interval, disk)
-    signal.signal(signal.SIGTERM, _terminate)
+    interrupts.clean_up_on_sigterm()
     with Monitor(config) as watched, serving(listen, monitor_pages(watched)) as url:
         typer.echo(f"status page {url}/  metrics {url}/metrics  (Ctrl-C stops)")
         signal.pause()
@@ -68,7 +68,3 @@ def config_of(
         disks=tuple(disks or ()),
         interval_s=interval_s,
     )
-
-
-def _terminate(_: int, __: FrameType | None) -> None:
-    raise SystemExit(128 + signal.SIGTERM)

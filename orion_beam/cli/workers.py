@@ -1,11 +1,11 @@
 """`orion-beam workers`: the Python workers of a Flink cluster's task manager."""
 
 import signal
-from types import FrameType
 from typing import Annotated
 
 import typer
 
+from orion_beam.cli.shared import interrupts
 from orion_beam.cli.shared.late import late_imports
 
 with late_imports():
@@ -24,13 +24,9 @@ def workers(
 
     Example: orion-beam workers --metrics-port 9311
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    interrupts.clean_up_on_sigterm()
     metrics_listen = None if metrics_port is None else f"{listen.rpartition(':')[0]}:{metrics_port}"
     with worker_pool(listen, metrics_listen) as address:
         served = "" if metrics_listen is None else f", metrics at http://{metrics_listen}/metrics"
         typer.echo(f"workers at {address}{served}  (Ctrl-C stops)")
         signal.pause()
-
-
-def _terminate(_: int, __: FrameType | None) -> None:
-    raise SystemExit(128 + signal.SIGTERM)

@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orion_beam.monitoring.flink_rest import FlinkRest
-
-_ENDED = {"FINISHED", "CANCELED", "FAILED"}
+from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRest
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def jobs_of(address: str) -> tuple[JobStatus, ...] | None:
     rest = FlinkRest(address)
     try:
         jobs = rest.get("jobs/overview")["jobs"]
-        return tuple(_job(rest, job) for job in jobs if job["state"] not in _ENDED)
+        return tuple(_job(rest, job) for job in jobs if job["state"] not in ENDED_STATES)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -11,7 +11,7 @@ from urllib.error import HTTPError, URLError
 _TIMEOUT_S = 10.0
 _CANCEL_TIMEOUT_S = 60.0
 _LOOK_EVERY_S = 0.2
-_ENDED = {"CANCELED", "FAILED", "FINISHED"}
+ENDED_STATES = {"CANCELED", "FAILED", "FINISHED"}
 _NOT_NOW = {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 """Statuses of a JobManager that elects a leader, or of a proxy in front of one that starts."""
 
@@ -48,7 +48,7 @@ class FlinkRest:
         """
         self._ask("PATCH", f"jobs/{job_id}?mode=cancel", _TIMEOUT_S)
         give_up = time.monotonic() + _CANCEL_TIMEOUT_S
-        while self.get(f"jobs/{job_id}", _TIMEOUT_S)["state"] not in _ENDED:
+        while self.get(f"jobs/{job_id}", _TIMEOUT_S)["state"] not in ENDED_STATES:
             if time.monotonic() > give_up:
                 raise TimeoutError(f"job {job_id} has not ended {_CANCEL_TIMEOUT_S:.0f} s after it was cancelled")
             time.sleep(_LOOK_EVERY_S)

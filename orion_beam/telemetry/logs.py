@@ -32,7 +32,7 @@ WINDOW_S = 60.0
 """At most MAX_OF_A_KIND lines of a kind are written in WINDOW_S; the next one says how many were left out."""
 
 _MAX_KINDS = 1_000
-_EVENT = re.compile(r"\S+ (WARNING|ERROR|CRITICAL) (orion_beam|transforms|runners)\b")
+_EVENT = re.compile(r"\S+ (WARNING|ERROR|CRITICAL) orion_beam\b")
 _TOLD = ("StageFailedError", "DeliveryError")
 _NUMBER = re.compile(r"\d{10,}")
 

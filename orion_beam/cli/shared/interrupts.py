@@ -59,6 +59,15 @@ def is_hit() -> bool:
     return _is_hit
 
 
+def clean_up_on_sigterm() -> None:
+    """Make SIGTERM raise SystemExit, with the exit code that shells expect, so that a command cleans up."""
+    signal.signal(signal.SIGTERM, _exit)
+
+
+def _exit(number: int, _: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
 def _is_ours() -> bool:
     return signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
