@@ -1,4 +1,4 @@
-"""Runs a bounded job in this process, on Beam's DirectRunner: no Java, no Kafka."""
+"""Runner of bounded jobs in this process, on Beam's DirectRunner: needs no Java and no Kafka."""
 
 import logging
 from collections.abc import Sequence
@@ -13,22 +13,22 @@ from orion_beam.telemetry.run_counters import RowOutcome, outcomes_of
 from orion_beam.transforms.stage.split import StageFailedError
 
 DEFAULTS = ("--runner=apache_beam.runners.portability.fn_api_runner.fn_runner.FnApiRunner",)
-"""What `DirectRunner` comes to in the end, but for a try of Prism, which is a download."""
+"""The runner that Beam's `DirectRunner` delegates to. `DirectRunner` itself may try Prism first, which it downloads."""
 
 
 def run_direct(config: JobConfig, beam_arguments: Sequence[str] = ()) -> dict[RowOutcome, int]:
     """Run a bounded job to its end.
 
     Args:
-        config: the job; source and sink are files.
-        beam_arguments: Beam's own options, over DEFAULTS.
+        config: The bounded job.
+        beam_arguments: Beam's own options; they override DEFAULTS.
 
     Returns:
-        How many rows had which outcome.
+        The number of rows by outcome.
 
     Raises:
-        JobFailedError: a bug of ours hits row after row.
-        InputFileError: a file cannot be read as a whole.
+        JobFailedError: A stage fails for row after row, which is a bug of this product.
+        InputFileError: A file cannot be read to its end.
     """
     pipeline = beam.Pipeline(options=PipelineOptions([*DEFAULTS, *beam_arguments]))
     build_pipeline(pipeline, config)
@@ -36,12 +36,12 @@ def run_direct(config: JobConfig, beam_arguments: Sequence[str] = ()) -> dict[Ro
         result = pipeline.run()
         result.wait_until_finish()
     except StageFailedError as error:
-        # Beam says where, at the end.
+        # Beam appends the name of the step to the message.
         raise JobFailedError(str(error).partition(" [while running")[0]) from None
     except InputFileError as error:
         raise InputFileError(str(error).partition(" [while running")[0]) from None
     return outcomes_of(result)
 
 
-# One line says what is wrong with a file; Beam would log a traceback as well.
+# The command reports an InputFileError in one line. Without this filter, Beam logs a traceback as well.
 logging.getLogger("apache_beam.runners.common").addFilter(lambda record: not isinstance(record.msg, InputFileError))

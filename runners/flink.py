@@ -1,4 +1,4 @@
-"""Runs a job as a stream on Flink: embedded in a JVM of ours, or a cluster."""
+"""Runner of streams and bounded jobs on Flink: embedded in a JVM that this process starts, or a cluster."""
 
 import logging
 import os
@@ -43,49 +43,51 @@ _DEFAULTS = {
     "--streaming": None,
     "--flink_master": EMBEDDED_MASTER,
     "--parallelism": "2",
-    # A restart goes on behind the last checkpoint: this much is done again at most.
+    # In milliseconds. A restart repeats what came after the last checkpoint, so this bounds the repeated work.
     "--checkpointing_interval": "10000",
-    # Elements are frames of up to MAX_ROWS records: a bundle ends by time, and by size only under load.
+    # An element is a frame of up to MAX_ROWS records. A bundle ends by time; it ends by size only under load.
     "--max_bundle_size": "64",
     "--max_bundle_time_mills": "20",
-    # Without these two a third of the throughput is gone.
+    # Without these two options, throughput is a third lower.
     "--faster_copy": None,
     "--disable_metrics": None,
-    # One Python process for each core: in one process the threads of two bundles wait for each other half of the time.
+    # One Python process for each core. In one process, the threads of two bundles wait for each other half of the time.
     "--sdk_worker_parallelism": "2",
-    # Beam would run `pip freeze` first and stage what it prints, for nobody to read.
+    # Without this, Beam first runs `pip freeze` and stages its output, which nobody reads.
     "--experiments": "disable_logging_submission_environment",
 }
 
 _OF_STREAMS = {"--streaming", "--checkpointing_interval", "--disable_metrics"}
-"""Of these, what a bounded job is not given: it ends, and then says what it has counted."""
+"""The defaults that a bounded job does not get. It needs metrics: its counters are read when it has ended."""
 
 _JVM = ("-Xmx2g", "-XX:+UseParallelGC", "-XX:TieredStopAtLevel=1")
-"""Of embedded Flink: for the minutes that its JVM lives, its optimizing compiler costs more than it saves."""
+"""JVM options of embedded Flink. The optimizing compiler is off: in a JVM that lives for minutes it costs more than it
+saves."""
 
 _BOUNDED_JVM = (*_JVM, "-Xmn300m")
-"""Python reads what a replay replays: the JVM has nothing to keep, and new memory is slow to come."""
+"""JVM options for a bounded job. Python reads the records, so a small young generation is enough for the JVM; memory
+that a process touches for the first time is slow to get."""
 
 _STREAM_JVM = (*_JVM, "-Xms2g", "-Xmn1400m", "-XX:+UseTransparentHugePages", "-XX:+AlwaysPreTouch")
-"""Frames of megabytes die young, in a large young generation. Its memory is there before the first record is: the JVM
-starts while the job is built."""
+"""JVM options for a stream. Frames of megabytes are garbage soon, so the young generation is large. The JVM touches all
+of its memory at its start, which happens while the job is built, and not when the first records arrive."""
 
 _STREAM_CONF_DIR = Path(__file__).parent / "flink_parts" / "flink_conf"
-"""Of a stream on embedded Flink, unless the user names another. A bounded job is not restarted: whoever started it goes
-on behind what is done."""
+"""Flink's settings for a stream on embedded Flink, unless the user names another directory. A bounded job does not get
+them, so Flink does not restart it: its caller starts it again for the work that is not done."""
 
 _JOB_FAILED = "the Flink job has ended; start it again, and it goes on behind its last checkpoint"
 _MAX_REASON = 300
 _CLUSTER_DEADLINE_S = 300.0
-"""How long a JobManager may be away, electing a leader or starting anew, until its job counts as lost."""
+"""Longest time without an answer of the JobManager (leader election, restart) before its job counts as lost."""
 
 
 class TerminatedError(BaseException):
-    """SIGTERM came: a KeyboardInterrupt of another name."""
+    """The exception for SIGTERM, as KeyboardInterrupt is for SIGINT."""
 
 
 def flink_arguments(jars: Jars, beam_arguments: Sequence[str], *, bounded: bool = False) -> list[str]:
-    """Return Beam's options for Flink, as a stream or bounded: our defaults, where the user has not said otherwise."""
+    """Return Beam's options for a stream or a bounded job on Flink: the user's options, and defaults for the others."""
     given = {argument.partition("=")[0] for argument in beam_arguments} | (_OF_STREAMS if bounded else set())
     defaults = dict(_DEFAULTS) | {"--flink_job_server_jar": str(jars.flink_job_server)}
     kept = [name if value is None else f"{name}={value}" for name, value in defaults.items() if name not in given]
@@ -96,13 +98,15 @@ def run_flink(config: JobConfig, arguments: Sequence[str], metrics_listen: str |
     """Run a job until it is cancelled (Ctrl-C or SIGTERM) or fails.
 
     Args:
-        config: the job; source and sink are Kafka.
+        config: The job; its source and sink are Kafka.
         arguments: Beam's options, see `flink_arguments`.
-        metrics_listen: where embedded Flink's workers serve their metrics, as `host:port`; None: nowhere.
+        metrics_listen: Address (`host:port`) at which embedded Flink's workers serve their metrics; None for nowhere.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C; TerminatedError: after SIGTERM. The job is cancelled, its JVMs are gone.
-        JobFailedError: the job ended by itself.
+        KeyboardInterrupt: After Ctrl-C. The job is cancelled and its JVMs have ended.
+        TerminatedError: After SIGTERM, likewise.
+        JobFailedError: The job ended by itself.
+        ServiceFailedError: A JVM of the job does not start.
     """
     with _flink(arguments, metrics_listen) as all_arguments:
         _run(config, all_arguments)
@@ -115,16 +119,16 @@ def run_flink_bounded(
     """Run a bounded job to its end.
 
     Args:
-        config: the job.
+        config: The job.
         arguments: Beam's options, see `flink_arguments`.
-        advance: told how many offsets further the job's replay is, as it gets on; on a cluster never.
+        advance: Called repeatedly with the number of offsets read since the last call; never called on a cluster.
 
     Returns:
-        How many rows had which outcome.
+        The number of rows by outcome.
 
     Raises:
-        KeyboardInterrupt, TerminatedError: as `run_flink`.
-        JobFailedError: the job failed.
+        KeyboardInterrupt, TerminatedError, ServiceFailedError: As `run_flink`.
+        JobFailedError: The job failed.
     """
     with _flink(arguments, advance=advance) as all_arguments:
         return outcomes_of(_run(config, all_arguments))
@@ -134,7 +138,7 @@ def run_flink_bounded(
 def _flink(
     arguments: Sequence[str], metrics_listen: str | None = None, advance: Advance | None = None
 ) -> Iterator[list[str]]:
-    """Set up what a job on Flink needs of this process; give its options."""
+    """Prepare this process for a job on Flink; yield Beam's options for it."""
     os.environ.update(guard_environment())
     signal.signal(signal.SIGTERM, _terminate)
     logging.getLogger("apache_beam.options.pipeline_options").addFilter(_is_not_about_options)
@@ -146,7 +150,7 @@ def _flink(
 
 @contextmanager
 def _scratch() -> Iterator[None]:
-    """Have a temporary directory of this job's own, as Beam and Flink do not remove all that they write to it."""
+    """Use a temporary directory for this job only, since Beam and Flink leave files behind in theirs."""
     before = tempfile.tempdir
     with tempfile.TemporaryDirectory(prefix="orion-beam-", ignore_cleanup_errors=True) as directory:
         tempfile.tempdir = directory
@@ -158,7 +162,10 @@ def _scratch() -> Iterator[None]:
 
 @contextmanager
 def _embedded(arguments: Sequence[str], metrics_listen: str | None, advance: Advance | None) -> Iterator[list[str]]:
-    """Give embedded Flink settings and workers of ours, unless the user has others; a cluster has its own."""
+    """Start the workers of embedded Flink; yield the options for them and for Flink's settings.
+
+    Options that the user gives win. A cluster has settings and workers of its own.
+    """
     given = {argument.partition("=")[0] for argument in arguments}
     if f"--flink_master={EMBEDDED_MASTER}" not in arguments:
         yield []
@@ -169,7 +176,7 @@ def _embedded(arguments: Sequence[str], metrics_listen: str | None, advance: Adv
         yield settings
         return
     workers = str(PipelineOptions(list(arguments)).view_as(PortableOptions).sdk_worker_parallelism)
-    # Beam takes any text for a number here; Flink is the one to refuse it.
+    # Beam accepts any text as this number; Flink refuses it later.
     spares = int(workers) if workers.isdecimal() else 0
     with worker_pool(metrics_listen=metrics_listen, spares=spares, advance=advance) as address:
         yield [*settings, "--environment_type=EXTERNAL", f"--environment_config={address}"]
@@ -179,7 +186,7 @@ def _run(config: JobConfig, arguments: Sequence[str]) -> PipelineResult:
     on_interrupt = signal.getsignal(signal.SIGINT)
     result = _start(config, arguments)
     silence_lost_peers()
-    # Beam's own handler of SIGINT would stop the JVM first, and then there is nobody left to cancel the job.
+    # Beam's own handler of SIGINT stops the JVM first, and then nothing is left to cancel the job.
     signal.signal(signal.SIGINT, on_interrupt)
     try:
         result.wait_until_finish()
@@ -199,15 +206,17 @@ def _run(config: JobConfig, arguments: Sequence[str]) -> PipelineResult:
 
 
 def _start(config: JobConfig, arguments: Sequence[str], attempts: int = 3) -> PipelineResult:
-    """Submit the job. Beam picks free ports before its JVMs bind them: one that was lost in between is tried again.
+    """Submit the job, again when a JVM does not start.
+
+    Beam picks free ports before its JVMs bind them, so that another process may take a port in between.
 
     Raises:
-        ServiceFailedError: a JVM does not start.
+        ServiceFailedError: No attempt could start its JVMs.
     """
     options = PipelineOptions(list(arguments), save_main_session=False)
     job_server = _embedded_job_server(options)
     try:
-        # One expansion service for all reads, not a JVM each.
+        # All reads share one expansion service, instead of a JVM each.
         with SubprocessServer.cache_subprocesses():
             pipeline = beam.Pipeline(options=options)
             build_pipeline(pipeline, config)
@@ -219,7 +228,7 @@ def _start(config: JobConfig, arguments: Sequence[str], attempts: int = 3) -> Pi
         if "failed to start up" not in str(error):
             raise
         if job_server:
-            stop(job_server, is_whole=False)  # with the next attempt comes another
+            stop(job_server, is_whole=False)  # the next attempt starts another one
         if attempts == 1:
             options_of_ours = [] if "JDK_JAVA_OPTIONS" in os.environ else _jvm_of(options)
             say_why = " ".join(["java", *options_of_ours, "-version"])
@@ -228,7 +237,11 @@ def _start(config: JobConfig, arguments: Sequence[str], attempts: int = 3) -> Pi
 
 
 def _embedded_job_server(options: PipelineOptions) -> Server | None:
-    """Start the JVM of embedded Flink; Beam would when the job is built. None: the job goes elsewhere."""
+    """Start the JVM of embedded Flink now, while the job is built; Beam starts it only afterwards.
+
+    Returns:
+        The JVM and its address; None when the job goes to a cluster or to another job server.
+    """
     master = options.view_as(FlinkRunnerOptions).flink_master
     if master != EMBEDDED_MASTER or options.view_as(PortableOptions).job_endpoint:
         return None
@@ -244,26 +257,30 @@ def _jvm_of(options: PipelineOptions) -> Sequence[str]:
 
 
 def _cancel_on_cluster(job: FlinkBeamJob) -> None:
-    """Cancel a job that was submitted as one jar; Beam 2.70 itself posts to a path that Flink does not have."""
+    """Cancel a job that was submitted as one jar. Beam 2.70 itself posts to a path that Flink does not have."""
     FlinkRest(job._master_url).cancel(job._flink_job_id)
     job.delete_jar()
 
 
 def _get_from_cluster(job: FlinkBeamJob, path: str) -> Any:
-    """Ask a cluster for a job's state; Beam takes one broken connection for the end of a job that goes on."""
+    """Ask a cluster for a job's state, with retries. Beam itself takes one broken connection for the end of the job."""
     return FlinkRest(job._master_url).get(path.removeprefix("v1/"), _CLUSTER_DEADLINE_S)
 
 
 def _silence() -> None:
-    """Keep the threads of Beam, which lose their peers now, from saying so at length."""
+    """Stop all logging and thread tracebacks: Beam's threads are about to lose the JVM and would log that at length."""
     logging.disable()
     threading.excepthook = lambda _: None
-    # The JVM's shutdown hook and Beam's remove the same temporary directory, and Beam's minds being second.
+    # The JVM's shutdown hook and Beam's remove the same temporary directory, and Beam's fails when it comes second.
     shutil.rmtree = partial(shutil.rmtree, ignore_errors=True)  # type: ignore[assignment]
 
 
 def _is_not_about_options(record: logging.LogRecord) -> bool:
-    """Beam warns of each option of Flink's until it has asked the job server for them; ours are checked already."""
+    """Return whether a log record is another than Beam's warning of an option that it does not know.
+
+    Beam warns of each of Flink's options until it has asked the job server for them. `check_beam_options` has checked
+    them already.
+    """
     return "Unparseable argument" not in record.msg
 
 

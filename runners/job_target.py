@@ -1,4 +1,4 @@
-"""Where a job is to run, by Beam's options: on a Flink cluster with a pool of workers, or embedded."""
+"""The place where Beam's options let a job run: a Flink cluster with a pool of workers, or embedded Flink."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from orion_beam.runners.jars.build import Jars
 
 @dataclass(frozen=True)
 class JobTarget:
-    """A Flink cluster.
+    """A Flink cluster and the job's place on it.
 
     Attributes:
-        master: URL of its REST API; None when Flink is embedded.
-        parallelism: of the job.
-        pool: host:port of the worker pool, as task managers see it; None when there is none.
+        master: URL of Flink's REST API; None when Flink is embedded.
+        parallelism: Parallelism of the job.
+        pool: Address (host:port) of the worker pool, as task managers see it; None when there is no pool.
     """
 
     master: str | None
@@ -27,7 +27,7 @@ class JobTarget:
 
     @classmethod
     def of(cls, beam_arguments: Sequence[str]) -> Self:
-        """Read Beam's options, with our defaults where the user says nothing."""
+        """Read the target from Beam's options, with the defaults of `flink_arguments`."""
         options = PipelineOptions(flink_arguments(Jars.within(Path()), beam_arguments))
         flink, portable = options.view_as(FlinkRunnerOptions), options.view_as(PortableOptions)
         master = None if flink.flink_master in (EMBEDDED_MASTER, "[auto]") else flink.flink_master

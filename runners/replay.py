@@ -1,11 +1,12 @@
-"""Runs a replay on this machine: processes side by side, each with chunk after chunk on Beam's DirectRunner.
+"""Runner of a replay on this machine: worker processes that do one chunk after another on Beam's DirectRunner.
 
-A chunk is a bounded job of its own. When it has ended, Beam says that everything is written (and the broker that it
-has it); only then is it marked as done. So whatever is killed, and whenever, goes on with the chunks that are not.
+A chunk is a bounded job of its own. It is marked as done only when the job has ended, and thus the broker has
+acknowledged every record. A replay that is killed at any time therefore resumes with the chunks that are not done.
 
     python -m orion_beam.runners.replay DIRECTORY
 
-is one of the processes: it takes numbers of chunks from its input, and ends when that does, or its parent dies.
+is one worker process. It reads numbers of chunks from its standard input and writes reports, one JSON object a line, to
+its standard output. It ends when its input ends or its parent dies.
 """
 
 import json
@@ -40,15 +41,15 @@ STOP_TIMEOUT_S = 10.0
 
 
 def run_replay(run: Run, advance: Advance) -> None:
-    """Do what is left of a replay. The caller holds its lock.
+    """Do the chunks of a replay that are not done. The caller holds the replay's lock.
 
     Args:
-        run: the replay.
-        advance: told how many offsets have been read, as they are.
+        run: The replay.
+        advance: Called repeatedly with the number of offsets read since the last call.
 
     Raises:
-        UserError: for instance, retention has deleted what was still to be read.
-        JobFailedError: a chunk failed. What was done before is done.
+        UserError: For instance, retention has deleted records that are still to be read.
+        JobFailedError: A chunk failed. Chunks done before stay done.
     """
     lanes = list(run.left())
     reports: queue.Queue[tuple[int, dict[str, Any]]] = queue.Queue()
@@ -78,7 +79,7 @@ def _send(worker: IO[str], chunk: Chunk) -> None:
 
 @contextmanager
 def _workers(run: Run, count: int, reports: "queue.Queue[tuple[int, dict[str, Any]]]") -> Iterator[dict[int, IO[str]]]:
-    """Start processes; give their inputs. At the end there are none."""
+    """Start worker processes; yield their inputs by number. All have ended when the block is left."""
     started: list[subprocess.Popen[str]] = []
     inputs: dict[int, IO[str]] = {}
     try:
@@ -86,7 +87,7 @@ def _workers(run: Run, count: int, reports: "queue.Queue[tuple[int, dict[str, An
             log = run.directory / f"worker-{number}.log"
             command = [sys.executable, "-m", "orion_beam.runners.replay", str(run.directory)]
             with log.open("w") as errors:
-                # Ctrl-C is for the one who started the replay: who then ends the workers.
+                # In a session of its own a worker does not get Ctrl-C: this process gets it, and ends the workers.
                 worker = subprocess.Popen(
                     command,
                     stdin=subprocess.PIPE,
@@ -120,7 +121,7 @@ def _listen(
             try:
                 reports.put((number, json.loads(line)))
             except ValueError:
-                # Whoever waits for reports would wait for ever if this thread ended.
+                # This thread must not end: the reader of the queue would wait for ever.
                 reports.put(
                     (number, {"error": f"a worker says what is no report; {log} may say more", "is_users": False})
                 )
@@ -130,10 +131,10 @@ def _listen(
 
 
 def do_chunks(run: Run, lanes: tuple[Lane, ...], run_job: Callable[[JobConfig], dict[RowOutcome, int]]) -> None:
-    """Read, process and write some chunks in one job, and mark them as done.
+    """Read, process and write the chunks of lanes in one job, and mark them as done.
 
     Raises:
-        JobFailedError: not as many rows were written as were read, which is a bug of ours; or the job failed.
+        JobFailedError: The job failed, or wrote another number of rows than it read, which is a bug of this product.
     """
     chunks = tuple(chunk for lane in lanes for chunk in lane)
     with _staged(run, chunks[0]) as sink:
@@ -144,7 +145,7 @@ def do_chunks(run: Run, lanes: tuple[Lane, ...], run_job: Callable[[JobConfig], 
 
 @contextmanager
 def _staged(run: Run, first: Chunk) -> Iterator[FileSink | None]:
-    """Give a directory for a job's files, which are published behind it; None for a job that writes topics."""
+    """Yield a sink into a staging directory, whose files are published after the block; None if topics are the sink."""
     sink = run.replay.job.sink
     if not isinstance(sink, FileSink):
         yield None
@@ -158,10 +159,10 @@ def _staged(run: Run, first: Chunk) -> Iterator[FileSink | None]:
 
 
 def _check_conservation(outcomes: dict[RowOutcome, int]) -> None:
-    """Hold what was written against what was read.
+    """Check that as many rows were written as were read.
 
     Raises:
-        JobFailedError: they differ.
+        JobFailedError: The numbers differ.
     """
     read, written = (
         sum(rows for outcome, rows in outcomes.items() if outcome.kind in kinds)
@@ -172,7 +173,7 @@ def _check_conservation(outcomes: dict[RowOutcome, int]) -> None:
 
 
 def main() -> None:
-    """Do chunks as they are asked for."""
+    """Do the chunks whose numbers arrive on standard input."""
     set_up_logging()
     directory = Path(sys.argv[1])
     run = Run.load(directory.parent, directory.name)
@@ -194,11 +195,11 @@ def main() -> None:
             _report(error=f"chunk {chunk.number}: {_text_of(error)}", is_users=isinstance(error, UserError))
             return
         except Exception as error:
-            # Its text may hold a subscriber's number.
+            # The text of the exception may hold a subscriber's number, so only its type is logged.
             logging.getLogger(__name__).error("chunk %d failed: %s", chunk.number, type(error).__name__)
             _report(error=f"chunk {chunk.number} failed by a {type(error).__name__}", is_users=False)
             return
-        # Before it is told: whoever hears that the last chunk is done closes the input, which then means no harm.
+        # Set before the report: the parent closes the input after the last chunk, which must not look like its death.
         idle.set()
         _report(done=chunk.number)
 
@@ -208,16 +209,16 @@ def _take_orders(chunks: dict[int, Chunk], asked: "queue.Queue[Chunk | None]", i
         for line in sys.stdin:
             asked.put(chunks[int(line)])
         if not idle.is_set():
-            # The parent is gone in the middle of a chunk: whoever resumes does it again.
+            # The parent has died in the middle of a chunk. A resumed replay does the chunk again.
             os._exit(1)
     finally:
-        # Also behind an order that makes no sense, or this process would wait for ever.
+        # Also after a line that is no number: otherwise this process waits for ever.
         asked.put(None)
 
 
 def _text_of(error: BaseException) -> str:
     text = str(error.args[0].str() if isinstance(error, KafkaException) and error.args else error)
-    # Beam says where, at the end.
+    # Beam appends the name of the step to the message.
     return text.partition(" [while running")[0]
 
 

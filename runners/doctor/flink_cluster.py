@@ -1,4 +1,4 @@
-"""Whether a Flink cluster is ready for a job, by its REST API."""
+"""Checks of whether a Flink cluster is ready for a job, by its REST API."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,14 +11,14 @@ _STORAGE = "checkpoint storage"
 _ON_DEMAND = ("kubernetes.cluster-id", "yarn.application.id")
 """Settings of clusters that start task managers when a job asks for them."""
 _BROKEN = (OSError, ValueError, KeyError, TypeError)
-"""What an answer can be that is not Flink's."""
+"""Errors that come from no answer, or from an answer that is not Flink's."""
 
 
 def check_flink(master: str) -> Check:
-    """Check that a cluster answers, and that its version is the one that the job is made for.
+    """Check that a cluster answers, and that its version is the one that the Java part is made for.
 
     Args:
-        master: URL of its REST API.
+        master: URL of the cluster's REST API.
     """
     try:
         found = FlinkRest(master).get("overview")["flink-version"]
@@ -34,8 +34,8 @@ def capacity_checks(master: str, parallelism: int) -> Iterator[Check]:
     """Check slots and checkpoint storage of a cluster that answers.
 
     Args:
-        master: URL of its REST API.
-        parallelism: of the job, whose steps share that many slots.
+        master: URL of the cluster's REST API.
+        parallelism: Parallelism of the job. All steps share slots, so the job needs that many.
     """
     try:
         cluster = FlinkRest(master)

@@ -1,4 +1,4 @@
-"""Whether this machine is ready to submit a job: Java, jars, versions, disk."""
+"""Checks of whether this machine is ready to submit a job: Java, jars, versions, disk."""
 
 import shutil
 import tempfile
@@ -12,14 +12,14 @@ from orion_beam.errors import PrerequisiteError
 from orion_beam.runners.jars.build import JAVA_SOURCES, are_built, find_java, find_javac, orion_home
 
 FREE_BYTES = 2 << 30
-"""What a job needs on disk at least: the jars are built from 250 MB of downloads, and each submission stages them."""
+"""Least free disk for a job: the jars are built from 250 MB of downloads, and each submission stages them."""
 
 _POM = "{http://maven.apache.org/POM/4.0.0}"
 _DISTRIBUTION = "orion-beam"
 
 
 def machine_checks() -> Iterator[Check]:
-    """Check what a job needs of the machine that submits it."""
+    """Check the machine that submits a job."""
     try:
         yield ok("Java", find_java())
         yield _check_jars()
@@ -31,26 +31,26 @@ def machine_checks() -> Iterator[Check]:
 
 
 def java_properties() -> dict[str, str]:
-    """Return the versions in the pom of the Java part: `beam.version`, `flink.runner` and others."""
+    """Return the properties in the pom of the Java part by name: `beam.version`, `flink.runner` and others."""
     properties = ElementTree.parse(JAVA_SOURCES / "pom.xml").getroot().find(f"{_POM}properties")
     assert properties is not None
     return {entry.tag.removeprefix(_POM): entry.text or "" for entry in properties}
 
 
 def flink_version() -> str:
-    """Return major and minor version of the Flink that the Java part is made for, such as `1.19`."""
+    """Return the major and minor version of the Flink that the Java part is made for, such as `1.19`."""
     return java_properties()["flink.runner"].rpartition("-")[2]
 
 
 def pinned_versions() -> dict[str, str]:
-    """Return the version that setup.py demands of each Python package."""
+    """Return the versions that setup.py pins, by package."""
     pins = [line.partition("==") for line in requires(_DISTRIBUTION) or () if "extra ==" not in line]
-    # Without extras, such as those of `confluent-kafka[schemaregistry]`.
+    # Cut extras off the name: `confluent-kafka[schemaregistry]`.
     return {name.partition("[")[0].strip(): pin.strip() for name, equals, pin in pins if equals}
 
 
 def installed_versions(names: Mapping[str, str]) -> dict[str, str]:
-    """Return the version that is installed of each package, `none` where there is none."""
+    """Return the installed version of each package; `none` for a package that is not installed."""
 
     def installed(name: str) -> str:
         try:

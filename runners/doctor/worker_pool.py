@@ -1,4 +1,4 @@
-"""Whether the workers of a cluster are ready for a job: their pool, and what they see from where they run."""
+"""Checks of whether the workers of a cluster are ready for a job: their pool, and what a worker sees from its host."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ _LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
 
 
 def check_pool(address: str) -> Check:
-    """Check whether the pool can be reached from here; the task managers, whom it serves, are not asked."""
+    """Check whether the pool can be reached from here. Whether task managers can reach it is not checked."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         return failed(_POOL, f"{address!r} is no host:port", "mend --environment_config")
@@ -34,9 +34,9 @@ def check_pool(address: str) -> Check:
 
 
 def checks_from_workers(address: str, bootstrap_servers: str) -> Iterator[Check]:
-    """Have the pool start a worker, and check from there: versions, brokers at their advertised addresses, clock.
+    """Let the pool start a worker, and check from there: versions, brokers at their advertised addresses, clock.
 
-    The worker connects back to this machine, as it would to a task manager. Takes some seconds.
+    The worker connects back to this machine, as it would to a task manager. This takes some seconds.
     """
     command = [sys.executable, "-m", "orion_beam.runners.doctor.worker_probe", address, bootstrap_servers]
     try:
@@ -74,7 +74,7 @@ def _check_brokers(brokers: int, unreached: list[str]) -> Check:
 
 
 def _check_clock(behind_s: float, took_s: float) -> Check:
-    # The worker looked at its clock some time within the call.
+    # The worker read its clock at an unknown time within the call, so the call's duration is no skew.
     skew_s = max(0.0, abs(behind_s) - took_s)
     if skew_s > CLOCK_TOLERANCE_S:
         return warning("clock of workers", f"at least {skew_s:.0f} s off this machine's", "set both clocks by NTP")

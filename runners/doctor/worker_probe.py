@@ -1,8 +1,9 @@
-"""Asks a worker what it sees: a pipeline of one element that runs in a worker of a pool.
+"""Probe of a worker pool: a pipeline of one element that runs in a worker and reports what the worker sees.
 
     python -m orion_beam.runners.doctor.worker_probe POOL_ADDRESS BOOTSTRAP_SERVERS
 
-prints the answer as JSON. It is a process of its own so that a pool whose workers never connect can be given up.
+prints the answer as JSON. The probe is a process of its own, so that its caller can stop it when no worker ever
+connects.
 """
 
 import json
@@ -32,7 +33,7 @@ _NAMESPACE, _ANSWER = "orion", "answer"
 
 
 def _look(bootstrap_servers: str, login: Mapping[str, str]) -> None:
-    """Look around, in the worker. A metric carries the answer home: elements stay where the worker is."""
+    """Collect, in the worker, what it sees, and return it as a metric: elements do not come back to this process."""
     use_login(login)
     try:
         brokers, unreached = unreached_brokers(bootstrap_servers)
@@ -51,12 +52,13 @@ def ask_worker(address: str, bootstrap_servers: str) -> dict[str, Any]:
     """Return what a worker of a pool sees.
 
     Args:
-        address: of the pool, host:port.
-        bootstrap_servers: the brokers to look for.
+        address: Address of the pool (host:port).
+        bootstrap_servers: The brokers to look for.
 
     Returns:
-        `brokers`, `unreached` (see `unreached_brokers`), `versions` (of packages), `behind_s` (the worker's clock
-        behind this one; negative when ahead), `took_s` (how long it took: the clock was looked at within that time).
+        `brokers` and `unreached` (see `unreached_brokers`), `versions` (by package), `behind_s` (how far the worker's
+        clock is behind this one; negative when ahead), `took_s` (duration of the call, within which the worker read
+        its clock).
     """
     _listen_for(address)
     runner = FnApiRunner(default_environment=ExternalEnvironment(address))
@@ -73,13 +75,13 @@ def ask_worker(address: str, bootstrap_servers: str) -> dict[str, Any]:
 
 
 def _listen_for(pool: str) -> None:
-    """Have Beam listen at the one address that leads to the pool, and tell the workers that one.
+    """Make Beam listen only at the address of this machine that leads to the pool, and tell workers that address.
 
-    Beam listens at all addresses, and tells workers this machine's host name, which is often no name that they know.
+    Beam itself listens at all addresses and tells workers this machine's host name, which they often cannot resolve.
     """
     host, _, port = pool.rpartition(":")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
-        route.connect((host, int(port)))  # sends nothing
+        route.connect((host, int(port)))  # a datagram socket sends nothing here
         own = route.getsockname()[0]
     worker_handlers.ExternalWorkerHandler.host_from_worker = lambda _: own
     worker_handlers.grpc = SimpleNamespace(**vars(grpc) | {"server": partial(_server_at, own)})
@@ -93,7 +95,7 @@ def _server_at(address: str, *arguments: Any, **options: Any) -> Any:
 
 
 if __name__ == "__main__":
-    # By its name, so that the worker imports it: what is in `__main__` here is not there.
+    # Imported by its name, so that the worker can import `_look`: the worker has another `__main__`.
     from orion_beam.runners.doctor import worker_probe
 
     print(json.dumps(worker_probe.ask_worker(*sys.argv[1:])))
