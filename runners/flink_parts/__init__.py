@@ -1,4 +1,4 @@
-"""What `runners/flink.py` starts and configures: Beam's servers, Python workers, options, Flink's settings.
+"""Parts of `runners/flink.py`: Beam's servers, Python workers, Beam's options, Flink's settings.
 
 A Flink cluster for development is in `local`.
 """

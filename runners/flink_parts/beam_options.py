@@ -1,8 +1,9 @@
-"""Beam's options behind `--`: those that there are, and a refusal of those that there are not.
+"""Check of Beam's options behind `--`, before anything starts.
 
-Beam itself warns of an option that it does not know, or passes it on, and runs the job without: a misspelt
-`--checkpointing_interval` would go unseen. It knows its Python options; those of Flink it asks the job server for, when
-the job is about to start. They are kept in `flink_options.csv` instead, and a test holds that against the job server.
+Beam only warns of an option that it does not know, or passes it on, and runs the job without it: a misspelt
+`--checkpointing_interval` would go unseen. Beam knows its Python options. It learns Flink's options from the job
+server, just before the job starts. This product keeps them in `flink_options.csv`; a test compares that file with the
+job server.
 """
 
 import csv
@@ -25,12 +26,12 @@ def check_beam_options(arguments: Sequence[str], runners: Collection[str] = ("Di
     """Check options before anything starts.
 
     Args:
-        arguments: what stands behind `--`.
-        runners: those that the job can have.
+        arguments: The options behind `--`.
+        runners: The runners that the job can use.
 
     Raises:
-        UserError: an option does not exist, or its value is of the wrong kind or cannot work; names it, and the closest
-            that exists or the fix.
+        UserError: An option does not exist, or its value has the wrong type or cannot work. The message names the
+            option, and the closest existing option or the fix.
     """
     parser = _parser()
     given, unknown = parser.parse_known_args(list(arguments))
@@ -47,7 +48,7 @@ def check_beam_options(arguments: Sequence[str], runners: Collection[str] = ("Di
 
 
 def _check_values(given: Namespace, runners: Collection[str]) -> None:
-    """Check what Beam or Flink would stumble over much later, and at length."""
+    """Check values that Beam or Flink would refuse much later, with a long error."""
     if given.runner is not None and given.runner not in runners:
         raise UserError(f"--runner={given.runner}: expected {' or '.join(runners)}")
     jar = given.flink_job_server_jar
@@ -60,10 +61,10 @@ def _check_values(given: Namespace, runners: Collection[str]) -> None:
 
 
 def check_environment(arguments: Sequence[str]) -> None:
-    """Check that a job on a cluster says where its Python workers come from.
+    """Check that the options of a job on a cluster name the source of its Python workers.
 
     Raises:
-        UserError: it does not; Flink would start containers of Beam's, which do not know this package.
+        UserError: They do not. Flink would start containers of Beam's image, which lacks this package.
     """
     given, _ = _parser().parse_known_args(list(arguments))
     if given.flink_master not in _EMBEDDED and given.environment_type is None and given.environment_config is None:
@@ -76,7 +77,7 @@ def check_environment(arguments: Sequence[str]) -> None:
 
 
 def flink_options() -> dict[str, str]:
-    """Return the options that Flink's job server knows: name to type (boolean, integer, number, string, array)."""
+    """Return the types (boolean, integer, number, string, array) of the job server's options, by name."""
     with _FLINK_OPTIONS.open(newline="") as file:
         return {row["name"]: row["type"] for row in csv.DictReader(file)}
 

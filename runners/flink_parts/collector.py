@@ -1,15 +1,17 @@
-"""Python's collector of cycles, in processes that run a chain for hours."""
+"""Settings of Python's garbage collector for processes that run a chain for hours."""
 
 import gc
 
 _NEW_OBJECTS = 20_000
-"""From one look at the youngest to the next; Python's own number is 700, of which one batch's dead letters are some."""
+"""New objects between two collections of the youngest generation. Python's default is 700, which the dead letters of a
+single batch exceed."""
 
 
 def look_at_less() -> None:
-    """Have the collector look at what comes from now on only, and less often: what is loaded by now stays anyway.
+    """Make the collector skip all objects that exist now, and run less often.
 
-    It went through all of Beam, Arrow and this product's modules again and again: a tenth of a worker's CPU.
+    Beam, Arrow and this product's modules stay loaded anyway. Going through them again and again cost a tenth of a
+    worker's CPU.
     """
     gc.collect()
     gc.freeze()

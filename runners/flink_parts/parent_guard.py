@@ -1,8 +1,8 @@
-"""Ends this process when the one that started it has ended: what `ParentGuard` does for JVMs.
+"""Guard that ends this process when its parent has ended: for Python what `ParentGuard` is for JVMs.
 
-A program that starts `orion-beam` and is killed with SIGKILL cannot stop it. One that wants its children gone then
-puts `build.guard_environment()` into their environment. Nobody else is watched: a job that is started from a
-terminal, by a service manager or in the background goes on without its parent, as such programs should.
+A program that is killed with SIGKILL cannot stop the `orion-beam` processes that it started. To have them end in that
+case, it puts `build.guard_environment()` into their environment. Without that variable no parent is watched: a job that
+was started from a terminal, by a service manager or in the background outlives its parent, as it should.
 """
 
 import os
@@ -17,14 +17,14 @@ from orion_beam.runners.jars.build import PARENT_VARIABLE
 
 _LOOK_EVERY_S = 0.5
 _GRACE_S = 10.0
-"""How long an orderly end may take."""
-_PARENT_IS_GONE = 143  # what a shell reports for SIGTERM
+"""Time between SIGTERM and a forced exit."""
+_PARENT_IS_GONE = 143  # exit code that a shell reports for SIGTERM
 
 
 def end_with_parent() -> None:
-    """Watch the process that ORION_PARENT_PID names, if it is set, and end in good order when it has ended.
+    """Watch the process that ORION_PARENT_PID names, if set, and end this process by SIGTERM when that one has ended.
 
-    Ends at once when there is no such process any more: it has ended while this one started.
+    Exits at once when there is no such process: it ended while this one started.
     """
     named = os.environ.get(PARENT_VARIABLE, "").strip()
     if not named or int(named) == os.getpid():
@@ -45,11 +45,11 @@ def _outlive(parent: psutil.Process) -> None:
 
 
 def _is_alive(process: psutil.Process) -> bool:
-    """Return whether a process runs; one that is dead and not yet reaped does not."""
+    """Return whether a process runs. A zombie (dead, but not yet reaped) does not."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
     except psutil.Error:
-        # It cannot be told this time: this thread must not end by that.
+        # The state is unknown this time. The thread must not end because of that.
         return True

@@ -1,8 +1,8 @@
-"""The JVMs that Beam starts, its expansion service and Flink's job server: awaited and stopped without idle seconds.
+"""Start and stop of the JVMs that Beam uses, its expansion service and Flink's job server, without idle seconds.
 
-Beam's own way costs a second at the start of each, for gRPC tries again a second after a port was found closed, and one
-at its end, which is slept through. A JVM of ours is started from an archive of its classes as well (JEP 350), which the
-first one of its kind leaves behind: half of what it takes to start is reading and checking classes.
+Beam itself loses a second at the start of each JVM (gRPC waits a second before it tries a closed port again) and a
+second at its end (a sleep). A JVM of this product's jars also starts from an archive of its classes (JEP 350), because
+reading and verifying classes is half of its start. The first JVM of a kind writes the archive when it ends.
 """
 
 import hashlib
@@ -31,29 +31,30 @@ _LOOK_EVERY_S = 0.02
 _SIGNALS = 5
 _END_TIMEOUT_S = 1.0
 _ARCHIVE_TIMEOUT_S = 60.0
-"""For a JVM that writes its archive: some 5 s on an idle core."""
+"""Longest wait for a JVM that writes its archive, which takes some 5 s on an idle core."""
 
 _TRANSLATING_JVM = ("-Xmn64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-"""Of those that Beam starts: they translate, for a second or two, and new memory is slow to come."""
+"""Options of the JVMs that Beam starts: they only translate pipelines, for a second or two, with little memory."""
 
 _running: dict[Server, tuple[Path, Path] | None] = {}
-"""Those not stopped yet; with one that leaves an archive, what it writes at its end, and where that belongs then."""
+"""JVMs that are not stopped yet. The value of one that writes an archive at its end: the file that it writes, and the
+name that the file gets then."""
 
 
 @contextmanager
 def servers() -> Iterator[None]:
-    """Have Beam start and stop its JVMs by the functions here; on leaving, stop those that are still there.
+    """Make Beam start and stop its JVMs by the functions here; after the block, stop those that still run.
 
-    Beam itself lets a job server run until the process ends: a replay of many jobs would have as many JVMs.
+    Beam itself lets a job server run until the process ends, so a process with many jobs would have as many JVMs.
     """
     SubprocessServer._cache = _CACHE
-    # It logs a traceback of what it raises, for each attempt.
+    # Beam's module logs a traceback of the error that it raises, for each attempt.
     logging.getLogger(subprocess_server.__name__).setLevel(logging.CRITICAL)
     is_whole = True
     try:
         yield
     except Exception:
-        # An archive of what was needed up to a failure would be all that later jobs start from.
+        # After a failure, the archive would lack the classes of the rest, and later jobs would start from that archive.
         is_whole = False
         raise
     finally:
@@ -62,13 +63,13 @@ def servers() -> Iterator[None]:
 
 
 def launch(command: Sequence[str], port: int | None, jvm_options: Sequence[str], logger: logging.Logger) -> Server:
-    """Start a JVM, which runs until `servers` is left, if nobody stops it before; see `await_listening`.
+    """Start a JVM, which runs until `stop` or the end of the `servers` block; see `await_listening`.
 
     Args:
         command: `java` and its arguments.
-        port: what it will listen on; None: any, put in the place of `{{PORT}}`.
-        jvm_options: for jars of our making, unless JDK_JAVA_OPTIONS says otherwise.
-        logger: gets what it prints.
+        port: Port that the JVM will listen on; None for a free one, which replaces `{{PORT}}` in the command.
+        jvm_options: JVM options for this product's jars; without effect when JDK_JAVA_OPTIONS is set.
+        logger: Receives the lines that the JVM prints.
     """
     archive, unfinished = _archive_of(command), None
     options = [*jvm_options] if archive and "JDK_JAVA_OPTIONS" not in os.environ else []
@@ -89,7 +90,7 @@ def launch(command: Sequence[str], port: int | None, jvm_options: Sequence[str],
 
 
 def _log_output(process: subprocess.Popen[bytes], logger: logging.Logger) -> None:
-    """Log what a server prints, until it ends. Beam's own thread leaves the pipe open."""
+    """Log the lines that a server prints until it ends, then close the pipe, which Beam's own thread does not."""
     assert process.stdout is not None
     with process.stdout as output:
         for line in output:
@@ -100,7 +101,7 @@ def await_listening(server: Server) -> None:
     """Wait until a JVM listens.
 
     Raises:
-        RuntimeError: it has ended before that, as Beam says it: `failed to start up with error`.
+        RuntimeError: The JVM has ended before that. The message holds Beam's words, `failed to start up with error`.
     """
     process, endpoint = server
     while not _listens(endpoint):
@@ -113,7 +114,7 @@ def _start(command: Sequence[str], port: int | None, logger: logging.Logger) -> 
     """Start a JVM for Beam and wait until it listens.
 
     Raises:
-        RuntimeError: it has ended before that, as Beam says it: `failed to start up with error`.
+        RuntimeError: See `await_listening`.
     """
     server = launch(command, port, _TRANSLATING_JVM, logger)
     try:
@@ -126,9 +127,11 @@ def _start(command: Sequence[str], port: int | None, logger: logging.Logger) -> 
 
 
 def stop(server: Server, is_whole: bool = True) -> None:
-    """Stop a JVM: by SIGINT, as Beam does, and by SIGKILL when that does not help. One that has ended is left alone.
+    """Stop a JVM that still runs: by SIGINT, as Beam does, and by SIGKILL when five of those do not help.
 
-    Its archive is kept if all that it was to do `is_whole`.
+    Args:
+        server: The JVM.
+        is_whole: Whether the JVM has done all of its work; only then its archive of classes is kept.
     """
     process, _ = server
     leaves = _running.pop(server, None)
@@ -143,7 +146,7 @@ def stop(server: Server, is_whole: bool = True) -> None:
         process.wait()
     if leaves and leaves[0].exists():
         unfinished, archive = leaves
-        # Whoever was killed may have been writing.
+        # A JVM that was killed may not have finished writing.
         if is_whole and process.returncode != -signal.SIGKILL:
             unfinished.rename(archive)
         else:
@@ -151,19 +154,19 @@ def stop(server: Server, is_whole: bool = True) -> None:
 
 
 def _archive_of(command: Sequence[str]) -> Path | None:
-    """Return where the archive of a command's classes is, or belongs; None for jars that are not of our making."""
+    """Return the path of the archive of a command's classes; None for jars that this product has not built."""
     java = shutil.which(command[0])
     jar = next((Path(argument) for argument in command if argument.endswith(".jar")), None)
     if java is None or jar is None or orion_home() / "jars" not in jar.parents:
         return None
-    # Another JVM would not read it.
+    # An archive fits one JVM only, so its name tells JVMs apart.
     program = Path(java).resolve()
     jvm = hashlib.sha256(f"{program} {program.stat().st_mtime_ns}".encode()).hexdigest()[:16]
     return jar.with_name(f"{jar.stem}-{jvm}.jsa")
 
 
 def _remove_leftovers(archive: Path) -> None:
-    """Remove what processes that were killed have left of their archives."""
+    """Remove unfinished archives of processes that were killed."""
     for leftover in archive.parent.glob(f"{archive.name}.*"):
         if not Path("/proc", leftover.suffix[1:]).exists():
             leftover.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The metrics of all worker processes of a pool, behind one port."""
+"""Exposition of the metrics of all worker processes of a pool at one port."""
 
 import os
 import tempfile
@@ -19,18 +19,21 @@ from prometheus_client.registry import Collector
 from orion_beam.monitoring.server import metrics_page, serving
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-"""Tells prometheus-client, when it is imported, to keep metrics in files of this directory."""
+"""Environment variable that names the directory in which prometheus-client, when imported, keeps metrics in files."""
 
 _ERRORS, _ERROR_RATE = "orion_produce_errors", "kafka_producer_record_error_rate"
 _RATE_WINDOW_S = 60.0
 _KINDS = ("counter", "histogram")
-"""What workers keep: there is a file of each kind for each process, `counter_4711.db`."""
+"""Kinds of metrics that workers keep. Each process has one file of each kind, such as `counter_4711.db`."""
 _ENDED = "ended"
-"""Stands for the process in the name of the file with what processes that have ended have counted."""
+"""Stands in the place of the process id in the name of the file with the sums of processes that have ended."""
 
 
 class _Workers(MultiProcessCollector):
-    """The sum over all processes. A pool lives for months and restarts workers: one file is left of all that ended."""
+    """Sums of the metrics over all processes.
+
+    A pool lives for months and restarts workers, so the files of all ended processes are merged into one.
+    """
 
     def __init__(self, registry: CollectorRegistry, directory: str) -> None:
         self._one_at_a_time = threading.Lock()
@@ -44,7 +47,7 @@ class _Workers(MultiProcessCollector):
 
 
 def _add_up_ended(directory: Path, kind: str) -> None:
-    """Add the files of processes that have ended to one, and remove them."""
+    """Add up the files of processes that have ended in one file, and remove them."""
     files = {path: path.stem.rpartition("_")[2] for path in directory.glob(f"{kind}_*.db")}
     ended = [path for path, pid in files.items() if pid.isdigit() and _has_ended(int(pid))]
     if not ended:
@@ -52,7 +55,7 @@ def _add_up_ended(directory: Path, kind: str) -> None:
     total = directory / f"{kind}_{_ENDED}.db"
     sums: Counter[str] = Counter()
     for path in ended if total not in files else [total, *ended]:
-        # A process that is killed as it begins leaves an empty file.
+        # A process that is killed at its start leaves an empty file.
         if path.stat().st_size:
             for key, value, *_ in MmapedDict.read_all_values_from_file(path):  # type: ignore[no-untyped-call]
                 sums[key] += value
@@ -74,7 +77,7 @@ def _has_ended(pid: int) -> bool:
 
 
 class _ProducerErrorRate(Collector):
-    """Records a second that brokers refused for good, over the last minute: what Java's producers call by this name."""
+    """Rate of records that brokers refused for good, per second over the last minute; named as in Java's producers."""
 
     def __init__(self, workers: _Workers) -> None:
         self._workers = workers
@@ -101,16 +104,16 @@ class _ProducerErrorRate(Collector):
 def worker_exposition(listen: str | None) -> Iterator[dict[str, str]]:
     """Serve the metrics of worker processes while the block runs.
 
-    Processes that have ended are still counted, so that counters never go back while the pool lives.
+    Processes that have ended stay in the sums, so that counters never decrease while the pool lives.
 
     Args:
-        listen: `host:port`; None serves nothing, and workers then count nothing.
+        listen: Address as `host:port`; with None, nothing is served and workers count nothing.
 
     Yields:
-        What the workers must have in their environment.
+        The variables that the workers must have in their environment.
 
     Raises:
-        UserError: the address is none, or cannot be listened on.
+        UserError: The address is not of this form, or cannot be listened on.
     """
     if listen is None:
         yield {}

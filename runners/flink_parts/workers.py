@@ -1,4 +1,4 @@
-"""The Python workers of Flink: a pool that starts each as a process of its own, and serves the metrics of all."""
+"""Pool of Flink's Python workers: it starts each worker as a process of its own, and serves the metrics of all."""
 
 import importlib
 import logging
@@ -29,23 +29,24 @@ from orion_beam.telemetry.worker_metrics import install
 from orion_beam.transforms.arrow.compiled import compile_all
 
 DATA_BUFFER_TIME_LIMIT_MS = 10
-"""The data plane is flushed by time, not only by size: it halves the latency."""
+"""Longest time that output waits in a worker's buffer. Beam's default flushes by size only; this halves the latency."""
 
 SAMPLING_PERIOD_MS = 5
-"""Of Beam's clock of its steps. A bundle ends only when that wakes up: by default up to a fifth of its time later."""
+"""Period of Beam's sampler of step times. A bundle ends only when the sampler wakes up: by default up to a fifth of the
+bundle's time later."""
 
 
 _PROGRESS = "ORION_PROGRESS_FD"
-"""Names, in a worker's environment, the pipe to which it writes how many offsets further a replay is, line by line."""
+"""Environment variable with the descriptor of a pipe. A worker writes to it, line by line, how many offsets it read."""
 
 
 class _WorkerPool(BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]
-    """Beam's own pool, but for the command: Beam's is whatever `python` is first on the path.
+    """Beam's pool with another command for workers: Beam itself runs the first `python` on the path.
 
     Args:
-        environment: of the workers, besides this process's.
-        spares: how many workers to start before they are asked for, as it takes them some seconds.
-        progress: where they write what replays have read.
+        environment: Variables of the workers, in addition to this process's.
+        spares: Number of workers to start before Flink asks for them, since a start takes some seconds.
+        progress: Pipe to which workers write how many offsets they read.
     """
 
     def __init__(self, environment: Mapping[str, str], spares: int, progress: IO[str] | None) -> None:
@@ -55,7 +56,7 @@ class _WorkerPool(BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]
         self._spares = [self._start() for _ in range(spares)]
 
     def _start(self) -> "subprocess.Popen[str]":
-        # Ctrl-C is for the one who submits the job: who then has the workers stopped.
+        # In a session of its own a worker does not get Ctrl-C. The submitting process gets it, and stops the workers.
         return subprocess.Popen(
             [sys.executable, "-m", "orion_beam.runners.flink_parts.workers"],
             stdin=subprocess.PIPE,
@@ -66,7 +67,7 @@ class _WorkerPool(BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]
         )
 
     def StartWorker(self, request: beam_fn_api_pb2.StartWorkerRequest, _: object) -> object:  # noqa: N802 - Beam's name
-        """Have a worker connect to the JVM."""
+        """Tell a worker to connect to the JVM."""
         try:
             worker = self._spares.pop()
         except IndexError:
@@ -78,7 +79,7 @@ class _WorkerPool(BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]
         return beam_fn_api_pb2.StartWorkerResponse()
 
     def stop(self) -> None:
-        """Stop the workers that the JVM has not."""
+        """Stop the workers that the JVM has not stopped."""
         for worker in (*self._spares, *self._worker_processes.values()):
             kill_process_gracefully(worker)
 
@@ -91,17 +92,17 @@ def worker_pool(
     spares: int = 0,
     advance: Advance | None = None,
 ) -> Iterator[str]:
-    """Run a pool; give its address for `--environment_config`.
+    """Run a pool; yield its address for `--environment_config`.
 
     Args:
-        listen: where it takes requests for workers; port 0 is any.
-        metrics_listen: where it serves its workers' metrics; None: nowhere.
-        spares: how many workers to start at once, before anybody asks for them.
-        advance: told, in a thread, how many offsets further the replays that its workers read are.
+        listen: Address (host:port) for requests for workers; port 0 picks a free one.
+        metrics_listen: Address (host:port) of the workers' metrics; None for nowhere.
+        spares: Number of workers to start at once, before Flink asks for them.
+        advance: Called, in another thread, with the number of offsets that workers have read since the last call.
 
     Raises:
-        UserError: an address is none.
-        PrerequisiteError: it cannot listen there.
+        UserError: An address is not of the form host:port.
+        PrerequisiteError: The pool cannot listen at its address.
     """
     host, _ = host_and_port(listen)
     with worker_exposition(metrics_listen) as environment, _progress_pipe(advance) as progress:
@@ -122,7 +123,7 @@ def worker_pool(
 
 @contextmanager
 def _progress_pipe(advance: Advance | None) -> Iterator[IO[str] | None]:
-    """Give what workers are to write progress to, if somebody wants to be told."""
+    """Yield the pipe to which workers write progress, which is passed on to `advance`; None without `advance`."""
     if advance is None:
         yield None
         return
@@ -131,7 +132,7 @@ def _progress_pipe(advance: Advance | None) -> Iterator[IO[str] | None]:
     def listen() -> None:
         with open(read) as lines:
             for line in lines:
-                # Workers would wait for ever to write if this thread ended.
+                # This thread must not end: workers would wait for ever to write to a full pipe.
                 with suppress(Exception):
                     advance(int(line))
 
@@ -139,12 +140,12 @@ def _progress_pipe(advance: Advance | None) -> Iterator[IO[str] | None]:
     listener.start()
     with open(write, "w") as pipe:
         yield pipe
-    # The workers are gone, so that it comes to an end.
+    # All workers have ended, so the pipe is closed and the thread ends.
     listener.join()
 
 
 def silence_lost_peers() -> None:
-    """Keep Beam's threads from telling at length, each for itself, that the JVM they talk to is gone."""
+    """Suppress the tracebacks and log lines with which each of Beam's threads reports that it has lost the JVM."""
     hook = threading.excepthook
 
     def say_unless_lost(thread: threading.ExceptHookArgs) -> None:
@@ -160,31 +161,34 @@ def silence_lost_peers() -> None:
 
 
 def _write(descriptor: int, line: bytes) -> None:
-    # Whoever listened may be gone: a worker then ends by itself.
+    # The reader may have ended; the worker then ends by itself.
     with suppress(BrokenPipeError):
         os.write(descriptor, line)
 
 
 def _load() -> None:
-    """Load what a job is made of."""
+    """Import the modules of a job, compile its kernels, and then set up the garbage collector."""
     importlib.import_module("orion_beam.pipeline")
     compile_all()
     look_at_less()
 
 
 def main() -> None:
-    """Wait for the address of a JVM and a name, and be its worker until it has no more work, or is gone."""
+    """Read the address of a JVM and a worker id from standard input, and work for that JVM until it ends.
+
+    Loading happens before the read, so that a spare worker is ready when Flink asks for it.
+    """
     set_up_logging()
     silence_lost_peers()
     end_with_parent()
     if is_wanted():
         install()
-    # What it prints without asking the log stands in the log as well, with numbers masked.
+    # sdk_worker prints errors past the log. They also go to the log, which masks subscribers' numbers.
     sdk_worker.print = lambda *_, **__: None
-    # bundle_processor names no period, and there is no option for it.
+    # Beam has no option for the period.
     statesampler.StateSampler = partial(statesampler.StateSampler, sampling_period_ms=SAMPLING_PERIOD_MS)
     if descriptor := os.environ.get(_PROGRESS):
-        # A line is short enough to be written as a whole.
+        # A line is shorter than PIPE_BUF, so that lines of several workers do not mix.
         on_progress(lambda offsets: _write(int(descriptor), f"{offsets}\n".encode()))
     _load()
     if not (told := sys.stdin.read()):
