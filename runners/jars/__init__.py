@@ -1,4 +1,4 @@
-"""The Java part: which jars it needs, where they come from, and how it is built once.
+"""Build of the Java part: the jars that it needs, where they come from, and how it is built once.
 
-The Java source itself is in `java`.
+The Java sources are in `java`.
 """

@@ -1,7 +1,7 @@
-"""The jars of others that the Java part is made of: exactly those of a checked-in list, from a Maven repository.
+"""Download of the third-party jars of the Java part from a Maven repository.
 
-`runners/java/artifacts.txt` names each with its size and SHA-256, so nothing is looked up to find out what else is
-needed, and nothing else is taken. What Maven has in its local repository is used when it is the same file.
+`runners/java/artifacts.txt` lists each jar with its size and SHA-256. No dependencies are resolved, and only files with
+these digests are accepted. A file in Maven's local repository is used when its digest is right.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ from orion_beam.errors import PrerequisiteError
 from orion_beam.runners.jars.maven_settings import Repository, find_repository
 
 ARTIFACTS_FILE = "artifacts.txt"
-"""Beside the pom: a line an artifact, `PART GROUP:ARTIFACT:VERSION[:CLASSIFIER] BYTES SHA-256`."""
+"""File beside the pom, one artifact a line: `PART GROUP:ARTIFACT:VERSION[:CLASSIFIER] BYTES SHA-256`."""
 
 _SIDE_BY_SIDE = 8
 _TRIES = 5
 _TIMEOUT_S = 30.0
-"""How long a repository may say nothing."""
+"""Longest wait for the next bytes of a repository."""
 _REPORT_EVERY_S = 5.0
 _CHUNK_BYTES = 1 << 18
 _TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
@@ -36,10 +36,10 @@ class Artifact:
     """A jar of a Maven repository.
 
     Attributes:
-        part: what needs it, one of the parts of the pom: job, broker, flink.
-        coordinates: GROUP:ARTIFACT:VERSION, and :CLASSIFIER where it has one.
-        size: in bytes.
-        sha256: as hexadecimal digits.
+        part: The part of the pom that needs the jar: job, broker or flink.
+        coordinates: GROUP:ARTIFACT:VERSION, and :CLASSIFIER for a jar that has one.
+        size: Size in bytes.
+        sha256: SHA-256 in hexadecimal digits.
     """
 
     part: str
@@ -49,32 +49,32 @@ class Artifact:
 
     @property
     def path(self) -> str:
-        """Where it lies in a repository, by Maven's layout."""
+        """Path within a repository, by Maven's layout."""
         group, name, version, *classifier = self.coordinates.split(":")
         return f"{group.replace('.', '/')}/{name}/{version}/{'-'.join([name, version, *classifier])}.jar"
 
 
 def read_artifacts(directory: Path) -> list[Artifact]:
-    """Return the list that lies beside a pom."""
+    """Read the list of artifacts beside a pom."""
     text = (directory / ARTIFACTS_FILE).read_text(encoding="utf-8")
     fields = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
     return [Artifact(part, coordinates, int(size), sha256) for part, coordinates, size, sha256 in fields]
 
 
 def pom_digest(directory: Path) -> str:
-    """Return what tells one pom from another."""
+    """Return the SHA-256 of the pom in a directory."""
     return _sha256(directory / "pom.xml")
 
 
 def write_artifacts(directory: Path, artifacts: Iterable[Artifact]) -> None:
-    """Write the list beside a pom, and which pom it is of."""
+    """Write the list of artifacts beside a pom, with the pom's digest in its first line."""
     heading = f"# Written by `make lock-java`, of the pom.xml whose SHA-256 is {pom_digest(directory)}"
     lines = sorted(f"{each.part} {each.coordinates} {each.size} {each.sha256}" for each in artifacts)
     (directory / ARTIFACTS_FILE).write_text("\n".join([heading, *lines, ""]), encoding="utf-8")
 
 
 def artifact_of(part: str, layout: Path, jar: Path) -> Artifact:
-    """Return the artifact that a jar in a repository's layout is."""
+    """Describe a jar, whose path below `layout` follows Maven's repository layout, as an artifact."""
     *group, name, version, file = jar.relative_to(layout).parts
     classifier = file.removesuffix(".jar").removeprefix(f"{name}-{version}").replace("-", ":", 1)
     return Artifact(part, f"{'.'.join(group)}:{name}:{version}{classifier}", jar.stat().st_size, _sha256(jar))
@@ -85,22 +85,22 @@ def fetch_artifacts(
 ) -> None:
     """Put artifacts into the directories of their parts, as hard links to a store where possible.
 
-    What is in the store, or in Maven's local repository, is not fetched. What was fetched when this is stopped stays in
-    the store, also parts of files: the next call goes on from there.
+    Artifacts in the store or in Maven's local repository are not fetched. When a call is interrupted, whole and partial
+    files stay in the store, and the next call continues with them.
 
     Args:
-        artifacts: those to have.
-        store: keeps files in a repository's layout.
-        directories: by part.
-        report: gets a line about every 5 s, with bytes.
+        artifacts: The artifacts to provide.
+        store: Directory that keeps the files, in Maven's repository layout.
+        directories: Target directory by part.
+        report: Receives a progress line, with megabytes, about every 5 s.
 
     Raises:
-        PrerequisiteError: the repository cannot be reached, lacks an artifact, or has another one in its place.
+        PrerequisiteError: The repository cannot be reached, lacks an artifact, or has another file in its place.
     """
     for directory in directories.values():
         directory.mkdir(parents=True, exist_ok=True)
     repository = find_repository()
-    # Parts may share some.
+    # Parts may share artifacts.
     by_path = {artifact.path: artifact for artifact in artifacts}
     missing = [artifact for artifact in by_path.values() if not _is_there(artifact, store, repository.local)]
     if missing:
@@ -136,16 +136,16 @@ def _link(source: Path, target: Path) -> None:
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)
-    except OSError:  # on another file system, or on one without links
+    except OSError:  # the file systems differ, or have no hard links
         shutil.copyfile(source, target)
 
 
 class _StoppedError(Exception):
-    """Another file's failure, or the user, ends all downloads."""
+    """End of a download because another file failed or the user interrupted."""
 
 
 class _Download:
-    """Fetches files side by side. A part of a file is kept as `.part`."""
+    """Parallel download of files. An unfinished file is kept as `.part`."""
 
     def __init__(
         self, artifacts: Sequence[Artifact], store: Path, repository: Repository, report: Callable[[str], None]
@@ -157,10 +157,10 @@ class _Download:
         self._bytes = 0
 
     def run(self) -> None:
-        """Fetch all.
+        """Fetch all files.
 
         Raises:
-            PrerequisiteError: see `fetch_artifacts`.
+            PrerequisiteError: See `fetch_artifacts`.
         """
         files, size = len(self._artifacts), sum(artifact.size for artifact in self._artifacts)
         self._report(f"fetching {files} files, {_mb(size)} MB, from {self._repository.name}")
@@ -186,7 +186,7 @@ class _Download:
         was_begun = part.exists()
         self._complete(artifact, part)
         if was_begun and _sha256(part) != artifact.sha256:
-            # Its first part may be from elsewhere.
+            # The part that was there before may be of another file: fetch the whole file again.
             self._count(-artifact.size)
             part.unlink()
             self._complete(artifact, part)
@@ -210,7 +210,7 @@ class _Download:
                     raise _StoppedError from None
 
     def _go_on(self, artifact: Artifact, part: Path) -> None:
-        """Fetch what is missing of a file, or all of it where the server does not give parts."""
+        """Fetch the missing rest of a file, or the whole file when the server does not support ranges."""
         have = part.stat().st_size if part.exists() else 0
         if have > artifact.size:
             part.unlink()
@@ -236,7 +236,7 @@ class _Download:
                         counted += len(chunk)
                         self._count(len(chunk))
             except requests.RequestException:
-                self._count(-counted)  # the next try counts what is there
+                self._count(-counted)  # the next attempt counts the bytes on disk again
                 raise
 
     def _count(self, more: int) -> None:
@@ -260,7 +260,7 @@ class _Download:
 
 
 def _raise_first(done: Iterable[Future[None]]) -> None:
-    """Raise what went wrong, rather than that something else stopped a file."""
+    """Raise the first error of finished downloads; prefer the cause to a `_StoppedError`, which is its consequence."""
     errors = [error for future in done if (error := future.exception()) is not None]
     for error in sorted(errors, key=lambda error: isinstance(error, _StoppedError)):
         raise error
@@ -275,7 +275,7 @@ def _is_transient(error: requests.RequestException) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the innermost reason: those around it repeat addresses."""
+    """Return the text of the innermost exception; the ones around it only repeat addresses."""
     while (inner := getattr(error, "reason", None) or (error.args and error.args[0])) and isinstance(
         inner, BaseException
     ):

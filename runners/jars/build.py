@@ -1,10 +1,10 @@
-"""The Java part: built once, kept under ORION_HOME, found by everything that starts a JVM.
+"""Build of the Java part, which is built once and kept under ORION_HOME for everything that starts a JVM.
 
     python -m orion_beam.runners.jars.build [--uber | --lock]
 
-builds it when it is missing and prints where it is; with `--uber`, the one jar for submission to a Flink cluster.
-The jars of others are those of `java/artifacts.txt`, see `jars.artifacts`; `--lock` writes that list, as Maven
-resolves the pom. Maven is needed for these two only.
+builds the jars when they are missing and prints their paths. `--uber` builds the one jar for submission to a Flink
+cluster. `--lock` writes `java/artifacts.txt`, the list of third-party jars (see `jars.artifacts`), as Maven resolves
+the pom. Only these two options need Maven.
 """
 
 import argparse
@@ -32,19 +32,20 @@ from orion_beam.runners.jars.artifacts import (
 )
 
 JAVA_SOURCES = Path(__file__).parents[1] / "java"
-"""The Maven project: in a checkout and in an installed package alike."""
+"""Directory of the Maven project, in a checkout and in an installed package alike."""
 
 MIN_JAVA = 17
 MIN_MAVEN = (3, 6)
 
 Report = Callable[[str], None]
-"""Takes a line that says what is going on."""
+"""Receives a line of text about the progress of a build."""
 
 _LAYOUT = b"1"
-"""Changes when what is published, other than the Java sources' outcome, changes."""
+"""Version of the layout of a build. Raise it when a build's result changes without a change of sources or jars."""
 
 PARENT_VARIABLE = "ORION_PARENT_PID"
-"""Names, in its environment, the process that another one is to end with: see `flink_parts.parent_guard`."""
+"""Environment variable with the id of a process; a process that has it ends when that one does. See
+`flink_parts.parent_guard`."""
 
 GUARD = "dev.orion.beam.ParentGuard"
 _LAUNCHERS = {
@@ -53,13 +54,14 @@ _LAUNCHERS = {
 }
 
 _PARTS = {"job": "job", "broker": "kafka", "flink": "flink"}
-"""The parts of the pom, and the directory that each one's jars are in."""
+"""Directory of the jars of each part of the pom."""
 
 _OUR_JAR = "orion-beam-1.jar"
 
-_NO_TESTS = ("-DskipTests", "-Dmaven.test.skip=true")  # neither run them nor compile them
+_NO_TESTS = ("-DskipTests", "-Dmaven.test.skip=true")  # neither run tests nor compile them
 
-# What Flink 1.19 and Beam reach into on Java 17, so that `java -jar` needs no flags.
+# Packages of the JDK that Flink 1.19 and Beam access by reflection on Java 17. The manifests name them, so that
+# `java -jar` needs no flags.
 ADD_EXPORTS = ("java.base/sun.net.util", "java.rmi/sun.rmi.registry")
 ADD_OPENS = (
     "java.base/java.lang",
@@ -84,15 +86,15 @@ _UNREACHABLE = re.compile(
 
 @dataclass(frozen=True)
 class Jars:
-    """Where the Java part is.
+    """Paths of the built Java part.
 
     Attributes:
-        flink_job_server: For Beam's `--flink_job_server_jar`; Flink is in it.
-        expansion_service: For Beam's `JavaJarExpansionService`; knows `orion:kafka_batches:v1`.
-        job_classpath: Class path of the two.
-        kafka_classpath: Class path of a Kafka broker, and of the guard.
-        jmx_agent: Serves a JVM's metrics to Prometheus, by `-javaagent`.
-        guard: Ends a JVM with its parent, see ParentGuard.
+        flink_job_server: Jar for Beam's `--flink_job_server_jar`; includes Flink.
+        expansion_service: Jar for Beam's `JavaJarExpansionService`; knows `orion:kafka_batches:v1`.
+        job_classpath: Class path of these two.
+        kafka_classpath: Class path of a Kafka broker with the guard.
+        jmx_agent: Jar for `-javaagent`, which serves a JVM's metrics to Prometheus.
+        guard: Jar of ParentGuard, which ends a JVM with its parent.
     """
 
     flink_job_server: Path
@@ -120,24 +122,25 @@ def silent(_line: str) -> None:
 
 
 def orion_home() -> Path:
-    """Return the directory for what is built or kept between runs: `$ORION_HOME`, or `~/.orion-beam`."""
+    """Return the directory of builds and of data kept between runs: `$ORION_HOME`, or `~/.orion-beam`."""
     return Path(os.environ.get("ORION_HOME") or "~/.orion-beam").expanduser().absolute()
 
 
 def guard_environment() -> dict[str, str]:
-    """Return the environment that ties a JVM, or a command of `orion-beam`, to this process from its very start.
+    """Return the environment variables that make a JVM, or a command of `orion-beam`, end with this process.
 
-    Launcher jars end with the process that started them anyway. This closes the gap while a JVM starts up; put it into
-    the environment of those that Beam starts. Commands end with nobody else unless they are told to.
+    The launcher jars end with their parent anyway; with these variables, they do so even when the parent ends while
+    the JVM starts. Put the variables into the environment of JVMs that Beam starts. A command of `orion-beam` ends with
+    its parent only if it has these variables.
     """
     return {PARENT_VARIABLE: str(os.getpid())}
 
 
 def find_java() -> str:
-    """Return the `java` that Beam would start, too: that of JAVA_HOME, or the first on PATH.
+    """Return the path of the `java` of JAVA_HOME, or of the first on PATH. Beam starts the same one.
 
     Raises:
-        PrerequisiteError: there is none, or it is too old.
+        PrerequisiteError: There is no `java`, or it is too old.
     """
     home = os.environ.get("JAVA_HOME")
     java = shutil.which(str(Path(home, "bin", "java")) if home else "java")
@@ -154,10 +157,10 @@ def find_java() -> str:
 
 
 def find_javac() -> str:
-    """Return the compiler beside `find_java`'s java.
+    """Return the path of the compiler beside the `java` of `find_java`.
 
     Raises:
-        PrerequisiteError: there is none: it is no JDK.
+        PrerequisiteError: There is no compiler, since this Java is no JDK.
     """
     java = find_java()
     javac = shutil.which(str(Path(java).with_name("javac")))
@@ -169,10 +172,10 @@ def find_javac() -> str:
 
 
 def find_maven() -> str:
-    """Return the `mvn` on PATH.
+    """Return the path of the `mvn` on PATH.
 
     Raises:
-        PrerequisiteError: there is none, or it is too old.
+        PrerequisiteError: There is no `mvn`, or it is too old.
     """
     maven = shutil.which("mvn")
     if maven is None:
@@ -187,11 +190,11 @@ def ensure_jars(report: Report = silent) -> Jars:
     """Return the jars, building them first when this version of them has not been built yet.
 
     Args:
-        report: Gets a line now and then while a build is going on; nothing when there is none.
+        report: Receives progress lines of a build.
 
     Raises:
         PrerequisiteError: Java is missing or too old, or a jar cannot be fetched.
-        ServiceFailedError: the build fails; names its log.
+        ServiceFailedError: The build fails. The message names its log.
     """
     directory = _directory()
     with _published(directory, report) as scratch:
@@ -214,11 +217,11 @@ def are_built() -> bool:
 
 
 def build_uber_jar(report: Report = silent) -> Path:
-    """Return the one jar to submit to a Flink cluster, building it first when it is missing.
+    """Return the path of the one jar to submit to a Flink cluster, building it first when it is missing.
 
     Raises:
-        PrerequisiteError: Java or Maven is missing or too old, or Maven cannot reach its registry.
-        ServiceFailedError: the build fails; names its log.
+        PrerequisiteError: Java or Maven is missing or too old, or Maven cannot reach its repository.
+        ServiceFailedError: The build fails. The message names its log.
     """
     jar = orion_home() / "jars" / f"orion-beam-uber-{_key()}.jar"
     with _published(jar, report) as scratch:
@@ -230,11 +233,11 @@ def build_uber_jar(report: Report = silent) -> Path:
 
 
 def ensure_flink(report: Report = silent) -> str:
-    """Return the class path of a Flink cluster of the version that jobs are made for; nothing of Beam is in it.
+    """Return the class path of a local Flink cluster, fetching its jars first. It holds the guard and nothing of Beam.
 
     Raises:
         PrerequisiteError: Java is missing or too old, or a jar cannot be fetched.
-        ServiceFailedError: the build fails; names its log.
+        ServiceFailedError: The build of the guard fails. The message names its log.
     """
     guard = ensure_jars(report).guard
     directory = orion_home() / "jars" / f"flink-{_key()}"
@@ -251,7 +254,7 @@ def _directory() -> Path:
 
 
 def _key() -> str:
-    """Return what tells one version of the Java part from another."""
+    """Return a digest of the Java part's sources and of its list of jars; each version is built into its own place."""
     digest = hashlib.sha256(_LAYOUT)
     for path in [JAVA_SOURCES / "pom.xml", JAVA_SOURCES / ARTIFACTS_FILE, *sorted(_main_sources())]:
         digest.update(b"\0" + path.relative_to(JAVA_SOURCES).as_posix().encode() + b"\0" + path.read_bytes())
@@ -264,9 +267,9 @@ def _main_sources() -> Iterator[Path]:
 
 @contextmanager
 def _published(result: Path, report: Report) -> Iterator[Path | None]:
-    """Give out a copy of the Maven project to make `result` in, or None when it is there.
+    """Yield a copy of the Maven project in which the caller builds `result`, or None when `result` exists.
 
-    One process builds at a time. The result comes into being by a rename, so one that is there is whole.
+    One process builds at a time. The caller renames its finished build to `result`, so a result that exists is whole.
     """
     if result.exists():
         yield None
@@ -292,11 +295,11 @@ def _published(result: Path, report: Report) -> Iterator[Path | None]:
 
 
 def lock(report: Report = silent) -> Path:
-    """Write the list of the jars of others that each part needs, as Maven resolves the pom, and return where it is.
+    """Write the list of third-party jars that each part needs, as Maven resolves the pom, and return its path.
 
     Raises:
-        PrerequisiteError: Maven is missing or too old, or cannot reach its registry.
-        ServiceFailedError: Maven fails; names its log.
+        PrerequisiteError: Maven is missing or too old, or cannot reach its repository.
+        ServiceFailedError: Maven fails. The message names its log.
     """
     found = []
     with tempfile.TemporaryDirectory(prefix="orion-lock-") as scratch:
@@ -314,13 +317,13 @@ def lock(report: Report = silent) -> Path:
 
 
 def _fetch(parts: Sequence[str], directory: Path, report: Report) -> None:
-    """Put the jars of others that parts need into the parts' directories."""
+    """Put the third-party jars of parts into the parts' directories."""
     wanted = [artifact for artifact in read_artifacts(JAVA_SOURCES) if artifact.part in parts]
     fetch_artifacts(wanted, orion_home() / "artifacts", {part: directory / _PARTS[part] for part in parts}, report)
 
 
 def _compile(javac: str, project: Path, classes: Path, jars: Path) -> None:
-    """Compile our own classes, and put their resources beside them."""
+    """Compile this product's classes, and copy the resources beside them."""
     sources = sorted(map(str, (project / "src" / "main" / "java").rglob("*.java")))
     options = ["--release", str(MIN_JAVA), "-encoding", "UTF-8", "-proc:none", "-cp", str(jars / "*")]
     done = subprocess.run(
@@ -339,7 +342,7 @@ def _compile(javac: str, project: Path, classes: Path, jars: Path) -> None:
 
 
 def _maven(project: Path, arguments: Sequence[str], report: Report) -> None:
-    """Run Maven in `project`, with its output in a log that outlives it."""
+    """Run Maven in `project`; its output goes to `build.log` beside the project, which is temporary."""
     command = [find_maven(), "--batch-mode", *arguments]
     log = project.parent / "build.log"
     downloads = 0
@@ -371,9 +374,9 @@ def _maven(project: Path, arguments: Sequence[str], report: Report) -> None:
 
 
 def _write_launchers(directory: Path) -> None:
-    """Write the jars that hold a manifest only, which Beam starts with `java -jar`.
+    """Write the jars that Beam starts with `java -jar`: each holds only a manifest.
 
-    Their class path is relative, so that the directory can be moved.
+    The class path in the manifest is relative, so that the directory can be moved.
     """
     for name, main_class in _LAUNCHERS.items():
         attributes = {
@@ -395,14 +398,14 @@ def _write_jar(jar: Path, classes: Path) -> None:
 
 
 def _write_guard(jar: Path, classes: Path) -> None:
-    """Write the guard into a jar of its own, for the broker, which cannot share the job's jars."""
+    """Write the guard into a jar of its own, for brokers, whose class path cannot include the job's jars."""
     with zipfile.ZipFile(jar, "w") as jar_file:
         path = GUARD.replace(".", "/") + ".class"
         jar_file.write(classes / path, path)
 
 
 def _manifest(attributes: Mapping[str, str]) -> str:
-    """Format a manifest, whose lines hold 72 bytes at most."""
+    """Format a manifest, with lines of at most 72 bytes, as the jar file specification demands."""
     lines = ["Manifest-Version: 1.0"]
     for name, value in attributes.items():
         line = f"{name}: {value}"
@@ -412,7 +415,7 @@ def _manifest(attributes: Mapping[str, str]) -> str:
 
 
 def _version(command: Sequence[str], pattern: str) -> tuple[int, ...]:
-    """Return the version that a command says it has."""
+    """Run a command and return the version in its output."""
     answer = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     found = re.search(pattern, answer.stdout + answer.stderr)
     if found is None:

@@ -1,7 +1,7 @@
-"""Where Maven would fetch from on this machine: its settings say, and they hold for what we fetch ourselves, too.
+"""Maven's settings on this machine: they name the repository that this product fetches from, too.
 
-Of `~/.m2/settings.xml`, and of `conf/settings.xml` of the Maven on PATH, these count: mirrors, servers, the active
-proxy and the local repository; see https://maven.apache.org/settings.html.
+The settings are `~/.m2/settings.xml` and `conf/settings.xml` of the Maven on PATH. Their mirrors, servers, active proxy
+and local repository are used; see https://maven.apache.org/settings.html.
 """
 
 import os
@@ -19,10 +19,10 @@ from requests.adapters import HTTPAdapter
 from orion_beam.errors import PrerequisiteError
 
 CENTRAL = "https://repo.maven.apache.org/maven2"
-"""Maven's own address of its repository `central`."""
+"""Address of Maven's repository `central`."""
 
 REPOSITORY_VARIABLE = "ORION_MAVEN_REPOSITORY"
-"""The address of a repository to fetch from, whatever Maven's settings say."""
+"""Environment variable with the address of a repository; it overrides Maven's settings."""
 
 _LOCAL = re.compile(r"-Dmaven\.repo\.local=(\S+)")
 _VARIABLE = re.compile(r"\$\{([^}]+)\}")
@@ -30,13 +30,13 @@ _VARIABLE = re.compile(r"\$\{([^}]+)\}")
 
 @dataclass(frozen=True)
 class Repository:
-    """A Maven repository, and how to get at it.
+    """A Maven repository, and how to reach it.
 
     Attributes:
-        url: without a slash at its end.
-        login: user and password, where it wants them.
-        proxies: by scheme, as requests takes them; what the environment says counts where this says nothing.
-        local: Maven's local repository.
+        url: Address without a slash at its end.
+        login: User and password; None for a repository without a login.
+        proxies: Proxy by scheme, as requests takes them; the environment's proxies apply to a missing scheme.
+        local: Directory of Maven's local repository.
     """
 
     url: str
@@ -46,12 +46,12 @@ class Repository:
 
     @property
     def name(self) -> str:
-        """Its address, without a password that may be in it."""
+        """Address without user and password."""
         parts = urlsplit(self.url)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
     def session(self, connections: int) -> requests.Session:
-        """Return a session that logs in where needed and keeps so many connections; proxies go with each request."""
+        """Return a session with the login and a number of open connections. Each request must name the proxies."""
         session = requests.Session()
         session.mount("https://", HTTPAdapter(pool_maxsize=connections))
         session.mount("http://", HTTPAdapter(pool_maxsize=connections))
@@ -60,10 +60,11 @@ class Repository:
 
 
 def find_repository() -> Repository:
-    """Return the repository that Maven would ask for what is on Maven Central.
+    """Return the repository that Maven uses on this machine for the artifacts of Maven Central.
 
     Raises:
-        PrerequisiteError: the settings are no XML, or hold a password in a way that only Maven can read.
+        PrerequisiteError: The settings are not XML, a password is encrypted so that only Maven can read it, or the
+            address is not http or https.
     """
     settings = [_Settings(path) for path in _settings_files() if path.exists()]
     local = next((each.local for each in settings if each.local), Path("~/.m2/repository").expanduser())
@@ -83,7 +84,7 @@ def find_repository() -> Repository:
 
 
 def _settings_files() -> Iterator[Path]:
-    """Return the user's settings, which go before, and those of the installation."""
+    """Yield the user's settings file, which has precedence, and then that of the installation."""
     yield Path("~/.m2/settings.xml").expanduser()
     if (maven := shutil.which("mvn")) is not None:
         yield Path(maven).resolve().parents[1] / "conf" / "settings.xml"
@@ -108,21 +109,21 @@ class _Settings:
         return Path(text).expanduser() if text else None
 
     def mirror(self) -> tuple[str, str] | None:
-        """Return id and address of the first mirror of `central`."""
+        """Return the id and address of the first mirror of `central`; None without a mirror."""
         for mirror in self._root.iterfind("mirrors/mirror"):
             if _is_of_central(_text(mirror, "mirrorOf")):
                 return _text(mirror, "id"), _text(mirror, "url")
         return None
 
     def login(self, server_id: str) -> tuple[str, str] | None:
-        """Return the login at the server of this id."""
+        """Return user and password for the server of an id; None without a login."""
         for server in self._root.iterfind("servers/server"):
             if _text(server, "id") == server_id and (user := _text(server, "username")):
                 return user, self._password(server)
         return None
 
     def proxies(self, host: str) -> dict[str, str]:
-        """Return the active proxy, unless the host is to be reached without it."""
+        """Return the active proxy by scheme; for a host among its `nonProxyHosts`, an exception from all proxies."""
         for proxy in self._root.iterfind("proxies/proxy"):
             if (_text(proxy, "active") or "true") != "true":
                 continue
@@ -145,7 +146,7 @@ class _Settings:
 
 
 def _text(element: ElementTree.Element, name: str) -> str:
-    """Return a child's text, with `${env.NAME}` and `${user.home}` put in."""
+    """Return a child's text, with `${env.NAME}` and `${user.home}` replaced by their values."""
 
     def value(found: re.Match[str]) -> str:
         if found[1] == "user.home":
@@ -156,7 +157,7 @@ def _text(element: ElementTree.Element, name: str) -> str:
 
 
 def _is_of_central(patterns: str) -> bool:
-    """Return whether a mirror is one of `central`, which is external and has an HTTPS address."""
+    """Return whether `mirrorOf` includes `central`: `external:*` does, `external:http:*` does not, as it uses HTTPS."""
     names = [pattern.strip() for pattern in patterns.split(",")]
     return "!central" not in names and bool({"*", "external:*", "central"} & set(names))
 

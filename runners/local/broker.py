@@ -1,4 +1,4 @@
-"""One Kafka broker, which is its own controller too: a JVM, its directory, its settings."""
+"""One Kafka broker, which is a controller too: its JVM, its directory and its settings."""
 
 import os
 import socket
@@ -26,7 +26,7 @@ rootLogger.appenderRef.out.ref = out
 
 @dataclass(frozen=True)
 class Ports:
-    """Where a broker listens: for clients, for the other controllers, and for who scrapes its metrics, if anybody."""
+    """Ports of a broker: for clients, for the other controllers, and for Prometheus, if the broker serves metrics."""
 
     broker: int
     controller: int
@@ -37,14 +37,14 @@ class Broker:
     """One broker of a cluster.
 
     Args:
-        number: its node id, from 1.
-        directory: for data, settings and log; made when missing.
-        jvm: options of the JVM, such as its heap's size.
-        detached: it goes on when this process ends, and belongs to no terminal.
+        number: Node id, from 1.
+        directory: Directory for data, settings and log; created when missing.
+        jvm: Options of the JVM, such as the size of its heap.
+        detached: Whether the broker goes on when this process ends, in a session of its own.
     """
 
     def __init__(self, number: int, directory: Path, jvm: Sequence[str], detached: bool) -> None:
-        """Note where and how to run."""
+        """Store the settings; `launch` starts the broker."""
         self.number = number
         self.log_file = directory / "broker.log"
         self._directory = directory
@@ -56,20 +56,20 @@ class Broker:
 
     @property
     def is_formatted(self) -> bool:
-        """Whether its storage has been made."""
+        """Whether the broker's storage is formatted."""
         return (self._directory / "data" / "meta.properties").exists()
 
     @property
     def is_running(self) -> bool:
-        """Whether its process is there."""
+        """Whether the broker's process runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
-        """Its process id.
+        """Process id.
 
         Raises:
-            RuntimeError: it has not been started, or was stopped.
+            RuntimeError: The broker has not been started, or was stopped.
         """
         if self._process is None:
             raise RuntimeError(f"broker {self.number} is not running")
@@ -77,16 +77,16 @@ class Broker:
 
     @property
     def exit_code(self) -> int | None:
-        """What its process ended with by itself; None if it has not."""
+        """Exit code of a process that ended by itself; None while it runs, and for a broker that was stopped."""
         return None if self._process is None else self._process.poll()
 
     @property
     def log(self) -> str:
-        """What it has printed since it was started."""
+        """Text that the broker has printed since its start."""
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
 
     def configure(self, ports: Ports, settings: Mapping[str, str]) -> None:
-        """Write its settings: these, and what makes it broker `number` at these ports."""
+        """Write the broker's settings file: number, ports and directory, overridden by `settings`."""
         self._directory.mkdir(parents=True, exist_ok=True)
         own = {
             "process.roles": "broker,controller",
@@ -101,31 +101,31 @@ class Broker:
         self._logging.write_text(_LOGGING_PROPERTIES)
 
     def format(self, classpath: str, cluster_id: str) -> None:
-        """Begin to make its storage; `wait` says how it went."""
+        """Start to format the broker's storage; `wait` returns the exit code."""
         arguments = ["--cluster-id", cluster_id, "--config", str(self._properties), "--ignore-formatted"]
         self._run([*self._java(classpath), "kafka.tools.StorageTool", "format", *arguments])
 
     def launch(self, classpath: str, jvm: Sequence[str] = ()) -> None:
-        """Start it, with these options of the JVM, too. It takes some seconds until it answers."""
-        # Detached, the guard must not be there: it would end the broker with the command that started it.
+        """Start the broker with additional JVM options. It takes some seconds until the broker answers."""
+        # A detached broker runs without the guard, which would end it with the command that started it.
         main = ["kafka.Kafka"] if self._detached else ["-Dorion.main.class=kafka.Kafka", GUARD]
         java, *options = self._java(classpath)
         self._run([java, *jvm, *options, *main, str(self._properties)])
 
     def wait(self) -> int:
-        """Wait until its process has ended by itself, and return the exit code."""
+        """Wait until the process ends by itself, and return its exit code."""
         assert self._process is not None
         code = self._process.wait()
         self._process = None
         return code
 
     def terminate(self) -> None:
-        """Ask it to shut down, so that its data are whole on disk."""
+        """Ask the broker to shut down, so that its data are complete on disk."""
         if self._process is not None:
             self._process.terminate()
 
     def await_end(self) -> None:
-        """Wait until it has shut down; kill it when that takes too long."""
+        """Wait until the broker has shut down; kill it when that takes too long."""
         if self._process is not None:
             try:
                 self._process.wait(BROKER_STOP_TIMEOUT_S)
@@ -134,14 +134,14 @@ class Broker:
             self._process = None
 
     def kill(self) -> None:
-        """End it as a crash would. Its data survive."""
+        """End the broker as a crash would. Its data survive."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
 
     def disown(self) -> None:
-        """Let it go on alone. Should it end before this process does, it leaves no zombie."""
+        """Forget the broker, which goes on. A thread reaps it if it ends before this process."""
         if self._process is not None:
             threading.Thread(target=self._process.wait, name="orion-local-kafka-reaper", daemon=True).start()
             self._process = None
@@ -163,7 +163,7 @@ class Broker:
 
 
 def is_taken(port: int) -> bool:
-    """Return whether something listens on a port. A connection that lingers there does not count, as for Kafka."""
+    """Return whether a process listens on a port. Connections in TIME_WAIT do not count, as Kafka can bind then."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -174,7 +174,7 @@ def is_taken(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago. Somebody else may take one at any time."""
+    """Return ports that were free a moment ago. Another process may take one at any time."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

@@ -1,4 +1,4 @@
-"""The development Kafka: the one cluster that outlives the command that started it, by `up`, `down` and `status`."""
+"""Development Kafka (`up`, `down`, `status`): the one cluster that outlives the command that started it."""
 
 import fcntl
 import os
@@ -26,10 +26,11 @@ class BrokerProcess(BaseModel):
     """A broker that `up` started.
 
     Attributes:
-        number: Its node id.
-        pid: Its process.
-        started: When that process started, as the system says; tells it from a later one with the same id.
-        ports: Where it listens.
+        number: Node id.
+        pid: Process id.
+        started: Start time of the process, as `_start_time` returns it; tells the process from a later one with the
+            same id.
+        ports: Ports at which the broker listens.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,17 +42,17 @@ class BrokerProcess(BaseModel):
 
     @property
     def running(self) -> bool:
-        """Whether that very process is there."""
+        """Whether this very process still runs."""
         return _start_time(self.pid) == self.started
 
 
 class LocalState(BaseModel):
-    """The cluster that `up` started, as its state file says.
+    """The cluster that `up` started; the content of its state file.
 
     Attributes:
-        brokers: Its brokers.
-        bootstrap_servers: Their addresses.
-        data_dir: Where its data and logs are.
+        brokers: Brokers of the cluster.
+        bootstrap_servers: Addresses of the brokers.
+        data_dir: Directory of data and logs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,12 +63,12 @@ class LocalState(BaseModel):
 
     @property
     def running(self) -> tuple[BrokerProcess, ...]:
-        """Its brokers that are there."""
+        """The brokers that still run."""
         return tuple(broker for broker in self.brokers if broker.running)
 
     @property
     def metrics_ports(self) -> list[int]:
-        """Where brokers serve their metrics, those that do."""
+        """Ports of the brokers that serve metrics."""
         return [broker.ports.metrics for broker in self.brokers if broker.ports.metrics is not None]
 
 
@@ -78,24 +79,25 @@ def up(
     brokers: int | None = None,
     metrics: bool = False,
 ) -> tuple[LocalState, bool]:
-    """Start the development cluster, unless it is running. Those of its brokers that are gone are started again.
+    """Start the development cluster, or those of its brokers that do not run.
 
-    A cluster that has not been stopped, but has ended, comes back where it was, if nobody else listens there now.
+    A cluster that ended without `down` starts again at its old ports, unless another process listens there now.
 
     Args:
-        port: Port of the first broker, the others follow; None picks free ones. Of no use to a cluster that is running.
-        heap: Most memory for each JVM's heap.
-        report: Gets a line now and then while this goes on.
-        brokers: How many; None means as many as the data that are kept are of, or one.
-        metrics: Brokers serve their metrics to Prometheus. Those of a cluster that is running go on as they did.
+        port: Port of the first broker, which the others' ports follow; None picks free ports. Without effect on a
+            cluster that is running.
+        heap: Largest heap of each JVM.
+        report: Receives progress lines.
+        brokers: Number of brokers; None means as many as the kept data belong to, or one.
+        metrics: Whether brokers serve their metrics to Prometheus. Without effect on a cluster that is running.
 
     Returns:
-        The cluster, and whether something was started now.
+        The cluster, and whether this call started a broker.
 
     Raises:
         PrerequisiteError: Java is missing, or a port is taken.
-        UserError: there is a cluster of more or fewer brokers.
-        ServiceFailedError: a broker does not start; shows the end of its log.
+        UserError: The cluster has another number of brokers.
+        ServiceFailedError: A broker does not start. The message shows the end of its log.
     """
     with _locked():
         directory = _directory() / "kafka"
@@ -121,7 +123,7 @@ def up(
             state = _state_of(cluster, running)
             _write_state(state)
         except BaseException:
-            cluster.stop()  # nobody would find it again
+            cluster.stop()  # without a state file, no command could find the cluster again
             raise
         cluster.disown()
         return state, True
@@ -131,10 +133,10 @@ def down(purge: bool = False) -> bool:
     """Stop the development cluster.
 
     Args:
-        purge: Delete its data, too.
+        purge: Whether to delete the cluster's data, too.
 
     Returns:
-        Whether one was running.
+        Whether a cluster was running.
     """
     with _locked():
         state = status()
@@ -147,13 +149,13 @@ def down(purge: bool = False) -> bool:
 
 
 def status() -> LocalState | None:
-    """Return the development cluster, or None when no broker of it is running, whatever an old state file says."""
+    """Return the development cluster; None when none of its brokers runs, even if a state file is left."""
     state = _remembered()
     return state if state is not None and state.running else None
 
 
 def _remembered() -> LocalState | None:
-    """Return the cluster that has been started and not been stopped; that says nothing of whether it still runs."""
+    """Return the cluster of the state file, which `up` writes and `down` removes; its brokers may have ended since."""
     try:
         return LocalState.model_validate_json(_state_file().read_text())
     except FileNotFoundError:
@@ -163,7 +165,7 @@ def _remembered() -> LocalState | None:
 
 
 def _can_come_back(state: LocalState, count: int, port: int | None, metrics: bool) -> bool:
-    """Return whether a cluster that has ended may be started again as it was."""
+    """Return whether a cluster that has ended fits the wanted settings and can get all of its old ports."""
     if len(state.brokers) != count or port not in (None, state.brokers[0].ports.broker):
         return False
     if metrics and not state.metrics_ports:
@@ -173,7 +175,12 @@ def _can_come_back(state: LocalState, count: int, port: int | None, metrics: boo
 
 
 def _state_of(cluster: LocalKafka, running: Sequence[BrokerProcess]) -> LocalState:
-    """Return what to remember of a cluster, of which some brokers were `running` before."""
+    """Return the state to write for a cluster.
+
+    Args:
+        cluster: The cluster, all of whose brokers run now.
+        running: The brokers that ran before this command, which started the others.
+    """
     processes = {broker.number: broker for broker in running}
     for broker, ports in zip(cluster.brokers, cluster.ports, strict=True):
         if broker.number in processes:
@@ -227,11 +234,12 @@ def _end(brokers: Sequence[BrokerProcess]) -> None:
 
 
 def _start_time(pid: int) -> str | None:
-    """Return when a process started, in the system's own words, or None when it is gone, or dead and not reaped."""
+    """Return when a process started, as the text of /proc or `ps`; None for a process that has ended or is a zombie."""
     stat = Path("/proc", str(pid), "stat")
     if Path("/proc/self/stat").exists():
         try:
-            # The name, in parentheses, may hold anything; state and start time are fields 3 and 22.
+            # See proc(5). The name (field 2, in parentheses) may hold any character. State and start time are fields 3
+            # and 22.
             fields = stat.read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             return None

@@ -1,4 +1,4 @@
-"""A real Flink cluster on this machine, for development and tests: a JobManager and a TaskManager, each a JVM."""
+"""Real Flink cluster on this machine, for development and tests: a JobManager and a TaskManager, each in a JVM."""
 
 import os
 import subprocess
@@ -30,7 +30,7 @@ _PORT_ATTEMPTS = 5
 _LOG_TAIL_LINES = 12
 _LOOK_EVERY_S = 0.1
 
-# Flink's start scripts work these out; without them every one must be given.
+# Flink's start scripts compute these; without the scripts, each must be given.
 _TASK_MANAGER_MEMORY = {
     "taskmanager.cpu.cores": "2",
     "taskmanager.memory.framework.heap.size": "128m",
@@ -49,17 +49,17 @@ _TASK_MANAGER_JVM = ("-Xmx768m", "-XX:MaxDirectMemorySize=320m", "-XX:MaxMetaspa
 
 
 class LocalFlink:
-    """A Flink session cluster that takes jobs by REST. It ends with this process, even when that is killed.
+    """A Flink session cluster that takes jobs by REST. It ends with this process, even when this process is killed.
 
-    Nothing of Beam is on its class path: as on a cluster of one's own, a job brings that along in its jar.
+    Its class path holds nothing of Beam: as on any other cluster, a job brings Beam along in its jar.
 
     Args:
-        directory: for configuration, logs and temporary files; made when missing.
-        slots: of the TaskManager.
+        directory: Directory for configuration, logs and temporary files; created when missing.
+        slots: Number of slots of the TaskManager.
     """
 
     def __init__(self, directory: Path, slots: int = 2) -> None:
-        """Note where and how to run; `start` runs it."""
+        """Store the settings; `start` starts the cluster."""
         self._directory = Path(directory).absolute()
         self._slots = slots
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -68,15 +68,15 @@ class LocalFlink:
 
     @property
     def address(self) -> str:
-        """Where it takes jobs: Beam's `--flink_master`."""
+        """URL of the REST API, for Beam's `--flink_master`."""
         return f"http://{HOST}:{self._rest_port}"
 
     def start(self, report: Report = silent) -> Self:
-        """Start both and wait until the slots are there.
+        """Start both JVMs and wait until the slots are registered.
 
         Raises:
-            PrerequisiteError: Java or Maven is missing.
-            ServiceFailedError: the cluster does not start; shows the end of its log.
+            PrerequisiteError: Java is missing, or a jar cannot be fetched.
+            ServiceFailedError: The cluster does not start. The message shows the end of its log.
         """
         self._classpath = ensure_flink(report)
         for attempt in range(_PORT_ATTEMPTS):
@@ -87,7 +87,7 @@ class LocalFlink:
                 self._await_slots()
             except _EndedError as error:
                 self.stop()
-                # Somebody else may have taken a port that was free a moment ago.
+                # Another process may have taken a port that was free a moment ago.
                 if "Could not start rest endpoint on any port" not in str(error) or attempt == _PORT_ATTEMPTS - 1:
                     raise
                 continue
@@ -98,7 +98,7 @@ class LocalFlink:
         return self
 
     def start_task_manager(self) -> None:
-        """Start the TaskManager; a job that waits for slots goes on when it has registered."""
+        """Start the TaskManager. A job that waits for slots continues when the TaskManager has registered."""
         memory = [part for name, value in _TASK_MANAGER_MEMORY.items() for part in ("-D", f"{name}={value}")]
         self._launch(_TASK_MANAGER, _TASK_MANAGER_JVM, *memory)
 
@@ -110,15 +110,15 @@ class LocalFlink:
 
     @property
     def rest(self) -> FlinkRest:
-        """What it says of itself."""
+        """Client of the cluster's REST API."""
         return FlinkRest(self.address)
 
     def job_states(self) -> list[str]:
-        """Return the state of each job that the cluster knows, as Flink calls it."""
+        """Return the state of each job that the cluster knows, in Flink's terms (such as `RUNNING`)."""
         return [job["status"] for job in self.rest.get("jobs")["jobs"]]
 
     def stop(self) -> None:
-        """Stop both."""
+        """Stop both JVMs."""
         for process in self._processes.values():
             process.terminate()
         for process in self._processes.values():
@@ -130,7 +130,7 @@ class LocalFlink:
         self._processes.clear()
 
     def __enter__(self) -> Self:
-        """Start the cluster, unless it has been started."""
+        """Start the cluster, unless it is running."""
         return self if self._processes else self.start()
 
     def __exit__(
@@ -156,9 +156,9 @@ class LocalFlink:
             "taskmanager.numberOfTaskSlots": self._slots,
             "io.tmp.dirs": temporary,
             "web.upload.dir": temporary,
-            # As for embedded Flink: see flink_conf.
+            # As for embedded Flink, see flink_parts/flink_conf.
             "execution.buffer-timeout.interval": "0 ms",
-            # A TaskManager that was killed is missed after this time; the default is 50 s.
+            # Time until Flink notices that a TaskManager was killed; the default is 50 s.
             "heartbeat.interval": 1000,
             "heartbeat.timeout": 5000,
         }

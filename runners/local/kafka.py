@@ -1,4 +1,4 @@
-"""A real Kafka on this machine, for development and tests: one broker or several, bound to the loopback interface."""
+"""Real Kafka on this machine, for development and tests: one broker or several, bound to the loopback interface."""
 
 import base64
 import time
@@ -20,7 +20,7 @@ from orion_beam.topics.names import CATALOGUE, profile_for
 
 JMX_RULES = Path(__file__).parents[1] / "monitoring" / "jmx.yml"
 METRICS_PORT = 9312
-"""Of the first broker, if nobody else listens there and where the others would."""
+"""Port of the first broker's metrics, followed by the others'. If one of them is taken, all brokers use free ports."""
 
 KAFKA_START_TIMEOUT_S = 300.0
 
@@ -29,45 +29,45 @@ _LOG_TAIL_LINES = 12
 _LOOK_EVERY_S = 0.05
 _HEAP_OF_ONE = "768m"
 _HEAP_OF_SEVERAL = "384m"
-# To G1, batches of a megabyte are huge objects, which keep it marking without end. What the optimizing compiler takes
-# in the first minutes, beside the job, is more than it gives back in them. A page at a time, memory is slow to come.
+# Serial collector: G1 treats batches of a megabyte as humongous objects and keeps marking. No optimizing compiler: in
+# the first minutes it costs the job beside it more CPU than it saves. Huge pages: memory in small pages is slow to get.
 _JVM = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:+UseTransparentHugePages")
 
 _LOCAL_SETTINGS = {
     "auto.create.topics.enable": "false",
     "unclean.leader.election.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
-    # a broker that was killed may come back after 3 s; by default its former self is waited for, 9 s
+    # A broker that was killed can rejoin when its old session has timed out: by default after 9 s.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
-    # Kafka's own topics have 50 partitions by default
+    # Kafka's internal topics have 50 partitions by default.
     "offsets.topic.num.partitions": "4",
     "transaction.state.log.num.partitions": "4",
 }
 
 
 class _PortTakenError(Exception):
-    """Somebody else listens on a port that a broker was to use."""
+    """Another process listens on a broker's port."""
 
 
 class LocalKafka:
-    """A Kafka cluster, of one broker unless told otherwise. Its data stay in `data_dir` from run to run.
+    """A Kafka cluster of one broker or several. Its data stay in `data_dir` from run to run.
 
-    As a context manager it ends with this process, even when that is killed. Three brokers or more have the settings
-    of the catalogue's production profile, fewer those of its development profile.
+    Unless `detached`, it ends with this process, even when this process is killed. Three brokers or more get the
+    settings of the catalogue's production profile, fewer those of its development profile.
 
     Args:
-        data_dir: Directory for data, settings and logs; made when missing.
-        port: Port of the first broker, the others follow; None picks free ones at each start.
-        heap: Most memory for each JVM's heap; by default 768 MiB, or 384 MiB of several.
-        settings: Kafka's own, of each broker, over those of the profile.
-        brokers: How many. Each is a controller, too: a majority of them must run.
-        detached: The brokers go on when this process ends, and belong to no terminal.
-        metrics: Each broker serves its metrics to Prometheus, on a port of its own.
+        data_dir: Directory for data, settings and logs; created when missing.
+        port: Port of the first broker, which the others' ports follow; None picks free ports at each start.
+        heap: Largest heap of each JVM; by default 768 MiB, or 384 MiB with several brokers.
+        settings: Kafka settings of each broker; they override those of the profile.
+        brokers: Number of brokers. Each is a controller, too, so a majority of them must run.
+        detached: Whether the brokers go on when this process ends, in sessions of their own.
+        metrics: Whether each broker serves its metrics to Prometheus, on a port of its own.
 
     Attributes:
-        brokers: Its brokers, by number.
-        ports: Where they listen, once they have been started.
+        brokers: Brokers in the order of their numbers, from 1.
+        ports: Ports of each broker; empty before the first start.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class LocalKafka:
         detached: bool = False,
         metrics: bool = False,
     ) -> None:
-        """Note where and how to run; `start` runs it."""
+        """Store the settings; `start` starts the brokers."""
         self._metrics = metrics
         self.data_dir = Path(data_dir).absolute()
         self._wanted_port = port
@@ -96,7 +96,7 @@ class LocalKafka:
 
     @property
     def bootstrap_servers(self) -> str:
-        """The brokers' addresses, for clients' `bootstrap.servers`."""
+        """Addresses of the brokers, for clients' `bootstrap.servers`."""
         if not self.ports:
             raise RuntimeError("the broker has not been started")
         return ",".join(f"{HOST}:{ports.broker}" for ports in self.ports)
@@ -106,8 +106,8 @@ class LocalKafka:
 
         Raises:
             PrerequisiteError: Java is missing, or a port is taken.
-            UserError: the directory holds the data of more or fewer brokers.
-            ServiceFailedError: a broker does not start; shows the end of its log.
+            UserError: The directory holds the data of another number of brokers.
+            ServiceFailedError: A broker does not start. The message shows the end of its log.
         """
         if any(broker.is_running for broker in self.brokers):
             raise RuntimeError("the broker is running already")
@@ -131,16 +131,16 @@ class LocalKafka:
         raise self._failure("found no free port", self.brokers[0])
 
     def rejoin(self, ports: Sequence[Ports], gone: Iterable[int], report: Report = silent) -> Self:
-        """Start those brokers of a cluster that are gone, where they were, and wait until all answer.
+        """Start the brokers of a cluster that have ended, at their old ports, and wait until all brokers answer.
 
         Args:
-            ports: of all brokers.
-            gone: numbers of those to start, from 1.
-            report: gets a line now and then while this goes on.
+            ports: Ports of all brokers.
+            gone: Numbers, from 1, of the brokers to start.
+            report: Receives progress lines.
 
         Raises:
             PrerequisiteError: Java is missing.
-            ServiceFailedError: a broker does not start; shows the end of its log.
+            ServiceFailedError: A broker does not start. The message shows the end of its log.
         """
         self.ports = tuple(ports)
         jars = ensure_jars(report)
@@ -157,7 +157,7 @@ class LocalKafka:
         return self
 
     def stop(self) -> None:
-        """Shut the brokers down, so that their data are whole on disk; kill what takes too long."""
+        """Shut the brokers down, so that their data are complete on disk; kill a broker that takes too long."""
         for broker in self.brokers:
             broker.terminate()
         for broker in self.brokers:
@@ -173,12 +173,12 @@ class LocalKafka:
         self.brokers[number - 1].kill()
 
     def disown(self) -> None:
-        """Let detached brokers go on alone."""
+        """Forget detached brokers, which go on without this process."""
         for broker in self.brokers:
             broker.disown()
 
     def __enter__(self) -> Self:
-        """Start the brokers, unless they have been started."""
+        """Start the brokers, unless they are running."""
         return self if self.brokers[0].is_running else self.start()
 
     def __exit__(
@@ -238,16 +238,19 @@ class LocalKafka:
         }
 
     def _cluster_id(self) -> str:
-        """Return the id of this data directory's cluster; made before formatting, which may be interrupted."""
+        """Return the cluster id of this data directory.
+
+        The id is stored before any broker is formatted, so that formatting can be repeated after an interruption.
+        """
         path = self.data_dir / "cluster.id"
         if not path.exists():
             cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-            # A leading dash would look like an option.
+            # On a command line, a leading dash looks like an option.
             path.write_text(cluster_id.replace("-", "A"))
         return path.read_text()
 
     def _await_ready(self) -> None:
-        """Wait until each of these brokers, and not another one on its port, answers and knows of them all."""
+        """Wait until each broker answers with this cluster's id, not another cluster's, and knows all brokers."""
         give_up = time.monotonic() + KAFKA_START_TIMEOUT_S
         for broker, ports in zip(self.brokers, self.ports, strict=True):
             admin = admin_client(f"{HOST}:{ports.broker}")
@@ -260,7 +263,7 @@ class LocalKafka:
         try:
             metadata = admin.list_topics(timeout=1)
         except KafkaException:
-            return False  # it has waited for its second
+            return False  # list_topics has waited for its second already
         if metadata.cluster_id == self._cluster_id() and len(metadata.brokers) == len(self.brokers):
             return True
         time.sleep(_LOOK_EVERY_S)
@@ -274,7 +277,7 @@ class LocalKafka:
                 raise self._failure(f"it ended with exit code {broker.exit_code}", broker)
 
     def _failure(self, reason: str, broker: Broker) -> ServiceFailedError:
-        # What it says, not where in its code.
+        # The lines of stack traces say nothing to a user.
         lines = [line for line in broker.log.splitlines() if not line.startswith("\tat ")]
         tail = "\n".join(lines[-_LOG_TAIL_LINES:])
         return ServiceFailedError(
@@ -283,7 +286,7 @@ class LocalKafka:
 
 
 def kept_brokers(data_dir: Path) -> int | None:
-    """Return of how many brokers a directory holds the data; None if it holds none."""
+    """Return the number of brokers whose data a directory holds; None for a directory without data."""
     if (data_dir / "data").exists():
         return 1
     return len(list(data_dir.glob("broker-*"))) or None

@@ -1,4 +1,4 @@
-"""What watches the jobs: alert rules, dashboards, the brokers' JMX rules, and a Prometheus for development.
+"""Monitoring of jobs: alert rules, dashboards, the brokers' JMX rules, and a Prometheus for development.
 
-What these read is made by `orion_beam/monitoring`.
+The metrics themselves come from `orion_beam/monitoring`.
 """

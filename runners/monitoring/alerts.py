@@ -1,4 +1,4 @@
-"""The alert rules, from their template and limits."""
+"""Alert rules, made from their template and limits."""
 
 from pathlib import Path
 from string import Template
@@ -18,32 +18,32 @@ def _duration(text: str) -> str:
 
 
 Duration = Annotated[str, AfterValidator(_duration)]
-"""Such as `90s`, which Prometheus writes the same way."""
+"""A duration in Prometheus' notation, such as `90s`."""
 DurationOrNone = Annotated[str, AfterValidator(lambda text: text if text == "0s" else _duration(text))]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 
 
 class AlertLimits(BaseModel):
-    """From when on something is worth an alert.
+    """Limits beyond which alerts fire.
 
     Attributes:
-        interval: how often rules are evaluated.
-        hold: how long a condition must last before its alert fires,
-        outage: and that of a broker.
-        window: over which rates are taken.
-        memory: how far back "before" and "usually" reach.
-        silence: without records, until a country should have sent some.
-        lag_s: age of the oldest unprocessed record.
-        standstill_s: without progress although records wait; a job commits every ten seconds.
-        data_loss_s: left until retention deletes an unprocessed record.
-        checkpoint_age_s: since the last checkpoint that has completed.
-        failed_checkpoints: within the window.
-        error_ratio: of dead letters to processed records.
-        disk_ratio: used.
-        written_ratio: of records written to records read, within the window,
-        written_again: and so many more, for what a restart does again.
-        restarts: of a job, within the window.
-        runbooks: where the runbooks are, as a path or URL.
+        interval: Time between two evaluations of the rules.
+        hold: Time that a condition must last before its alert fires.
+        outage: Same as `hold`, for the alert of a broker that is down.
+        window: Time over which rates are taken.
+        memory: Time that counts as the past, for alerts that compare the present with it.
+        silence: Longest time without records from a country.
+        lag_s: Greatest age of the oldest unprocessed record.
+        standstill_s: Longest time without progress although records wait; a job commits every ten seconds.
+        data_loss_s: Least time until retention deletes an unprocessed record.
+        checkpoint_age_s: Longest time since the last completed checkpoint.
+        failed_checkpoints: Greatest number of failed checkpoints within the window.
+        error_ratio: Greatest ratio of dead letters to processed records.
+        disk_ratio: Greatest ratio of used disk space.
+        written_ratio: Greatest ratio of records written to records read, within the window.
+        written_again: Records that may be written beyond that ratio, since a restart writes some again.
+        restarts: Greatest number of a job's restarts within the window.
+        runbooks: Path or URL of the runbooks.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -68,11 +68,11 @@ class AlertLimits(BaseModel):
 
 
 class _RulesTemplate(Template):
-    # Prometheus' own templates have the dollar.
+    # Prometheus' own templates use the dollar sign.
     delimiter = "@"
 
 
 def alert_rules(limits: AlertLimits) -> str:
-    """Return the rules, as YAML for Prometheus' `rule_files`."""
+    """Return the alert rules as YAML for Prometheus' `rule_files`."""
     template = (ALERTS_DIRECTORY / "alerts.template.yml").read_text(encoding="utf-8")
     return _RulesTemplate(template).substitute(limits.model_dump())

@@ -2,7 +2,7 @@
 
     python -m orion_beam.runners.monitoring.dashboards
 
-writes `runners/monitoring/dashboards/*.json`, to be imported into Grafana; each asks for its data source.
+writes `runners/monitoring/dashboards/*.json`. Import these files into Grafana; each asks for its data source.
 """
 
 import json
@@ -19,10 +19,10 @@ class Panel(NamedTuple):
     """A chart over time.
 
     Attributes:
-        title: what it shows.
-        queries: PromQL by legend, which is Grafana's template over labels.
-        unit: as Grafana names it.
-        width: of 24 columns.
+        title: Title of the chart.
+        queries: PromQL queries by legend; a legend is a Grafana template over labels.
+        unit: Grafana's name of the unit.
+        width: Width in columns; a dashboard has 24.
     """
 
     title: str

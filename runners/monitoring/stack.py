@@ -1,4 +1,4 @@
-"""The development cluster's monitoring: the monitor, and a Prometheus with the alert rules, until it is stopped."""
+"""Monitoring of the development cluster: the monitor and a Prometheus with the alert rules, as background processes."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from orion_beam.runners.local.development import LocalState
 from orion_beam.runners.monitoring.alerts import AlertLimits, alert_rules
 
 MONITOR_PORT, PROMETHEUS_PORT = 9310, 9090
-"""Where each listens if nobody else does."""
+"""Ports of the two; a free port is used instead of one that is taken."""
 
 _START_TIMEOUT_S = 60.0
 _LOOK_EVERY_S = 0.05
@@ -37,11 +37,11 @@ scrape_configs:
 
 
 class Monitoring(NamedTuple):
-    """What runs.
+    """Addresses of the running monitoring.
 
     Attributes:
         monitor: URL of the status page.
-        prometheus: URL of Prometheus; None: it is not installed.
+        prometheus: URL of Prometheus; None when Prometheus is not installed.
     """
 
     monitor: str
@@ -51,19 +51,19 @@ class Monitoring(NamedTuple):
 def start_monitoring(
     cluster: LocalState, flink_urls: Sequence[str], workers_port: int, limits: AlertLimits
 ) -> Monitoring:
-    """Start the monitor and, where it is installed, Prometheus, in the background. What ran before is stopped.
+    """Start the monitor and, where it is installed, Prometheus, in the background. Stop earlier ones first.
 
     Args:
-        cluster: the development cluster; the file system of its data is watched, too.
+        cluster: The development cluster; the file system of its data is watched, too.
         flink_urls: REST addresses of JobManagers to watch.
-        workers_port: where a job's workers serve their metrics, once there are any.
-        limits: of the alerts; their interval is that of looks and scrapes, too.
+        workers_port: Port at which a job's workers will serve their metrics.
+        limits: Limits of the alerts; their interval is also the interval of the monitor and of scrapes.
 
     Returns:
-        Where they listen: they do, by now.
+        The addresses, at which both listen when the call returns.
 
     Raises:
-        ServiceFailedError: one of them does not start; names its log.
+        ServiceFailedError: One of them does not start. The message names the directory of its log.
     """
     stop_monitoring()
     directory = _directory()
@@ -100,7 +100,7 @@ def start_monitoring(
 
 
 def stop_monitoring() -> None:
-    """Stop what `start_monitoring` has started, if it still runs. Prometheus' data are deleted."""
+    """Stop the processes of `start_monitoring` that still run, and delete Prometheus' data."""
     with suppress(FileNotFoundError):
         running = []
         for pid, created in json.loads(_state_file().read_text()):
@@ -119,7 +119,7 @@ def _launch(name: str, command: Sequence[str]) -> psutil.Process:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
-    # It goes on alone. Should it end before this process does, it leaves no zombie.
+    # The process goes on without this one. The thread reaps it if it ends before this process.
     threading.Thread(target=process.wait, name=f"orion-{name}-reaper", daemon=True).start()
     return psutil.Process(process.pid)
 
