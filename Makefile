@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 export PYTHON
 
-# Where bytecode is not written, as in many images, each of the tests' processes would compile all sources again.
+# Many container images turn off writing of bytecode; then each process of the tests compiles all sources again.
 export PYTHONDONTWRITEBYTECODE =
 export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
 
@@ -16,7 +16,7 @@ INSTALLED := .venv/.installed
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# Checked before anything else, so that a missing JDK shows at once and not after minutes of installing.
+# These run before anything else, so that a missing JDK shows at once and not after minutes of installing.
 need-python:
 	@scripts/require python
 
@@ -30,7 +30,7 @@ need-maven: need-java
 $(INSTALLED): setup.py | need-python
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@# Compiles what is compiled, once: half a minute.
+	@# Compiles the kernels once, which takes half a minute.
 	$(BIN)/python -c 'import orion_beam.pipeline; from orion_beam.transforms.arrow.compiled import compile_all; compile_all()' 2>/dev/null
 	@touch $@
 
@@ -52,7 +52,7 @@ lint: $(INSTALLED) ## Check style, types, the direction of imports and the docum
 	$(BIN)/lint-imports --no-logo
 	@$(MAKE) --no-print-directory site
 
-# The variable silences a notice on the future of MkDocs, which is no fault of a page.
+# The variable silences a notice about MkDocs 2, which concerns no page.
 site: $(INSTALLED) ## Build the documentation into site/: warnings are errors, links are checked
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 

@@ -1,4 +1,4 @@
-"""Packaging of ORION Beam. Beam's `--setup_file` takes this file too, to install the project on its workers."""
+"""Packaging of ORION Beam. Beam's `--setup_file` also takes this file, to install the project on workers."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent
 
 
 def _version() -> str:
-    # Read as text: an import would need the dependencies that are about to be installed.
+    # Reads the version as text: an import would need dependencies that are not installed yet.
     text = (ROOT / "schemas" / "version.py").read_text(encoding="utf-8")
     found = re.search(r'^VERSION = "([^"]+)"$', text, re.MULTILINE)
     if found is None:
@@ -17,10 +17,10 @@ def _version() -> str:
     return found[1]
 
 
-# Exact, because a job's submitter and its workers must agree on every byte they pass to each other.
+# Exact versions, because a job's submitter and its workers must agree on every byte that they exchange.
 DEPENDENCIES = [
     "apache-beam==2.70.0",
-    # With its client of schema registries.
+    # The extra is the client of schema registries.
     "confluent-kafka[schemaregistry]==2.16.1",
     "fastavro==1.13.1",
     "msgspec==0.22.0",
@@ -38,14 +38,14 @@ DEPENDENCIES = [
     "pyyaml==6.0.4",
     "requests==2.34.2",
     "rich==15.0.0",
-    # For machines whose system has no time zones.
+    # For systems without time zone data.
     "tzdata==2026.6",
     "typer==0.29.2",
     "zstandard==0.25.0",
 ]
 
 DEV_DEPENDENCIES = [
-    # Confluent's own reader of the wire format, which tests read with.
+    # Tests read the Confluent wire format with Confluent's own deserializer.
     "confluent-kafka[avro]==2.16.1",
     "hypothesis==6.170.15",
     "import-linter==2.16",
@@ -64,13 +64,13 @@ setup(
     version=_version(),
     description="Call detail records of several countries, unified on Kafka by one Beam graph",
     license="Apache-2.0",
-    # Beam pickles a job's code: submitter and workers must run the same minor version of Python, and the
-    # worker environments that this version is tested with run 3.11.
+    # Beam pickles a job's code, so submitter and workers must run the same minor version of Python. This version is
+    # tested with workers on 3.11.
     python_requires=">=3.11,<3.12",
     install_requires=DEPENDENCIES,
     extras_require={"dev": DEV_DEPENDENCIES},
-    # `orion_beam` holds links to `schemas`, `transforms` and `runners`, which makes them its subpackages. Installed at
-    # the top level they would hide a user's own package `transforms`.
+    # `orion_beam` holds symbolic links to `schemas`, `transforms` and `runners`, so these are its subpackages. As
+    # top-level packages they would hide a user's own package `transforms`.
     packages=find_packages(include=["orion_beam", "orion_beam.*"]),
     package_data={
         "orion_beam": ["py.typed", "profiles/*.toml", "reference/*"],
@@ -78,7 +78,7 @@ setup(
         "orion_beam.generator": ["*.csv", "towns/*.csv"],
         "orion_beam.kafka": ["*.csv"],
         "orion_beam.monitoring": ["site/*"],
-        # The Java sources go along because the jars are built from them where they are first needed.
+        # The package includes the Java sources: jars are built on the machine that first needs them.
         "orion_beam.runners": ["java/pom.xml", "java/artifacts.txt", "java/src/**/*"],
         "orion_beam.runners.flink_parts": ["*.csv", "flink_conf/*.yaml"],
         "orion_beam.runners.monitoring": ["*.yml", "dashboards/*.json"],

@@ -1,6 +1,6 @@
-"""The measured claims of README.md and docs/reference/figures.md."""
+"""Measurements behind the figures in README.md and docs/reference/figures.md."""
 
 import os
 
-# As on the workers, see transforms/__init__.py; here before anything else imports polars.
+# Workers set the same, see transforms/__init__.py. It must happen before the first import of polars.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")

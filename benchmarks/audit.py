@@ -1,4 +1,4 @@
-"""How fast `orion-beam audit` reads cdr.final, and how much memory it takes: `python -m benchmarks.audit [RECORDS]`."""
+"""Rate and memory of `orion-beam audit` while it reads cdr.final: `python -m benchmarks.audit [RECORDS]`."""
 
 import json
 import os
@@ -29,7 +29,7 @@ RECORDS = 3_000_000
 
 
 def enriched() -> list[pa.RecordBatch]:
-    """Return a batch of each country's CDRs."""
+    """Return one batch of enriched CDRs for each country."""
     reference = load_reference()
     return [
         run_chain(chain_of(profile, reference), raw_batches(profile, MAX_ROWS, MAX_ROWS)[0]).accepted
@@ -38,7 +38,7 @@ def enriched() -> list[pa.RecordBatch]:
 
 
 def values(records: int) -> Iterator[tuple[str, list[bytes]]]:
-    """Yield raw topics, and CDRs of theirs, each of an offset of its own; partitions take turns."""
+    """Yield raw topics with encoded CDRs from them. Partitions take turns; each CDR has an offset of its own."""
     wire = Wire(single_object_header(avro_schema(UnifiedCdr)))
     batches = enriched()
     written = [0] * len(batches)
@@ -55,7 +55,7 @@ def values(records: int) -> Iterator[tuple[str, list[bytes]]]:
 
 
 def fill(servers: str, records: int) -> int:
-    """Write raw records and the CDRs that a job would have made of them; return how many."""
+    """Write raw records, and the CDRs that a job would make of them, to Kafka; return the number of CDRs."""
     producer = Producer(
         {
             "bootstrap.servers": servers,
@@ -77,7 +77,7 @@ def fill(servers: str, records: int) -> int:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Measure and print the figures."""
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else RECORDS
     with tempfile.TemporaryDirectory() as directory, LocalKafka(Path(directory, "kafka")) as kafka:
         servers = kafka.bootstrap_servers

@@ -1,8 +1,9 @@
-"""What partials, duplicates and sequence gaps cost beside the chain: microseconds of CPU a CDR on one core.
+"""Cost of the checks for partials, duplicates and sequence gaps, beside the chain's: microseconds of CPU a CDR.
 
     python -m benchmarks.checks [--rows 100000] [--json]
 
-The generator's formats carry no node, number or cause, so normalized CDRs get them here: three nodes, in order.
+The generator's formats carry no node, sequence number or cause for closing. This benchmark adds them to normalized
+CDRs: three nodes, numbers in order. It runs on one core.
 """
 
 import argparse
@@ -38,7 +39,12 @@ Made = TypeVar("Made")
 
 
 def recorded(batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
-    """Return normalized CDRs as nodes of TS 32.298 would number them, read behind `first` others."""
+    """Return normalized CDRs with the numbers that nodes after 3GPP TS 32.298 give them.
+
+    Args:
+        batch: Normalized CDRs.
+        first: Number of CDRs that were read before these.
+    """
     place = np.arange(first, first + batch.num_rows)
     columns = columns_of(batch) | {
         "source_offset": pa.array(place),
@@ -51,7 +57,7 @@ def recorded(batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
 
 
 def measure(profile: CountryProfile, rows: int) -> dict[str, float]:
-    """Return microseconds of CPU a CDR of the chain and of each check: medians, in turns."""
+    """Return microseconds of CPU a CDR for the chain and for each check: medians of rounds in which they take turns."""
     raw = raw_batches(profile, rows, MAX_ROWS)
     times: dict[str, list[float]] = defaultdict(list)
     memory, first = DuplicateMemory(WINDOW), 0
@@ -86,7 +92,7 @@ def _sum_up(batch: pa.RecordBatch) -> list[object]:
 
 
 def main() -> None:
-    """Print the table, or JSON."""
+    """Measure and print a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000, help="CDRs a country and round")
     parser.add_argument("--json", action="store_true", help="print JSON")

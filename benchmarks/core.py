@@ -1,8 +1,8 @@
-"""What the chain costs on one core, without I/O: microseconds of CPU a CDR, by stage and country.
+"""Cost of the chain on one core, without I/O: microseconds of CPU a CDR, by stage and country.
 
     python -m benchmarks.core [--rows 100000] [--batch-rows 32768] [--json]
 
-CPU time of this thread's process, not wall time, so that other work on the machine disturbs it less.
+It measures this process's CPU time, not wall time, which other work on the machine disturbs more.
 """
 
 import argparse
@@ -31,7 +31,7 @@ ROUNDS = 5
 
 
 def raw_batches(profile: CountryProfile, rows: int, batch_rows: int) -> list[pa.RecordBatch]:
-    """Return generated raw CDRs of one country, cut as the read cuts them."""
+    """Return generated raw CDRs of one country, in batches as the read makes them."""
     batches: list[pa.RecordBatch] = []
     for generated in generate_batches(profile, rows, seed=1, fault_rate=FAULT_RATE, batch_rows=batch_rows):
         count = len(generated)
@@ -50,13 +50,13 @@ def raw_batches(profile: CountryProfile, rows: int, batch_rows: int) -> list[pa.
 
 
 def stages(profile: CountryProfile) -> Iterator[tuple[str, Split]]:
-    """Yield the pure functions of the chain."""
+    """Yield name and pure function of each stage of the chain, in order."""
     yield from chain_of(profile, load_reference()).items()
     yield "encode", partial(encode_batch, model=UnifiedCdr, wire=Wire(b"0123456789"))
 
 
 def measure(profile: CountryProfile, rows: int, batch_rows: int) -> dict[str, float]:
-    """Return microseconds of CPU a CDR for each stage: the median of some rounds."""
+    """Return microseconds of CPU a CDR for each stage, the median of the rounds."""
     batches = raw_batches(profile, rows, batch_rows)
     costs = {}
     for name, stage in stages(profile):
@@ -71,7 +71,7 @@ def measure(profile: CountryProfile, rows: int, batch_rows: int) -> dict[str, fl
 
 
 def main() -> None:
-    """Print the table, or JSON."""
+    """Measure and print a table, or JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000, help="CDRs a country")
     parser.add_argument("--batch-rows", type=int, default=MAX_ROWS, help="rows of a batch")

@@ -1,6 +1,8 @@
-"""What worker metrics cost: their share of the chain's CPU, side by side in one run, so that noise meets both.
+"""Cost of worker metrics, as a share of the chain's CPU.
 
-python -m benchmarks.metrics [--rows 50000] [--batch-rows 16384] [--rounds 9]
+    python -m benchmarks.metrics [--rows 50000] [--batch-rows 16384] [--rounds 9]
+
+One run measures both, batch by batch, so that noise on the machine affects both alike.
 """
 
 import argparse
@@ -17,7 +19,7 @@ from orion_beam.transforms.stage.observing import StageObserver
 
 
 def main() -> None:
-    """Print the medians and their ratio."""
+    """Measure and print the median share, and its range."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=50_000, help="CDRs a country")
     parser.add_argument("--batch-rows", type=int, default=MAX_ROWS, help="rows of a batch")
@@ -40,7 +42,7 @@ def main() -> None:
 
 
 def _observer(directory: str) -> StageObserver:
-    # prometheus-client looks at this when it is imported, which must be the first time here.
+    # prometheus-client reads this variable when it is first imported, which must happen after this line.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
     from orion_beam.telemetry.worker_metrics import WorkerMetrics
 
@@ -48,7 +50,7 @@ def _observer(directory: str) -> StageObserver:
 
 
 def _cpu_s(chains: list[tuple[list[tuple[str, Any]], list[Any]]], observer: StageObserver) -> tuple[float, float]:
-    """Return seconds of CPU of the stages, and of the metrics."""
+    """Return the CPU seconds of the stages and of the metrics."""
     chain_s = metrics_s = 0.0
     for chain, batches in chains:
         for batch in batches:

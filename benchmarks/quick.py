@@ -1,11 +1,14 @@
-"""The two figures of the stream, on this machine: CDRs a second under load, and latency at a steady rate.
+"""Throughput and latency of the stream on this machine.
 
     python -m benchmarks.quick [--count 3000000] [--rate 20000] [--seconds 20] [--json] [-- BEAM OPTIONS]
 
-Everything runs here side by side: broker, generator, Flink embedded in a JVM, Python workers. Throughput: CDRs of four
-countries with 2 % faults lie ready; the rate is counted from the first CDR out to the last, warm-up included. Latency:
-CDRs are produced at a steady rate while the job runs; it is the time from a CDR's Kafka timestamp on the raw topic to
-its Kafka timestamp on cdr.final, without the first seconds.
+Broker, generator, embedded Flink and Python workers all run on this machine.
+
+Throughput: all CDRs, of four countries and with 2 % faults, are in Kafka before the job starts. The rate counts from
+the first CDR that comes out to the last, warm-up included.
+
+Latency: CDRs are produced at a steady rate while the job runs. The latency of a CDR is the time from its Kafka
+timestamp on the raw topic to its Kafka timestamp on cdr.final. The first seconds do not count.
 """
 
 import argparse
@@ -42,7 +45,7 @@ _console = Console(stderr=True)
 
 
 def records_out(bootstrap_servers: str) -> Callable[[], int]:
-    """Return a function that says how many records the output topics hold; it costs the broker next to nothing."""
+    """Return a function that returns the number of records on the output topics, at almost no cost for the broker."""
     admin = admin_client(bootstrap_servers)
     ends = {
         TopicPartition(topic, partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -62,7 +65,7 @@ def generate(bootstrap_servers: str, *options: str) -> None:
 
 @contextmanager
 def running_job(bootstrap_servers: str, log: Path, beam_options: Sequence[str]) -> Iterator[psutil.Process]:
-    """Run the stream; it is stopped at the end."""
+    """Run the stream while the block runs; yield its process."""
     command = [sys.executable, "-m", "orion_beam.cli.main", "run", "--bootstrap-servers", bootstrap_servers]
     with log.open("wb") as output:
         job = subprocess.Popen([*command, "--", *beam_options], stdout=output, stderr=output, start_new_session=True)
@@ -79,7 +82,7 @@ def workers(job: psutil.Process) -> list[psutil.Process]:
 
 
 def throughput(count: int, out: Callable[[], int]) -> tuple[float, float]:
-    """Wait until all records are out; return the rate, and the rate without the first tenth."""
+    """Wait until all records have come out; return the rate, and the rate without the first tenth of the records."""
     marks: list[tuple[float, int]] = []
     deadline = time.monotonic() + _TIMEOUT_S
     while not marks or marks[-1][1] < count:
@@ -95,7 +98,7 @@ def throughput(count: int, out: Callable[[], int]) -> tuple[float, float]:
 
 
 def latencies_ms(bootstrap_servers: str, rate: int, seconds: int) -> npt.NDArray[np.int64]:
-    """Produce at a steady rate, and return the latencies in milliseconds of what came out after the warm-up."""
+    """Produce at a steady rate, and return the latencies, in milliseconds, of the records after the warm-up."""
     generate(bootstrap_servers, "--rate", str(rate), "--count", str(rate * WARM_UP_S))
     with Tally(bootstrap_servers, from_beginning=False, keep_latencies=True) as tally:
         generate(bootstrap_servers, "--rate", str(rate), "--count", str(rate * seconds))
@@ -109,7 +112,7 @@ def latencies_ms(bootstrap_servers: str, rate: int, seconds: int) -> npt.NDArray
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=3_000_000, help="CDRs of the throughput part")
     parser.add_argument("--rate", type=int, default=20_000, help="CDRs a second of the latency part")

@@ -1,8 +1,8 @@
-"""What ten million subscribers cost: memory while they are loaded and at rest, and a look-up.
+"""Cost of a table of ten million subscribers: memory during and after loading, and CPU of a look-up.
 
     python -m benchmarks.reference [--subscribers 10000000] [--kind parquet] [--json]
 
-The file is written by a process of its own, so that its memory does not count.
+Another process writes the file, so that the writer's memory does not count.
 """
 
 import argparse
@@ -27,12 +27,12 @@ MIB = 1 << 20
 
 
 def imsis_of(numbers: "np.typing.NDArray[np.int64]") -> pl.Series:
-    """Return an IMSI for each number, in no visible order."""
+    """Return an IMSI for each number; neighbouring numbers get IMSIs far apart."""
     return pl.Series("imsi", 208_010_000_000_000 + numbers * 7_368_787 % 10**10).cast(pl.String)
 
 
 def write(path: Path, count: int) -> None:
-    """Write subscribers, CSV or Parquet by the file's ending."""
+    """Write subscribers to a file, as CSV or Parquet by the file's suffix."""
     numbers = np.arange(count, dtype=np.int64)
     kinds = pl.Series(["prepaid", "postpaid", "corporate"])
     frame = pl.DataFrame(
@@ -50,7 +50,7 @@ def write(path: Path, count: int) -> None:
 
 
 def measure(path: Path, count: int) -> dict[str, float]:
-    """Load a file in this process, which has loaded nothing before, and look up batches, half of them unknown."""
+    """Load a file in this process, which has loaded none before, and look up batches with half of the keys unknown."""
     process = psutil.Process()
     before, start = process.memory_info().rss, time.process_time()
     lookup = load_subscribers(str(path))
@@ -75,7 +75,7 @@ def measure(path: Path, count: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the figures."""
+    """Measure and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--subscribers", type=int, default=10_000_000)
     parser.add_argument("--kind", choices=["csv", "parquet"], default="parquet")

@@ -1,6 +1,6 @@
-"""The pages of docs/reference that are made from code: raw formats, rules, codes, commands, country profiles.
+"""Pages of docs/reference that are made from code: raw formats, rules, codes, commands, country profiles.
 
-python -m scripts.pages      rewrites them; tests/test_docs.py fails when one is not as made.
+`python -m scripts.pages` rewrites them. tests/test_docs.py fails when a page differs from what this module makes.
 """
 
 import inspect
@@ -48,7 +48,7 @@ is null.
 
 
 class _Place(NamedTuple):
-    """Where a field stands, and what the format calls it."""
+    """A field's place in a record, its name in the format, and its name in the unified CDR."""
 
     where: str
     name: str
@@ -56,7 +56,7 @@ class _Place(NamedTuple):
 
 
 def _places(layout: Layout) -> tuple[str, list[_Place]]:
-    """Return the heading of the first column, and the fields."""
+    """Return the heading of the table's first column, and the fields of a layout."""
     match layout:
         case Separated():
             return "column", [_Place(str(place + 1), name, name) for place, name in enumerate(layout.fields)]
@@ -98,7 +98,7 @@ def _section(raw_format: RawFormat) -> Iterator[str]:
 
 
 def raw_formats_page() -> str:
-    """Return the page in Markdown."""
+    """Return the page of all raw formats in Markdown."""
     lines = [_RAW_FORMATS.rstrip("\n")]
     for raw_format in all_formats().values():
         lines += _section(raw_format)
@@ -124,7 +124,7 @@ command, as `ORION_KAFKA_CONFIG` does: [Log in to a cluster](../operate/login.md
 
 
 def commands_page() -> str:
-    """Return the page of every command, its arguments, options and examples."""
+    """Return the page of all commands, with their arguments, options and examples, in Markdown."""
     commands = dict(_all_commands())
     index = ["| command | what it does |", "|---|---|"]
     for name, command in commands.items():
@@ -135,7 +135,7 @@ def commands_page() -> str:
 
 
 def _all_commands() -> Iterator[tuple[str, Any]]:
-    """Yield each command by its full name; of a group, those that it holds."""
+    """Yield full name and command, and for a group of commands those of its members."""
     for name, entry in SUBCOMMANDS.items():
         own = entry.load(name)
         for inner, command in getattr(own, "commands", {"": own}).items():
@@ -164,14 +164,14 @@ def _command(name: str, command: Any) -> Iterator[str]:
     for parameter in command.params:
         if not parameter.hidden and (record := parameter.get_help_record(context)) is not None:
             written, meaning = record
-            # A default may be a path of this machine.
+            # A default may be a path on this machine.
             meaning = meaning.replace(f"{ROOT}/", "")
             yield f"| `{_cell(written)}` | {_cell(meaning)} |"
 
 
 def _texts(paragraphs: Iterable[str]) -> Iterator[str]:
     for paragraph in paragraphs:
-        # What stands in code type stays on one line.
+        # Text between backticks stays on one line.
         joined = re.sub("`[^`]+`", lambda code: code[0].replace(" ", "\0"), paragraph)
         lines = textwrap.fill(joined, 115, break_long_words=False, break_on_hyphens=False)
         yield lines.replace("\0", " ") + "\n"
@@ -194,7 +194,7 @@ CDR's `warnings` instead, unless the country's profile says otherwise; [the rule
 
 
 def codes_page() -> str:
-    """Return the page of every code: which stage finds it, and what becomes of the record."""
+    """Return the page of all codes in Markdown: the stage that finds each, and what becomes of the record."""
     stages: dict[str, list[str]] = {}
     for kind in known_kinds(["any"]):
         stages.setdefault(kind.code, []).append(kind.stage)
@@ -224,7 +224,7 @@ the option `--profiles DIR` take profiles of your own. [Add a country](../guides
 
 
 def profiles_page() -> str:
-    """Return the page of a country profile's fields."""
+    """Return the page of a country profile's fields in Markdown."""
     return _PROFILES + "".join(
         f"| `{name}` | {_toml_type(field)} | {_toml_default(name, field)} | {_cell(field.get('description', ''))} |\n"
         for name, field in CountryProfile.model_json_schema()["properties"].items()
@@ -258,7 +258,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "raw-formats.md": raw_formats_page,
     "rules.md": rules_page,
 }
-"""What makes each page of docs/reference that is not written by hand."""
+"""Pages of docs/reference that are not written by hand: file name to the function that makes the page."""
 
 
 if __name__ == "__main__":

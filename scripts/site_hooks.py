@@ -1,7 +1,7 @@
-"""What MkDocs does beside its settings (mkdocs.yml).
+"""Hooks of MkDocs for what its settings (mkdocs.yml) cannot say.
 
-A folder in `nav` stands for all of its pages. The history of measurements, which lies beside the benchmarks, is a page,
-too. A page that would load something from elsewhere is an error.
+A folder in `nav` stands for all of its pages. The history of measurements, a file beside the benchmarks, becomes a
+page. A page that loads a file from another site is an error.
 """
 
 import re
@@ -16,7 +16,7 @@ _FROM_ELSEWHERE = re.compile(r"""<(?:script|link|img|iframe)\b[^>]*?\b(?:src|hre
 
 
 def on_config(config: Any) -> None:
-    """Replace each folder that `nav` names (`runbooks/`) by its pages, README.md first."""
+    """Replace each folder in `nav` (such as `runbooks/`) by its pages, README.md first."""
     config.nav = _expanded(config.nav, Path(config.docs_dir))
 
 
@@ -27,7 +27,7 @@ def on_files(files: Any, config: Any) -> None:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Have links to and from the history lead to where it is in the site."""
+    """Rewrite links to and from the history of measurements, whose place in the site is not that in the repository."""
     return markdown.replace(f"](../../{_HISTORY}", f"](../{_HISTORY}").replace("](../docs/", "](../")
 
 
@@ -44,6 +44,6 @@ def _expanded(entry: Any, docs: Path) -> Any:
 
 
 def on_post_page(output: str, page: Any, **_: Any) -> None:
-    """Refuse a page that would load something from elsewhere: the site works without a network."""
+    """Refuse a page that loads a file from another site, since the pages must work without a network."""
     if found := _FROM_ELSEWHERE.search(output):
         raise PluginError(f"{page.file.src_uri} loads {found[1]} from elsewhere")

@@ -1,4 +1,4 @@
-"""Holding the columnar chain against the row-by-row oracle."""
+"""Comparison of the columnar chain with the row-by-row oracle."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,7 +14,7 @@ from tests.oracle import Verdict, judge
 
 
 def verdicts_of(batch: pa.RecordBatch, profile: CountryProfile) -> list[Verdict]:
-    """Return what the transforms make of each row, in order."""
+    """Return the verdict of the transforms on each row, in order."""
     decoded = decode_batch(batch, profile)
     validated = validate_batch(decoded.accepted, {profile.code: profile})
     found: dict[int, Verdict] = {}

@@ -1,4 +1,4 @@
-"""Pages in headless Chromium, for tests of what people see. Where it is not installed such a test is skipped."""
+"""Pages in headless Chromium, for tests of what people see. Without Chromium such a test is skipped."""
 
 import json
 import re
@@ -13,13 +13,13 @@ _LIGHT, _DARK = 1, 0
 
 
 def seen_in_browser(page: Path, script: str, *, dark: bool = False, width: int = 1240) -> Any:
-    """Open a page without a network and return what a function body returns in it, as JSON has it.
+    """Open a page without a network, run a function in it, and return the function's result, converted through JSON.
 
     Args:
-        page: an HTML file.
-        script: the body of a function of no arguments, run when the page is there.
-        dark: as somebody sees it who prefers dark colours.
-        width: of the window, in pixels.
+        page: HTML file.
+        script: Body of a JavaScript function without arguments, which runs at the end of the page.
+        dark: Whether the browser prefers dark colours.
+        width: Width of the window in pixels.
     """
     chromium = require_program("chromium", package="chromium")
     probe = f"<script>document.title = JSON.stringify((() => {{{script}}})())</script>"

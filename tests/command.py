@@ -1,4 +1,4 @@
-"""The command line, called as a user calls it."""
+"""Fixture that calls the command line as a user does."""
 
 import logging
 import sys
@@ -23,7 +23,7 @@ Command = Callable[..., Answer]
 def orion_beam(monkeypatch, capsys) -> Command:
     def call(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["orion-beam", *map(str, arguments)])
-        # A command sets both up for itself, and ends with its process.
+        # A command replaces both, and never restores them since its process ends. Here the next test needs them.
         monkeypatch.setattr(sys, "stderr", sys.stderr)
         monkeypatch.setattr(logging.getLogger(), "handlers", [])
         with pytest.raises(SystemExit) as ended:

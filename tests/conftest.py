@@ -1,4 +1,4 @@
-"""What all tests share: the option of `make golden`, fewer generated cases by default, and quick profiles."""
+"""Set-up of all tests: the option of `make golden`, few generated cases by default, and the longest files first."""
 
 import os
 
@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, settings
 
 from orion_beam.cli.shared.late import load_late_imports
 
-# Generated cases are few in unit tests and many in those marked `deep`, which set their own number.
-# Times vary on shared machines, so a slow example is no failure.
+# Unit tests generate few cases. Tests marked `deep` generate many, and set the number themselves.
+# Times vary on shared machines, so a slow example is not a failure.
 settings.register_profile(
     "unit", max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
@@ -28,7 +28,7 @@ LONGEST_FIRST = (
     "test_cluster",
     "test_brokers",
 )
-"""Files whose tests take minutes. Begun last, one of them would run alone, beside an idle core."""
+"""Files whose tests take minutes. If one of them started last, it would run alone while another core is idle."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -43,5 +43,5 @@ def update_golden(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_to_import() -> None:
-    """Import what a test before, which asked for help only, has left as a name in the modules of the command line."""
+    """Do the deferred imports of the command line, in case an earlier test asked for help only and left them undone."""
     load_late_imports()

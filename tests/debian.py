@@ -1,4 +1,4 @@
-"""Programs of Debian packages that some tests need: skipped without them, unless ORION_REQUIRE_ALL says to fail."""
+"""Programs of Debian packages that some tests need. Without them a test is skipped; with ORION_REQUIRE_ALL it fails."""
 
 import os
 import shutil
@@ -7,12 +7,12 @@ import pytest
 
 
 def may_use(program: str) -> bool:
-    """Return whether a program is there, or must be: then `require_program` says what is missing."""
+    """Return whether a program is installed, or ORION_REQUIRE_ALL demands it, so that `require_program` fails."""
     return shutil.which(program) is not None or bool(os.environ.get("ORION_REQUIRE_ALL"))
 
 
 def require_program(*names: str, package: str) -> str:
-    """Return the path of the first of these programs that is there; skip the test, or fail, when none is."""
+    """Return the path of the first of these programs that is installed; skip or fail the test when none is."""
     found = next((path for path in map(shutil.which, names) if path is not None), None)
     if found is None:
         reason = f"{names[0]} is missing: apt-get install -y {package}"

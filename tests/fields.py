@@ -1,4 +1,4 @@
-"""Generated texts of the fields of raw records: good, odd and broken."""
+"""Strategies for the texts of raw records' fields: good, odd and broken."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ _sane_junk = st.text(st.sampled_from("0123456789+-.eEZT: abc"), max_size=20)
 
 
 def _mixed(good: st.SearchStrategy[str], *odd: str) -> st.SearchStrategy[str]:
-    """Mostly good values, so that a record of many fields is now and then good as a whole."""
+    """Return a strategy of mostly good values, so that some records of many fields are good as a whole."""
     return st.one_of(good, good, good, good, good, good, good, st.sampled_from(odd), _absent, _sane_junk | _junk)
 
 
@@ -79,7 +79,7 @@ FIELDS: dict[str, st.SearchStrategy[str]] = {
 
 
 def json_value(draw: st.DrawFn, text: str) -> Any:
-    """Return a text as JSON may write it: with quotes, as a number, or as something else altogether."""
+    """Draw a JSON value for a text: the text itself, the number that it spells, or rarely an unrelated value."""
     if text.isascii() and text.isdigit() and (text == "0" or text[0] != "0") and draw(st.booleans()):
         return int(text)
     kind = draw(st.integers(0, 60))
@@ -87,13 +87,13 @@ def json_value(draw: st.DrawFn, text: str) -> Any:
 
 
 def without(text: str, forbidden: str) -> str:
-    """Return a text without some characters, which would say that there is another field."""
+    """Return a text without the characters that would start another field."""
     return "".join(character for character in text if character not in forbidden)
 
 
 @st.composite
 def separated(draw: st.DrawFn, names: Sequence[str], separator: str) -> bytes:
-    """Fields with a separator between them, now and then too few or too many, or in quotes."""
+    """Draw a record of fields with a separator between them; some have too few or too many fields, or quoted ones."""
     parts = [without(draw(FIELDS[name]), separator + "{") for name in names]
     if not draw(st.integers(0, 9)):
         parts = parts[: draw(st.integers(2, len(parts)))] + [""] * draw(st.integers(0, 2))
@@ -103,7 +103,7 @@ def separated(draw: st.DrawFn, names: Sequence[str], separator: str) -> bytes:
 
 
 def quoted(text: str, separator: str) -> st.SearchStrategy[str]:
-    """Return a field as it is, or in quotes: as they should be, with what needs them, or not as they should be."""
+    """Return a strategy of spellings of a field: plain, quoted, quoted with a separator or a quote, or badly quoted."""
     marked = text.replace('"', '""')
     return st.sampled_from(
         [f'"{marked}"', f'"{marked}"', f'"{marked}"', f' "{marked}"\t', text]

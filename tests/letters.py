@@ -1,4 +1,4 @@
-"""Dead letters one by one, for tests that have them as mappings."""
+"""Conversion of single dead letters, as mappings, to and from messages, for tests."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ LETTER: dict[str, Any] = {
 
 
 class Message(NamedTuple):
-    """A dead letter as a Kafka client takes it."""
+    """A dead letter in the form that a Kafka client takes."""
 
     key: bytes | None
     value: bytes | None
@@ -39,7 +39,7 @@ class Message(NamedTuple):
 
 
 def messages_from(letters: pa.RecordBatch) -> list[Message]:
-    """Return the messages that dead letters are on their topic."""
+    """Convert dead-letter rows to the messages of their topic."""
     return [
         Message(row["key"], row["value"], [(header["key"], header["value"]) for header in row["headers"]])
         for row in messages_of(letters).to_pylist()
@@ -52,7 +52,7 @@ def headers_of(letter: Mapping[str, Any]) -> list[tuple[str, bytes | None]]:
 
 
 def messages_batch(*messages: tuple[bytes | None, bytes | None, Iterable[tuple[str, Any]]]) -> pa.RecordBatch:
-    """Return messages (key, value, headers) as they are read from a dead-letter topic."""
+    """Return messages (key, value, headers) as a batch that is read from a dead-letter topic."""
     rows = [
         {
             "raw_key": key,
@@ -68,7 +68,7 @@ def messages_batch(*messages: tuple[bytes | None, bytes | None, Iterable[tuple[s
 
 
 def letter_of(key: bytes | None, value: bytes | None, headers: Iterable[tuple[str, Any]]) -> dict[str, Any] | None:
-    """Return the dead letter that one message is, or None for one that is none of ours."""
+    """Parse one message into a dead letter; None for a message that is not a dead letter of this product."""
     read = letters_of(messages_batch((key, value, headers)))
     assert read.letters.num_rows + read.foreign.num_rows == 1
     return read.letters.to_pylist()[0] if read.letters.num_rows else None

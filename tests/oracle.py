@@ -1,7 +1,7 @@
-"""The oracle: what becomes of one raw message, row by row in plain Python, by design.md and the row models.
+"""Oracle of the chain: the verdict on one raw message, in plain Python, by the design and the row models.
 
-How a raw format is read stands in `tests/raw_formats`. All this shares no code with the decoders and rules of
-`transforms/`. It is slow and obvious.
+`tests/raw_formats` reads the raw formats for it. The oracle is slow and obvious, and shares no code with the decoders
+and rules of `transforms/`.
 """
 
 import csv
@@ -39,14 +39,14 @@ UNIFIED_NAMES = {
 
 
 class Verdict(NamedTuple):
-    """Either the typed fields of an accepted record, or the pairs of code and field of a rejected one."""
+    """Outcome of a record: the typed fields if it is accepted, or the pairs of code and field if it is rejected."""
 
     fields: dict[str, Any] | None
     broken: frozenset[tuple[str, str]]
 
 
 def judge(payload: bytes | None, arrived: datetime | None, profile: CountryProfile) -> Verdict:
-    """Return what must become of a message in DecodeCdrs and ValidateCdrs."""
+    """Return the verdict that DecodeCdrs and ValidateCdrs must reach on a message."""
     if payload is not None and len(payload) > MAX_PAYLOAD_BYTES:
         return _rejected((Code.OVERSIZED_PAYLOAD, "value"))
     try:
@@ -63,7 +63,11 @@ def judge(payload: bytes | None, arrived: datetime | None, profile: CountryProfi
 
 
 def split(text: str, profile: CountryProfile, size: int) -> tuple[str, dict[str, Any]]:
-    """Return the format of a payload of `size` characters and its record; ValueError says that it is of none."""
+    """Return the format and the record of a payload of `size` characters.
+
+    Raises:
+        ValueError: The payload is of no format.
+    """
     for name in (*profile.formats, *EVERY_COUNTRY):
         record = import_module(f"tests.raw_formats.{name}").read(text, size)
         if record is not None:
@@ -72,7 +76,7 @@ def split(text: str, profile: CountryProfile, size: int) -> tuple[str, dict[str,
 
 
 def validate(raw_format: str, record: dict[str, Any], arrived: datetime | None, profile: CountryProfile) -> Verdict:
-    """Return what the row model says of a record."""
+    """Return the verdict of the format's row model on a record, with the warnings if it is accepted."""
     broken = set()
     sent, arrived = arrived, arrived if arrived and FIRST_EPOCH <= arrived < END_OF_EPOCHS else None
     if raw_format == "pipe_text" and arrived is None:
@@ -103,7 +107,7 @@ def validate(raw_format: str, record: dict[str, Any], arrived: datetime | None, 
 
 
 def is_in_an_hour_that_comes_twice(text: str | None, profile: CountryProfile) -> bool:
-    """Say whether an event time without an offset has two offsets that fit."""
+    """Return whether an event time without an offset occurs twice, since clocks are set back in its hour."""
     digits = re.sub("[-T :]", "", (text or "").partition(".")[0])
     if len(digits) == 12 and profile.twelve_digit_times:
         digits = f"20{digits}" if profile.twelve_digit_times == "YYMMDDhhmmss" else f"{digits}00"
@@ -116,7 +120,7 @@ def is_in_an_hour_that_comes_twice(text: str | None, profile: CountryProfile) ->
 def warnings_of(
     fields: dict[str, Any], is_ambiguous: bool, sent: datetime | None, arrived: datetime | None, profile: CountryProfile
 ) -> Iterator[str]:
-    """Yield the rules that an accepted record breaks, by libphonenumber, the standards' text and plain arithmetic."""
+    """Yield the warnings of an accepted record, from libphonenumber, the text of the standards and plain arithmetic."""
     imsi, imei, peer_text = fields["imsi"], fields["imei"], fields["peer_msisdn"]
     if imei and len(imei) == 15 and not imei.endswith("0") and not has_luhn_digit(imei):
         yield "luhn_failed"
@@ -171,7 +175,7 @@ def has_luhn_digit(imei: str) -> bool:
 
 
 def international(text: str | None, profile: CountryProfile) -> str | None:
-    """Return a text as E.164, by libphonenumber: by the region where a plan assigns it, else as it is written."""
+    """Convert a text to E.164: by libphonenumber for an assigned number, else by the profile's prefixes."""
     found = re.fullmatch(r"(\+|00)?([0-9]{10,15})", text or "")
     if not text or not found or (not found[1] and text.startswith("00")):
         return None
@@ -198,7 +202,7 @@ def international(text: str | None, profile: CountryProfile) -> str | None:
 
 @lru_cache(1 << 17)
 def by_region(text: str, region: str | None) -> str | None:
-    """Return a number that a plan assigns as E.164, None for others."""
+    """Return a number as E.164 if a numbering plan assigns it, else None."""
     try:
         number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException:

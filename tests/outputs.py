@@ -1,4 +1,4 @@
-"""What a job writes, without a job: CDRs and dead letters of given sources."""
+"""Output of a job, written without a job: CDRs and dead letters of given sources."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from orion_beam.schemas.derive import avro_schema
 from orion_beam.transforms.encode import encode_avro
 from tests.letters import headers_of
 
-SENT = datetime.now(UTC).replace(microsecond=0)  # what is older than its topic keeps may be gone before it is read
+SENT = datetime.now(UTC).replace(microsecond=0)  # retention may delete older records before a test reads them
 LATENCY = timedelta(milliseconds=250)
 
 
@@ -25,7 +25,7 @@ def cdr(topic: str, partition: int, offset: int, **changes: Any) -> dict[str, An
         "country": "FR", "roaming": "home", "is_roaming": False, "fraud_score": 0.0, "fraud_reasons": [],
         "model_version": "1", "cdr_id": f"{topic}-{partition}-{offset}", "raw_format": "fr_semicolon",
         "source_topic": topic, "source_partition": partition, "source_offset": offset,
-        # A file's records may have no timestamp; here, that of offset 0 has none.
+        # Records of files may have no timestamp; here, offset 0 has none.
         "source_timestamp": SENT if offset else None, "schema_version": 2,
         "event_type_inferred": True, "warnings": [],
     } | changes  # fmt: skip
@@ -42,7 +42,7 @@ def bodies_of(rows: Iterable[Mapping[str, Any]]) -> list[bytes]:
 
 
 class Outputs:
-    """Writes to the topics of a job that is not there."""
+    """Writer to the topics of a job that does not run."""
 
     def __init__(self, bootstrap_servers: str, final_topic: str = "cdr.final") -> None:
         self.bootstrap_servers = bootstrap_servers

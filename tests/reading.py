@@ -1,4 +1,4 @@
-"""What the readings of `tests/raw_formats` have in common."""
+"""Functions that the readers of `tests/raw_formats` share."""
 
 import json
 import re
@@ -13,10 +13,14 @@ def is_object(text: str) -> bool:
 
 
 def read_json(text: str) -> dict[str, Any]:
-    """Return a JSON object; NaN and Infinity, which are no JSON, are left to the rules. Lone surrogates are no text."""
+    """Parse a JSON object. NaN and Infinity, which JSON lacks, become texts for the rules to judge.
+
+    Raises:
+        ValueError: The text is not JSON, or holds lone surrogates, which UTF-8 cannot encode.
+    """
 
     def integer(digits: str) -> int | str:
-        # Python refuses to read more than 4,300 digits at once; no count has as many.
+        # Python's int() refuses more than 4,300 digits. A number this long is no valid count, so it stays a text.
         return int(digits) if len(digits) < 4000 else digits
 
     record = json.loads(text, parse_constant=str, parse_int=integer)
@@ -25,7 +29,7 @@ def read_json(text: str) -> dict[str, Any]:
 
 
 def parts_of(text: str, separator: str) -> list[str]:
-    """Return what is between separators; RFC 4180: a part in quotes may hold them, and a quote as two."""
+    """Split a text at separators. By RFC 4180, a quoted part may hold separators, and quotes that are doubled."""
     quoted = re.compile(rf'[{BLANKS}]*"((?:[^"]|"")*)"[{BLANKS}]*(?=[{separator}]|\Z)')
     parts = []
     while True:
@@ -41,9 +45,18 @@ def parts_of(text: str, separator: str) -> list[str]:
 
 
 def by_place(parts: Sequence[str], names: Sequence[str], *, exact: bool) -> dict[str, Any]:
-    """Return the fields of parts whose place says what they are; where not `exact`, the last may be missing."""
+    """Name parts by their position.
+
+    Args:
+        parts: Texts between the separators.
+        names: Names of the fields in order.
+        exact: Whether all fields must be there; otherwise the last ones may be missing.
+
+    Raises:
+        ValueError: There are too many parts or too few.
+    """
     if len(parts) == len(names) + 1 and not parts[-1]:
-        # One separator more, and nothing behind it.
+        # A separator at the end of the record.
         parts = parts[:-1]
     if len(parts) > len(names) or (exact and len(parts) < len(names)):
         raise ValueError("number of columns")

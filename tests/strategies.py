@@ -1,4 +1,4 @@
-"""Generated raw messages: records of every format and country, good, odd, broken and mutated."""
+"""Strategies for raw messages: records of every format and country, good, odd, broken and mutated."""
 
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
@@ -14,7 +14,7 @@ PROFILES = all_profiles()
 
 
 def good_fields(profile: CountryProfile) -> dict[str, str]:
-    """One good value for each field."""
+    """Return one good value for each field."""
     return {
         "imsi": f"{profile.operators[0].plmns[0]}1234567890"[:15],
         "msisdn": f"+{profile.calling_code}612345678",
@@ -31,13 +31,13 @@ def good_fields(profile: CountryProfile) -> dict[str, str]:
 
 
 def records(raw_format: str) -> st.SearchStrategy[bytes]:
-    """Payloads that mean to be of a format."""
+    """Return a strategy of payloads in a format; some of them are broken."""
     strategy: st.SearchStrategy[bytes] = import_module(f"tests.raw_formats.{raw_format}").records()
     return strategy
 
 
 def payloads(profile: CountryProfile) -> st.SearchStrategy[bytes]:
-    """Payloads of all formats of a country."""
+    """Return a strategy of payloads in all formats of a country."""
     return st.one_of([records(raw_format) for raw_format in (*profile.formats, *EVERY_COUNTRY)])
 
 
@@ -47,7 +47,7 @@ SPLICES = (b"\xff", b"\xc3", b"\x00", b"\n", b"\r\n", b'"', b"'", b"\\", b"\xef\
 
 @st.composite
 def mutated(draw: st.DrawFn, originals: st.SearchStrategy[bytes]) -> bytes:
-    """A payload with some bytes cut out or put in."""
+    """Draw a payload in which some bytes are deleted, replaced or inserted."""
     payload = draw(originals)
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(payload)))
@@ -61,7 +61,7 @@ _framed = st.tuples(st.sampled_from([b"", b"", b"\xef\xbb\xbf", b" "]), st.sampl
 
 @st.composite
 def anything(draw: st.DrawFn, profile: CountryProfile) -> bytes | None:
-    """None, empty, random bytes, records of any country, and mutated ones."""
+    """Draw a payload: None, empty, random bytes, or a record of this or any country, which may be mutated."""
     own = payloads(profile)
     kind = draw(st.integers(0, 11))
     if kind == 0:

@@ -1,4 +1,4 @@
-"""A broker and jobs for each test; those who share them within a file have their own fixtures."""
+"""Fixtures: a broker and jobs for each test. Files whose tests share a broker or a job define their own fixtures."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +14,13 @@ __all__ = ["kafka", "orion_beam", "start_job"]
 
 @pytest.fixture
 def kafka(tmp_path: Path) -> Iterator[LocalKafka]:
-    """A broker with all topics, empty."""
+    """A broker with all topics, which are empty."""
     with kafka_in(tmp_path / "kafka") as broker:
         yield broker
 
 
 @pytest.fixture
 def start_job(tmp_path: Path) -> Iterator[StartJob]:
-    """Starts `orion-beam run`; takes the bootstrap servers, its arguments, and as `beam` those behind the `--`."""
+    """A function that starts `orion-beam run`; takes bootstrap servers, arguments, and as `beam` those behind `--`."""
     with jobs_in(tmp_path / "jobs") as start:
         yield start

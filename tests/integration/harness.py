@@ -1,4 +1,4 @@
-"""What the integration tests are made of: jobs as child processes, feeds of CDRs, and what comes out of topics."""
+"""Parts of integration tests: jobs as child processes, feeds of CDRs, and readers of topics."""
 
 import json
 import os
@@ -56,9 +56,9 @@ from orion_beam.topics.plan import ChangeKind, TopicChange
 
 FREQUENT_CHECKPOINTS = "--checkpointing_interval=1000"
 QUICK_TO_MISS = ("--consumer-config", "session.timeout.ms=6000")
-"""Of a job that is killed, Kafka keeps the lease for so long."""
+"""Options that make Kafka drop the lease of a killed job after 6 s."""
 START_TIMEOUT_S = 300.0
-"""How long a job may take until it writes its first record: it starts two JVMs, and machines differ."""
+"""Longest wait for a job's first record: a job starts two JVMs, and machines differ in speed."""
 STOP_TIMEOUT_S = 120.0
 READ_TIMEOUT_S = 120.0
 
@@ -70,7 +70,7 @@ def await_until(condition: Callable[[], object], timeout_s: float, what: str) ->
     """Wait until `condition` is truthy.
 
     Raises:
-        AssertionError: it takes longer than `timeout_s`; names `what`.
+        AssertionError: The wait takes longer than `timeout_s`. The message names `what`.
     """
     give_up = time.monotonic() + timeout_s
     while not condition():
@@ -79,7 +79,7 @@ def await_until(condition: Callable[[], object], timeout_s: float, what: str) ->
 
 
 class Source(NamedTuple):
-    """Where a record was read."""
+    """Position of a record: its topic, partition and offset."""
 
     topic: str
     partition: int
@@ -87,7 +87,7 @@ class Source(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A Kafka record as it was read."""
+    """A record that was read from Kafka."""
 
     source: Source
     key: bytes | None
@@ -97,24 +97,24 @@ class Record(NamedTuple):
 
     @property
     def partition(self) -> int:
-        """Where it is."""
+        """Partition of the record."""
         return self.source.partition
 
     @property
     def payload(self) -> bytes:
-        """The value, which must be there."""
+        """Value of the record, which must not be null."""
         assert self.value is not None
         return self.value
 
     def header(self, name: str) -> str:
-        """Return the text of the one header of a name."""
+        """Return the text of the header of a name; there must be exactly one."""
         (value,) = [value for key, value in self.headers if key == name]
         assert value is not None
         return value.decode()
 
 
 class Job:
-    """`orion-beam run` as a child process in a session of its own, with its output in a file."""
+    """A child process of `orion-beam run`, in a session of its own, with its output in a file."""
 
     def __init__(self, log: Path, servers: str, *arguments: str, beam: Sequence[str] = ()) -> None:
         self.log_file = log
@@ -133,30 +133,30 @@ class Job:
 
     @property
     def log(self) -> str:
-        """What it has printed so far."""
+        """Text that the job has printed so far."""
         return self.log_file.read_text(errors="replace")
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended; remembers the processes that it has started."""
+        """Whether the job has not ended. Each call also notes the processes that the job has started."""
         self._note_children()
         return self._process.poll() is None
 
     @property
     def jvms(self) -> list[psutil.Process]:
-        """The Java processes that run for it now."""
+        """Java processes of the job that run now."""
         self._note_children()
         return [child for child in self._seen.values() if is_alive(child) and child.name() == "java"]
 
     @property
     def remains(self) -> list[str]:
-        """The processes that it has started, and itself, as far as they are still there."""
+        """Process id and name of the job and of the processes that it has started, as far as they still run."""
         self._note_children()
         own = [] if self._process.poll() is not None else [self._handle]
         return [f"{one.pid} {one.name()}" for one in (*own, *self._seen.values()) if is_alive(one)]
 
     def await_until(self, condition: Callable[[], object], timeout_s: float, what: str) -> None:
-        """Wait until `condition` is truthy while the job runs."""
+        """Wait until `condition` is truthy; fail when the job ends before that."""
 
         def holds() -> bool:
             assert self.is_running, f"the job ended with exit code {self._process.returncode} before {what}"
@@ -165,17 +165,17 @@ class Job:
         await_until(holds, timeout_s, what)
 
     def send(self, number: signal.Signals) -> None:
-        """Send it, and nobody else, a signal."""
+        """Send a signal to the job, and not to its children."""
         self._note_children()
         self._process.send_signal(number)
 
     def exit_code(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
-        """Wait for its end and return the exit code, as a shell does not see it: negative for a signal."""
+        """Wait for the job's end and return its exit code, which is negative (-n) after a signal n."""
         await_until(lambda: not self.is_running, timeout_s, "the job ends")
         return self._process.wait()
 
     def clean_up(self) -> None:
-        """End it, and all that it has started, whatever state they are in."""
+        """Kill the job and all processes that it has started."""
         for one in (self._handle, *self._seen.values()):
             if is_alive(one):
                 one.kill()
@@ -190,7 +190,7 @@ class Job:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Return whether a process runs; one that is dead and not yet reaped does not."""
+    """Return whether a process runs. A zombie (dead, but not yet reaped) does not."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -201,10 +201,10 @@ StartJob = Callable[..., Job]
 
 
 class Feed:
-    """Sends to raw topics and knows, of each record that has arrived, where it is and what must become of it.
+    """Producer to raw topics that keeps the position and the expected outcome of each record.
 
     Attributes:
-        expected: by source, the code with which a record must be rejected; None: it must be accepted.
+        expected: Code with which a record must be rejected, by source; None for a record that must be accepted.
     """
 
     def __init__(self, servers: str) -> None:
@@ -215,7 +215,7 @@ class Feed:
                 "enable.idempotence": True,
                 "partitioner": "murmur2_random",
                 "linger.ms": 5,
-                # A record may be larger than its topic's limit before it is compressed.
+                # Uncompressed, a record may be larger than its topic's limit.
                 "compression.type": "snappy",
                 "message.max.bytes": 8 << 20,
                 "queue.buffering.max.messages": 1_000_000,
@@ -234,7 +234,7 @@ class Feed:
         partition: int = -1,
         timestamp: int = 0,
     ) -> None:
-        """Send one record, to the partition of its key and with the time of now unless told otherwise."""
+        """Send one record, by default to the partition of its key and with the present time."""
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             assert error is None, error
@@ -255,7 +255,7 @@ class Feed:
             self._producer.poll(0)
 
     def flush(self) -> None:
-        """Wait until everything sent has arrived."""
+        """Wait until the broker has acknowledged all records."""
         assert self._producer.flush(READ_TIMEOUT_S) == 0
 
     @contextmanager
@@ -280,14 +280,14 @@ class Feed:
 
 
 def scrape(url: str) -> list[Sample]:
-    """Return what a page of metrics holds."""
+    """Return the samples on a page of metrics."""
     with urllib.request.urlopen(url, timeout=60) as answer:
         families = text_string_to_metric_families(answer.read().decode())
         return [sample for family in families for sample in family.samples]
 
 
 def source_of(message: Message) -> Source:
-    """Return where a message is."""
+    """Return the position of a message."""
     topic, partition, offset = message.topic(), message.partition(), message.offset()
     assert topic is not None
     assert partition is not None
@@ -301,7 +301,7 @@ def _record_of(message: Message) -> Record:
 
 
 def read_topic(servers: str, topic: str) -> list[Record]:
-    """Return all that a topic holds now; those of a partition in order."""
+    """Return all records that a topic holds now; records of one partition are in order."""
     ends = {part: held for part, held in offset_ranges(servers, [topic]).items() if held.low < held.high}
     consumer = Consumer(
         {
@@ -331,12 +331,12 @@ def read_topic(servers: str, topic: str) -> list[Record]:
 
 
 def records_on(servers: str, *topics: str) -> int:
-    """Return how many records topics hold."""
+    """Return the number of records on topics."""
     return sum(held.offsets for held in offset_ranges(servers, topics).values())
 
 
 def limit_messages(servers: str, topic: str, max_bytes: int) -> None:
-    """Have a topic refuse what is larger."""
+    """Make a topic refuse messages larger than `max_bytes`."""
     limit = ConfigEntry(
         "max.message.bytes",
         str(max_bytes),
@@ -350,7 +350,7 @@ def limit_messages(servers: str, topic: str, max_bytes: int) -> None:
 
 
 def committed_offsets(servers: str, group: str, topic: str) -> dict[int, int]:
-    """Return the offsets at which a group goes on, by partition; none where it has committed none."""
+    """Return a group's committed offsets by partition, without the partitions that have none."""
     parts = [SourcePartition(topic, partition) for partition in range(FINAL_PARTITIONS)]
     consumer = Consumer({"bootstrap.servers": servers, "group.id": group, "log_level": 0, "error_cb": lambda _: None})
     try:
@@ -361,12 +361,12 @@ def committed_offsets(servers: str, group: str, topic: str) -> dict[int, int]:
 
 
 def lease_holders(servers: str, group: str) -> list[Holder]:
-    """Return who holds the leases of a group."""
+    """Return the holders of a group's leases."""
     return Lease(servers, group).holders()
 
 
 def avro_reader(model: type[BaseModel], prefix_length: int = 10) -> Callable[[bytes], dict[str, Any]]:
-    """Return a function that reads a model's value with fastavro, behind its header."""
+    """Return a function that decodes a value of a model with fastavro, after a header of `prefix_length` bytes."""
     schema = fastavro.parse_schema(json.loads(avro_schema(model)))
 
     def read(value: bytes) -> dict[str, Any]:
@@ -380,19 +380,19 @@ def avro_reader(model: type[BaseModel], prefix_length: int = 10) -> Callable[[by
 
 
 def source_of_record(record: Mapping[str, Any]) -> Source:
-    """Return where the raw message of a record was read."""
+    """Return the source, the position of the raw message, of a unified CDR."""
     return Source(record["source_topic"], record["source_partition"], record["source_offset"])
 
 
 def source_of_letter(letter: Record) -> Source:
-    """Return where the raw message of a dead letter was read."""
+    """Return the source, the position of the raw message, of a dead letter."""
     topic, partition, offset = (letter.header(f"orion.source.{name}") for name in ("topic", "partition", "offset"))
     return Source(topic, int(partition), int(offset))
 
 
 @contextmanager
 def settings_of(servers: str, topic: str, settings: dict[str, str]) -> Iterator[None]:
-    """Have a topic keep other settings for a while."""
+    """Change a topic's settings while the block runs, and restore them afterwards."""
 
     def found() -> Mapping[str, str]:
         return describe_cluster(servers, [topic]).topics[topic].settings
@@ -409,7 +409,7 @@ def settings_of(servers: str, topic: str, settings: dict[str, str]) -> Iterator[
 
 
 def outcomes(servers: str, topic: str) -> Counter[Source]:
-    """Return how often each record of a raw topic has come out, on cdr.final and cdr.dlq together."""
+    """Count the outputs of each record of a raw topic, on cdr.final and cdr.dlq together."""
     read = avro_reader(UnifiedCdr)
     final = [source_of_record(read(message.payload)) for message in read_topic(servers, FINAL.name)]
     dead = [source_of_letter(message) for message in read_topic(servers, DEAD_LETTERS.name)]
@@ -417,7 +417,7 @@ def outcomes(servers: str, topic: str) -> Counter[Source]:
 
 
 def await_all_out(job: Job, servers: str, feed: Feed) -> None:
-    """Wait until all that was fed has come out, on cdr.final (in single-object encoding) or cdr.dlq."""
+    """Wait until all records of a feed have come out, on cdr.final (in single-object encoding) or cdr.dlq."""
     topics = {source.topic for source in feed.expected}
     with Tally(servers) as tally:
 
@@ -430,7 +430,7 @@ def await_all_out(job: Job, servers: str, feed: Feed) -> None:
 
 @contextmanager
 def jobs_in(directory: Path) -> Iterator[StartJob]:
-    """Hand out a function that starts jobs; at the end none is left, and pytest shows their logs if a test failed."""
+    """Yield a function that starts jobs; afterwards kill those that still run, and print the ends of their logs."""
     with ExitStack() as started:
 
         def start(servers: str, *arguments: str, beam: Sequence[str] = ()) -> Job:
@@ -450,8 +450,8 @@ def kafka_in(directory: Path, **settings: str) -> Iterator[LocalKafka]:
     """Run a broker that has all topics.
 
     Args:
-        directory: for its data.
-        settings: Kafka's own, with `_` for each dot.
+        directory: Directory for the broker's data.
+        settings: Kafka settings of the broker; `_` in a name stands for a dot.
     """
     own = {name.replace("_", "."): value for name, value in settings.items()}
     with LocalKafka(directory, settings=own) as broker:

@@ -1,4 +1,4 @@
-"""Dead letters on a real topic, as a job would have written them, for tests of the desk."""
+"""Dead letters on a real topic, as a job writes them, for tests of the dead-letter commands."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,14 +16,15 @@ from tests.letters import Message, messages_from
 
 REST = b'"msisdn":"+33612345678","event_type":"data","timestamp":"2026-06-01T10:00:00Z"}'
 _offsets = count(0, 100_000)
-"""Letters of a record that a redrive has sent are known by its source: each call makes records of its own."""
+"""First source offset of each call of `letters_from`. A redrive tells records apart by their source, so that two calls
+must not share one."""
 
 BROKEN_RAT = b'{"imsi":"208010000%06d","rat":"6G",' + REST
 BROKEN_IMSI = b'{"imsi":"x%d",' + REST
 
 
 def letter_topic(servers: str, name: str, partitions: int = 2) -> str:
-    """Create a topic for dead letters."""
+    """Create a topic for dead letters, and return its name."""
     create(servers, [Topic(name, partitions, 1, {"retention.ms": "-1"})])
     return name
 
@@ -37,7 +38,7 @@ def letters_from(
     attempt: int = 1,
     **options: Any,
 ) -> list[Message]:
-    """Return the dead letters that the chain makes of payloads, all of which it must refuse."""
+    """Return the dead letters that the chain makes of payloads; the chain must reject all of them."""
     options.setdefault("first_offset", next(_offsets))
     headers = [{"trace": b"%d" % number, "orion.attempt": b"%d" % attempt} for number, _ in enumerate(payloads)]
     batch = raw_batch(
@@ -55,7 +56,7 @@ def letters_from(
 
 
 def send_letters(servers: str, topic: str, letters: Sequence[Message]) -> None:
-    """Write messages to a topic of dead letters, by turns to its partitions 0 and 1."""
+    """Write messages to a topic of dead letters, alternating between its partitions 0 and 1."""
     producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "log_level": 0})
     for number, letter in enumerate(letters):
         producer.produce(topic, letter.value, letter.key, number % 2, headers=letter.headers)

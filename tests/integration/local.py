@@ -1,4 +1,4 @@
-"""`orion-beam local` as a user types it, with an ORION_HOME of its own."""
+"""Calls of `orion-beam local` as a user types them, with an ORION_HOME of their own."""
 
 import json
 import os
@@ -17,16 +17,16 @@ _TIMEOUT_S = 400
 
 @dataclass(frozen=True)
 class Local:
-    """Calls the command.
+    """Caller of the command.
 
     Attributes:
-        home: ORION_HOME, with the jars of the real one.
+        home: ORION_HOME of the calls; it shares the jars of the real one.
     """
 
     home: Path
 
     def __call__(self, *arguments: str) -> Any:
-        """Return what it prints as JSON."""
+        """Run a subcommand of `orion-beam local` with `--json` and return its parsed output."""
         command = [sys.executable, "-m", "orion_beam.cli.main", "local", *arguments, "--json"]
         environment = os.environ | {"ORION_HOME": str(self.home)}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S)
@@ -34,13 +34,13 @@ class Local:
         return json.loads(done.stdout)
 
     def up(self, countries: Sequence[str], *options: str) -> Any:
-        """Start Kafka on any port and create the topics of some countries."""
+        """Start Kafka on a free port and create the topics of some countries."""
         return self("up", "--port", "0", "--countries", ",".join(countries), *options)
 
 
 @contextmanager
 def local_in(home: Path) -> Iterator[Local]:
-    """Whatever is started is stopped and purged in the end."""
+    """Yield a caller; afterwards stop and purge the cluster that it has started."""
     ensure_jars()
     (home / "jars").symlink_to(orion_home() / "jars")
     local = Local(home)
@@ -51,5 +51,5 @@ def local_in(home: Path) -> Iterator[Local]:
 
 
 def limit_options(**limits: object) -> list[str]:
-    """Return options that set limits of alerts."""
+    """Return command line options that set limits of alerts."""
     return [f"--limit={name}={value}" for name, value in limits.items()]

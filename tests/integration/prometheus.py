@@ -1,4 +1,4 @@
-"""What a Prometheus says: which alerts fire, and the value of a query."""
+"""Client of a Prometheus: the alerts that fire, and the value of a query."""
 
 import json
 import urllib.parse
@@ -11,21 +11,21 @@ from tests.integration.harness import await_until
 PATIENCE_S = 180.0
 
 Alert = tuple[str, str | None]
-"""Its name, and the country that it is of."""
+"""Name of an alert, and its country, if it has one."""
 
 
 @dataclass(frozen=True)
 class Prometheus:
-    """A Prometheus.
+    """A Prometheus server.
 
     Attributes:
-        prometheus: its URL.
+        prometheus: URL of the server, with a slash at its end.
     """
 
     prometheus: str
 
     def await_history(self) -> None:
-        """Wait until it has scraped for the length of a window."""
+        """Wait until there are more than eight scrapes within a minute, so that rates have a history."""
         query = "count_over_time(orion_kafka_up[1m])"
         await_until(lambda: (self.value(query) or 0) > 8, PATIENCE_S, "Prometheus has scraped for a while")
 
@@ -47,7 +47,7 @@ class Prometheus:
         await_until(lambda: not set(alerts) & self.firing(), PATIENCE_S, f"{alerts} clear")
 
     def value(self, query: str) -> float | None:
-        """Return the first value of a query's answer; None if it is empty."""
+        """Return the first value of a query's answer; None for an empty answer."""
         found = self._get(f"query?{urllib.parse.urlencode({'query': query})}")["result"]
         return float(found[0]["value"][1]) if found else None
 

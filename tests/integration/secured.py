@@ -1,4 +1,4 @@
-"""A Kafka that lets nobody in without a password, over TLS, and lets them do only what they may."""
+"""Kafka broker that demands TLS and a password."""
 
 import subprocess
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _STORE_PASSWORD = "changeit"
 
 
 class Secured(NamedTuple):
-    """Where it is, and the CA that has signed its certificate."""
+    """Addresses of a secured broker, and the file of the CA that signed its certificate."""
 
     servers: str
     ca: Path
@@ -34,7 +34,7 @@ class Secured(NamedTuple):
 
 @contextmanager
 def secured_kafka(directory: Path) -> Iterator[Secured]:
-    """Run a broker with a listener for SASL over TLS, and a user of SCRAM-SHA-256 and of PLAIN."""
+    """Run a broker with a listener for SASL over TLS, and a user who can log in by SCRAM-SHA-256 and by PLAIN."""
     directory.mkdir()
     store, ca = _certificate(directory)
     port, controller, internal = free_ports(3)

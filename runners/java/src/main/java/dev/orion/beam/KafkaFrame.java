@@ -9,7 +9,7 @@ import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.Headers;
 
 /**
- * Packs Kafka records of one topic into one frame: columns in Arrow's buffer layout, which Python maps without touching
+ * Writer of frames: Kafka records of one topic as columns in Arrow's buffer layout, which Python maps without touching
  * a row ({@code orion_beam/io/frames.py}).
  *
  * <p><b>Layout.</b> Everything is little endian. The header and each section start at a multiple of 8 bytes; the gaps
@@ -43,9 +43,9 @@ import org.apache.kafka.common.header.Headers;
  * <p>Bitmaps are Arrow's: bit i%8 of byte i/8 is set when the value is there. The frame ends after the last section,
  * padded to a multiple of 8.
  *
- * <p>What is added is copied at once, while it lies in the processor's cache: many small arrays that live on until the
- * frame is written would be garbage collected at a higher price than they are copied. A writer is used again for the
- * next frame; the frame that it returned is not touched any more. Not thread-safe.
+ * <p>A record is copied when it is added, while it is in the processor's cache. Many small arrays that live until the
+ * frame is written would cost more in garbage collection than the copy. A writer can be reused for the next frame, and
+ * does not touch a frame that it has returned. Not thread-safe.
  */
 public final class KafkaFrame {
   public static final int MAGIC = 0x3142524F;
@@ -56,7 +56,7 @@ public final class KafkaFrame {
   private static final int SOME_VALUE_NULL = 2;
   private static final int SOME_HEADER_VALUE_NULL = 4;
   private static final int FIRST_CAPACITY = 64;
-  private static final int MOST_ITEMS = Integer.MAX_VALUE - 8; // an array's
+  private static final int MOST_ITEMS = Integer.MAX_VALUE - 8; // largest array that JVMs allocate
 
   private final byte[] topic;
   private final BytesColumn keys = new BytesColumn();
@@ -76,9 +76,9 @@ public final class KafkaFrame {
   /**
    * Adds one record.
    *
-   * @param timestamp ms since the epoch, -1 for none
-   * @param key may be null, as may {@code value} and a header's value
-   * @throws ArithmeticException the frame would be larger than 2 GiB, here and in {@link #append}
+   * @param timestamp milliseconds since the epoch; -1 for a record without a timestamp
+   * @param key key, or null; {@code value} and the value of a header may be null, too
+   * @throws ArithmeticException if the frame would be larger than 2 GiB; {@link #append} throws it, too
    */
   public void add(
       int partition, long offset, long timestamp, byte[] key, byte[] value, Headers headers) {
@@ -88,7 +88,7 @@ public final class KafkaFrame {
     timestamps[records] = timestamp;
     keys.add(key);
     values.add(value);
-    // Unlike an iterator, an array need not be made where there are no headers.
+    // toArray() allocates nothing for a record without headers; an iterator would.
     for (Header header : headers.toArray()) {
       headerKeys.add(header.key().getBytes(StandardCharsets.UTF_8));
       headerValues.add(header.value());
@@ -97,7 +97,7 @@ public final class KafkaFrame {
     records++;
   }
 
-  /** Adds the records of another writer, which keeps them. */
+  /** Adds copies of the records of another writer. */
   public void append(KafkaFrame other) {
     reserve(other.records);
     System.arraycopy(other.partitions, 0, partitions, records, other.records);
@@ -123,20 +123,20 @@ public final class KafkaFrame {
     }
   }
 
-  /** Returns how many records have been added since the last {@link #write}. */
+  /** Returns the number of records added since the last {@link #write}. */
   public int records() {
     return records;
   }
 
-  /** Returns the bytes of keys, values and headers that have been added since the last {@link #write}. */
+  /** Returns the number of bytes of keys, values and headers added since the last {@link #write}. */
   public long bytes() {
     return (long) keys.bytes + values.bytes + headerKeys.bytes + headerValues.bytes;
   }
 
   /**
-   * Returns the frame of what has been added, and starts the next one, empty.
+   * Returns the frame of the added records, and starts an empty one.
    *
-   * @throws ArithmeticException the frame would be larger than 2 GiB
+   * @throws ArithmeticException if the frame would be larger than 2 GiB
    */
   public byte[] write() {
     int headers = headerKeys.size;
@@ -200,13 +200,16 @@ public final class KafkaFrame {
     pad(out);
   }
 
-  /** Returns the capacity that has room for {@code more} items behind {@code size}: at least doubled, or as it is. */
+  /**
+   * Returns a capacity for {@code more} items after {@code size}: the present one if it suffices, else at least twice
+   * it.
+   */
   private static int grown(int capacity, int size, int more) {
     int needed = Math.addExact(size, more);
     return needed <= capacity ? capacity : Math.max(needed, (int) Math.min(2L * capacity, MOST_ITEMS));
   }
 
-  /** A column of byte strings, some of them null. */
+  /** A column of byte strings, which may be null. */
   private static final class BytesColumn {
     private byte[] data = new byte[FIRST_CAPACITY];
     private int[] ends = new int[FIRST_CAPACITY];

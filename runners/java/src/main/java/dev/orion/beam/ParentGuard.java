@@ -7,17 +7,18 @@ import java.util.Optional;
 import java.util.jar.JarFile;
 
 /**
- * Runs another main class, and ends this JVM when the process that started it has ended.
+ * Main class that runs another main class, and ends this JVM when the process that started it has ended.
  *
  * <p>Python starts the job server, the expansion service and the development broker as child processes. When Python is
- * killed with SIGKILL it cannot stop them, and they would stay behind, holding ports and memory.
+ * killed with SIGKILL it cannot stop them, and they would keep their ports and memory.
  *
- * <p>The real main class is named by the system property {@value #MAIN_CLASS_PROPERTY} or, with {@code java -jar}, by
- * the jar's manifest attribute {@value #MAIN_CLASS_ATTRIBUTE}.
+ * <p>The system property {@value #MAIN_CLASS_PROPERTY} names the real main class. With {@code java -jar} the attribute
+ * {@value #MAIN_CLASS_ATTRIBUTE} in the jar's manifest does.
  *
- * <p>The process to watch is the parent. A parent that dies before this class gets to look cannot be told from one that
- * never was: the kernel has handed the child on. So a parent that wants to close that gap gives its process id in the
- * environment variable {@value #PARENT_VARIABLE}: if there is no such process any more, this JVM ends at once.
+ * <p>The guard watches the parent process. If the parent dies before the guard looks first, the kernel has given the
+ * JVM another parent already, and the guard cannot notice the death. A parent that wants to close this gap puts its
+ * process id into the environment variable {@value #PARENT_VARIABLE}. The JVM ends at once if that process does not
+ * exist.
  */
 public final class ParentGuard {
   static final String MAIN_CLASS_PROPERTY = "orion.main.class";
@@ -25,7 +26,7 @@ public final class ParentGuard {
   static final String PARENT_VARIABLE = "ORION_PARENT_PID";
 
   private static final long LOOK_EVERY_MS = 500;
-  private static final int PARENT_IS_GONE = 143; // what a shell reports for SIGTERM
+  private static final int PARENT_IS_GONE = 143; // exit code that a shell reports for SIGTERM
 
   private ParentGuard() {}
 
@@ -44,7 +45,7 @@ public final class ParentGuard {
     if (property != null) {
       return property;
     }
-    String jar = System.getProperty("java.class.path"); // with "java -jar" that is the jar, and nothing else
+    String jar = System.getProperty("java.class.path"); // with "java -jar" this is the path of the jar
     if (new File(jar).isFile()) {
       try (JarFile file = new JarFile(jar)) {
         String attribute = file.getManifest().getMainAttributes().getValue(MAIN_CLASS_ATTRIBUTE);
@@ -73,9 +74,9 @@ public final class ParentGuard {
   }
 
   /**
-   * Waits until the parent is gone. It is gone when this process has been handed on to another one: unlike {@link
-   * ProcessHandle#isAlive}, that is not fooled by a dead parent that nobody has reaped. ({@link ProcessHandle#onExit}
-   * would look every few seconds only.)
+   * Waits until the parent has ended, and halts. The parent has ended when this process has another parent. In
+   * contrast, {@link ProcessHandle#isAlive} takes a zombie (a dead parent that is not reaped) for alive, and {@link
+   * ProcessHandle#onExit} looks only every few seconds.
    */
   private static void haltWithout(long parent, Optional<ProcessHandle> ancestor) {
     while (parentPid() == parent && ancestor.map(ProcessHandle::isAlive).orElse(true)) {

@@ -7,11 +7,12 @@ import org.apache.kafka.common.header.Headers;
 import org.apache.kafka.common.header.internals.RecordHeaders;
 
 /**
- * Writes the frame of the records on standard input to standard output, so that the Python tests read what Java really
- * writes. Run it from source: {@code java -cp 'JARS/*' FrameDump.java}.
+ * Program that reads records from standard input and writes their frame to standard output, so that Python tests read
+ * frames that Java has written. Run it from source: {@code java -cp 'JARS/*' FrameDump.java}.
  *
- * <p>Input, big endian: topic; int32 number of records; for each: int32 partition, int64 offset, int64 timestamp, key,
- * value, int32 number of headers, for each its key and value. Strings are an int32 length (-1: null) and bytes.
+ * <p>The input is big endian: topic; int32 number of records; for each record int32 partition, int64 offset, int64
+ * timestamp, key, value, int32 number of headers, and for each header its key and value. A string is an int32 length
+ * (-1 for null) and its bytes.
  */
 public final class FrameDump {
   private FrameDump() {}

@@ -9,7 +9,7 @@ import java.nio.charset.StandardCharsets;
 import org.apache.kafka.common.header.internals.RecordHeaders;
 import org.junit.jupiter.api.Test;
 
-/** The layout byte by byte; that Python reads it back is shown by {@code tests/orion_beam/io/test_frames.py}. */
+/** Test of the layout, byte by byte. {@code tests/orion_beam/io/test_frames.py} shows that Python reads it back. */
 class KafkaFrameTest {
   private final KafkaFrame frame = new KafkaFrame("cdr");
 

@@ -14,12 +14,12 @@ import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
 /**
- * Reads one topic as frames of records (see {@link dev.orion.beam.KafkaFrame}), for Python: external transform {@value
- * #URN}.
+ * External transform {@value #URN} for Python: reads one topic as frames of records (see {@link
+ * dev.orion.beam.KafkaFrame}).
  *
- * <p>Offsets are committed when the runner has finished a checkpoint. {@code consumer_config} must hold {@code
- * bootstrap.servers} and {@code group.id}; {@code enable.auto.commit} must not be true, because then Kafka would take
- * records for done that have only been polled.
+ * <p>Offsets are committed when the runner has finished a checkpoint, so delivery is at least once. {@code
+ * consumer_config} must hold {@code bootstrap.servers} and {@code group.id}. {@code enable.auto.commit} must not be
+ * true: Kafka would commit records that have only been polled, and a crash would lose them.
  */
 public final class BatchedKafkaRead extends PTransform<PBegin, PCollection<byte[]>> {
   public static final String URN = "orion:kafka_batches:v1";
@@ -42,8 +42,8 @@ public final class BatchedKafkaRead extends PTransform<PBegin, PCollection<byte[
   }
 
   /**
-   * What Python sends; Beam fills it through the setters. Field names are those of the setters in snake case, e.g. {@code
-   * consumer_config}.
+   * Configuration that Python sends. Beam fills it through the setters. Python names a field as its setter, in snake
+   * case: {@code consumer_config}.
    */
   public static final class Configuration {
     private Map<String, String> consumerConfig = Map.of();
@@ -59,7 +59,7 @@ public final class BatchedKafkaRead extends PTransform<PBegin, PCollection<byte[
       this.consumerConfig = consumerConfig;
     }
 
-    /** What the client ids of the job's leases begin with, see {@link JobLease}. */
+    /** Sets the prefix of the client ids of the job's leases, see {@link JobLease}. */
     public void setLease(String lease) {
       this.lease = lease;
     }
@@ -135,7 +135,7 @@ public final class BatchedKafkaRead extends PTransform<PBegin, PCollection<byte[
     }
   }
 
-  /** Tells the expansion service; found through {@code META-INF/services}. */
+  /** Registers the transform with the expansion service, which finds this class through {@code META-INF/services}. */
   public static final class Registrar implements ExternalTransformRegistrar {
     @Override
     public Map<String, ExternalTransformBuilder<?, ?, ?>> knownBuilderInstances() {

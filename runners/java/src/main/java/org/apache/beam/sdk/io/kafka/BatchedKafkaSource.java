@@ -13,12 +13,10 @@ import org.apache.beam.sdk.options.PipelineOptions;
 import org.joda.time.Instant;
 
 /**
- * Kafka IO's own source of one topic, with up to {@code maxRecords} records packed into one element, a {@link
- * KafkaFrame}.
+ * Kafka IO's source of one topic, which packs up to {@code maxRecords} records into one element, a {@link KafkaFrame}.
  *
- * <p>Splits, checkpoint marks, commits and watermarks are Kafka IO's; which subtasks they are for says {@link
- * TopicShare}. It stands in Kafka IO's package because the
- * source and its reader are private to that package.
+ * <p>Kafka IO makes the splits, checkpoint marks, commits and watermarks. {@link TopicShare} says which subtasks get
+ * the splits. This class is in Kafka IO's package because Kafka IO's source and reader are private to that package.
  */
 final class BatchedKafkaSource extends UnboundedSource<byte[], KafkaCheckpointMark> {
   private static final long serialVersionUID = 1L;
@@ -72,11 +70,12 @@ final class BatchedKafkaSource extends UnboundedSource<byte[], KafkaCheckpointMa
   }
 
   /**
-   * Reads frames.
+   * Reader of frames.
    *
-   * <p>Kafka IO hands over {@linkplain RecordRun runs} of records. One that has been taken from its reader counts as
-   * consumed in its next checkpoint mark, so it always goes into the current frame, whatever its size, and is never
-   * held back for the next one. A frame holds at most {@code maxRecords}, and less than {@code maxBytes} and one record.
+   * <p>Kafka IO hands over {@linkplain RecordRun runs} of records. A run that this reader has taken counts as consumed
+   * in Kafka IO's next checkpoint mark. The run therefore always goes into the current frame, whatever its size, and
+   * never waits for the next frame. A frame holds at most {@code maxRecords} records, and fewer bytes than {@code
+   * maxBytes} plus one record.
    */
   private static final class Reader extends UnboundedReader<byte[]> {
     private static final long LONGEST_WAIT_NS = TimeUnit.MILLISECONDS.toNanos(400);
@@ -107,11 +106,12 @@ final class BatchedKafkaSource extends UnboundedSource<byte[], KafkaCheckpointMa
     }
 
     /**
-     * Waits for records, for some hundred milliseconds.
+     * Waits for records for up to 400 ms.
      *
-     * <p>Flink sleeps for 50 ms after each call of {@code advance()} that has found nothing, and Kafka IO gives up
-     * after 1 to 20 ms, the sooner the more often it has found nothing: so on a quiet topic most records would wait for
-     * a sleeper. Here a wait is 10 ms at most. The caller holds the checkpoint lock meanwhile.
+     * <p>Flink sleeps for 50 ms after each call of {@code advance()} that has found nothing. Kafka IO itself gives up
+     * after 1 to 20 ms, and the sooner the more often it has found nothing. On a quiet topic most records would thus
+     * wait for Flink to wake up. This method looks at least every 10 ms. Its caller holds Flink's checkpoint lock
+     * meanwhile.
      */
     private boolean await(boolean available) throws IOException {
       long giveUpAt = System.nanoTime() + LONGEST_WAIT_NS;
@@ -128,18 +128,19 @@ final class BatchedKafkaSource extends UnboundedSource<byte[], KafkaCheckpointMa
     }
 
     /**
-     * Packs the run at hand and those after it.
+     * Packs the current run and the runs after it into a frame.
      *
-     * <p>A frame is closed once the consumer has given all that it had, or {@code maxWait} after its first record.
-     * Kafka IO's {@code advance()} would wait for the next records, 1 to 20 ms, longer the more often it has found some:
-     * on a topic where records trickle in a whole frame would be filled before the first record goes out.
+     * <p>A frame is closed when the consumer has handed over all that it had, when it has no room for another run, or
+     * {@code maxWaitMs} after its first record. Without the first rule, Kafka IO's {@code advance()} would wait 1 to 20
+     * ms for the next records, and the longer the more often it has found some. On a topic where records trickle in,
+     * the first record of a frame would wait until the frame is full.
      */
     private boolean fill(boolean available) throws IOException {
       if (!available) {
         current = null;
         return false;
       }
-      // Records of a partition come in order, and Kafka IO's timestamps never step back: the first is the frame's lowest.
+      // Kafka IO's timestamps never decrease, so the first record has the lowest timestamp of the frame.
       currentTimestamp = records.getCurrentTimestamp();
       FrameLimits limits = source.limits;
       long closeAt = System.nanoTime() + TimeUnit.MILLISECONDS.toNanos(limits.maxWaitMs());

@@ -3,17 +3,20 @@ package org.apache.beam.sdk.io.kafka;
 import java.io.Serializable;
 
 /**
- * When a frame is closed: when it has no room for one run of records more.
+ * Limits of a frame. A frame is closed when it has no room for another run of records.
  *
- * @param maxRecords records
- * @param maxBytes bytes of keys, values and headers
- * @param maxWaitMs time since the frame's first record
+ * @param maxRecords most records of a frame
+ * @param maxBytes bytes of keys, values and headers at which a frame is closed
+ * @param maxWaitMs most time between a frame's first record and its end
  */
 record FrameLimits(long maxRecords, long maxBytes, long maxWaitMs) implements Serializable {
-  /** Frames are Java arrays, at most 2 GiB; this leaves room for the record that crosses the limit. */
+  /**
+   * Upper bound of maxBytes. A frame is a Java array of at most 2 GiB; the rest is for the record that crosses the
+   * limit.
+   */
   private static final long MOST_BYTES = 1L << 30;
 
-  /** As many as Python takes for one batch; more gains nothing. */
+  /** Upper bound of maxRecords: Python takes this many for one batch, so more gain nothing. */
   private static final long MOST_RECORDS = 1L << 20;
 
   private static final long RUNS_OF_A_FRAME = 64;
@@ -25,19 +28,19 @@ record FrameLimits(long maxRecords, long maxBytes, long maxWaitMs) implements Se
   }
 
   /**
-   * Returns how many records of one partition Kafka IO hands over at once: few enough for a frame to come close to its
-   * limit.
+   * Returns the most records of a run, which Kafka IO hands over at once. A run is small enough for a frame to come
+   * close to its limit.
    */
   long runRecords() {
     return Math.max(1, maxRecords / RUNS_OF_A_FRAME);
   }
 
-  /** Returns the bytes of a run. The record that reaches them is the run's last. */
+  /** Returns the number of bytes at which a run ends; the record that reaches it is the run's last. */
   long runBytes() {
     return Math.max(1, maxBytes / RUNS_OF_A_FRAME);
   }
 
-  /** Returns whether a frame of so many records and bytes takes one run more. */
+  /** Returns whether a frame with this many records and bytes has room for another run. */
   boolean haveRoom(int records, long bytes) {
     return records + runRecords() <= maxRecords && bytes + runBytes() <= maxBytes;
   }

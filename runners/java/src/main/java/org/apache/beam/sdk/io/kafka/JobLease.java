@@ -19,19 +19,19 @@ import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
 /**
- * Says that a job reads a topic: a member of the consumer group {@code <group>.lease}, whose client id names the job and
- * the topic.
+ * Lease that shows that a job reads a topic: a member of the consumer group {@code <group>.lease}, whose client id
+ * names the job and the topic.
  *
- * <p>Kafka IO assigns partitions itself, so Kafka does not see that two jobs share a group. {@code orion-beam run}
- * asks for the members of the lease before it starts a job. Kafka watches over their heartbeats: one whose job has ended
- * leaves, one whose process has died is gone after the session timeout. Nothing is fetched, and no job asks for itself, so
- * that one that restarts is never in its own way.
+ * <p>Kafka IO assigns partitions itself, so Kafka does not notice that two jobs share a group. Therefore {@code
+ * orion-beam run} lists the members of the lease group before it starts a job. A member leaves the group when its job
+ * ends. If its process dies, Kafka misses its heartbeats and removes it after the session timeout. A member fetches no
+ * records. A running job never checks the lease, so that a job that restarts cannot block itself.
  *
- * <p>The readers of a topic in one JVM share a member.
+ * <p>All readers of a topic in one JVM share one member.
  *
- * @param consumer settings of the reading consumer
- * @param clientId what tells whose lease it is
- * @param topic that is read
+ * @param consumer settings of the consumer that reads the topic
+ * @param clientId client id of the member, which names the job and the topic
+ * @param topic topic that the job reads
  */
 record JobLease(HashMap<String, Object> consumer, String clientId, String topic) implements Serializable {
   private static final Logger LOG = LoggerFactory.getLogger(JobLease.class);
@@ -43,14 +43,14 @@ record JobLease(HashMap<String, Object> consumer, String clientId, String topic)
 
   private static final Map<String, Member> MEMBERS = new HashMap<>();
 
-  /** Joins, or counts one reader more. */
+  /** Joins the group for the first reader, and counts one more reader. */
   void take() {
     synchronized (MEMBERS) {
       MEMBERS.computeIfAbsent(clientId, id -> new Member(this)).readers++;
     }
   }
 
-  /** Counts one reader less, and leaves with the last one. */
+  /** Counts one reader less, and leaves the group with the last one. */
   void giveBack() {
     Member last = null;
     synchronized (MEMBERS) {
@@ -82,7 +82,7 @@ record JobLease(HashMap<String, Object> consumer, String clientId, String topic)
     return settings;
   }
 
-  /** Assigns no partition to anybody: a lease reads nothing. */
+  /** Assignor that assigns no partitions, since a lease reads nothing. */
   public static final class Nothing implements ConsumerPartitionAssignor {
     @Override
     public String name() {
@@ -97,7 +97,7 @@ record JobLease(HashMap<String, Object> consumer, String clientId, String topic)
     }
   }
 
-  /** The member, in a thread of its own: the one that reads may be held back for minutes. */
+  /** Member of the lease group. It has a thread of its own, since the reading thread may be blocked for minutes. */
   private static final class Member {
     private final JobLease lease;
     private final CountDownLatch left = new CountDownLatch(1);
@@ -112,7 +112,7 @@ record JobLease(HashMap<String, Object> consumer, String clientId, String topic)
       thread.start();
     }
 
-    /** Leaves the group, so that the next job need not wait; but no longer than a moment for a broker that is gone. */
+    /** Leaves the group, so that the next job need not wait. Waits at most 2 s, in case the broker does not answer. */
     void leave() {
       left.countDown();
       KafkaConsumer<byte[], byte[]> member = consumer.get();
@@ -126,7 +126,7 @@ record JobLease(HashMap<String, Object> consumer, String clientId, String topic)
       }
     }
 
-    /** Stays a member. What goes wrong never harms the job: the lease guards against a second one, and is no part of it. */
+    /** Stays a member until the last reader is closed. An error is logged and retried, and never fails the job. */
     private void hold() {
       while (isHeld(Duration.ZERO)) {
         try (KafkaConsumer<byte[], byte[]> member = new KafkaConsumer<>(lease.settings())) {
@@ -136,7 +136,7 @@ record JobLease(HashMap<String, Object> consumer, String clientId, String topic)
             member.poll(LOOK);
           }
         } catch (WakeupException e) {
-          // It leaves: closing, it has told Kafka so.
+          // leave() has interrupted the poll. Closing the consumer has told Kafka that the member leaves.
         } catch (KafkaException e) {
           LOG.warn("the lease of {} is not held, and tried again in {} s: {}", lease.topic, REST.toSeconds(), e.getMessage());
           isHeld(REST);
@@ -144,7 +144,7 @@ record JobLease(HashMap<String, Object> consumer, String clientId, String topic)
       }
     }
 
-    /** Waits for so long, unless the last reader goes; returns whether it is still there. */
+    /** Waits for this time, or until the last reader is closed; returns whether a reader is left. */
     private boolean isHeld(Duration wait) {
       try {
         return !left.await(wait.toMillis(), TimeUnit.MILLISECONDS);

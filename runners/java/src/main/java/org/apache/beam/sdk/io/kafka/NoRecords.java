@@ -11,8 +11,8 @@ import org.apache.beam.sdk.transforms.windowing.BoundedWindow;
 import org.joda.time.Instant;
 
 /**
- * The split of a subtask that does not read a topic: Flink gives split i to subtask i, so that those before the first
- * one that does need one, too. It has no records, holds no watermark back, and its checkpoint marks are empty.
+ * Split of a subtask that does not read a topic. Flink gives split i to subtask i, so subtasks before the first reading
+ * one need a split, too. The split has no records and empty checkpoint marks, and does not hold back the watermark.
  */
 final class NoRecords extends UnboundedSource<byte[], KafkaCheckpointMark> {
   private static final long serialVersionUID = 1L;

@@ -5,9 +5,9 @@ import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.common.header.internals.RecordHeaders;
 
 /**
- * Successive records of one partition, in the place of the headers of the last of them.
+ * Run of successive records of one partition. The last record of the run carries all of them in place of its headers.
  *
- * <p>Headers are the one part of a record that Kafka IO hands through without a look at it.
+ * <p>Headers are the one part of a record that Kafka IO passes on without reading it.
  */
 final class RecordRun extends RecordHeaders {
   private final KafkaFrame records;
@@ -18,7 +18,9 @@ final class RecordRun extends RecordHeaders {
     this.poll = poll;
   }
 
-  /** Returns the record {@code last} with {@code records}, of which it is the last one, for its headers. */
+  /**
+   * Returns the record {@code last} with a run in place of its headers; {@code last} is the last of {@code records}.
+   */
   static ConsumerRecord<byte[], byte[]> carriedBy(
       ConsumerRecord<byte[], byte[]> last, KafkaFrame records, Poll poll) {
     poll.runs++;
@@ -36,23 +38,26 @@ final class RecordRun extends RecordHeaders {
         last.leaderEpoch());
   }
 
-  /** Returns the run that Kafka IO's record stands for. */
+  /** Returns the run that a record of Kafka IO carries. */
   static RecordRun of(KafkaRecord<byte[], byte[]> last) {
     return (RecordRun) last.getHeaders();
   }
 
-  /** Adds the records to a frame, in order. */
+  /** Appends the run's records to a frame, in order. */
   void appendTo(KafkaFrame frame) {
     frame.append(records);
     poll.runs--;
   }
 
-  /** Returns whether the consumer had more records at hand when these were polled, or other runs of theirs are open. */
+  /**
+   * Returns whether more records are ready: other runs of the same poll that are not in a frame yet, or records that
+   * the consumer had when it returned from the poll.
+   */
   boolean hasMoreBehind() {
     return poll.runs > 0 || poll.moreBehind;
   }
 
-  /** The records that were polled together. It passes from the polling thread to the reading one. */
+  /** State of a poll, shared by its runs. Kafka IO passes it from the polling thread to the reading thread. */
   static final class Poll {
     private int runs;
     private boolean moreBehind;

@@ -13,11 +13,12 @@ import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.common.TopicPartition;
 
 /**
- * The consumer that Kafka IO reads with: of each run of records that were polled together it gives the last one, which
- * carries the others (see {@link RecordRun}).
+ * Consumer that Kafka IO reads with. For each run of polled records it returns only the last one, which carries the
+ * whole run (see {@link RecordRun}).
  *
- * <p>Kafka IO's reader makes a name, a metric and a few objects for each record; that was a third of all that a
- * record cost Flink's JVM. What it keeps of a record, the offset to go on from, is that of the last one just the same.
+ * <p>Kafka IO's reader makes a name, a metric and a few objects for each record that it sees; that was a third of a
+ * record's cost in Flink's JVM. All that Kafka IO keeps of a record is the offset to resume from, and for a run that is
+ * the offset of the last record.
  */
 final class RunConsumer extends KafkaConsumer<byte[], byte[]> {
   private final FrameLimits limits;
@@ -44,8 +45,9 @@ final class RunConsumer extends KafkaConsumer<byte[], byte[]> {
   }
 
   /**
-   * Packs what was polled, and what else is at hand, up to a frame's fill: the thread that reads frames then finds the
-   * next one ready. Only packed records are kept, so that few of them lie in the JVM as objects at a time.
+   * Packs polled records into runs, and polls on without waiting until there are enough for a frame. The reading thread
+   * then finds the next frame's records ready. Only packed records are kept, so that few records exist as Java objects
+   * at a time.
    */
   private ConsumerRecords<byte[], byte[]> inRuns(ConsumerRecords<byte[], byte[]> polled) {
     if (polled.isEmpty()) {

@@ -3,14 +3,15 @@ package org.apache.beam.sdk.io.kafka;
 import java.io.Serializable;
 
 /**
- * Which of a job's subtasks read a topic, when the job reads several.
+ * The subtasks of a job that read one of its topics.
  *
- * <p>What a batch costs Python hardly depends on its rows, as long as they are hundreds, and a batch is of one topic. So
- * a subtask should read few topics: they are dealt out one by one, where the numbers of subtasks and topics divide one
- * another. Where they do not, some subtasks would have more to do than others, and all read every topic.
+ * <p>A batch holds records of one topic. Up to some hundreds of rows, its cost in Python hardly depends on their
+ * number. A subtask should therefore read few topics, with large batches. If the number of subtasks divides the number
+ * of topics or vice versa, each subtask gets an equal share of the topics. Otherwise some subtasks would have more to
+ * do than others, so all of them read every topic.
  *
- * @param index the topic's place among the job's, from 0
- * @param topics how many topics the job reads; 1 for a topic that all subtasks read
+ * @param index position of the topic among the job's topics, from 0
+ * @param topics number of topics that the job reads; 1 for a topic that all subtasks read
  */
 record TopicShare(int index, int topics) implements Serializable {
   TopicShare {
@@ -19,7 +20,7 @@ record TopicShare(int index, int topics) implements Serializable {
     }
   }
 
-  /** Returns the first of the subtasks that read the topic. */
+  /** Returns the number of the first subtask that reads the topic. */
   int firstOf(int subtasks) {
     return divides(subtasks) ? index * count(subtasks) % subtasks : 0;
   }

@@ -153,7 +153,7 @@ class BatchedKafkaSourceTest {
                 sleep(2);
               }
             });
-    // A frame takes more than the trickle ever brings: if it were held back until it is full, this would never end.
+    // A frame has room for more than the trickle ever sends. A reader that waited for a full frame would never end.
     try (UnboundedReader<byte[]> reader = reader(source(1 << 20, 1 << 30, 60_000), null)) {
       trickle.start();
       frames(reader, 100);
@@ -191,10 +191,10 @@ class BatchedKafkaSourceTest {
     try (UnboundedReader<byte[]> reader = reader(source(20, 8 << 20, 60_000), null)) {
       read = records(frames(reader, 20));
       KafkaCheckpointMark mark = (KafkaCheckpointMark) reader.getCheckpointMark();
-      while (!reader.advance()) {} // read on: what comes after the mark must not be committed
+      while (!reader.advance()) {} // records read after the mark must not be committed
       assertTrue(committed().isEmpty());
       mark.finalizeCheckpoint();
-      while (committed().isEmpty()) {} // Kafka IO's thread commits, a moment later
+      while (committed().isEmpty()) {} // Kafka IO commits in another thread, a moment later
     }
 
     assertEquals(read, committed().get(new TopicPartition(topic, 1)).offset());
@@ -250,7 +250,7 @@ class BatchedKafkaSourceTest {
       send(numbered(partition, 1000));
     }
 
-    List<ConsumerRecord<byte[], byte[]>> read = readAll(source(640, 8 << 20, 10), 3000); // runs of ten
+    List<ConsumerRecord<byte[], byte[]>> read = readAll(source(640, 8 << 20, 10), 3000); // runs of ten records
 
     assertExactlyOnceInOrder(read, 3000);
   }
@@ -351,7 +351,7 @@ class BatchedKafkaSourceTest {
       }
       awaitHolders("orion/job/" + topic);
     }
-    // Closing has told the broker: the next job need not wait for the session timeout.
+    // A closing reader tells the broker, so the next job need not wait for the session timeout.
     assertEquals(List.of(), holders());
   }
 

@@ -9,7 +9,7 @@ import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.common.header.internals.RecordHeaders;
 import org.apache.kafka.common.record.TimestampType;
 
-/** Reads a frame back into records, row by row, by its documented layout. */
+/** Parser of a frame into records, row by row, by the layout that {@link dev.orion.beam.KafkaFrame} documents. */
 final class FrameReader {
   private final ByteBuffer in;
   private final int records;

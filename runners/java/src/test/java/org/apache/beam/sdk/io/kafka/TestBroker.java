@@ -21,7 +21,10 @@ import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.Uuid;
 import org.apache.kafka.common.errors.RetriableException;
 
-/** A real Kafka of one node, in a JVM of its own: its clients' version is not the job's. */
+/**
+ * A real Kafka of one node. It runs in a JVM of its own, since its classes are of another version than the job's
+ * client.
+ */
 final class TestBroker implements AutoCloseable {
   private static final int ATTEMPTS = 5;
   private static final long START_TIMEOUT_S = 300;
@@ -37,7 +40,7 @@ final class TestBroker implements AutoCloseable {
     this.bootstrapServers = "127.0.0.1:" + port;
   }
 
-  /** Starts a broker on free ports; tries others when somebody else takes them first. */
+  /** Starts a broker on free ports; tries other ports when another process takes one first. */
   static TestBroker start() throws Exception {
     for (int attempt = 1; ; attempt++) {
       TestBroker broker = launch();
@@ -59,10 +62,10 @@ final class TestBroker implements AutoCloseable {
   }
 
   /**
-   * Creates a topic and waits until the broker leads its partitions, which it tells by giving their offsets.
+   * Creates a topic and waits until the broker leads its partitions, which shows when the broker returns their offsets.
    *
-   * <p>Before, a partition could refuse an idempotent producer's first batch and take its second one. It then refuses
-   * the first one as out of order for as long as the producer tries, two minutes.
+   * <p>Before that, a partition can refuse an idempotent producer's first batch and accept the second one. It then
+   * refuses the first one as out of order for as long as the producer retries, which is two minutes.
    */
   void createTopic(String name, int partitions) throws Exception {
     try (Admin admin = admin()) {
@@ -83,7 +86,7 @@ final class TestBroker implements AutoCloseable {
       return true;
     } catch (ExecutionException e) {
       if (e.getCause() instanceof RetriableException) {
-        return false; // UnknownTopicOrPartition, until the broker has heard of what it leads
+        return false; // UnknownTopicOrPartition, until the broker knows that it leads the partition
       }
       throw e;
     }
@@ -134,7 +137,7 @@ final class TestBroker implements AutoCloseable {
     return new TestBroker(directory, java(directory, "kafka.Kafka", properties.toString()), port);
   }
 
-  /** Runs a main class of the broker, guarded: a killed test leaves none behind. */
+  /** Starts a main class of the broker under ParentGuard, so that a killed test leaves no process behind. */
   private static Process java(Path directory, String mainClass, String... args) throws IOException {
     String jars = Path.of(System.getProperty("orion.kafka.directory"), "*").toString();
     List<String> command = new ArrayList<>();
