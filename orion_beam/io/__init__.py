@@ -1,4 +1,4 @@
-"""Where batches come from and go to: Kafka, files, Parquet, and the headers of a dead letter.
+"""Sources and sinks of batches: Kafka, files, Parquet, and the headers of a dead letter.
 
-Every PTransform that reads or writes is here; clients that know no CDR are in `kafka`.
+Every PTransform that reads or writes belongs here. Clients that know no CDR belong in `kafka`.
 """

@@ -1,4 +1,4 @@
-"""What lies before a replay's ranges: read for FlagDuplicates to remember, and not written again."""
+"""Records that precede a replay's ranges: FlagDuplicates remembers them, and the replay does not write them again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,18 +13,21 @@ from orion_beam.schemas.country import CountryProfile
 from orion_beam.transforms.record_checks.duplicates import flag_duplicates, memory_of
 
 _reached: dict[tuple[str, SourcePartition], int] = {}
-"""Up to where this process knows a partition, by replay: chunks of a lane follow one another."""
+"""End offset of the last range that this process has read, by run id and partition.
+
+Chunks of a lane follow one another, so a range that begins at this offset needs no records read before it.
+"""
 
 
 @dataclass(frozen=True)
 class DuplicatesBefore:
-    """Lets a duplicate be found whose first record lies before the range, as the stream finds it.
+    """Teaches a replay's duplicate memory the records before a range, so that it flags what the stream flags.
 
     Attributes:
-        bootstrap_servers: the brokers.
-        profiles: by topic.
-        window: rows of a country that a process remembers; the partitions that it reads side by side share them.
-        run_id: of the replay, whose memory learns them.
+        bootstrap_servers: Brokers, `host:port,…`.
+        profiles: Country profile of each topic.
+        window: Rows of a country that a process remembers. Partitions that are read side by side share the window.
+        run_id: Name of the replay, which has a duplicate memory of its own.
     """
 
     bootstrap_servers: str
@@ -34,18 +37,18 @@ class DuplicatesBefore:
 
     @classmethod
     def of(cls, config: JobConfig) -> Self:
-        """Take what a replay's job says."""
+        """Build it from the configuration of a replay."""
         assert isinstance(config.source, KafkaRanges)
         assert config.run_id is not None
         profiles = {profile.topic: profile for profile in config.profiles.values()}
         return cls(config.source.bootstrap_servers, profiles, config.duplicate_window, config.run_id)
 
     def learn(self, ranges: Mapping[SourcePartition, OffsetRange]) -> None:
-        """Remember the records that lie before ranges of one topic, unless this process has just read them.
+        """Remember the records that precede ranges of one topic, unless this process has just read them.
 
         Raises:
-            UserError: what is read is deleted meanwhile.
-            PrerequisiteError: the broker hands out no more.
+            UserError: Kafka deletes the records while they are read.
+            PrerequisiteError: The broker stops handing out records.
         """
         unknown = {
             part: within.low for part, within in ranges.items() if _reached.get((self.run_id, part)) != within.low

@@ -1,4 +1,4 @@
-"""Files: raw records one a line, and Avro containers of CDRs and dead letters."""
+"""Files: raw records, one per line, and Avro container files of CDRs and dead letters."""
 
 import itertools
 import json
@@ -42,14 +42,14 @@ DEAD_LETTER_DIRECTORY = "cdr.dlq"
 
 
 class ReadFiles(beam.PTransform):  # type: ignore[misc]
-    r"""Reads files of one record a line, split at `\n` alone.
+    r"""Reads files with one record per line; a line ends at `\n` only.
 
-    Out: `pa.RecordBatch` of `raw.RAW_CDR_SCHEMA`: the path is the topic, 0 the partition, the line number from
-    0 the offset; the source says what stands in for the Kafka timestamp. A file is opened once and read from start to
-    end, so it may be a pipe; a compressed one is read whole, or the job fails. Lines that are no records
-    (`orion_beam.io.lines`) are skipped and counted. Bounded.
+    Out: `pa.RecordBatch` of `raw.RAW_CDR_SCHEMA`. The topic is the path, the partition is 0, and the offset is the
+    line number, counted from 0. `FileSource.received_at` replaces the Kafka timestamp. Bounded.
 
-    A file that cannot be read is an InputFileError, which names it.
+    A file is opened once and read from start to end, so it may be a pipe. The job fails if a compressed file is cut
+    off. Lines that are not records (`orion_beam.io.lines`) are skipped and counted. A file that cannot be read raises
+    an InputFileError that names it.
     """
 
     def __init__(self, source: FileSource, profiles: Mapping[str, CountryProfile]) -> None:
@@ -59,8 +59,8 @@ class ReadFiles(beam.PTransform):  # type: ignore[misc]
         self.profiles = profiles
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
-        """Read each file as a whole."""
-        # Numbers, since no coder takes a path of any bytes.
+        """Read each file as one element."""
+        # The elements are indexes of files: no coder encodes a path of arbitrary bytes.
         files = pipeline | "ListFiles" >> beam.Create(range(len(self.source.inputs)), reshuffle=False)
         read = beam.ParDo(_ReadLines(self.source, self.profiles)).with_output_types(pa.RecordBatch)
         return files | "ReadLines" >> read
@@ -89,7 +89,7 @@ class _ReadLines(beam.DoFn):  # type: ignore[misc]
 
 
 class _Reading:
-    """A file that is being read: what its lines are, and what is to be said of it at the end."""
+    """State of one file while it is read: its line and record counts, and its lines of another encoding."""
 
     def __init__(self, name: str, profile: CountryProfile, encoding: str | None) -> None:
         self.name, self._profile, self._encoding = name, profile, encoding
@@ -97,10 +97,10 @@ class _Reading:
         self._broken, self._first_broken, self._may_be_latin_1 = 0, 0, True
 
     def batch_of(self, lines: list[bytes], arrived: datetime) -> pa.RecordBatch:
-        """Return the records among the next lines; count the others.
+        """Return the records among the next lines, and count the lines that are not records.
 
         Raises:
-            InputFileError: the text is of 16 or 32 bits.
+            InputFileError: The text is UTF-16 or UTF-32.
         """
         if self._lines == 0 and self._encoding is None and (found := encoding_of(b"\n".join(lines[:_HEAD_LINES]))):
             raise InputFileError(f"{self.name}: its text is {found.upper()}, not UTF-8: give --encoding {found}")
@@ -119,9 +119,9 @@ class _Reading:
         return batch.filter(pa.array(is_record)) if kinds else batch
 
     def _compare(self, trailer: bytes, place: int, records: int) -> None:
-        """Say it when a trailer counts other records than came before it."""
+        """Warn when the count in a trailer differs from the number of records before it."""
         counted = count_in(trailer)
-        # Some count the header, or the trailer, too.
+        # Some senders count the header and the trailer, too.
         if counted is not None and not records <= counted <= records + 2:
             found = (
                 f"the trailer in line {self._lines + place + 1} says {counted}, and {records} records came before it"
@@ -136,7 +136,7 @@ class _Reading:
             self._may_be_latin_1 &= not any(row_by_row(rows[:_HEAD_LINES], texts, _C1_CONTROLS.search))
 
     def warn(self) -> None:
-        """Say of a file that was read how many of its lines are of another encoding."""
+        """Warn when lines of the file are not in the expected encoding, and say how many."""
         if not self._broken:
             return
         found = f"{self._broken} of {self._lines} lines are not {self._encoding or 'UTF-8'}, first line"
@@ -147,13 +147,13 @@ class _Reading:
 
 
 def _warn(text: str) -> None:
-    # Not by a logger, which writes but ten of a kind: each file has its own.
+    # A logger writes only ten warnings of a kind, and each file has a warning of its own.
     say(f"warning: {text}", logging.WARNING)
 
 
 _HEAD_LINES = 100
 _C1_CONTROLS = re.compile(rb"[\x80-\x9f]")
-"""What is a letter or sign to Windows, and to Latin-1 nothing that stands in a text."""
+"""Bytes that are printable characters in Windows-1252, and control characters in Latin-1."""
 
 
 def _batch(lines: pa.BinaryArray, country: str, name: str, offset: int, arrived: datetime) -> pa.RecordBatch:
@@ -174,13 +174,12 @@ def _batch(lines: pa.BinaryArray, country: str, name: str, offset: int, arrived:
 class WriteAvroFile(beam.PTransform):  # type: ignore[misc]
     """Writes encoded records to one Avro object container file.
 
-    In: `list[bytes]`, Avro bodies, a batch at a time. Each bundle writes a part, and the parts are joined at the end
-    under the final name: a run that fails leaves no file of that name behind. Without records the file has a header
-    only.
+    In: `list[bytes]`, the Avro bodies of a batch. Each bundle writes a part. At the end the parts are joined under the
+    final name, so a run that fails leaves no file of that name. Without records the file has only a header.
     """
 
     def __init__(self, path: Path, model: type[BaseModel]) -> None:
-        """Take the path and the record that the file is of."""
+        """Take the path of the file and the model of its records."""
         super().__init__()
         self.path = path
         self.model = model
@@ -203,11 +202,11 @@ class _WritePart(beam.DoFn):  # type: ignore[misc]
         self._part: IO[bytes] | None = None
 
     def process(self, bodies: list[bytes]) -> None:
-        """Append one block: count, size, bodies, sync marker (Avro 1.12 specification, Object Container Files)."""
+        """Append one block: record count, size, bodies, sync marker (Avro 1.12, Object Container Files)."""
         if not bodies:
             return
         if self._part is None:
-            self._part = tempfile.NamedTemporaryFile(  # noqa: SIM115 - it is closed when the bundle ends
+            self._part = tempfile.NamedTemporaryFile(  # noqa: SIM115 - finish_bundle closes it
                 prefix=f".{self._path.name}.", dir=self._path.parent, delete=False
             )
         content = b"".join(bodies)
@@ -249,7 +248,7 @@ class _JoinParts(beam.DoFn):  # type: ignore[misc]
 
 
 def _long(value: int) -> bytes:
-    """Return an Avro long of a number that is not negative: zigzag, then seven bits a byte, the lowest first."""
+    """Encode a non-negative number as an Avro long: zigzag, then seven bits per byte, lowest bits first."""
     value <<= 1
     parts = bytearray()
     while value > 0x7F:
@@ -264,5 +263,5 @@ def values_of(batch: pa.RecordBatch) -> list[bytes]:
 
 
 def dead_letter_bodies(batch: pa.RecordBatch) -> list[bytes]:
-    """Return the Avro bodies of a batch of `dead_letter.DEAD_LETTER_SCHEMA`: few, and of any bytes."""
+    """Return the Avro bodies of a batch of `dead_letter.DEAD_LETTER_SCHEMA`."""
     return avro_bodies(batch, DeadLetter)

@@ -1,6 +1,6 @@
-"""Decodes the frames of the batched Kafka read: many Kafka records in one element, laid out as Arrow buffers.
+"""Decoder of the batched Kafka read's frames: a frame is one element that holds many records as Arrow buffers.
 
-The layout is written down once, in the class that makes it: `dev.orion.beam.KafkaFrame` in `runners/java`.
+The class that makes frames documents the layout: `dev.orion.beam.KafkaFrame` in `runners/java`.
 """
 
 import struct
@@ -12,7 +12,7 @@ from orion_beam.schemas.fields import LAST_TIME
 from orion_beam.schemas.raw import RAW_MESSAGE_SCHEMA
 
 MAGIC = 0x3142524F
-"""`ORB1`, read as a little-endian int32."""
+"""The text `ORB1` as a little-endian int32."""
 
 FRAME_VERSION = 1
 
@@ -26,15 +26,15 @@ _LAST_TIMESTAMP = round(LAST_TIME.timestamp() * 1000)
 
 
 def decode_frame(frame: bytes) -> pa.RecordBatch:
-    """Map a frame into a record batch: one row for each Kafka record, in the order in which they were read.
+    """Map a frame to a record batch: one row per Kafka record, in the order in which they were read.
 
-    The batch's columns are views of `frame`; nothing is copied or looked at row by row.
+    The columns are views of `frame`: nothing is copied, and there is no loop over rows.
 
     Returns:
-        A batch of `RAW_MESSAGE_SCHEMA`. A record without a timestamp has a null one.
+        A batch of `RAW_MESSAGE_SCHEMA`. The timestamp is null for a record without one.
 
     Raises:
-        ValueError: `frame` is not a frame of this version, or is not as long as its header says.
+        ValueError: `frame` is not a frame of this version, or its length differs from what its header says.
     """
     sections = _Sections(frame)
     rows = sections.rows
@@ -52,7 +52,7 @@ def decode_frame(frame: bytes) -> pa.RecordBatch:
 
 
 class _Sections:
-    """Walks through a frame's sections, in their order."""
+    """Cursor over a frame: each call returns the next section."""
 
     def __init__(self, frame: bytes) -> None:
         if len(frame) < _HEADER.size:
@@ -70,11 +70,11 @@ class _Sections:
         self.topic = self._take(topic).to_pybytes()
 
     def fixed(self, data_type: pa.DataType, width: int) -> pa.Array:
-        """Return a column of `rows` values, none of them null."""
+        """Return a column of `rows` values without nulls."""
         return pa.Array.from_buffers(data_type, self.rows, [None, self._take(width * self.rows)])
 
     def timestamps(self) -> pa.Array:
-        """Return the timestamps; -1 stands for none, and what no calendar of four digits holds becomes its last."""
+        """Return the timestamps: -1 becomes null, and a time after LAST_TIME becomes LAST_TIME."""
         milliseconds = self._take(8 * self.rows)
         values = np.frombuffer(milliseconds, np.int64)
         if (values > _LAST_TIMESTAMP).any():
@@ -84,7 +84,7 @@ class _Sections:
         return pa.Array.from_buffers(_TIMESTAMP_TYPE, self.rows, [validity, milliseconds])
 
     def strings(self, data_type: pa.DataType, count: int, length: int, null_flag: int = 0) -> pa.Array:
-        """Return a column of `count` byte strings, which are `length` bytes in all."""
+        """Return a column of `count` byte strings with `length` bytes in all."""
         validity = self._take((count + 7) // 8) if self._flags & null_flag else None
         offsets = self._take(4 * (count + 1))
         return pa.Array.from_buffers(data_type, count, [validity, offsets, self._take(length)])
@@ -103,7 +103,7 @@ class _Sections:
         return pa.Array.from_buffers(_HEADERS_TYPE, self.rows, [None, offsets], children=[headers])
 
     def expect_end(self) -> None:
-        """Raise unless every byte of the frame has been taken."""
+        """Raise a ValueError unless every byte of the frame has been taken."""
         if self._position != len(self._buffer):
             raise ValueError(f"a frame with this header has {self._position} bytes, not {len(self._buffer)}")
 

@@ -1,4 +1,4 @@
-"""Writing Kafka: messages and dead letters, all delivered before a bundle ends."""
+"""Kafka writes: messages and dead letters; the broker has all of them before a bundle ends."""
 
 import logging
 import time
@@ -17,16 +17,16 @@ from orion_beam.telemetry.worker_metrics import worker_metrics
 from orion_beam.transforms.stage.batches import join_small_batches
 
 MAX_IN_FLIGHT = 100_000
-"""Messages that a producer holds at most before it takes a batch more, see `ColumnProducer.held`."""
+"""Messages that a producer may hold when it takes another batch; see `ColumnProducer.held`."""
 
 ENOUGH_LETTERS_BYTES = 1 << 20
-"""Of payloads, with which dead letters do not wait for more of their bundle."""
+"""Payload bytes at which waiting dead letters are written before their bundle ends."""
 
 MAX_KEPT_BYTES = 64 << 20
-"""Of payloads of dead letters that are not delivered yet, and are kept in case that they are refused."""
+"""Payload bytes of undelivered dead letters to keep; above this, the writer waits until they are delivered."""
 
 WARN_AFTER_S = 30.0
-"""How long the broker may take to acknowledge a bundle before that is logged, and logged again."""
+"""Seconds that the broker may take to acknowledge a bundle; a warning is logged each time they pass."""
 
 _OF_ONE_MESSAGE = {
     KafkaError.MSG_SIZE_TOO_LARGE,
@@ -34,23 +34,24 @@ _OF_ONE_MESSAGE = {
     KafkaError.RECORD_LIST_TOO_LARGE,
     KafkaError.INVALID_RECORD,
     KafkaError.INVALID_TIMESTAMP,
-    # The broker refuses a request as a whole, and names the message that is to blame.
+    # Another message of the same request is invalid: the broker refuses the request as a whole.
     KafkaError._INVALID_DIFFERENT_RECORD,
 }
-"""Errors that are about a message, and not about its topic or the broker."""
+"""Errors about a single message, and not about its topic or the broker."""
 
 _logger = logging.getLogger(__name__)
 
 
 class DeliveryError(RuntimeError):
-    """The broker refused a message for good; the bundle fails and is tried again."""
+    """The broker refused a message for good; Beam fails the bundle and tries it again."""
 
 
 class _Writer:
-    """Everything that was written is delivered when `flush` returns, or it raises.
+    """Producer whose `flush` returns when every message is delivered, and raises DeliveryError otherwise.
 
     Attributes:
-        refused: numbers of messages that were refused, by what is wrong with them alone: nobody will ever take them.
+        refused: Numbers of the messages that the broker refused for an error in `_OF_ONE_MESSAGE`. `flush` does not
+            raise for them: sending them again cannot succeed.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -61,7 +62,7 @@ class _Writer:
     def write(
         self, topic: str, keys: pa.BinaryArray, values: pa.BinaryArray, headers: pa.ListArray | None = None
     ) -> int:
-        """Queue messages; return the number of the first, if they have headers."""
+        """Queue messages; return the number of the first one, or 0 if they have no headers."""
         self._wait_for_room()
         first = self._producer.produce(topic, keys, values, headers)
         self._raise_failure()
@@ -69,7 +70,7 @@ class _Writer:
 
     def flush(self) -> None:
         warn_at = time.monotonic() + WARN_AFTER_S
-        # librdkafka looks only every 10 ms whether everything has arrived, so it is asked more often than that.
+        # Inside one call, librdkafka checks only every 10 ms whether all is delivered; short calls notice it earlier.
         while left := self._producer.flush(0.001):
             self._raise_failure()
             if time.monotonic() > warn_at:
@@ -79,16 +80,16 @@ class _Writer:
         self._raise_failure()
 
     def fail(self, topic: str, partition: int, reason: str) -> None:
-        """Count and log that a topic refuses what it is sent; `flush` and `write` then raise."""
+        """Count and log a failed delivery; the next `flush` or `write` raises DeliveryError."""
         if (metrics := worker_metrics()) is not None:
             metrics.produce_failed(topic)
-        # The reason is the broker's or librdkafka's, and never a message's content.
+        # A reason never contains the content of a message.
         where = {"event": "delivery_failed", "topic": topic, "partition": partition}
         _logger.error("delivery failed: %s", reason, extra=where)
         self._failure = self._failure or f"delivery failed: {reason}; topic {topic}"
 
     def close(self) -> None:
-        """End the producer; what is not delivered is dropped."""
+        """Close the producer and drop undelivered messages."""
         self._producer.close()
 
     def _note(self, refusal: DeliveryRefusal) -> None:
@@ -113,7 +114,7 @@ class _Writer:
 
 
 class _WriteFn(beam.DoFn):  # type: ignore[misc]
-    """Shared by both writes: a producer for each DoFn instance, flushed before a bundle ends."""
+    """Base of both writes: one producer per DoFn instance, flushed before a bundle ends."""
 
     def __init__(self, config: Mapping[str, Any], topic: str) -> None:
         self._config = config
@@ -129,12 +130,12 @@ class _WriteFn(beam.DoFn):  # type: ignore[misc]
             metrics.flushed(self._topic, time.perf_counter() - began)
 
     def teardown(self) -> None:
-        """End the producer, whose threads would stay until the process ends."""
+        """Close the producer, or its threads stay until the process ends."""
         if (writer := getattr(self, "_writer", None)) is not None:
             writer.close()
 
     def _settle(self) -> None:
-        """Wait until all that was written is delivered."""
+        """Wait until all written messages are delivered."""
         self._writer.flush()
 
     def _count(self, batch: pa.RecordBatch) -> None:
@@ -149,9 +150,9 @@ class _WriteMessagesFn(_WriteFn):
 
 
 class _WriteDeadLettersFn(_WriteFn):
-    """Joins the dead letters of stages and countries: each batch has few, and costs as much as one of many.
+    """Joins the dead letters of stages and countries: a batch of few rows costs as much as one of many.
 
-    A letter that is refused is written again by reference. So letters are kept until they are delivered.
+    Keeps letters until they are delivered, since a letter that the broker refuses is written again by reference.
     """
 
     def start_bundle(self) -> None:
@@ -190,10 +191,12 @@ class _WriteDeadLettersFn(_WriteFn):
         self._sent, self._sent_bytes = [], 0
 
     def _write_again(self, letter: pa.RecordBatch) -> None:
-        """Write a letter that was refused once more, for another one may have been to blame, or else by reference.
+        """Write a refused letter again as it is, and by reference if the broker refuses it a second time.
+
+        The first refusal may have been for another letter of the same request.
 
         Raises:
-            DeliveryError: that is refused as well.
+            DeliveryError: The broker refuses the letter by reference, too.
         """
         for again in (letter, by_reference(letter)):
             self._writer.write(self._topic, *messages_of(again).columns)
@@ -219,11 +222,11 @@ class ProduceMessages(beam.PTransform):  # type: ignore[misc]
     """Writes encoded CDRs to a topic.
 
     In: `pa.RecordBatch` of `encode.ENCODED_SCHEMA`. At least once: a bundle ends only when the broker has
-    acknowledged (acks=all) every message, and a failed bundle is written again. A key's messages keep their order.
+    acknowledged (acks=all) every message, and a failed bundle is written again. Messages of one key keep their order.
     """
 
     def __init__(self, sink: KafkaSink, topic: str) -> None:
-        """Check the producer's settings."""
+        """Take the sink and the topic, and check the producer's settings."""
         super().__init__()
         self.topic = topic
         self.config = producer_config(sink.bootstrap_servers, sink.producer_config)
@@ -234,14 +237,14 @@ class ProduceMessages(beam.PTransform):  # type: ignore[misc]
 
 
 class ProduceDeadLetters(beam.PTransform):  # type: ignore[misc]
-    """Writes dead letters to a topic: original key and value, the reasons as headers.
+    """Writes dead letters to a topic: the original key and value, with the reasons as headers.
 
-    In: `pa.RecordBatch` of `dead_letter.DEAD_LETTER_SCHEMA`. At least once, as ProduceMessages. A letter that
-    the topic does not take, for instance because it is too large, is written by reference: no record ends a job.
+    In: `pa.RecordBatch` of `dead_letter.DEAD_LETTER_SCHEMA`. At least once, as ProduceMessages. A letter that the
+    topic refuses, for instance because it is too large, is written by reference, so no single record fails a job.
     """
 
     def __init__(self, sink: KafkaSink) -> None:
-        """Check the producer's settings."""
+        """Take the sink, and check the producer's settings."""
         super().__init__()
         self.topic = sink.dead_letter_topic
         self.config = producer_config(sink.bootstrap_servers, sink.producer_config)

@@ -1,4 +1,4 @@
-"""Reading Kafka: one batched read a country, expanded in Java, and its frames mapped to Arrow."""
+"""Kafka source: one batched read per topic, expanded in Java, whose frames are mapped to Arrow."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -15,10 +15,10 @@ from orion_beam.transforms.stage.batches import MAX_ROWS, at_bundle_end, join_sm
 BATCHED_READ_URN = "orion:kafka_batches:v1"
 
 ENOUGH_ROWS = MAX_ROWS * 3 // 4
-"""Rows that are worth a batch of their own: to wait for more would leave Python idle until the bundle ends."""
+"""Rows at which joined frames are emitted: waiting for more would leave Python idle until the bundle ends."""
 
-# The splittable-DoFn read stalls for good at the first checkpoint at parallelism 2; the source that it replaced runs
-# natively inside Flink, in the JVM of the task (EMBEDDED), and takes part in its checkpoints.
+# Beam's splittable-DoFn read stalls for good at the first checkpoint at parallelism 2. The older source
+# (use_deprecated_read) runs inside Flink, in the JVM of the task (EMBEDDED), and takes part in its checkpoints.
 _EXPANSION_ARGUMENTS = [
     "{{PORT}}",
     "--defaultEnvironmentType=EMBEDDED",
@@ -39,19 +39,19 @@ class _ReadConfig(NamedTuple):
 
 
 class ReadFrames(beam.PTransform):  # type: ignore[misc]
-    """Reads one topic as a stream of frames: `bytes`, each up to MAX_ROWS messages in Arrow's buffer layout.
+    """Reads one topic as an unbounded stream of frames.
 
-    At least once: offsets are committed to the group when a checkpoint completes, so a restart goes on behind the last
-    one. Unbounded.
+    Out: `bytes`, up to MAX_ROWS messages each, in Arrow's buffer layout. At least once: offsets are committed to the
+    group when a checkpoint completes, so a restart continues after the last checkpoint.
 
     Attributes:
-        source: brokers, group, limits.
-        topics: all topics that the job reads.
-        topic: the one to read.
+        source: Brokers, consumer group and limits.
+        topics: All topics that the job reads.
+        topic: The topic to read.
     """
 
     def __init__(self, source: KafkaSource, topics: Sequence[str], topic: str) -> None:
-        """Keep the settings; they are checked in `consumer_config`."""
+        """Take the settings; `expand` checks them."""
         super().__init__()
         self.source = source
         self.topics = topics
@@ -71,30 +71,32 @@ class ReadFrames(beam.PTransform):  # type: ignore[misc]
             self.source.max_wait_ms,
         )
         if service.endswith(".jar"):
-            # What the read is made of is on the task's class path already. Told of no file, the service would hash and
-            # hand over all jars of its own class path, 250 MB for each read.
+            # The task's class path already has the classes of the read. Without --filesToStage the service would hash
+            # and hand over all jars of its own class path, 250 MB for each read.
             service = JavaJarExpansionService(service, extra_args=[*_EXPANSION_ARGUMENTS, f"--filesToStage={service}"])
         return pipeline | ExternalTransform(BATCHED_READ_URN, NamedTupleBasedPayloadBuilder(config), service)
 
 
 class DecodeFrames(beam.DoFn):  # type: ignore[misc]
-    """Maps frames to batches, and joins the small ones of a bundle.
+    """Maps frames to batches, and joins the small frames of a bundle.
+
+    In: `bytes`, a frame. Out: `pa.RecordBatch` of the schemas that ReadKafka names.
 
     A quiet topic gives frames of a few rows, and the columnar chain costs the same for one row as for hundreds. So the
-    frames of a bundle are joined, topic by topic, until they are ENOUGH_ROWS or the bundle ends. Order within a
-    partition holds, since frames arrive in order.
+    frames of a bundle are joined, topic by topic, until they have ENOUGH_ROWS rows or the bundle ends. Frames arrive in
+    order, so the order within a partition holds.
     """
 
     def __init__(self, countries: Mapping[str, str]) -> None:
-        """Take the country of each topic; without one (a stage's topic) batches have no column `country`."""
+        """Take the country of each topic; batches of other topics (stage topics) have no column `country`."""
         self._countries = countries
 
     def start_bundle(self) -> None:
-        """Begin with nothing held back."""
+        """Start without pending frames."""
         self._pending: dict[str, list[pa.RecordBatch]] = {}
 
     def process(self, frame: bytes) -> Iterator[pa.RecordBatch]:
-        """Map one frame; emit what has filled up."""
+        """Map one frame, and emit the frames of its topic once they have ENOUGH_ROWS rows."""
         batch = decode_frame(frame)
         topic = batch.column("source_topic")[0].as_py()
         pending = self._pending.setdefault(topic, [])
@@ -103,7 +105,7 @@ class DecodeFrames(beam.DoFn):  # type: ignore[misc]
             yield from self._emit(topic)
 
     def finish_bundle(self) -> Iterator[object]:
-        """Emit the rest."""
+        """Emit the pending frames."""
         for topic in list(self._pending):
             for batch in self._emit(topic):
                 yield at_bundle_end(batch)
@@ -120,20 +122,20 @@ class DecodeFrames(beam.DoFn):  # type: ignore[misc]
 
 
 class ReadKafka(beam.PTransform):  # type: ignore[misc]
-    """Reads topics as a stream of `pa.RecordBatch`es; see ReadFrames for the guarantee.
+    """Reads topics as a stream of batches; ReadFrames states the delivery guarantee.
 
-    Out: `raw.RAW_CDR_SCHEMA` for topics with a country, else `raw.RAW_MESSAGE_SCHEMA`; batches of up
-    to MAX_ROWS rows of one topic. There is one read a topic, so that each has its own source.
+    Out: `pa.RecordBatch` of up to MAX_ROWS rows of one topic: `raw.RAW_CDR_SCHEMA` for topics with a country, else
+    `raw.RAW_MESSAGE_SCHEMA`. Each topic has a read, and so a source, of its own.
     """
 
     def __init__(self, source: KafkaSource, topics: Mapping[str, str | None]) -> None:
-        """Take the country (or None) of each topic."""
+        """Take the source, and the country of each topic (None for a stage topic)."""
         super().__init__()
         self.source = source
         self.topics = topics
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
-        """Read each topic and join them before Python sees them: one Python stage serves all."""
+        """Read each topic, and flatten the reads before Python, so that one Python stage serves all topics."""
         topics = list(self.topics)
         frames = [pipeline | f"Read {topic}" >> ReadFrames(self.source, topics, topic) for topic in topics]
         joined = frames[0] if len(frames) == 1 else frames | "FlattenTopics" >> beam.Flatten()

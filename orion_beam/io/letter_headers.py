@@ -1,4 +1,7 @@
-"""A dead letter as a Kafka message: the headers that say why, after Kafka Connect's convention."""
+"""Conversion between dead letters and Kafka messages, whose headers say why a record was rejected.
+
+The headers follow Kafka Connect's convention.
+"""
 
 import hashlib
 from enum import StrEnum
@@ -17,25 +20,25 @@ from orion_beam.transforms.stage.batches import batch_of, columns_of, filter_row
 from orion_beam.transforms.stage.rejects import ATTEMPT_HEADER
 
 REDRIVE_HEADER = "orion.redrive.id"
-"""Of a record that a redrive has sent: the redrive, which the journal knows,"""
+"""Id of the redrive that sent a record; the journal lists it."""
 REDRIVE_SOURCE_HEADER = "orion.redrive.source"
-"""where the record came from, as `TOPIC[PARTITION]@OFFSET`,"""
+"""Place that a redriven record came from, as `TOPIC[PARTITION]@OFFSET`."""
 REDRIVE_REASON_HEADER = "orion.redrive.reason"
-"""and why it got another timestamp, if it did."""
+"""Reason why a redriven record has another timestamp; without the header it has its own."""
 
 MAX_REFERENCE_KEY_BYTES = 65_536
-"""A letter by reference keeps its key, which names its partition, unless it is longer."""
+"""Longest key that a letter by reference keeps. The key determines the letter's partition."""
 
 
 class Reference(StrEnum):
-    """What has become of a letter by reference: one that has no value, but says where its record lies."""
+    """State of a letter by reference, which has no value and says where its record is."""
 
     OPEN = "open"
-    """Nobody has looked for the record."""
+    """The record has not been looked up."""
     FOLLOWED = "followed"
     """The record was read from its raw topic, and the letter has its key, value and headers."""
     GONE = "gone"
-    """The raw topic holds the record no more."""
+    """The raw topic no longer holds the record."""
 
 
 LETTER_SCHEMA = pa.schema(
@@ -46,7 +49,10 @@ LETTER_SCHEMA = pa.schema(
         pa.field("reference", pa.string()),
     ]
 )
-"""A dead letter, where on its topic it is, and a `Reference` if it is one; `orion_beam.dlq.references` follows it."""
+"""Schema of a dead letter that was read: its fields, its partition and offset, and its `Reference` (null for others).
+
+`orion_beam.dlq.references` looks up the records of letters by reference.
+"""
 
 _HEADERS = {
     "orion.error.stage": "stage",
@@ -66,27 +72,27 @@ _HEADERS = {
     "orion.payload.bytes": "payload_bytes",
     "orion.payload.sha256": "payload_sha256",
 }
-"""Header to field of `dead_letter.DeadLetter`. Lists are joined by commas, times are epoch milliseconds."""
+"""Field of `dead_letter.DeadLetter` by header name. Lists are joined by commas; times are epoch milliseconds."""
 
 _OWN_NAMES = pa.array(_HEADERS)
 _ALL_OWN_NAMES = pa.array([*_HEADERS, REDRIVE_HEADER, REDRIVE_SOURCE_HEADER, REDRIVE_REASON_HEADER])
-"""The headers that are ours. Others may begin with `orion.` as well."""
+"""Names of all headers that this product sets. Headers of others may begin with `orion.` as well."""
 OWN_NAMES = frozenset(_ALL_OWN_NAMES.to_pylist())
 
 MESSAGE_SCHEMA = pa.schema([DEAD_LETTER_SCHEMA.field(name) for name in ("key", "value", "headers")])
-"""What of a dead letter goes to Kafka."""
+"""Schema of a dead letter as a Kafka message."""
 
 
 def messages_of(letters: pa.RecordBatch) -> pa.RecordBatch:
-    """Return the messages that dead letters are on Kafka.
+    """Convert dead letters to Kafka messages.
 
-    Their headers are the source's own, then ours. Ours of an earlier attempt are left out.
+    The headers are those of the source, then ours. Our headers of an earlier attempt are dropped.
 
     Args:
-        letters: rows of `dead_letter.DEAD_LETTER_SCHEMA`.
+        letters: Rows of `dead_letter.DEAD_LETTER_SCHEMA`.
 
     Returns:
-        A row each, as MESSAGE_SCHEMA, in order.
+        Rows of MESSAGE_SCHEMA, one per letter, in order.
     """
     count = letters.num_rows
     sent = _HeaderRows.of(letters.column("headers")).of_the_source()
@@ -99,7 +105,7 @@ def messages_of(letters: pa.RecordBatch) -> pa.RecordBatch:
         count,
     )
     is_there = np.concatenate([np.ones(len(sent.rows), np.bool_), ~is_null(own)])
-    # Those of a row stay in order: the source's first.
+    # A stable sort keeps the order of a row's headers: those of the source come first.
     order = np.argsort(headers.rows, kind="stable")
     columns = {
         "key": letters.column("key"),
@@ -110,12 +116,13 @@ def messages_of(letters: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def by_reference(letters: pa.RecordBatch) -> pa.RecordBatch:
-    """Return letters that say where their records lie, in place of letters that are too large for their topic.
+    """Convert letters that are too large for their topic to letters by reference.
 
-    The value, the source's own headers and a very long key are left out. Our headers say source, size and hash.
+    They have no value, no headers of the source, and no key above MAX_REFERENCE_KEY_BYTES. Our headers give the place,
+    the size and the hash of the payload.
 
     Args:
-        letters: rows of `dead_letter.DEAD_LETTER_SCHEMA`.
+        letters: Rows of `dead_letter.DEAD_LETTER_SCHEMA`.
     """
     count = letters.num_rows
     values = [value or b"" for value in to_list(letters.column("value"))]
@@ -133,7 +140,7 @@ def by_reference(letters: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def payload_hash(value: bytes | None) -> str:
-    """Return what a letter by reference calls a payload; null as one of no bytes."""
+    """Return the SHA-256 of a payload in hexadecimal, as letters by reference have it; null counts as empty."""
     return hashlib.sha256(value or b"").hexdigest()
 
 
@@ -146,11 +153,11 @@ def _header_values(column: pa.Array) -> pa.BinaryArray:
 
 
 class ReadLetters(NamedTuple):
-    """What the messages of a dead-letter topic are.
+    """Messages of a dead-letter topic, parsed.
 
     Attributes:
-        letters: dead letters of ours, as LETTER_SCHEMA, in order.
-        foreign: the other messages, as they were read: our headers are not there, or say what we never write.
+        letters: Dead letters of this product, as LETTER_SCHEMA, in order.
+        foreign: Other messages, unchanged: they lack our headers, or a header has a value that we never write.
     """
 
     letters: pa.RecordBatch
@@ -158,12 +165,12 @@ class ReadLetters(NamedTuple):
 
 
 def letters_of(messages: pa.RecordBatch) -> ReadLetters:
-    """Return the dead letters that messages are, the inverse of `messages_of`.
+    """Parse dead-letter messages into dead-letter rows; the inverse of `messages_of`.
 
-    Anybody can write to a topic, so nothing is taken on trust. Of a header that is there twice the last one counts.
+    Anybody can write to a topic, so every header is checked. If a header occurs twice, the last one counts.
 
     Args:
-        messages: rows of `raw.RAW_MESSAGE_SCHEMA`, read from a dead-letter topic.
+        messages: Rows of `raw.RAW_MESSAGE_SCHEMA`, read from a dead-letter topic.
     """
     headers = _HeaderRows.of(messages.column("raw_headers"))
     texts = {field: headers.texts(name) for name, field in _HEADERS.items()}
@@ -189,18 +196,18 @@ def letters_of(messages: pa.RecordBatch) -> ReadLetters:
 
 
 def without_own_headers(headers: pa.ListArray) -> pa.ListArray:
-    """Return each row's headers without ours: those of the source, in order."""
+    """Return the headers of the source of each row, in order, without ours."""
     return _HeaderRows.of(headers).of_the_source().lists()
 
 
 class RedriveHeaders(NamedTuple):
-    """What the headers of a record say that a redrive has sent.
+    """Headers of a record that a redrive has sent.
 
     Attributes:
-        id: of the redrive.
-        source: where the record came from, as `TOPIC[PARTITION]@OFFSET`.
-        attempt: how often it is sent, this time included.
-        reason: why it got another timestamp, if it did.
+        id: Id of the redrive.
+        source: Place that the record came from, as `TOPIC[PARTITION]@OFFSET`.
+        attempt: Number of times that the record was sent, this one included.
+        reason: Reason why the record has another timestamp; None if it has its own.
     """
 
     id: str
@@ -210,10 +217,10 @@ class RedriveHeaders(NamedTuple):
 
 
 def redrives_of(messages: pa.RecordBatch) -> list[RedriveHeaders | None]:
-    """Return which redrive has sent each raw message; None for what none has.
+    """Return the redrive headers of each raw message; None for a message that no redrive has sent.
 
     Args:
-        messages: rows of `raw.RAW_MESSAGE_SCHEMA`.
+        messages: Rows of `raw.RAW_MESSAGE_SCHEMA`.
     """
     headers = _HeaderRows.of(messages.column("raw_headers"))
     if not mask_of(pc.equal(headers.names, REDRIVE_SOURCE_HEADER)).any():
@@ -224,7 +231,7 @@ def redrives_of(messages: pa.RecordBatch) -> list[RedriveHeaders | None]:
 
 
 class _HeaderRows(NamedTuple):
-    """The headers of all rows, one after the other, and which row each is of."""
+    """Headers of all rows as flat columns, with the row that each header belongs to."""
 
     names: pa.StringArray
     values: pa.BinaryArray
@@ -238,10 +245,10 @@ class _HeaderRows(NamedTuple):
         return cls(pairs.field("key"), pairs.field("value"), rows, len(column))
 
     def texts(self, name: str) -> pa.StringArray:
-        """Return each row's value of one header; null where it is not there, or no UTF-8."""
+        """Return the value of one header for each row; null if the row lacks it, or if it is not UTF-8."""
         found = np.flatnonzero(mask_of(pc.equal(self.names, name)))
         places = np.full(self.row_count, -1)
-        # Of several with one index, numpy keeps the last.
+        # For repeated indexes numpy keeps the last assignment, so the last header of a row counts.
         places[self.rows[found]] = found
         values = self.values.take(pa.array(places, mask=places < 0))
         is_text = are_utf8(values)
@@ -252,12 +259,12 @@ class _HeaderRows(NamedTuple):
         return self.taken(np.flatnonzero(~is_in(self.names, _ALL_OWN_NAMES)))
 
     def taken(self, places: npt.NDArray[np.int64]) -> "_HeaderRows":
-        """Return the headers at these places."""
+        """Return the headers at these indexes."""
         indices = pa.array(places)
         return self._replace(names=self.names.take(indices), values=self.values.take(indices), rows=self.rows[places])
 
     def lists(self) -> pa.ListArray:
-        """Return each row's headers; they must be in the order of their rows."""
+        """Return a list of headers for each row; the headers must be sorted by row."""
         offsets = np.zeros(self.row_count + 1, np.int32)
         np.cumsum(np.bincount(self.rows, minlength=self.row_count), out=offsets[1:])
         kind = LETTER_SCHEMA.field("headers").type
@@ -290,7 +297,7 @@ _PATTERNS = {
     "payload_bytes": "^[0-9]{1,10}$",
     "payload_sha256": "^[0-9a-f]{64}$",
 }
-"""What each of our headers must look like; stage and codes are those of the enums."""
+"""Regular expression for each of our headers; stage and codes are checked against their enums."""
 
 _NULLABLE = {"source_timestamp", "run_id", "payload_bytes", "payload_sha256"}
 _STAGES, _CODES = pa.array([stage.value for stage in Stage]), pa.array([code.value for code in Code])

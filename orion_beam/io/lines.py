@@ -1,7 +1,7 @@
-r"""Lines of files: where they end, and which of them are no records.
+r"""Lines of files: where they end, and which of them are not records.
 
-A line ends at `\n` alone and may hold any other byte. In files, and only there, some lines are no records: blank ones,
-headers and trailers. What is taken for one could be no record of any format, whatever follows in it.
+A line ends at `\n` only and may hold any other byte. Blank lines, headers and trailers are not records; they occur in
+files only, not in Kafka. A line counts as a header or trailer only if it cannot be a record of any format.
 """
 
 import re
@@ -23,7 +23,7 @@ _BLOCK_BYTES = 1 << 20
 
 _HEADER_WORDS = "h|hd|hdr|header|bof"
 _TRAILER_WORDS = "t|tr|trl|trlr|tlr|trailer|ft|ftr|footer|eof"
-# No letter may follow the word, nor the sign of a KEY=VALUE pair; digits may, in columns of fixed width.
+# Neither a letter nor the `=` of a KEY=VALUE pair may follow the word. A digit may: columns of fixed width touch.
 _MARK = re.compile(rf'"?(?:(?P<header>{_HEADER_WORDS})|(?P<trailer>{_TRAILER_WORDS}))"?(?![a-z="])', re.IGNORECASE)
 _SEPARATOR_LINE = re.compile(r'"?sep *=.?"?', re.IGNORECASE)
 _IMSI = re.compile(r"[0-9]{15}")
@@ -31,7 +31,7 @@ _COUNT = re.compile(r"[0-9]{1,12}")
 
 
 def lines_of(file: IO[bytes], block_bytes: int = _BLOCK_BYTES) -> Iterator[list[bytes]]:
-    r"""Yield the lines of a file in lists; they are split at `\n` alone, and may hold any other byte."""
+    r"""Yield the lines of a file, a list per block read; a line ends at `\n` only."""
     rest: list[bytes] = []
     while block := file.read(block_bytes):
         first, *others = block.split(b"\n")
@@ -39,13 +39,13 @@ def lines_of(file: IO[bytes], block_bytes: int = _BLOCK_BYTES) -> Iterator[list[
         if others:
             yield [b"".join(rest), *others[:-1]]
             rest = [others[-1]]
-    # Bytes after the last newline are a line of their own; nothing after it is none.
+    # Bytes after the last newline are a line; the empty text after it is not.
     if last := b"".join(rest):
         yield [last]
 
 
 def kinds_of(lines: pa.BinaryArray, profile: CountryProfile) -> dict[int, str]:
-    """Return what those lines are that are no records, by their place; see `kind_of`."""
+    """Return the kind of each line that is not a record, by its index in `lines`; see `kind_of`."""
     may_be = mask_of(pc.match_substring_regex(lines, _beginnings(profile), ignore_case=True))
     kinds = ((place, kind_of(lines[place].as_py(), profile)) for place in np.flatnonzero(may_be).tolist())
     return {place: kind for place, kind in kinds if kind is not None}
@@ -53,7 +53,7 @@ def kinds_of(lines: pa.BinaryArray, profile: CountryProfile) -> dict[int, str]:
 
 @cache
 def _beginnings(profile: CountryProfile) -> str:
-    """Return how the lines begin that may be no records: as hardly another line does."""
+    """Return a regular expression that matches every line that may not be a record, and hardly any record."""
     names = [re.match(r"(\w+)(\W)", line) for line in column_names_of(profile)]
     columns = [rf'{found[1]}[ \t"]*{re.escape(found[2])}' for found in names if found]
     words = rf"(?:{_HEADER_WORDS}|{_TRAILER_WORDS})(?:[^a-z=]|$)"
@@ -63,9 +63,10 @@ def _beginnings(profile: CountryProfile) -> str:
 def kind_of(line: bytes, profile: CountryProfile) -> str | None:
     """Return BLANK_LINES, HEADER_LINES or TRAILER_LINES for a line of a country's file; None for a record.
 
-    A header names the columns of one of the country's formats (in letters of either case, in quotes or not), is
-    `sep=;`, or begins with H, HDR or the like; a trailer with T, TRL or the like. Where a record could begin so, or an
-    IMSI may stand in it, it is none of them.
+    A header names the columns of one of the country's formats (in any case, with or without quotes), is `sep=;`, or
+    begins with H, HDR or a similar word. A trailer begins with T, TRL or a similar word. A line that begins with such a
+    word is still a record if it could be one: it has 15 digits in a row (an IMSI), a KEY=VALUE pair, or all columns of
+    a format.
     """
     text = line.decode("utf-8-sig", errors="replace").strip(BLANKS)
     if not text:
@@ -79,7 +80,7 @@ def kind_of(line: bytes, profile: CountryProfile) -> str | None:
 
 
 def _has_all_columns(text: str, profile: CountryProfile) -> bool:
-    """Say whether a line has as many columns as a record of a format: then it is one, however it begins."""
+    """Return whether a line has as many columns as a record of a format; then it is a record, however it begins."""
     counted = ((names, separator) for names in column_names_of(profile) for separator in ";|" if separator in names)
     return any(text.count(separator) >= names.count(separator) for names, separator in counted)
 
@@ -90,7 +91,7 @@ def _names_of(text: str) -> str:
 
 
 def count_in(trailer: bytes) -> int | None:
-    """Return the number that a trailer has, if it has but one."""
+    """Return the number in a trailer; None if it has no number or several."""
     numbers = [part for part in re.split(r'[;|,"\s]+', trailer.decode(errors="replace")) if _COUNT.fullmatch(part)]
     return int(numbers[0]) if len(numbers) == 1 else None
 

@@ -1,4 +1,4 @@
-"""Reading Kafka again: exactly the records of a plan's offset ranges, and then the end. Pure Python, on any runner."""
+"""Bounded Kafka source: reads exactly the offset ranges of a plan. It is pure Python and runs on any runner."""
 
 from collections.abc import Iterator, Mapping
 from typing import Protocol
@@ -13,18 +13,18 @@ from orion_beam.telemetry.run_counters import READ
 from orion_beam.transforms.stage.counters import count
 
 BATCH_ROWS = 49_152
-"""Of a batch at most, more than MAX_ROWS: nobody waits for the first rows of a replay."""
+"""Maximum rows of a batch. It is more than MAX_ROWS, since the latency of a replay's first rows does not matter."""
 
 
 class Before(Protocol):
-    """Learns what lies before ranges that are about to be read."""
+    """Learner of the records that precede ranges; see `DuplicatesBefore`."""
 
     def learn(self, ranges: Mapping[SourcePartition, OffsetRange]) -> None:
-        """Read it; the ranges are of one topic."""
+        """Read the records before ranges of one topic, which are read next."""
 
 
 class _Progress:
-    """Where readers of this process say how many offsets further they are."""
+    """Receiver of the progress of all readers of this process."""
 
     listener: Advance | None = None
 
@@ -37,7 +37,7 @@ _progress = _Progress()
 
 
 def on_progress(listener: Advance | None) -> None:
-    """Have a function told, in the reader's thread, how many offsets further the reads of this process are."""
+    """Set the function that readers of this process call, in their own threads, with the offsets they advanced."""
     _progress.listener = listener
 
 
@@ -65,7 +65,7 @@ class _ReadLane(beam.DoFn):  # type: ignore[misc]
 
 
 def _rounds(lane: tuple[Slice, ...]) -> Iterator[dict[SourcePartition, OffsetRange]]:
-    """Yield slices that are read at once: of one topic, so that batches are large, and no two of one partition."""
+    """Yield a lane's slices in groups to read together: of one topic, so batches are large, each partition once."""
     ranges: dict[SourcePartition, OffsetRange] = {}
     for piece in lane:
         part = SourcePartition(piece.topic, piece.partition)
@@ -80,14 +80,13 @@ def _rounds(lane: tuple[Slice, ...]) -> Iterator[dict[SourcePartition, OffsetRan
 class ReadKafkaRanges(beam.PTransform):  # type: ignore[misc]
     """Reads offset ranges, lane by lane.
 
-    Out: `pa.RecordBatch` of `raw.RAW_CDR_SCHEMA`, up to BATCH_ROWS rows of one country. Bounded. A lane that
-    fails is read again from its beginning: at least once. Records of aborted transactions are left out, as the stream
-    leaves them out. The records of a partition that are in one lane keep their
-    order.
+    Out: `pa.RecordBatch` of `raw.RAW_CDR_SCHEMA`, up to BATCH_ROWS rows of one country. Bounded. At least once: a lane
+    that fails is read again from its beginning. Records of aborted transactions are skipped, as in the stream. Records
+    of one partition in one lane keep their order.
     """
 
     def __init__(self, source: KafkaRanges, countries: Mapping[str, str], before: Before | None = None) -> None:
-        """Take the ranges, the country of each topic, and who is to know what lies before ranges."""
+        """Take the ranges, the country of each topic, and the learner of earlier records (None: no learner)."""
         super().__init__()
         self.source = source
         self.countries = countries

@@ -1,4 +1,4 @@
-"""Records that a run has written to files, Avro or Parquet, read back in batches."""
+"""Reader of the Avro and Parquet files that a run has written."""
 
 import json
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _BROKEN = (
     *(ValueError, KeyError, IndexError, TypeError, EOFError, AttributeError, OverflowError),
     *(SchemaParseException, SchemaResolutionError, pa.ArrowException),
 )
-"""What fastavro and pyarrow raise on a file that is cut off, or is none of theirs, or holds something else."""
+"""Errors of fastavro and pyarrow for a file that is cut off, has another format, or holds other records."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class RecordFiles:
     """Files of records of one kind.
 
     Attributes:
-        path: that they were found at.
-        files: in order.
-        model: the record; records of older versions of it are read as well.
-        schema: of what is read.
+        path: File or directory where the files were found.
+        files: Paths of the files, sorted.
+        model: Model of the records; records of its older versions are read as well.
+        schema: Arrow schema of the batches.
     """
 
     path: Path
@@ -42,10 +42,10 @@ class RecordFiles:
 
     @property
     def count(self) -> int:
-        """How many records there are.
+        """Number of records in all files.
 
         Raises:
-            UserError: a file cannot be read.
+            UserError: A file cannot be read; names the file.
         """
         rows = 0
         for file in self.files:
@@ -54,10 +54,10 @@ class RecordFiles:
         return rows
 
     def read(self) -> Iterator[pa.RecordBatch]:
-        """Yield all records, as `schema`, in order.
+        """Yield all records in order, as batches of `schema`.
 
         Raises:
-            UserError: a file cannot be read, is cut off, or holds something else; names it.
+            UserError: A file cannot be read, is cut off, or holds something else; names the file.
         """
         for file in self.files:
             with self._refusing(file):
@@ -98,22 +98,22 @@ def _is_parquet(file: Path) -> bool:
 
 def _avro_rows(file: Path) -> int:
     with file.open("rb") as content:
-        # Blocks are not decoded until they are looked into.
+        # fastavro decodes a block only when its records are read.
         return sum(block.num_records for block in fastavro.block_reader(content))
 
 
 def records_in(path: Path, name: str, directory: str, model: type[BaseModel], schema: pa.Schema) -> RecordFiles:
-    """Find the files of a kind of record.
+    """Find the files of one kind of record in an output.
 
     Args:
-        path: a file, a directory of Parquet files, or one that has `name` or `directory` in it.
-        name: of the Avro file,
-        directory: and of the directory of Parquet files, that an output has.
-        model: the record.
-        schema: its Arrow schema.
+        path: A file, a directory of Parquet files, or a directory that contains `name` or `directory`.
+        name: Name of the Avro file in an output directory.
+        directory: Name of the directory of Parquet files in an output directory.
+        model: Model of the records.
+        schema: Arrow schema of the records.
 
     Raises:
-        UserError: there are none; names the path and what it may be.
+        UserError: There are no such files; names the path and what was expected there.
     """
     if path.is_file():
         return RecordFiles(path, (path,), model, schema)

@@ -1,4 +1,4 @@
-"""Parquet files, partitioned in Hive's way: `country=FR/event_date=2026-01-31/…`."""
+"""Writer of Parquet files in Hive partitions: `country=FR/event_date=2026-01-31/…`."""
 
 import uuid
 from collections.abc import Iterator, Sequence
@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 ROW_GROUP_ROWS = 131_072
-"""Enough for column chunks worth a read; what waits for more is held in memory."""
+"""Rows of a row group. They wait in memory; fewer would make column chunks too small to read efficiently."""
 
 
 class _OpenFile:
-    """A file that is being written: rows wait until they are a row group."""
+    """Parquet file that is being written; rows wait until they fill a row group."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ class _WriteFn(beam.DoFn):  # type: ignore[misc]
 
     def process(self, batch: pa.RecordBatch) -> None:
         for values, rows in _parts_of(batch, self._partition_by):
-            # Readers take the partition's columns from the path.
+            # Readers take the partition columns from the path.
             kept = rows.select([name for name in rows.schema.names if name not in self._partition_by])
             if values not in self._files:
                 pairs = zip(self._partition_by, values, strict=True)
@@ -75,7 +75,7 @@ class _WriteFn(beam.DoFn):  # type: ignore[misc]
 
 
 def _parts_of(batch: pa.RecordBatch, names: Sequence[str]) -> Iterator[tuple[tuple[str, ...], pa.RecordBatch]]:
-    """Yield the rows of each combination of values, with the values as text; mostly there are one or two."""
+    """Yield each combination of values of the columns, as texts, with its rows; a batch mostly has one or two."""
     parts: list[tuple[tuple[str, ...], pa.RecordBatch]] = [((), batch)]
     for name in names:
         parts = [
@@ -88,14 +88,14 @@ def _parts_of(batch: pa.RecordBatch, names: Sequence[str]) -> Iterator[tuple[tup
 
 
 class WriteParquet(beam.PTransform):  # type: ignore[misc]
-    """Writes rows to a directory of Parquet files, partitioned by columns, which are then in the paths only.
+    """Writes rows to a directory of Parquet files, partitioned by columns whose values are in the paths only.
 
-    In: `pa.RecordBatch` of any one schema. Each bundle writes files of its own, under names of no meaning; a process
-    that is killed leaves some behind, so whoever runs the job gives each try a directory of its own.
+    In: `pa.RecordBatch`, all of one schema. Each bundle writes its own files under random names. A process that is
+    killed leaves files behind, so the caller must give each attempt of a job its own directory.
     """
 
     def __init__(self, directory: Path, partition_by: Sequence[str]) -> None:
-        """Take the directory, and the columns: few values each, none null."""
+        """Take the directory, and the partition columns: they have few distinct values and no nulls."""
         super().__init__()
         self.directory = directory
         self.partition_by = partition_by

@@ -1,4 +1,4 @@
-"""ReadRawCdrs: raw messages of all countries, whatever they are read from, as batches of one schema."""
+"""ReadRawCdrs and ReadStage: the job's source, whatever its kind, as batches of one schema."""
 
 from collections.abc import Mapping
 
@@ -17,14 +17,14 @@ from orion_beam.transforms.stage.stage_decoding import DecodeStage
 
 
 class ReadRawCdrs(beam.PTransform):  # type: ignore[misc]
-    """Reads raw messages from Kafka (a stream), from offset ranges on Kafka or from files (both bounded).
+    """Reads raw messages from Kafka (a stream), from Kafka offset ranges, or from files (both bounded).
 
-    Out: `pa.RecordBatch` of `raw.RAW_CDR_SCHEMA`, some thousand rows of one country. At least once. One
-    message, or one line, is one row.
+    Out: `pa.RecordBatch` of `raw.RAW_CDR_SCHEMA`, some thousand rows of one country. One row is one Kafka message or
+    one line of a file. At least once.
     """
 
     def __init__(self, config: JobConfig) -> None:
-        """Take the job's source and countries."""
+        """Take the job's configuration."""
         super().__init__()
         self.config = config
 
@@ -43,11 +43,11 @@ class ReadRawCdrs(beam.PTransform):  # type: ignore[misc]
 class ReadStage(beam.PTransform):  # type: ignore[misc]
     """Reads the topic of a stage, which an earlier job published.
 
-    Out: StageOutput of accepted batches (the stage's schema) and dead letters, see DecodeStage. At least once.
+    Out: StageOutput of accepted batches (the stage's schema) and dead letters; see DecodeStage. At least once.
     """
 
     def __init__(self, source: KafkaSource, stage: Stage, profiles: Mapping[str, CountryProfile]) -> None:
-        """Take where the topic is, the stage, and the profiles of the job's countries."""
+        """Take the Kafka source, the stage, and the profiles of the job's countries."""
         super().__init__()
         self.source = source
         self.stage = stage

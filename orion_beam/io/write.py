@@ -1,4 +1,4 @@
-"""WriteCdrs and WriteDeadLetters: to Kafka or to files, by what the job's sink is."""
+"""WriteCdrs, WriteDeadLetters and PublishStage: writes to the job's sink, Kafka or files."""
 
 import apache_beam as beam
 import pyarrow as pa
@@ -28,10 +28,10 @@ from orion_beam.transforms.stage.stage_decoding import STAGE_MODELS
 
 
 class WriteCdrs(beam.PTransform):  # type: ignore[misc]
-    """Writes CDRs to cdr.final, to `cdr.final.avro`, or to Parquet files by country and event date.
+    """Writes CDRs to the topic cdr.final, to `cdr.final.avro`, or to Parquet files by country and event date.
 
-    In: `pa.RecordBatch` of `encode.ENCODED_SCHEMA`, for Parquet of `cdr.UNIFIED_SCHEMA`. At least
-    once on Kafka, exactly once in files of a job that succeeds. A bounded job counts what it writes.
+    In: `pa.RecordBatch` of `encode.ENCODED_SCHEMA`; for Parquet, of `cdr.UNIFIED_SCHEMA`. At least once on Kafka;
+    exactly once in the files of a job that succeeds. A bounded job counts the rows that it writes.
     """
 
     def __init__(self, config: JobConfig) -> None:
@@ -52,9 +52,9 @@ class WriteCdrs(beam.PTransform):  # type: ignore[misc]
 
 
 class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
-    """Writes dead letters to cdr.dlq, to `cdr.dlq.avro`, or to Parquet files by country.
+    """Writes dead letters to the topic cdr.dlq, to `cdr.dlq.avro`, or to Parquet files by country.
 
-    In: `pa.RecordBatch` of `dead_letter.DEAD_LETTER_SCHEMA`. The guarantee is that of WriteCdrs.
+    In: `pa.RecordBatch` of `dead_letter.DEAD_LETTER_SCHEMA`. The delivery guarantee is that of WriteCdrs.
     """
 
     def __init__(self, config: JobConfig) -> None:
@@ -79,31 +79,31 @@ class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
 
 
 def _of_run(letters: pa.RecordBatch, run_id: str) -> pa.RecordBatch:
-    """Return dead letters with the replay's name."""
+    """Set the run id of dead letters."""
     return batch_of(columns_of(letters) | {"run_id": pa.repeat(run_id, letters.num_rows)}, DEAD_LETTER_SCHEMA)
 
 
 class PublishStage(beam.PTransform):  # type: ignore[misc]
     """Writes a stage's accepted rows to the stage's own topic, so that another job can start from there.
 
-    In: `pa.RecordBatch` of the stage's schema. Out: dead letters (only `internal_error`, a bug). At least once.
-    The values carry the original message, so that a reject of the later job is still redriven to the raw topic.
+    In: `pa.RecordBatch` of the stage's schema. Out: dead letters; their only code is `internal_error`, a bug. At least
+    once. The values contain the original message, so a reject of the later job can still be redriven to the raw topic.
     """
 
     def __init__(self, sink: KafkaSink, stage: Stage) -> None:
-        """Take the stage and where its topic is."""
+        """Take the Kafka sink and the stage."""
         super().__init__()
         self.sink = sink
         self.stage = stage
 
     @property
     def encoded(self) -> EncodeCdrs:
-        """What makes the messages."""
+        """Transform that encodes the stage's rows as messages."""
         model = STAGE_MODELS[self.stage]
         return EncodeCdrs(model, Wire(single_object_header(avro_schema(model))), step=f"publish_{self.stage.value}")
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        """Encode and write; return the dead letters."""
+        """Encode and write the rows; return the dead letters."""
         messages = batches | "EncodeCdrs" >> self.encoded
         messages.accepted | "WriteCdrs" >> ProduceMessages(self.sink, STAGE_TOPICS[self.stage])
         return messages.dead_letters
