@@ -1,7 +1,7 @@
-"""A client library for Kafka: log-in, retries, admin calls, offset ranges, columns in and out.
+"""Client library for Kafka: login, retries, admin calls, offset ranges, and messages as columns.
 
-It knows no job and no CDR.
+Code that knows a job or a CDR does not belong here.
 """
 
 CONFIG_VARIABLE = "ORION_KAFKA_CONFIG"
-"""Names the file of properties with which clients log in; `orion-beam --kafka-config` sets it."""
+"""Environment variable with the path of the properties file for login; `orion-beam --kafka-config` sets it."""

@@ -1,4 +1,4 @@
-"""Questions to Kafka's brokers, and changes of their topics. Errors that pass by themselves are waited for."""
+"""Admin calls to Kafka's brokers: queries, and changes of topics. Calls are retried on transient errors."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -21,14 +21,15 @@ from orion_beam.kafka.retry import KafkaRefusedError, refusals_of, retried
 _REFUSALS = {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED}
 
 TIMEOUT_S = 10
-"""How long no broker may answer before all count as unreachable."""
+"""Seconds without an answer after which all brokers count as unreachable."""
 
 
 def topic_ids(bootstrap_servers: str, names: Iterable[str]) -> dict[str, str]:
-    """Return Kafka's ids of topics that exist: one that is deleted and made again has another.
+    """Return Kafka's ids of existing topics, by name. A topic that is deleted and created again has another id.
 
     Raises:
-        KafkaRefusedError: the broker says no.
+        PrerequisiteError: No broker answers before the deadline.
+        KafkaRefusedError: The broker refuses.
     """
     wanted = list(names)
     if not wanted:
@@ -43,17 +44,17 @@ def topic_ids(bootstrap_servers: str, names: Iterable[str]) -> dict[str, str]:
 
 
 def create(bootstrap_servers: str, topics: Iterable[NewTopic]) -> list[str]:
-    """Create topics, and wait until brokers lead their partitions. One that is there already is left as it is.
+    """Create topics, and wait until their partitions have leaders. Topics that exist are left as they are.
 
     Returns:
-        The names of those that were created.
+        The names of the created topics.
 
     Raises:
-        PrerequisiteError: nobody leads them before the deadline.
-        UserError: the broker refuses.
+        PrerequisiteError: A partition has no leader at the deadline.
+        UserError: The broker refuses.
     """
     requests = {topic.topic: topic for topic in topics}
-    admin = admin_client(bootstrap_servers)  # its answers end with it
+    admin = admin_client(bootstrap_servers)  # named, so that it lives until its calls are answered
     refused = refusals_of(
         "new topics",
         bootstrap_servers,
@@ -66,19 +67,19 @@ def create(bootstrap_servers: str, topics: Iterable[NewTopic]) -> list[str]:
         ),
     )
     for name, error in refused.items():
-        if error.code() != KafkaError.TOPIC_ALREADY_EXISTS:  # somebody else was faster: fine
+        if error.code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another process has created it meanwhile
             raise UserError(f"topic {name} cannot be created: {error.str()}")
-    # Who may create a topic need not be allowed to look at it.
+    # A user may have the right to create a topic, but not to describe it.
     with suppress(KafkaRefusedError):
         _await_leaders(admin, bootstrap_servers, requests)
     return [name for name in requests if name not in refused]
 
 
 def at_controller(admin: AdminClient) -> AdminClient:
-    """Return a client that has learned who the controller is now.
+    """Make a client look up the present controller, and return the client.
 
-    librdkafka (2.16) waits without end for a controller that has left. An error of this look-up is ignored: the call
-    that follows meets the same error, and reports it.
+    Without it, librdkafka (2.16) waits without end for a controller that has left. An error of this look-up is ignored:
+    the call that follows gets the same error and reports it.
     """
     with suppress(KafkaException):
         admin.list_topics(timeout=TIMEOUT_S)
@@ -86,7 +87,7 @@ def at_controller(admin: AdminClient) -> AdminClient:
 
 
 def _await_leaders(admin: "QuietAdminClient", bootstrap_servers: str, topics: Iterable[str]) -> None:
-    """Wait until leaders answer for all partitions: until then, who writes or reads there is sent away."""
+    """Wait until leaders answer for all partitions: until then, brokers refuse producers and consumers there."""
     names = set(topics)
 
     def ask(timeout_s: float) -> None:
@@ -107,15 +108,15 @@ def ask_offsets(
     timeout_s: float,
     level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
 ) -> dict[TopicPartition, ListOffsetsResultInfo]:
-    """Ask the leaders of partitions once, see `orion_beam.kafka.offset_ranges.list_offsets`.
+    """Ask the leaders of partitions for offsets, once; `orion_beam.kafka.offset_ranges.list_offsets` retries.
 
     Raises:
-        KafkaException: one of them does not answer, or with an error.
+        KafkaException: A leader does not answer, or answers with an error.
     """
     answers = admin.list_offsets(dict.fromkeys(parts, spec), isolation_level=level, request_timeout=timeout_s)
     found = {part: answer.result() for part, answer in answers.items()}
     if any(of_it.offset == OFFSET_INVALID for of_it in found.values()):
-        # librdkafka (2.16) gives no error where a leader has not answered at all, and would ask the same one again.
+        # librdkafka (2.16) reports no error when a leader has not answered, and would ask the same broker again.
         admin.list_topics(timeout=timeout_s)
         raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
     return found
@@ -125,16 +126,16 @@ def require_topics(bootstrap_servers: str, topics: Iterable[str]) -> None:
     """Check, before a job starts, that the broker answers and has these topics.
 
     Raises:
-        PrerequisiteError: the broker cannot be reached within 10 s, or lacks a topic; names both and the fix.
+        PrerequisiteError: The broker cannot be reached within 10 s, or lacks a topic; names both and the fix.
     """
     require_among(topic_names(bootstrap_servers), bootstrap_servers, topics)
 
 
 def require_among(known: Iterable[str], bootstrap_servers: str, topics: Iterable[str]) -> None:
-    """Check that these topics are among those that the broker has.
+    """Check that topics are among those that the broker has.
 
     Raises:
-        PrerequisiteError: it lacks one; names both and the fix.
+        PrerequisiteError: The broker lacks a topic; names both and the fix.
     """
     missing = sorted(set(topics) - set(known))
     if missing:
@@ -145,10 +146,10 @@ def require_among(known: Iterable[str], bootstrap_servers: str, topics: Iterable
 
 
 class QuietAdminClient(AdminClient):
-    """A client that looks again soon, and leaves it to the caller to say that a broker is not there, and why."""
+    """Admin client that reconnects soon and logs nothing, so that the caller alone reports an unreachable broker."""
 
     def __init__(self, bootstrap_servers: str) -> None:
-        """Log in, if there is a login."""
+        """Connect in the background, with the login of this process."""
         self._errors: list[KafkaError] = []
         settings: dict[str, Any] = {
             "bootstrap.servers": bootstrap_servers,
@@ -160,31 +161,31 @@ class QuietAdminClient(AdminClient):
 
     @property
     def refusal(self) -> str:
-        """Why the last connection failed, if that is a matter of how this client has come in."""
+        """Reason of the last failed login (SASL or TLS), or the empty text."""
         self.poll(0)
         texts = [error.str() for error in self._errors if error.code() in _REFUSALS]
         return texts[-1] if texts else ""
 
 
 def admin_client(bootstrap_servers: str) -> QuietAdminClient:
-    """Return a client for questions and changes."""
+    """Return a client for admin calls."""
     return QuietAdminClient(bootstrap_servers)
 
 
 def topic_names(bootstrap_servers: str) -> set[str]:
-    """Return the names of all topics that there are.
+    """Return the names of all topics.
 
     Raises:
-        PrerequisiteError: the broker cannot be reached.
+        PrerequisiteError: The broker cannot be reached.
     """
     return set(cluster_metadata(admin_client(bootstrap_servers), bootstrap_servers).topics)
 
 
 def cluster_metadata(admin: QuietAdminClient, bootstrap_servers: str) -> ClusterMetadata:
-    """Return brokers and topics.
+    """Return the brokers and topics of a cluster.
 
     Raises:
-        PrerequisiteError: no broker answers within 10 s, or they let nobody in who comes so.
+        PrerequisiteError: No broker answers within 10 s, or the brokers refuse the login.
     """
 
     def ask(timeout_s: float) -> ClusterMetadata:

@@ -1,4 +1,4 @@
-"""Kafka client settings: the defaults that keep every record, and refusal of those that lose some."""
+"""Settings of Kafka clients: defaults that keep every record, and checks that refuse settings that lose some."""
 
 import csv
 import difflib
@@ -16,43 +16,43 @@ from orion_beam.kafka.login import CONSUMER_PREFIX, consumer_settings, java_sett
 CONSUMER_DEFAULTS = {
     "auto.offset.reset": "earliest",
     "enable.auto.commit": "false",
-    # A redrive that was killed leaves records of a transaction that is aborted: they are sent again.
+    # A killed redrive leaves records of an aborted transaction, and sends them again: only these may be read.
     "isolation.level": "read_committed",
-    # A frame takes what several polls brought; what one brings lies in the JVM as objects until it is copied.
+    # A frame joins the records of several polls. Records are JVM objects until they are copied, so a poll is small.
     "max.poll.records": "2048",
     "session.timeout.ms": "30000",
-    # A fetch for each record that arrives would keep the broker busier than the records do.
+    # Without a minimum, the consumer would send a fetch request for each record that arrives.
     "fetch.min.bytes": "65536",
     "fetch.max.wait.ms": "20",
-    # What is fetched ahead lies in the JVM until Python is ready for it, and costs its garbage collector: a consumer
-    # holds two of these at most.
+    # Records that are fetched ahead stay in the JVM until Python is ready for them, and load its garbage collector. A
+    # consumer holds two fetches at most.
     "fetch.max.bytes": "2097152",
-    # A frame is to hold records of many partitions, for it is written to the same ones: librdkafka sends a partition
-    # at most 1 MiB at a time, and while it waits for that to be acknowledged its thread spins if there is more to send.
+    # Small, so that a frame has records of many partitions: the output goes to the same partition numbers. librdkafka
+    # sends a partition at most 1 MiB at a time. Until the broker acknowledges it, its thread spins if more is waiting.
     "max.partition.fetch.bytes": "262144",
 }
-"""Of the Java consumer inside the batched Kafka read."""
+"""Default settings of the Java consumer inside the batched Kafka read."""
 
 PRODUCER_DEFAULTS: dict[str, str | int | bool] = {
     "acks": "all",
     "enable.idempotence": True,
     "compression.type": "snappy",
-    # What a Java client's default partitioner does with a key.
+    # Puts a key in the same partition as the default partitioner of a Java client.
     "partitioner": "murmur2_random",
     "linger.ms": 10,
     "batch.size": 1 << 20,
     "max.in.flight.requests.per.connection": 5,
     # A dead letter is a message of up to 1 MiB and its headers.
     "message.max.bytes": 2 << 20,
-    # Our own bound on what is under way, in orion_beam/io/kafka_sink.py, is lower: only large messages fill the queue.
+    # MAX_IN_FLIGHT in orion_beam/io/kafka_sink.py is lower than this, so only large messages fill the queue.
     "queue.buffering.max.messages": 1_000_000,
     "queue.buffering.max.kbytes": 1 << 20,
-    # An outage of the broker holds the bundle back for as long as it lasts; it never drops a record.
+    # No timeout: while the broker is down, the bundle waits, and no record is dropped.
     "message.timeout.ms": 0,
-    # Successes are known by the queue running empty; only errors call back into Python.
+    # An empty queue shows that all is delivered; only errors call back into Python.
     "delivery.report.only.error": True,
 }
-"""Of the librdkafka producer."""
+"""Default settings of the librdkafka producer."""
 
 # librdkafka reads booleans in several spellings.
 _FALSE = {"false", "f", "0"}
@@ -72,11 +72,11 @@ _SECRETS = (
     *("password", "secret", "passphrase", "jaas.config", "user.info", "key.pem", "keystore.key", "auth.token"),
     "sasl.oauthbearer.config",
 )
-"""How the names of settings end that hold what nobody else may read."""
+"""Endings of the names of settings that hold secrets."""
 
 _CONSUMER_SETTINGS = Path(__file__).with_name("consumer_settings.csv")
 _FREE_PREFIXES = ("config.providers.",)
-"""Before names that a setting of the consumer makes up."""
+"""Prefixes of settings whose names the user makes up."""
 
 _WHOLE_NUMBER = (re.compile(r"[+-]?[0-9]{1,19}"), "a whole number")
 _FORMS = {
@@ -86,15 +86,15 @@ _FORMS = {
     "long": _WHOLE_NUMBER,
     "double": (re.compile(r"[+-]?[0-9]+([.][0-9]+)?([eE][+-]?[0-9]+)?"), "a number"),
 }
-"""What the values of a type look like, and how it is called."""
+"""Regular expression for values of each setting type, and its name in error messages."""
 
 
 def consumer_config(bootstrap_servers: str, group_id: str, overrides: Mapping[str, str]) -> dict[str, str]:
     """Return the settings of the Java consumer.
 
     Raises:
-        UserError: an override is known to lose records, is a password, or is none that the consumer has; names it, why,
-            and the fix. Or see `login_settings`.
+        UserError: An override is known to lose records, is a secret, or is unknown to the consumer; names the setting,
+            the reason and the fix. Also as `login_settings`.
     """
     _refuse_secrets("consumer", overrides)
     _refuse_lossy("consumer", overrides, _LOSSY_CONSUMER)
@@ -109,8 +109,8 @@ def producer_config(bootstrap_servers: str, overrides: Mapping[str, str]) -> dic
     """Return the settings of the librdkafka producer.
 
     Raises:
-        UserError: an override is known to lose records, is a password, or is none that librdkafka knows; names it,
-            why, and the fix. Or see `login_settings`.
+        UserError: An override is known to lose records, is a secret, or is unknown to librdkafka; names the setting,
+            the reason and the fix. Also as `login_settings`.
     """
     _refuse_secrets("producer", overrides)
     _refuse_lossy("producer", overrides, _LOSSY_PRODUCER)
@@ -124,13 +124,13 @@ def producer_config(bootstrap_servers: str, overrides: Mapping[str, str]) -> dic
 
 @cache
 def known_consumer_settings() -> Mapping[str, str]:
-    """Return the settings of the Java consumer: name to type (boolean, int, long, double, string, list, …)."""
+    """Return the type (boolean, int, long, double, string, list, …) of each setting of the Java consumer."""
     with _CONSUMER_SETTINGS.open(newline="") as file:
         return {row["name"]: row["type"] for row in csv.DictReader(file)}
 
 
 def _check_consumer_setting(name: str, value: str) -> None:
-    """Refuse what the Java consumer passes over, or stops the job for."""
+    """Refuse a setting that the Java consumer would ignore, or that would stop the job."""
     known = known_consumer_settings()
     if name not in known and not name.startswith(_FREE_PREFIXES):
         close = difflib.get_close_matches(name, known, n=1)

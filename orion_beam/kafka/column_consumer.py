@@ -1,4 +1,4 @@
-"""A consumer that gives columns: what librdkafka has fetched is copied into Arrow's buffers by a compiled loop."""
+"""Kafka consumer that returns columns: compiled loops copy librdkafka's fetched messages into Arrow buffers."""
 
 import ctypes
 import logging
@@ -28,11 +28,15 @@ _WORDS = librdkafka.MESSAGE.itemsize // 8
 
 
 class FetchedRecords(NamedTuple):
-    """Records of one topic, those of a partition in order.
+    """Records of one topic, as columns; the records of a partition are in order.
 
     Attributes:
-        timestamps: in milliseconds; negative: none.
-        headers: None: no record has any.
+        partitions: Partition of each record.
+        offsets: Offset of each record.
+        timestamps: Epoch milliseconds; a negative value means that the record has no timestamp.
+        keys: Key of each record, or null.
+        values: Value of each record, or null.
+        headers: Headers of each record; None if no record has any.
     """
 
     partitions: npt.NDArray[np.int32]
@@ -44,7 +48,7 @@ class FetchedRecords(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What is told of a partition in place of a record: its end, or an error."""
+    """Event of a partition that librdkafka reports in place of a record: its end, or an error."""
 
     error: KafkaError
     topic: str
@@ -53,24 +57,24 @@ class Event(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """What a call has brought: records by topic, and events, which come behind the records of their partition."""
+    """Result of one `consume`: records by topic, and events. An event follows the records of its partition."""
 
     records: Mapping[str, FetchedRecords]
     events: list[Event]
 
 
 class ColumnConsumer:
-    """A librdkafka consumer of assigned partitions. As a context manager it is closed in the end.
+    """A librdkafka consumer of assigned partitions. It is a context manager, which closes it.
 
     Args:
-        config: librdkafka's settings.
+        config: Settings of librdkafka.
 
     Raises:
-        KafkaException: there is no such setting, or a value does not fit.
+        KafkaException: A setting is unknown, or has an invalid value.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        """Make the consumer; it connects in the background."""
+        """Create the consumer; it connects in the background."""
         self._handle, self._kept = librdkafka.new_client(librdkafka.CONSUMER, config, _logger)
         librdkafka.poll_set_consumer(self._handle)
         self._queue = librdkafka.consumer_queue(self._handle)
@@ -78,23 +82,26 @@ class ColumnConsumer:
         self._out: Addresses = np.zeros(0, np.uint64)
 
     def __enter__(self) -> Self:
-        """Return it."""
+        """Return the consumer."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close it; messages that an interrupt has left out are put back, or that would wait for them for ever."""
+        """Close the consumer. Messages that an interrupt has left are destroyed first, or closing would never end."""
         _destroyed(self._out, _DESTROY)
         librdkafka.consumer_close(self._handle)
         librdkafka.queue_destroy(self._queue)
         librdkafka.destroy(self._handle)
 
     def assign(self, starts: Mapping[tuple[str, int], int]) -> None:
-        """Read these partitions, each from an offset on.
+        """Assign partitions, and start each at its offset.
+
+        Args:
+            starts: First offset to read, by topic and partition.
 
         Raises:
-            KafkaException: that cannot be.
+            KafkaException: librdkafka refuses the assignment.
         """
         partitions = _partitions(starts)
         for (topic, partition), offset in starts.items():
@@ -105,10 +112,10 @@ class ColumnConsumer:
             raise KafkaException(KafkaError(error))
 
     def unassign(self, parts: Iterable[tuple[str, int]]) -> None:
-        """Read these partitions no further.
+        """Stop reading these partitions.
 
         Raises:
-            KafkaException: one of them is not assigned.
+            KafkaException: A partition is not assigned.
         """
         partitions = _partitions(parts)
         error = librdkafka.incremental_unassign(self._handle, partitions)
@@ -119,8 +126,8 @@ class ColumnConsumer:
             raise KafkaException(KafkaError(code))
 
     def consume(self, messages: int, timeout_s: float) -> Fetched:
-        """Return up to so many records and events, or those that have come when the time is up."""
-        # Known to this consumer before there are any: Ctrl-C may come behind any line.
+        """Return up to `messages` records and events; fewer if the timeout ends first."""
+        # Set before it is filled: Ctrl-C may arrive after any line, and __exit__ must find the messages.
         self._out = np.zeros(messages, np.uint64)
         count = librdkafka.consume_batch(self._queue, round(timeout_s * 1_000), self._out.ctypes.data, messages)
         if count <= 0:
@@ -157,7 +164,7 @@ def _partitions(parts: Iterable[tuple[str, int]]) -> int:
 
 
 def _records(pointers: Addresses, told: npt.NDArray[Any], is_wanted: npt.NDArray[np.bool_]) -> FetchedRecords:
-    """Return those of the messages that are records of one topic."""
+    """Return the wanted messages, all records of one topic, as columns."""
     if not is_wanted.all():
         pointers, told = pointers[is_wanted], told[is_wanted]
     timestamps, headers = _asked(pointers, _TIMESTAMP, _HEADERS)
@@ -172,14 +179,14 @@ def _records(pointers: Addresses, told: npt.NDArray[Any], is_wanted: npt.NDArray
 
 
 def _column(addresses: npt.NDArray[Any], lengths: npt.NDArray[Any]) -> pa.BinaryArray:
-    """Return a column of copies; null is what is nowhere."""
+    """Copy the bytes at each address into a binary column; address 0 becomes null."""
     places = np.zeros(len(addresses) + 1, np.int64)
     np.cumsum(lengths, out=places[1:])
     data = _copied(addresses.astype(np.uint64), places)
     is_null = addresses == 0
     validity = pa.py_buffer(np.packbits(~is_null, bitorder="little")) if is_null.any() else None
     buffers = [validity, pa.py_buffer(places), pa.py_buffer(data)]
-    # Refused, and not cut short, if it were more than two gigabytes.
+    # The cast raises an error if the data exceeds two gigabytes; it never truncates.
     return pa.Array.from_buffers(pa.large_binary(), len(addresses), buffers).cast(pa.binary())
 
 
@@ -194,7 +201,7 @@ def _headers(handle: int) -> list[HeaderPair]:
 
 
 def _as_pointer(_: Any, address: Any) -> Any:
-    """Make an address a pointer, in a compiled function."""
+    """Convert an integer address to a pointer, inside a compiled function (numba intrinsic)."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001 - numba calls it so
         return builder.inttoptr(arguments[0], cgutils.voidptr_t)
@@ -203,7 +210,10 @@ def _as_pointer(_: Any, address: Any) -> Any:
 
 
 def _as_call(_: Any, function: Any, first: Any, second: Any) -> Any:
-    """Call a function of C by its address, in a compiled function. It takes one or two pointers."""
+    """Call a C function at an address with two 64-bit words, inside a compiled function (numba intrinsic).
+
+    The result is a 64-bit word. A C function with one parameter ignores the second word.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001 - numba calls it so
         word = ir.IntType(64)
@@ -219,7 +229,14 @@ _call: Any = intrinsic(_as_call)
 
 @compiled(UINT64S)
 def _told(pointers: Addresses) -> npt.NDArray[np.int64]:
-    """Return the words of each rd_kafka_message_t."""
+    """Copy each rd_kafka_message_t as eight-byte words.
+
+    Args:
+        pointers: Address of each message, as `rd_kafka_consume_batch_queue` fills its array.
+
+    Returns:
+        An array of `len(pointers)` rows of _WORDS words. `.view(librdkafka.MESSAGE)` gives the fields of the struct.
+    """
     words = np.empty((len(pointers), _WORDS), np.int64)
     for row in range(len(pointers)):
         words[row] = carray(_pointer(pointers[row]), (_WORDS,), np.int64)
@@ -228,7 +245,16 @@ def _told(pointers: Addresses) -> npt.NDArray[np.int64]:
 
 @compiled(UINT64S, INT64S)
 def _copied(addresses: Addresses, places: Offsets) -> Bytes:
-    """Return the bytes at some addresses, one after the other; `places` says where each begins."""
+    """Copy byte strings from memory into one buffer, one after the other: `memcpy` for each row.
+
+        addresses   -> "abc"   -> ""   -> "de"
+        places      0          3       3          5
+        data        a b c d e
+
+    Args:
+        addresses: Address of the first byte of each row. The address of an empty row is not read.
+        places: Start of each row in the result, and the end of the last row: one more than rows, the first is 0.
+    """
     data = np.empty(places[-1], np.uint8)
     for row in range(len(addresses)):
         start, end = places[row], places[row + 1]
@@ -239,11 +265,17 @@ def _copied(addresses: Addresses, places: Offsets) -> Bytes:
 
 @compiled(UINT64S, UINT64, UINT64)
 def _asked(pointers: Addresses, timestamp: int, headers: int) -> tuple[Offsets, Addresses]:
-    """Return each message's timestamp, and where its headers are; 0 if there are none."""
+    """Return the timestamp of each message, and the address of its headers (0 if it has none).
+
+    Args:
+        pointers: Address of each rd_kafka_message_t.
+        timestamp: Address of the C function `rd_kafka_message_timestamp`.
+        headers: Address of the C function `rd_kafka_message_headers`.
+    """
     timestamps, found = np.empty(len(pointers), np.int64), np.zeros(len(pointers), np.uint64)
     for row in range(len(pointers)):
         timestamps[row] = _call(timestamp, pointers[row], np.uint64(0))
-        # The address of the result is that of its place in the array. A code of 32 bits: what is above means nothing.
+        # The C function writes the headers' address to found[row]. Its error code is the lower 32 bits of the word.
         code = _call(headers, pointers[row], np.uint64(found.ctypes.data) + np.uint64(8 * row))
         if code & 0xFFFFFFFF:
             found[row] = 0
@@ -252,7 +284,12 @@ def _asked(pointers: Addresses, timestamp: int, headers: int) -> tuple[Offsets, 
 
 @compiled(types.Array(types.uint64, 1, "C"), UINT64)
 def _destroyed(pointers: Addresses, destroy: int) -> None:
-    """Destroy messages, each once; what is no message any more is zero."""
+    """Destroy messages, and set their addresses to 0, so that none is destroyed twice. Addresses of 0 are skipped.
+
+    Args:
+        pointers: Address of each rd_kafka_message_t; changed in place.
+        destroy: Address of the C function `rd_kafka_message_destroy`.
+    """
     for row in range(len(pointers)):
         if pointers[row]:
             _call(destroy, pointers[row], np.uint64(0))

@@ -1,4 +1,4 @@
-"""A producer that takes columns: messages are made of the columns' offsets at once."""
+"""Kafka producer that takes columns: numpy builds librdkafka's message structs from the columns' offsets."""
 
 import ctypes
 import logging
@@ -18,13 +18,13 @@ from orion_beam.transforms.arrow.texts import is_null, lengths_of
 
 
 class DeliveryRefusal(NamedTuple):
-    """A message that is refused for good.
+    """Refusal of a message for good.
 
     Attributes:
-        topic: where it was to go,
-        partition: and to which partition; -1 if it had none yet.
-        code: Kafka's or librdkafka's, as in `confluent_kafka.KafkaError`.
-        number: of the message, see `ColumnProducer.produce`; 0 for one that has none.
+        topic: Topic of the message.
+        partition: Partition of the message; -1 if it had none yet.
+        code: Error code of Kafka or librdkafka, as in `confluent_kafka.KafkaError`.
+        number: Number of the message, see `ColumnProducer.produce`; 0 if it has none.
     """
 
     topic: str
@@ -34,35 +34,35 @@ class DeliveryRefusal(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """What the code means; nothing of the message."""
+        """Text for the error code; it contains nothing of the message."""
         return str(librdkafka.reason_of(self.code).decode())
 
 
 OnError = Callable[[DeliveryRefusal], None]
-"""Is told of each message that is refused for good."""
+"""Callback for each message that is refused for good."""
 
 _NOWHERE = ctypes.create_string_buffer(1)
 _EMPTY = ctypes.addressof(_NOWHERE)
-"""Where a value of no bytes begins. Null is what begins at 0."""
+"""Address given for an empty value; librdkafka takes address 0 for a null value."""
 
 _PARTS = 5
-"""Of a message, but for its headers: topic, flags, number, key and value."""
+"""Parts of a message besides its headers: topic, flags, number, key and value."""
 
 
 class ColumnProducer:
-    """A librdkafka producer. What goes to a partition keeps its order.
+    """A librdkafka producer. Messages of a partition keep their order.
 
     Args:
-        config: librdkafka's settings; `delivery.report.only.error` should be one of them.
-        on_error: called for each message that is refused for good, by `produce`, `poll` and `flush`.
-        logger: gets what librdkafka logs, by `poll` and `flush`.
+        config: Settings of librdkafka; `delivery.report.only.error` should be true.
+        on_error: Called for each message that is refused for good, during `produce`, `poll` and `flush`.
+        logger: Gets librdkafka's log lines during `poll` and `flush`.
 
     Raises:
-        KafkaException: there is no such setting, or a value does not fit.
+        KafkaException: A setting is unknown, or has an invalid value.
     """
 
     def __init__(self, config: Mapping[str, Any], on_error: OnError, logger: logging.Logger) -> None:
-        """Make the producer; it connects in the background."""
+        """Create the producer; it connects in the background."""
         # The callback must not keep this producer alive.
         delivered = librdkafka.DeliveryCallback(partial(_delivered, on_error))
         self._handle, kept = librdkafka.new_client(librdkafka.PRODUCER, config, logger, delivered)
@@ -75,19 +75,21 @@ class ColumnProducer:
     def produce(
         self, topic: str, keys: pa.BinaryArray, values: pa.BinaryArray, headers: pa.ListArray | None = None
     ) -> int:
-        """Queue messages, in order, each on the partition of its key. Of one that cannot be sent `on_error` is told.
+        """Queue messages, in order, each for the partition of its key.
 
-        When a gigabyte waits, which takes large messages, it waits, too. Without headers, values are not copied: their
-        column is kept, see `held`.
+        Calls `on_error` for a message that cannot be sent. Blocks while librdkafka's queue is full: with
+        PRODUCER_DEFAULTS it holds a gigabyte, so only large messages fill it. Without headers, values are not copied:
+        the producer keeps their column, see `held`.
 
         Args:
-            topic: where to.
-            keys: of the messages.
-            values: of the messages.
-            headers: of each message, structs of `key` (text) and `value` (bytes).
+            topic: Topic of all messages.
+            keys: Key of each message.
+            values: Value of each message.
+            headers: Headers of each message, a list of structs of `key` (text) and `value` (bytes).
 
         Returns:
-            The number of the first message, by which refusals name them; messages without headers have none, 0.
+            The number of the first message, with which refusals name messages; 0 without headers, since such messages
+            have no numbers.
         """
         if headers is not None:
             return self._produce_one_by_one(topic, keys, values, headers)
@@ -107,9 +109,13 @@ class ColumnProducer:
     def _produce_one_by_one(
         self, topic: str, keys: pa.BinaryArray, values: pa.BinaryArray, headers: pa.ListArray
     ) -> int:
-        """Queue messages with headers: librdkafka takes them one by one, but their parts are made at once."""
+        """Queue messages with headers: numpy builds the parts of all messages, and librdkafka takes one at a time.
+
+        parts   | topic flags number key value | header header | topic flags number key value | header | ...
+                ^ starts[0]                                    ^ starts[1]
+        """
         pairs, counts = headers.flatten(), lengths_of(headers)
-        # Names are C's strings.
+        # librdkafka takes header names as C strings, which end with a zero byte.
         names = pc.binary_join_element_wise(pairs.field("key"), "", "\0").cast(pa.binary())
         parts = np.zeros(_PARTS * len(keys) + len(pairs), librdkafka.VARIABLE)
         ends = np.cumsum(_PARTS + counts)
@@ -138,20 +144,20 @@ class ColumnProducer:
         return first
 
     def poll(self, timeout_s: float) -> None:
-        """Serve callbacks; wait for one for so long."""
+        """Serve callbacks; wait up to `timeout_s` for one."""
         librdkafka.poll(self._handle, round(timeout_s * 1_000))
 
     def flush(self, timeout_s: float) -> int:
-        """Wait until everything is delivered or refused, for so long; return how much is not."""
+        """Wait up to `timeout_s` until all messages are delivered or refused; return how many are not."""
         librdkafka.flush(self._handle, round(timeout_s * 1_000))
         return len(self)
 
     def close(self) -> None:
-        """End the producer and its threads; what it still holds is dropped. Nothing may be called afterwards."""
+        """Stop the producer and its threads, and drop waiting messages. No method may be called afterwards."""
         self._finalizer()
 
     def __len__(self) -> int:
-        """Return how many messages are neither delivered nor refused; without any, no column is kept any more."""
+        """Return how many messages are neither delivered nor refused; release the kept columns if there are none."""
         waiting = int(librdkafka.queued(self._handle))
         if not waiting:
             self._lent.clear()
@@ -159,7 +165,7 @@ class ColumnProducer:
 
     @property
     def held(self) -> int:
-        """Messages that wait, or whose values librdkafka may still read: of all columns since nothing waited."""
+        """Number of messages that wait, or that are in kept columns: all columns since the queue was last empty."""
         return max(len(self), sum(map(len, self._lent)))
 
     def _topic(self, name: str) -> int:
@@ -177,7 +183,7 @@ def _delivered(on_error: OnError, _: int, message: Any, __: int) -> None:
 
 
 def _places(column: pa.BinaryArray) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Return where the bytes of each value are, and how many."""
+    """Return the address and the length of each value; both are 0 for null."""
     texts = texts_of(column)
     begin = texts.data.ctypes.data if len(texts.data) else _EMPTY
     addresses = np.uint64(begin) + texts.offsets[:-1].astype(np.uint64)
@@ -189,7 +195,7 @@ def _places(column: pa.BinaryArray) -> tuple[npt.NDArray[np.uint64], npt.NDArray
 
 
 def _end(handle: int, topics: Mapping[str, int], _: Any) -> None:
-    """End a producer; what it still holds is dropped, and its callbacks live until then."""
+    """Destroy a producer and drop its waiting messages; the last argument keeps callbacks and columns alive for it."""
     for topic in topics.values():
         librdkafka.topic_destroy(topic)
     librdkafka.destroy(handle)

@@ -1,8 +1,8 @@
-"""Who reads a topic in the name of a consumer group: at most one job, or every record comes out twice.
+"""Lease of a consumer group: it ensures that at most one job reads a topic, or every record comes out twice.
 
-A stream assigns partitions to its readers itself, so Kafka does not see that two jobs share a group. Each reader
-therefore keeps a member in another group, the lease, beside its consumer (`JobLease.java`): Kafka watches over its
-heartbeats, and lets it go when it leaves or dies. Its client id says whose it is.
+A stream assigns partitions to its readers itself, so Kafka does not see that two jobs share a group. Beside its
+consumer, each reader therefore keeps a member in a second group, the lease (`JobLease.java`). Kafka watches the
+member's heartbeats, and removes it when it leaves or dies. The client id of the member names its job.
 """
 
 import re
@@ -23,18 +23,18 @@ from orion_beam.kafka.retry import DEADLINE_S, KafkaRefusedError, retried
 _TIME = "%Y%m%dT%H%M%SZ"
 _LOOK_EVERY_S = 0.5
 _DETECTION_S = 5.0
-"""Until Kafka notices, once the session timeout is over."""
+"""Seconds that Kafka may take to remove a dead member once its session timeout is over."""
 
 
 class Holder(NamedTuple):
-    """A reader that holds the lease of a topic.
+    """Reader that holds the lease of a topic.
 
     Attributes:
-        topic: that it reads.
-        job: of the job, another one for each.
-        since: when the job was submitted, in UTC.
-        host: from where it was submitted,
-        reader: and where this reader is, as the broker sees it.
+        topic: Topic that it reads.
+        job: Random id of its job.
+        since: Time at which the job was submitted, in UTC.
+        host: Name of the host that submitted the job.
+        reader: Address of the reader, as the broker sees it.
     """
 
     topic: str
@@ -45,7 +45,7 @@ class Holder(NamedTuple):
 
     @classmethod
     def of(cls, client_id: str, reader: str) -> Self | None:
-        """Return what a member's client id says; None: it is none of ours."""
+        """Parse a member's client id; return None if it is not a lease of this product."""
         match client_id.split("/"):
             case ["orion", job, since, host, topic]:
                 with suppress(ValueError):
@@ -53,7 +53,7 @@ class Holder(NamedTuple):
         return None
 
     def __str__(self) -> str:
-        """Return it for people."""
+        """Return a description for people."""
         return (
             f"a job that was started on {self.host} at {self.since:%Y-%m-%dT%H:%M:%SZ} reads {self.topic}"
             f" (from {self.reader})"
@@ -61,31 +61,31 @@ class Holder(NamedTuple):
 
 
 def lease_group(group_id: str) -> str:
-    """Return the group that holds the leases of another."""
+    """Return the name of the group that holds the leases of a consumer group."""
     return f"{group_id}.lease"
 
 
 def new_lease() -> str:
-    """Return a name for a job that is about to start: what comes in its client ids before the topic."""
+    """Return a lease name for a new job: the beginning of its members' client ids, before the topic."""
     host = re.sub(r"[^\w.-]", "-", socket.gethostname())
     return f"orion/{uuid.uuid4().hex[:12]}/{datetime.now(UTC):{_TIME}}/{host}"
 
 
 class Lease:
-    """The lease of a consumer group: who holds it."""
+    """Query for the holders of a consumer group's lease."""
 
     def __init__(self, bootstrap_servers: str, group_id: str) -> None:
-        """Keep whom to ask, and for which group; nothing is asked yet."""
+        """Take the brokers and the consumer group; ask nothing yet."""
         self._bootstrap_servers = bootstrap_servers
         self._group = lease_group(group_id)
         self._admin = admin_client(bootstrap_servers)
 
     def holders(self, deadline_s: float = DEADLINE_S) -> list[Holder]:
-        """Return all readers of the group's jobs that are alive, or have died less than a session timeout ago.
+        """Return the readers of the group's jobs that are alive, or died less than a session timeout ago.
 
         Raises:
-            PrerequisiteError: no coordinator answers before the deadline.
-            KafkaRefusedError: the broker reports another error, such as that this user may not ask.
+            PrerequisiteError: No coordinator answers before the deadline.
+            KafkaRefusedError: The broker reports another error, for instance that this user lacks the right.
         """
 
         def ask(timeout_s: float) -> list[Holder | None]:
@@ -93,7 +93,8 @@ class Lease:
                 (asked,) = self._admin.describe_consumer_groups([self._group], request_timeout=timeout_s).values()
                 members = asked.result().members
             except KafkaException:
-                # A client whose coordinator has restarted looks for it without end (librdkafka 2.16), another finds it.
+                # A client whose coordinator has restarted looks for it without end (librdkafka 2.16); a new client
+                # finds it.
                 self._admin = admin_client(self._bootstrap_servers)
                 raise
             return [Holder.of(member.client_id, member.host.lstrip("/")) for member in members]
@@ -110,20 +111,20 @@ def await_free(
     consumer: Mapping[str, str],
     report: Callable[[str], None],
 ) -> None:
-    """Make sure that no job of the group reads one of the topics, before another one starts.
+    """Ensure that no job of the group reads one of the topics, before another one starts.
 
-    A job that was killed holds its lease until the session timeout of its consumers is over. So a lease that is held is
-    waited for.
+    A killed job holds its lease until the session timeout of its consumers is over. So this waits that long for a lease
+    to become free.
 
     Args:
-        bootstrap_servers: the brokers.
-        group_id: the consumer group whose offsets say where a job goes on.
-        topics: that the new job is to read; jobs of one group that read others are no trouble.
-        consumer: settings of the new job's consumers; a job that has died is taken to have had the same.
-        report: is told, once, that this waits, and for whom.
+        bootstrap_servers: Brokers, `host:port,…`.
+        group_id: Consumer group whose committed offsets say where a job continues.
+        topics: Topics that the new job reads. Jobs of the group that read other topics do not matter.
+        consumer: Settings of the new job's consumers. A killed job is assumed to have had the same session timeout.
+        report: Called once with a line for people, if this waits.
 
     Raises:
-        UserError: a job is alive; says which, since when, and what to do. Or this user may not ask.
+        UserError: Another job is alive; names it, its start and the fix. Or this user may not read the lease's group.
     """
     wanted = set(topics)
     lease = Lease(bootstrap_servers, group_id)

@@ -1,7 +1,7 @@
-"""librdkafka's own functions, as rdkafka.h declares them: those for many messages at once, which confluent-kafka lacks.
+"""ctypes bindings of librdkafka's C functions for many messages at once, as rdkafka.h declares them.
 
-confluent-kafka hands over a message a call, with Python objects for each key and value; that costs more than to send or
-to fetch it. The library that comes with it has public calls for arrays of messages.
+confluent-kafka takes one message per call, with a Python object for each key and value. That costs more than sending or
+fetching the message. The librdkafka inside confluent-kafka has public functions for arrays of messages.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, cimpl
 
 
 class Message(ctypes.Structure):
-    """rd_kafka_message_t. Addresses are numbers here, so that numpy can fill and read arrays of it."""
+    """The struct rd_kafka_message_t. Its pointers are integers here, so that numpy can fill and read arrays of it."""
 
     _fields_ = (
         ("err", ctypes.c_int32),
@@ -40,10 +40,16 @@ VARIABLE = np.dtype(
         "itemsize": 72,
     }
 )
-"""rd_kafka_vu_t, a part of a message: a number; where bytes are and how many; or a header: its name, and these two."""
+"""The struct rd_kafka_vu_t: one part of a message. The fields depend on the kind of the part.
+
+    kind                    first                   second              third
+    TOPIC, FLAGS, OPAQUE    number or handle
+    KEY, VALUE              address of the bytes    number of bytes
+    HEADER                  address of the name     address of bytes    number of bytes
+"""
 
 TOPIC, VALUE, KEY, OPAQUE, FLAGS, HEADER = 2, 4, 5, 6, 7, 9
-"""Kinds of such parts."""
+"""Kinds of parts (rd_kafka_vtype_t)."""
 
 PRODUCER, CONSUMER = 0, 1
 ANY_PARTITION = -1
@@ -52,13 +58,13 @@ COPY, BLOCK = 0x2, 0x4
 _CONF_OK = 0
 _ERROR_BYTES = 512
 _LEVELS = (*[logging.CRITICAL] * 3, logging.ERROR, logging.WARNING, logging.INFO, logging.INFO, logging.DEBUG)
-"""Of syslog's, which librdkafka has."""
+"""Level of `logging` for each syslog level, which librdkafka uses."""
 
 DeliveryCallback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.POINTER(Message), ctypes.c_void_p)
 _LogCallback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p)
 _ErrorCallback = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
 
-# A handle of the extension finds what the libraries hold that it is linked to: the very librdkafka that it uses.
+# Symbols are looked up in the extension and in the libraries that it links: this finds confluent-kafka's librdkafka.
 _library = ctypes.CDLL(cimpl.__file__)
 
 
@@ -117,15 +123,15 @@ header_get_all = _function(
 
 
 def address_of(function: Any) -> int:
-    """Return where a function is, for compiled loops that call it."""
+    """Return the address of a C function, for compiled loops that call it."""
     return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
 
 
 def check_settings(config: Mapping[str, Any]) -> None:
-    """Check that librdkafka knows these settings, and takes their values.
+    """Check that librdkafka knows these settings and accepts their values.
 
     Raises:
-        KafkaException: it does not; says which.
+        KafkaException: A setting is unknown, or has an invalid value; names the setting.
     """
     _conf_destroy(_configured(config))
 
@@ -133,23 +139,23 @@ def check_settings(config: Mapping[str, Any]) -> None:
 def new_client(
     kind: int, config: Mapping[str, Any], logger: logging.Logger, delivered: Any = None
 ) -> tuple[int, tuple[Any, ...]]:
-    """Make a producer or a consumer.
+    """Create a producer or a consumer.
 
     Args:
         kind: PRODUCER or CONSUMER.
-        config: librdkafka's settings.
-        logger: gets what librdkafka logs, when the client is polled.
-        delivered: a DeliveryCallback.
+        config: Settings of librdkafka.
+        logger: Gets librdkafka's log lines when the client is polled.
+        delivered: A DeliveryCallback, or None.
 
     Returns:
-        Its handle, and what must live as long.
+        The client's handle, and the callbacks, which the caller must keep as long as the client lives.
 
     Raises:
-        KafkaException: there is no such setting, or a value does not fit.
+        KafkaException: A setting is unknown, or has an invalid value.
     """
-    # Logs wait until they are asked for: librdkafka's own threads never wait for Python.
+    # Log lines wait in a queue until the client is polled, so that librdkafka's own threads never wait for Python.
     conf = _configured({**config, "log.queue": True})
-    # What concerns no message (a broker that is gone for a while) is in the logs, too.
+    # The error callback does nothing: librdkafka also logs errors that concern no message (a broker that is down).
     log, error = _LogCallback(partial(_log, logger)), _ErrorCallback(lambda *_: None)
     _conf_set_log(conf, log)
     _conf_set_error(conf, error)

@@ -1,4 +1,4 @@
-"""How clients log in to Kafka: a file of properties that every command, every client and every worker goes by."""
+"""Login to Kafka: settings from a properties file, for the clients of every command and every worker."""
 
 import os
 import re
@@ -19,7 +19,7 @@ _FILES = {
     "ssl.certificate.location": "ssl.certificate.pem",
     "ssl.key.location": "ssl.key.pem",
 }
-"""Settings of librdkafka that name a PEM file, and those that hold its text: workers do not have the file."""
+"""Settings of librdkafka that name a PEM file, and those that hold its text: workers get the text, not the file."""
 
 _JAVA_PEMS = {
     "ssl.ca.pem": ("ssl.truststore.type", "ssl.truststore.certificates"),
@@ -28,7 +28,7 @@ _JAVA_PEMS = {
 }
 CONSUMER_PREFIX = "consumer."
 REGISTRY_PREFIX = "schema.registry."
-"""Before settings that are the Java consumer's alone, and the schema registry's client's."""
+"""Prefixes of settings for the Java consumer only, and of settings for the client of the schema registry."""
 
 _REGISTRY_FILES = ("ssl.ca.location", "ssl.certificate.location", "ssl.key.location")
 _REGISTRY_NAMES = (*_REGISTRY_FILES, "ssl.key.password", "basic.auth.user.info")
@@ -44,11 +44,11 @@ _told: dict[str, str] = {}
 
 
 def login_settings() -> dict[str, str]:
-    """Return librdkafka's settings for logging in: those of the file that ORION_KAFKA_CONFIG names; none without it.
+    """Return librdkafka's login settings, from `use_login` or the file that ORION_KAFKA_CONFIG names; else none.
 
     Raises:
-        UserError: the file cannot be read, or holds what is no such setting; names the file, its line and the setting,
-            never a value.
+        UserError: The file cannot be read, or contains something other than login settings; names the file, the line
+            and the setting, never a value.
     """
     if _told:
         return dict(_told)
@@ -56,19 +56,19 @@ def login_settings() -> dict[str, str]:
 
 
 def consumer_settings() -> dict[str, str]:
-    """Return the settings that the same file has for the Java consumer alone.
+    """Return the settings of the same file for the Java consumer only.
 
     Raises:
-        UserError: as `login_settings`.
+        UserError: As `login_settings`.
     """
     return _of_prefix(CONSUMER_PREFIX)
 
 
 def registry_settings() -> dict[str, str]:
-    """Return the settings with which confluent-kafka's client asks a schema registry, by the same file.
+    """Return the settings of the same file for confluent-kafka's client of the schema registry.
 
     Raises:
-        UserError: as `login_settings`.
+        UserError: As `login_settings`.
     """
     return _of_prefix(REGISTRY_PREFIX)
 
@@ -83,17 +83,13 @@ def _file() -> Mapping[str, str]:
 
 
 def use_login(settings: Mapping[str, str]) -> None:
-    """Have the clients of this process log in with these settings, if any: those of the job that a worker works for."""
-    global _told  # noqa: PLW0603 - as a file's, they are the process's
+    """Set the login of this process, for a worker that has its job's settings. Empty: use the file."""
+    global _told  # noqa: PLW0603 - the login belongs to the process, as the environment variable does
     _told = dict(settings)
 
 
 def java_settings(login: Mapping[str, str]) -> dict[str, str]:
-    """Return the same settings as Kafka's Java client has them.
-
-    Raises:
-        UserError: there is a mechanism for which the Java client must be told more.
-    """
+    """Convert librdkafka's login settings to those of Kafka's Java client."""
     settings: dict[str, str] = {}
     for name, value in login.items():
         if name in _JAVA_PEMS:
@@ -137,7 +133,7 @@ def _read(path: Path) -> Mapping[str, str]:
             )
         settings |= _as_librdkafka(name, value, path.parent, f"{path}, line {number}")
     try:
-        # A client, and not the settings alone: it reads the certificates as well.
+        # Creating a client checks the certificates, too; checking the settings alone does not.
         own = {name: each for name, each in settings.items() if name.startswith(_PREFIXES)}
         AdminClient(own | {"log_level": 0})
     except (KafkaException, ValueError) as error:
@@ -164,7 +160,7 @@ def _of_registry(name: str, value: str, directory: Path, where: str) -> str:
 
 
 def _as_librdkafka(name: str, value: str, directory: Path, where: str) -> dict[str, str]:
-    """Return a setting as librdkafka knows it. What only Java has is taken, too, where it says the same."""
+    """Convert a setting to librdkafka's form. Settings of Java that have an equivalent are accepted, too."""
     if name == "sasl.jaas.config":
         found = {f"sasl.{key}": re.sub(r"\\(.)", r"\1", text) for key, text in _JAAS.findall(value)}
         if not any(module in value for module in _LOGIN_MODULES.values()) or len(found) != len(("user", "password")):

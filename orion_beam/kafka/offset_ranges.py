@@ -1,4 +1,4 @@
-"""Offset ranges: which offsets partitions hold or held at some time, and a bounded read of exactly those wanted."""
+"""Offset ranges: the offsets that partitions hold, look-up of offsets by time, and a bounded read of ranges."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,10 +25,10 @@ from orion_beam.schemas.raw import RAW_MESSAGE_SCHEMA
 from orion_beam.transforms.stage.batches import MAX_ROWS, batch_of, filter_rows
 
 CLOCK_SKEW = timedelta(minutes=10)
-"""How far the clocks of those who write to Kafka may differ from one another, and from ours."""
+"""Largest difference to expect between the clocks of Kafka's producers, and between theirs and ours."""
 
 STALL_TIMEOUT_S = 60.0
-"""How long a broker may hand out nothing before a bounded read gives up."""
+"""Seconds without progress after which a bounded read gives up."""
 
 _POLL_S = 0.1
 _GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
@@ -37,7 +37,7 @@ _TIMESTAMP_TYPE = RAW_MESSAGE_SCHEMA.field("source_timestamp").type
 _LAST_TIMESTAMP_MS = round(LAST_TIME.timestamp() * 1000)
 
 Advance = Callable[[int], None]
-"""Told how many offsets further a read is: of a range all, also those that hold no record (any more)."""
+"""Callback that gets the number of offsets by which a read has advanced, including offsets without a record."""
 
 
 class SourcePartition(NamedTuple):
@@ -59,7 +59,7 @@ class OffsetRange(NamedTuple):
 
     @property
     def offsets(self) -> int:
-        """How many there are. Records may be fewer: transaction markers and compaction leave gaps."""
+        """Number of offsets. There may be fewer records: transaction markers and compaction leave gaps."""
         return self.high - self.low
 
 
@@ -69,14 +69,14 @@ def offset_ranges(
     """Return the offsets that each partition of the topics holds.
 
     Args:
-        bootstrap_servers: the brokers.
-        topics: their names.
-        committed_only: up to the first transaction that is still open, see `read_ranges`.
-        deadline_s: how long leaders of the partitions are waited for.
+        bootstrap_servers: Brokers, `host:port,…`.
+        topics: Names of the topics.
+        committed_only: Stop before the first transaction that is still open, see `read_ranges`.
+        deadline_s: Seconds to wait for the leaders of the partitions.
 
     Raises:
-        PrerequisiteError: the broker cannot be reached, lacks a topic, or nobody leads it before the deadline.
-        KafkaRefusedError: the broker reports another error.
+        PrerequisiteError: The broker cannot be reached, lacks a topic, or a partition has no leader at the deadline.
+        KafkaRefusedError: The broker reports another error.
     """
     topics = list(topics)
     admin = admin_client(bootstrap_servers)
@@ -96,22 +96,22 @@ def offsets_at(
 ) -> dict[SourcePartition, int]:
     """Return the offset of each partition's first record with a Kafka timestamp of `at` or later.
 
-    Where there is none (an empty or quiet partition, or a time to come) it is the end of what the partition holds. So
-    between the offsets at two times, every record is older than the later time. Where timestamps are out of order, a
-    record may be older than the earlier time as well, and one that arrived behind younger ones may be left out.
+    If there is no such record (an empty or quiet partition, or a future time), the result is the partition's end. So
+    every record between the offsets of two times is older than the later time. If timestamps are out of order, such a
+    record may be older than the earlier time as well, and a record that arrived after younger ones may be missed.
 
     Args:
-        bootstrap_servers: the brokers.
-        held: what each partition holds, see `offset_ranges`.
-        at: a time with a zone.
+        bootstrap_servers: Brokers, `host:port,…`.
+        held: Offsets that each partition holds, see `offset_ranges`.
+        at: Time with a time zone.
 
     Raises:
-        PrerequisiteError: the broker cannot be reached, or nobody leads a partition before the deadline.
-        KafkaRefusedError: the broker reports another error.
+        PrerequisiteError: The broker cannot be reached, or a partition has no leader at the deadline.
+        KafkaRefusedError: The broker reports another error.
     """
     spec = OffsetSpec.for_timestamp(round(at.timestamp() * 1000))
     found = list_offsets(admin_client(bootstrap_servers), bootstrap_servers, list(held), spec)
-    # The broker answers -1 for none, and a record that has come since `held` was asked for lies beyond it.
+    # The broker answers -1 if there is no such record. A record that has arrived since `held` is beyond its end.
     return {
         part: within.high if found[part].offset < 0 else min(max(found[part].offset, within.low), within.high)
         for part, within in held.items()
@@ -124,9 +124,9 @@ def offsets_between(
     start: datetime | None,
     end: datetime | None,
 ) -> dict[SourcePartition, OffsetRange]:
-    """Return the offsets of `[start, end)` by Kafka timestamp, see `offsets_at`.
+    """Return the offsets of the times `[start, end)`, by Kafka timestamp; see `offsets_at`.
 
-    None has no bound: it is not looked for by time, so no timestamp that is ahead of now can hide what lies behind it.
+    None means no bound. It is not looked up by time, so a timestamp in the future cannot hide the records after it.
     """
     lows = {part: within.low for part, within in held.items()}
     highs = {part: within.high for part, within in held.items()}
@@ -142,10 +142,10 @@ def ends_ahead_of_now(
     held: Mapping[SourcePartition, OffsetRange],
     ranges: Mapping[SourcePartition, OffsetRange],
 ) -> dict[SourcePartition, datetime]:
-    """Return the partitions whose range ends at a record with a timestamp ahead of now, and that timestamp.
+    """Return the partitions whose range ends at a record with a timestamp in the future, and that timestamp.
 
-    A wrong clock made it. What lies behind it may be older than the end that was asked for, and Kafka's index does not
-    say so.
+    Such a timestamp comes from a wrong clock. The records after it may be older than the requested end, but Kafka's
+    time index does not show that.
     """
     ends = {part: OffsetRange(of.high, of.high + 1) for part, of in ranges.items() if of.high < held[part].high}
     if not ends:
@@ -160,7 +160,7 @@ def ends_ahead_of_now(
 
 
 def early_end(part: SourcePartition, offset: int, timestamp: datetime) -> str:
-    """Return, for people, what `ends_ahead_of_now` has found."""
+    """Return a line for people about a partition that `ends_ahead_of_now` has found."""
     return (
         f"{part}: the record at offset {offset} has the timestamp {timestamp.isoformat(timespec='seconds')}, which is"
         " ahead of now; what lies behind it is left out, even if it is older than --to: --offsets reads it"
@@ -175,11 +175,11 @@ def list_offsets(
     level: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
     deadline_s: float = DEADLINE_S,
 ) -> dict[SourcePartition, ListOffsetsResultInfo]:
-    """Return an offset of each partition, and its Kafka timestamp. The partitions must be there.
+    """Return the offset that `spec` asks for of each partition, and its Kafka timestamp. The partitions must exist.
 
     Raises:
-        PrerequisiteError: nobody leads a partition before the deadline.
-        KafkaRefusedError: the broker reports another error.
+        PrerequisiteError: A partition has no leader at the deadline.
+        KafkaRefusedError: The broker reports another error.
     """
     if not parts:
         return {}
@@ -199,14 +199,14 @@ def committed_offsets(
     parts: Sequence[SourcePartition],
     deadline_s: float = DEADLINE_S,
 ) -> dict[SourcePartition, int]:
-    """Return the offsets at which a consumer's group goes on, of those partitions of which it has committed any.
+    """Return the committed offset of a consumer's group for each partition that has one.
 
-    Not by an AdminClient: one that asks a broker whose topic of offsets is just being created crashes the process. It
-    is created by the first question about any group.
+    A Consumer asks, since an AdminClient crashes the process while the broker creates its offsets topic. The first
+    request about any group creates that topic.
 
     Raises:
-        PrerequisiteError: no coordinator answers before the deadline.
-        KafkaRefusedError: the broker reports another error.
+        PrerequisiteError: No coordinator answers before the deadline.
+        KafkaRefusedError: The broker reports another error.
     """
     if not parts:
         return {}
@@ -230,27 +230,27 @@ def read_ranges(
     committed_only: bool = False,
     advance: Advance | None = None,
 ) -> Iterator[pa.RecordBatch]:
-    """Read exactly the records of these offsets, and end.
+    """Read exactly the records of offset ranges, and end.
 
-    It belongs to no consumer group and commits nothing. Offsets without a record (transaction markers, records that
-    compaction has removed) are passed over, wherever in a range they are.
+    The read belongs to no consumer group and commits nothing. It skips offsets without a record (transaction markers,
+    records that compaction has removed), also at the ends of a range.
 
     Args:
-        bootstrap_servers: the brokers.
-        ranges: the offsets to read, by partition; they must lie within what the partition holds.
-        max_rows: rows of a batch at most.
-        committed_only: leave out records of transactions that were aborted (`read_committed`), as the stream does. The
-            default reads them, as Kafka's consumers do by default.
-        advance: told, after each batch has been taken, how many offsets the read has got on.
+        bootstrap_servers: Brokers, `host:port,…`.
+        ranges: Offsets to read, by partition; the partition must hold them.
+        max_rows: Maximum rows of a batch.
+        committed_only: Skip records of aborted transactions (`read_committed`), as the stream does. The default reads
+            them, as Kafka's consumers do by default.
+        advance: Called after each batch with the number of offsets by which the read has advanced.
 
     Yields:
-        Batches of `raw.RAW_MESSAGE_SCHEMA`, each of one topic; the rows of a partition are in order. A record
-        without a timestamp has a null one.
+        Batches of `raw.RAW_MESSAGE_SCHEMA`, each of one topic. The rows of a partition are in order. The timestamp is
+        null for a record without one.
 
     Raises:
-        UserError: a partition no longer, or not yet, holds the offsets; names it and them.
-        PrerequisiteError: the broker hands out nothing for STALL_TIMEOUT_S.
-        KafkaRefusedError: the broker reports another error.
+        UserError: A partition no longer, or not yet, holds the offsets; names the partition and the offsets.
+        PrerequisiteError: The broker hands out nothing for STALL_TIMEOUT_S.
+        KafkaRefusedError: The broker reports another error.
     """
     wanted = {part: offsets for part, offsets in ranges.items() if offsets.offsets > 0}
     by_topic: dict[str, _TopicRead] = {}
@@ -260,7 +260,7 @@ def read_ranges(
         consumer.assign({part: offsets.low for part, offsets in wanted.items()})
         least, give_up = sum(read.left for read in by_topic.values()), time.monotonic() + STALL_TIMEOUT_S
         while left := sum(read.left for read in by_topic.values()):
-            # Asked for no more than there is, it comes back with the last record, and not when the time is up.
+            # The call asks for no more than is left, so it returns with the last record, not after the timeout.
             fetched = consumer.consume(min(max_rows, left), _POLL_S)
             if left < least:
                 least, give_up = left, time.monotonic() + STALL_TIMEOUT_S
@@ -273,7 +273,7 @@ def read_ranges(
                     batch = read.take(fetched.records[topic])
                     if batch.num_rows:
                         yield batch
-                # The end of a partition comes behind its records.
+                # The event of a partition's end follows its records, so it is handled after them.
                 for event in fetched.events:
                     read.note(event)
                 if finished := read.pop_finished():
@@ -285,26 +285,26 @@ def read_ranges(
 def _reader_config(bootstrap_servers: str, committed_only: bool) -> dict[str, Any]:
     return login_settings() | {
         "bootstrap.servers": bootstrap_servers,
-        # librdkafka wants a name; without subscription and commits the broker never hears of the group.
+        # librdkafka requires a name. The broker never sees the group, since there is no subscription and no commit.
         "group.id": "orion-beam-ranges",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        # The end of a partition is told even where the last offsets hold no record, so that nobody waits for one.
+        # Reports a partition's end even if its last offsets hold no record, so that the read does not wait for one.
         "enable.partition.eof": True,
-        # Offsets that are gone are an error, not a reason to go on elsewhere.
+        # Missing offsets raise an error; the read never jumps to other offsets.
         "auto.offset.reset": "error",
         "isolation.level": "read_committed" if committed_only else "read_uncommitted",
         "fetch.wait.max.ms": 50,
-        # Small, so that a batch has records of many partitions, as the stream's frames have: see clients.py.
+        # Small, so that a batch has records of many partitions, as the stream's frames have; clients.py says why.
         "fetch.message.max.bytes": 256 << 10,
-        # A partition's queue is this long at most: records wait in memory, and several partitions are read at a time.
+        # Limits the memory of the records that wait: each partition has a queue, and several are read at a time.
         "queued.max.messages.kbytes": 16 << 10,
         "log_level": 0,
     }
 
 
 class _TopicRead:
-    """How far the read of one topic's ranges has come: the next offset and the end, by partition."""
+    """Progress of the read of one topic's ranges: the next offset and the end of each partition."""
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
@@ -318,11 +318,11 @@ class _TopicRead:
 
     @property
     def left(self) -> int:
-        """Offsets that are still to be read."""
+        """Number of offsets that are still to be read."""
         return int((self._end - self._next).sum())
 
     def add(self, partition: int, offsets: OffsetRange) -> None:
-        """Want these offsets of a partition."""
+        """Add a partition's range to the read."""
         missing = partition + 1 - len(self._next)
         if missing > 0:
             self._next, self._end = (np.pad(each, (0, missing)) for each in (self._next, self._end))
@@ -330,24 +330,24 @@ class _TopicRead:
         self._open.add(partition)
 
     def take(self, records: FetchedRecords) -> pa.RecordBatch:
-        """Return those of the records that are wanted."""
+        """Return the records that are within the ranges, and advance behind them."""
         partitions, offsets = records.partitions, records.offsets
         is_wanted = (offsets >= self._next[partitions]) & (offsets < self._end[partitions])
-        # Of several with one index, numpy keeps the last, and the last of a partition is its highest.
+        # For repeated indexes numpy keeps the last assignment: the last record of a partition has its highest offset.
         self._next[partitions] = np.minimum(offsets + 1, self._end[partitions])
         return filter_rows(_batch_of(records, self._topic), is_wanted)
 
     def pop_finished(self) -> list[int]:
-        """Return the partitions that have come to their end since the last call."""
+        """Return the partitions that have been read to their end since the last call."""
         finished = [partition for partition in self._open if self._next[partition] >= self._end[partition]]
         self._open.difference_update(finished)
         return finished
 
     def note(self, event: Event) -> None:
-        """Take in the end of a partition; raise on an error that stays, unless it is of another topic's."""
+        """Handle the end of a partition, or raise on a permanent error; ignore events of other topics."""
         error, topic, partition, reached = event
         is_end = error.code() == KafkaError._PARTITION_EOF
-        # librdkafka goes on by itself behind an error that passes.
+        # librdkafka continues by itself after a transient error.
         if topic not in (self._topic, "") or is_retriable(error) or (is_end and partition not in self._open):
             return
         where = SourcePartition(self._topic, partition)
@@ -367,7 +367,7 @@ class _TopicRead:
 
 def _batch_of(records: FetchedRecords, topic: str) -> pa.RecordBatch:
     count, stamps = len(records.offsets), records.timestamps
-    # What is negative is none; what no calendar of four digits holds becomes its last, which is as little believed.
+    # A negative timestamp becomes null. A time after LAST_TIME becomes LAST_TIME, which is just as implausible.
     is_none, stamps = stamps < 0, np.minimum(stamps, _LAST_TIMESTAMP_MS)
     columns = {
         "raw_key": records.keys,

@@ -1,4 +1,4 @@
-"""In which partition a key lies: what Kafka's Java client, and librdkafka's `murmur2_random`, do with it."""
+"""Partition of a key, as Kafka's Java client and librdkafka's `murmur2_random` compute it."""
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIER = 0x5BD1E995

@@ -1,4 +1,4 @@
-"""Whether brokers can be reached from where this runs: on the machine that submits a job, or in one of its workers."""
+"""Check that brokers can be reached from this machine: the one that submits a job, or one of its workers."""
 
 import socket
 from typing import NamedTuple
@@ -9,11 +9,11 @@ _CONNECT_TIMEOUT_S = 3.0
 
 
 class Reach(NamedTuple):
-    """What came of trying.
+    """Result of connecting to all brokers.
 
     Attributes:
-        brokers: how many there are.
-        unreached: those that cannot be connected to, as `host:port (reason)`.
+        brokers: Number of brokers.
+        unreached: Brokers to which no connection can be made, as `host:port (reason)`.
     """
 
     brokers: int
@@ -21,10 +21,10 @@ class Reach(NamedTuple):
 
 
 def unreached_brokers(bootstrap_servers: str) -> Reach:
-    """Ask for the brokers, and connect to each at the address that it advertises, which is where clients are sent.
+    """Connect to each broker at the address that it advertises: Kafka sends clients to that address.
 
     Raises:
-        PrerequisiteError: none of the bootstrap servers answers.
+        PrerequisiteError: No bootstrap server answers.
     """
     brokers = cluster_metadata(admin_client(bootstrap_servers), bootstrap_servers).brokers
     addresses = [(str(broker.host), broker.port) for broker in brokers.values()]
@@ -33,7 +33,7 @@ def unreached_brokers(bootstrap_servers: str) -> Reach:
 
 
 def why_not_reached(host: str, port: int) -> str:
-    """Return why no TCP connection can be made, or the empty text when one can."""
+    """Return the reason why no TCP connection can be made, or the empty text if one can."""
     try:
         socket.create_connection((host, port), _CONNECT_TIMEOUT_S).close()
     except OSError as error:

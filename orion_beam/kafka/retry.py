@@ -1,4 +1,4 @@
-"""Asking a broker again: an election, a restart and a lost connection pass by themselves, so callers wait for them."""
+"""Retries of calls to brokers: elections, restarts and lost connections are transient, so callers wait."""
 
 import logging
 import time
@@ -12,17 +12,17 @@ from confluent_kafka import KafkaError, KafkaException
 from orion_beam.errors import PrerequisiteError, UserError
 
 DEADLINE_S = 60.0
-"""How long a broker is asked again, as Kafka's own clients do by default (`default.api.timeout.ms`)."""
+"""Seconds for which a call is retried: the default of Kafka's own clients (`default.api.timeout.ms`)."""
 
 _FIRST_TRY_S = 1.0
 _LONGEST_TRY_S = 4.0
-"""Of one request. A call that blocks inside librdkafka hears of Ctrl-C only when it returns, so none is long."""
+"""Longest single request in seconds. Ctrl-C takes effect only when a call inside librdkafka returns."""
 _SHORTEST_TRY_S = 0.1
 _PAUSE_S = 0.1
 _WARN_AFTER_S = 5.0
 
 _RETRIABLE = {
-    # Those of the broker that Kafka's protocol marks as retriable,
+    # Errors of the broker that Kafka's protocol marks as retriable.
     KafkaError.CONCURRENT_TRANSACTIONS,
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
@@ -47,7 +47,7 @@ _RETRIABLE = {
     KafkaError.THROTTLING_QUOTA_EXCEEDED,
     KafkaError.UNKNOWN_LEADER_EPOCH,
     KafkaError.UNSTABLE_OFFSET_COMMIT,
-    # and librdkafka's own for what it waits for itself, as long as it is let.
+    # Errors of librdkafka for conditions that it waits for itself, up to the timeout of the call.
     KafkaError._ALL_BROKERS_DOWN,
     KafkaError._NOENT,
     KafkaError._RETRY,
@@ -64,7 +64,7 @@ _UNKNOWN_TOPIC = {
     KafkaError._UNKNOWN_PARTITION,
     KafkaError._UNKNOWN_TOPIC,
 }
-"""Kafka marks these as retriable, too: a broker may not have heard yet of a topic that another one knows."""
+"""Kafka marks these as retriable, too: a broker may not know yet a topic that another broker knows."""
 
 _logger = logging.getLogger(__name__)
 
@@ -73,26 +73,26 @@ K = TypeVar("K", bound=Hashable)
 
 
 class KafkaRefusedError(UserError):
-    """A broker says no, and would say it again.
+    """A broker refuses a request for good: trying again would not help.
 
     Attributes:
-        error: what it says.
+        error: The broker's error.
     """
 
     def __init__(self, message: str, error: KafkaError) -> None:
-        """Take the line for the user, and what the broker says."""
+        """Take the line for the user, and the broker's error."""
         super().__init__(message)
         self.error = error
 
 
 def is_retriable(error: KafkaError, *, topics_exist: bool = False) -> bool:
-    """Return whether an error passes by itself.
+    """Return whether an error is transient.
 
     Args:
-        error: of a broker, or of librdkafka.
-        topics_exist: another broker, or the same one, has named the topics: that one is unknown passes, too.
+        error: Error of a broker or of librdkafka.
+        topics_exist: Whether the topics are known to exist; then an unknown topic is transient, too.
     """
-    # confluent-kafka says it only of what transactions answer.
+    # confluent-kafka sets `retriable` only on errors of transactions.
     return error.retriable() or error.code() in _RETRIABLE or (topics_exist and error.code() in _UNKNOWN_TOPIC)
 
 
@@ -105,19 +105,22 @@ def retried(
     deadline_s: float = DEADLINE_S,
     fix: str = "look whether all its brokers are up, and try again",
 ) -> T:
-    """Return what a broker answers, and ask it again as long as its errors are such that pass by themselves.
+    """Call a function that asks a broker, and repeat the call while its errors are transient.
 
     Args:
-        what: what is asked for, for people, such as `the offsets of cdr.raw.FR`.
-        bootstrap_servers: the brokers.
-        ask: asks once; takes the seconds that this may last. It must be harmless to do again.
-        topics_exist: see `is_retriable`.
-        deadline_s: how long to go on.
-        fix: what the user can do when that is over.
+        what: Name of the request for people, such as `the offsets of cdr.raw.FR`.
+        bootstrap_servers: Brokers, `host:port,…`.
+        ask: Function that asks once. It takes its timeout in seconds, and must be harmless to repeat.
+        topics_exist: See `is_retriable`.
+        deadline_s: Seconds after which to give up.
+        fix: Advice for the user when the deadline has passed.
+
+    Returns:
+        The result of `ask`.
 
     Raises:
-        PrerequisiteError: the deadline has passed; names the brokers, what was asked for, how long, and the last error.
-        KafkaRefusedError: the broker refuses for good.
+        PrerequisiteError: The deadline has passed; names the brokers, the request, the time and the last error.
+        KafkaRefusedError: The broker refuses for good.
     """
     began = time.monotonic()
     try_s, has_warned = _FIRST_TRY_S, False
@@ -153,17 +156,17 @@ def refusals_of(
     *,
     topics_exist: bool = False,
 ) -> dict[K, KafkaError]:
-    """Have brokers make several changes, each again as long as its errors pass by themselves.
+    """Make several changes, and repeat each one while its errors are transient.
 
     Args:
-        what: what is changed, for people.
-        bootstrap_servers: the brokers.
-        keys: name the changes.
-        change: begins those changes.
-        topics_exist: see `is_retriable`.
+        what: Name of the changes for people.
+        bootstrap_servers: Brokers, `host:port,…`.
+        keys: Keys of the changes.
+        change: Function that starts the changes with these keys, and returns a future for each.
+        topics_exist: See `is_retriable`.
 
     Returns:
-        The error of each change that was refused, or not made when the deadline passed.
+        The error of each change that was refused, or was not made before the deadline.
     """
     pending = list(keys)
     errors: dict[K, KafkaError] = {}

@@ -1,4 +1,4 @@
-"""Proof that no record is lost: what came out, counted by source offset and compared with what went in.
+"""Proof that no record is lost: output records are counted by source offset and compared with the raw topics.
 
-A job needs nothing of it; `orion-beam audit` does.
+`orion-beam audit` uses it. Code that a running job needs does not belong here.
 """

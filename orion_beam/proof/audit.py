@@ -1,4 +1,4 @@
-"""Proves, over what the topics hold, that every raw record came out: reads both outputs and compares."""
+"""Audit: reads both output topics, and compares them with the raw topics to prove that every raw record came out."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,21 +15,21 @@ from orion_beam.proof.tally_processes import MakeReader, account_of
 from orion_beam.topics.names import DEAD_LETTERS, FINAL
 
 _READ_THROUGH_OFFSETS = 100_000
-"""Where less than this lies between two gaps, it is read as well: beginning a read costs more."""
+"""Gaps with fewer offsets between them are read in one range: starting another read costs more."""
 _MANY_RECORDS = 1_000_000
-"""From so many on, processes gain more than their start costs."""
+"""Number of records from which several processes save more time than their start costs."""
 _MOST_PROCESSES = 4
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit has found.
+    """Result of an audit.
 
     Attributes:
-        report: what became of each raw record.
-        counts: all records on the two output topics, also those of other raw records.
-        deleted: by output topic, how many records it has held and no longer does. What they came from is not known: it
-            counts as missing.
+        report: Outcome of the raw records, by source partition.
+        counts: Counts of all records on the two output topics, including those of other raw records.
+        deleted: Number of records that each output topic no longer holds. Their raw records are unknown, and count as
+            missing.
     """
 
     report: ConservationReport
@@ -47,24 +47,24 @@ def audit(
     advance: Advance | None = None,
     processes: int | None = None,
 ) -> Audit:
-    """Read both output topics to their end and say what became of some raw records.
+    """Read both output topics to their end, and report the outcome of raw records.
 
-    Memory is bounded: an offset takes a bit or two. Raw records are read only where something is missing, to tell
-    offsets that hold no record, or one of a transaction that was aborted: whether that comes out is up to the stream.
+    Memory is bounded: an offset takes a bit or two. Raw records are read only at missing offsets, to find the offsets
+    without a record and those of aborted transactions: the stream does not read either.
 
     Args:
-        bootstrap_servers: the brokers.
-        wanted: source offsets; each partition must hold them, before the first transaction that is still open.
-        final_topic: where CDRs were written to.
-        dead_letter_topic: where rejects were written to.
-        make_reader: of the CDRs; by default it knows this version's Avro and JSON.
-        advance: told how many records of the output topics have been read.
-        processes: how many read; by default one, or for many records one a core, at most four.
+        bootstrap_servers: Brokers, `host:port,…`.
+        wanted: Source offsets to audit. Each partition must hold them, before its first open transaction.
+        final_topic: Topic that CDRs were written to.
+        dead_letter_topic: Topic that rejects were written to.
+        make_reader: Factory of the reader of CDRs; the default reads this version's Avro and JSON.
+        advance: Called with the number of records that were read from the output topics.
+        processes: Number of reading processes; by default one, or for many records one per core, at most four.
 
     Raises:
-        PrerequisiteError: the broker cannot be reached, or lacks a topic.
-        UserError: CDRs have a schema that is not known.
-        JobFailedError: a process was killed.
+        PrerequisiteError: The broker cannot be reached, or lacks a topic.
+        UserError: CDRs have an unknown schema.
+        JobFailedError: A process was killed.
     """
     outputs = offset_ranges(bootstrap_servers, [final_topic, dead_letter_topic])
     deleted = {
@@ -85,18 +85,18 @@ def conservation(
     final_topic: str = FINAL.name,
     dead_letter_topic: str = DEAD_LETTERS.name,
 ) -> ConservationReport:
-    """Read both output topics to their end and say whether every record that the raw topics hold came out.
+    """Read both output topics to their end, and report whether every record that the raw topics hold came out.
 
     Raises:
-        PrerequisiteError: the broker cannot be reached, or lacks a topic.
+        PrerequisiteError: The broker cannot be reached, or lacks a topic.
     """
-    # Before the outputs are read: what arrives from now on may not have been processed.
+    # Taken before the outputs are read, since records that arrive later may not be processed yet.
     held = offset_ranges(bootstrap_servers, raw_topics, committed_only=True)
     return audit(bootstrap_servers, held, final_topic, dead_letter_topic).report
 
 
 def _without_empty_offsets(bootstrap_servers: str, report: ConservationReport) -> ConservationReport:
-    """Look which of the missing offsets hold a record."""
+    """Read the missing offsets, and move those without a committed record from `missing` to `empty`."""
     found: dict[SourcePartition, BitMap64] = {}
     for ranges in _rounds({part.source: part for part in report.partitions if part.missing}):
         for batch in read_ranges(bootstrap_servers, ranges, committed_only=True):
@@ -114,7 +114,7 @@ def _seen(part: PartitionConservation, records: BitMap64) -> PartitionConservati
 
 
 def _rounds(parts: Mapping[SourcePartition, PartitionConservation]) -> Iterator[dict[SourcePartition, OffsetRange]]:
-    """Yield what to read at a time: of each partition one range that covers gaps which are close to each other."""
+    """Yield rounds of ranges to read: each has one range per partition, which covers gaps that are close together."""
     left = {source: _covers(part) for source, part in parts.items()}
     while ranges := {source: cover for source, covers in left.items() if (cover := next(covers, None)) is not None}:
         yield ranges

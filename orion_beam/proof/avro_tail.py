@@ -1,11 +1,15 @@
-"""Reads the source of many Avro records at once, from their ends, without decoding what stands before it.
+"""Reader of the source fields of many Avro records at once, backwards from the records' ends.
 
-A field of Avro's binary encoding begins where the one before it ends, so that a decoder has to go through fifty fields
-to learn where a CDR came from. Yet the source is close to the end of a CDR, and what follows it can be read backwards:
-the last byte of a number is the only one below 128, and so is the byte that ends whatever stands before it. What is
-text cannot be read backwards; but topics and run ids are few, so the reader is told of each once, and looks for it.
+In Avro's binary encoding a field begins where the field before it ends, so a decoder goes through fifty fields to find
+the source of a CDR. The source is near the end of a CDR, and numbers can be read backwards: only the last byte of a
+number is below 128, and so is the last byte of the field before it. Texts cannot be read backwards. But there are few
+different topics and run ids, so the reader learns each text once from a decoded record, and then compares bytes.
 
-All records of a batch are walked side by side in numpy. Whatever does not fit in every byte is left to a decoder.
+    ... | source_topic | source_partition | source_offset | source_timestamp | schema_version | run_id     | ... |
+          known text     number             number          number or null     number           known text
+          <---------------------------------------- walk, from the end of the record to the front ---------------
+
+numpy walks all records of a batch in parallel. A record that does not match in every byte is left to a decoder.
 """
 
 import json
@@ -20,24 +24,28 @@ from orion_beam.transforms.arrow.compiled import Bytes, Mask, Offsets
 NO_TIMESTAMP = np.iinfo(np.int64).min
 
 _VARINT_BYTES = 10
-"""At most, of a long."""
+"""Largest number of bytes of a long."""
 _MORE = 0x80
 _KNOWN_TEXTS = 64
-"""Each is looked for in the records that have none of those before it; beyond this, decoding is as fast."""
+"""Maximum known texts per field. Each is compared with the records that match no earlier text.
+
+With more texts, decoding is as fast.
+"""
 _NULL = b"\x00"
-"""The branch of a union whose first type is null."""
+"""Encoding of branch 0 of a union, which is null here."""
 _PRESENT = b"\x02"
+"""Encoding of branch 1 of a union, which is the value's type here."""
 
 
 class TailColumns(NamedTuple):
-    """Where records came from.
+    """Sources of records, one value per record.
 
     Attributes:
-        is_read: of each record, whether its end could be read; else nothing here means anything.
-        topic: index in `AvroTail.topics`.
-        partition: of the topic.
-        offset: in the partition.
-        timestamp_ms: since the epoch, or NO_TIMESTAMP.
+        is_read: Whether the record's end could be read. If not, its other values are meaningless.
+        topic: Index in `AvroTail.topics`.
+        partition: Partition of the topic.
+        offset: Offset in the partition.
+        timestamp_ms: Epoch milliseconds, or NO_TIMESTAMP.
     """
 
     is_read: Mask
@@ -48,21 +56,21 @@ class TailColumns(NamedTuple):
 
 
 class AvroTail:
-    """Reads the ends of records of one schema.
+    """Reader of the ends of records of one schema.
 
     Args:
-        schema_json: the writer's schema. If something other than numbers and texts that may be null stands behind
-            `source_topic`, no record is ever read.
+        schema_json: Schema of the writer. If a field after `source_topic` is neither a number nor a nullable text, the
+            reader reads no record.
 
     Attributes:
-        topics: the topics that it has been told of.
+        topics: Topics that it has learned.
 
     Raises:
-        ValueError: the schema has no field `source_topic`.
+        ValueError: The schema has no field `source_topic`.
     """
 
     def __init__(self, schema_json: str) -> None:
-        """Plan the walk."""
+        """Choose how to read each field after `source_topic`."""
         fields = json.loads(schema_json)["fields"]
         names = [field["name"] for field in fields]
         behind = fields[names.index("source_topic") + 1 :]
@@ -74,13 +82,13 @@ class AvroTail:
 
     @property
     def _tail_bytes(self) -> int:
-        """How many bytes from the end whatever is known takes at most."""
+        """Largest number of bytes from the end that the source and the fields after it can take."""
         numbers = len(self._kinds) - len(self._texts)
         texts = sum(max(map(len, known), default=1) for known in (self._topics, *self._texts.values()))
         return texts + (1 + _VARINT_BYTES) * numbers
 
     def learn(self, decoded: pa.RecordBatch) -> None:
-        """Take in the topics and texts of decoded records: others like them will be read."""
+        """Learn the topics and texts of decoded records, so that records with the same ones can be read."""
         for topic in decoded.column("source_topic").unique().to_pylist():
             if topic not in self.topics:
                 self.topics.append(topic)
@@ -91,7 +99,7 @@ class AvroTail:
                     known.append(encoded)
 
     def read(self, records: Sequence[bytes]) -> TailColumns:
-        """Read the ends of records, whatever stands before them."""
+        """Read the sources at the ends of records."""
         count = len(records)
         columns: dict[str, Offsets] = {"source_timestamp": np.full(count, NO_TIMESTAMP)}
         if not self._can_read or not self._topics:
@@ -108,12 +116,12 @@ class AvroTail:
 
 
 class _Walk:
-    """Where each record's field ends that is read next, from the back to the front."""
+    """Cursor over all records: the end of each record's next field, from the last field to the first."""
 
     def __init__(self, records: Sequence[bytes], tail_bytes: int) -> None:
         tails = b"".join([record[-tail_bytes:] for record in records])
         if len(tails) < len(records) * tail_bytes:
-            # Nothing known begins with a zero: a record that is too short is not taken for one that fits.
+            # Zeros pad short records. No topic begins with a zero byte, so padding is never taken for a topic.
             tails = b"".join([record[-tail_bytes:].rjust(tail_bytes, _NULL) for record in records])
         self._data: Bytes = np.frombuffer(tails, np.uint8)
         self._end: Offsets = np.arange(tail_bytes, len(tails) + 1, tail_bytes)
@@ -138,9 +146,10 @@ class _Walk:
         return (raw >> np.uint64(1)).astype(np.int64) ^ -(raw & np.uint64(1)).astype(np.int64)
 
     def number_or_null(self, _: Sequence[bytes] = ()) -> Offsets:
-        """Read longs that may be null: a zero, behind anything but the number of the other branch.
+        """Read nullable longs: 0x00 for null, or 0x02 and the number.
 
-        Behind that, it may be the number 0 as well, or null behind a field that ends like it: that is not read.
+        The bytes 0x02 0x00 are ambiguous: the number 0, or null after a field that ends with 0x02. Records with them
+        are not read.
         """
         is_null = self._bytes_before(1) == _NULL[0]
         if is_null.any():
@@ -152,7 +161,7 @@ class _Walk:
         return np.where(is_null, NO_TIMESTAMP, numbers)
 
     def text(self, known: Sequence[bytes]) -> Offsets:
-        """Step over texts that may be null, of which some are known."""
+        """Step over nullable texts; records with an unknown text are not read."""
         is_null = self._bytes_before(1) == _NULL[0]
         if is_null.all():
             self._step(1)
@@ -162,7 +171,7 @@ class _Walk:
         return chosen
 
     def one_of(self, known: Sequence[bytes]) -> Offsets:
-        """Return which of some texts stands here, and step over it."""
+        """Return the index of the known text that ends here, and step over it; other records are not read."""
         chosen = np.full(len(self._end), -1)
         width = np.zeros(len(self._end), np.int64)
         left = np.flatnonzero(self.is_read)
@@ -200,7 +209,7 @@ def _kind_of(kind: Any) -> ValueWalk | None:
 
 
 def _encoded(text: str) -> bytes:
-    """Return a text as Avro writes it, behind its length."""
+    """Encode a text as Avro does: its length, then its UTF-8 bytes."""
     data = text.encode()
     return bytes(_varint(2 * len(data))) + data
 

@@ -1,4 +1,4 @@
-"""Reads where CDRs came from, whatever form their values have: Avro single objects, Confluent's, or JSON."""
+"""Reader of the sources of CDRs in any wire format: Avro single objects, Confluent's format, or JSON."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -29,21 +29,21 @@ _SOURCE_SCHEMA = pa.schema(
 
 
 class CdrReader:
-    """Reads sources of CDRs.
+    """Reader of the sources of CDRs.
 
     Args:
         registry: URL of the schema registry, for values in Confluent's wire format.
-        schemas: Avro schemas of other versions, for single objects of theirs.
+        schemas: Avro schemas of other versions, for single objects of those versions.
 
     Attributes:
-        samples: the first CDR of each raw topic, by the topic's name: it has at least its source and its country.
+        samples: First CDR of each raw topic, by the topic's name; it has at least its source and its country.
 
     Raises:
-        ValueError: a schema is none of CDRs.
+        ValueError: A schema is not one of CDRs.
     """
 
     def __init__(self, registry: str | None = None, schemas: Iterable[str] = ()) -> None:
-        """Know this version's schema, and those given."""
+        """Take the registry and further schemas; this version's schema is always known."""
         self.samples: dict[str, dict[str, Any]] = {}
         self._registry = registry
         self._avro = {
@@ -52,10 +52,10 @@ class CdrReader:
         }
 
     def read(self, values: Sequence[bytes]) -> Sources:
-        """Return the sources of those values that are CDRs.
+        """Return the sources of the values that are CDRs.
 
         Raises:
-            UserError: a value has a schema that is not known; says how to give it.
+            UserError: A value has an unknown schema; says how to give it.
         """
         starts = [value[:SINGLE_OBJECT_HEADER_BYTES] for value in values]
         if set(starts) == {_HEADER}:
@@ -69,7 +69,7 @@ class CdrReader:
         )
 
     def _read_all(self, header: bytes, values: Sequence[bytes], rows: npt.NDArray[np.int64]) -> Sources:
-        """Read values that begin alike."""
+        """Read values with the same header."""
         if header == _JSON_START:
             return self._read_json(values, rows)
         if header not in self._avro and len(header) == CONFLUENT_HEADER_BYTES:
@@ -111,14 +111,14 @@ class CdrReader:
 
 
 def _header_of(start: bytes) -> bytes:
-    """Return what says how a value is written."""
+    """Return the part of a value's first bytes that tells its wire format and schema."""
     if start.startswith(_JSON_START):
         return _JSON_START
     return start[:CONFLUENT_HEADER_BYTES] if start.startswith(MAGIC_BYTE) else start
 
 
 class _JsonCdr(msgspec.Struct):
-    """What of a CDR in JSON is needed here."""
+    """Fields of a CDR in JSON that are read here."""
 
     country: str
     source_topic: str
@@ -131,7 +131,7 @@ _decode_json = msgspec.json.Decoder(_JsonCdr).decode
 
 
 class _AvroReader:
-    """Reads records of one schema: from their ends where that can be done, the others with a decoder."""
+    """Reader of records of one schema: from their ends if possible, else with a decoder."""
 
     def __init__(self, schema: str, header_bytes: int, sample: SampleReader) -> None:
         self._schema = schema
@@ -152,7 +152,7 @@ class _AvroReader:
         )
         if isinstance(is_read, slice):
             return ends
-        # The first records of each topic and run are decoded, and the reader knows them from then on.
+        # The first records of each topic and run are decoded, and the tail reader learns their texts.
         left = np.flatnonzero(~found.is_read).tolist()
         decoded = self._decode([(row, values[row][self._header_bytes :]) for row in left])
         for batch in decoded.values():
@@ -160,14 +160,14 @@ class _AvroReader:
         return concat_sources([ends, *(sources_of(batch, rows[list(places)]) for places, batch in decoded.items())])
 
     def _decode(self, bodies: Sequence[tuple[int, bytes]]) -> Mapping[tuple[int, ...], pa.RecordBatch]:
-        """Return batches of decoded records and their places; without those that cannot be decoded."""
+        """Return decoded records in batches, by their places; records that cannot be decoded are left out."""
         places = tuple(place for place, _ in bodies)
         try:
             return {places: pyruhvro.deserialize_array([body for _, body in bodies], self._schema)}
         except ValueError:
             if len(bodies) == 1:
                 return {}
-        # Somewhere in it is what is no CDR. Half of it is better than one by one, where most are.
+        # At least one body is not a CDR. Most are, so halving is faster than decoding one by one.
         half = len(bodies) // 2
         return {**self._decode(bodies[:half]), **self._decode(bodies[half:])}
 

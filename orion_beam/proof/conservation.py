@@ -1,4 +1,4 @@
-"""Whether every record of the raw topics came out: in = final + dead letters, in distinct source offsets."""
+"""Conservation report: records in = final + dead letters, counted in distinct source offsets."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,18 +14,19 @@ _RUNS_SHOWN = 10
 
 @dataclass(frozen=True)
 class PartitionConservation:
-    """What became of the records of one source partition, in distinct offsets.
+    """Outcome of the records of one source partition, counted in distinct offsets.
 
     Attributes:
-        source: the partition.
-        held: the offsets that were asked for, all of which it holds.
-        final: of these, how many came out on cdr.final,
-        dead_lettered: on cdr.dlq,
-        in_both: on both, which a stream does not do,
-        missing_offsets: and on neither: lost, or not yet processed. Some may hold no record.
-        duplicates: records that came out again: none without a restart, some after one.
-        empty: offsets that came out nowhere, and hold no record that could: transaction markers, and what compaction
-            has removed. They are known once somebody has looked.
+        source: Source partition.
+        held: Offsets that are audited; the partition holds all of them.
+        final: Number of these offsets that came out on cdr.final.
+        dead_lettered: Number of these offsets that came out on cdr.dlq.
+        in_both: Number of these offsets that came out on both topics; a correct stream has none.
+        missing_offsets: Offsets that came out on neither topic: lost, or not yet processed. Before the raw topic is
+            checked (`audit`), they include offsets without a record.
+        duplicates: Number of repeated output records: none without a restart, some after one.
+        empty: Number of offsets that hold no record of the stream: transaction markers, records of aborted
+            transactions, and records that compaction has removed. It is 0 until the raw topic is checked.
     """
 
     source: SourcePartition
@@ -39,7 +40,7 @@ class PartitionConservation:
 
     @classmethod
     def of(cls, source: SourcePartition, held: OffsetRange, ledger: Ledger) -> "PartitionConservation":
-        """Compare what has come out with what a partition holds."""
+        """Compare the offsets that have come out with those that a partition holds."""
         wanted = bitmap_of_range(held)
         final, dead_letters = ledger.final & wanted, ledger.dead_letters & wanted
         return cls(
@@ -54,21 +55,21 @@ class PartitionConservation:
 
     @property
     def records(self) -> int:
-        """Records that it holds, as far as is known."""
+        """Number of records that the partition holds: its offsets without the `empty` ones."""
         return self.held.offsets - self.empty
 
     @property
     def missing(self) -> int:
-        """How many came out nowhere."""
+        """Number of missing offsets."""
         return len(self.missing_offsets)
 
     def missing_ranges(self) -> Iterator[OffsetRange]:
-        """Yield the offsets of those, as maximal ranges."""
+        """Yield the missing offsets as maximal ranges."""
         return maximal_ranges(self.missing_offsets)
 
     @property
     def problems(self) -> list[str]:
-        """A line for people for each way in which this partition does not balance."""
+        """Lines for people, one for each way in which this partition does not balance."""
         lines = []
         if self.missing:
             runs = list(islice(self.missing_ranges(), _RUNS_SHOWN + 1))
@@ -86,46 +87,46 @@ def _text_of(run: OffsetRange) -> str:
 
 @dataclass(frozen=True)
 class ConservationReport:
-    """Whether every record of the raw topics came out.
+    """Outcome of the records of all source partitions.
 
     Attributes:
-        partitions: each source partition.
+        partitions: Outcome of each source partition.
     """
 
     partitions: tuple[PartitionConservation, ...]
 
     @property
     def records(self) -> int:
-        """Records that the raw topics hold."""
+        """Number of records that the raw topics hold."""
         return sum(part.records for part in self.partitions)
 
     @property
     def final(self) -> int:
-        """Of these, how many came out on cdr.final."""
+        """Number of these records that came out on cdr.final."""
         return sum(part.final for part in self.partitions)
 
     @property
     def dead_lettered(self) -> int:
-        """Of these, how many came out on cdr.dlq."""
+        """Number of these records that came out on cdr.dlq."""
         return sum(part.dead_lettered for part in self.partitions)
 
     @property
     def missing(self) -> int:
-        """Of these, how many came out nowhere."""
+        """Number of these records that came out on neither topic."""
         return sum(part.missing for part in self.partitions)
 
     @property
     def in_both(self) -> int:
-        """Of these, how many came out on both topics."""
+        """Number of these records that came out on both topics."""
         return sum(part.in_both for part in self.partitions)
 
     @property
     def duplicates(self) -> int:
-        """Records that came out again: none without a restart, some after one."""
+        """Number of repeated output records: none without a restart, some after one."""
         return sum(part.duplicates for part in self.partitions)
 
     def counts(self) -> dict[str, int]:
-        """Return all of these by name, as reports in JSON have them."""
+        """Return the counts by name, as reports in JSON have them."""
         return {
             "records": self.records,
             "final": self.final,
@@ -137,15 +138,15 @@ class ConservationReport:
 
     @property
     def problems(self) -> list[str]:
-        """A line for people for each way in which a partition does not balance."""
+        """Lines for people, one for each way in which a partition does not balance."""
         return [line for part in self.partitions for line in part.problems]
 
     @property
     def holds(self) -> bool:
-        """Whether each record came out at least once, on exactly one of the two topics."""
+        """Whether each record came out on exactly one of the two topics, once or more often."""
         return not self.problems
 
     @property
     def is_exactly_once(self) -> bool:
-        """Whether, besides, none came out twice."""
+        """Whether each record came out exactly once."""
         return self.holds and not self.duplicates

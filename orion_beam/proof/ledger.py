@@ -1,4 +1,4 @@
-"""What became of the offsets of a source partition, in roaring bitmaps: an offset takes a bit or two at most."""
+"""Ledger of the offsets of a source partition, in roaring bitmaps: an offset takes two bits at most."""
 
 import array
 from collections.abc import Iterable, Iterator
@@ -13,25 +13,25 @@ _WINDOW_OFFSETS = 1 << 20
 
 
 def bitmap_of(offsets: Offsets) -> BitMap64:
-    """Return the set of some offsets."""
-    # By far the fastest of the ways in: an array of the bitmap's own type.
+    """Return offsets as a bitmap."""
+    # An array of the bitmap's own type is by far the fastest input.
     return BitMap64(array.array("Q", offsets.astype(np.uint64).tobytes()))
 
 
 def bitmap_of_range(offsets: OffsetRange) -> BitMap64:
-    """Return the set of the offsets of a range."""
+    """Return the offsets of a range as a bitmap."""
     bitmap = BitMap64()
     bitmap.add_range(offsets.low, offsets.high)
     return bitmap
 
 
 def maximal_ranges(bitmap: BitMap64) -> Iterator[OffsetRange]:
-    """Yield the maximal ranges of a set, from the lowest on, however large it is."""
+    """Yield the maximal ranges of a bitmap of any size, in ascending order."""
     return merge_near(_runs_by_window(bitmap), gap=1)
 
 
 def merge_near(ranges: Iterable[OffsetRange], gap: int) -> Iterator[OffsetRange]:
-    """Yield ascending ranges, those joined that overlap, or between which there are less than `gap` offsets."""
+    """Join ascending ranges that overlap, or that have fewer than `gap` offsets between them."""
     pending: OffsetRange | None = None
     for run in ranges:
         if pending is not None and run.low - pending.high < gap:
@@ -45,7 +45,7 @@ def merge_near(ranges: Iterable[OffsetRange], gap: int) -> Iterator[OffsetRange]
 
 
 def _runs_by_window(bitmap: BitMap64) -> Iterator[OffsetRange]:
-    """Yield the ranges of a set, cut where a window ends."""
+    """Yield the ranges of a bitmap in ascending order, cut at the ends of windows of _WINDOW_OFFSETS."""
     if not bitmap:
         return
     for low in range(bitmap.min(), bitmap.max() + 1, _WINDOW_OFFSETS):
@@ -60,35 +60,35 @@ def _runs_by_window(bitmap: BitMap64) -> Iterator[OffsetRange]:
 
 
 class Ledger:
-    """Which offsets of one source partition have come out, and where.
+    """Offsets of one source partition that have come out, by output topic.
 
     Attributes:
-        final: those that have come out on cdr.final,
-        dead_letters: and on cdr.dlq.
-        duplicates: records that came out again on the same topic.
+        final: Offsets that have come out on cdr.final.
+        dead_letters: Offsets that have come out on cdr.dlq.
+        duplicates: Number of records that have come out again on the same topic.
     """
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Create an empty ledger."""
         self.final = BitMap64()
         self.dead_letters = BitMap64()
         self.duplicates = 0
 
     @property
     def accounted(self) -> int:
-        """How many offsets have come out."""
+        """Number of offsets that have come out."""
         return self.final.union_cardinality(self.dead_letters)
 
     def mark_final(self, offsets: Offsets) -> None:
-        """Note records on cdr.final."""
+        """Enter the source offsets of records on cdr.final."""
         self._mark(self.final, offsets)
 
     def mark_dead_letters(self, offsets: Offsets) -> None:
-        """Note records on cdr.dlq."""
+        """Enter the source offsets of records on cdr.dlq."""
         self._mark(self.dead_letters, offsets)
 
     def add(self, other: "Ledger") -> None:
-        """Take in what has come out elsewhere: on other partitions of the output topics."""
+        """Add the ledger of other partitions of the output topics."""
         self.duplicates += other.duplicates
         self._join(self.final, other.final)
         self._join(self.dead_letters, other.dead_letters)

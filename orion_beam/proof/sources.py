@@ -1,4 +1,4 @@
-"""Where records came from: raw topic, partition, offset and time, of many records at once."""
+"""Sources of many records at once: raw topic, partition, offset and time, as columns."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -12,15 +12,15 @@ from orion_beam.transforms.arrow.compiled import Offsets
 
 
 class Sources(NamedTuple):
-    """The sources of some of the records that were asked for.
+    """Sources of those input records that could be read, one value per record.
 
     Attributes:
-        topics: names of raw topics.
-        topic: of each record, the index of its own.
-        partition: of it.
-        offset: of it.
-        timestamp_ms: of the raw record, or NO_TIMESTAMP.
-        rows: which of the records that were asked for they are.
+        topics: Names of raw topics.
+        topic: Index of the raw topic in `topics`.
+        partition: Partition of the raw record.
+        offset: Offset of the raw record.
+        timestamp_ms: Kafka timestamp of the raw record in epoch milliseconds, or NO_TIMESTAMP.
+        rows: Index of the record in the input.
     """
 
     topics: Sequence[str]
@@ -43,7 +43,7 @@ class Sources(NamedTuple):
 
 
 def sources_of(records: pa.RecordBatch, rows: Offsets) -> Sources:
-    """Return the sources of decoded records, which have the columns `source_topic` to `source_timestamp`."""
+    """Return the sources of decoded records; `records` has the columns `source_topic` to `source_timestamp`."""
     topics = records.column("source_topic").dictionary_encode()
     return Sources(
         topics=topics.dictionary.to_pylist(),
@@ -56,7 +56,7 @@ def sources_of(records: pa.RecordBatch, rows: Offsets) -> Sources:
 
 
 def concat_sources(parts: Iterable[Sources]) -> Sources:
-    """Return several as one."""
+    """Join several sources into one."""
     topics: list[str] = []
     columns: list[tuple[Offsets, ...]] = [(np.zeros(0, np.int64),) * 5]
     for part in parts:

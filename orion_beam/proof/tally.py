@@ -1,8 +1,8 @@
-"""Counts what came out of a job, by where it came from: the proof that no record was lost.
+"""Tally of a job's output records by their source: the basis of the proof that no record was lost.
 
 A record on cdr.final or cdr.dlq names the raw topic, partition and offset that it was made from. `Tally` reads both
-topics and keeps, for each source partition, which offsets have come out, and how often. `orion_beam.proof.audit`
-compares that with the offsets that the raw topics hold.
+topics. For each source partition it keeps which offsets have come out, and how often. `orion_beam.proof.audit` compares
+them with the offsets that the raw topics hold.
 """
 
 import time
@@ -28,18 +28,18 @@ from orion_beam.topics.names import DEAD_LETTERS, FINAL
 from orion_beam.transforms.arrow.compiled import Offsets
 
 _POLL_MESSAGES = 10_000
-"""One poll takes at most so many: enough to spread a call's cost, few enough to stay in the cache."""
+"""Maximum messages of a poll: enough to spread the cost of a call, and few enough to stay in the CPU's cache."""
 
 
 @dataclass
 class TallyCounts:
-    """Records seen so far, duplicates included.
+    """Counts of the records seen so far, including duplicates.
 
     Attributes:
-        final: on cdr.final, by country.
-        dead_letters: on cdr.dlq, by country and first code.
-        foreign: records that are none of ours, by topic.
-        first_foreign: where the first of them is, by topic.
+        final: Number of records on cdr.final, by country.
+        dead_letters: Number of records on cdr.dlq, by country and first code.
+        foreign: Number of records that this product did not write, by topic.
+        first_foreign: Partition and offset of the first foreign record, as text, by topic.
     """
 
     final: Counter[str] = field(default_factory=Counter)
@@ -48,7 +48,7 @@ class TallyCounts:
     first_foreign: dict[str, str] = field(default_factory=dict)
 
     def add(self, other: "TallyCounts") -> None:
-        """Take in what was seen elsewhere."""
+        """Add the counts of other partitions."""
         self.final += other.final
         self.dead_letters += other.dead_letters
         self.foreign += other.foreign
@@ -57,28 +57,28 @@ class TallyCounts:
 
 @dataclass
 class Account:
-    """What has come out.
+    """Output records, by source.
 
     Attributes:
-        ledgers: of each source partition that anything came out of.
-        counts: of records.
+        ledgers: Ledger of each source partition of which a record has come out.
+        counts: Counts of records.
     """
 
     ledgers: dict[SourcePartition, Ledger] = field(default_factory=dict)
     counts: TallyCounts = field(default_factory=TallyCounts)
 
     def ledger(self, source: SourcePartition) -> Ledger:
-        """Return the ledger of a source partition, a new one if there is none."""
+        """Return the ledger of a source partition; create it if there is none."""
         return self.ledgers.setdefault(source, Ledger())
 
     def add(self, other: "Account") -> None:
-        """Take in what was seen on other partitions of the output topics."""
+        """Add the account of other partitions of the output topics."""
         self.counts.add(other.counts)
         for source, ledger in other.ledgers.items():
             self.ledger(source).add(ledger)
 
     def accounted(self, topics: Iterable[str]) -> dict[str, int]:
-        """Return how many distinct source offsets of each raw topic have come out."""
+        """Return the number of distinct source offsets of each raw topic that have come out."""
         accounted = dict.fromkeys(topics, 0)
         for source, ledger in self.ledgers.items():
             if source.topic in accounted:
@@ -86,11 +86,11 @@ class Account:
         return accounted
 
     def report(self, held: Mapping[SourcePartition, OffsetRange]) -> ConservationReport:
-        """Compare what has come out with what the source partitions hold.
+        """Compare the offsets that have come out with those that the source partitions hold.
 
         Args:
-            held: the offsets of each partition of the raw topics, see `offset_ranges`. What came out of older offsets,
-                which retention has removed, is left out of account.
+            held: Offsets of each partition of the raw topics, see `offset_ranges`. Older offsets, which retention has
+                removed, are not counted.
         """
         return ConservationReport(
             tuple(
@@ -101,13 +101,13 @@ class Account:
 
 
 class Tally:
-    """Reads cdr.final and cdr.dlq from their beginning and counts, on and on; see `poll`.
+    """Consumer that reads and counts cdr.final and cdr.dlq, call by call; see `poll`.
 
-    It keeps up with several hundred thousand records a second, so that it never limits what it measures. It belongs to
-    no consumer group and commits nothing. What anybody else has written to the topics is counted apart.
+    It keeps up with several hundred thousand records per second, so it does not limit the job that it measures. It
+    belongs to no consumer group and commits nothing. Records that this product did not write are counted as foreign.
 
     Attributes:
-        account: what has been seen so far.
+        account: Records seen so far.
     """
 
     def __init__(
@@ -125,17 +125,17 @@ class Tally:
         """Start reading.
 
         Args:
-            bootstrap_servers: the brokers.
-            final_topic: where CDRs are written to.
-            dead_letter_topic: where rejects are written to.
-            from_beginning: or from the topics' ends at this moment.
-            keep_latencies: for `latencies_ms`.
-            wanted: source offsets to keep account of; all that come, if not given.
-            reader: of the CDRs; knows this version's Avro and JSON if not given.
-            share: which of how many shares of the topics' partitions to read; all of them unless told otherwise.
+            bootstrap_servers: Brokers, `host:port,…`.
+            final_topic: Topic that CDRs are written to.
+            dead_letter_topic: Topic that rejects are written to.
+            from_beginning: Whether to start at the topics' beginnings; otherwise at their present ends.
+            keep_latencies: Whether to keep the latencies for `latencies_ms`.
+            wanted: Source offsets to keep in the ledgers; None: all.
+            reader: Reader of the CDRs; the default reads this version's Avro and JSON.
+            share: Index of a share of the topics' partitions, and number of shares; the default is all partitions.
 
         Raises:
-            PrerequisiteError: the broker cannot be reached, or lacks a topic.
+            PrerequisiteError: The broker cannot be reached, or lacks a topic.
         """
         topics = [final_topic, dead_letter_topic]
         ends = offset_ranges(bootstrap_servers, topics)
@@ -149,15 +149,15 @@ class Tally:
             login_settings()
             | {
                 "bootstrap.servers": bootstrap_servers,
-                # librdkafka wants a name; without subscription and commits the broker never hears of the group.
+                # librdkafka requires a name. The broker never sees the group: there is no subscription and no commit.
                 "group.id": "orion-beam-tally",
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
-                # The end of a partition is told even where the last offsets hold no record.
+                # Reports a partition's end even if its last offsets hold no record.
                 "enable.partition.eof": True,
                 "fetch.wait.max.ms": 50,
-                # A partition's queue is this long at most: there are many, and memory is not. When it has room again,
-                # it is filled at once, and not after a second.
+                # Limits memory: each of the many partitions has a queue. A queue with room is filled after 10 ms, not
+                # after a second.
                 "queued.max.messages.kbytes": 8 << 10,
                 "fetch.queue.backoff.ms": 10,
                 "log_level": 0,
@@ -171,21 +171,21 @@ class Tally:
 
     @property
     def samples(self) -> dict[str, dict[str, Any]]:
-        """The first final CDR of each country, as a row of `UnifiedCdr`."""
+        """First final CDR of each country, as a row of `UnifiedCdr`."""
         return {sample["country"]: sample for sample in reversed(self._reader.samples.values())}
 
     def poll(self, timeout: float) -> int:
-        """Count what has arrived.
+        """Count the records that have arrived, up to _POLL_MESSAGES.
 
         Args:
-            timeout: seconds to collect records, of which a call takes a limited number.
+            timeout: Seconds to wait for records.
 
         Returns:
-            How many records were seen in this call.
+            Number of records that this call has counted.
 
         Raises:
-            UserError: a CDR has a schema that is not known; says how to give it.
-            KafkaException: the broker reports an error.
+            UserError: A CDR has an unknown schema; says how to give it.
+            KafkaException: The broker reports an error.
         """
         messages = self._consumer.consume(_POLL_MESSAGES, timeout)
         events = [message for message in messages if message.error() is not None]
@@ -200,13 +200,13 @@ class Tally:
         return len(messages)
 
     def drain(self, advance: Advance | None = None) -> None:
-        """Count everything that is on the two topics now.
+        """Count all records that are on the two topics now.
 
         Args:
-            advance: told, after each poll, how many records were seen in it.
+            advance: Called after each poll with the number of records that it has counted.
 
         Raises:
-            UserError: a CDR has a schema that is not known, or the broker hands out no more.
+            UserError: A CDR has an unknown schema, or the broker stops handing out records.
         """
         ends = offset_ranges(self._bootstrap_servers, self._topics)
         behind = [part for part in self._next if ends[part].low < ends[part].high]
@@ -220,10 +220,12 @@ class Tally:
                 raise UserError(f"Kafka at {self._bootstrap_servers} hands out no more of {behind[0].topic}")
 
     def latencies_ms(self) -> Offsets:
-        """Return, of each final CDR in no particular order, its Kafka timestamp minus that of its raw record.
+        """Return the latency of each final CDR: its Kafka timestamp minus that of its raw record, in milliseconds.
+
+        The order is undefined. CDRs whose raw record has no timestamp are left out.
 
         Raises:
-            ValueError: the tally was not asked to keep them.
+            ValueError: The tally was created without `keep_latencies`.
         """
         if self._latencies is None:
             raise ValueError("latencies are kept with keep_latencies=True only")
@@ -234,7 +236,7 @@ class Tally:
         self._consumer.close()
 
     def __enter__(self) -> Self:
-        """Return the tally: it is reading."""
+        """Return the tally, which is reading."""
         return self
 
     def __exit__(
@@ -244,12 +246,12 @@ class Tally:
         self.close()
 
     def _position(self, part: SourcePartition) -> int:
-        """Return the offset of a partition that is read next."""
+        """Return the next offset of a partition to read."""
         (position,) = self._consumer.position([TopicPartition(*part)])
         return max(int(position.offset), self._next[part])
 
     def _note(self, event: Message) -> None:
-        """Take in the end of a partition; raise on an error that stays: librdkafka goes on behind others by itself."""
+        """Handle the end of a partition, or raise on a permanent error; librdkafka recovers from the others itself."""
         error, topic, partition, offset = event.error(), event.topic(), event.partition(), event.offset()
         if error is not None and is_retriable(error):
             return
@@ -309,15 +311,15 @@ _DEAD_LETTER_HEADERS = (
     "orion.source.partition",
     "orion.source.offset",
 )
-"""What counts of a dead letter; `orion_beam.io.letter_headers.letters_of` reads, and checks, all of it."""
+"""Headers of a dead letter that a tally reads; `orion_beam.io.letter_headers.letters_of` reads and checks all."""
 
 
 class _Letters(NamedTuple):
-    """Dead letters of ours.
+    """Dead letters that this product wrote.
 
     Attributes:
-        sources: where they came from.
-        causes: country and first code of each.
+        sources: Sources of the letters.
+        causes: Country and first code of each letter.
     """
 
     sources: Sources
@@ -350,7 +352,7 @@ class _Letter(NamedTuple):
 
 
 def _letter_of(message: Message) -> _Letter | None:
-    """Return what counts of a dead letter; None if it is none of ours."""
+    """Parse the headers of a dead letter that a tally needs; return None if this product did not write it."""
     headers: dict[str, Any] = dict(message.headers() or ())
     try:
         country, code, topic, partition, offset = (headers[name].decode() for name in _DEAD_LETTER_HEADERS)

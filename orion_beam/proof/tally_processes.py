@@ -1,4 +1,4 @@
-"""A tally by several processes: each reads a share of the output topics' partitions, and the accounts are added up."""
+"""Tally with several processes: each reads a share of the output topics' partitions, and the accounts are added."""
 
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -15,10 +15,10 @@ from orion_beam.proof.cdr_reader import CdrReader
 from orion_beam.proof.tally import Account, Tally
 
 MakeReader = Callable[[], CdrReader]
-"""Makes a reader of CDRs in the process that reads them, so it can be pickled."""
+"""Function that creates a reader of CDRs in the process that uses it; it must be picklable."""
 
 _Share = tuple[int, int]
-"""Which of how many."""
+"""Index of a share, and number of shares."""
 
 _ReadShare = Callable[[_Share, Advance | None], Account]
 
@@ -32,23 +32,23 @@ def account_of(
     advance: Advance | None = None,
     processes: int = 1,
 ) -> Account:
-    """Read both output topics to their end and return what has come out.
+    """Read both output topics to their end, and return the account of their records.
 
-    Python makes an object of each message, which keeps one core busy; so a long read takes several processes.
+    Python creates an object for each message, which keeps one core busy. So a long read uses several processes.
 
     Args:
-        bootstrap_servers: the brokers.
-        final_topic: where CDRs were written to.
-        dead_letter_topic: where rejects were written to.
-        wanted: source offsets to keep account of.
-        make_reader: of the CDRs.
-        advance: told how many records have been read, as they are.
-        processes: how many read; one is this one.
+        bootstrap_servers: Brokers, `host:port,…`.
+        final_topic: Topic that CDRs were written to.
+        dead_letter_topic: Topic that rejects were written to.
+        wanted: Source offsets to keep in the ledgers.
+        make_reader: Factory of the reader of CDRs.
+        advance: Called during the read with the number of records that were read.
+        processes: Number of processes; 1 reads in this process.
 
     Raises:
-        PrerequisiteError: the broker cannot be reached, or lacks a topic.
-        UserError: CDRs have a schema that is not known, or the broker reports an error.
-        JobFailedError: a process was killed.
+        PrerequisiteError: The broker cannot be reached, or lacks a topic.
+        UserError: CDRs have an unknown schema, or the broker reports an error.
+        JobFailedError: A process was killed.
     """
     read = partial(_account_of_share, bootstrap_servers, final_topic, dead_letter_topic, wanted, make_reader)
     if processes == 1:
@@ -71,7 +71,11 @@ def account_of(
 
 @contextmanager
 def _shares(count: int, read: _ReadShare) -> Iterator[list[Connection]]:
-    """Start processes, give what they tell. At the end there are none; killed, this process leaves none either."""
+    """Start processes, and give the connections on which they report.
+
+    No process is left behind: the end of the block kills them. If this process is killed, their next report fails,
+    which ends them.
+    """
     context = get_context("spawn")
     started = []
     reading = []
@@ -93,7 +97,7 @@ def _shares(count: int, read: _ReadShare) -> Iterator[list[Connection]]:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Let Ctrl-C wait. A process that is started meanwhile never gets it: it is for this one, which ends the others."""
+    """Block SIGINT. Processes started in the block inherit that: Ctrl-C reaches this process only, which ends them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -1,4 +1,4 @@
-"""Makes a cluster agree with the topic catalogue, as far as a plan says and its owner allows."""
+"""Application of a plan: creates and changes topics so that the cluster agrees with the catalogue."""
 
 import time
 from collections import defaultdict
@@ -28,14 +28,14 @@ _LOOK_EVERY_S = 0.1
 
 
 def create_topics(bootstrap_servers: str, countries: Sequence[str], profile: str = DEVELOPMENT) -> list[str]:
-    """Create the topics of the catalogue that are missing. Topics that exist are left as they are.
+    """Create the missing topics of the catalogue. Topics that exist are left as they are.
 
     Returns:
-        The names of those that were created.
+        The names of the created topics.
 
     Raises:
-        PrerequisiteError: the broker cannot be reached.
-        UserError: the broker refuses, for instance because it has too few nodes for the profile.
+        PrerequisiteError: The broker cannot be reached.
+        UserError: The broker refuses, for instance because the cluster has too few brokers for the profile.
     """
     wanted = CATALOGUE.topics_of(countries, profile)
     existing = topic_names(bootstrap_servers)
@@ -43,15 +43,15 @@ def create_topics(bootstrap_servers: str, countries: Sequence[str], profile: str
 
 
 def apply_changes(bootstrap_servers: str, creates: Sequence[Topic], changes: Iterable[TopicChange]) -> list[str]:
-    """Create topics and make changes, each as far as the brokers allow: one that is refused stops no other.
+    """Create topics and make changes. A refused change does not stop the others.
 
     Args:
-        bootstrap_servers: the brokers.
-        creates: topics to create.
-        changes: those that the owner of the data allows; what has to be done by hand is left out.
+        bootstrap_servers: Brokers, `host:port,…`.
+        creates: Topics to create.
+        changes: Changes that the owner of the data allows; those to make by hand are skipped.
 
     Returns:
-        A line for each that was refused.
+        A line for people for each refused change.
     """
     refused = []
     try:
@@ -103,10 +103,15 @@ def _set(
 
 
 def await_effect(replan: Callable[[], Plan], creates: Sequence[Topic], changes: Iterable[TopicChange]) -> Plan:
-    """Wait until a new plan holds none of what was applied: brokers learn of a change a moment after its answer.
+    """Wait until a new plan has none of the applied changes: brokers see a change a moment after they confirm it.
+
+    Args:
+        replan: Function that makes a new plan.
+        creates: Topics that were created.
+        changes: Changes that were made.
 
     Returns:
-        What is left to do, DEADLINE_S after the change at the latest.
+        The new plan, after DEADLINE_S at the latest.
     """
     applied = {(change.where, change.setting) for change in changes}
     created = {topic.name for topic in creates}

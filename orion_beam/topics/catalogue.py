@@ -1,8 +1,7 @@
-"""The topic catalogue: which topics there are and how they are kept, read from a YAML file and checked.
+"""Topic catalogue: the topics and their settings, read from a YAML file and checked.
 
-`catalogue.yaml` beside this file is what ORION Beam uses unless told otherwise. It is the one place where the topics'
-names are written down, but for those of raw topics, which are in the countries' profiles, and two that options show,
-which are in `orion_beam.defaults` as well.
+`catalogue.yaml` in this folder is the default. It is the only place with the names of topics, with two exceptions: the
+country profiles have the names of raw topics, and `orion_beam.defaults` repeats two names that options show.
 """
 
 from collections.abc import Hashable, Iterable, Mapping
@@ -22,7 +21,7 @@ RETENTION = "retention.ms"
 MIN_INSYNC = "min.insync.replicas"
 SIZE_LIMIT_SETTING = "max.message.bytes"
 FOREVER_MS = -1
-"""How Kafka writes a retention without end."""
+"""Kafka's value for a retention without end."""
 
 
 def _retention_ms(value: object) -> object:
@@ -34,7 +33,7 @@ def _retention_ms(value: object) -> object:
 
 
 def _setting(value: object) -> object:
-    """Return a value as Kafka writes it."""
+    """Convert a YAML value to Kafka's text for it."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, int | float) else value
@@ -49,12 +48,13 @@ class _Model(BaseModel):
 
 
 class TopicKind(_Model):
-    """How topics are kept.
+    """Settings of a topic, without its name.
 
     Attributes:
-        retention_ms: FOREVER_MS has no end.
-        key: what its records are keyed by, for people.
-        settings: Kafka's own, over those of the profile.
+        partitions: Number of partitions.
+        retention_ms: Retention in milliseconds; FOREVER_MS means no end.
+        key: Description of the records' key, for people.
+        settings: Kafka's settings; they override those of the profile.
     """
 
     partitions: int = Field(ge=1)
@@ -71,13 +71,13 @@ class TopicKind(_Model):
 
 
 class NamedTopic(TopicKind):
-    """A topic and how it is kept."""
+    """Name and settings of a topic."""
 
     name: TopicName
 
 
 class OwnTopics(_Model):
-    """The topics that jobs and commands of ORION Beam use."""
+    """Topics that jobs and commands of ORION Beam use."""
 
     raw: TopicKind
     validated: NamedTopic
@@ -89,17 +89,17 @@ class OwnTopics(_Model):
 
     @property
     def named(self) -> tuple[NamedTopic, ...]:
-        """All but the raw ones."""
+        """All topics but the raw ones."""
         return (self.validated, self.normalized, self.enriched, self.final, self.dead_letters, self.audit)
 
 
 class BrokerProfile(_Model):
-    """How many brokers there are to count on.
+    """Replication and settings for a size of cluster, such as development or production.
 
     Attributes:
-        replication: on how many of them each partition is kept.
-        topic_settings: Kafka's own, of every topic.
-        broker_settings: Kafka's own, of every broker.
+        replication: Number of brokers that keep each partition.
+        topic_settings: Kafka's settings of every topic.
+        broker_settings: Kafka's settings of every broker.
     """
 
     replication: int = Field(ge=1, le=32_767)
@@ -116,10 +116,13 @@ class BrokerProfile(_Model):
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic as it must be.
+    """Topic as the catalogue and a profile require it.
 
     Attributes:
-        settings: Kafka's own, by name.
+        name: Name of the topic.
+        partitions: Number of partitions.
+        replication: Number of brokers that keep each partition.
+        settings: Kafka's settings, by name.
     """
 
     name: str
@@ -129,7 +132,13 @@ class Topic:
 
 
 class Catalogue(_Model):
-    """All topics, and the profiles by which they are kept."""
+    """All topics and profiles.
+
+    Attributes:
+        topics: Topics of ORION Beam.
+        others: Further topics to manage.
+        profiles: Profiles by name.
+    """
 
     topics: OwnTopics
     others: tuple[NamedTopic, ...] = ()
@@ -147,26 +156,26 @@ class Catalogue(_Model):
         """Return a profile.
 
         Raises:
-            UserError: there is none of this name; names those there are.
+            UserError: There is no such profile; names the existing ones.
         """
         if name not in self.profiles:
             raise UserError(f"the topic catalogue has no profile {name!r}: it has {', '.join(self.profiles)}")
         return self.profiles[name]
 
     def raw_topic(self, country: str) -> NamedTopic:
-        """Return the topic to which a country's operators send.
+        """Return the raw topic of a country, to which its operators send.
 
         Raises:
-            UserError: the country has no profile.
+            UserError: The country has no profile.
         """
         kind = dict(self.topics.raw)  # checked already
         return NamedTopic.model_construct(name=profiles_of([country])[country].topic, **kind)
 
     def topics_of(self, countries: Iterable[str], profile_name: str) -> tuple[Topic, ...]:
-        """Return every topic that jobs over `countries` read or write, as a profile wants it.
+        """Return every topic that jobs over `countries` read or write, with the settings of a profile.
 
         Raises:
-            UserError: there is no such country or profile.
+            UserError: There is no such country or profile.
         """
         profile = self.profile(profile_name)
         kinds = (*map(self.raw_topic, countries), *self.topics.named, *self.others)
@@ -182,7 +191,7 @@ class Catalogue(_Model):
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Reads data and nothing else, and refuses a name that is there twice: YAML's readers take the last one."""
+    """YAML loader for plain data that refuses repeated keys; other YAML loaders take the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         names = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
@@ -196,7 +205,7 @@ def load_catalogue(path: Path = SHIPPED_CATALOGUE) -> Catalogue:
     """Read and check a topic catalogue.
 
     Raises:
-        UserError: the file cannot be read, is not YAML, or a field breaks its rule; names file and field.
+        UserError: The file cannot be read, is not YAML, or a field breaks its rule; names the file and the field.
     """
     try:
         return Catalogue.model_validate(yaml.load(path.read_text(encoding="utf-8"), _StrictLoader))

@@ -1,4 +1,4 @@
-"""What a Kafka cluster really has: its topics and brokers with their settings, as they are now."""
+"""State of a Kafka cluster: its present topics and brokers with their settings."""
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
@@ -15,17 +15,19 @@ from orion_beam.kafka.admin import admin_client, cluster_metadata
 from orion_beam.kafka.retry import retried
 
 _INTERNAL_PREFIX = "__"
-"""Of Kafka's own topics: offsets, transactions."""
+"""Prefix of Kafka's own topics: offsets, transactions."""
 
 
 @dataclass(frozen=True)
 class FoundTopic:
-    """A topic as it is.
+    """Topic as the cluster has it.
 
     Attributes:
-        replication: on how many brokers each partition is kept, of the partition with the fewest.
-        settings: all of Kafka's, with their defaults.
-        own: names of those that were set for this topic.
+        name: Name of the topic.
+        partitions: Number of partitions.
+        replication: Number of brokers that keep the partition with the fewest replicas.
+        settings: All of Kafka's settings, including defaults.
+        own: Names of the settings that were set for this topic.
     """
 
     name: str
@@ -37,12 +39,12 @@ class FoundTopic:
 
 @dataclass(frozen=True)
 class ClusterState:
-    """Topics and brokers.
+    """Topics and brokers of a cluster.
 
     Attributes:
-        topics: those that were asked for and are there, by name.
-        other_topics: names of the others, without Kafka's own.
-        brokers: all settings of each broker, by its id.
+        topics: Requested topics that exist, by name.
+        other_topics: Names of all other topics, except Kafka's own.
+        brokers: All settings of each broker, by its id.
     """
 
     topics: Mapping[str, FoundTopic]
@@ -51,16 +53,16 @@ class ClusterState:
 
 
 def describe_cluster(bootstrap_servers: str, topics: Iterable[str]) -> ClusterState:
-    """Return what the brokers have, and of these topics those that are there.
+    """Return the state of the brokers, and of the given topics that exist.
 
     Raises:
-        PrerequisiteError: the broker cannot be reached.
-        KafkaRefusedError: the broker reports another error, for instance that this user may not look.
+        PrerequisiteError: The broker cannot be reached.
+        KafkaRefusedError: The broker reports another error, for instance that this user lacks the right.
     """
     admin, wanted = admin_client(bootstrap_servers), set(topics)
 
     def ask(timeout_s: float) -> ClusterState:
-        # The metadata, too: a broker that has left is no longer asked for its settings.
+        # Each attempt gets new metadata, so that it does not ask a broker that has left for its settings.
         return _describe(admin, cluster_metadata(admin, bootstrap_servers), wanted, timeout_s)
 
     return retried("its settings", bootstrap_servers, ask, topics_exist=True)
@@ -94,14 +96,14 @@ def _describe(admin: AdminClient, metadata: ClusterMetadata, wanted: Set[str], t
 def _settings(
     admin: AdminClient, kind: ResourceType, names: Iterable[str], timeout_s: float
 ) -> dict[str, dict[str, tuple[str, bool]]]:
-    """Return, by resource and setting, the value, and whether it was set for this topic."""
+    """Return the value of each setting, and whether it was set for this topic, by resource and setting."""
     resources = [ConfigResource(kind, name) for name in names]
-    # librdkafka takes any number of topics in a call, and one broker.
+    # librdkafka takes any number of topics per call, but only one broker.
     calls = [resources] if kind is ResourceType.TOPIC else [[resource] for resource in resources]
     answers = [admin.describe_configs(call, request_timeout=timeout_s) for call in calls if call]
     return {
         resource.name: {
-            # A secret has no value.
+            # The broker sends no value for a secret.
             entry.name: (entry.value or "", entry.source == ConfigSource.DYNAMIC_TOPIC_CONFIG.value)
             for entry in future.result().values()
         }

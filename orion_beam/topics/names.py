@@ -1,4 +1,4 @@
-"""The topics of the catalogue that comes with ORION Beam, by name."""
+"""Topics of the catalogue that ORION Beam ships, as constants."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from orion_beam.schemas.codes import Stage
 from orion_beam.topics.catalogue import Catalogue, NamedTopic, load_catalogue
 
 CATALOGUE: Catalogue = load_catalogue()
-"""The one that comes with ORION Beam."""
+"""Catalogue that ORION Beam ships."""
 
 VALIDATED = CATALOGUE.topics.validated
 NORMALIZED = CATALOGUE.topics.normalized
@@ -22,14 +22,14 @@ STAGE_TOPICS: Mapping[Stage, str] = {
     Stage.NORMALIZE: NORMALIZED.name,
     Stage.ENRICH: ENRICHED.name,
 }
-"""The topic that a stage's output may be published to, and a chain may start from."""
+"""Topic of each stage whose output can be published; a job can start from it."""
 
 
 def raw_topic(country: str) -> NamedTopic:
-    """Return the topic to which a country's operators send."""
+    """Return the raw topic of a country, to which its operators send."""
     return CATALOGUE.raw_topic(country)
 
 
 def profile_for(brokers: int) -> str:
-    """Return the profile that a local cluster of so many brokers can keep."""
+    """Return the profile for a local cluster of so many brokers."""
     return PRODUCTION if brokers >= CATALOGUE.profile(PRODUCTION).replication else DEVELOPMENT

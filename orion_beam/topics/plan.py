@@ -1,4 +1,4 @@
-"""How a cluster differs from the topic catalogue, and what would make it agree."""
+"""Plan: the differences between a cluster and the topic catalogue, and the changes that remove them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from orion_beam.topics.verify import Problem, durability
 
 PARTITIONS_SETTING = "partitions"
 REPLICATION = "replication"
-"""What of a topic is no setting of Kafka's."""
+"""Properties of a topic that are not settings of Kafka."""
 
 
 class ChangeKind(StrEnum):
-    """What it takes to make a difference go away."""
+    """Kind of change that removes a difference."""
 
     CHANGE = "change"
     DANGEROUS = "dangerous"
@@ -28,15 +28,15 @@ class ChangeKind(StrEnum):
 
 @dataclass(frozen=True)
 class TopicChange:
-    """One difference of something that is there.
+    """Difference of an existing topic or broker from the catalogue.
 
     Attributes:
-        kind: what it takes.
-        where: the topic's name, or the broker, as `broker 1`.
-        setting: Kafka's name of it, or PARTITIONS, or REPLICATION.
-        before: as it is.
-        after: as the catalogue wants it.
-        reason: why it is dangerous, or what has to be done by hand.
+        kind: Kind of the change.
+        where: Name of the topic, or the broker, as `broker 1`.
+        setting: Kafka's name of the setting, or PARTITIONS_SETTING, or REPLICATION.
+        before: Present value.
+        after: Value in the catalogue.
+        reason: Reason why the change is dangerous, or what to do by hand; else empty.
     """
 
     kind: ChangeKind
@@ -49,7 +49,7 @@ class TopicChange:
 
 @dataclass(frozen=True)
 class Unmanaged:
-    """A setting that a topic of the catalogue has of its own, and of which the catalogue says nothing."""
+    """Setting that was set for a topic of the catalogue, but that the catalogue does not mention."""
 
     topic: str
     setting: str
@@ -58,14 +58,14 @@ class Unmanaged:
 
 @dataclass(frozen=True)
 class Plan:
-    """What makes a cluster agree with the catalogue.
+    """Changes that make a cluster agree with the catalogue.
 
     Attributes:
-        creates: topics to create.
-        changes: everything else.
-        other_topics: what the catalogue does not know; never touched,
-        unmanaged: nor are these.
-        warnings: topics that could not be written to, or not without each broker, once the changes are made.
+        creates: Topics to create.
+        changes: All other changes.
+        other_topics: Topics that the catalogue does not have; they are never changed.
+        unmanaged: Settings that the catalogue does not mention; they are never changed.
+        warnings: Topics that, after the changes, could not be written to, or not while a broker is down.
     """
 
     creates: tuple[Topic, ...]
@@ -80,32 +80,32 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the cluster is as the catalogue wants it."""
+        """Whether the cluster agrees with the catalogue."""
         return not self.creates and not self.changes
 
 
 class Contents(Protocol):
-    """What topics hold: a change may delete it."""
+    """Record counts of topics, for changes that may delete records."""
 
     def records(self, topic: str) -> int:
-        """Return how many records a topic holds."""
+        """Return the number of records in a topic."""
 
     def records_older_than(self, topic: str, age_ms: int) -> int:
-        """Return how many of them are older."""
+        """Return the number of records in a topic that are older than `age_ms` milliseconds."""
 
 
 @dataclass(frozen=True)
 class KafkaContents:
-    """What the topics of a cluster hold, asked for when it matters."""
+    """Record counts of a cluster's topics, which it asks for when a method is called."""
 
     bootstrap_servers: str
 
     def records(self, topic: str) -> int:
-        """Return how many offsets a topic holds."""
+        """Return the number of offsets in a topic."""
         return sum(held.offsets for held in offset_ranges(self.bootstrap_servers, [topic]).values())
 
     def records_older_than(self, topic: str, age_ms: int) -> int:
-        """Return how many offsets lie before the first record that is younger."""
+        """Return the number of offsets before the first record that is younger than `age_ms` milliseconds."""
         held = offset_ranges(self.bootstrap_servers, [topic])
         since = datetime.now(UTC) - timedelta(milliseconds=age_ms)
         first = offsets_at(self.bootstrap_servers, held, since)
@@ -113,12 +113,11 @@ class KafkaContents:
 
 
 def plan_topics(bootstrap_servers: str, catalogue: Catalogue, countries: Iterable[str], profile: str) -> Plan:
-    """Compare a cluster with the catalogue. Nothing is changed.
+    """Compare a cluster with the catalogue, without changing it.
 
     Raises:
-        PrerequisiteError: the broker cannot be reached.
-        UserError: there is no such profile or country, or Kafka has no such setting.
-        KafkaException: the broker reports another error.
+        PrerequisiteError: The broker cannot be reached.
+        UserError: There is no such profile or country, Kafka has no such setting, or the broker reports another error.
     """
     wanted = catalogue.topics_of(countries, profile)
     cluster = describe_cluster(bootstrap_servers, [topic.name for topic in wanted])
@@ -128,10 +127,10 @@ def plan_topics(bootstrap_servers: str, catalogue: Catalogue, countries: Iterabl
 def compare(
     wanted: Iterable[Topic], broker_settings: Mapping[str, str], cluster: ClusterState, contents: Contents
 ) -> Plan:
-    """Return what makes `cluster` agree with `wanted` and `broker_settings`.
+    """Return the plan that makes `cluster` agree with `wanted` and `broker_settings`.
 
     Raises:
-        UserError: Kafka has no such setting; names it.
+        UserError: Kafka has no such setting; names the setting.
     """
     wanted = tuple(wanted)
     creates: list[Topic] = []
@@ -154,11 +153,11 @@ def compare(
 
 
 def _warnings(topic: Topic, cluster: ClusterState) -> Iterator[Problem]:
-    """Hold the replicas that a topic has, which no change of ours alters, against those that a write will need."""
+    """Compare the replicas of a topic, which a plan never changes, with those that each write will need."""
     found = cluster.topics.get(topic.name)
     defaults = next(iter(cluster.brokers.values()), {}) if found is None else found.settings
     needed = topic.settings.get(MIN_INSYNC, defaults.get(MIN_INSYNC, "1"))
-    # What is no number is Kafka's to refuse.
+    # Kafka itself refuses a value that is not a number.
     if needed.isascii() and needed.isdigit():
         yield from durability(topic.name, int(needed), topic.replication if found is None else found.replication)
 
@@ -211,7 +210,7 @@ def _differences(where: str, wanted: Mapping[str, str], found: Mapping[str, str]
 
 
 def _danger(found: FoundTopic, setting: str, before: str, after: str, contents: Contents) -> str:
-    """Return what a change of a setting may cost; nothing if it is harmless."""
+    """Return the danger of changing a setting, as a text for people; it is empty if the change is harmless."""
     match setting:
         case "retention.ms" if _is_lower(before, after) and "delete" in found.settings["cleanup.policy"]:
             older = contents.records_older_than(found.name, int(after))
@@ -233,5 +232,5 @@ def _danger(found: FoundTopic, setting: str, before: str, after: str, contents: 
 
 
 def _is_lower(before: str, after: str) -> bool:
-    """Return whether a limit gets tighter."""
+    """Return whether a limit becomes lower; FOREVER_MS means no limit."""
     return int(after) != FOREVER_MS and (int(before) == FOREVER_MS or int(after) < int(before))

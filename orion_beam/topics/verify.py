@@ -1,4 +1,4 @@
-"""What must hold between the settings of topics, whatever a catalogue says."""
+"""Rules for the settings of topics that hold whatever a catalogue says."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ RETENTION_BYTES = "retention.bytes"
 CLEANUP_POLICY = "cleanup.policy"
 
 LETTER_ROOM_BYTES = 65_536
-"""What a dead letter may take besides its record: the reasons, as headers."""
+"""Bytes that a dead letter may have besides its record: the reasons, as headers."""
 LEAST_MESSAGE_BYTES = 1 << 20
-"""What a topic of CDRs must take: a producer's batches are as large, and a message is never larger."""
+"""Least `max.message.bytes` of a topic of CDRs: a producer's batches have this size, and no message is larger."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A topic that does not keep what it must.
+    """Topic that breaks a rule.
 
     Attributes:
-        topic: its name.
-        what: a sentence for people.
+        topic: Name of the topic.
+        what: Description of the problem for people.
     """
 
     topic: str
@@ -32,14 +32,14 @@ class Problem:
 def problems_of(
     cluster: ClusterState, raw_topics: Iterable[str], final_topic: str, dead_letter_topic: str, replay_window_ms: int
 ) -> list[Problem]:
-    """Return where topics, as they are, contradict each other or what is asked of them. Missing topics are left out.
+    """Return the rules that the present topics break. Missing topics are skipped.
 
     Args:
-        cluster: what there is.
-        raw_topics: names of the raw topics.
-        final_topic: name of the topic of final CDRs.
-        dead_letter_topic: name of the topic of dead letters.
-        replay_window_ms: how far back a replay must be able to reach; FOREVER_MS has no end.
+        cluster: State of the cluster.
+        raw_topics: Names of the raw topics.
+        final_topic: Name of the topic of final CDRs.
+        dead_letter_topic: Name of the topic of dead letters.
+        replay_window_ms: Age in milliseconds that a replay must be able to reach back; FOREVER_MS means no limit.
     """
     problems = [
         problem
@@ -58,8 +58,8 @@ def problems_of(
         if limit < LEAST_MESSAGE_BYTES:
             what = f"{SIZE_LIMIT_SETTING} is {limit}: it must be {LEAST_MESSAGE_BYTES} at least, or batches are refused"
             problems.append(Problem(final.name, what))
-        # A record's key is its IMSI on both: with equal counts a subscriber has one partition number throughout, and
-        # as many consumers as read the raw topic can share the final one.
+        # A record's key is its IMSI on both topics. With equal counts a subscriber has the same partition number on
+        # both, and the final topic can have as many consumers as the raw topic.
         problems += [
             Problem(topic.name, f"has {topic.partitions} partitions, and {final.name} has {final.partitions}")
             for topic in raw
@@ -69,7 +69,7 @@ def problems_of(
 
 
 def durability(topic: str, needed: int, replication: int) -> Iterator[Problem]:
-    """Yield what is wrong with a topic of which each write needs `needed` of `replication` replicas."""
+    """Yield the problem of a topic if a write needs more than its replicas, or all of several."""
     if needed > replication:
         yield Problem(topic, f"{MIN_INSYNC} is {needed} with replication {replication}: nothing can be written")
     elif needed == replication > 1:
