@@ -1,4 +1,4 @@
-"""The desk for dead letters: filters, statistics, views, reports, exports. It reads and never writes to Kafka.
+"""Desk for dead letters: filters, statistics, views, reports and exports. It reads Kafka and never writes to it.
 
-Sending them back is in `redrive`.
+Code that sends dead letters back belongs in `redrive`.
 """

@@ -1,4 +1,4 @@
-"""Charts as inline SVG: no script, no network, colours by the page's style sheet."""
+"""Charts as inline SVG, without scripts or network; the page's style sheet sets the colours."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -12,12 +12,12 @@ _NAMES_WIDTH, _ROW_HEIGHT, _BARS_WIDTH = 188, 30, 540
 
 
 def colour(index: int) -> str:
-    """Return the class of the style sheet for the n-th series; from the ninth on they are all the last one's."""
+    """Return the CSS class of the n-th series, from 0; all series from the eighth on share one class."""
     return f"s{min(index, 7)}"
 
 
 def stacked_hours(counts: Mapping[tuple[datetime, str], int], hours: Sequence[datetime], series: Sequence[str]) -> str:
-    """Draw letters over time, a column an hour (or several, where there are many), series on top of each other."""
+    """Draw letters over time: a column per hour, or per several hours if there are many; series are stacked."""
     step = max(1, -(-len(hours) // _MOST_COLUMNS))
     columns = [hours[start : start + step] for start in range(0, len(hours), step)]
     values = [[sum(counts.get((hour, name), 0) for hour in column) for name in series] for column in columns]
@@ -66,13 +66,13 @@ def stacked_bars(
     series: Sequence[str],
     titles: Mapping[str, str],
 ) -> str:
-    """Draw one bar a row, series beside each other.
+    """Draw one horizontal bar per row, with its series side by side.
 
     Args:
-        counts: by row and series.
-        rows: names, from the top.
-        series: names, in the order of their colours.
-        titles: what a row's tooltip says besides.
+        counts: Number of letters by row and series.
+        rows: Names of the rows, from the top.
+        series: Names of the series, in the order of their colours.
+        titles: Additional text of a row's tooltip, by row.
     """
     totals = {row: sum(counts.get((row, name), 0) for name in series) for row in rows}
     most = max(totals.values(), default=0) or 1
@@ -100,7 +100,7 @@ def _svg(width: int, height: int, parts: Sequence[str], label: str) -> str:
 
 
 def _nice_top(value: float) -> float:
-    """Return the least of 4, 8, 20, 40, 80, 200, … that is at least `value`: its quarters are whole numbers."""
+    """Return the least of 4, 8, 20, 40, 80, 200, … that is at least `value`, so that its quarters are whole numbers."""
     top = 4.0
     for factor in [2, 2.5, 2] * 12:
         if top >= value:

@@ -1,4 +1,4 @@
-"""Dead letters in a file: Avro as `orion-beam run` writes it, or a JSON object a line."""
+"""Export of dead letters to a file: Avro as `orion-beam run` writes it, or one JSON object per line."""
 
 import base64
 import json
@@ -20,20 +20,20 @@ from orion_beam.schemas.derive import avro_schema
 
 
 def export(batches: Iterable[pa.RecordBatch], path: Path, topic: str, kind: ExportFormat, *, reveal: bool) -> int:
-    """Write letters to a file, which is there when all are written, and not before.
+    """Write letters to a file; the file appears when all letters are written, and not before.
 
     Args:
-        batches: of `orion_beam.io.letter_headers.LETTER_SCHEMA`.
-        path: of the file.
-        topic: that they lie on.
-        kind: what the file is made of.
-        reveal: with the original bytes.
+        batches: Batches of `orion_beam.io.letter_headers.LETTER_SCHEMA`.
+        path: Path of the file.
+        topic: Topic that the letters are on.
+        kind: Format of the file.
+        reveal: Whether to include the original bytes.
 
     Returns:
-        How many letters were written.
+        Number of letters that were written.
 
     Raises:
-        UserError: the file cannot be written, or would hold original bytes without `reveal`.
+        UserError: The file cannot be written, or would contain original bytes without `reveal`.
     """
     if kind is ExportFormat.AVRO and not reveal:
         raise UserError("an Avro export holds the original bytes: say --reveal, or take --format jsonl")
@@ -63,7 +63,7 @@ def _write_jsonl(batches: Iterable[pa.RecordBatch], file: IO[bytes], topic: str,
 
 
 def _originals(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Return what is lost when bytes are shown as text: the bytes themselves."""
+    """Return the key, value and headers of each letter in base64, since their text form is not exact."""
     return [
         {
             "key_base64": _base64(row["key"]),
@@ -86,9 +86,9 @@ _WRITERS: dict[ExportFormat, Callable[[Iterable[pa.RecordBatch], IO[bytes], str,
 
 @contextmanager
 def _complete_or_absent(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that takes its name when the block ends well, and leaves nothing behind when it does not."""
+    """Open a draft of a file: it gets the file's name if the block succeeds, and is removed if it fails."""
     try:
-        # mkstemp makes it readable to its owner alone.
+        # mkstemp makes the draft readable for its owner only.
         handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
         raise UserError(f"--output {path}: {error.strerror}") from None

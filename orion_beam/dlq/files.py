@@ -1,4 +1,4 @@
-"""Dead letters in files: what `orion-beam run --output` and a replay write, read as if they lay on a topic."""
+"""Reader of dead letters in the files of `orion-beam run --output` and of replays, as if they were on a topic."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ _NO_MESSAGES = empty_batch(RAW_MESSAGE_SCHEMA)
 
 @dataclass(frozen=True)
 class FileSelection:
-    """The letters of a run's output that are meant: `orion_beam.dlq.filters.Selection`, of files.
+    """Selection of the dead letters in files; the counterpart of `orion_beam.dlq.filters.Selection`.
 
-    They lie in partition 0, at the number of their row, from 0.
+    The partition of a letter is 0, and its offset is its row number, from 0.
 
     Attributes:
-        records: the files.
-        filter: which letters.
+        records: Files with the letters.
+        filter: Filter that letters must match.
     """
 
     records: RecordFiles
@@ -35,28 +35,28 @@ class FileSelection:
 
     @classmethod
     def of(cls, path: Path, wanted: LetterFilter) -> "FileSelection":
-        """Find the files of a path: one of them, their directory, or the directory that the output was written to.
+        """Find the files at a path: a file, the directory of the files, or the output directory of a run.
 
         Raises:
-            UserError: there are none; names the path and what it may be.
+            UserError: There are no such files; names the path and what was expected there.
         """
         return cls(records_in(path, DEAD_LETTER_FILE, DEAD_LETTER_DIRECTORY, DeadLetter, DEAD_LETTER_SCHEMA), wanted)
 
     @property
     def topic(self) -> str:
-        """What stands for the topic: the path."""
+        """Path of the files, which replaces the topic."""
         return str(self.records.path)
 
     @property
     def offsets(self) -> int:
-        """How many letters are to be read."""
+        """Number of letters to read."""
         return self.records.count
 
     def read(self, advance: Advance | None = None, *, follow: bool = False) -> Iterator[ReadLetters]:  # noqa: ARG002
-        """Yield the letters that are meant, in order. None is by reference, so there is none to `follow`.
+        """Yield the letters that match, in order. Files have no letters by reference, so `follow` has no effect.
 
         Raises:
-            UserError: a file is cut off, or holds something else.
+            UserError: A file is cut off, or holds something else.
         """
         first = 0
         for batch in self.records.read():

@@ -1,4 +1,4 @@
-"""Which dead letters are meant: one filter for all that the desk does."""
+"""Filter and selection of dead letters, shared by all commands of the desk."""
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
@@ -26,15 +26,15 @@ from orion_beam.transforms.stage.batches import filter_rows
 
 @dataclass(frozen=True)
 class LetterFilter:
-    """What a dead letter must be like; an empty set, or None, means any.
+    """Conditions that a dead letter must meet. An empty set, or None, means no condition.
 
     Attributes:
-        codes: it breaks one of these rules, as the first or a later one.
-        countries: of one of these.
-        stages: one of these refused it.
-        since: it failed then or later,
-        until: and before then.
-        offsets: where on the topic it lies, by partition; other partitions are left out.
+        codes: Codes of which the letter has at least one, not only as its first.
+        countries: Countries of which the letter has one.
+        stages: Stages of which one has rejected the record.
+        since: Earliest time of the failure.
+        until: Time before which the record failed.
+        offsets: Offsets of the letter on its topic, by partition; letters of other partitions do not match.
     """
 
     codes: frozenset[Code] = frozenset()
@@ -45,7 +45,7 @@ class LetterFilter:
     offsets: Mapping[int, OffsetRange] = field(default_factory=dict)
 
     def matches(self, letters: pa.RecordBatch) -> Mask:
-        """Say which rows of `orion_beam.io.letter_headers.LETTER_SCHEMA` are meant; offsets are what is read at all."""
+        """Return which rows of `orion_beam.io.letter_headers.LETTER_SCHEMA` match; the reader checks `offsets`."""
         mask = np.ones(letters.num_rows, np.bool_)
         if self.codes:
             mask &= break_one_of(letters, self.codes)
@@ -61,7 +61,7 @@ class LetterFilter:
         return mask
 
     def described(self) -> dict[str, Any]:
-        """Return it as JSON has it, without what is not given."""
+        """Return the given conditions in JSON's types."""
         described: dict[str, Any] = {
             "codes": sorted(self.codes),
             "countries": sorted(self.countries),
@@ -74,7 +74,7 @@ class LetterFilter:
 
 
 def break_one_of(letters: pa.RecordBatch, codes: Set[Code]) -> Mask:
-    """Say which letters break one of these rules, as the first or a later one."""
+    """Return which letters have at least one of these codes, not only as their first."""
     broken = letters.column("codes")
     is_meant = is_in(broken.flatten(), pa.array([code.value for code in codes]))
     rows = np.repeat(np.arange(letters.num_rows), lengths_of(broken))
@@ -83,13 +83,13 @@ def break_one_of(letters: pa.RecordBatch, codes: Set[Code]) -> Mask:
 
 @dataclass(frozen=True)
 class Selection:
-    """What is to be read: bounded by the ends that the partitions had when it was made.
+    """Dead letters of a topic to read, up to the ends that its partitions had when the selection was made.
 
     Attributes:
-        bootstrap_servers: the brokers.
-        topic: of the dead letters.
-        filter: which of them.
-        ranges: the offsets that may hold some.
+        bootstrap_servers: Brokers, `host:port,…`.
+        topic: Topic of the dead letters.
+        filter: Filter that letters must match.
+        ranges: Offsets that may hold matching letters.
     """
 
     bootstrap_servers: str
@@ -99,14 +99,14 @@ class Selection:
 
     @classmethod
     def of(cls, bootstrap_servers: str, topic: str, wanted: LetterFilter) -> "Selection":
-        """Ask the broker what the topic holds now.
+        """Ask the broker for the present offsets of the topic, and narrow them by the filter.
 
         Raises:
-            PrerequisiteError: the broker cannot be reached, or lacks the topic.
+            PrerequisiteError: The broker cannot be reached, or lacks the topic.
         """
         ranges = offset_ranges(bootstrap_servers, [topic], committed_only=True)
         if wanted.since is not None:
-            # A letter is written after it failed: none that lies before the first one written since then is meant.
+            # A letter is written after its record failed, so no letter written before `since` can match.
             starts = offsets_at(bootstrap_servers, ranges, wanted.since)
             ranges = {part: OffsetRange(starts[part], held.high) for part, held in ranges.items()}
         if wanted.offsets:
@@ -119,20 +119,19 @@ class Selection:
 
     @property
     def offsets(self) -> int:
-        """How many offsets are to be read."""
+        """Number of offsets to read."""
         return sum(held.offsets for held in self.ranges.values())
 
     def read(self, advance: Advance | None = None, *, follow: bool = False) -> Iterator[ReadLetters]:
-        """Yield the letters that are meant, and, whatever the filter, the foreign messages beside them.
-
-        Letters of a partition come in order.
+        """Yield the letters that match, and all foreign messages in the ranges. Letters of a partition are in order.
 
         Args:
-            advance: told how many offsets further it is.
-            follow: read the records of letters by reference from their raw topics, see `orion_beam.dlq.references`.
+            advance: Called with the number of offsets by which the read has advanced.
+            follow: Whether to read the records of letters by reference from their raw topics, see
+                `orion_beam.dlq.references`.
 
         Raises:
-            PrerequisiteError: the broker hands out no more.
+            PrerequisiteError: The broker stops handing out records.
         """
         for messages in read_ranges(self.bootstrap_servers, self.ranges, committed_only=True, advance=advance):
             letters, foreign = letters_of(messages)

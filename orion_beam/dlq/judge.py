@@ -1,4 +1,4 @@
-"""What today's code makes of dead letters: the chain, run over the original records, without sending anything."""
+"""Judge of dead letters: runs today's chain over the original records, without sending anything."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,19 +21,19 @@ from orion_beam.transforms.stage.split import Split
 
 
 class Refusal(NamedTuple):
-    """Why the chain refuses a record: the stage, and all rules that it breaks."""
+    """Stage that rejects a record, and the codes of all rules that the record breaks."""
 
     stage: str
     codes: tuple[str, ...]
 
 
 class Judgement(NamedTuple):
-    """What the chain makes of each of some letters, in their order.
+    """Outcome of the chain for letters, in their order.
 
     Attributes:
-        is_known: the letter's country has a profile; of the others nothing can be said.
-        passes: the record would come out on cdr.final.
-        refusals: by row, why it would not.
+        is_known: Whether the letter's country has a profile. Without one there is no outcome.
+        passes: Whether the record would come out on cdr.final.
+        refusals: Reason of each rejected record, by row.
     """
 
     is_known: Mask
@@ -42,14 +42,14 @@ class Judgement(NamedTuple):
 
 
 def as_raw(letters: pa.RecordBatch, topic: str) -> pa.RecordBatch:
-    """Return the records that letters hold, as if they were read.
+    """Return the original records of letters as raw rows.
 
     Args:
-        letters: rows of `orion_beam.io.letter_headers.LETTER_SCHEMA`.
-        topic: that they lie on; their places there are the coordinates, so that each row has its own.
+        letters: Rows of `orion_beam.io.letter_headers.LETTER_SCHEMA`.
+        topic: Topic that the letters are on. The rows have the letters' partitions and offsets, which are unique.
 
     Returns:
-        Rows of `raw.RAW_CDR_SCHEMA`, in order. The timestamp is that of the original.
+        Rows of `raw.RAW_CDR_SCHEMA`, in order, with the original timestamps.
     """
     columns = columns_of(letters)
     return batch_of(
@@ -66,12 +66,12 @@ def as_raw(letters: pa.RecordBatch, topic: str) -> pa.RecordBatch:
 
 @dataclass
 class Judge:
-    """Runs the chain of each letter's country.
+    """Runner of the chain of each letter's country.
 
     Attributes:
-        topic: that the letters lie on.
-        reference: what enrichment looks up.
-        profiles: by country code.
+        topic: Topic that the letters are on.
+        reference: Reference data for enrichment.
+        profiles: Profiles by country code.
     """
 
     topic: str
@@ -80,7 +80,7 @@ class Judge:
     _chains: dict[str, Mapping[Stage, Split]] = field(default_factory=dict)
 
     def judge(self, letters: pa.RecordBatch) -> Judgement:
-        """Return what the chain makes of rows of `orion_beam.io.letter_headers.LETTER_SCHEMA`."""
+        """Run the chain over the records of rows of `orion_beam.io.letter_headers.LETTER_SCHEMA`."""
         count = letters.num_rows
         records = as_raw(letters, self.topic)
         row_of = {place: row for row, place in enumerate(places_of(records))}
@@ -104,7 +104,7 @@ class Judge:
 
 
 def decoded_texts(letters: pa.RecordBatch, topic: str) -> list[dict[str, str | None] | None]:
-    """Return what each letter's record says, by the fields of `cdr.DecodedFields`; None for what none reads."""
+    """Decode each letter's record to texts, by field of `cdr.DecodedFields`; None if no format reads it."""
     records = as_raw(letters, topic)
     row_of = {place: row for row, place in enumerate(places_of(records))}
     texts: list[dict[str, str | None] | None] = [None] * letters.num_rows

@@ -1,4 +1,4 @@
-"""The newest of many letters, as a list of them shows them: everything but their content."""
+"""Newest letters of many, in the form that lists show: without the records' content."""
 
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -19,20 +19,20 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Newest:
-    """Takes letters in any order, and keeps the newest.
+    """Collector that takes letters in any order and keeps the newest.
 
     Attributes:
-        total: letters, and foreign messages beside them, that it was given.
+        total: Number of letters and foreign messages that were added.
     """
 
     def __init__(self, limit: int) -> None:
-        """Begin with none, to keep so many."""
+        """Take the number of letters to keep."""
         self.total = 0
         self._limit = limit
         self._kept: list[tuple[datetime, int, int, dict[str, Any]]] = []
 
     def add(self, read: ReadLetters, is_redriven: Mask) -> None:
-        """Take in what was read, and which of the letters are redriven."""
+        """Add letters and foreign messages; `is_redriven` says which of the letters are redriven."""
         self.total += read.letters.num_rows + read.foreign.num_rows
         letters = read.letters.select(_SHOWN).append_column("redriven", pa.array(is_redriven))
         for letter in self._newest_of(letters, "failed_at").to_pylist():
@@ -52,18 +52,18 @@ class Newest:
     def _newest_of(self, rows: pa.RecordBatch, time: str) -> pa.RecordBatch:
         if rows.num_rows <= self._limit:
             return rows
-        # Stable, and what comes last in a partition is newer: of equal times the last ones are kept.
+        # The sort is stable, and later rows of a partition are newer: of rows with equal times the last ones are kept.
         order = pc.sort_indices(rows.column(time), null_placement="at_start").to_numpy()
         return rows.take(pa.array(np.sort(order[-self._limit :])))
 
     @property
     def listed(self) -> list[dict[str, Any]]:
-        """Those kept, the newest first, as JSON has them."""
+        """Kept letters in JSON's types, the newest first."""
         return [listed for _, _, _, listed in self._kept]
 
     @property
     def left_out(self) -> int:
-        """How many were not kept."""
+        """Number of letters and messages that were not kept."""
         return self.total - len(self._kept)
 
 

@@ -1,4 +1,4 @@
-"""Dead letters by reference: what they left on the raw topic is read again, for as long as it is retained."""
+"""Look-up of the records of dead letters by reference on their raw topics, as long as these retain them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
@@ -15,29 +15,29 @@ from orion_beam.proof.ledger import bitmap_of_range, maximal_ranges
 from orion_beam.transforms.arrow.texts import Mask, is_in
 
 MAX_BYTES = 64 << 20
-"""Of payloads that are read again at a time."""
+"""Payload bytes to read at a time."""
 
 Place = tuple[str, int, int]
 """Topic, partition and offset of a record."""
 
 
 def are(letters: pa.RecordBatch, reference: Reference) -> Mask:
-    """Say which rows of `orion_beam.io.letter_headers.LETTER_SCHEMA` are references of a kind."""
+    """Return which rows of `orion_beam.io.letter_headers.LETTER_SCHEMA` are references in a state."""
     return is_in(letters.column("reference"), pa.array([reference.value]))
 
 
 def followed(bootstrap_servers: str, letters: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Yield letters, in order, in parts: references have their record's key, value and headers, or are marked as gone.
+    """Yield letters in order, in parts. References get their record's key, value and headers, or are marked as gone.
 
-    A record counts as gone when retention, or whoever made the topic anew, has removed it: what lies at its place now
-    must have the payload's hash.
+    A record is gone if its topic no longer holds the offset, or if the record there has another hash: the topic was
+    deleted and created again.
 
     Args:
-        bootstrap_servers: the brokers.
-        letters: rows of `orion_beam.io.letter_headers.LETTER_SCHEMA`.
+        bootstrap_servers: Brokers, `host:port,…`.
+        letters: Rows of `orion_beam.io.letter_headers.LETTER_SCHEMA`.
 
     Raises:
-        PrerequisiteError: the broker cannot be reached, or hands out no more.
+        PrerequisiteError: The broker cannot be reached, or stops handing out records.
     """
     if not are(letters, Reference.OPEN).any():
         yield letters
@@ -64,7 +64,7 @@ def _place_of(letter: Mapping[str, Any]) -> Place:
 
 
 def _records(bootstrap_servers: str, places: Iterable[Place]) -> dict[Place, dict[str, Any]]:
-    """Return the records at these places, as far as they are there."""
+    """Return the records at these places that still exist."""
     wanted: dict[SourcePartition, BitMap64] = {}
     for topic, partition, offset in places:
         wanted.setdefault(SourcePartition(topic, partition), BitMap64()).add(offset)

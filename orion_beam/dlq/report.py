@@ -1,4 +1,4 @@
-"""The statistics as one HTML page that needs nothing else: no script, no font, no network."""
+"""Statistics of dead letters as one self-contained HTML page: no script, no font, no network."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,10 +19,10 @@ def html_report(statistics: LetterStatistics, topic: str, made_at: datetime, wan
     """Return the page.
 
     Args:
-        statistics: what to show; counts alone, so that the page holds no subscriber's number.
-        topic: of the dead letters.
-        made_at: the time that the page says it is of.
-        wanted: the filter for people, empty if there was none.
+        statistics: Counts to show; they contain no subscriber's number, so neither does the page.
+        topic: Topic of the dead letters.
+        made_at: Time of the report, as the page shows it.
+        wanted: Filter as text for people; empty without a filter.
     """
     hours = statistics.hours
     between = f"failed between {hours[0]:%d %B %Y %H:%M} and {hours[-1]:%d %B %Y %H:59} UTC" if hours else "none failed"
@@ -110,7 +110,7 @@ def _heat_map(statistics: LetterStatistics, countries: Sequence[str], codes: Seq
         cells = []
         for country in countries:
             count = counts.get((country, code), 0)
-            # By the root: beside a large count, small ones are still to be seen.
+            # The square root keeps small counts visible beside large ones.
             strength = 0.08 + 0.72 * (count / most) ** 0.5
             style = f' style="background: rgba(var(--heat), {strength:.2f})"' if count else ""
             cells.append(f'<td class="heat{"" if count else " none"}"{style}>{f"{count:,}" if count else "·"}</td>')

@@ -1,4 +1,4 @@
-"""What lies on the dead-letter topic, counted: by country, stage, code, field and hour."""
+"""Counts of dead letters by country, stage, code, field and hour."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,9 +12,12 @@ from orion_beam.transforms.arrow.texts import Mask
 
 
 class LetterGroup(NamedTuple):
-    """What letters are counted by. The code is the first; the hour is when they failed, UTC.
+    """Properties by which letters are counted.
 
-    A letter is redriven when its record has been sent back, from it or from another letter of the record.
+    Attributes:
+        code: First code of the letter.
+        hour: Hour of the failure, UTC.
+        is_redriven: Whether the record has been sent back, from this or another letter of it.
     """
 
     country: str
@@ -25,7 +28,7 @@ class LetterGroup(NamedTuple):
 
 
 class BrokenRule(NamedTuple):
-    """A rule that letters break, as the first or a later one."""
+    """Rule that letters break, as their first code or a later one."""
 
     country: str
     code: str
@@ -34,14 +37,14 @@ class BrokenRule(NamedTuple):
 
 @dataclass
 class LetterStatistics:
-    """Counts, and nothing of what the letters hold.
+    """Counts of letters; they contain nothing of the records.
 
     Attributes:
-        letters: dead letters of ours.
-        foreign: other messages on the topic.
-        kinds: letters by kind.
-        rules: letters by each rule that they break: a letter that breaks two counts twice.
-        attempts: letters by the attempt that failed: from 2 on they were redriven before.
+        letters: Number of dead letters that this product wrote.
+        foreign: Number of other messages on the topic.
+        kinds: Number of letters by group.
+        rules: Number of letters by rule; a letter that breaks two rules counts twice.
+        attempts: Number of letters by attempt; from attempt 2 on, the record was redriven before.
     """
 
     letters: int = 0
@@ -51,7 +54,7 @@ class LetterStatistics:
     attempts: Counter[int] = field(default_factory=Counter)
 
     def add(self, read: ReadLetters, is_redriven: Mask | None = None) -> None:
-        """Count what was read, and which of the letters are redriven: none unless told otherwise."""
+        """Count letters and foreign messages; `is_redriven` says which letters are redriven (None: no letter)."""
         self.letters += read.letters.num_rows
         self.foreign += read.foreign.num_rows
         if not read.letters.num_rows:
@@ -70,7 +73,7 @@ class LetterStatistics:
 
     @property
     def hours(self) -> list[datetime]:
-        """Every hour from the first to the last with letters, those without included."""
+        """All hours from the first to the last with letters, including hours without letters."""
         found = [kind.hour for kind in self.kinds]
         if not found:
             return []
@@ -79,13 +82,13 @@ class LetterStatistics:
         return [datetime.fromtimestamp(first.timestamp() + 3600 * hour, UTC) for hour in range(count + 1)]
 
     def open_by(self, name: str) -> Counter[Any]:
-        """Return letters that are open by one of what a `LetterGroup` has."""
+        """Count the open letters by one field of `LetterGroup`."""
         return Counter(
             {value: count for (value, redriven), count in self.by(name, "is_redriven").items() if not redriven}
         )
 
     def by(self, *names: str) -> Counter[Any]:
-        """Return letters by some of what a `LetterGroup` has: by one name plain, by several as tuples."""
+        """Count letters by fields of `LetterGroup`: the keys are values for one field, and tuples for several."""
         counts: Counter[Any] = Counter()
         for kind, count in self.kinds.items():
             values = tuple(getattr(kind, name) for name in names)
@@ -94,11 +97,11 @@ class LetterStatistics:
 
     @property
     def redriven(self) -> int:
-        """Letters whose record has been sent back; the others are open."""
+        """Number of letters whose record has been sent back; the others are open."""
         return self.by("is_redriven")[True]
 
     def as_json(self) -> dict[str, Any]:
-        """Return everything as JSON has it."""
+        """Return all counts in JSON's types."""
         return {
             "letters": self.letters,
             "open": self.letters - self.redriven,

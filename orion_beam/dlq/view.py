@@ -1,4 +1,4 @@
-"""One dead letter for people: what its record says, what of it is refused, and no subscriber's number."""
+"""View of a dead letter for people: the fields of its record, the rules that they break, and masked numbers."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -17,12 +17,12 @@ _MEANINGS = {code.value: code.meaning for code in Code}
 
 
 class FieldView(NamedTuple):
-    """One field of a record.
+    """Field of a record.
 
     Attributes:
-        field: its unified name; `value` is the payload as a whole.
-        text: what it says.
-        problems: the meaning of each rule that it breaks.
+        field: Unified name of the field; `value` is the payload as a whole.
+        text: Text of the field.
+        problems: Meaning of each rule that the field breaks.
     """
 
     field: str
@@ -31,14 +31,14 @@ class FieldView(NamedTuple):
 
 
 class LetterView(NamedTuple):
-    """One dead letter.
+    """Dead letter for people.
 
     Attributes:
-        place: where it lies, `partition@offset`.
-        reasons: our headers, by field of `dead_letter.DeadLetter`.
-        key: the record's key.
-        headers: the record's own headers.
-        fields: what the record says; of one that no format reads, the payload alone.
+        place: Place on its topic, `partition@offset`.
+        reasons: Values of our headers, by field of `dead_letter.DeadLetter`.
+        key: Key of the record.
+        headers: Headers of the source.
+        fields: Fields of the record; only the payload if no format reads it.
     """
 
     place: str
@@ -48,7 +48,7 @@ class LetterView(NamedTuple):
     fields: tuple[FieldView, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return the letter in JSON's types."""
         return {
             "place": self.place,
             **{name: value.isoformat() if isinstance(value, datetime) else value
@@ -60,12 +60,12 @@ class LetterView(NamedTuple):
 
 
 def views_of(letters: pa.RecordBatch, topic: str, *, reveal: bool) -> list[LetterView]:
-    """Return letters for people.
+    """Return the views of letters.
 
     Args:
-        letters: rows of `orion_beam.io.letter_headers.LETTER_SCHEMA`.
-        topic: that they lie on.
-        reveal: show subscribers' numbers; else they are masked, wherever in the record they are.
+        letters: Rows of `orion_beam.io.letter_headers.LETTER_SCHEMA`.
+        topic: Topic that the letters are on.
+        reveal: Whether to show subscribers' numbers. Otherwise they are masked, in every part of the record.
     """
     return [
         _view(letter, texts, reveal)
@@ -105,7 +105,7 @@ def _field(field: str, text: str | None, problems: tuple[str, ...], reveal: bool
 
 
 def readable(value: bytes | None, *, reveal: bool) -> str | None:
-    """Return bytes as text, what is no UTF-8 and no character for people as escapes, and no longer than a screen."""
+    """Return bytes as text: invalid UTF-8 and unprintable characters are escaped, and a long text is cut."""
     if value is None:
         return None
     text = value[:_LONGEST_PREVIEW].decode(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""What became of a record: where it lies in Kafka or files, what the stages say of it, whether a format holds.
+"""Inspection of records: finds a record's output in Kafka or files, traces it through the stages, checks formats.
 
-It reads and never writes; proof over all records is in `proof`.
+It reads and never writes. Proof over all records belongs in `proof`.
 """

@@ -1,7 +1,8 @@
-"""The conformance kit: what must hold for a country's records, whatever happens to them on the way.
+"""Conformance kit: checks that hold for a country's records however a feed damages them.
 
-Its own golden cases are mutated in ways that feeds are known to break. Then no row may be lost or come twice, none may
-meet a bug of ours, none may change what becomes of the rows beside it, and no dead letter may say a value.
+The kit mutates the country's golden cases in ways in which feeds are known to break. Then it checks that no row is lost
+or duplicated, that none causes an internal error, that none changes the outcome of its neighbours, and that no dead
+letter's message contains a subscriber's number.
 """
 
 import re
@@ -19,17 +20,17 @@ _ARRIVED = datetime(2026, 6, 1, 12, tzinfo=UTC)
 _SEPARATORS = (b";", b"|", b",")
 _SUBSCRIBER_NUMBER = re.compile(r"[0-9]{9,}")
 _MOST_FAILURES = 5
-# These say when and where a row was read, and not what it means.
+# These fields depend on when and where a row was read, not on its content.
 _COORDINATES = {"source_offset", "failed_at"}
 
 
 class Finding(NamedTuple):
-    """What one check found.
+    """Result of one check.
 
     Attributes:
-        check: the kind of mutation.
-        records: how many records were tried.
-        failures: what went wrong, with the case's line number from 1; never a value.
+        check: Name of the mutation.
+        records: Number of records that were checked.
+        failures: Descriptions of failures, with the case's line number from 1; they never contain a value.
     """
 
     check: str
@@ -74,15 +75,15 @@ MUTATIONS: dict[str, Callable[[bytes], bytes | None]] = {
     "empty": lambda _: b"",
     "null": lambda _: None,
 }
-"""Name to what is done to a payload."""
+"""Mutations of a payload, by name."""
 
 
 def check_country(profile: CountryProfile, payloads: Sequence[bytes]) -> Iterator[Finding]:
-    """Mutate a country's records in every way and check what becomes of them.
+    """Apply each mutation to a country's records, and check the outcomes.
 
     Args:
-        profile: the country.
-        payloads: its golden cases.
+        profile: Profile of the country.
+        payloads: Golden cases of the country.
 
     Yields:
         One finding for each of MUTATIONS.
@@ -90,14 +91,14 @@ def check_country(profile: CountryProfile, payloads: Sequence[bytes]) -> Iterato
     chain = _Chain(profile)
     alone = [chain.outcome([payload])[0] for payload in payloads]
     for name, mutate in MUTATIONS.items():
-        # Each mutated record stands between records as they are, which must not notice.
+        # Each mutated record follows its unchanged record, whose outcome must stay the same.
         mixed = [each for payload in payloads for each in (payload, mutate(payload))]
         failures = list(_failures(chain.outcome(mixed), alone))
         yield Finding(name, len(payloads), failures[:_MOST_FAILURES])
 
 
 class _Outcome(NamedTuple):
-    """What became of one record: the rows that came out for it."""
+    """Output rows of one record."""
 
     final: list[Row]
     dead_letters: list[Row]
@@ -122,13 +123,13 @@ def _meaning(outcome: _Outcome) -> list[Row]:
 
 
 class _Chain:
-    """The stages, from raw messages to unified CDRs."""
+    """Stages of a country, from raw messages to unified CDRs."""
 
     def __init__(self, profile: CountryProfile) -> None:
         self._profile, self._stages = profile, chain_of(profile, load_reference())
 
     def outcome(self, payloads: Sequence[bytes | None]) -> list[_Outcome]:
-        """Return what becomes of each payload, all in one batch; keys are null."""
+        """Run all payloads in one batch, and return the outcome of each; keys are null."""
         batch = raw_batch(self._profile.code, payloads, timestamps=_ARRIVED)
         outcomes = [_Outcome([], []) for _ in payloads]
         found = run_chain(self._stages, batch)

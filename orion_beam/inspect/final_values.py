@@ -1,4 +1,4 @@
-"""Values on cdr.final, read one by one in whichever of their forms they are."""
+"""Reader of single values on cdr.final, in any of their wire formats."""
 
 import io
 import json
@@ -15,10 +15,10 @@ _CONFLUENT_PREFIX_BYTES = 5
 
 
 def read_final_value(value: bytes) -> dict[str, Any] | None:
-    """Return the fields of a CDR; None for what is no `UnifiedCdr` of this version in any of the three forms.
+    """Return the fields of a CDR; None if the value is not a `UnifiedCdr` of this version.
 
     Args:
-        value: Avro as a single object, Avro in Confluent's wire format, or JSON.
+        value: Avro single object, Avro in Confluent's wire format, or JSON.
     """
     if value.startswith(b"{"):
         return _from_json(value)

@@ -1,4 +1,4 @@
-"""Where in the output of a run over files lies what was made of one record."""
+"""Search for the output of one record in the files of a run."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,17 +18,17 @@ from orion_beam.transforms.stage.batches import filter_rows
 
 
 def output_of(path: Path) -> tuple[RecordFiles, RecordFiles]:
-    """Return the CDRs and the dead letters that a run has written to a directory.
+    """Find the CDRs and the dead letters that a run has written to a directory.
 
     Raises:
-        UserError: they are not there; names the directory and what is expected.
+        UserError: The directory lacks them; names the directory and what was expected there.
     """
     final = records_in(path, FINAL_FILE, FINAL_DIRECTORY, UnifiedCdr, UNIFIED_SCHEMA)
     return final, records_in(path, DEAD_LETTER_FILE, DEAD_LETTER_DIRECTORY, DeadLetter, DEAD_LETTER_SCHEMA)
 
 
 def find_source(records: RecordFiles, source: SourcePartition, offset: int, advance: Advance) -> Iterator[Found]:
-    """Yield what was made of a raw record. Of a file, the topic is the path that the run was given."""
+    """Yield the output records of a raw record. For a record of a file, the topic is the path given to the run."""
     path = Path(source.topic).absolute()
 
     def is_wanted(batch: pa.RecordBatch) -> pa.BooleanArray:

@@ -1,4 +1,4 @@
-"""Where what was made of one raw record lies: a bounded search of cdr.final and cdr.dlq."""
+"""Bounded search of cdr.final, cdr.dlq and the raw topics for the records made from one raw record."""
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -28,11 +28,11 @@ SearchRanges = Mapping[SourcePartition, OffsetRange]
 
 
 class Found(NamedTuple):
-    """A record that was made of the raw one.
+    """Record that was made from the raw one.
 
     Attributes:
-        timestamp: when it was written, by Kafka.
-        record: a CDR's fields, those of a dead letter (`orion_beam.io.letter_headers.LETTER_SCHEMA`) or of a `Redrive`.
+        timestamp: Kafka timestamp of the record; None if it has none.
+        record: Fields of a CDR, of a dead letter (`orion_beam.io.letter_headers.LETTER_SCHEMA`) or of `RedriveHeaders`.
     """
 
     place: SourcePartition
@@ -42,10 +42,10 @@ class Found(NamedTuple):
 
 
 def read_record(bootstrap_servers: str, place: SourcePartition, offset: int) -> pa.RecordBatch:
-    """Return the one record at an offset, as `raw.RAW_MESSAGE_SCHEMA`.
+    """Read the record at an offset, as one row of `raw.RAW_MESSAGE_SCHEMA`.
 
     Raises:
-        UserError: the partition does not exist, no longer or not yet holds the offset, or no record is there.
+        UserError: The partition does not exist, does not hold the offset, or has no record there.
     """
     held = offset_ranges(bootstrap_servers, [place.topic])
     if place not in held:
@@ -61,14 +61,14 @@ def read_record(bootstrap_servers: str, place: SourcePartition, offset: int) -> 
 def search_range(
     bootstrap_servers: str, topic: str, key: bytes | None, since: datetime | None, until: datetime | None = None
 ) -> dict[SourcePartition, OffsetRange]:
-    """Return the offsets among which to look.
+    """Return the offsets to search for a record.
 
     Args:
-        bootstrap_servers: the brokers.
-        topic: where to look.
-        key: what the record is keyed by, which names its partition; None for any.
-        since: when it was written at the earliest,
-        until: and at the latest; None for no bound.
+        bootstrap_servers: Brokers, `host:port,…`.
+        topic: Topic to search.
+        key: Key of the record, which determines its partition; None searches all partitions.
+        since: Earliest Kafka timestamp of the record; None for no bound.
+        until: Time before which the record was written; None, or a future time, for no bound.
     """
     held = offset_ranges(bootstrap_servers, [topic])
     if key is not None:
@@ -81,7 +81,7 @@ def search_range(
 def find_final(
     bootstrap_servers: str, ranges: SearchRanges, imsi: str, source: SourcePartition, offset: int, advance: Advance
 ) -> Iterator[Found]:
-    """Yield the CDRs that were made of a raw record; several after a restart or a replay."""
+    """Yield the CDRs that were made from a raw record; there are several after a restart or a replay."""
 
     def is_wanted(batch: pa.RecordBatch) -> pa.BooleanArray:
         return pc.equal(batch.column("raw_key"), imsi.encode())
@@ -110,7 +110,10 @@ def find_letters(
     offset: int,
     advance: Advance,
 ) -> Iterator[Found]:
-    """Yield the dead letters that were made of a raw record. One by reference lacks a very long key."""
+    """Yield the dead letters that were made from a raw record.
+
+    A letter by reference lacks a key of more than MAX_REFERENCE_KEY_BYTES, so null keys are searched for such a key.
+    """
     has_long_key = key is not None and len(key) > MAX_REFERENCE_KEY_BYTES
     for batch in read_ranges(bootstrap_servers, ranges, advance=advance):
         column = batch.column("raw_key")
@@ -129,16 +132,17 @@ def find_letters(
 def find_redriven(
     bootstrap_servers: str, source: SourcePartition, offset: int, journal: Mapping[str, Entry], advance: Advance
 ) -> Iterator[Found]:
-    """Yield the records that redrives have sent back of a raw one; `record` has the fields of a `Redrive`.
+    """Yield the records that redrives have sent back for a raw record; `record` has the fields of `RedriveHeaders`.
 
-    They lie in its partition, between the ends that it had when a redrive began and ended, which the journal knows.
+    They are in the record's partition. The journal gives the offsets at which that partition ended when each redrive
+    began and finished; the search reads the offsets between them.
     """
     held = offset_ranges(bootstrap_servers, [source.topic])[source]
     ranges = []
     for entry in journal.values():
         begins, ends = (entry.get(name, {}).get(source.topic, []) for name in ("raw_from", "raw_to"))
         if source.partition < len(begins):
-            # Of one that was killed the end is not known.
+            # A killed redrive has no end offset in the journal.
             end = ends[source.partition] if source.partition < len(ends) else held.high
             ranges.append(OffsetRange(max(begins[source.partition], offset + 1, held.low), min(end, held.high)))
     wanted = f"{source}@{offset}"

@@ -1,4 +1,4 @@
-"""What data looks like of which every record was rejected: another country's, or its shape. Never a value of it."""
+"""Description of data whose records were all rejected: the country it fits, or its shape; never a value of it."""
 
 import re
 from collections import Counter
@@ -19,13 +19,13 @@ _MOST_MEMBERS = 8
 def described(
     payloads: Sequence[bytes], country: str, profiles: Mapping[str, CountryProfile], arrived: datetime
 ) -> str:
-    """Say what rejected records look like.
+    """Describe rejected records for people.
 
     Args:
-        payloads: some of them, at least one.
-        country: as which they were read.
-        profiles: of all countries that there are.
-        arrived: when they did.
+        payloads: Some of the rejected payloads, at least one.
+        country: Code of the country as which they were read.
+        profiles: Profiles of all countries, by code.
+        arrived: Time at which the records arrived.
     """
     accepted = {code: _accepted(payloads, profile, arrived) for code, profile in profiles.items() if code != country}
     code, (count, _) = max(accepted.items(), key=lambda item: item[1], default=(country, (0, 0)))
@@ -36,14 +36,14 @@ def described(
 
 
 def _accepted(payloads: Sequence[bytes], profile: CountryProfile, arrived: datetime) -> tuple[int, int]:
-    """Return how many records a country would accept, and how many of these are of its own subscribers."""
+    """Return how many records a country would accept, and how many of these have an IMSI of the country."""
     batch = decode_batch(raw_batch(profile.code, payloads, timestamps=arrived), profile).accepted
     rows = validate_batch(batch, {profile.code: profile}).accepted
     return rows.num_rows, sum(imsi.startswith(profile.mccs) for imsi in rows.column("imsi").to_pylist())
 
 
 def shape_of(payload: bytes) -> str:
-    """Say of which shape a payload is."""
+    """Describe the shape of a payload for people."""
     text = payload.decode("utf-8-sig", errors="replace").strip(BLANKS)
     if sum(not character.isprintable() and character not in BLANKS for character in text) > len(text) / 10:
         return "binary data"

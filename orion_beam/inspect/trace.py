@@ -1,4 +1,4 @@
-"""What becomes of one record: each stage's verdict, and what it says when the last of them has passed it on."""
+"""Trace of one record: the verdict of each stage, and the fields after the last stage that accepted it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from orion_beam.telemetry.masking import mask_field
 from orion_beam.transforms.stage.split import Split, split_isolating
 
 _IDS = frozenset({"cdr_id", "duplicate_of"})
-"""Hashes, which hold digits and no number."""
+"""Fields that are never masked: they contain digits, but no subscriber's number."""
 
 
 @dataclass(frozen=True)
 class StageVerdict:
-    """What a stage makes of a record.
+    """Verdict of a stage on a record.
 
     Attributes:
-        accepted: it goes on.
-        codes: of the rules that it breaks,
-        rules: and these for people, as `field: code: meaning`.
+        accepted: Whether the stage accepts the record.
+        codes: Codes of the rules that the record breaks.
+        rules: The same rules for people, as `field: code: meaning`.
     """
 
     stage: Stage
@@ -33,11 +33,11 @@ class StageVerdict:
 
 @dataclass(frozen=True)
 class Judged:
-    """What today's chain makes of a record.
+    """Outcome of today's chain for a record.
 
     Attributes:
-        verdicts: of each stage that it reached.
-        fields: as the last stage that accepted it hands them on; none when no format reads it.
+        verdicts: Verdict of each stage that the record reached.
+        fields: Fields after the last stage that accepted the record; empty if no format reads it.
     """
 
     verdicts: tuple[StageVerdict, ...]
@@ -45,7 +45,7 @@ class Judged:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether it would come out on cdr.final."""
+        """Whether the record would come out on cdr.final."""
         return all(verdict.accepted for verdict in self.verdicts)
 
 
@@ -53,8 +53,8 @@ def judge(chain: Mapping[Stage, Split], record: pa.RecordBatch) -> Judged:
     """Run the stages over one record.
 
     Args:
-        chain: see `orion_beam.chain.chain_of`.
-        record: one row of `raw.RAW_CDR_SCHEMA`.
+        chain: Stages in order, see `orion_beam.chain.chain_of`.
+        record: One row of `raw.RAW_CDR_SCHEMA`.
     """
     verdicts: list[StageVerdict] = []
     for stage, split in chain.items():
@@ -75,7 +75,7 @@ def _rules(letter: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def masked(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return fields with subscribers' numbers hidden, wherever in them they are."""
+    """Return fields with subscribers' numbers masked, in every field but `_IDS`."""
     return {
         name: mask_field(name, value) if isinstance(value, str) and name not in _IDS else value
         for name, value in fields.items()

@@ -37,7 +37,7 @@ class DuplicatesBefore:
 
     @classmethod
     def of(cls, config: JobConfig) -> Self:
-        """Build it from the configuration of a replay."""
+        """Create it from the configuration of a replay."""
         assert isinstance(config.source, KafkaRanges)
         assert config.run_id is not None
         profiles = {profile.topic: profile for profile in config.profiles.values()}

@@ -45,7 +45,8 @@ class ReadFiles(beam.PTransform):  # type: ignore[misc]
     r"""Reads files with one record per line; a line ends at `\n` only.
 
     Out: `pa.RecordBatch` of `raw.RAW_CDR_SCHEMA`. The topic is the path, the partition is 0, and the offset is the
-    line number, counted from 0. `FileSource.received_at` replaces the Kafka timestamp. Bounded.
+    line number, counted from 0. `FileSource.received_at`, or else the file's modification time, replaces the Kafka
+    timestamp. Bounded.
 
     A file is opened once and read from start to end, so it may be a pipe. The job fails if a compressed file is cut
     off. Lines that are not records (`orion_beam.io.lines`) are skipped and counted. A file that cannot be read raises
@@ -59,7 +60,7 @@ class ReadFiles(beam.PTransform):  # type: ignore[misc]
         self.profiles = profiles
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
-        """Read each file as one element."""
+        """Create one element per file, and read each file in one piece."""
         # The elements are indexes of files: no coder encodes a path of arbitrary bytes.
         files = pipeline | "ListFiles" >> beam.Create(range(len(self.source.inputs)), reshuffle=False)
         read = beam.ParDo(_ReadLines(self.source, self.profiles)).with_output_types(pa.RecordBatch)

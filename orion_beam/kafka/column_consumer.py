@@ -31,11 +31,7 @@ class FetchedRecords(NamedTuple):
     """Records of one topic, as columns; the records of a partition are in order.
 
     Attributes:
-        partitions: Partition of each record.
-        offsets: Offset of each record.
         timestamps: Epoch milliseconds; a negative value means that the record has no timestamp.
-        keys: Key of each record, or null.
-        values: Value of each record, or null.
         headers: Headers of each record; None if no record has any.
     """
 

@@ -47,7 +47,7 @@ class SourcePartition(NamedTuple):
     partition: int
 
     def __str__(self) -> str:
-        """Return it as `topic[partition]`."""
+        """Return the text `topic[partition]`."""
         return f"{self.topic}[{self.partition}]"
 
 

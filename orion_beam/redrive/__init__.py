@@ -1,4 +1,4 @@
-"""The way back of dead letters to the raw topics: which, with what patch, each at most once.
+"""Redrive of dead letters to their raw topics: which letters, with which patch, each at most once.
 
-Looking at dead letters without sending any is in `dlq`.
+Code that only reads dead letters belongs in `dlq`.
 """

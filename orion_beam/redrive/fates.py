@@ -1,4 +1,4 @@
-"""What becomes of dead letters in a redrive: one fate each, so that the counts balance."""
+"""Fates of dead letters in a redrive: each letter has exactly one, so that the counts balance."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from orion_beam.transforms.arrow.texts import to_list
 
 
 class Fate(StrEnum):
-    """What a redrive does with a letter, or why it leaves it where it is."""
+    """Outcome of a letter in a redrive: it is sent, or there is a reason why not."""
 
     SENT = "sent", "sent to its raw topic (in a dry run: would be)"
     STILL_FAILS = "still_fails", "today's rules refuse the record as well"
@@ -32,7 +32,7 @@ class Fate(StrEnum):
     meaning: str
 
     def __new__(cls, value: str, meaning: str) -> "Fate":
-        """Make a member whose value is the fate and whose `meaning` is one line for people."""
+        """Create a member with a value and a `meaning`, one line for people."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning
@@ -40,7 +40,7 @@ class Fate(StrEnum):
 
 
 class FateCount(NamedTuple):
-    """What became of letters of one kind."""
+    """Properties by which a report counts letters."""
 
     fate: str
     country: str
@@ -49,12 +49,12 @@ class FateCount(NamedTuple):
 
 @dataclass
 class RedriveReport:
-    """What a redrive did, or would do.
+    """Report of what a redrive did, or would do.
 
     Attributes:
-        read: letters that are meant, and foreign messages.
-        outcomes: how many, by fate, country and first code.
-        patch_failures: how many, by type and place of the failure.
+        read: Number of selected letters and foreign messages.
+        outcomes: Number of letters by fate, country and first code.
+        patch_failures: Number of letters by type and place of the patch's failure.
     """
 
     read: int = 0
@@ -63,7 +63,7 @@ class RedriveReport:
 
     @property
     def fates(self) -> Counter[str]:
-        """How many, by fate."""
+        """Number of letters by fate."""
         counts: Counter[str] = Counter()
         for outcome, count in self.outcomes.items():
             counts[outcome.fate] += count
@@ -75,18 +75,18 @@ class RedriveReport:
         return self.read == self.outcomes.total()
 
     def add(self, other: "RedriveReport") -> None:
-        """Take in what became of more letters."""
+        """Add the report of more letters."""
         self.read += other.read
         self.outcomes.update(other.outcomes)
         self.patch_failures.update(other.patch_failures)
 
     def count(self, letters: pa.RecordBatch, fate: Fate) -> None:
-        """Note the fate of letters."""
+        """Count letters under a fate."""
         columns = (to_list(letters.column(name)) for name in ("country", "code"))
         self.outcomes.update(FateCount(fate, *kind) for kind in zip(*columns, strict=True))
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return the report in JSON's types."""
         return {
             "read": self.read,
             "balanced": self.is_balanced,

@@ -1,4 +1,4 @@
-"""The journal: a compacted topic that says who did what with dead letters, and what has been sent back already."""
+"""Journal: a compacted topic that records who did what with dead letters, and which records were sent back."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -23,11 +23,11 @@ Entry = Mapping[str, Any]
 
 
 def ensure_journal(bootstrap_servers: str) -> None:
-    """Create the journal's topic if it is missing, on as many brokers as there are for it.
+    """Create the journal's topic if it is missing, with the profile that fits the number of brokers.
 
     Raises:
-        PrerequisiteError: the broker cannot be reached.
-        UserError: the broker refuses.
+        PrerequisiteError: The broker cannot be reached.
+        UserError: The broker refuses.
     """
     cluster = cluster_metadata(admin_client(bootstrap_servers), bootstrap_servers)
     if JOURNAL not in cluster.topics:
@@ -36,10 +36,10 @@ def ensure_journal(bootstrap_servers: str) -> None:
 
 
 def read_journal(bootstrap_servers: str, prefix: str = "") -> dict[str, Entry]:
-    """Return the newest committed entry of each key that begins with `prefix`; what is no entry of ours is passed over.
+    """Return the newest committed entry of each key that begins with `prefix`; skip messages that are not entries.
 
     Raises:
-        PrerequisiteError: the broker cannot be reached, or lacks the topic.
+        PrerequisiteError: The broker cannot be reached, or lacks the topic.
     """
     entries: dict[str, Entry] = {}
     ranges = offset_ranges(bootstrap_servers, [JOURNAL], committed_only=True)
@@ -63,22 +63,22 @@ def _entries(messages: Iterator[tuple[bytes | None, bytes | None]]) -> Iterator[
 
 
 def entry_bytes(entry: Entry) -> bytes:
-    """Return an entry as the topic holds it."""
+    """Encode an entry as JSON, as the topic holds it."""
     return json.dumps(entry, ensure_ascii=False, sort_keys=True).encode()
 
 
 def write_journal(bootstrap_servers: str, key: str, entry: Entry) -> None:
-    """Write one entry; it is there when this returns.
+    """Write one entry; the broker has it when this returns.
 
     Raises:
-        UserError: the broker did not take it within DEADLINE_S.
+        UserError: The broker did not take the entry within DEADLINE_S.
     """
     ensure_journal(bootstrap_servers)
     settings = producer_config(bootstrap_servers, {}) | {"log_level": 0, "message.timeout.ms": round(DEADLINE_S * 1000)}
     failed: list[KafkaError] = []
     producer = Producer(settings | {"on_delivery": lambda error, _: failed.append(error)})
     producer.produce(JOURNAL, entry_bytes(entry), key.encode())
-    # In short steps, which Ctrl-C can end; that the time is up is an error of the message's.
+    # Short calls, so that Ctrl-C takes effect. The deadline is the message's own timeout, which fails its delivery.
     while producer.flush(_FLUSH_S):
         pass
     if failed:

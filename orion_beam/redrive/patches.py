@@ -1,4 +1,4 @@
-"""Patches: what is done to a record before it is sent back, by a function of yours or by setting a field."""
+"""Patches: changes of a record's payload before it is sent back, by a user's function or by setting a field."""
 
 import traceback
 from collections.abc import Callable, Mapping
@@ -19,17 +19,17 @@ PATCH_FUNCTION = "patch"
 
 @dataclass(frozen=True)
 class Record:
-    """What a patch is given: the original record, and why it was refused.
+    """Argument of a patch: the original record, and why it was rejected.
 
     Attributes:
-        key: as it was sent; it stays.
-        value: the payload as it was sent.
-        headers: the source's own.
-        country: ISO 3166-1 alpha-2.
-        stage: that refused it.
-        codes: the rules that it breaks,
-        fields: and the field of each.
-        texts: what the payload says, by the fields of `cdr.DecodedFields`; empty for what no format reads.
+        key: Original key, which a patch cannot change.
+        value: Original payload.
+        headers: Headers of the source.
+        country: ISO 3166-1 alpha-2 code.
+        stage: Stage that rejected the record.
+        codes: Codes of the rules that the record breaks.
+        fields: Field of each code.
+        texts: Decoded payload, by field of `cdr.DecodedFields`; empty if no format reads the payload.
     """
 
     key: bytes | None
@@ -42,10 +42,10 @@ class Record:
     texts: Mapping[str, str | None]
 
     def with_fields(self, **texts: str) -> bytes:
-        """Return the payload in which fields say something else, written as the record's format writes them.
+        """Return the payload with new texts in fields of `cdr.DecodedFields`, written in the record's own format.
 
         Raises:
-            NoSuchFieldError: the payload is of no format, or the format has no such field.
+            NoSuchFieldError: No format reads the payload, or the format has no such field.
         """
         layout = all_formats()[self.texts["raw_format"] or ""].layout if self.texts else None
         if layout is None or self.value is None:
@@ -57,15 +57,15 @@ class Record:
 
 
 Patch = Callable[[Record], bytes | None]
-"""Returns the new payload, or None to leave the record where it is."""
+"""Function that returns the new payload of a record, or None to leave the record on the dead-letter topic."""
 
 
 class Patched(NamedTuple):
-    """What a patch makes of some letters, in their order.
+    """Result of a patch for letters, in their order.
 
     Attributes:
-        values: the new payloads; null where the patch left the record out, or failed.
-        failures: by row, how it failed: type and place of the exception, never its text, which may hold a value.
+        values: New payloads; None where the patch returned None or failed.
+        failures: Type and place of the exception, by row; never its text, which may contain a value.
     """
 
     values: list[bytes | None]
@@ -73,10 +73,10 @@ class Patched(NamedTuple):
 
 
 def load_patch(path: Path) -> Patch:
-    """Return the function `patch` of a Python file.
+    """Run a Python file, and return its function `patch`.
 
     Raises:
-        UserError: the file cannot be read or run, or has no such function.
+        UserError: The file cannot be read or run, or has no such function.
     """
     namespace: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
     try:
@@ -94,10 +94,10 @@ def load_patch(path: Path) -> Patch:
 
 
 def setting(assignments: Mapping[str, str]) -> Patch:
-    """Return a patch that sets fields.
+    """Return a patch that sets fields of `cdr.DecodedFields` to new texts.
 
     Raises:
-        UserError: a field is none of `cdr.DecodedFields`.
+        UserError: `cdr.DecodedFields` has no such field.
     """
     known = [field for field in DecodedFields.model_fields if field != "raw_format"]
     for field in assignments:
@@ -107,7 +107,7 @@ def setting(assignments: Mapping[str, str]) -> Patch:
 
 
 def apply_patch(patch: Patch, letters: pa.RecordBatch, topic: str) -> Patched:
-    """Patch each record of rows of `orion_beam.io.letter_headers.LETTER_SCHEMA`; one that fails harms no other."""
+    """Patch the record of each row of `orion_beam.io.letter_headers.LETTER_SCHEMA`; a failure affects its row only."""
     values: list[bytes | None] = []
     failures = {}
     for row, record in enumerate(_records(letters, topic)):
@@ -139,7 +139,7 @@ def _records(letters: pa.RecordBatch, topic: str) -> list[Record]:
 
 
 def _place_of(error: BaseException, path: str) -> str:
-    """Return the type of an exception and where in the patch it was raised."""
+    """Return the type of an exception, and the line of the patch that raised it."""
     if isinstance(error, SyntaxError):
         return f"SyntaxError in line {error.lineno}"
     if isinstance(error, NoSuchFieldError):

@@ -1,4 +1,4 @@
-"""Retest: what today's rules, profiles and reference data make of dead letters. Sends nothing."""
+"""Retest: runs today's rules, profiles and reference data over dead letters, without sending anything."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,26 +11,26 @@ from orion_beam.io.letter_headers import ReadLetters, Reference
 
 
 class RetestVerdict(StrEnum):
-    """What has become of a letter's trouble."""
+    """Verdict on a letter."""
 
     PASSES = "passes"
     """The record would come out on cdr.final."""
     FAILS_ALIKE = "fails_alike"
-    """The same stage refuses it for the same rules."""
+    """The same stage rejects the record for the same rules."""
     FAILS_DIFFERENTLY = "fails_differently"
-    """It is refused still, elsewhere or for other rules."""
+    """Another stage rejects the record, or the same stage for other rules."""
     GONE = "gone"
-    """It is by reference, and its raw topic holds the record no more: nothing can be said."""
+    """The letter is by reference, and its raw topic no longer holds the record, so it cannot be judged."""
     UNKNOWN_COUNTRY = "unknown_country"
-    """No profile: nothing can be said."""
+    """The letter's country has no profile, so it cannot be judged."""
 
 
 class Retested(NamedTuple):
-    """What letters are counted by.
+    """Properties by which letters are counted.
 
     Attributes:
-        code: the first that the letter says.
-        codes_now: of one that fails differently, the rules that it breaks now, joined by commas.
+        code: First code of the letter.
+        codes_now: Codes of the rules that the record breaks now, joined by commas; empty unless FAILS_DIFFERENTLY.
     """
 
     country: str
@@ -41,13 +41,13 @@ class Retested(NamedTuple):
 
 @dataclass
 class RetestReport:
-    """What became of all letters."""
+    """Counts of all letters by verdict, and number of foreign messages."""
 
     counts: Counter[Retested] = field(default_factory=Counter)
     foreign: int = 0
 
     def add(self, read: ReadLetters, judge: Judge) -> None:
-        """Judge letters and count them."""
+        """Judge letters, and count them by verdict."""
         self.foreign += read.foreign.num_rows
         judgement, is_gone = judge.judge(read.letters), are(read.letters, Reference.GONE)
         letters = read.letters.select(["country", "code", "stage", "codes"]).to_pylist()
@@ -65,11 +65,11 @@ class RetestReport:
                 self.counts[Retested(country, code, RetestVerdict.FAILS_DIFFERENTLY, ",".join(now.codes))] += 1
 
     def total(self, verdict: RetestVerdict) -> int:
-        """Return how many letters have a verdict."""
+        """Return the number of letters with a verdict."""
         return sum(count for each, count in self.counts.items() if each.verdict is verdict)
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as JSON has it."""
+        """Return the report in JSON's types."""
         return {
             "letters": self.counts.total(),
             "foreign": self.foreign,

@@ -1,8 +1,8 @@
-"""Redrive: dead letters go back to the raw topics that they are from, each at most once, and never in a loop.
+"""Redrive: sends dead letters back to their raw topics, each at most once, and never in a loop.
 
-A letter is sent in one Kafka transaction with the note that its record was sent (see `Redriven`): either both are there
-or none. So a redrive may be stopped or killed at any moment, and the next one goes on behind what is committed; that it
-is the only one is seen to by the transactional id, with which a new redrive shuts out an older one.
+One Kafka transaction contains a record and the journal entry that it was sent (see `Redriven`): either both are
+committed or neither. So a redrive may be stopped or killed at any moment, and the next one continues after the last
+commit. Only one redrive runs at a time: by its transactional id, Kafka fences off an older one.
 """
 
 import getpass
@@ -36,9 +36,9 @@ from orion_beam.transforms.stage.batches import slices_of
 from orion_beam.transforms.stage.rejects import ATTEMPT_HEADER
 
 TRANSACTIONAL_ID = "orion-redrive"
-"""Of all redrives, whatever topic their letters are on: they share what the journal says of the raw topics."""
+"""Transactional id of all redrives, whatever topic their letters are on: they share the journal's entries."""
 MAX_TRANSACTION_ROWS = 1000
-"""Letters of one transaction: enough to spread its cost, few enough that consumers do not wait for it."""
+"""Maximum letters of a transaction: enough to spread its cost, and few enough that consumers do not wait long."""
 
 
 def plan_redrive(
@@ -49,7 +49,7 @@ def plan_redrive(
     journal: Mapping[str, Entry],
     advance: Advance | None = None,
 ) -> RedriveReport:
-    """Return what a redrive would do now. Sends nothing."""
+    """Report what a redrive would do now, without sending anything."""
     redriven = _redriven(selection, targets, journal)
     sorter = Sorter(options, judge, redriven, targets)
     report = RedriveReport()
@@ -66,18 +66,18 @@ def _redriven(selection: Selection, targets: Targets, journal: Mapping[str, Entr
 
 @dataclass
 class RedriveRun:
-    """One redrive.
+    """Run of one redrive.
 
     Attributes:
-        selection: which letters, bounded by the ends that the partitions had at its start: what fails again lies
-            behind them, so that it can never loop.
-        options: how.
-        judge: says which records would pass.
-        targets: where letters may go.
-        id: names it in the journal, and in the header REDRIVE_HEADER of what it sends.
-        report: what it has done so far.
-        raw_from: where each partition of the raw topics ended when it began,
-        raw_to: and when it had sent everything: what it has sent lies between.
+        selection: Letters to redrive, up to the ends of the partitions at its start. Records that fail again are after
+            these ends, so a redrive never loops.
+        options: Options of the redrive.
+        judge: Judge that decides which records would pass.
+        targets: Topics that letters may go to.
+        id: Id of the redrive, in the journal and in the header REDRIVE_HEADER of the records that it sends.
+        report: Report of what it has done so far.
+        raw_from: End offset of each partition of the raw topics when it began, by topic.
+        raw_to: End offset of each partition when it had sent everything; its records are between the two offsets.
     """
 
     selection: Selection
@@ -90,23 +90,24 @@ class RedriveRun:
     raw_to: dict[str, list[int]] = field(default_factory=dict)
 
     def run(self, advance: Advance | None = None, wait: Callable[[float], None] = time.sleep) -> RedriveReport:
-        """Send what may be sent, and note the beginning and the end on the journal.
+        """Send the letters that may be sent, and write the redrive's start and end to the journal.
 
-        Exactly once for readers of committed records: a letter and the note that it was sent are one transaction.
+        Exactly once for readers of committed records: a record and the entry that it was sent are one transaction.
 
         Args:
-            advance: told how far it has come.
-            wait: waits some seconds, where there is a rate limit.
+            advance: Called with the number of offsets by which the redrive has advanced.
+            wait: Function that waits for some seconds, for the rate limit.
 
         Raises:
-            UserError: another redrive of the topic has begun.
-            JobFailedError: the broker refuses a transaction: nothing of it is there.
+            UserError: Another redrive has begun.
+            JobFailedError: The broker refuses a transaction, or does not answer in time; see
+                `TransactionalWriter.commit`.
         """
         started_at = datetime.now(UTC)
         servers, key = self.selection.bootstrap_servers, f"redrive/{self.id}"
         try:
             with TransactionalWriter(servers, TRANSACTIONAL_ID) as writer:
-                # Only now is nobody else writing: the journal holds all that older redrives have committed.
+                # From here on no other redrive writes, so the journal has everything that older ones have committed.
                 redriven = _redriven(self.selection, self.targets, writer.read_journal())
                 self.raw_from = self._raw_ends()
                 writer.commit([], {key: self._entry("running", started_at)})
@@ -115,7 +116,7 @@ class RedriveRun:
                 writer.commit([], {key: self._entry("finished", started_at)})
         except BaseException as error:
             state = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-            with suppress(UserError):  # a broker that is gone takes no line either, and is what to tell
+            with suppress(UserError):  # the error to report is the one that stopped the redrive
                 write_journal(servers, key, self._entry(state, started_at))
             raise
         return self.report
@@ -152,7 +153,7 @@ class RedriveRun:
             yield Outgoing(topic, partition, key, value, sent, stamps[row])
 
     def _raw_ends(self) -> dict[str, list[int]]:
-        """Return the end of each partition of the raw topics now, so that what was sent between two times is found."""
+        """Return the present end offset of each partition of the raw topics; `inspect.find_in_kafka` uses it."""
         ends: dict[str, list[int]] = {}
         for part, held in sorted(offset_ranges(self.selection.bootstrap_servers, self.targets.topics).items()):
             ends.setdefault(part.topic, []).append(held.high)
@@ -183,7 +184,7 @@ class RedriveRun:
 
 
 def _parts_of(read: ReadLetters, most_rows: int) -> Iterator[ReadLetters]:
-    """Cut what was read into transactions; foreign messages, which none sends, come with the first."""
+    """Cut letters into parts, one per transaction; the foreign messages, which are never sent, go with the first."""
     foreign = read.foreign
     for letters in slices_of(read.letters, most_rows) if read.letters.num_rows else [read.letters]:
         yield ReadLetters(letters, foreign)
@@ -191,7 +192,7 @@ def _parts_of(read: ReadLetters, most_rows: int) -> Iterator[ReadLetters]:
 
 
 class _Pace:
-    """Keeps to a number of records a second, a transaction at a time."""
+    """Rate limit in records per second, kept after each transaction."""
 
     def __init__(self, records_per_s: float | None, wait: Callable[[float], None]) -> None:
         self._records_per_s, self._wait = records_per_s, wait
@@ -200,7 +201,7 @@ class _Pace:
 
     @property
     def most_rows(self) -> int:
-        """Rows of a transaction: of a slow redrive, what goes in a second."""
+        """Maximum rows of a transaction; with a low rate limit, the rows of one second."""
         if self._records_per_s is None:
             return MAX_TRANSACTION_ROWS
         return max(1, min(MAX_TRANSACTION_ROWS, int(self._records_per_s)))

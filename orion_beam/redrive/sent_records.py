@@ -1,7 +1,7 @@
-"""Which records have been sent back, kept on the journal beside what was sent.
+"""Set of the records that redrives have sent back, stored in the journal.
 
-A record is known by where it came from and how often it had been sent, not by its letter: a job that restarts, and a
-replay, may write several letters of one record, and one of them goes back.
+The key of a record is its source and its attempt, not its letter: a job that restarts, or a replay, may write several
+letters of one record, and only one of them is sent back.
 """
 
 import base64
@@ -29,14 +29,14 @@ from orion_beam.transforms.stage.batches import filter_rows
 Rows = npt.NDArray[np.intp]
 
 ENTRY_OFFSETS = 1 << 16
-"""Offsets of one entry, which takes 11 KB at most, and mostly some dozens of bytes."""
+"""Offsets that one journal entry covers; it takes 11 KB at most, and mostly some dozens of bytes."""
 
 _KIND = "redriven"
 _RECORD = ["source_topic", "source_partition", "attempt", "source_offset"]
 
 
 class _Sending(NamedTuple):
-    """What records of one partition have in common that had been sent equally often."""
+    """Key of a set of offsets: raw topic, partition and attempt."""
 
     topic: str
     partition: int
@@ -44,14 +44,14 @@ class _Sending(NamedTuple):
 
 
 class SentRecords:
-    """A set of records, by where they came from and how often they had been sent."""
+    """Set of records, by source and attempt."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Create an empty set."""
         self._offsets: defaultdict[_Sending, BitMap64] = defaultdict(BitMap64)
 
     def holds(self, letters: pa.RecordBatch) -> Mask:
-        """Say which rows of `orion_beam.io.letter_headers.LETTER_SCHEMA` are of a record in the set."""
+        """Return which rows of `orion_beam.io.letter_headers.LETTER_SCHEMA` have their record in the set."""
         mask = np.zeros(letters.num_rows, np.bool_)
         for sending, rows, offsets in _sendings_of(letters):
             held = self._offsets.get(sending, BitMap64()) & bitmap_of(offsets)
@@ -59,34 +59,34 @@ class SentRecords:
         return mask
 
     def add(self, letters: pa.RecordBatch) -> None:
-        """Take in the records of letters."""
+        """Add the records of letters."""
         for sending, _, offsets in _sendings_of(letters):
             self._offsets[sending] |= bitmap_of(offsets)
 
 
 class Redriven(SentRecords):
-    """The records that have been sent back, whoever did it.
+    """Set of the records that any redrive has sent back.
 
-    Entries of the journal are called after the raw topic's id, not its name: a topic that is deleted and made again
-    begins anew at offset 0.
+    The keys of journal entries contain the raw topic's id, not its name: a topic that is deleted and created again has
+    another id, and its offsets start again at 0.
     """
 
     def __init__(self, topic_ids: Mapping[str, str], entries: Mapping[str, Entry]) -> None:
-        """Take the ids of the raw topics, by name, and the journal's entries."""
+        """Read the set from the journal's entries, for raw topics whose ids are given by name."""
         super().__init__()
         self._ids = dict(topic_ids)
         names = {topic_id: name for name, topic_id in self._ids.items()}
         for key, entry in entries.items():
-            # From the right: an id may have slashes itself.
+            # Split from the right, since an id may contain slashes.
             topic_id, *numbers = key.removeprefix(f"{_KIND}/").rsplit("/", 3)
             if key.startswith(f"{_KIND}/") and topic_id in names and "offsets" in entry:
                 partition, attempt, _ = map(int, numbers)
                 self._offsets[_Sending(names[topic_id], partition, attempt)] |= _unpacked(entry["offsets"])
 
     def entries_with(self, letters: pa.RecordBatch) -> dict[str, Entry]:
-        """Return the entries that change when letters are sent; nothing is noted before `add`.
+        """Return the journal entries as they will be when letters are sent; the set changes only with `add`.
 
-        The letters must be from a topic whose id is known.
+        The id of the letters' raw topics must be known.
         """
         entries: dict[str, Entry] = {}
         for sending, _, offsets in _sendings_of(letters):
@@ -102,19 +102,20 @@ class Redriven(SentRecords):
 def redriven_of(
     bootstrap_servers: str, topic: str, topic_id: str, raw_topic_ids: Mapping[str, str], entries: Mapping[str, Entry]
 ) -> Redriven:
-    """Return the records that have been sent back, by the journal as it is now.
+    """Return the records that have been sent back, from the journal's entries.
 
-    Older releases noted letters by their places; the records of those that still lie there are taken in, too.
+    Entries of older releases list letters by their places. The letters that are still there are read, and their records
+    are added.
 
     Args:
-        bootstrap_servers: the brokers.
-        topic: of the letters,
-        topic_id: and Kafka's id of it, which entries of older releases are called after.
-        raw_topic_ids: of the raw topics, by name.
-        entries: the journal's.
+        bootstrap_servers: Brokers, `host:port,…`.
+        topic: Topic of the letters.
+        topic_id: Kafka's id of that topic, which is in the keys of entries of older releases.
+        raw_topic_ids: Kafka's ids of the raw topics, by name.
+        entries: Entries of the journal.
 
     Raises:
-        PrerequisiteError: the broker hands out no more of the letters.
+        PrerequisiteError: The broker stops handing out the letters.
     """
     redriven = Redriven(raw_topic_ids, entries)
     marked = _marked_places(topic_id, entries)
@@ -134,11 +135,15 @@ def redriven_of(
 
 
 def read_redriven(bootstrap_servers: str, topic: str) -> Redriven:
-    """Return the records that have been sent back, of letters on one topic or others, as it is now.
+    """Read from the journal which records have been sent back, of letters on any topic.
+
+    Args:
+        bootstrap_servers: Brokers, `host:port,…`.
+        topic: Topic of letters that entries of older releases may list.
 
     Raises:
-        PrerequisiteError: the broker cannot be reached.
-        KafkaRefusedError: the broker says no.
+        PrerequisiteError: The broker cannot be reached.
+        KafkaRefusedError: The broker refuses.
     """
     existing = topic_names(bootstrap_servers)
     if JOURNAL not in existing:
@@ -150,7 +155,7 @@ def read_redriven(bootstrap_servers: str, topic: str) -> Redriven:
 
 
 def _marked_places(topic_id: str, entries: Mapping[str, Entry]) -> dict[int, BitMap64]:
-    """Return the offsets that older releases have marked as sent, by partition of the letters' topic."""
+    """Return the offsets of letters that older releases have marked as sent, by partition of the letters' topic."""
     marked: defaultdict[int, BitMap64] = defaultdict(BitMap64)
     for key, entry in entries.items():
         kind, _, rest = key.partition("/")
@@ -162,13 +167,13 @@ def _marked_places(topic_id: str, entries: Mapping[str, Entry]) -> dict[int, Bit
 
 
 def first_letters(letters: pa.RecordBatch) -> Mask:
-    """Say of which letters none before it is of the same record."""
+    """Return which letters are the first of their record."""
     is_first = pl.DataFrame(letters.select(_RECORD)).select(pl.struct(_RECORD).is_first_distinct())
     return is_first.to_series().to_numpy()
 
 
 def _sendings_of(letters: pa.RecordBatch) -> Iterator[tuple[_Sending, Rows, Offsets]]:
-    """Yield each sending that letters are of, their rows, and the offsets of their records."""
+    """Group letters by raw topic, partition and attempt; yield each group's key, rows and source offsets."""
     if not letters.num_rows:
         return
     offsets = letters.column("source_offset").to_numpy()

@@ -1,4 +1,4 @@
-"""Which dead letters a redrive sends, with which payload and timestamp, and why it leaves the others where they are."""
+"""Sorter of a redrive: decides which letters are sent, with which payload and timestamp, and why others are not."""
 
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -24,18 +24,18 @@ from orion_beam.transforms.stage.batches import filter_rows
 
 @dataclass(frozen=True)
 class RedriveOptions:
-    """How to redrive.
+    """Options of a redrive.
 
     Attributes:
-        patch: done to each record before it is judged, or None.
-        patch_name: what the audit line says of it: never what it sets a field to.
-        validate: send only what today's chain accepts.
-        max_attempts: a letter that failed so often is left where it is.
-        records_per_s: at most so many are sent, None for no limit.
-        again: send also what a redrive has sent before.
-        restamp_reason: why letters that were refused as `future_timestamp` get the timestamp of the moment; None leaves
-            them theirs.
-        drop_headers: the source's own headers that are left out: names, or patterns with `*`, `?` and `[…]`.
+        patch: Patch to apply to each record before it is judged, or None.
+        patch_name: Description of the patch in the journal; it never contains the value of a field.
+        validate: Whether to send only records that today's chain accepts.
+        max_attempts: Number of attempts from which a letter is not sent any more.
+        records_per_s: Maximum rate of sending; None for no limit.
+        again: Whether to send records that a redrive has sent before.
+        restamp_reason: Reason why letters with the code `future_timestamp` get the present time as their Kafka
+            timestamp; None keeps their own.
+        drop_headers: Headers of the source to leave out: names, or patterns with `*`, `?` and `[…]`.
     """
 
     patch: Patch | None = None
@@ -48,23 +48,23 @@ class RedriveOptions:
     drop_headers: tuple[str, ...] = ()
 
     def are_restamped(self, letters: pa.RecordBatch) -> Mask:
-        """Say which letters get the timestamp of the moment, for the reason given."""
+        """Return which letters get the present time as their timestamp, because of `restamp_reason`."""
         if self.restamp_reason is None:
             return np.zeros(letters.num_rows, np.bool_)
         return break_one_of(letters, {Code.FUTURE_TIMESTAMP})
 
     def keeps_header(self, name: str) -> bool:
-        """Say whether a header of the source's goes along."""
+        """Return whether a header of the source is sent along."""
         return not any(fnmatchcase(name, pattern) for pattern in self.drop_headers)
 
 
 class Ready(NamedTuple):
-    """Letters that are to be sent.
+    """Letters to send.
 
     Attributes:
-        letters: with their new payloads.
-        timestamps_ms: of each; None for that of the moment.
-        report: of all that were sorted, these as sent: it holds once they are.
+        letters: Letters with their new payloads.
+        timestamps_ms: Kafka timestamp of each in epoch milliseconds; None for the time of sending.
+        report: Report of all sorted letters. It counts `letters` as sent, so it is true once they are sent.
     """
 
     letters: pa.RecordBatch
@@ -74,13 +74,13 @@ class Ready(NamedTuple):
 
 @dataclass
 class Sorter:
-    """Gives each letter its fate.
+    """Sorter that gives each letter its fate.
 
     Attributes:
-        options: how to redrive.
-        judge: says which records would pass.
-        redriven: which records have been sent before.
-        targets: where letters may go.
+        options: Options of the redrive.
+        judge: Judge that decides which records would pass.
+        redriven: Records that have been sent before.
+        targets: Topics that letters may go to.
     """
 
     options: RedriveOptions
@@ -90,12 +90,12 @@ class Sorter:
     _sent: SentRecords = field(default_factory=SentRecords, init=False)
 
     def sort(self, read: ReadLetters) -> Ready:
-        """Count what stays where it is, by why; return what is to be sent."""
+        """Count the fate of each letter, and return the letters to send."""
         letters = read.letters
         self._report = RedriveReport(letters.num_rows + read.foreign.num_rows)
         if read.foreign.num_rows:
             self._report.outcomes[FateCount(Fate.FOREIGN, "", "")] = read.foreign.num_rows
-        # Before what the ledger says: it knows by now what this redrive has sent.
+        # Checked before `redriven`, which by now also has the records that this redrive has sent.
         letters = self._keep(letters, ~self._sent.holds(letters), Fate.COPY)
         if not self.options.again:
             letters = self._keep(letters, ~self.redriven.holds(letters), Fate.ALREADY_REDRIVEN)
@@ -127,12 +127,12 @@ class Sorter:
         return self._keep(letters, letters.column("value").is_valid().to_numpy(zero_copy_only=False), Fate.LEFT_OUT)
 
     def _timed(self, letters: pa.RecordBatch) -> Ready:
-        """Give each letter its timestamp: its own, or that of the moment where its topic would not keep its own."""
+        """Give each letter its own timestamp, or the time of sending if its topic would not keep its own."""
         keeps_own = self.targets.keep_timestamps(letters) & ~self.options.are_restamped(letters)
         may_go = keeps_own.copy()
         others = np.flatnonzero(~keeps_own)
         for row, texts in zip(others, decoded_texts(letters.take(pa.array(others)), self.judge.topic), strict=True):
-            # Where the event time is in the payload, the timestamp may be another.
+            # If the payload has the event time, the Kafka timestamp may change.
             may_go[row] = texts is not None and all_formats()[texts["raw_format"] or ""].has_event_time
         ready = self._keep(letters, may_go, Fate.TOO_OLD)
         is_first = first_letters(ready)
@@ -144,7 +144,7 @@ class Sorter:
         return Ready(ready, stamps, self._report)
 
     def _restamped(self, letters: pa.RecordBatch) -> pa.RecordBatch:
-        """Return letters as they will be once they are sent: those that get a new timestamp have that of the moment."""
+        """Return letters with the timestamps that they will have when they are sent."""
         place = letters.schema.get_field_index("source_timestamp")
         kind = letters.schema.field(place)
         now = pa.scalar(self.targets.now, kind.type)

@@ -1,4 +1,4 @@
-"""Where dead letters may go back to: the raw topics of known countries, as the broker has them."""
+"""Targets of a redrive: the raw topics of known countries, with the limits that the broker sets for them."""
 
 import math
 from collections.abc import Mapping
@@ -17,24 +17,24 @@ from orion_beam.topics.catalogue import SIZE_LIMIT_SETTING
 from orion_beam.transforms.arrow.texts import Mask, is_null, lengths_of, to_list
 
 _MARGIN = timedelta(days=1)
-"""How long a record must have left on its topic, so that a job can read it."""
+"""Time that a record must still be retained on its topic, so that a job can read it."""
 
 _FOREVER_MS = 1 << 50
-"""More than that is no limit; Kafka's own word for it is 2^63 - 1."""
+"""Settings from this value on mean no limit; Kafka's own value for that is 2^63 - 1."""
 
 
 _FRAMING_BYTES = 320
-"""What Kafka adds to a message that is alone in its batch, and the headers of a redrive."""
+"""Bytes that Kafka adds to a message that is alone in its batch, plus those of a redrive's headers."""
 
 
 def _framed(sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return bytes of messages on their topic: a broker that compresses makes a little more of what is random."""
+    """Return the sizes of messages on their topic, in bytes: compression makes random bytes a little longer."""
     framed: npt.NDArray[np.int64] = sizes + _FRAMING_BYTES + sizes // 3_000
     return framed
 
 
 def _lengths_of(column: pa.Array) -> npt.NDArray[np.int64]:
-    """Return bytes of each row: of a list of headers, of their names and values, and of what Kafka adds to each."""
+    """Return the bytes of each row; for a list of headers, of their names, their values and Kafka's framing of each."""
     if not pa.types.is_list(column.type):
         return np.where(is_null(column), 0, lengths_of(column)).astype(np.int64)
     pairs = column.flatten()
@@ -45,17 +45,18 @@ def _lengths_of(column: pa.Array) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Target:
-    """A raw topic.
+    """Raw topic.
 
     Attributes:
-        country: whose it is.
-        partitions: how many it has.
-        retention: how long it keeps records, by their timestamps; None for always.
-        topic_id: Kafka's.
-        max_bytes: of a message, compressed.
-        takes_before: how far behind the present a record's timestamp may be for the broker to take it,
-        takes_after: and how far ahead; None for any.
-        has_own_timestamps: it keeps those that records are sent with, and does not set the time of their arrival.
+        country: Code of the topic's country.
+        partitions: Number of partitions.
+        retention: Time for which records are kept, by their timestamps; None for no end.
+        topic_id: Kafka's id of the topic.
+        max_bytes: Maximum size of a message, compressed.
+        takes_before: Maximum age of a record's timestamp that the broker accepts; None for any.
+        takes_after: Maximum time of a timestamp in the future that the broker accepts; None for any.
+        has_own_timestamps: Whether the topic keeps the timestamps of records (`CreateTime`), and does not replace them
+            with the time of arrival.
     """
 
     country: str
@@ -70,12 +71,12 @@ class Target:
 
 @dataclass(frozen=True)
 class Targets:
-    """The raw topics that there are.
+    """Existing raw topics.
 
     Attributes:
         letter_topic_id: Kafka's id of the dead letters' topic.
-        topics: by name.
-        now: what age is counted from.
+        topics: Raw topics by name.
+        now: Time from which ages are counted.
     """
 
     letter_topic_id: str
@@ -84,7 +85,12 @@ class Targets:
 
     @classmethod
     def of(cls, bootstrap_servers: str, letter_topic: str) -> "Targets":
-        """Ask the broker."""
+        """Ask the broker for the raw topics of all known countries.
+
+        Raises:
+            PrerequisiteError: The broker cannot be reached, or lacks the dead letters' topic.
+            KafkaRefusedError: The broker reports another error.
+        """
         admin = admin_client(bootstrap_servers)
         existing = cluster_metadata(admin, bootstrap_servers).topics
         own = {each.topic: code for code, each in all_profiles().items() if each.topic in existing}
@@ -118,7 +124,7 @@ class Targets:
         return {name: target.topic_id for name, target in self.topics.items()}
 
     def hold(self, letters: pa.RecordBatch) -> Mask:
-        """Say which letters (LETTER_SCHEMA) are from a partition of their country's raw topic that is there."""
+        """Return which letters (LETTER_SCHEMA) are from an existing partition of their country's raw topic."""
         columns = (to_list(letters.column(name)) for name in ("source_topic", "source_partition", "country"))
         return np.array(
             [
@@ -131,23 +137,23 @@ class Targets:
         )
 
     def take(self, letters: pa.RecordBatch) -> Mask:
-        """Say which letters are not too large for their topic; all must be from one that `hold` knows."""
+        """Return which letters are not too large for their topic; `hold` must be true for all letters."""
         sizes = np.zeros(letters.num_rows, np.int64)
         for name in ("key", "value", "headers"):
             sizes += _lengths_of(letters.column(name))
         limits = np.array([self.topics[topic].max_bytes for topic in to_list(letters.column("source_topic"))], np.int64)
         fits = _framed(sizes) <= limits
         for row in np.flatnonzero(~fits).tolist():
-            # The topic counts what is kept, which is compressed.
+            # The limit of the topic applies to the compressed message.
             value = letters.column("value")[row].as_py() or b""
             saved = len(value) - len(pa.compress(value, codec="snappy", asbytes=True))
             fits[row] = _framed(sizes[row] - saved) <= limits[row]
         return fits
 
     def keep_timestamps(self, letters: pa.RecordBatch) -> Mask:
-        """Say which letters their topic would take and keep for a while with the timestamps that they had.
+        """Return which letters their topic would accept, and keep long enough, with their own timestamps.
 
-        All must be from a topic that `hold` knows.
+        `hold` must be true for all letters.
         """
         topics, stamps = to_list(letters.column("source_topic")), letters.column("source_timestamp").to_pylist()
         kept = {name: self._kept_timestamps(target) for name, target in self.topics.items()}
@@ -161,7 +167,7 @@ class Targets:
         )
 
     def _kept_timestamps(self, target: Target) -> tuple[float, float]:
-        """Return the first and the last timestamp, in epoch seconds, that a record may have."""
+        """Return the earliest and the latest timestamp that a record may have, in epoch seconds."""
         now, ages = self.now.timestamp(), [math.inf]
         if target.retention is not None:
             ages.append((target.retention - min(_MARGIN, target.retention / 2)).total_seconds())
@@ -171,6 +177,6 @@ class Targets:
 
 
 def _span(settings: Mapping[str, ConfigEntry], name: str) -> timedelta | None:
-    """Return a topic's setting in milliseconds; None for one that has no limit, or that this broker does not have."""
+    """Parse a topic's setting in milliseconds; return None for no limit, or if the broker lacks the setting."""
     milliseconds = int(settings[name].value or -1) if name in settings else -1
     return timedelta(milliseconds=milliseconds) if 0 <= milliseconds < _FOREVER_MS else None

@@ -1,4 +1,4 @@
-"""Records and the note that they were written, together or not at all: a transactional producer and the journal."""
+"""Transactional writer: writes records and their journal entries, all or none."""
 
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -12,19 +12,19 @@ from orion_beam.kafka.retry import KafkaRefusedError, retried
 from orion_beam.redrive.journal import JOURNAL, Entry, ensure_journal, entry_bytes, read_journal
 
 Headers = list[tuple[str, str | bytes | None]]
-"""Kafka's headers, as confluent-kafka wants them."""
+"""Kafka headers as confluent-kafka takes them."""
 
 TRANSACTION_TIMEOUT_S = 60
-"""After so long the broker aborts a transaction whose writer is gone."""
+"""Seconds after which the broker aborts a transaction whose writer is gone."""
 
 LARGEST_MESSAGE_BYTES = 64 << 20
-"""Of a record, before it is compressed."""
+"""Maximum size of a record before compression."""
 
 _FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
 
 
 class Outgoing(NamedTuple):
-    """A record to write; without a timestamp it gets that of the moment."""
+    """Record to write; with `timestamp_ms` None (epoch milliseconds) it gets the present time."""
 
     topic: str
     partition: int
@@ -35,13 +35,13 @@ class Outgoing(NamedTuple):
 
 
 class TransactionalWriter:
-    """Writes records and journal entries in transactions. One of an id shuts out those that were there before.
+    """Writer of records and journal entries in transactions; a new writer fences off older ones with its id.
 
-    Entering waits until transactions that an older one left open are ended, so that what is then read is final.
+    Entering the context ends the transactions that an older writer left open, so that later reads are final.
     """
 
     def __init__(self, bootstrap_servers: str, transactional_id: str) -> None:
-        """Take the brokers, and the name by which writers of the same things know each other."""
+        """Take the brokers, and the transactional id, which all writers of the same data share."""
         self._bootstrap_servers = bootstrap_servers
         self._id = transactional_id
         self._producer = Producer(
@@ -49,16 +49,20 @@ class TransactionalWriter:
             | {
                 "transactional.id": transactional_id,
                 "transaction.timeout.ms": TRANSACTION_TIMEOUT_S * 1000,
-                # The topics say what is too large, and those who write ask them.
+                # High enough for every topic: callers check the topic's own limit.
                 "message.max.bytes": LARGEST_MESSAGE_BYTES,
-                # A record that cannot be delivered within its transaction's time never is.
+                # After the transaction's timeout, delivering its records is useless.
                 "message.timeout.ms": TRANSACTION_TIMEOUT_S * 1000,
                 "log_level": 0,
             }
         )
 
     def __enter__(self) -> Self:
-        """Shut out older writers of the id, and end their transactions."""
+        """Fence off older writers with this id, and end their transactions.
+
+        Raises:
+            JobFailedError: The broker refuses, or does not answer in time.
+        """
         ensure_journal(self._bootstrap_servers)
         try:
             self._waited("its transactions", self._producer.init_transactions)
@@ -69,18 +73,19 @@ class TransactionalWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Do nothing: no transaction outlives `commit`."""
+        """Do nothing: no transaction stays open after `commit`."""
 
     def read_journal(self) -> Mapping[str, Entry]:
-        """Return the journal's entries; nobody else of this id can add to them any more."""
+        """Return the journal's entries; no older writer with this id can add to them any more."""
         return read_journal(self._bootstrap_servers)
 
     def commit(self, records: Iterable[Outgoing], entries: Mapping[str, Entry]) -> None:
-        """Write records and entries in one transaction: when this returns they are there, when it raises they are not.
+        """Write records and entries in one transaction, which is committed when this returns.
 
         Raises:
-            UserError: a newer writer of the id has begun.
-            JobFailedError: the broker refuses, or does not answer in time; then the journal says whether they are.
+            UserError: A newer writer with this id has begun; nothing was committed.
+            JobFailedError: The broker refuses, and nothing was committed; or it does not answer in time, and the
+                journal shows whether the transaction was committed.
         """
         try:
             self._producer.begin_transaction()
@@ -96,7 +101,7 @@ class TransactionalWriter:
                     )
                 for key, entry in entries.items():
                     self._producer.produce(JOURNAL, entry_bytes(entry), key.encode())
-                # Whether an attempt came about is not known: asking again is safe, and tells.
+                # After a timeout it is unknown whether the commit succeeded; repeating it is safe, and tells.
                 self._waited("a transaction", self._producer.commit_transaction)
             except BaseException:
                 self._abort()
@@ -110,12 +115,12 @@ class TransactionalWriter:
             raise JobFailedError(f"{self._id}: {error}") from None
 
     def _waited(self, what: str, step: Callable[[float], None]) -> None:
-        """Take a step of a transaction; each of librdkafka's can be taken again when its time was up."""
+        """Make a transactional call of librdkafka, and repeat it while it times out, which is safe."""
         retried(what, self._bootstrap_servers, step, deadline_s=TRANSACTION_TIMEOUT_S)
 
     def _abort(self) -> None:
         try:
             self._producer.abort_transaction(TRANSACTION_TIMEOUT_S)
         except KafkaException:
-            # The next writer of the id, or the broker when the time is up, aborts it.
+            # The next writer with this id aborts the transaction, or the broker does after its timeout.
             return

@@ -1,4 +1,4 @@
-"""Replays of retained raw topics: which offsets, in which chunks, and how two runs differ.
+"""Replays of retained raw topics: the offsets, the chunks, the run's files, and the differences of two runs.
 
-How a chunk is read is in `io`; how it runs is in `runners/replay.py`.
+Code that reads a chunk belongs in `io`; code that runs it belongs in `runners/replay.py`.
 """

@@ -1,4 +1,4 @@
-"""Two replays of the same offsets side by side: what changed, by where each record was read. In columns."""
+"""Comparison of two replays of the same offsets, record by record, in columns."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -14,30 +14,30 @@ from orion_beam.telemetry.masking import mask
 COORDINATES = ("source_topic", "source_partition", "source_offset")
 
 NOT_COMPARED = {"run_id", "failed_at", "version", "reference_version", *COORDINATES}
-"""What names the replay, its time, or the files that it used: it differs whatever became of a record."""
+"""Fields that are not compared: they name the record, the replay, its time, its version or its reference files."""
 
 _NUMBERS = {"imsi", "msisdn", "imei", "peer_msisdn"}
-"""Fields that hold a subscriber's number: people see them masked."""
+"""Fields with a subscriber's number; samples show them masked."""
 
 _FINAL, _REFUSED = "final", "refused"
 _OF_NEW = "/new"
 
 
 class DifferenceKind(StrEnum):
-    """How a record can differ."""
+    """Kind of difference between the outcomes of a record in the old and the new replay."""
 
     CHANGED = "changed"
-    """final in both, with another value in a field"""
+    """Final in both, with another value in a field."""
     NEW_REJECT = "new_reject"
-    """final in the old, refused in the new"""
+    """Final in the old replay, rejected in the new one."""
     FIXED_REJECT = "fixed_reject"
-    """refused in the old, final in the new"""
+    """Rejected in the old replay, final in the new one."""
     OTHER_REJECT = "other_reject"
-    """refused in both, with a rule that only one of them names"""
+    """Rejected in both, with a code that only one of them has."""
 
 
 class Difference(NamedTuple):
-    """What differs: `what` is a field's name (CHANGED), or the code of a rule."""
+    """Difference of records of a country; `what` is the name of a field for CHANGED, else a code."""
 
     kind: DifferenceKind
     country: str
@@ -45,7 +45,7 @@ class Difference(NamedTuple):
 
 
 class DifferenceSample(NamedTuple):
-    """One record that differs: where it was read, and what it was and is, without a subscriber's number."""
+    """Example of a difference: a record's source, and its old and new value, with subscribers' numbers masked."""
 
     record: str
     old: str
@@ -54,14 +54,14 @@ class DifferenceSample(NamedTuple):
 
 @dataclass
 class Comparison:
-    """What became of the same records in two replays.
+    """Result of comparing two replays.
 
     Attributes:
-        samples_wanted: for each difference.
-        records: how many both have.
-        unmatched: how many only one of the two has, which must not be.
-        counts: how many records have which difference; a record may have several.
-        samples: some records of each.
+        samples_wanted: Maximum number of samples of each difference.
+        records: Number of records that both replays have.
+        unmatched: Number of records that only one of the replays has; correct replays have none.
+        counts: Number of records with each difference; a record may have several.
+        samples: Samples of each difference.
     """
 
     samples_wanted: int = 3
@@ -76,11 +76,11 @@ class Comparison:
         return not self.unmatched and not self.counts
 
     def note(self, difference: Difference, rows: pl.DataFrame) -> None:
-        """Count records that differ; some become samples.
+        """Count records with a difference, and keep some as samples.
 
         Args:
-            difference: what differs.
-            rows: the records, with the columns COORDINATES, `old` and `new`.
+            difference: Difference of the records.
+            rows: Records, with the columns COORDINATES, `old` and `new`.
         """
         self.counts[difference] += rows.height
         samples = self.samples[difference]
@@ -94,12 +94,12 @@ class Comparison:
 def compare_replays(old: Path, new: Path, samples: int = 3) -> Comparison:
     """Compare the Parquet output of two replays of the same offsets.
 
-    The records of one source partition are held in memory at a time.
+    Memory holds the records of one source partition at a time.
 
     Args:
-        old: directory of the one, see `orion_beam.io.parquet`.
-        new: directory of the other.
-        samples: how many to keep for each difference.
+        old: Output directory of the old replay, see `orion_beam.io.parquet`.
+        new: Output directory of the new replay.
+        samples: Maximum number of samples of each difference.
     """
     result = Comparison(samples)
     before, after = _Side(old), _Side(new)
@@ -171,7 +171,7 @@ def _compare_finals(old: pl.DataFrame, new: pl.DataFrame, result: Comparison) ->
     for name in dict.fromkeys([*old.columns, *new.columns]):
         if name in NOT_COMPARED:
             continue
-        # A field that only one version has is held against null.
+        # A field that only one version has is compared with null.
         was, now = (
             pl.col(column) if name in frame.columns else pl.lit(None)
             for column, frame in ((name, old), (name + _OF_NEW if name in old.columns else name, new))

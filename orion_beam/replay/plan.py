@@ -1,4 +1,4 @@
-"""The offset plan of a replay: resolved before anything is read, plain data, the same for every runner."""
+"""Offset plan of a replay: plain data, resolved before the replay reads, and the same for every runner."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,25 +23,25 @@ from orion_beam.kafka.offset_ranges import (
 )
 
 MAX_CHUNK_OFFSETS = 500_000
-"""Offsets of a chunk at most: what is done again after a crash, and what a chunk's dead letters may take of memory."""
+"""Maximum offsets of a chunk: limits the work to repeat after a crash, and the memory of a chunk's dead letters."""
 _LEAST_CHUNK_OFFSETS = 20_000
 _CHUNKS_A_WORKER = 4
-"""At least as many, so that workers end at about the same time."""
+"""Chunks per worker to aim for, so that workers end at about the same time."""
 _SAMPLED_OFFSETS = 200
-"""Of each partition, for the first timestamp and the size of records."""
+"""Offsets to read of each partition, for the first timestamp and the mean size of records."""
 
 
 class PartitionPlan(BaseModel):
-    """What is to be read of one partition.
+    """Offsets to read of one partition.
 
     Attributes:
-        low, high: the offsets, from `low` to `high` - 1.
-        held_low, held_high: what the partition holds at all.
-        gone: offsets that were asked for and are deleted. None: there may be some, asked for by time, which nobody
-            knows once they are deleted.
-        first_at: the Kafka timestamp of the first record that is left to read.
-        bytes_estimated: keys and values, by a sample.
-        ends_at: the Kafka timestamp of the record at `high`, where that is ahead of now and so may end the range early.
+        low, high: Offsets to read, from `low` to `high` - 1.
+        held_low, held_high: Offsets that the partition holds, from `held_low` to `held_high` - 1.
+        gone: Number of requested offsets that are deleted. None means that there may be some: a request by time does
+            not tell how many deleted records were in it.
+        first_at: Kafka timestamp of the first record that is left to read.
+        bytes_estimated: Estimated bytes of keys and values, from a sample.
+        ends_at: Kafka timestamp of the record at `high` if it is in the future, since it may end the range too early.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,23 +59,23 @@ class PartitionPlan(BaseModel):
 
     @property
     def offsets(self) -> int:
-        """How many offsets are read; records may be fewer."""
+        """Number of offsets to read; there may be fewer records."""
         return self.high - self.low
 
     @property
     def is_truncated(self) -> bool:
-        """Whether the start of what was asked for is deleted, or may be."""
+        """Whether the beginning of the requested offsets is deleted, or may be."""
         return self.gone != 0
 
     @property
     def early_end(self) -> str | None:
-        """Why the range may end too early, for people."""
+        """Reason why the range may end too early, for people; None if there is none."""
         part = SourcePartition(self.topic, self.partition)
         return None if self.ends_at is None else early_end(part, self.high, self.ends_at)
 
     @property
     def truncation(self) -> str:
-        """What is gone and what is left, for people."""
+        """Line for people about the deleted offsets and what is left."""
         where = f"{self.topic}[{self.partition}]"
         if self.held_low == self.held_high:
             left = "nothing is left of it"
@@ -87,11 +87,11 @@ class PartitionPlan(BaseModel):
 
 
 class Chunk(BaseModel):
-    """What is read, written and marked as done as a whole.
+    """Part of a replay that is read, written and marked as done as a whole.
 
     Attributes:
-        number: from 0.
-        slices: one a partition.
+        number: Number of the chunk, from 0.
+        slices: Offsets to read, one slice per partition.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -101,36 +101,38 @@ class Chunk(BaseModel):
 
     @property
     def offsets(self) -> int:
-        """How many there are."""
+        """Number of offsets."""
         return sum(piece.offsets for piece in self.slices)
 
 
 Lane = tuple[Chunk, ...]
-"""Chunks that are handled one after the other, by one worker: those of a partition are all in one."""
+"""Chunks that one worker handles one after the other. All chunks of a partition are in one lane."""
 
 
 def plan_times(
     bootstrap_servers: str, topics: Iterable[str], start: datetime, end: datetime | None
 ) -> list[PartitionPlan]:
-    """Resolve `[start, end)` to offsets, for each partition.
+    """Resolve the times `[start, end)` to offsets, for each partition.
 
-    See `offset_ranges.offsets_at` for what that means where timestamps are out of order. A partition without
-    records of that time has an empty range. A transaction that is still open, and what is behind it, is not part of it.
+    `offset_ranges.offsets_at` describes the result for timestamps that are out of order. A partition without records of
+    that time has an empty range. The ranges end before the first transaction that is still open.
 
     Args:
-        bootstrap_servers: the brokers.
-        topics: the raw topics.
-        start: with a zone; the first record's Kafka timestamp is this or later.
-        end: with a zone; every record is older. None: all that partitions hold now, whatever its timestamp.
+        bootstrap_servers: Brokers, `host:port,…`.
+        topics: Raw topics.
+        start: Time with a zone; the first record's Kafka timestamp is this or later.
+        end: Time with a zone; every record is older. None means all that partitions hold now, whatever its timestamp.
 
     Raises:
-        UserError: `start` is not before `end`, or a topic does not exist (PrerequisiteError).
+        UserError: `start` is not before `end`.
+        PrerequisiteError: The broker cannot be reached, or lacks a topic.
     """
     if start >= (last := end or datetime.now(UTC)):
         raise UserError(f"the replay would start at {start.isoformat()} and end before, at {last.isoformat()}")
     held = offset_ranges(bootstrap_servers, topics, committed_only=True)
     ranges = offsets_between(bootstrap_servers, held, start, end)
-    # Where something is deleted and nothing older than `start` is left, something younger may be deleted as well.
+    # If a partition has deleted records, and the oldest one left is not before `start`, then records from `start` on
+    # may be deleted, too.
     at_start = {part for part, within in held.items() if ranges[part].low == within.low > 0}
     samples = _Samples(bootstrap_servers, {part: held[part] if part in at_start else ranges[part] for part in ranges})
     gone = {
@@ -145,10 +147,11 @@ def plan_times(
 
 
 def plan_offsets(bootstrap_servers: str, asked: Mapping[SourcePartition, OffsetRange]) -> list[PartitionPlan]:
-    """Check offsets against what partitions hold.
+    """Check the requested offsets against those that partitions hold, and plan to read them.
 
     Raises:
-        UserError: a partition does not exist, or does not reach as far; or a topic does not exist (PrerequisiteError).
+        UserError: A partition does not exist, or ends before the requested offsets do.
+        PrerequisiteError: The broker cannot be reached, or lacks a topic.
     """
     topics = list(dict.fromkeys(part.topic for part in asked))
     held = offset_ranges(bootstrap_servers, topics, committed_only=True)
@@ -165,7 +168,7 @@ def plan_offsets(bootstrap_servers: str, asked: Mapping[SourcePartition, OffsetR
 
 
 def _is_after(first: datetime | None, start: datetime) -> bool:
-    # Without a record, or a timestamp, nothing says that the deleted ones were older.
+    # Without a record or a timestamp, the deleted records may have been after `start`.
     return first is None or first > start
 
 
@@ -192,7 +195,7 @@ def _plans(
 
 
 class _Samples:
-    """The first records of ranges."""
+    """First timestamps of ranges, and mean size of records, from the first records of each range."""
 
     def __init__(self, bootstrap_servers: str, ranges: Mapping[SourcePartition, OffsetRange]) -> None:
         starts = {
@@ -216,14 +219,14 @@ class _Samples:
 
 
 def lanes_of(plans: Iterable[PartitionPlan], workers: int) -> tuple[Lane, ...]:
-    """Cut a plan into chunks, and put them into lanes.
+    """Cut a plan into chunks, and put the chunks into lanes.
 
-    A chunk holds a piece of each of several partitions of a topic, which are read side by side: what is then written
-    goes to many partitions as well. Topics of few offsets share a chunk.
+    A chunk has a slice of each of several partitions of a topic. They are read together, so that the output goes to
+    many partitions as well. Topics with few offsets share a chunk.
 
     Args:
-        plans: what to read.
-        workers: how many read side by side.
+        plans: Offsets to read.
+        workers: Number of workers that read in parallel.
     """
     wanted = sorted((plan for plan in plans if plan.offsets), key=attrgetter("topic"))
     share = sum(plan.offsets for plan in wanted) // (workers * _CHUNKS_A_WORKER)
@@ -234,7 +237,7 @@ def lanes_of(plans: Iterable[PartitionPlan], workers: int) -> tuple[Lane, ...]:
         for group in _dealt(list(of_topic), workers, limit):
             offsets = sum(plan.offsets for plan in group)
             if offsets > limit:
-                # Of each partition a piece may be longer by one than its share.
+                # Rounding can make the slice of each partition longer by one offset; the limit allows for that.
                 pieces.append(list(_cut(group, -(-offsets // max(1, limit - len(group) + 1)))))
                 continue
             if shared and sum(piece.offsets for piece in shared) + offsets > limit:
@@ -243,16 +246,16 @@ def lanes_of(plans: Iterable[PartitionPlan], workers: int) -> tuple[Lane, ...]:
             shared.extend(*_cut(group, 1))
     if shared:
         pieces.append([tuple(shared)])
-    # The longest first: nobody waits for it alone at the end.
+    # The longest lane comes first, so that the other workers do not wait for it at the end.
     pieces.sort(key=lambda lane: -sum(piece.offsets for slices in lane for piece in slices))
     numbers = iter(range(sum(map(len, pieces))))
     return tuple(tuple(Chunk(number=next(numbers), slices=slices) for slices in lane) for lane in pieces)
 
 
 def round_of(lanes: Sequence[Lane], most_offsets: int) -> tuple[Lane, ...]:
-    """Return what to do first of lanes: the first chunks of each, then the second ones, until no more may be taken.
+    """Return the lanes of the next round: the first chunk of each lane, then the second ones, up to `most_offsets`.
 
-    At least one chunk, however long it is: there must be progress.
+    The round has at least one chunk, however long, so that there is progress.
     """
     in_turn = [chunk for turn in zip_longest(*lanes) for chunk in turn if chunk is not None]
     fitting = bisect_right(list(accumulate(chunk.offsets for chunk in in_turn)), most_offsets)
@@ -262,7 +265,7 @@ def round_of(lanes: Sequence[Lane], most_offsets: int) -> tuple[Lane, ...]:
 
 
 def _dealt(plans: Sequence[PartitionPlan], workers: int, limit: int) -> list[list[PartitionPlan]]:
-    """Deal a topic's partitions to a group for each worker, of about the same size; to fewer if they are small."""
+    """Deal a topic's partitions to groups of about the same size: one per worker, or fewer if the topic is small."""
     groups = min(workers, len(plans), -(-sum(plan.offsets for plan in plans) // limit))
     dealt: list[list[PartitionPlan]] = [[] for _ in range(groups)]
     for plan in sorted(plans, key=attrgetter("offsets"), reverse=True):
@@ -271,7 +274,7 @@ def _dealt(plans: Sequence[PartitionPlan], workers: int, limit: int) -> list[lis
 
 
 def _cut(plans: Sequence[PartitionPlan], count: int) -> Iterator[tuple[Slice, ...]]:
-    """Cut each partition into so many pieces; yield the first ones of all, then the second ones."""
+    """Cut each partition into `count` slices; yield the first slice of all partitions, then the second ones."""
     for number in range(count):
         pieces = (
             Slice(

@@ -1,4 +1,4 @@
-"""A replay on disk: its plan, and which chunks are done. A killed one goes on from here."""
+"""Run directory of a replay: its plan and its finished chunks, from which a killed replay resumes."""
 
 import fcntl
 import json
@@ -25,17 +25,17 @@ _RUN_ID = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 
 
 class Replay(BaseModel):
-    """Everything that a replay is, as it was planned.
+    """Complete plan of a replay.
 
     Attributes:
-        run_id: its name, in every record that it writes.
-        created_at: when it was planned.
-        job: the job, without what it reads.
-        partitions: the offset plan.
-        lanes: the same in pieces.
-        workers: how many Python processes.
-        beam_arguments: Beam's own options.
-        reference_version: of cells and subscribers, when it was planned.
+        run_id: Name of the replay, in every record that it writes.
+        created_at: Time at which it was planned.
+        job: Configuration of the job, without the offsets to read.
+        partitions: Offset plan.
+        lanes: Offset plan, cut into chunks.
+        workers: Number of Python processes.
+        beam_arguments: Options of Beam.
+        reference_version: Version of the cells and subscribers at the time of planning.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,7 +51,7 @@ class Replay(BaseModel):
 
     @property
     def offsets(self) -> int:
-        """How many are read; records may be fewer."""
+        """Number of offsets to read; there may be fewer records."""
         return sum(plan.offsets for plan in self.partitions)
 
     @property
@@ -61,15 +61,15 @@ class Replay(BaseModel):
 
 
 class Run:
-    """A replay's directory: `plan.json`, and a file for each chunk that is done.
+    """Directory of a replay: `plan.json`, and in `done` a file for each group of finished chunks.
 
     Attributes:
-        directory: where it is.
-        replay: the plan.
+        directory: Path of the directory.
+        replay: Plan of the replay.
     """
 
     def __init__(self, directory: Path, replay: Replay) -> None:
-        """Take what there is; see `create` and `load`."""
+        """Take an existing directory and its plan; see `create` and `load`."""
         self.directory = directory
         self.replay = replay
 
@@ -78,7 +78,7 @@ class Run:
         """Save a new replay.
 
         Raises:
-            UserError: there is one of this name.
+            UserError: There is already a replay with this name.
         """
         directory = _directory_of(runs, replay.run_id)
         if (directory / "plan.json").exists():
@@ -89,10 +89,10 @@ class Run:
 
     @classmethod
     def load(cls, runs: Path, run_id: str) -> Self:
-        """Find a saved replay.
+        """Load a saved replay.
 
         Raises:
-            UserError: there is none of this name, or another version saved it; names those there are.
+            UserError: There is no replay with this name (names the existing ones), or another version saved it.
         """
         directory = _directory_of(runs, run_id)
         try:
@@ -106,10 +106,10 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the only one who runs this replay.
+        """Lock the replay, so that only one process runs it.
 
         Raises:
-            UserError: somebody else does.
+            UserError: Another process runs it.
         """
         with (self.directory / "lock").open("w") as lock:
             try:
@@ -119,7 +119,7 @@ class Run:
             yield
 
     def job_of(self, slices: tuple[tuple[Chunk, ...], ...], sink: FileSink | None = None) -> JobConfig:
-        """Return the job that does some chunks: those of a tuple one after the other."""
+        """Return the job that handles chunks; each inner tuple becomes a lane, read in order."""
         source = self.replay.job.source
         assert isinstance(source, KafkaRanges)
         lanes = tuple(_joined(lane) for lane in slices)
@@ -127,16 +127,16 @@ class Run:
         return self.replay.job.model_copy(update=changed | ({"sink": sink} if sink else {}))
 
     def mark_done(self, chunks: tuple[Chunk, ...], outcomes: Mapping[RowOutcome, int]) -> None:
-        """Note that all that chunks hold is written for good, and how many rows had which outcome.
+        """Record that the output of chunks is written for good, and how many rows had which outcome.
 
-        It is one file: what a job has written together is done as a whole or not at all.
+        All chunks of a job are in one file, so that they are done together or not at all.
         """
         rows = [[*outcome, count] for outcome, count in outcomes.items()]
         mark = {"chunks": [chunk.number for chunk in chunks], "rows": rows}
         _write_whole(self.directory / "done" / f"{chunks[0].number:05d}.json", json.dumps(mark))
 
     def outcomes(self) -> dict[int, dict[RowOutcome, int]]:
-        """Return the chunks that are done, and what became of their rows; that of several is with the first."""
+        """Return the outcomes of the finished chunks' rows; for chunks done together, the first one has the counts."""
         done: dict[int, dict[RowOutcome, int]] = {}
         for path in sorted((self.directory / "done").glob("*.json")):
             mark = json.loads(path.read_text())
@@ -147,13 +147,13 @@ class Run:
         return done
 
     def write_report(self, counts: Mapping[str, Any]) -> Path:
-        """Leave the report of a replay that is done: beside its files, or else in its directory.
+        """Write the report of a finished replay: beside its output files, or for a Kafka sink in this directory.
 
         Args:
-            counts: what `orion-beam replay --json` prints of it: `final`, `dead_letters` and more.
+            counts: Counts that `orion-beam replay --json` prints: `final`, `dead_letters` and more.
 
         Returns:
-            Where it is.
+            Path of the report.
         """
         replay, job = self.replay, self.replay.job
         assert isinstance(job.source, KafkaRanges)
@@ -163,7 +163,7 @@ class Run:
         }
         rows = (counts["final"], counts["dead_letters"])
         if isinstance(job.sink, FileSink):
-            # Where there was nothing to write, nobody has made it.
+            # A replay without output has not created it.
             job.sink.directory.mkdir(parents=True, exist_ok=True)
             path = job.sink.directory / REPORT_FILE.replace(".", f".{replay.run_id}.", 1)
             written = [
@@ -188,16 +188,16 @@ class Run:
         return path
 
     def left(self) -> tuple[Lane, ...]:
-        """Return the lanes without what is done."""
+        """Return the lanes without the finished chunks."""
         done = self.outcomes()
         lanes = (tuple(chunk for chunk in lane if chunk.number not in done) for lane in self.replay.lanes)
         return tuple(lane for lane in lanes if lane)
 
 
 def files_of_others(directory: Path, run_id: str) -> list[Path]:
-    """Return the files of CDRs and dead letters in a directory that are not of this replay, also unfinished ones.
+    """Return the files of CDRs and dead letters in a directory that another run has written, finished or not.
 
-    A reader of the directory would take them for part of it.
+    A reader of the directory would take them for part of this replay.
     """
     own = re.compile(rf"\.?{re.escape(run_id)}-[0-9]{{5}}(\..*)?")
     places = [
@@ -214,12 +214,12 @@ def files_of_others(directory: Path, run_id: str) -> list[Path]:
 
 
 def publish_files(staging: Path, directory: Path, tag: str) -> None:
-    """Move a chunk's files to where they are read, under names of its own: a redo replaces what it wrote before.
+    """Move a chunk's files to the output directory, and replace the files of an earlier attempt with the same tag.
 
-    `NAME.avro` becomes `NAME/TAG.avro`; Parquet files keep their directories, and become `TAG.0.parquet` and so on.
+    `NAME.avro` becomes `NAME/TAG.avro`. Parquet files keep their directories, and become `TAG.0.parquet` and so on.
     """
     for inside, directories, names in os.walk(directory):
-        # What other processes are staging comes and goes.
+        # Hidden directories are the staging of other processes: their files appear and disappear.
         directories[:] = [name for name in directories if not name.startswith(".")]
         for name in names:
             if name.startswith(f"{tag}."):
@@ -238,7 +238,7 @@ def publish_files(staging: Path, directory: Path, tag: str) -> None:
 
 
 def _joined(chunks: Iterable[Chunk]) -> tuple[Slice, ...]:
-    """Return what chunks of a lane, one behind the other, hold of each partition."""
+    """Join the slices of consecutive chunks of a lane, per partition."""
     joined: dict[tuple[str, int], Slice] = {}
     for piece in (piece for chunk in chunks for piece in chunk.slices):
         before = joined.setdefault((piece.topic, piece.partition), piece)
@@ -253,7 +253,7 @@ def _directory_of(runs: Path, run_id: str) -> Path:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there as a whole or not at all, also after a power cut."""
+    """Write a file atomically: it exists completely or not at all, even after a power cut."""
     part = path.with_suffix(".part")
     part.write_text(text, encoding="utf-8")
     _sync(part)

@@ -105,11 +105,6 @@ def _set(
 def await_effect(replan: Callable[[], Plan], creates: Sequence[Topic], changes: Iterable[TopicChange]) -> Plan:
     """Wait until a new plan has none of the applied changes: brokers see a change a moment after they confirm it.
 
-    Args:
-        replan: Function that makes a new plan.
-        creates: Topics that were created.
-        changes: Changes that were made.
-
     Returns:
         The new plan, after DEADLINE_S at the latest.
     """

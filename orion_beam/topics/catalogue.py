@@ -51,7 +51,6 @@ class TopicKind(_Model):
     """Settings of a topic, without its name.
 
     Attributes:
-        partitions: Number of partitions.
         retention_ms: Retention in milliseconds; FOREVER_MS means no end.
         key: Description of the records' key, for people.
         settings: Kafka's settings; they override those of the profile.
@@ -119,9 +118,6 @@ class Topic:
     """Topic as the catalogue and a profile require it.
 
     Attributes:
-        name: Name of the topic.
-        partitions: Number of partitions.
-        replication: Number of brokers that keep each partition.
         settings: Kafka's settings, by name.
     """
 
@@ -132,13 +128,7 @@ class Topic:
 
 
 class Catalogue(_Model):
-    """All topics and profiles.
-
-    Attributes:
-        topics: Topics of ORION Beam.
-        others: Further topics to manage.
-        profiles: Profiles by name.
-    """
+    """All topics, and the profiles by name."""
 
     topics: OwnTopics
     others: tuple[NamedTopic, ...] = ()

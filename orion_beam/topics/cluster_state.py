@@ -23,8 +23,6 @@ class FoundTopic:
     """Topic as the cluster has it.
 
     Attributes:
-        name: Name of the topic.
-        partitions: Number of partitions.
         replication: Number of brokers that keep the partition with the fewest replicas.
         settings: All of Kafka's settings, including defaults.
         own: Names of the settings that were set for this topic.
