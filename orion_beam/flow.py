@@ -1,7 +1,5 @@
 """The way of a job's batches through the stages: what `orion_beam.pipeline` composes its chain with."""
 
-from typing import Self
-
 import apache_beam as beam
 
 from orion_beam.config import JobConfig
@@ -14,8 +12,8 @@ from orion_beam.topics.names import STAGE_TOPICS
 class Flow:
     """The batches of a job so far, and the dead letters that its steps have made.
 
-    Each step belongs to a stage. A job that starts from a stage (`JobConfig.start_from`) leaves out the steps up to
-    that stage, because an earlier job has done them.
+    Each step runs with a stage: it is that stage, prepares its input or takes its output. A job with
+    `JobConfig.start_from` skips the steps of that stage and of all stages before it: an earlier job has done them.
 
     Attributes:
         batches: PCollection of `pa.RecordBatch`, of the schema of the last step.
@@ -32,31 +30,27 @@ class Flow:
             self.batches, dead_letters = pipeline | "ReadStage" >> read
             self._dead_letters.append(dead_letters)
 
-    def split(self, stage: Stage, transform: beam.PTransform, when: bool = True) -> Self:
+    def split(self, stage: Stage, transform: beam.PTransform, *, when: bool = True) -> None:
         """Apply a step that accepts rows or makes dead letters of them (a StageOutput)."""
         if when and self._does(stage):
             self.batches, dead_letters = self.batches | transform
             self._dead_letters.append(dead_letters)
-        return self
 
-    def map(self, stage: Stage, transform: beam.PTransform) -> Self:
+    def map(self, stage: Stage, transform: beam.PTransform) -> None:
         """Apply a step that accepts every row."""
         if self._does(stage):
             self.batches = self.batches | transform
-        return self
 
-    def observe(self, stage: Stage, transform: beam.PTransform, when: bool = True) -> Self:
+    def observe(self, stage: Stage, transform: beam.PTransform, *, when: bool = True) -> None:
         """Let a step look at the batches; they go on as they are."""
         if when and self._does(stage):
             self.batches | transform
-        return self
 
-    def publish(self, stage: Stage) -> Self:
+    def publish(self, stage: Stage) -> None:
         """Write the batches to the stage's topic as well, if the job publishes it."""
         if stage in self._config.publish:
             publish = PublishStage(self._config.kafka_sink, stage)
             self._dead_letters.append(self.batches | f"Publish {STAGE_TOPICS[stage]}" >> publish)
-        return self
 
     @property
     def dead_letters(self) -> beam.PCollection:

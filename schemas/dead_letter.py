@@ -39,3 +39,23 @@ class DeadLetter(BaseModel):
 
 
 DEAD_LETTER_SCHEMA = arrow_schema(DeadLetter)
+
+LETTER_HEADERS = {
+    "stage": "orion.error.stage",
+    "code": "orion.error.code",
+    "codes": "orion.error.codes",
+    "fields": "orion.error.fields",
+    "message": "orion.error.message",
+    "source_topic": "orion.source.topic",
+    "source_partition": "orion.source.partition",
+    "source_offset": "orion.source.offset",
+    "source_timestamp": "orion.source.timestamp",
+    "country": "orion.country",
+    "attempt": "orion.attempt",
+    "version": "orion.version",
+    "failed_at": "orion.failed_at",
+    "run_id": "orion.run_id",
+    "payload_bytes": "orion.payload.bytes",
+    "payload_sha256": "orion.payload.sha256",
+}
+"""Kafka header of a dead letter by field of `DeadLetter`. Lists are joined by commas; times are epoch milliseconds."""

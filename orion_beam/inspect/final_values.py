@@ -7,11 +7,10 @@ from typing import Any
 
 import fastavro
 
+from orion_beam.schema_tools.registry import CONFLUENT_HEADER_BYTES, MAGIC_BYTE
 from orion_beam.schemas.avro_format import single_object_header
 from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.derive import avro_schema
-
-_CONFLUENT_PREFIX_BYTES = 5
 
 
 def read_final_value(value: bytes) -> dict[str, Any] | None:
@@ -25,7 +24,7 @@ def read_final_value(value: bytes) -> dict[str, Any] | None:
     header = single_object_header(avro_schema(UnifiedCdr))
     if value.startswith(header):
         return _from_avro(value[len(header) :])
-    return _from_avro(value[_CONFLUENT_PREFIX_BYTES:]) if value.startswith(b"\0") else None
+    return _from_avro(value[CONFLUENT_HEADER_BYTES:]) if value.startswith(MAGIC_BYTE) else None
 
 
 def _from_avro(body: bytes) -> dict[str, Any] | None:

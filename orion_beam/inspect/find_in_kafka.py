@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from orion_beam.chain import places_of
 from orion_beam.errors import UserError
 from orion_beam.inspect.final_values import read_final_value
 from orion_beam.io.letter_headers import MAX_REFERENCE_KEY_BYTES, letters_of, redrives_of
@@ -121,7 +122,7 @@ def find_letters(
         keyed = filter_rows(batch, is_keyed | is_null(column) if has_long_key else is_keyed)
         if keyed.num_rows == 0:
             continue
-        written = dict(zip(_places(keyed), keyed.column("source_timestamp").to_pylist(), strict=True))
+        written = dict(zip(places_of(keyed), keyed.column("source_timestamp").to_pylist(), strict=True))
         for letter in letters_of(keyed).letters.to_pylist():
             if _source_of(letter) == (source, offset):
                 place = SourcePartition(batch.column("source_topic")[0].as_py(), letter["letter_partition"])
@@ -170,8 +171,3 @@ def _final_records(
 
 def _source_of(record: Mapping[str, Any]) -> tuple[SourcePartition, int]:
     return SourcePartition(record["source_topic"], record["source_partition"]), record["source_offset"]
-
-
-def _places(batch: pa.RecordBatch) -> list[tuple[int, int]]:
-    columns = (batch.column(name).to_pylist() for name in ("source_partition", "source_offset"))
-    return list(zip(*columns, strict=True))

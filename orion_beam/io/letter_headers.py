@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from orion_beam.schemas.codes import Code, Stage
-from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
+from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, LETTER_HEADERS
 from orion_beam.transforms.arrow.texts import Mask, if_else, is_in, is_null, lengths_of, mask_of, take_texts, to_list
 from orion_beam.transforms.decoders.payloads import are_utf8
 from orion_beam.transforms.stage.batches import batch_of, columns_of, filter_rows
@@ -54,28 +54,8 @@ LETTER_SCHEMA = pa.schema(
 `orion_beam.dlq.references` looks up the records of letters by reference.
 """
 
-_HEADERS = {
-    "orion.error.stage": "stage",
-    "orion.error.code": "code",
-    "orion.error.codes": "codes",
-    "orion.error.fields": "fields",
-    "orion.error.message": "message",
-    "orion.source.topic": "source_topic",
-    "orion.source.partition": "source_partition",
-    "orion.source.offset": "source_offset",
-    "orion.source.timestamp": "source_timestamp",
-    "orion.country": "country",
-    "orion.attempt": "attempt",
-    "orion.version": "version",
-    "orion.failed_at": "failed_at",
-    "orion.run_id": "run_id",
-    "orion.payload.bytes": "payload_bytes",
-    "orion.payload.sha256": "payload_sha256",
-}
-"""Field of `dead_letter.DeadLetter` by header name. Lists are joined by commas; times are epoch milliseconds."""
-
-_OWN_NAMES = pa.array(_HEADERS)
-_ALL_OWN_NAMES = pa.array([*_HEADERS, REDRIVE_HEADER, REDRIVE_SOURCE_HEADER, REDRIVE_REASON_HEADER])
+_OWN_NAMES = pa.array(LETTER_HEADERS.values())
+_ALL_OWN_NAMES = pa.array([*LETTER_HEADERS.values(), REDRIVE_HEADER, REDRIVE_SOURCE_HEADER, REDRIVE_REASON_HEADER])
 """Names of all headers that this product sets. Headers of others may begin with `orion.` as well."""
 OWN_NAMES = frozenset(_ALL_OWN_NAMES.to_pylist())
 
@@ -96,7 +76,7 @@ def messages_of(letters: pa.RecordBatch) -> pa.RecordBatch:
     """
     count = letters.num_rows
     sent = _HeaderRows.of(letters.column("headers")).of_the_source()
-    own = pa.concat_arrays([_header_values(letters.column(field)) for field in _HEADERS.values()])
+    own = pa.concat_arrays([_header_values(letters.column(field)) for field in LETTER_HEADERS])
     own_names = _OWN_NAMES.take(pa.array(np.repeat(np.arange(len(_OWN_NAMES)), count)))
     headers = _HeaderRows(
         pa.concat_arrays([sent.names, own_names]),
@@ -173,7 +153,7 @@ def letters_of(messages: pa.RecordBatch) -> ReadLetters:
         messages: Rows of `raw.RAW_MESSAGE_SCHEMA`, read from a dead-letter topic.
     """
     headers = _HeaderRows.of(messages.column("raw_headers"))
-    texts = {field: headers.texts(name) for name, field in _HEADERS.items()}
+    texts = {field: headers.texts(name) for field, name in LETTER_HEADERS.items()}
     is_ours = np.ones(messages.num_rows, np.bool_)
     for field, pattern in _PATTERNS.items():
         is_ours &= mask_of(pc.match_substring_regex(texts[field], pattern)) | _may_lack(field, texts[field])

@@ -10,6 +10,7 @@ from orion_beam.kafka.login import login_settings
 from orion_beam.kafka.offset_ranges import offset_ranges
 from orion_beam.monitoring.reading import READING_TIMEOUT_S
 from orion_beam.schemas.codes import Code, Stage
+from orion_beam.schemas.dead_letter import LETTER_HEADERS
 from orion_beam.transforms.rules.rules import RULES
 
 _POLL_MESSAGES = 10_000
@@ -102,7 +103,7 @@ class LetterCounter:
 
     def _kind_of(self, message: Message) -> LetterKind:
         headers = dict(message.headers() or ())
-        kind = LetterKind(*(_text(headers.get(f"orion.{name}")) for name in ("country", "error.stage", "error.code")))
+        kind = LetterKind(*(_text(headers.get(LETTER_HEADERS[field])) for field in LetterKind._fields))
         is_ours = kind.country in self._countries and kind.stage in _STAGES and kind.code in _CODES
         return kind if is_ours else FOREIGN
 

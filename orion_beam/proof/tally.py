@@ -24,6 +24,7 @@ from orion_beam.proof.cdr_reader import CdrReader
 from orion_beam.proof.conservation import ConservationReport, PartitionConservation
 from orion_beam.proof.ledger import Ledger
 from orion_beam.proof.sources import Sources
+from orion_beam.schemas.dead_letter import LETTER_HEADERS
 from orion_beam.topics.names import DEAD_LETTERS, FINAL
 from orion_beam.transforms.arrow.compiled import Offsets
 
@@ -304,13 +305,9 @@ class Tally:
         self.account.counts.first_foreign.setdefault(topic, f"{topic}[{first.partition()}] at offset {first.offset()}")
 
 
-_DEAD_LETTER_HEADERS = (
-    "orion.country",
-    "orion.error.code",
-    "orion.source.topic",
-    "orion.source.partition",
-    "orion.source.offset",
-)
+_DEAD_LETTER_HEADERS = [
+    LETTER_HEADERS[field] for field in ("country", "code", "source_topic", "source_partition", "source_offset")
+]
 """Headers of a dead letter that a tally reads; `orion_beam.io.letter_headers.letters_of` reads and checks all."""
 
 

@@ -29,7 +29,10 @@ from orion_beam.transforms.stage.batches import filter_rows
 Rows = npt.NDArray[np.intp]
 
 ENTRY_OFFSETS = 1 << 16
-"""Offsets that one journal entry covers; it takes 11 KB at most, and mostly some dozens of bytes."""
+"""Offsets that one journal entry covers; it takes 11 KB at most, and mostly some dozens of bytes.
+
+Never change it: the keys on the journal count in it, and records that have been sent would be sent again.
+"""
 
 _KIND = "redriven"
 _RECORD = ["source_topic", "source_partition", "attempt", "source_offset"]

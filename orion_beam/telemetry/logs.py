@@ -18,7 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TextIO
 
-from orion_beam.telemetry.masking import mask, without_secrets
+from orion_beam.telemetry.masking import mask_line
 
 FORMAT_VARIABLE = "ORION_LOG_FORMAT"
 JOB_VARIABLE = "ORION_JOB"
@@ -34,7 +34,6 @@ WINDOW_S = 60.0
 _MAX_KINDS = 1_000
 _EVENT = re.compile(r"\S+ (WARNING|ERROR|CRITICAL) orion_beam\b")
 _TOLD = ("StageFailedError", "DeliveryError")
-_NUMBER = re.compile(r"\d{10,}")
 
 
 class LogFormat(StrEnum):
@@ -83,7 +82,7 @@ class _Hiding:
         self.plain = stream
 
     def write(self, text: str) -> int:
-        self.plain.write(_hide(text))
+        self.plain.write(mask_line(text))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
@@ -112,7 +111,7 @@ def say(line: str, level: int = logging.INFO) -> None:
         # Not through a logger: a job that ends silences all loggers, but this line must still appear.
         line = _JsonFormatter().format(logging.LogRecord("orion_beam", level, "", 0, line, None, None))
     else:
-        line = _hide(line)
+        line = mask_line(line)
     print(line, file=_plain_stderr())
 
 
@@ -168,11 +167,6 @@ def _fields_of(record: logging.LogRecord) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _hide(text: str) -> str:
-    """Hide what may be a subscriber's number or a password; other libraries' messages may hold either."""
-    return _NUMBER.sub(lambda found: mask(found[0]), without_secrets(text))
-
-
 def _time_of(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -182,9 +176,9 @@ class _TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         context = " ".join(f"{name}={value}" for name, value in _fields_of(record))
-        line = f"{_time_of(record)} {record.levelname} {record.name}: {_hide(record.getMessage())}"
+        line = f"{_time_of(record)} {record.levelname} {record.name}: {mask_line(record.getMessage())}"
         line += f" [{context}]" if context else ""
-        return f"{line}\n{_hide(self.formatException(record.exc_info))}" if record.exc_info else line
+        return f"{line}\n{mask_line(self.formatException(record.exc_info))}" if record.exc_info else line
 
 
 class _JsonFormatter(logging.Formatter):
@@ -195,9 +189,9 @@ class _JsonFormatter(logging.Formatter):
             "time": _time_of(record),
             "level": record.levelname,
             "logger": record.name,
-            "message": _hide(record.getMessage()),
+            "message": mask_line(record.getMessage()),
             **dict(_fields_of(record)),
         }
         if record.exc_info:
-            line["exception"] = _hide(self.formatException(record.exc_info))
+            line["exception"] = mask_line(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False, default=str)

@@ -9,6 +9,7 @@ NUMBER_FIELDS = frozenset({"imsi", "msisdn", "imei", "peer_msisdn"})
 
 _SHORTEST_NUMBER = 10
 """Least digits of a subscriber's number in other fields; shorter runs of digits are shown."""
+_LONG_NUMBER = re.compile(rf"\d{{{_SHORTEST_NUMBER},}}")
 _KEPT_AT_START = 4
 """Enough for any calling code or MCC; of an ordinary number it tells only the number range."""
 _KEPT_AT_END = 3
@@ -21,6 +22,11 @@ _SECRET_OPTION = re.compile(
         ["']?\s*[=:]\s*)(?:"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,;"']+)""",
     re.IGNORECASE | re.VERBOSE,
 )
+
+
+def mask_line(text: str) -> str:
+    """Mask what may be a subscriber's number or a secret in a line; other libraries' messages may hold either."""
+    return _LONG_NUMBER.sub(lambda found: mask(found[0]), without_secrets(text))
 
 
 def mask(number: str | None) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from orion_beam.schemas.codes import Code, Stage
-from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
+from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, LETTER_HEADERS
 from orion_beam.schemas.version import VERSION
 from orion_beam.transforms.arrow.texts import lengths_of
 from orion_beam.transforms.arrow.times import plausible_or_null
@@ -18,7 +18,7 @@ from orion_beam.transforms.stage.batches import batch_of, empty_batch
 PAYLOAD_FIELD = "value"
 """What `fields` names when the message as a whole breaks a rule."""
 
-ATTEMPT_HEADER = "orion.attempt"
+ATTEMPT_HEADER = LETTER_HEADERS["attempt"]
 MAX_LETTER_MESSAGE_BYTES = 1024
 
 
