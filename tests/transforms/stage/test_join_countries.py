@@ -111,7 +111,7 @@ def test_the_small_batches_of_a_bundle_are_joined_and_each_country_keeps_its_ord
 
 
 def test_what_is_large_goes_on_with_what_waits_for_its_bundle(monkeypatch):
-    monkeypatch.setattr("orion_beam.transforms.stage.join_countries.ENOUGH_ROWS", ROWS)
+    monkeypatch.setattr("orion_beam.transforms.stage.join_countries.JOIN_BELOW_ROWS", ROWS)
     small, large = RAW["TN"].slice(0, 10), RAW["FR"]
     with LocalPipeline() as pipeline:
         joint = pipeline | beam.Create([large, small, large, small], reshuffle=False) | JoinCountries()
