@@ -1,4 +1,4 @@
-"""ORION Beam: call detail records of several countries, unified on Kafka by one Beam graph."""
+"""ORION Beam: one Beam pipeline that unifies the call detail records (CDRs) of several countries on Kafka."""
 
 from orion_beam.schemas.version import VERSION
 

@@ -1,4 +1,4 @@
-"""The chain as pure functions, for whoever asks what it makes of a record without a job: the desk, kits, benchmarks."""
+"""The stages as pure functions. Commands and benchmarks use them to process records without a Beam job."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -25,10 +25,10 @@ from orion_beam.transforms.validate import validate_batch
 def load_reference(
     cells: str = CELLS, subscribers: str = SUBSCRIBERS, profiles: Path = PROFILES_DIRECTORY
 ) -> ReferenceData:
-    """Load what enrichment looks up, by default what is shipped: cells, subscribers, and the operators of profiles.
+    """Load the reference data of enrichment: cells, subscribers, and the operators of the country profiles.
 
     Raises:
-        UserError: a file cannot be read, or is no reference data.
+        UserError: A file cannot be read, or its content is not reference data.
     """
     try:
         operators = Operators(operators_of(all_profiles(profiles)))
@@ -38,13 +38,13 @@ def load_reference(
 
 
 def chain_of(profile: CountryProfile, reference: ReferenceData) -> dict[Stage, Split]:
-    """Return the pure functions of a country's stages up to enrichment. Encoding refuses nothing, but by a bug."""
+    """Return the pure functions of a country's stages, decode to enrich. Only a bug makes the encode stage reject."""
     enrich = partial(enrich_batch, profiles={profile.code: profile}, reference=reference)
     return normalizing_chain_of(profile) | {Stage.ENRICH: enrich}
 
 
 def normalizing_chain_of(profile: CountryProfile) -> dict[Stage, Split]:
-    """Return the pure functions of a country's stages up to normalization, behind which records are checked."""
+    """Return the pure functions of a country's stages, decode to normalize. The record checks follow these stages."""
     profiles = {profile.code: profile}
     return {
         Stage.DECODE: partial(decode_batch, profile=profile),
@@ -54,7 +54,7 @@ def normalizing_chain_of(profile: CountryProfile) -> dict[Stage, Split]:
 
 
 def places_of(rows: pa.RecordBatch) -> list[tuple[int, int]]:
-    """Return partition and offset of each row: what tells the rows of one topic apart, accepted or rejected."""
+    """Return the partition and offset of each row. They identify a row of one topic, accepted or rejected."""
     columns = (rows.column(name).to_pylist() for name in ("source_partition", "source_offset"))
     return list(zip(*columns, strict=True))
 
@@ -63,12 +63,12 @@ def run_chain(chain: Mapping[Stage, Split], batch: pa.RecordBatch) -> SplitBatch
     """Run stages one after the other, as a job does.
 
     Args:
-        chain: see `chain_of`.
-        batch: rows of `raw.RAW_CDR_SCHEMA` of one country.
+        chain: Result of `chain_of` or `normalizing_chain_of`.
+        batch: Rows of one country, with schema `raw.RAW_CDR_SCHEMA`.
 
     Returns:
-        Rows that every stage accepted, as the last one gives them, in order; without any, a batch of no rows of the
-        stage that was the last to get some. The others as dead letters, stage by stage.
+        `accepted` holds the rows that every stage accepts, in order, with the schema of the last stage that ran. A
+        stage runs only if the one before it accepts a row. `rejected` holds the dead letters, stage by stage.
     """
     rejected = []
     for stage, split in chain.items():

@@ -1,4 +1,4 @@
-"""What a job is made of: sources, sinks and switches, checked before anything starts."""
+"""Configuration of a job: its source, sink and options. It is validated before the job starts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +23,7 @@ from orion_beam.topics.names import DEAD_LETTERS, FINAL, STAGE_TOPICS
 
 
 class _Model(BaseModel):
-    # A replay's job is kept as JSON.
+    # A replay stores its job configuration as JSON.
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
 
 
@@ -31,16 +31,16 @@ class KafkaSource(_Model):
     """Raw topics, or the topic of a stage, read as a stream.
 
     Attributes:
-        bootstrap_servers: brokers, `host:port,…`.
-        group_id: consumer group, whose committed offsets say where to go on.
-        expansion_service: the jar that expands the batched Kafka read, or its address `host:port`.
-        consumer_config: Kafka's own settings, over the defaults.
-        lease: what names this job to others of its group, see `orion_beam.kafka.lease`.
-        max_batch_bytes: size of an element at most.
-        max_wait_ms: time after an element's first record until it is handed over, at most.
-        spread: every worker reads every topic. Otherwise each reads as few as possible: for as many workers as topics,
-            one; for twice as many, one that two share; for half as many, two. Where neither number divides the other,
-            topics are spread.
+        bootstrap_servers: Brokers, `host:port,…`.
+        group_id: Consumer group. The job resumes at the group's committed offsets.
+        expansion_service: Path of the jar that expands the batched Kafka read, or a running service's `host:port`.
+        consumer_config: Settings of the Kafka consumer; they override the defaults.
+        lease: Name of this job among the jobs of its group, see `orion_beam.kafka.lease`.
+        max_batch_bytes: Largest size of an element.
+        max_wait_ms: Longest time from an element's first record until the element is emitted.
+        spread: Whether every worker reads every topic. If false, each worker reads as few topics as possible: one topic
+            with as many workers as topics, two topics with half as many. With twice as many workers, two workers share
+            a topic. If neither number divides the other, every worker reads every topic.
     """
 
     bootstrap_servers: str
@@ -54,13 +54,13 @@ class KafkaSource(_Model):
 
 
 class Slice(_Model):
-    """Offsets of one partition, from `low` to `high` - 1.
+    """A range of offsets of one partition, from `low` to `high` - 1.
 
     Attributes:
-        topic: the raw topic.
-        partition: of the topic.
-        low: the first offset.
-        high: the offset behind the last one.
+        topic: Raw topic.
+        partition: Partition of the topic.
+        low: First offset.
+        high: Offset after the last one.
     """
 
     topic: TopicName
@@ -70,17 +70,17 @@ class Slice(_Model):
 
     @property
     def offsets(self) -> int:
-        """How many there are."""
+        """Number of offsets in the range."""
         return self.high - self.low
 
 
 class KafkaRanges(_Model):
-    """Offset ranges of raw topics, each read once: a replay.
+    """Source of a replay: offset ranges of raw topics, each read once.
 
     Attributes:
-        bootstrap_servers: brokers, `host:port,…`.
-        lanes: what is read by one reader, slice after slice; lanes are read side by side. Slices of a partition that
-            are in one lane stay in order.
+        bootstrap_servers: Brokers, `host:port,…`.
+        lanes: Slices by reader. One reader reads a lane, slice after slice; lanes are read in parallel. Slices of a
+            partition stay in order if they are in one lane.
     """
 
     bootstrap_servers: str
@@ -91,9 +91,9 @@ class FileSource(_Model):
     """Files of one record a line, by country.
 
     Attributes:
-        inputs: country codes and paths; pipes, too.
-        received_at: stands in for the Kafka timestamp; None takes the time of each file's last modification.
-        encoding: of the texts, as Python calls it; None for UTF-8.
+        inputs: Pairs of country code and path. A path may be a named pipe.
+        received_at: Time used in place of the Kafka timestamp; None means each file's time of last modification.
+        encoding: Python's name for the encoding of the text; None means UTF-8.
     """
 
     inputs: tuple[tuple[str, Path], ...] = Field(min_length=1)
@@ -105,10 +105,10 @@ class KafkaSink(_Model):
     """Topics to write to.
 
     Attributes:
-        bootstrap_servers: brokers, `host:port,…`.
-        producer_config: librdkafka's settings, over the defaults.
-        final_topic: for CDRs.
-        dead_letter_topic: for rejects.
+        bootstrap_servers: Brokers, `host:port,…`.
+        producer_config: Settings of librdkafka; they override the defaults.
+        final_topic: Topic for CDRs.
+        dead_letter_topic: Topic for rejected records.
     """
 
     bootstrap_servers: str
@@ -118,11 +118,11 @@ class KafkaSink(_Model):
 
 
 class FileSink(_Model):
-    """A directory that gets `cdr.final.avro` and `cdr.dlq.avro`, or directories of these names with Parquet files.
+    """A directory for the files `cdr.final.avro` and `cdr.dlq.avro`, or for directories of Parquet files.
 
     Attributes:
-        directory: where the files go.
-        file_format: Avro containers or Parquet.
+        directory: Path of the directory.
+        file_format: Avro container files or Parquet.
     """
 
     directory: Path
@@ -130,25 +130,25 @@ class FileSink(_Model):
 
 
 class JobConfig(_Model):
-    """One job: which countries, from where, to where, and with what.
+    """One job: its countries, source, sink and options.
 
     Attributes:
-        countries: codes of the profiles whose records are read.
-        source: where records are read.
-        sink: where CDRs and dead letters are written.
-        publish: stages whose output is also written to their topics.
-        start_from: the stage whose topic is read instead of the raw topics.
-        wire_prefix: what stands before each Avro value on cdr.final; None writes JSON.
-        cells: path of the cells, CSV or Parquet, on any file system that Beam knows.
-        subscribers: path of the subscribers, likewise.
-        reference_refresh_s: how often to look whether cells or subscribers have changed; None never looks.
-        run_id: of a replay.
-        tag_partials: TagPartials, which says which of its session's records a CDR is.
-        flag_duplicates: FlagDuplicates, which marks CDRs that came before.
-        duplicate_window: rows of a country, in each worker process, among which it looks.
-        detect_gaps: DetectSequenceGaps, which reports records of a node that never came.
-        gap_tolerance_s: how long a stream waits for them at least.
-        profiles_directory: where the country profiles are; the shipped ones unless told otherwise.
+        countries: Codes of the countries whose records are read.
+        source: Source of the records.
+        sink: Destination of CDRs and dead letters.
+        publish: Stages whose output is also written to their topics.
+        start_from: Stage whose topic is read instead of the raw topics.
+        wire_prefix: Bytes before each Avro value on cdr.final; None writes JSON.
+        cells: Path of the cells, CSV or Parquet, on any file system that Beam supports.
+        subscribers: Path of the subscribers, likewise.
+        reference_refresh_s: Seconds between checks for changed cells or subscribers; None means no checks.
+        run_id: ID of the replay run; None if the job is not a replay.
+        tag_partials: Whether TagPartials marks a CDR as the first, an intermediate or the last record of its session.
+        flag_duplicates: Whether FlagDuplicates marks CDRs that repeat an earlier one.
+        duplicate_window: Number of latest rows among which FlagDuplicates looks, per country and worker process.
+        detect_gaps: Whether DetectSequenceGaps reports missing records of a node.
+        gap_tolerance_s: Shortest time that a stream waits for a missing record.
+        profiles_directory: Directory of the country profiles; by default that of the shipped ones.
     """
 
     countries: tuple[str, ...] = Field(min_length=1)
@@ -187,10 +187,10 @@ class JobConfig(_Model):
 
     @property
     def kafka_source(self) -> KafkaSource:
-        """The source, which is Kafka.
+        """The source, which must be Kafka.
 
         Raises:
-            ValueError: it is not.
+            ValueError: The source is not Kafka.
         """
         if not isinstance(self.source, KafkaSource):
             raise ValueError("a job can start from a stage on Kafka only")
@@ -198,10 +198,10 @@ class JobConfig(_Model):
 
     @property
     def kafka_sink(self) -> KafkaSink:
-        """The sink, which is Kafka.
+        """The sink, which must be Kafka.
 
         Raises:
-            ValueError: it is not.
+            ValueError: The sink is not Kafka.
         """
         if not isinstance(self.sink, KafkaSink):
             raise ValueError("stages can be published on Kafka only")
@@ -209,12 +209,12 @@ class JobConfig(_Model):
 
     @property
     def is_bounded(self) -> bool:
-        """Whether the job ends by itself; what it does is counted then."""
+        """Whether the job ends by itself. A bounded job reports its counts at its end."""
         return not isinstance(self.source, KafkaSource)
 
     @property
     def keeps_columns(self) -> bool:
-        """Whether CDRs are written as columns, not encoded."""
+        """Whether CDRs are written as Arrow columns (Parquet) instead of encoded values."""
         return isinstance(self.sink, FileSink) and self.sink.file_format is FileFormat.PARQUET
 
     @property
@@ -224,5 +224,5 @@ class JobConfig(_Model):
 
     @property
     def known_profiles(self) -> Mapping[str, CountryProfile]:
-        """Every profile there is: a roamer's operator may be of another country than the job's."""
+        """All profiles of the directory. A roamer's operator may belong to a country that the job does not read."""
         return all_profiles(self.profiles_directory)

@@ -1,4 +1,4 @@
-"""The country profiles: which countries there are is which TOML files lie in `orion_beam/profiles`."""
+"""The country profiles: each TOML file in `orion_beam/profiles` defines a country."""
 
 import logging
 import tomllib
@@ -21,7 +21,8 @@ def load_profile(path: Path) -> CountryProfile:
     """Read and check one profile.
 
     Raises:
-        UserError: the file is not TOML, a field breaks its rule, or a format or rule is unknown; names file and field.
+        UserError: The file is not TOML, a field breaks its rule, or a format or rule is unknown. The message names file
+            and field.
     """
     try:
         profile = CountryProfile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -35,7 +36,7 @@ def load_profile(path: Path) -> CountryProfile:
 
 
 class _Loaded(NamedTuple):
-    """The profiles of a directory by country code, and why others cannot be read, by the name of their file."""
+    """The valid profiles of a directory by country code, and the errors of the invalid ones by file name."""
 
     profiles: Mapping[str, CountryProfile]
     errors: Mapping[str, UserError]
@@ -58,15 +59,15 @@ def _load(directory: Path) -> _Loaded:
 
 @cache
 def all_profiles(directory: Path = PROFILES_DIRECTORY) -> Mapping[str, CountryProfile]:
-    """Return every profile of a directory, the shipped ones unless told otherwise, by country code.
+    """Return every valid profile of a directory, by country code.
 
-    One that is wrong is left out, and that is said, once: it must not stop what is done for other countries.
+    An invalid profile is skipped with one warning, so that it does not stop work for other countries.
 
     Args:
-        directory: of files CODE.toml; or one such file.
+        directory: Directory of files CODE.toml, or one such file; by default the shipped profiles.
 
     Raises:
-        UserError: there is none, or all are wrong.
+        UserError: There is no profile, or all are invalid.
     """
     loaded = _load(directory)
     for error in loaded.errors.values():
@@ -75,12 +76,12 @@ def all_profiles(directory: Path = PROFILES_DIRECTORY) -> Mapping[str, CountryPr
 
 
 def default_profiles(directory: Path = PROFILES_DIRECTORY) -> Mapping[str, CountryProfile]:
-    """Return the profiles of the countries that are meant where none are named, by country code.
+    """Return the profiles of the default countries, by country code. They apply if the user names no country.
 
-    Of the shipped profiles these are those that say so, of others all.
+    The shipped profiles mark the default countries with `is_default`. In any other directory all countries are default.
 
     Raises:
-        UserError: a profile is wrong: it may be of a country that is meant.
+        UserError: A profile is invalid. Its country may be a default one.
     """
     loaded = _load(directory)
     meant = {
@@ -94,10 +95,10 @@ def default_profiles(directory: Path = PROFILES_DIRECTORY) -> Mapping[str, Count
 
 
 def profiles_of(codes: Iterable[str], directory: Path = PROFILES_DIRECTORY) -> Mapping[str, CountryProfile]:
-    """Return the profiles of `codes`, of a directory's.
+    """Return the profiles of the countries `codes`, by code.
 
     Raises:
-        UserError: a code has no profile, or a wrong one; names it and those there are.
+        UserError: A code has no profile, or an invalid one. The message names the unknown code and the known ones.
     """
     known, errors = all_profiles(directory), _load(directory).errors
     for code in codes:

@@ -1,4 +1,4 @@
-"""What options are where they are not given, and what some may be: what `--help` shows, so it imports nothing heavy."""
+"""Default values and choices of command options. `--help` shows them, so this module imports nothing slow."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +13,7 @@ SUBSCRIBERS = str(REFERENCE_DIRECTORY / "subscribers.parquet")
 
 FINAL_TOPIC = "cdr.final"
 DEAD_LETTER_TOPIC = "cdr.dlq"
-"""As the shipped catalogue has them: a test compares."""
+"""Topic names of the shipped catalogue. A test compares the two."""
 
 DEVELOPMENT = "development"
 PRODUCTION = "production"
@@ -21,15 +21,15 @@ PRODUCTION = "production"
 
 BROKER_PORT = 9092
 WORKERS_PORT = 9311
-"""Of a local Kafka's first broker, and of the metrics of a local job's workers."""
+"""Ports of a local Kafka's first broker and of the metrics of a local job's workers."""
 
 DUPLICATE_WINDOW = 1_000_000
 MAX_DUPLICATE_WINDOW = 100_000_000
-"""Rows in which duplicates are found; at 84 bytes a row, the largest takes 8.4 GB of a worker's memory."""
+"""Rows among which FlagDuplicates looks. A row takes 84 bytes, so the maximum takes 8.4 GB of a worker's memory."""
 
 
 class ValueFormat(StrEnum):
-    """How values on cdr.final are written."""
+    """Encoding of the values on cdr.final."""
 
     SINGLE_OBJECT = "single-object"
     CONFLUENT = "confluent"
@@ -37,16 +37,16 @@ class ValueFormat(StrEnum):
 
 
 class FileFormat(StrEnum):
-    """How files are written."""
+    """Format of output files."""
 
     AVRO = "avro"
     PARQUET = "parquet"
 
 
 class ExportFormat(StrEnum):
-    """What a file of dead letters is made of."""
+    """Format of a file of exported dead letters."""
 
     AVRO = "avro"
-    """Records of `orion.cdr.DeadLetter`: original bytes, so it needs --reveal."""
+    """Records of `orion.cdr.DeadLetter`. They hold the original bytes, so the export needs --reveal."""
     JSONL = "jsonl"
-    """An object a line: masked and decoded or, with --reveal, the original bytes."""
+    """One JSON object a line: decoded and masked, or the original bytes with --reveal."""

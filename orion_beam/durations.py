@@ -6,10 +6,10 @@ _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def parse_duration_s(text: str) -> int:
-    """Return the seconds of a duration.
+    """Parse a duration and return its seconds.
 
     Raises:
-        ValueError: it is none, or none at all is left of it.
+        ValueError: The text is not a duration, or its number is 0.
     """
     found = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
     if found is None or int(found[1]) == 0:
@@ -18,7 +18,7 @@ def parse_duration_s(text: str) -> int:
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration in the largest unit that leaves it whole, such as `36h`; rounded to the second."""
+    """Format a duration in the largest unit that gives a whole number, such as `36h`. It is rounded to the second."""
     whole = round(seconds)
     unit = next(unit for unit in reversed(_SECONDS) if whole % _SECONDS[unit] == 0)
     return f"{whole // _SECONDS[unit]}{unit}"

@@ -1,34 +1,34 @@
-"""The errors that end a command with a message: exit code 2 for what the user can mend, 1 for what failed by itself."""
+"""The errors that end a command with a message. A UserError gives exit code 2, any other error exit code 1."""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    # Not when it runs: `--help` should not wait for it.
+    # Importing pydantic at run time would slow down `--help`.
     from pydantic import ValidationError
 
 
 class UserError(Exception):
-    """Something the user gave or has on the machine is wrong; the message names it and the fix."""
+    """The user's input or machine has a fault that the user can mend. The message names the fault and the fix."""
 
 
 class PrerequisiteError(UserError):
-    """Something that must be installed or running is not."""
+    """Required software is not installed or not running."""
 
 
 class InputFileError(UserError):
-    """A file that is to be read cannot be, as a whole; the message names it. Workers raise it, too."""
+    """An input file cannot be read as a whole. The message names the file. Workers raise this error, too."""
 
 
 class JobFailedError(Exception):
-    """The job ended by itself, which a stream must not. Commands end with exit code 1."""
+    """A streaming job ended by itself, which it must not. Commands end with exit code 1."""
 
 
 class ServiceFailedError(RuntimeError):
-    """Kafka, Flink, the monitoring or a build does not start or end as it should; the message names its log."""
+    """Kafka, Flink, the monitoring or a build failed to start or to end. The message names its log."""
 
 
 def first_problem(error: "ValidationError") -> str:
-    """Return the first field that breaks its rule and how, as `field.inner: what is wrong`; never the value."""
+    """Return the first error as `field.inner: message`. The text never holds the field's value."""
     first = error.errors()[0]
     field = ".".join(map(str, first["loc"]))
     return f"{field}: {first['msg']}" if field else first["msg"]

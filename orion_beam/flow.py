@@ -1,4 +1,4 @@
-"""The way of a job's batches through the stages: what `orion_beam.pipeline` composes its chain with."""
+"""Flow: the builder with which `orion_beam.pipeline` chains the steps of a job."""
 
 import apache_beam as beam
 
@@ -16,7 +16,7 @@ class Flow:
     `JobConfig.start_from` skips the steps of that stage and of all stages before it: an earlier job has done them.
 
     Attributes:
-        batches: PCollection of `pa.RecordBatch`, of the schema of the last step.
+        batches: PCollection of `pa.RecordBatch`, with the schema of the last step.
     """
 
     def __init__(self, pipeline: beam.Pipeline, config: JobConfig) -> None:
@@ -31,7 +31,7 @@ class Flow:
             self._dead_letters.append(dead_letters)
 
     def split(self, stage: Stage, transform: beam.PTransform, *, when: bool = True) -> None:
-        """Apply a step that accepts rows or makes dead letters of them (a StageOutput)."""
+        """Apply a step that accepts each row or turns it into a dead letter (`StageOutput`)."""
         if when and self._does(stage):
             self.batches, dead_letters = self.batches | transform
             self._dead_letters.append(dead_letters)
@@ -42,7 +42,7 @@ class Flow:
             self.batches = self.batches | transform
 
     def observe(self, stage: Stage, transform: beam.PTransform, *, when: bool = True) -> None:
-        """Let a step look at the batches; they go on as they are."""
+        """Apply a step that reads the batches and leaves them unchanged."""
         if when and self._does(stage):
             self.batches | transform
 

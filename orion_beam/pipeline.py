@@ -1,4 +1,4 @@
-"""The pipeline, from raw topics to cdr.final and cdr.dlq: a table of contents, each step a file of its own."""
+"""The pipeline from raw topics to cdr.final and cdr.dlq: one line a step, each step in a file of its own."""
 
 from uuid import uuid4
 
@@ -21,14 +21,14 @@ from orion_beam.transforms.validate import ValidateCdrs
 
 
 def build_pipeline(pipeline: beam.Pipeline, config: JobConfig) -> None:
-    """Compose the job: the same graph as a stream on Flink, bounded over files, and in tests.
+    """Build the graph of a job. It is the same for a stream on Flink, a bounded run over files, and tests.
 
-    Every record that is read is written, at least once, to exactly one of cdr.final and cdr.dlq.
+    Each record that is read is written at least once, either to cdr.final or to cdr.dlq.
     """
     profiles, run_id = config.profiles, config.run_id
     operators = operators_of(config.known_profiles)
     enrich = EnrichCdrs(profiles, operators, config.cells, config.subscribers, config.reference_refresh_s)
-    # The chunks of a replay are jobs of their own, and share what a process remembers.
+    # Each chunk of a replay is a job of its own. The run ID lets these jobs share the keys that a process remembers.
     flag_duplicates = FlagDuplicates(profiles, config.duplicate_window, run_id or uuid4().hex)
     encode = EncodeCdrs(UnifiedCdr, Wire(config.wire_prefix), run_id)
 

@@ -1,4 +1,4 @@
-"""ReportSequenceGaps: what DetectSequenceGaps finds is logged, counted, and written beside the output of a file run."""
+"""ReportSequenceGaps: logs and counts the findings of DetectSequenceGaps, and writes those of a file run to a file."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from orion_beam.transforms.stage.counters import count
 
 GAP_FILE = "sequence_gaps.jsonl"
 SEQUENCE_GAP = "sequence_gap"
-"""What findings are counted as, by country and kind; those of records by how many are meant."""
+"""Name of the counter of findings, by country and kind. A finding about several records adds their number."""
 
 _logger = logging.getLogger(__name__)
 
@@ -25,19 +25,19 @@ class _ReportFn(beam.DoFn):  # type: ignore[misc]
 
 
 class ReportSequenceGaps(beam.PTransform):  # type: ignore[misc]
-    """Tells of sequence gaps: each is a line of the log and counted; of a run over files also in `GAP_FILE`.
+    """Reports sequence gaps: it logs and counts each, and writes it to `GAP_FILE` if the job writes files.
 
-    In: `pa.RecordBatch` of `cdr.NORMALIZED_SCHEMA`, which it leaves as they are. At least once.
+    In: `pa.RecordBatch` of `cdr.NORMALIZED_SCHEMA`, left unchanged. A gap is reported at least once.
     """
 
     def __init__(self, config: JobConfig) -> None:
-        """Take source, sink and tolerance."""
+        """Keep the job's sink and tolerance. A run over files has no tolerance: it waits until its end."""
         super().__init__()
         self.tolerance_s = None if isinstance(config.source, FileSource) else config.gap_tolerance_s
         self.sink = config.sink
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        """Detect and report."""
+        """Detect and report the gaps."""
         gaps = batches | "DetectSequenceGaps" >> DetectSequenceGaps(self.tolerance_s)
         lines = gaps | "Report" >> beam.ParDo(_ReportFn()).with_output_types(str)
         if not isinstance(self.sink, FileSink):

@@ -1,4 +1,4 @@
-"""Helpers for tests of transforms, yours and ours: make batches, run a stage under TestPipeline, compare rows.
+"""Helpers for tests of transforms: make batches, run a stage under TestPipeline, compare rows.
 
 Example:
     outcome = run_stage(DecodeCdrs(profiles), [raw_batch("FR", [b"208011234567890;33612345678;;;;;;1780308000"])])
@@ -43,17 +43,17 @@ def raw_batch(
     partition: int = 0,
     first_offset: int = 0,
 ) -> pa.RecordBatch:
-    """Return raw messages as ReadRawCdrs hands them over: `raw.RAW_CDR_SCHEMA`, one row each.
+    """Return raw messages as ReadRawCdrs emits them: a batch of `raw.RAW_CDR_SCHEMA`, one row for each message.
 
     Args:
-        country: ISO 3166-1 alpha-2.
-        payloads: the messages' values.
-        keys: the messages' keys; null if not given.
-        headers: the messages' headers; none if not given.
-        timestamps: Kafka timestamps, one for each message or one for all; null if not given.
-        topic: `cdr.raw.<country>` if not given.
-        partition: of all messages.
-        first_offset: of the first message; the others follow.
+        country: ISO 3166-1 alpha-2 code.
+        payloads: Values of the messages.
+        keys: Keys of the messages; null by default.
+        headers: Headers of the messages; none by default.
+        timestamps: Kafka timestamps, one for each message or one for all; null by default.
+        topic: Source topic; `cdr.raw.<country>` by default.
+        partition: Partition of all messages.
+        first_offset: Offset of the first message; the others follow.
     """
     rows = len(payloads)
     if timestamps is None or isinstance(timestamps, datetime):
@@ -75,13 +75,13 @@ def raw_batch(
 
 
 def captured(folder: Path | str) -> pa.RecordBatch:
-    """Return the records that `orion-beam capture` has written into a country's folder, as ReadRawCdrs gives them."""
+    """Read the records that `orion-beam capture` wrote to a country's folder, as ReadRawCdrs emits them."""
     with Path(folder, "messages.avro").open("rb") as file:
         return pa.RecordBatch.from_pylist(list(fastavro.reader(file)), schema=RAW_CDR_SCHEMA)
 
 
 def rows(batches: pa.RecordBatch | Iterable[pa.RecordBatch]) -> list[Row]:
-    """Return the rows of one batch or several as dicts, column by name."""
+    """Return the rows of one batch or several, each as a dict from column name to value."""
     several = [batches] if isinstance(batches, pa.RecordBatch) else batches
     return [row for batch in several for row in batch.to_pylist()]
 
@@ -89,13 +89,13 @@ def rows(batches: pa.RecordBatch | Iterable[pa.RecordBatch]) -> list[Row]:
 def equal_batches(
     *expected: pa.RecordBatch | Sequence[Row], ignore: Iterable[str] = ()
 ) -> Callable[[Iterable[pa.RecordBatch]], None]:
-    """Return a matcher for Beam's `assert_that`: these batches and no others, in any order.
+    """Return a matcher for Beam's `assert_that` that accepts exactly these batches, in any order.
 
-    Rows of a batch must be in order. How a batch lies in memory (slices, views) makes no difference.
+    The rows within a batch must be in order. The memory layout of a batch (slices, views) makes no difference.
 
     Args:
-        expected: batches, or their rows as dicts.
-        ignore: columns that are not compared, such as `failed_at`.
+        expected: Batches, or their rows as dicts.
+        ignore: Columns that are not compared, such as `failed_at`.
     """
     ignored = frozenset(ignore)
 
@@ -104,7 +104,7 @@ def equal_batches(
         return [{name: value for name, value in row.items() if name not in ignored} for row in found]
 
     def match(actual: Iterable[pa.RecordBatch]) -> None:
-        # Beam pickles what a matcher holds again and again: a batch in no time, its rows in seconds.
+        # Beam pickles the matcher many times. That is fast for batches and takes seconds for rows.
         missing, unexpected = [plain(batch) for batch in expected], []
         for batch in map(plain, actual):
             if batch in missing:
@@ -121,8 +121,8 @@ def run_stage(transform: beam.PTransform, batches: Iterable[pa.RecordBatch]) -> 
     """Run a stage over batches in a TestPipeline of its own.
 
     Args:
-        transform: a PTransform from batches to `split.StageOutput`.
-        batches: its input, handed over in this order.
+        transform: A PTransform from batches to `split.StageOutput`.
+        batches: Input batches, in this order.
     """
     with tempfile.TemporaryDirectory() as directory:
         with TestPipeline() as pipeline:
@@ -137,7 +137,7 @@ _number = itertools.count()
 
 
 class _Collect(beam.DoFn):  # type: ignore[misc]
-    """Writes batches to a directory: a runner may pickle a DoFn, so that it can hand nothing back."""
+    """Writes batches to a directory. A runner may pickle the DoFn, so it cannot keep them in memory for the caller."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory

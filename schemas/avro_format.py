@@ -1,4 +1,4 @@
-"""How a schema is named on the wire: its fingerprint, and the header of Avro's single-object encoding."""
+"""Identification of a schema in an encoded value: its fingerprint and the header of Avro's single-object encoding."""
 
 import json
 
@@ -12,11 +12,11 @@ SINGLE_OBJECT_HEADER_BYTES = 10
 def fingerprint(schema_json: str) -> bytes:
     """Return the CRC-64-AVRO fingerprint of a schema's Parsing Canonical Form: 8 bytes, little-endian.
 
-    Docs, defaults, aliases and layout do not change it; names, types and the order of fields do.
+    Names, types and the order of fields change the fingerprint. Docs, defaults, aliases and JSON layout do not.
     """
     return bytes.fromhex(fastavro_fingerprint(to_parsing_canonical_form(json.loads(schema_json)), "CRC-64-AVRO"))
 
 
 def single_object_header(schema_json: str) -> bytes:
-    """Return the 10 bytes that stand before a record in Avro's single-object encoding: marker and fingerprint."""
+    """Return the header of Avro's single-object encoding: 10 bytes, marker and fingerprint, before the record."""
     return SINGLE_OBJECT_MARKER + fingerprint(schema_json)

@@ -1,7 +1,7 @@
-"""The CDR between the stages and at the end: each stage's model adds to the one before it.
+"""The models of a CDR, one for the output of each stage. Each adds to the one before it.
 
-Between the transforms a record batch has the Arrow schema of a stage's model, then the raw message's columns, so that
-a reject of any stage still holds the original bytes.
+A record batch between two transforms has the columns of a stage's model and then those of the raw message, so that
+every stage can put the original bytes into a dead letter.
 """
 
 from datetime import date, datetime
@@ -16,7 +16,7 @@ SCHEMA_VERSION = 2
 
 
 class DecodedFields(BaseModel):
-    """The texts of one CDR, named alike for all raw formats, not yet checked. Blank is null."""
+    """The fields of one CDR as unchecked text, with the same names for all raw formats. A blank field is null."""
 
     raw_format: str
     imsi: str | None
@@ -44,7 +44,7 @@ class DecodedFields(BaseModel):
 
 
 class ValidatedFields(BaseModel):
-    """A CDR whose every field keeps its rule: counts and times are typed, texts are as they were sent."""
+    """A CDR whose fields keep their rules. Counts and times are typed; texts are as they were sent."""
 
     raw_format: str
     imsi: str
@@ -165,34 +165,34 @@ class _Provenance(BaseModel):
     run_id: str | None = Field(description="set by a replay")
 
 
-# pydantic takes the fields of the last base first.
+# pydantic orders fields from the last base class to the first.
 class NormalizedFields(_Quality, _CdrId, _Time, _Usage, _Network, _Identity):
-    """A CDR in one form whatever country sent it: canonical numbers, generations, UTC and local time."""
+    """A CDR in the form common to all countries: canonical numbers, RAT generations, UTC and local time."""
 
 
 class EnrichedFields(_Reference, _Quality, _CdrId, _Enrichment, _Roaming, _Time, _Usage, _Network, _Identity):
     """A normalized CDR with roaming class, operator, place, segment and fraud score."""
 
 
-# What few formats have comes last: see orion_beam.transforms.encode.encode_avro.
+# Fields that few formats have come last: see orion_beam.transforms.encode.encode_avro.
 class UnifiedCdr(_Recording, _Provenance, EnrichedFields):
     """One call detail record, unified over all countries and raw formats: the value on cdr.final."""
 
 
 class DecodedCdr(RawCdr, DecodedFields):
-    """What DecodeCdrs hands on: texts, and the raw message they came from."""
+    """Output of DecodeCdrs: the fields as text, and the raw message they came from."""
 
 
 class ValidatedCdr(RawCdr, ValidatedFields):
-    """What ValidateCdrs hands on, and the value on cdr.validated."""
+    """Output of ValidateCdrs, and the value on cdr.validated."""
 
 
 class NormalizedCdr(RawCdr, _Recording, NormalizedFields):
-    """What NormalizeCdrs hands on, and the value on cdr.normalized."""
+    """Output of NormalizeCdrs, and the value on cdr.normalized."""
 
 
 class EnrichedCdr(RawCdr, _Recording, EnrichedFields):
-    """What EnrichCdrs hands on, and the value on cdr.enriched."""
+    """Output of EnrichCdrs, and the value on cdr.enriched."""
 
 
 DECODED_SCHEMA = arrow_schema(DecodedCdr)

@@ -1,10 +1,10 @@
-"""The stages that can reject a record and the codes that say why: one enum each, one line of meaning a member."""
+"""The stages that can reject a record, the severities of rules, and the reject codes with a one-line meaning each."""
 
 from enum import StrEnum
 
 
 class Stage(StrEnum):
-    """Where in the chain a record was rejected."""
+    """A stage of the chain. A dead letter names the stage that rejected the record."""
 
     DECODE = "decode"
     VALIDATE = "validate"
@@ -14,23 +14,23 @@ class Stage(StrEnum):
 
 
 class Severity(StrEnum):
-    """What a broken rule does to a record."""
+    """Effect of a broken rule on a record."""
 
     ERROR = "error"
-    """It becomes a dead letter."""
+    """The record becomes a dead letter."""
     WARN = "warn"
-    """It goes on, and its `warnings` name the rule."""
+    """The record is accepted, and its `warnings` name the rule."""
     OFF = "off"
-    """Nothing: the rule is not looked at."""
+    """The rule is not checked."""
 
 
 class Code(StrEnum):
-    """Why a record was rejected. A dead letter lists every code that applies, the first one also on its own."""
+    """Reason why a record was rejected. A dead letter lists all codes that apply, and the first one on its own."""
 
     meaning: str
 
     def __new__(cls, value: str, meaning: str) -> "Code":
-        """Make a member whose value is the code and whose `meaning` is one line for people."""
+        """Make a member with the code as its value and a one-line `meaning` for people."""
         member = str.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning
@@ -77,7 +77,7 @@ class Code(StrEnum):
         "kafka_timestamp_not_plausible", "the Kafka timestamp is outside 2000 to 2100: not used, as if there were none"
     )  # fmt: skip
     LATE = "late", "the event is older, when it arrives, than the country's late_after_s"
-    # FlagDuplicates: a warning
+    # FlagDuplicates: warning
     DUPLICATE = "duplicate", "a record of the same natural key came before, `duplicate_of` says where"
     # normalize, enrich, encode (and, as a last resort, decode and validate)
     INTERNAL_ERROR = "internal_error", "a bug of ORION Beam: the record is kept, the job goes on, an alert fires"

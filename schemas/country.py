@@ -1,4 +1,4 @@
-"""What ORION Beam must know of a country: a profile, one TOML file each, checked when it is loaded."""
+"""The profile of a country. Each country has one TOML file, which is validated when it is loaded."""
 
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -71,7 +71,7 @@ class CountryProfile(BaseModel):
     @field_validator("rules", mode="before")
     @classmethod
     def _pairs_of_table(cls, rules: object) -> object:
-        # A profile is hashable, which a table is not.
+        # A profile must be hashable, so it cannot hold a dict.
         return tuple(rules.items()) if isinstance(rules, dict) else rules
 
     @field_validator("time_zone")

@@ -1,4 +1,4 @@
-"""Arrow and Avro schemas derived from the pydantic models, so that a record is declared once."""
+"""Derivation of Arrow and Avro schemas from the pydantic models, so that each record is declared once."""
 
 import json
 from datetime import date, datetime
@@ -16,7 +16,7 @@ AVRO_NAMESPACE = "orion.cdr"
 
 
 class Int32Width:
-    """Marks an int field that is 32 bits wide; without it an int is 64 bits wide."""
+    """Annotation mark of a 32-bit int field. An int field without the mark has 64 bits."""
 
 
 Int32 = Annotated[int, Int32Width()]
@@ -46,9 +46,9 @@ _AVRO_SCALARS: dict[type, Any] = {
 
 
 def _unwrap(annotation: Any) -> tuple[Any, bool]:
-    """Return an annotation without Annotated, Literal, enum and None, and whether None was there.
+    """Return the plain type of an annotation and whether it allows None.
 
-    An Int32 comes back as its mark, Int32Width.
+    Annotated and None are removed, Literal and enum become str, and an Int32 becomes its mark, Int32Width.
     """
     origin = get_origin(annotation)
     if origin is Annotated:
@@ -85,10 +85,10 @@ def _arrow_fields(model: type[BaseModel]) -> list[pa.Field]:
 
 @cache
 def arrow_schema(model: type[BaseModel]) -> pa.Schema:
-    """Return the Arrow schema of `model`: one field each, in order, all nullable.
+    """Return the Arrow schema of a model: its fields in order, all nullable.
 
     Args:
-        model: a flat pydantic model; lists and lists of flat models are the only nesting.
+        model: Flat pydantic model. It may nest only lists and lists of flat models.
     """
     return pa.schema(_arrow_fields(model))
 
@@ -107,7 +107,7 @@ def _avro_fields(model: type[BaseModel]) -> list[dict[str, Any]]:
         annotation, nullable = _type_of(field)
         avro = _avro_type(annotation)
         entry: dict[str, Any] = {"name": name, "type": ["null", avro] if nullable else avro}
-        # The default lets a reader of this version read a writer's record that lacks the field.
+        # With a default, a reader of this version can read a record that was written without the field.
         if not field.is_required():
             entry["default"] = field.get_default(call_default_factory=True)
         elif nullable:
@@ -127,5 +127,5 @@ def avro_schema(model: type[BaseModel]) -> str:
 
 
 def avsc_path(model: type[BaseModel]) -> Path:
-    """Return where the checked-in `.avsc` of `model` lies."""
+    """Return the path of the checked-in `.avsc` of a model."""
     return Path(__file__).parent / "avro" / f"{model.__name__}.avsc"

@@ -1,8 +1,8 @@
-"""The value types of CDR fields, row by row: what each text may be, and the code that it breaks if it is not.
+"""The value types of CDR fields for the row models: the texts that each accepts, and the code when it rejects one.
 
 These annotated types are the source of truth for the columnar rules in `transforms/rules`: a property test feeds
-both the same texts and demands the same verdicts. They read texts as a network element wrote them, so that a JSON
-number and the same digits in quotes mean the same.
+both the same texts and demands the same verdicts. They read every value as text, so that a JSON number and the same
+digits in quotes mean the same.
 
 Sources: IMSI and MSISDN, 3GPP TS 23.003 clauses 2.2 and 3.3 (ITU-T E.212, E.164); IMEI and IMEISV, TS 23.003 clause
 6.2; RAT-Type numbers, 3GPP TS 29.274 clause 8.17 and, for NR over Gx and Gi, TS 29.061 clause 16.4.7.2.
@@ -21,16 +21,16 @@ from orion_beam.schemas.codes import Code
 from orion_beam.schemas.country import CountryProfile
 
 BLANKS = " \t\r\n"
-"""What is trimmed around payloads and fields."""
+"""Characters that are trimmed around payloads and fields."""
 
 MAX_COUNT = 2**63 - 1
 FUTURE_TOLERANCE = timedelta(hours=1)
 FIRST_EPOCH, END_OF_EPOCHS = datetime(2000, 1, 1, tzinfo=UTC), datetime(2101, 1, 1, tzinfo=UTC)
-"""Digits alone are an epoch, and a Kafka timestamp is one, only from the former to before the latter: outside of them
-it is another unit, another spelling of a date, or a clock that was reset."""
+"""Plausible range of an epoch, written as digits or as a Kafka timestamp; the end is exclusive. A number outside it has
+another unit, is another spelling of a date, or comes from a clock that was reset."""
 FIRST_TIME = datetime(1, 1, 2, tzinfo=UTC)
 LAST_TIME = datetime(9999, 12, 30, tzinfo=UTC)
-"""Event times are within these, so that their local date has a year of four digits in every time zone."""
+"""Range of event times, both inclusive. It gives every local date a year of four digits in any time zone."""
 
 EVENT_TYPES = ("voice", "sms", "data")
 SUBSCRIBER_TYPES = ("prepaid", "postpaid", "corporate")
@@ -42,8 +42,8 @@ RAT_GENERATIONS: dict[str, str] = {
     "9": "4G",
     "5g": "5G", "nr": "5G", "ng-ran": "5G", "10": "5G", "51": "5G",
 }  # fmt: skip
-"""Lower-case RAT name, or RAT-Type number without leading zeros, to generation. WLAN (3), GAN (4) and virtual (7) are
-not cellular accesses, so they are unknown."""
+"""Generation by lower-case RAT name or by RAT-Type number without leading zeros. WLAN (3), GAN (4) and virtual (7) are
+unknown because they are not cellular accesses."""
 
 _IMSI = re.compile(r"[0-9]{14,15}")
 _NUMBER = re.compile(r"(\+|00)?([0-9]{10,15})")
@@ -62,15 +62,15 @@ _OFFSET = re.compile(r"([+-])(?=(?:0[0-9]|1[0-3]):?[0-5]|14:?00)([0-9]{2}):?([0-
 
 
 def reject(code: Code) -> PydanticCustomError:
-    """Return the error to raise for a value that breaks the rule of `code`; it does not quote the value."""
+    """Return the error to raise for a value that breaks the rule of `code`. The error does not quote the value."""
     return PydanticCustomError(code.value, "{meaning}", {"meaning": code.meaning})
 
 
 def text_of(value: Any) -> str | None:
-    """Return a raw value as trimmed text: absent, null and blank are None, a JSON number is its digits.
+    """Return a raw value as trimmed text. An absent, null or blank value is None; a JSON number is its digits.
 
     Raises:
-        PydanticCustomError: malformed_payload, for an object or array where a format has a single value.
+        PydanticCustomError: malformed_payload: the value is an object or array instead of a single value.
     """
     if value is None:
         return None
@@ -109,7 +109,7 @@ def _matching(pattern: re.Pattern[str], code: Code) -> Callable[[str, Validation
 
 
 def _parse_msisdn(text: str, info: ValidationInfo) -> str:
-    """Read the context's `profile`."""
+    """Check an MSISDN against the `profile` (CountryProfile) in the validation context; return it unchanged."""
     if number_digits(text, (info.context or {})["profile"]) is None:
         raise reject(Code.INVALID_MSISDN)
     return text
@@ -122,7 +122,7 @@ def _parse_count(text: str, _: ValidationInfo) -> int:
 
 
 def _parse_event_type(value: Any) -> str:
-    # An absent event type is unknown, not missing: only the formats that carry one have this field.
+    # An absent event type is unknown, not missing: only row models of formats with an event type have this field.
     text = (text_of(value) or "").lower()
     if text not in EVENT_TYPES:
         raise reject(Code.UNKNOWN_EVENT_TYPE)
@@ -141,7 +141,11 @@ def _keep_text(text: str, _: ValidationInfo) -> str:
 
 
 def local_instant(moment: datetime, zone: ZoneInfo) -> datetime:
-    """Return local wall time as an instant: the first of two in an overlap, ValueError in a gap."""
+    """Return the UTC instant of a local wall time. A time that comes twice gives the first instant.
+
+    Raises:
+        ValueError: The clock skips this local time.
+    """
     instant = moment.replace(tzinfo=zone).astimezone(UTC)
     if instant.astimezone(zone).replace(tzinfo=None) != moment:
         raise ValueError("the local time does not exist")
@@ -149,13 +153,13 @@ def local_instant(moment: datetime, zone: ZoneInfo) -> datetime:
 
 
 def number_digits(text: str, profile: CountryProfile) -> str | None:
-    """Return the digits of a subscriber number as it was dialled or signalled, without `+` or `00`; None for no number.
+    """Return the digits of a subscriber number without its `+` or `00`; None if the text is not a number.
 
-    It has 10 to 15 digits (ITU-T E.164), perhaps with `+` or `00` before them. No calling code begins with 0: only a
-    national number does, with the trunk prefix or a zero of its own, and it has the country's length.
+    A number has 10 to 15 digits (ITU-T E.164) after an optional `+` or `00`. No calling code begins with 0, so digits
+    that begin with 0 must be a national number of the country's length. Its 0 is the trunk prefix or its own digit.
     """
     found = _NUMBER.fullmatch(text)
-    # "00" with fewer digits behind it is no number: what follows would be another country's.
+    # "00" before fewer than 10 digits is no number: its digits would be read as a number of another country.
     if found is None or (found[1] is None and text.startswith("00")):
         return None
     digits = found[2]
@@ -167,7 +171,7 @@ def number_digits(text: str, profile: CountryProfile) -> str | None:
 
 
 def comes_twice(moment: datetime, zone: ZoneInfo) -> bool:
-    """Say whether a local wall time comes twice, as the clock goes back."""
+    """Return whether a local wall time occurs twice because the clock goes back."""
     try:
         first, second = (moment.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
     except OverflowError:
@@ -176,22 +180,21 @@ def comes_twice(moment: datetime, zone: ZoneInfo) -> bool:
 
 
 def is_plausible_epoch(moment: datetime) -> bool:
-    """Say whether an instant is one that an epoch, or a Kafka timestamp, is believed to be."""
+    """Return whether an instant is plausible as an epoch or a Kafka timestamp."""
     return FIRST_EPOCH <= moment < END_OF_EPOCHS
 
 
 def parse_event_time(text: str, zone: ZoneInfo, twelve_digits: str | None = None) -> datetime:
-    """Return the instant that `text` names, in UTC, to the millisecond.
+    """Parse an event time and return its instant in UTC, to the millisecond.
 
     Args:
         text: ISO 8601, basic ISO, `YYYYMMDDHHMMSS`, epoch seconds (9 or 10 digits), milliseconds (12 or
             13) or microseconds (16).
-        zone: the country's zone, for a text without an offset.
-        twelve_digits: how twelve digits are read: `YYMMDDhhmmss`, `YYYYMMDDhhmm`, or None for milliseconds.
+        zone: Time zone of the country, for a text without an offset.
+        twelve_digits: Format of twelve digits: `YYMMDDhhmmss`, `YYYYMMDDhhmm`, or None for milliseconds.
 
     Raises:
-        ValueError: the text has no known spelling, or names an instant that does not exist, or an epoch that is not
-            plausible.
+        ValueError: The text has no known spelling, its instant does not exist, or its epoch is not plausible.
     """
     moment = _read_event_time(text, zone, twelve_digits)
     if not FIRST_TIME <= moment <= LAST_TIME:
@@ -241,7 +244,7 @@ def _read_event_time(text: str, zone: ZoneInfo, twelve_digits: str | None) -> da
 
 
 def _parse_time(text: str, info: ValidationInfo) -> datetime:
-    """Read the context's `profile` (CountryProfile) and `source_timestamp` (aware datetime or None)."""
+    """Parse an event time with the validation context's `profile` and `source_timestamp` (aware datetime or None)."""
     context = info.context or {}
     profile = context["profile"]
     try:
@@ -260,7 +263,7 @@ Imei = Annotated[str | None, _optional(_matching(_IMEI, Code.INVALID_IMEI))]
 Count = Annotated[int | None, _optional(_parse_count)]
 EventType = Annotated[str, BeforeValidator(_parse_event_type)]
 StatedEventType = Annotated[str | None, _optional(lambda text, _: _parse_event_type(text))]
-"""Of a format whose records need not say of which kind the event is."""
+"""Event type in a format whose records may omit it."""
 Rat = Annotated[str | None, _optional(_parse_rat)]
 EventTime = Annotated[datetime, _required(_parse_time)]
 FreeText = Annotated[str | None, _optional(_keep_text)]

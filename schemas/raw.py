@@ -1,9 +1,8 @@
-"""What arrives: the raw message as Kafka or a file hands it over, and what the row models of all raw formats share.
+"""The raw message as it is read from Kafka or a file, and the base class of the raw formats' row models.
 
-A raw format's row model stands beside its decoder in `transforms/decoders/`. The row models are the oracle of decoders
-and rules; they are not on the hot path. Validate one with the context
-`{"profile": CountryProfile, "source_timestamp": datetime | None}`; an error's `type` is a member of
-`codes.Code`.
+The row model of a raw format is in the file of its decoder in `transforms/decoders/`. Tests compare decoders and rules
+with the row models; the hot path does not use them. Validate a row model with the context
+`{"profile": CountryProfile, "source_timestamp": datetime | None}`. An error's `type` is a member of `codes.Code`.
 """
 
 from datetime import datetime
@@ -22,7 +21,7 @@ class Header(BaseModel):
 
 
 class RawMessage(BaseModel):
-    """One message, its bytes untouched, and where it was read. One message is one row, always."""
+    """One message, its bytes unchanged, and the place where it was read. One message is always one row."""
 
     raw_key: bytes | None
     raw_value: bytes | None
@@ -44,7 +43,7 @@ RAW_CDR_SCHEMA = arrow_schema(RawCdr)
 
 
 class RawRow(BaseModel):
-    """A raw record's own fields. An absent field is a null one; other fields are ignored."""
+    """Base class of a raw format's row model. An absent field is null, and unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 

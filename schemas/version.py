@@ -1,3 +1,3 @@
-"""The version of ORION Beam, which every dead letter carries."""
+"""The version of ORION Beam. Every dead letter holds it."""
 
 VERSION = "0.1.0"

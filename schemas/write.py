@@ -1,4 +1,4 @@
-"""The models whose Avro schemas are checked in. `python -m orion_beam.schemas.write` rewrites the files."""
+"""The models whose Avro schemas are checked in. `python -m orion_beam.schemas.write` writes their files again."""
 
 from pydantic import BaseModel
 
@@ -7,11 +7,11 @@ from orion_beam.schemas.dead_letter import DeadLetter
 from orion_beam.schemas.derive import avro_schema, avsc_path
 
 WRITTEN_MODELS: tuple[type[BaseModel], ...] = (UnifiedCdr, ValidatedCdr, NormalizedCdr, EnrichedCdr, DeadLetter)
-"""What lies on a topic or in a file as Avro."""
+"""Models of the records that are written to a topic or a file as Avro."""
 
 
 def write_schemas() -> None:
-    """Write the `.avsc` of every model that is written as Avro."""
+    """Write the `.avsc` file of each model in `WRITTEN_MODELS`."""
     for model in WRITTEN_MODELS:
         path = avsc_path(model)
         path.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Time zones by their IANA names, and what to do on a machine that knows none."""
+"""Time zones by IANA name, and the error message for a machine without a time zone database."""
 
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -9,10 +9,10 @@ NO_ZONES = (
 
 
 def zone_of(name: str) -> ZoneInfo:
-    """Return the time zone of a name.
+    """Return the time zone with an IANA name.
 
     Raises:
-        ZoneInfoNotFoundError: there is none; where this machine knows none at all, it says what to install.
+        ZoneInfoNotFoundError: There is none. On a machine without time zones the message names the package to install.
     """
     try:
         return ZoneInfo(name)

@@ -2,5 +2,5 @@
 
 import os
 
-# Beam runs several bundles at a time, so a batch is one thread's work. polars reads this when it is first imported.
+# One thread per batch is enough because Beam runs several bundles at a time. polars reads this at its first import.
 os.environ.setdefault("POLARS_MAX_THREADS", "1")

@@ -1,4 +1,4 @@
-"""DecodeCdrs: raw messages of all formats, mixed within a batch, become columns of text."""
+"""DecodeCdrs: decodes raw messages, of mixed formats within a batch, to columns of text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,23 +21,23 @@ from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_l
 from orion_beam.transforms.stage.split import Split, StageTransform
 
 MAX_PAYLOAD_BYTES = 65_536
-"""Largest payload that is looked at: a CDR has some hundred bytes, so more is not one."""
+"""Largest payload that is decoded. A CDR has some hundred bytes, so a larger payload is not a CDR."""
 
 
 def decode_batch(
     batch: pa.RecordBatch, profile: CountryProfile, max_payload_bytes: int = MAX_PAYLOAD_BYTES
 ) -> SplitBatch:
-    """Decode the payloads of a batch, each row for itself.
+    """Decode the payloads of a batch. Each row is independent of the others.
 
     Args:
-        batch: rows of `raw.RAW_CDR_SCHEMA`.
-        profile: says which formats the country sends, besides those that every country may send.
-        max_payload_bytes: larger payloads are rejected as `oversized_payload`.
+        batch: Rows of `raw.RAW_CDR_SCHEMA`, of one country.
+        profile: Profile of the country. It lists the country's own formats besides those that every country may send.
+        max_payload_bytes: Largest payload accepted; larger ones are rejected as `oversized_payload`.
 
     Returns:
-        Accepted rows as `cdr.DECODED_SCHEMA`, in order; rejected ones with one of the codes
-        `empty_payload`, `oversized_payload`, `invalid_encoding`, `malformed_payload`. Then, which members look like
-        usage and were not read.
+        Accepted rows as `cdr.DECODED_SCHEMA`, in order. Each rejected row has one of the codes `empty_payload`,
+        `oversized_payload`, `invalid_encoding` and `malformed_payload`. `unread` lists the members that look like usage
+        and are not read.
     """
     payloads = Payloads.of(batch.column("raw_value"))
     broken = _broken(batch.column("raw_value"), payloads, max_payload_bytes)
@@ -72,7 +72,7 @@ _KEPT = -1
 
 
 class _Part(NamedTuple):
-    """What the decoder of one format made of the rows that it claimed, and which of them it read."""
+    """Output of the decoder of one format: the rows that it claimed, whether it read each, and their texts."""
 
     rows: Offsets
     is_read: Mask
@@ -82,7 +82,7 @@ class _Part(NamedTuple):
 def _broken(
     values: pa.BinaryArray, payloads: Payloads, max_payload_bytes: int
 ) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
-    """Return for each payload the index of what cannot be read about it in _CODES, _KEPT if nothing."""
+    """Return for each payload the index in _CODES of its fault; _KEPT if it has none."""
     broken = np.full(len(values), _KEPT, np.int8)
     broken[~are_utf8(values)] = _CODES.index(Code.INVALID_ENCODING)
     broken[payloads.lengths == 0] = _CODES.index(Code.EMPTY_PAYLOAD)
@@ -99,7 +99,7 @@ def _columns_of(parts: Sequence[_Part]) -> list[pa.Array]:
     rows = np.concatenate([part.rows for part in parts])
     places = np.flatnonzero(np.concatenate([part.is_read for part in parts]))
     order = places[np.argsort(rows[places], kind="stable")]
-    # Batches of one country are of several formats as a rule.
+    # The batches of a country usually mix several formats.
     decoded = concat_batches([pa.RecordBatch.from_arrays(_fields_of(part), schema=_FIELDS) for part in parts])
     absent = pa.nulls(len(order), pa.string())
     return [take_texts(column, order) if column.null_count < len(column) else absent for column in decoded.columns]
@@ -116,21 +116,21 @@ _NO_FIELDS = empty_batch(_FIELDS)
 
 @cache
 def column_names_of(profile: CountryProfile) -> frozenset[str]:
-    """Return the lines that a file of the country may begin with: they name columns and are no record."""
+    """Return the header lines of the country's formats. A file may begin with one; it is not a record."""
     return frozenset(each.column_names for each in formats_of(profile) if each.column_names)
 
 
 @dataclass(eq=False)
 class DecodeCdrs(StageTransform):
-    """Decodes raw messages: all formats, told apart per message, mixed within one batch.
+    """Decodes raw messages. It recognizes the format of each message, so one batch may mix formats.
 
     In: `pa.RecordBatch` of `raw.RAW_CDR_SCHEMA`, one country a batch. Out: StageOutput of accepted batches
-    (`cdr.DECODED_SCHEMA`) and dead letters (`dead_letter.DEAD_LETTER_SCHEMA`). Every row goes to
-    exactly one of the two; order holds.
+    (`cdr.DECODED_SCHEMA`) and dead letters (`dead_letter.DEAD_LETTER_SCHEMA`). Each row goes to exactly one of the two,
+    and rows keep their order.
 
     Attributes:
-        profiles: country profiles by code.
-        max_payload_bytes: larger payloads are rejected as `oversized_payload`.
+        profiles: Country profiles by code.
+        max_payload_bytes: Largest payload accepted; larger ones are rejected as `oversized_payload`.
     """
 
     stage = Stage.DECODE

@@ -1,4 +1,4 @@
-"""EncodeCdrs: CDRs as Kafka messages, the IMSI as key and Avro (or JSON) as value."""
+"""EncodeCdrs: encodes CDRs as Kafka messages with the IMSI as key and Avro (or JSON) as value."""
 
 import io
 import json
@@ -24,31 +24,31 @@ from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_l
 from orion_beam.transforms.stage.split import Split, StageTransform
 
 MAX_VALUE_BYTES = 1_000_000
-"""Of a message's value, so that key and framing have room in Kafka's default of 1,048,588 bytes a batch.
+"""Largest value of a message. It leaves room for key and framing in Kafka's default of 1,048,588 bytes a batch.
 
-A unified CDR never comes near it: its texts are parts of a payload of 64 KiB at most, and written as JSON, where one
-character takes six bytes at most, they are below 400 KiB. The value of a stage's topic has the original message with
-its key and headers, which may be as large as the raw topic takes.
+A unified CDR stays far below it: its texts come from a payload of at most 64 KiB. JSON takes at most six bytes a
+character, which gives less than 400 KiB. A value on a stage's topic may reach the limit, because it holds the original
+message with its key and headers.
 """
 
 ENCODED_SCHEMA = pa.schema([("key", pa.binary()), ("value", pa.binary()), ("country", pa.string())])
-"""A message of a CDR topic, and its country. The key is the IMSI: a subscriber's CDRs stay in one partition."""
+"""A message of a CDR topic, and its country. The key is the IMSI, so a subscriber's CDRs stay in one partition."""
 
 
 @dataclass(frozen=True)
 class Wire:
-    """How values are written.
+    """Encoding of message values.
 
     Attributes:
-        prefix: bytes before each Avro body: the header of single-object encoding, or Confluent's magic byte and
-            schema id. None means JSON.
+        prefix: Bytes before each Avro body: the header of single-object encoding, or Confluent's magic byte and
+            schema ID. None means JSON.
     """
 
     prefix: bytes | None
 
 
 def unified(batch: pa.RecordBatch, run_id: str | None) -> pa.RecordBatch:
-    """Return the columns of `cdr.UnifiedCdr` of an enriched batch."""
+    """Return an enriched batch as `cdr.UNIFIED_SCHEMA`."""
     columns = columns_of(batch) | {
         "schema_version": pa.repeat(pa.scalar(SCHEMA_VERSION, pa.int32()), batch.num_rows),
         "run_id": pa.repeat(pa.scalar(run_id, pa.string()), batch.num_rows),
@@ -57,24 +57,24 @@ def unified(batch: pa.RecordBatch, run_id: str | None) -> pa.RecordBatch:
 
 
 def encode_avro(batch: pa.RecordBatch, model: type[BaseModel], prefix: bytes = b"") -> pa.BinaryArray:
-    """Return the Avro bodies of rows, by `orion_beam.schemas.derive.avro_schema(model)`.
+    """Encode rows as Avro bodies with the schema `orion_beam.schemas.derive.avro_schema(model)`.
 
     Args:
-        batch: the columns of `model`.
-        model: says order, types, and which columns may be null.
-        prefix: what stands before each body.
+        batch: Rows with the columns of `model`.
+        model: Model that gives the order, types and nullability of the columns.
+        prefix: Bytes to write before each body.
 
     Raises:
-        ValueError: a column holds a null and must not (the encoder would write an empty value in its place).
+        ValueError: A required column holds a null. The encoder would write an empty value in its place.
     """
     for field in _required(model):
         if batch.column(field).null_count:
             raise ValueError(f"{model.__name__}.{field} must not be null")
-    # Null is the first branch of its union, which Avro writes as a zero: columns at the end that hold nothing else
-    # need no encoder.
+    # Null is the first branch of each nullable union, so Avro writes it as a zero byte. Trailing columns that hold only
+    # nulls are therefore written as zeros, without the encoder.
     count = _columns_up_to_last_value(batch)
     try:
-        # The encoder has no bytes, see _text_layout.
+        # The encoder does not support binary columns, see _text_layout.
         texts = batch.select(batch.schema.names[:count])
         if _holds_bytes(model):
             texts = texts.cast(_text_layout(model, count))
@@ -85,7 +85,11 @@ def encode_avro(batch: pa.RecordBatch, model: type[BaseModel], prefix: bytes = b
 
 
 def _framed(bodies: pa.BinaryArray, prefix: bytes, zeros: int = 0) -> pa.BinaryArray:
-    """Return bodies with `prefix` before, and so many zeros behind each."""
+    """Return the bodies, each with `prefix` before it and `zeros` zero bytes after it.
+
+    Raises:
+        OverflowError: The result is more than 2 GiB.
+    """
     offsets, values = _frame(texts_of(bodies), to_bytes(prefix), zeros)
     if offsets[-1] != len(values):
         raise OverflowError(f"{len(bodies)} bodies are more than 2 GiB")
@@ -94,6 +98,10 @@ def _framed(bodies: pa.BinaryArray, prefix: bytes, zeros: int = 0) -> pa.BinaryA
 
 @compiled(TEXTS, BYTES, INT64)
 def _frame(bodies: Texts, prefix: Bytes, zeros: int) -> tuple[npt.NDArray[np.int32], Bytes]:
+    """Return the offsets and data of a binary array: for each row `prefix | body | zeros`, without gaps.
+
+    The last offset differs from the size of the data if the offsets overflow 32 bits.
+    """
     rows = len(bodies.offsets) - 1
     size = np.int64(bodies.offsets[rows]) - bodies.offsets[0] + rows * (len(prefix) + zeros)
     offsets, values = np.empty(rows + 1, np.int32), np.empty(size, np.uint8)
@@ -118,12 +126,12 @@ def _columns_up_to_last_value(batch: pa.RecordBatch) -> int:
 
 
 def _encode_avro_by_row(batch: pa.RecordBatch, model: type[BaseModel]) -> pa.BinaryArray:
-    """Encode what the columnar encoder cannot: keys and headers that are not UTF-8."""
+    """Encode rows that the columnar encoder cannot: their keys or headers are not UTF-8."""
     return pa.array(avro_bodies(batch, model), pa.binary())
 
 
 def avro_bodies(batch: pa.RecordBatch, model: type[BaseModel]) -> list[bytes]:
-    """Return the Avro bodies of rows, encoded row by row: any bytes will do, and it takes fifty times as long."""
+    """Encode rows as Avro bodies, row by row. It accepts any bytes, and takes 50 times as long as columns."""
     schema = _parsed_schema(model)
     bodies = []
     for row in batch.to_pylist():
@@ -152,10 +160,10 @@ def _holds_bytes(model: type[BaseModel]) -> bool:
 
 @cache
 def _text_layout(model: type[BaseModel], count: int) -> pa.Schema:
-    """Return the Arrow schema of the model's first `count` fields with string for binary.
+    """Return the Arrow schema of the model's first `count` fields, with string in place of binary.
 
-    The encoder has no bytes. Avro writes bytes and strings alike (Avro 1.12 specification, Binary encoding), so bytes
-    that are UTF-8 pass through it as strings and readers of the true schema see no difference.
+    The encoder does not support binary. Avro encodes bytes and strings alike (Avro 1.12 specification, Binary
+    encoding), so UTF-8 bytes are encoded as strings, and a reader with the true schema sees no difference.
     """
 
     def text(kind: pa.DataType) -> pa.DataType:
@@ -186,7 +194,7 @@ def _text_schema(model: type[BaseModel], count: int) -> str:
 
 
 def encode_json(batch: pa.RecordBatch) -> pa.BinaryArray:
-    """Return rows as JSON objects: times in ISO 8601, nulls included."""
+    """Encode rows as JSON objects. Times are in ISO 8601; nulls are written."""
     frame = pl.DataFrame(batch)
     times = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime)]
     dates = [name for name, kind in frame.schema.items() if kind == pl.Date]
@@ -198,16 +206,16 @@ def encode_json(batch: pa.RecordBatch) -> pa.BinaryArray:
 
 
 def encode_batch(batch: pa.RecordBatch, model: type[BaseModel], wire: Wire, run_id: str | None = None) -> SplitBatch:
-    """Encode every row as a message.
+    """Encode each row as a message.
 
     Args:
-        batch: rows of the stage that `model` stands for; enriched rows for `UnifiedCdr`.
-        model: what a value holds.
-        wire: how it is written.
-        run_id: of a replay, else None.
+        batch: Rows with the schema of `model`; enriched rows for `UnifiedCdr`.
+        model: Model of a value.
+        wire: Encoding of the value.
+        run_id: ID of the replay run; None if the job is not a replay.
 
     Returns:
-        Accepted rows as ENCODED_SCHEMA, in order; those whose value is longer than MAX_VALUE_BYTES are rejected as
+        Accepted rows as ENCODED_SCHEMA, in order. A row whose value is longer than MAX_VALUE_BYTES is rejected as
         `oversized_payload`.
     """
     rows = unified(batch, run_id) if model is UnifiedCdr else batch
@@ -227,18 +235,19 @@ def encode_batch(batch: pa.RecordBatch, model: type[BaseModel], wire: Wire, run_
 
 
 def unify_batch(batch: pa.RecordBatch, run_id: str | None = None) -> SplitBatch:
-    """Return every enriched row, accepted, as `cdr.UNIFIED_SCHEMA`, in order."""
+    """Return all enriched rows, accepted and in order, as `cdr.UNIFIED_SCHEMA`."""
     return SplitBatch(unified(batch, run_id), no_rejects())
 
 
 @dataclass(eq=False)
 class UnifyCdrs(StageTransform):
-    """Makes unified CDRs, for sinks that write columns.
+    """Turns enriched CDRs into unified CDRs, for sinks that write columns.
 
-    In: `pa.RecordBatch` of `cdr.ENRICHED_SCHEMA`. Out: as EncodeCdrs, but `cdr.UNIFIED_SCHEMA`.
+    In: `pa.RecordBatch` of `cdr.ENRICHED_SCHEMA`. Out: StageOutput of accepted batches (`cdr.UNIFIED_SCHEMA`) and dead
+    letters (only `internal_error`, a bug). Each row goes to exactly one of the two, and rows keep their order.
 
     Attributes:
-        run_id: of a replay, else None.
+        run_id: ID of the replay run; None if the job is not a replay.
     """
 
     stage = Stage.ENCODE
@@ -254,15 +263,15 @@ class UnifyCdrs(StageTransform):
 class EncodeCdrs(StageTransform):
     """Encodes CDRs as Kafka messages.
 
-    In: `pa.RecordBatch` of the stage that `model` stands for. Out: StageOutput of accepted batches (ENCODED_SCHEMA) and
-    dead letters (`oversized_payload`, see MAX_VALUE_BYTES, and `internal_error`, a bug). Every row goes to exactly one
-    of the two; order holds.
+    In: `pa.RecordBatch` with the schema of `model`; enriched batches for `UnifiedCdr`. Out: StageOutput of accepted
+    batches (ENCODED_SCHEMA) and dead letters (`oversized_payload`, see MAX_VALUE_BYTES, and `internal_error`, a bug).
+    Each row goes to exactly one of the two, and rows keep their order.
 
     Attributes:
-        model: what a value holds.
-        wire: how it is written.
-        run_id: of a replay, else None.
-        step: what the worker's metrics count it as, if it is not the stage that ends the chain.
+        model: Model of a value.
+        wire: Encoding of the value.
+        run_id: ID of the replay run; None if the job is not a replay.
+        step: Name of the step in the worker's metrics; None for the stage's name, which the last step of the chain has.
     """
 
     stage = Stage.ENCODE

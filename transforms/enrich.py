@@ -1,4 +1,4 @@
-"""EnrichCdrs: who the subscriber's operator is, where the cell stands, what roaming it is, how suspicious it looks."""
+"""EnrichCdrs: adds the subscriber's operator and segment, the cell's place, the roaming class and the fraud score."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ from orion_beam.transforms.stage.split import Split, StageTransform
 
 @dataclass(frozen=True)
 class ReferenceData:
-    """What enrichment looks up.
+    """The reference data of enrichment.
 
     Attributes:
-        cells: by cell_id: country, plmn, place, lat, lon.
-        subscribers: by imsi: segment, plan, subscriber_type.
-        operators: by PLMN (MCC and MNC), of the world.
+        cells: Country, plmn, place, lat and lon by cell_id.
+        subscribers: Segment, plan and subscriber_type by imsi.
+        operators: Operators of the world by PLMN (MCC and MNC).
     """
 
     cells: Lookup
@@ -40,27 +40,27 @@ class ReferenceData:
 
     @property
     def version(self) -> str:
-        """What is written into CDRs: the versions of cells and subscribers."""
+        """The `reference_version` of CDRs: the versions of cells and subscribers."""
         return f"{self.cells.version}/{self.subscribers.version}"
 
     @cached_property
     def countries(self) -> pa.StringArray:
-        """All countries: those that have networks, and those that have cells."""
+        """All countries that have networks or cells."""
         return pc.unique(pa.concat_arrays([countries(), self.cells.texts("country")]))
 
     @cached_property
     def serving_operators(self) -> npt.NDArray[np.int32]:
-        """The operator of each row of the cells, as its place among `operators.names`; -1 if it is not known."""
+        """The operator of each row of the cells, as an index into `operators.names`; -1 if unknown."""
         return self.cells.by_row("plmn", self.operators.of)
 
     @cached_property
     def serving_countries(self) -> npt.NDArray[np.int32]:
-        """The country of each row of the cells, as its place among `countries`."""
+        """The country of each row of the cells, as an index into `countries`."""
         return self.cells.by_row("country", lambda names: index_in(names, self.countries))
 
 
 def operators_of(profiles: Mapping[str, CountryProfile]) -> dict[str, str]:
-    """Return the operator's name for each PLMN of the profiles."""
+    """Return the name of the operator for each PLMN of the profiles."""
     operators = [operator for profile in profiles.values() for operator in profile.operators]
     return {plmn: operator.name for operator in operators for plmn in operator.plmns}
 
@@ -69,12 +69,12 @@ def enrich_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile], 
     """Add place, segment, operator, roaming and fraud score to every row.
 
     Args:
-        batch: rows of `cdr.NORMALIZED_SCHEMA`.
-        profiles: by code, of the countries that the CDRs come from.
-        reference: cells, subscribers, operators.
+        batch: Rows of `cdr.NORMALIZED_SCHEMA`.
+        profiles: Profiles of the batch's countries, by code.
+        reference: Cells, subscribers and operators.
 
     Returns:
-        All rows, accepted, as `cdr.ENRICHED_SCHEMA`, in order.
+        All rows, accepted and in order, as `cdr.ENRICHED_SCHEMA`.
     """
     countries, columns = Countries.of(batch, profiles), columns_of(batch)
     imsis = prefixes_of(columns["imsi"])
@@ -117,7 +117,7 @@ def enrich_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile], 
 
 
 class _Networks(NamedTuple):
-    """Who issued the IMSI, and whose cell served it, as places among names; -1 where it is not known."""
+    """The home and the serving network of each row, as indices of operators and countries; -1 if unknown."""
 
     home_operator: npt.NDArray[np.integer]
     home_country: npt.NDArray[np.integer]
@@ -132,9 +132,9 @@ _HOME, _NATIONAL, _OUTBOUND, _INBOUND, _UNKNOWN = range(len(_ROAMING))
 def _roaming(
     imsis: npt.NDArray[np.int32], networks: _Networks, own_country: npt.NDArray[np.int32], countries: Countries
 ) -> npt.NDArray[np.int8]:
-    """Return the roaming class: the IMSI's PLMN against the country, and against the cell where it is known.
+    """Return the roaming class: compare the IMSI's PLMN with the country, and with the cell if the cell is known.
 
-    A PLMN of the country that none of the profile's operators has (an MVNO's, say) is `unknown`, never `home`.
+    A PLMN of the country that belongs to no operator of the profile (for example an MVNO's) is `unknown`, never `home`.
     """
     is_ours = countries.array(imsis, lambda rows, profile: are_among(profile.mccs)[rows])
     is_operators = countries.array(imsis, lambda rows, profile: are_among(_plmns_of(profile))[rows])
@@ -162,16 +162,16 @@ def _first_known(texts: pa.StringArray, others: pa.StringArray) -> pa.StringArra
 class EnrichCdrs(StageTransform):
     """Adds operator, place, segment, plan, roaming class and fraud score.
 
-    In: `pa.RecordBatch` of `cdr.NORMALIZED_SCHEMA`. Out: StageOutput of accepted batches
-    (`cdr.ENRICHED_SCHEMA`) and dead letters (only `internal_error`, a bug). Every row goes to exactly one of
-    the two; order holds. Reference data is loaded when a worker starts, once a process, and again when it changes.
+    In: `pa.RecordBatch` of `cdr.NORMALIZED_SCHEMA`. Out: StageOutput of accepted batches (`cdr.ENRICHED_SCHEMA`) and
+    dead letters (only `internal_error`, a bug). Each row goes to exactly one of the two, and rows keep their order. A
+    worker process loads the reference data once when it starts, and again when a file changes.
 
     Attributes:
-        profiles: country profiles by code.
-        operators: what the job calls operators, by PLMN, see `operators_of`; others are called as the world calls them.
-        cells: path of the cells (CSV or Parquet), see `reference_files.CELL_COLUMNS`.
-        subscribers: path of the subscribers (CSV or Parquet), see `reference_files.SUBSCRIBER_COLUMNS`.
-        reference_refresh_s: how often to look whether these files have changed; None never looks.
+        profiles: Country profiles by code.
+        operators: The job's own names of operators by PLMN, see `operators_of`; they override the world's list.
+        cells: Path of the cells (CSV or Parquet), see `reference_files.CELL_COLUMNS`.
+        subscribers: Path of the subscribers (CSV or Parquet), see `reference_files.SUBSCRIBER_COLUMNS`.
+        reference_refresh_s: Seconds between checks for changes of these files; None means no checks.
     """
 
     stage = Stage.ENRICH

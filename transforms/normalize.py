@@ -1,4 +1,4 @@
-"""NormalizeCdrs: valid CDRs in one form, whatever country and format they come from."""
+"""NormalizeCdrs: brings valid CDRs of all countries and formats into one form."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,11 +33,11 @@ def normalize_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile
     """Bring every row into the unified form.
 
     Args:
-        batch: rows of `cdr.VALIDATED_SCHEMA`.
-        profiles: by code; give calling code and time zone.
+        batch: Rows of `cdr.VALIDATED_SCHEMA`.
+        profiles: Country profiles by code. They give the calling code and the time zone.
 
     Returns:
-        All rows, accepted, as `cdr.NORMALIZED_SCHEMA`, in order.
+        All rows, accepted and in order, as `cdr.NORMALIZED_SCHEMA`.
     """
     countries, columns = Countries.of(batch, profiles), columns_of(batch)
     home = home_networks(columns["imsi"])
@@ -46,7 +46,7 @@ def normalize_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile
     columns |= {
         "cdr_id": _cdr_ids(batch),
         "msisdn": countries.column(columns["msisdn"], e164),
-        # A short code or a name has no such form.
+        # A short code or a name has no E.164 form and stays as it is.
         "peer_msisdn": pc.coalesce(countries.column(columns["peer_msisdn"], e164), columns["peer_msisdn"]),
         "tac": type_allocation_codes(columns["imei"]),
         "subscriber_type": take_texts(_SUBSCRIBER_TYPES, index_among(columns["subscriber_type"], SUBSCRIBER_TYPES)),
@@ -56,7 +56,7 @@ def normalize_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile
         "event_date": numbers_of(dates, pa.date32()),
         "event_hour": numbers_of(hours, pa.int32()),
         "timezone": countries.column(batch.column("country"), _time_zones),
-        # Of transforms that a user switches on.
+        # The optional transforms TagPartials and FlagDuplicates fill these columns.
         "partial": pa.nulls(batch.num_rows, pa.string()),
         "duplicate_of": pa.nulls(batch.num_rows, pa.string()),
     }
@@ -70,8 +70,8 @@ def _time_zones(rows: pa.Array, profile: CountryProfile) -> pa.StringArray:
 def _cdr_ids(batch: pa.RecordBatch) -> pa.StringArray:
     """Return the idempotence key: XXH3-128 of country, event time and payload.
 
-    It is made of what arrived, not of what the rules make of it, so that a replay with mended rules writes the same
-    key again. The event time tells apart pipe text that has none in its payload.
+    The key does not depend on the output of the rules, so that a replay with mended rules writes the same key again.
+    The event time is needed for pipe text, whose payload holds none: it distinguishes records with equal payloads.
     """
     times = batch.column("event_time").cast(pa.int64()).cast(pa.string())
     payloads = batch.column("raw_value").cast(pa.string())
@@ -84,12 +84,11 @@ def _cdr_ids(batch: pa.RecordBatch) -> pa.StringArray:
 class NormalizeCdrs(StageTransform):
     """Brings valid CDRs into one form: E.164 numbers, MCC and MNC, RAT generations, UTC and local time.
 
-    In: `pa.RecordBatch` of `cdr.VALIDATED_SCHEMA`. Out: StageOutput of accepted batches
-    (`cdr.NORMALIZED_SCHEMA`) and dead letters (only `internal_error`, a bug). Every row goes to exactly one
-    of the two; order holds.
+    In: `pa.RecordBatch` of `cdr.VALIDATED_SCHEMA`. Out: StageOutput of accepted batches (`cdr.NORMALIZED_SCHEMA`) and
+    dead letters (only `internal_error`, a bug). Each row goes to exactly one of the two, and rows keep their order.
 
     Attributes:
-        profiles: country profiles by code.
+        profiles: Country profiles by code.
     """
 
     stage = Stage.NORMALIZE

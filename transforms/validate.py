@@ -1,4 +1,4 @@
-"""ValidateCdrs: texts that keep every rule become typed columns, the others dead letters that list all broken rules."""
+"""ValidateCdrs: checks rows against the rules. Valid rows get typed columns; the others become dead letters."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,19 +21,19 @@ from orion_beam.transforms.stage.split import Split, StageTransform
 
 
 def validate_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile]) -> SplitBatch:
-    """Check every rule of every row as its country's profile has it, and give counts and times their types.
+    """Check every row against every rule, with the severities of its country's profile, and parse counts and times.
 
     Args:
-        batch: rows of `cdr.DECODED_SCHEMA`.
-        profiles: by code; give the zone of times without an offset, and the severity of rules.
+        batch: Rows of `cdr.DECODED_SCHEMA`.
+        profiles: Country profiles by code. They give the zone of times without an offset, and the severity of rules.
 
     Returns:
-        Accepted rows as `cdr.VALIDATED_SCHEMA`, in order; a rejected row's codes are all rules it breaks, in
-        the order of `rules.RULES`. Rules that only warn are listed in `warnings`.
+        Accepted rows as `cdr.VALIDATED_SCHEMA`, in order. Their `warnings` list the broken rules that only warn. The
+        codes of a rejected row are all error rules that it breaks, in the order of `rules.RULES`.
     """
     rows = DecodedRows.of(batch, profiles)
     columns = dict(rows.texts) | {name: rows.counts[name].values for name in COUNTS}
-    # One bit a rule: the rows of a batch break few different sets of rules.
+    # Bit `index` of a row's value is set if the row breaks rule `index`. A batch has few different sets of bits.
     errors, warnings = np.zeros(batch.num_rows, np.uint64), np.zeros(batch.num_rows, np.uint64)
     by_rule = zip(*(severities_of(profile) for profile in rows.countries.profiles), strict=True)
     for index, (rule, severities) in enumerate(zip(RULES, by_rule, strict=True)):
@@ -44,7 +44,7 @@ def validate_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile]
             bits |= is_meant.astype(np.uint64) << np.uint64(index)
             if severity is Severity.WARN and rule.clears_field and is_meant.any():
                 columns[rule.violation.field] = if_else(is_meant, None, columns[rule.violation.field])
-    # A format without an event type reports data usage.
+    # A record without an event type reports data usage.
     columns["event_type"] = take_texts(_EVENT_TYPES, np.where(rows.event_types < 0, _DATA, rows.event_types))
     columns["event_type_inferred"] = pa.array(~rows.has_event_type)
     columns["event_time"] = as_timestamps(rows.event_times)
@@ -63,7 +63,7 @@ _EVENT_TYPES, _DATA = pa.array(EVENT_TYPES), EVENT_TYPES.index("data")
 
 
 def _warnings(bits: npt.NDArray[np.uint64]) -> pa.ListArray:
-    """Return the ids of the rules that each row breaks."""
+    """Return for each row the IDs of the rules whose bits are set."""
     rows = np.flatnonzero(bits)
     sets, places = np.unique(bits[rows], return_inverse=True)
     indices = np.zeros(len(bits), np.int64)
@@ -79,14 +79,14 @@ def _violations(bits: int) -> tuple[Violation, ...]:
 
 @dataclass(eq=False)
 class ValidateCdrs(StageTransform):
-    """Rejects every row that breaks a rule, with all the rules that it breaks; or warns, as the profile has it.
+    """Checks rows against all rules. The country's profile sets whether a broken rule rejects the row or only warns.
 
-    In: `pa.RecordBatch` of `cdr.DECODED_SCHEMA`. Out: StageOutput of accepted batches
-    (`cdr.VALIDATED_SCHEMA`) and dead letters (`dead_letter.DEAD_LETTER_SCHEMA`). Every row goes to
-    exactly one of the two; order holds. Old records are never rejected, only warned of: replayed ones are old.
+    In: `pa.RecordBatch` of `cdr.DECODED_SCHEMA`. Out: StageOutput of accepted batches (`cdr.VALIDATED_SCHEMA`) and dead
+    letters (`dead_letter.DEAD_LETTER_SCHEMA`), which list all broken rules. Each row goes to exactly one of the two,
+    and rows keep their order. By default an old record gets only a warning, because replayed records are old.
 
     Attributes:
-        profiles: country profiles by code.
+        profiles: Country profiles by code.
     """
 
     stage = Stage.VALIDATE

@@ -1,4 +1,4 @@
 """Compiled loops and column operations over Arrow's buffers: texts, times, patterns of digits, copies of rows.
 
-What is true of any column belongs here; what knows a CDR, a country or a rule does not.
+Operations on any column belong here. Code that knows a CDR, a country or a rule does not.
 """

@@ -1,7 +1,7 @@
-"""Patterns of digits as tables: what a regular expression says of a number is read off digit by digit, in columns.
+"""Deterministic automata over digits, compiled from regular expressions, to match whole columns of numbers.
 
-Numbering plans are regular expressions over digits. A deterministic automaton reads a number in a step a digit however
-many kinds of numbers there are, and is a table of small integers, which compiled functions can walk.
+A numbering plan is a set of regular expressions over digits. An automaton takes one step a digit, however many
+expressions there are. It is a table of small integers, so compiled functions can walk it.
 """
 
 import re
@@ -18,11 +18,11 @@ STEPS = types.Array(types.int32, 2, "C", readonly=True)
 
 
 class Automaton(NamedTuple):
-    """A deterministic automaton over digits. It begins in state 1; no way leads out of state 0.
+    """A deterministic automaton over digits. State 1 is the start; state 0 is the dead state that no digit leaves.
 
     Attributes:
-        steps: int32, states x 10: the state that each digit leads to.
-        accepting: the states in which a number may end.
+        steps: Next state for each state and digit: int32, shape (states, 10).
+        accepting: Whether a number may end in each state.
     """
 
     steps: npt.NDArray[np.int32]
@@ -31,7 +31,7 @@ class Automaton(NamedTuple):
 
 @compiled(STEPS, MASK, BYTES, INT64, INT64)
 def accepts(steps: npt.NDArray[np.int32], accepting: Mask, data: Bytes, start: int, end: int) -> bool:
-    """Say whether bytes are digits that an automaton accepts; for use in compiled functions."""
+    """Return whether data[start:end] are ASCII digits that an automaton accepts. For use in compiled functions."""
     state = 1
     for place in range(start, end):
         digit = data[place] - np.uint8(48)
@@ -42,18 +42,18 @@ def accepts(steps: npt.NDArray[np.int32], accepting: Mask, data: Bytes, start: i
 
 
 def automaton_of(alternatives: Iterable[Sequence[str]]) -> Automaton:
-    r"""Return the automaton of the numbers that match, as a whole, all patterns of at least one alternative.
+    r"""Build an automaton that accepts a number if the whole number matches all patterns of at least one alternative.
 
     Args:
-        alternatives: regular expressions of digits, `\d`, sets, groups, `|`, `?`, `{m}` and `{m,n}`.
+        alternatives: Sequences of regular expressions of digits, `\d`, sets, groups, `|`, `?`, `{m}` and `{m,n}`.
 
     Raises:
-        ValueError: a pattern has something else.
+        ValueError: A pattern contains any other syntax.
     """
     graph = _Graph()
     start = graph.node()
     wanted = [[graph.add(_parsed(pattern), start) for pattern in patterns] for patterns in alternatives]
-    # Each state stands for the nodes at which a number may be, in all patterns at once.
+    # A state is the set of graph nodes, over all patterns, that the digits read so far can lead to.
     numbers = {frozenset[int](): 0, graph.reached({start}): 1}
     steps: list[list[int]] = []
     states = list(numbers)
@@ -71,7 +71,10 @@ def automaton_of(alternatives: Iterable[Sequence[str]]) -> Automaton:
 
 
 class _Piece(NamedTuple):
-    """A part of a pattern: digits to choose from, or sequences of pieces; and how often it may come."""
+    """A part of a pattern, with its least and greatest number of repetitions.
+
+    It is either a set of digits, of which one matches, or a list of alternative sequences of pieces.
+    """
 
     what: "frozenset[int] | list[list[_Piece]]"
     least: int = 1
@@ -89,7 +92,7 @@ def _parsed(pattern: str) -> _Piece:
 
 
 def _alternatives(tokens: Iterator[re.Match[str]]) -> list[list[_Piece]]:
-    """Read what is between two parentheses, or all."""
+    """Parse the alternatives up to the closing parenthesis or the end of the pattern."""
     sequences: list[list[_Piece]] = [[]]
     for token in tokens:
         if token[0] == ")":
@@ -114,7 +117,7 @@ def _digits(members: str) -> frozenset[int]:
 
 
 class _Graph:
-    """Patterns as nodes that are joined by digits, or by nothing (Thompson's construction)."""
+    """Patterns as a graph whose edges consume a digit or nothing (Thompson's construction)."""
 
     def __init__(self) -> None:
         self.edges: list[list[tuple[frozenset[int], int]]] = []
@@ -126,7 +129,7 @@ class _Graph:
         return len(self.edges) - 1
 
     def add(self, piece: _Piece, start: int) -> int:
-        """Add a piece behind a node; return the node behind it."""
+        """Add a piece that begins at the node `start`. Return the node at its end."""
         ends, end = [start] if piece.least == 0 else [], start
         for times in range(1, piece.most + 1):
             end = self._once(piece.what, end)
@@ -135,7 +138,7 @@ class _Graph:
         return self._joined(ends)
 
     def reached(self, nodes: set[int]) -> frozenset[int]:
-        """Return nodes with all that can be reached from them without a digit."""
+        """Return the nodes and all nodes that are reachable from them without a digit."""
         found = list(nodes)
         for node in found:
             found += [target for target in self._jumps[node] if target not in found]

@@ -1,9 +1,9 @@
-"""Loops over the rows and bytes of columns, compiled: one pass instead of a dozen of Arrow's calls.
+"""Support for compiled loops over the rows and bytes of columns: one pass instead of a dozen calls of Arrow.
 
-A call of Arrow's takes 3 to 20 µs however few rows there are, and a batch of a quiet country has few. What the hot path
-asks of every byte is therefore a function of this kind: plain Python that numba compiles (once; the machine code is
-kept beside the module, or where NUMBA_CACHE_DIR says). It sees a column as its Arrow buffers, without a copy, and runs
-without the interpreter lock.
+A call of Arrow takes 3 to 20 µs however few rows there are, and a batch of a quiet country has few. The hot path
+therefore uses plain Python functions that numba compiles. Each is compiled once; its machine code is cached beside the
+module or in NUMBA_CACHE_DIR. A compiled function gets a column as its Arrow buffers, without a copy, and runs without
+the interpreter lock.
 """
 
 import logging
@@ -32,13 +32,19 @@ _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 
 
 class Texts(NamedTuple):
-    """The buffers of a string or binary column.
+    """The Arrow buffers of a string or binary column. Row `i` is `data[offsets[i]:offsets[i + 1]]`.
+
+    A column of "abc", null and "de" that is a slice behind one other row "xy":
+
+        offsets    2     5 5   7        one more than rows; the first need not be 0
+        data    x y|a b c|d e|
+        validity  bits 1 (valid), 0 (null), 1 (valid) from bit `first` = 1 on, least significant bit first
 
     Attributes:
-        offsets: int32, one more than rows: where in `data` each row begins, and where the last one ends.
-        data: the bytes.
-        validity: Arrow's bitmap, a set bit for each row that is not null; empty if no row is null.
-        first: the bit of the first row.
+        offsets: int32, one more than rows: start of each row in `data`, then the end of the last row.
+        data: Bytes of all rows.
+        validity: Arrow's bitmap: bit `first + i` is set if row `i` is not null. It is empty if no row is null.
+        first: Position in `validity` of the bit of row 0.
     """
 
     offsets: npt.NDArray[np.int32]
@@ -47,7 +53,7 @@ class Texts(NamedTuple):
     first: int
 
 
-# Numba's types of arguments. All arrays are read-only to a function: a mutable one may be given, too.
+# Numba types of arguments. A function cannot write to these arrays, but a caller may pass writable ones.
 BYTES = types.Array(types.uint8, 1, "C", readonly=True)
 MASK = types.Array(types.boolean, 1, "C", readonly=True)
 INT32S = types.Array(types.int32, 1, "C", readonly=True)
@@ -61,7 +67,7 @@ TEXTS = types.NamedTuple((INT32S, BYTES, BYTES, INT64), Texts)  # type: ignore[n
 
 
 class _Compiled:
-    """A function that is compiled, or loaded, when it is first called: most commands call none of them."""
+    """A function that is compiled, or loaded from the cache, at its first call. Most commands call none of them."""
 
     def __init__(self, function: Callable[..., Any], arguments: Sequence[types.Type]) -> None:
         update_wrapper(self, function)
@@ -69,7 +75,7 @@ class _Compiled:
 
     @cached_property
     def dispatcher(self) -> Any:
-        """What numba makes of it."""
+        """The numba dispatcher of the compiled function."""
         function: Any = self.__wrapped__  # type: ignore[attr-defined]  # of update_wrapper
         made: Any = njit(nogil=True, error_model="numpy")(function)
         made.enable_caching()
@@ -85,21 +91,21 @@ class _Compiled:
 
 @typeof_impl.register(_Compiled)
 def _type_of(function: _Compiled, _: Any) -> types.Type:
-    """Tell numba what a compiled function is to another one that calls it."""
+    """Return the numba type of a compiled function, so that another compiled function can call it."""
     return types.Dispatcher(function.dispatcher)
 
 
 class _Notice(Listener):
-    """Says once that something is compiled, and not only loaded: nobody should take the pause for a hang."""
+    """Logs once that numba compiles functions, so that nobody takes the pause for a hang."""
 
     def on_start(self, _: Any) -> None:
-        """Say it."""
+        """Log the notice at the first compilation. Numba does not call this for a function that it loads."""
         if not self._has_said:
             self._has_said = True
             _logger.warning("compiling the hot path: half a minute or more, once after an installation")
 
     def on_end(self, _: Any) -> None:
-        """Say nothing of the end: there are dozens."""
+        """Do nothing: dozens of compilations end."""
 
     _has_said = False
 
@@ -110,7 +116,7 @@ _compiled: list[_Compiled] = []
 
 
 def compiled(*arguments: types.Type) -> Callable[[_Kernel], _Kernel]:
-    """Return a decorator that compiles a function for arguments of these types, when it is first called."""
+    """Return a decorator that compiles a function for arguments of these types at its first call."""
 
     def decorate(function: _Kernel) -> _Kernel:
         made = _Compiled(function, arguments)
@@ -121,7 +127,7 @@ def compiled(*arguments: types.Type) -> Callable[[_Kernel], _Kernel]:
 
 
 def compile_all() -> None:
-    """Compile, and so keep for later processes, what the modules that have been imported hold."""
+    """Compile all functions of the imported modules, and so cache them for later processes."""
     for function in _compiled:
         _ = function.dispatcher
 
@@ -136,7 +142,7 @@ _NO_OFFSETS: npt.NDArray[np.int32] = _frozen(np.zeros(1, np.int32))
 
 
 def texts_of(column: pa.Array) -> Texts:
-    """Return the buffers of a string or binary column, slice or not."""
+    """Return the buffers of a string or binary column without a copy. The column may be a slice."""
     validity, offsets, data = column.buffers()
     first = column.offset
     return Texts(
@@ -150,13 +156,13 @@ def texts_of(column: pa.Array) -> Texts:
 def column_of(
     offsets: npt.NDArray[np.int32], data: Bytes, validity: Bytes | None = None, nulls: int = -1
 ) -> pa.StringArray:
-    """Return a column of texts made of buffers that a compiled function has filled.
+    """Make a string column of buffers that a compiled function has filled, without a copy.
 
     Args:
-        offsets: where each row begins, and the last one ends; the first is 0.
-        data: the bytes, UTF-8.
+        offsets: Start of each row in `data`, then the end of the last row; the first offset is 0.
+        data: Bytes of all rows, UTF-8.
         validity: Arrow's bitmap; None if no row is null.
-        nulls: how many rows are null, if it is known; without any, `validity` is not looked at.
+        nulls: Number of null rows; -1 if unknown. If it is 0, `validity` is ignored.
     """
     bits = None if validity is None or nulls == 0 else pa.py_buffer(validity)
     return pa.Array.from_buffers(_STRING, len(offsets) - 1, [bits, pa.py_buffer(offsets), pa.py_buffer(data)], nulls)
@@ -166,26 +172,26 @@ _STRING = pa.string()
 
 
 def numbers_of(values: npt.NDArray[Any], kind: pa.DataType, validity: Bytes | None = None, nulls: int = -1) -> pa.Array:
-    """Return a column of fixed width made of buffers that a compiled function has filled; see `column_of`."""
+    """Make a column of fixed width of buffers that a compiled function has filled, see `column_of`."""
     bits = None if validity is None or nulls == 0 else pa.py_buffer(validity)
     return pa.Array.from_buffers(kind, len(values), [bits, pa.py_buffer(values)], nulls)
 
 
 @compiled(TEXTS, INT64)
 def is_valid(texts: Texts, row: int) -> bool:
-    """Say whether a row is not null; for use in compiled functions."""
+    """Return whether a row is not null. For use in compiled functions."""
     bit = texts.first + row
     return len(texts.validity) == 0 or (texts.validity[bit >> 3] >> (bit & 7)) & 1 != 0
 
 
 @compiled(types.Array(types.uint8, 1, "C"), INT64)
 def set_valid(validity: Bytes, row: int) -> None:
-    """Mark a row of a bitmap as not null; for use in compiled functions."""
+    """Set the bit of a row in a bitmap that begins at bit 0. For use in compiled functions."""
     validity[row >> 3] |= np.uint8(1 << (row & 7))
 
 
 def _copied(_: Any, target: types.Array, _at: Any, source: types.Array, _start: Any, _count: Any) -> Any:
-    """Tell numba how to copy bytes: by C's memcpy."""
+    """Return the numba signature and code generator of `copy_bytes`, which calls C's memcpy."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         def address(array: int, place: int) -> Any:
@@ -199,7 +205,8 @@ def _copied(_: Any, target: types.Array, _at: Any, source: types.Array, _start: 
 
 
 copy_bytes: Callable[[Bytes, int, Bytes, int, int], None] = intrinsic(_copied)  # type: ignore[assignment]
-"""Copy bytes to a place in one array from a place in another, so many; for use in compiled functions.
+"""copy_bytes(target, at, source, start, count): copy `source[start:start + count]` to `target[at:at + count]`.
 
-A loop that does so takes a nanosecond a byte: numba cannot tell that the arrays are two.
+For use in compiled functions. The arrays must not overlap. A loop would take a nanosecond a byte, because numba does
+not know that the two arrays are distinct.
 """

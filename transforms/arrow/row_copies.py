@@ -1,7 +1,6 @@
-"""Rows of a batch taken by their places: rows that stand together are copied together.
+"""Selection of rows of a batch by their indices. Consecutive rows are copied together.
 
-Arrow takes or filters texts row by row. What a stage drops are few rows, so that most of the others have their
-neighbours beside them.
+Arrow selects texts row by row. A stage drops few rows, so the rows that it keeps form long runs.
 """
 
 from typing import Any, NamedTuple
@@ -24,18 +23,18 @@ from orion_beam.transforms.arrow.compiled import (
 )
 
 _ENOUGH_ROWS = 1024
-"""Fewer are taken sooner by one call of Arrow's than by some of ours for each column."""
+"""Smallest number of rows for which the compiled functions, called per column, are faster than one call of Arrow."""
 
 
 class _Runs(NamedTuple):
-    """Places that follow one upon the other: where each run of them begins, and the place behind its last one."""
+    """Runs of consecutive row indices: the first index of each run, and the index after its last one."""
 
     starts: Offsets
     ends: Offsets
 
 
 def take(batch: pa.RecordBatch, places: Offsets) -> pa.RecordBatch:
-    """Return the rows of a batch that stand at some places, which ascend."""
+    """Return the rows of a batch at the given indices, which must ascend."""
     if len(places) < _ENOUGH_ROWS:
         return batch.take(pa.array(places))
     runs = _Runs(*_runs_of(places))
@@ -60,12 +59,13 @@ def _rows_in(column: pa.Array, runs: _Runs, places: Offsets) -> pa.Array:
 
 
 def _are_empty(lists: pa.ListArray) -> bool:
-    """Say whether all lists of a column are there, and hold nothing: most records have no headers."""
+    """Return whether all lists of a column are empty and none is null. Most records have no headers."""
     return lists.null_count == 0 and not len(lists.flatten())
 
 
 @compiled(INT64S)
 def _runs_of(places: Offsets) -> tuple[Offsets, Offsets]:
+    """Return the starts and ends of the runs of consecutive indices: 2 3 4 7 8 gives starts 2 7 and ends 5 9."""
     starts, ends = np.empty(len(places), np.int64), np.empty(len(places), np.int64)
     runs = 0
     for index in range(len(places)):
@@ -78,7 +78,11 @@ def _runs_of(places: Offsets) -> tuple[Offsets, Offsets]:
 
 @compiled(TEXTS, INT64S, INT64S)
 def _texts_in(texts: Texts, starts: Offsets, ends: Offsets) -> tuple[npt.NDArray[np.int32], Bytes]:
-    """Return offsets and bytes of the texts of runs."""
+    """Return the offsets and bytes of the texts in runs of rows. Each run's bytes are one copy.
+
+        texts.data  aa bb CC DD EE ff GG     rows 2 to 4 and row 6 are in runs
+        data        CC DD EE GG              offsets are rebased: they begin at 0
+    """
     rows = size = 0
     for run in range(len(starts)):
         rows += ends[run] - starts[run]
@@ -99,7 +103,7 @@ def _texts_in(texts: Texts, starts: Offsets, ends: Offsets) -> tuple[npt.NDArray
 
 @compiled(BYTES, INT64, INT64S, INT64S)
 def _bytes_in(values: Bytes, width: int, starts: Offsets, ends: Offsets) -> Bytes:
-    """Return the values of runs, all of the same width in bytes."""
+    """Return the bytes of the values in runs of rows. Each value takes `width` bytes, and each run is one copy."""
     taken = np.empty((ends - starts).sum() * width, np.uint8)
     written = 0
     for run in range(len(starts)):
@@ -111,13 +115,17 @@ def _bytes_in(values: Bytes, width: int, starts: Offsets, ends: Offsets) -> Byte
 
 @compiled(BYTES, INT64, INT64S, INT64S)
 def _bits_in(bits: Bytes, first: int, starts: Offsets, ends: Offsets) -> Bytes:
-    """Return the bits of runs, of a bitmap of Arrow's whose rows begin at the bit `first`."""
+    """Return the bits of the rows in runs, from an Arrow bitmap in which row 0 has the bit `first`.
+
+        bits   .. [b6 b7 | b8 b9 ...      a run that begins at bit 6 of one byte
+        taken  [b6 b7 b8 b9 ...           its bits, moved to the next free bit
+    """
     taken = np.zeros(((ends - starts).sum() + 7) // 8, np.uint8)
     at = 0
     for run in range(len(starts)):
         bit, end = first + starts[run], first + ends[run]
         while bit < end:
-            # As many as lie in one byte there and here.
+            # The bits up to the next byte boundary in either bitmap are copied together.
             some = min(8 - (at & 7), 8 - (bit & 7), end - bit)
             wanted = (np.uint32(bits[bit >> 3]) >> np.uint32(bit & 7)) & np.uint32((1 << some) - 1)
             taken[at >> 3] |= np.uint8(wanted << np.uint32(at & 7))

@@ -1,6 +1,6 @@
-"""Event times in columns: the spellings of `fields.parse_event_time`, and the clocks of time zones.
+"""Event times in columns: parsing of the spellings of `fields.parse_event_time`, and conversion between time zones.
 
-Instants and local times are milliseconds since 1970 as int64; the smallest int64 stands for none.
+Instants and local times are int64 milliseconds since 1970. The smallest int64, NONE, means that there is no time.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ _DOT, _COLON, _DASH, _PLUS, _T, _Z, _BLANK = map(ord, ".:-+TZ ")
 
 _DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _DAYS_TO_1970 = 719_468
-"""From 1 March of the year 0."""
+"""Days from 1 March of the year 0 to 1 January 1970."""
 
 
 def _milliseconds(moment: datetime) -> int:
@@ -60,11 +60,11 @@ _TWELVE_DIGITS = (None, "YYMMDDhhmmss", "YYYYMMDDhhmm")
 
 
 class EventTimes(NamedTuple):
-    """What texts say of when an event was.
+    """Event times parsed from texts.
 
     Attributes:
-        instants: NONE where a text names none.
-        is_ambiguous: which texts name a local time that comes twice; the first counts.
+        instants: Instant of each text; NONE if the text is no event time.
+        is_ambiguous: Whether a text is a local time that comes twice. Its instant is the first of the two.
     """
 
     instants: Times
@@ -72,12 +72,12 @@ class EventTimes(NamedTuple):
 
 
 def parse_event_times(texts: pa.StringArray, zone: str, twelve_digits: str | None = None) -> EventTimes:
-    """Read texts as `fields.parse_event_time` does.
+    """Parse event times with the rules of `fields.parse_event_time`.
 
     Args:
-        texts: string column.
+        texts: String column.
         zone: IANA zone of texts without an offset.
-        twelve_digits: how twelve digits are read: see `CountryProfile.twelve_digit_times`.
+        twelve_digits: Format of twelve digits, see `CountryProfile.twelve_digit_times`.
     """
     times, is_local = _read_times(texts_of(texts), _TWELVE_DIGITS.index(twelve_digits))
     is_ambiguous = np.zeros(len(times), np.bool_)
@@ -89,20 +89,20 @@ def parse_event_times(texts: pa.StringArray, zone: str, twelve_digits: str | Non
 
 
 def plausible_or_null(timestamps: pa.TimestampArray) -> pa.TimestampArray:
-    """Return Kafka timestamps, null for those that are not plausible."""
+    """Return Kafka timestamps, with null in place of those that are not plausible."""
     is_odd = ~are_plausible_epochs(as_times(timestamps))
     return if_else(is_odd, None, timestamps) if is_odd.any() else timestamps
 
 
 def are_plausible_epochs(times: Times) -> Mask:
-    """Say which times a Kafka timestamp is believed to be: see `fields.is_plausible_epoch`."""
+    """Return which times are plausible as Kafka timestamps, see `fields.is_plausible_epoch`."""
     mask: Mask = (times >= _FIRST_EPOCH) & (times < _END_OF_EPOCHS)
     return mask
 
 
 @compiled(BYTES, INT64, INT64)
 def _number(data: Bytes, start: int, digits: int) -> int:
-    """Return the number that some digits are, NONE if they are no digits."""
+    """Return the number that the `digits` bytes from `start` on spell; NONE if a byte is not a digit."""
     number = 0
     for place in range(start, start + digits):
         digit = int(data[place]) - ZERO
@@ -114,9 +114,9 @@ def _number(data: Bytes, start: int, digits: int) -> int:
 
 @compiled(BYTES, INT64, INT64, INT64, INT64, INT64, INT64)
 def _moment(data: Bytes, year: int, month_at: int, day_at: int, hour_at: int, minute_at: int, second_at: int) -> int:
-    """Return the wall clock's time whose other parts stand at these places, NONE if there is no such time.
+    """Return the wall-clock time with this year and two digits at the position of each other part.
 
-    A negative place of the seconds stands for none, which are 0.
+    Return NONE if there is no such time. If `second_at` is negative, the text has no seconds, and they are 0.
     """
     month, day = _number(data, month_at, 2), _number(data, day_at, 2)
     hour, minute = _number(data, hour_at, 2), _number(data, minute_at, 2)
@@ -127,7 +127,7 @@ def _moment(data: Bytes, year: int, month_at: int, day_at: int, hour_at: int, mi
     is_leap_year = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
     if day > (29 if month == 2 and is_leap_year else _DAYS[month - 1]):
         return NONE
-    # Years that begin in March have the leap day at their end (Fliegel and van Flandern 1968).
+    # The formula counts years from March, so that the leap day is the last of its year (Fliegel and van Flandern 1968).
     years, months = (year, month - 3) if month > 2 else (year - 1, month + 9)
     days = 365 * years + years // 4 - years // 100 + years // 400 + (153 * months + 2) // 5 + day - 1 - _DAYS_TO_1970
     return ((days * 24 + hour) * 60 + minute) * 60_000 + second * 1000
@@ -135,17 +135,19 @@ def _moment(data: Bytes, year: int, month_at: int, day_at: int, hour_at: int, mi
 
 @compiled(BYTES, INT64, INT64)
 def _iso(data: Bytes, start: int, end: int) -> tuple[int, bool]:
-    """Read `YYYY-MM-DDTHH:MM:SS`, or with a blank for the T; then perhaps a fraction, then perhaps an offset.
+    """Parse data[start:end], at least 19 bytes, as `YYYY-MM-DDTHH:MM:SS`, or with a blank instead of the T.
+
+    A fraction and an offset may follow.
 
     Returns:
-        The time; and whether it has no offset, so that it is a local one.
+        The time, and whether it is local because it has no offset.
     """
     dashes = data[start + 4] == _DASH and data[start + 7] == _DASH
     colons = data[start + 13] == _COLON and data[start + 16] == _COLON
     if not (dashes and colons and (data[start + 10] == _T or data[start + 10] == _BLANK)):
         return NONE, False
     moment = _moment(data, _number(data, start, 4), start + 5, start + 8, start + 11, start + 14, start + 17)
-    # The end tells which offset there is: none, Z, +HHMM or +HH:MM.
+    # The last bytes show the kind of offset: none, Z, +HHMM or +HH:MM.
     offset_width = 0
     if data[end - 1] == _Z:
         offset_width = 1
@@ -173,9 +175,9 @@ def _iso(data: Bytes, start: int, end: int) -> tuple[int, bool]:
 
 @compiled(TEXTS, INT64)
 def _read_times(texts: Texts, twelve_digits: int) -> tuple[Times, Mask]:
-    """Return times, NONE for what is none; and which of them are local. The length says which spelling it may be.
+    """Return the time of each text, NONE if it is no time, and whether it is local. The length selects the spelling.
 
-    Twelve digits are read as `_TWELVE_DIGITS` has it at this place.
+    `twelve_digits` is the index in `_TWELVE_DIGITS` of the format of twelve digits.
     """
     times, is_local = np.full(len(texts.offsets) - 1, NONE), np.zeros(len(texts.offsets) - 1, np.bool_)
     data = texts.data
@@ -213,14 +215,14 @@ def _read_times(texts: Texts, twelve_digits: int) -> tuple[Times, Mask]:
 
 
 def as_timestamps(times: Times) -> pa.TimestampArray:
-    """Return times as an Arrow column, null for NONE."""
+    """Return times as an Arrow column, with null for NONE."""
     is_valid = times != NONE
     nulls = len(times) - np.count_nonzero(is_valid)
     return numbers_of(times, TIMESTAMP, np.packbits(is_valid, bitorder="little") if nulls else None, nulls)
 
 
 def as_times(timestamps: pa.TimestampArray) -> Times:
-    """Return an Arrow column as times, NONE for null."""
+    """Return an Arrow column as times, with NONE for null."""
     if not len(timestamps):
         return np.zeros(0, np.int64)
     times = np.frombuffer(timestamps.buffers()[1], np.int64)[timestamps.offset :][: len(timestamps)]
@@ -228,12 +230,12 @@ def as_times(timestamps: pa.TimestampArray) -> Times:
 
 
 class _Periods(NamedTuple):
-    """The times of one clock, cut where its offset to another clock changes; none is in two periods.
+    """The times of one clock in periods of constant offset to another clock. Periods do not overlap.
 
     Attributes:
-        starts: the first time of each period, ascending.
-        ends: the first time after it. What lies between it and the next start does not exist.
-        shifts: what is added to a time for the other clock's.
+        starts: First time of each period, ascending.
+        ends: First time after each period. A time between an end and the next start does not exist.
+        shifts: Milliseconds to add to a time of each period to get the other clock's time.
     """
 
     starts: Times
@@ -242,19 +244,19 @@ class _Periods(NamedTuple):
 
 
 _SCAN_FROM, _SCAN_TO = datetime(1969, 12, 1, tzinfo=UTC), datetime(2101, 1, 1, tzinfo=UTC)
-"""The tables hold clocks of these years. A clock that was reset says 1970 in its own zone; around the first of the
-days no zone has changed, so that its local times are known for sure."""
+"""Range of the tables of periods. A clock that was reset shows 1970 in its own zone. No zone changed around the first
+day of the range, so its local times are certain."""
 _SCAN_STEP = timedelta(days=3)
-"""Well below the shortest time between two changes of a zone: a week, in Brazil in 2000."""
+"""Step of the scan. It is well below the shortest time between two changes of a zone: a week, in Brazil in 2000."""
 
 
 def to_instants(moments: Times, zone: str) -> Times:
-    """Return the instants of local times: the first of two in an overlap, NONE in a gap."""
+    """Return the instants of local times. A time that comes twice gives the first one; a skipped time gives NONE."""
     return _moved(moments, _local_periods(zone), partial(_from_local, zone_of(zone)))
 
 
 def are_ambiguous(moments: Times, zone: str) -> Mask:
-    """Say which local times come twice, as a clock goes back."""
+    """Return which local times occur twice because the clock goes back."""
     starts, ends = _overlaps(zone)
     mask: Mask = starts[np.searchsorted(ends, moments, "right")] <= moments
     periods = _local_periods(zone)
@@ -275,7 +277,7 @@ def to_local(instants: Times, zone: str) -> Times:
 
 @compiled(INT64S)
 def dates_and_hours(local: Times) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Return the dates of local times as days since 1970, and the hours of the day. There must be no NONE."""
+    """Return the dates of local times as days since 1970, and the hours of the day. No time may be NONE."""
     dates, hours = np.empty(len(local), np.int32), np.empty(len(local), np.int32)
     for row in range(len(local)):
         hour = local[row] // _HOUR_MS
@@ -285,7 +287,7 @@ def dates_and_hours(local: Times) -> tuple[npt.NDArray[np.int32], npt.NDArray[np
 
 
 def _moved(times: Times, periods: _Periods, clock: Callable[[int], int]) -> Times:
-    """Return times moved to another clock; times that no period knows are asked of the clock, each once."""
+    """Convert times to another clock. A time outside all periods is converted by the function `clock`, each once."""
     moved, is_open = _looked_up(times, *periods)
     if is_open.any():
         distinct, places = np.unique(times[is_open], return_inverse=True)
@@ -295,7 +297,10 @@ def _moved(times: Times, periods: _Periods, clock: Callable[[int], int]) -> Time
 
 @compiled(INT64S, INT64S, INT64S, INT64S)
 def _looked_up(times: Times, starts: Times, ends: Times, shifts: Times) -> tuple[Times, Mask]:
-    """Return times moved by the shifts of their periods, and which lie before or after all periods."""
+    """Return each time plus the shift of its period, and whether it lies before or after all periods.
+
+    A time that is NONE, or between two periods, gives NONE.
+    """
     moved, is_open = np.full(len(times), NONE), np.zeros(len(times), np.bool_)
     first, last_end = starts[0], ends[len(ends) - 1]
     start, end, shift = starts[0], ends[0], shifts[0]
@@ -306,7 +311,7 @@ def _looked_up(times: Times, starts: Times, ends: Times, shifts: Times) -> tuple
         if time < first or time >= last_end:
             is_open[row] = True
             continue
-        # Neighbours are alike, so mostly it is the period of the row before.
+        # Successive rows mostly lie in the same period, so the search is rare.
         if time < start or time >= end:
             period = np.searchsorted(ends, time, "right")
             start, end, shift = starts[period], ends[period], shifts[period]
@@ -317,7 +322,10 @@ def _looked_up(times: Times, starts: Times, ends: Times, shifts: Times) -> tuple
 
 @cache
 def _utc_periods(zone: str) -> _Periods:
-    """Return a zone's periods by the clock of UTC, found by asking the zone every few days: 20 to 40 ms."""
+    """Return the periods of UTC times with a constant offset of the zone.
+
+    A scan asks the zone for its offset every few days, which takes 20 to 40 ms.
+    """
     clock = zone_of(zone)
 
     def offset_at(instant: int) -> int:
@@ -340,7 +348,7 @@ def _utc_periods(zone: str) -> _Periods:
 
 @cache
 def _local_periods(zone: str) -> _Periods:
-    """Return a zone's periods by its own clock: an hour that comes twice is of the first."""
+    """Return the periods of the zone's local times. An hour that comes twice belongs to the first period."""
     starts, ends, offsets = _utc_periods(zone)
     local_starts, local_ends = starts + offsets, ends + offsets
     local_starts[1:] = np.maximum(local_starts[1:], local_ends[:-1])
@@ -349,7 +357,10 @@ def _local_periods(zone: str) -> _Periods:
 
 @cache
 def _overlaps(zone: str) -> tuple[Times, Times]:
-    """Return where the local times begin and end that come twice; the starts have one more, behind all times."""
+    """Return the starts and ends of the ranges of local times that come twice.
+
+    The starts have one more element, later than all times, for a search beyond the last range.
+    """
     starts, ends, offsets = _utc_periods(zone)
     again, first_end = (starts + offsets)[1:], (ends + offsets)[:-1]
     is_overlap = again < first_end

@@ -1,4 +1,4 @@
-"""What all stages share: batches, the split into accepted rows and dead letters, the way back from a stage's topic.
+"""Code that all stages share: batches, the split into accepted rows and dead letters, the reading of a stage's topic.
 
-What only one stage does belongs into that stage's file.
+Code of a single stage belongs in that stage's file.
 """

@@ -1,6 +1,6 @@
-"""The element of every PCollection between read and write: a `pa.RecordBatch` of some thousand rows.
+"""Helpers and coder for `pa.RecordBatch`, the element of every PCollection between read and write.
 
-Arrow flows between the transforms, and the pure functions inside them work on its columns, see `arrow.texts`.
+A batch has some thousand rows. The pure functions inside the transforms work on its columns, see `arrow.texts`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,18 +18,18 @@ from orion_beam.transforms.arrow.texts import Mask
 from orion_beam.transforms.decoders.unread_members import UnreadMember
 
 MAX_ROWS = 32_768
-"""Rows of a batch at most. The chain costs the same for a batch of one row as for hundreds, so more is cheaper: 32,768
-take a quarter less CPU a row than 8,192, see decision 0013 (docs/decisions)."""
+"""Largest number of rows in a batch. The chain costs the same for a batch of one row as for hundreds, so large batches
+are cheaper: 32,768 rows take a quarter less CPU a row than 8,192, see decision 0013 (docs/decisions)."""
 
 
 @dataclass(frozen=True)
 class SplitBatch:
-    """What a stage makes of a batch: `accepted.num_rows + rejected.num_rows` is the number of rows that went in.
+    """Output of a stage for one batch. `accepted.num_rows + rejected.num_rows` is the number of input rows.
 
     Attributes:
-        accepted: rows that keep every rule of the stage, in the stage's output schema.
-        rejected: the other rows, as `dead_letter.DEAD_LETTER_SCHEMA`.
-        unread: members of records that look like usage and were not read; of decode.
+        accepted: Rows that keep every rule of the stage, in the stage's output schema.
+        rejected: The other rows, as `dead_letter.DEAD_LETTER_SCHEMA`.
+        unread: Members of records that look like usage and were not read; only the decode stage reports them.
     """
 
     accepted: pa.RecordBatch
@@ -43,12 +43,12 @@ def columns_of(batch: pa.RecordBatch) -> dict[str, pa.Array]:
 
 
 def batch_of(columns: Mapping[str, pa.Array], schema: pa.Schema) -> pa.RecordBatch:
-    """Return the columns of `schema` as a batch; others are left out."""
+    """Return a batch of the columns that `schema` names; other columns are ignored."""
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
 def filter_rows(batch: pa.RecordBatch, mask: Mask) -> pa.RecordBatch:
-    """Return the rows of a batch for which the mask holds, in order."""
+    """Return the rows of a batch for which the mask is true, in order."""
     return batch if mask.all() else take(batch, np.flatnonzero(mask))
 
 
@@ -58,22 +58,22 @@ def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
 
 
 def join_small_batches(batches: Sequence[pa.RecordBatch]) -> list[pa.RecordBatch]:
-    """Return batches of one schema, at least one, as few as they fit in: one, but where a column is more than 2 GiB."""
+    """Join batches of one schema, at least one, into one batch; into several only if a column is more than 2 GiB."""
     if len(batches) == 1:
         return list(batches)
     try:
         table = pa.Table.from_batches(batches).combine_chunks()
     except pa.ArrowInvalid:
-        # A column of lists is not split by Arrow when it is too large.
+        # Arrow does not split a list column that is too large.
         return list(batches)
     return table.to_batches() or [batches[0]]
 
 
 def concat_batches(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
-    """Return batches of one schema, at least one, as one.
+    """Join batches of one schema, at least one, into one batch.
 
     Raises:
-        OverflowError: a column is more than 2 GiB then. Where that can be, see `join_small_batches`.
+        OverflowError: A joined column is more than 2 GiB. If that can happen, use `join_small_batches`.
     """
     whole, *others = join_small_batches(batches)
     if others:
@@ -82,17 +82,20 @@ def concat_batches(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def at_bundle_end(element: object) -> WindowedValue:
-    """Return an element as `finish_bundle` emits it: of no time, in the global window, as all of ours are."""
+    """Wrap an element for output from `finish_bundle`.
+
+    It has no event time; the pipeline uses the global window only.
+    """
     return WindowedValue(element, MIN_TIMESTAMP, [GlobalWindow()])
 
 
 def country_of(batch: pa.RecordBatch) -> str:
-    """Return the country of a batch, which is that of its first row."""
+    """Return the country of a batch's first row."""
     return str(batch.column("country")[0].as_py())
 
 
 def slices_of(batch: pa.RecordBatch, rows: int = MAX_ROWS) -> Iterator[pa.RecordBatch]:
-    """Cut a batch into as few pieces of at most `rows` rows as will do, all about as long, without copying."""
+    """Cut a batch, without a copy, into the fewest pieces of at most `rows` rows. All have about the same length."""
     pieces = -(-batch.num_rows // rows)
     for piece in range(pieces):
         start, end = (batch.num_rows * bound // pieces for bound in (piece, piece + 1))
@@ -100,12 +103,12 @@ def slices_of(batch: pa.RecordBatch, rows: int = MAX_ROWS) -> Iterator[pa.Record
 
 
 class RecordBatchCoder(beam.coders.Coder):  # type: ignore[misc]
-    """Arrow IPC stream of exactly one batch, for where a batch crosses a process."""
+    """Beam coder that encodes a batch as an Arrow IPC stream. Beam uses it when a batch crosses processes."""
 
     def encode(self, batch: pa.RecordBatch) -> bytes:
-        """Return the batch as an Arrow IPC stream: of a slice, its own rows only."""
+        """Return the batch as an Arrow IPC stream. A slice is written with its own rows only."""
         sink = pa.BufferOutputStream()
-        # Beam runs several bundles at a time: threads of Arrow's own would only get into their way.
+        # Beam runs several bundles at a time, so threads of Arrow's own would compete with them.
         with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(use_threads=False)) as stream:
             stream.write_batch(batch)
         return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
@@ -115,15 +118,15 @@ class RecordBatchCoder(beam.coders.Coder):  # type: ignore[misc]
         return pa.ipc.open_stream(encoded).read_next_batch()
 
     def is_deterministic(self) -> bool:
-        """Return False: equal batches may have different buffers."""
+        """Return False because equal batches may have different buffers."""
         return False
 
     def estimate_size(self, batch: pa.RecordBatch) -> int:
-        """Return the bytes of the batch's buffers, without encoding it."""
+        """Return the size of the batch's buffers in bytes, without encoding them."""
         return int(batch.get_total_buffer_size())
 
     def to_type_hint(self) -> type[pa.RecordBatch]:
-        """Return the type that this coder is for."""
+        """Return the type that this coder encodes."""
         return pa.RecordBatch  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""What a run counts of itself, as Beam counters: rows by what became of them, country and code."""
+"""Beam counters of a run: rows by kind of outcome, country and code."""
 
 from apache_beam.metrics import Metrics
 
@@ -6,5 +6,5 @@ NAMESPACE = "orion"
 
 
 def count(kind: str, country: str, code: str = "", rows: int = 1) -> None:
-    """Add rows to a counter; call it from a DoFn."""
+    """Add `rows` to a counter. Call it from a DoFn."""
     Metrics.counter(NAMESPACE, "/".join([kind, country, code])).inc(rows)

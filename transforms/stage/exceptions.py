@@ -1,9 +1,9 @@
-"""What may be said of an exception."""
+"""Description of an exception without personal data."""
 
 import traceback
 
 
 def name_of(error: BaseException) -> str:
-    """Return type and place of an exception that was raised: its text may hold a subscriber's number."""
+    """Return type, file and line of a raised exception. Its text is left out: it may hold a subscriber's number."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} at {place.filename.rpartition('/')[2]}:{place.lineno}"

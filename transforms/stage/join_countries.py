@@ -1,8 +1,8 @@
-"""The rows of a batch by country: what is done for each country by itself, and what for all rows at once.
+"""JoinCountries, and helpers for batches with rows of several countries.
 
-A batch costs the chain some milliseconds, however few rows it has, so where a stream is quiet the batches of several
-countries are joined. Behind DecodeCdrs little depends on the country: some columns are read country by country, and
-the rest, which is most of it, is done for all rows.
+A batch costs the chain some milliseconds, however few rows it has. A quiet stream has small batches, so batches of
+several countries are joined. After DecodeCdrs few columns depend on the country. Those are processed country by
+country, all others for all rows at once.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,18 +27,18 @@ from orion_beam.transforms.stage.batches import (
 CountrySplit = Callable[[pa.RecordBatch, CountryProfile], SplitBatch]
 
 JOIN_BELOW_ROWS = MAX_ROWS // 2
-"""Rows that are worth a batch of their own: to copy them costs as much as a batch does by itself."""
+"""Number of rows from which joining does not pay: the copy costs as much as a separate batch."""
 
 
 def country_runs(batch: pa.RecordBatch) -> list[tuple[str, slice]]:
-    """Return country and place of each run of rows of one country, in order."""
+    """Return the country and slice of each run of consecutive rows of one country, in order."""
     runs = pc.run_end_encode(batch.column("country"))
     ends = runs.run_ends.to_pylist()
     return list(zip(runs.values.to_pylist(), map(slice, [0, *ends], ends), strict=True))
 
 
 def parts_of(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """Yield country and rows of each run of rows of one country, in order."""
+    """Yield the country and rows of each run of consecutive rows of one country, in order."""
     for country, rows in country_runs(batch):
         yield country, batch[rows]
 
@@ -60,11 +60,11 @@ def by_country(
 
 
 class Countries(NamedTuple):
-    """Which rows of a batch are of which country, as runs of rows.
+    """The rows of a batch by country, as runs of consecutive rows of one country.
 
     Attributes:
-        profiles: of each run.
-        runs: where each is.
+        profiles: Country profile of each run.
+        runs: Slice of each run's rows.
     """
 
     profiles: tuple[CountryProfile, ...]
@@ -75,31 +75,31 @@ class Countries(NamedTuple):
         """Find the countries of a batch.
 
         Args:
-            batch: has a column `country`.
-            profiles: by code, of these countries.
+            batch: Batch with a column `country`.
+            profiles: Profiles of these countries by code.
         """
         if not batch.num_rows:
-            # What is made of no rows still has a type.
+            # One empty run lets functions return empty results of the right type.
             return cls((next(iter(profiles.values())),), (slice(0, 0),))
         countries, runs = zip(*country_runs(batch), strict=True)
         return cls(tuple(profiles[country] for country in countries), runs)
 
     def column(self, rows: pa.Array, function: Callable[[pa.Array, CountryProfile], pa.Array]) -> pa.Array:
-        """Return what a function makes of a column, country by country."""
+        """Apply a function to a column, country by country, and return the joined column."""
         pieces = self.pieces(rows, function)
         return pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
 
     def array(self, rows: Any, function: Callable[[Any, CountryProfile], npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        """Return what a function makes of a column or an array, country by country, as an array."""
+        """Apply a function to a column or an array, country by country, and return the joined array."""
         pieces = self.pieces(rows, function)
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def each(self, values: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return for each row the value that its run has: there is one for each of `profiles`."""
+        """Return for each row the value of its run. There is one value for each of `profiles`."""
         return np.repeat(values, [run.stop - run.start for run in self.runs])
 
     def pieces(self, rows: Any, function: Callable[[Any, CountryProfile], Any]) -> list[Any]:
-        """Return what a function makes of a column or an array, for each run."""
+        """Apply a function to a column or an array, country by country, and return the results by run."""
         return [function(rows[run], profile) for profile, run in zip(self.profiles, self.runs, strict=True)]
 
 
@@ -122,11 +122,11 @@ class _JoinFn(beam.DoFn):  # type: ignore[misc]
 
 
 class JoinCountries(beam.PTransform):  # type: ignore[misc]
-    """Joins the small batches of a bundle, whatever their countries.
+    """Joins the small batches of a bundle, of any countries.
 
-    In: `pa.RecordBatch` of any one schema with a column `country`, one country a batch. Out: the same, of some
-    countries. A batch of ENOUGH_ROWS goes on as it is. The rows of a country keep their order, and those of a joined
-    batch follow one another.
+    In: `pa.RecordBatch` of one schema with a column `country`, one country a batch. Out: the same schema, one or more
+    countries a batch. Batches are held until they have JOIN_BELOW_ROWS rows together or the bundle ends. The rows of a
+    country keep their order and are consecutive in a joined batch.
     """
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:

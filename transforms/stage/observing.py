@@ -1,4 +1,4 @@
-"""Where a worker's metrics hook into the stages: one observer a process, none by default, which costs nothing."""
+"""The hook of a worker's metrics into the stages: one observer a process. By default there is none, at no cost."""
 
 from typing import Protocol
 
@@ -8,16 +8,16 @@ from orion_beam.transforms.stage.batches import SplitBatch
 
 
 class StageObserver(Protocol):
-    """Is told of every batch that a stage has split, right after it has."""
+    """Receiver of a call for every batch that a stage has processed."""
 
     def stage_done(self, step: str, batch: pa.RecordBatch, outcome: SplitBatch, seconds: float) -> None:
-        """Take a batch, what became of it, and how long that took. It is called from Beam's threads.
+        """Record a processed batch. It is called from Beam's threads.
 
         Args:
-            step: the stage's name or, of a transform that is part of one, its own, see `StageTransform.counted_as`.
-            batch: what came in.
-            outcome: what it became.
-            seconds: the time that took.
+            step: Name of the stage, or of the transform that is part of a stage, see `StageTransform.counted_as`.
+            batch: Input batch.
+            outcome: Output for the batch.
+            seconds: Processing time.
         """
 
 
@@ -25,11 +25,11 @@ _observer: StageObserver | None = None
 
 
 def observe(observer: StageObserver | None) -> None:
-    """Have this process' stages tell `observer`; None: nobody."""
+    """Set the observer of this process' stages; None removes it."""
     global _observer
     _observer = observer
 
 
 def observer() -> StageObserver | None:
-    """Return who is to be told, if anybody."""
+    """Return the observer of this process' stages, or None."""
     return _observer

@@ -1,4 +1,4 @@
-"""Rejected rows become dead letters: the original message, and which rules it breaks."""
+"""Construction of dead letters from rejected rows: the original message and the rules that it breaks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from orion_beam.transforms.arrow.times import plausible_or_null
 from orion_beam.transforms.stage.batches import batch_of, empty_batch
 
 PAYLOAD_FIELD = "value"
-"""What `fields` names when the message as a whole breaks a rule."""
+"""Name in `fields` for a rule that the message breaks as a whole."""
 
 ATTEMPT_HEADER = LETTER_HEADERS["attempt"]
 MAX_LETTER_MESSAGE_BYTES = 1024
@@ -24,29 +24,29 @@ MAX_LETTER_MESSAGE_BYTES = 1024
 
 @dataclass(frozen=True)
 class Violation:
-    """One broken rule: its code, and the unified name of the field that breaks it."""
+    """A broken rule: its code, and the unified name of the field that breaks it."""
 
     code: Code
     field: str
 
     def __str__(self) -> str:
-        """Return what people read: field, code and meaning, never a value."""
+        """Return a text for people: field, code and meaning, never a value."""
         return f"{self.field}: {self.code.value}: {self.code.meaning}"
 
 
 @lru_cache(maxsize=4096)
 def _explain(broken: tuple[Violation, ...]) -> tuple[str, list[str], list[str], str]:
-    """Return code, codes, fields and message; few combinations of broken rules ever occur."""
+    """Return code, codes, fields and message. The cache pays off because few combinations of broken rules occur."""
     codes = [violation.code.value for violation in broken]
     message = "; ".join(map(str, broken)).encode()[:MAX_LETTER_MESSAGE_BYTES].decode(errors="ignore")
     return codes[0], codes, [violation.field for violation in broken], message
 
 
 def _attempt(headers: Sequence[dict[str, object]] | None) -> int:
-    """Return how often the message was tried: its own header says so once it was redriven."""
+    """Return the number of attempts for a message: that of its header after a redrive, else 1."""
     for header in headers or ():
         value = header["value"]
-        # Anybody can write headers: what is no number of a sensible length counts as none.
+        # Anybody can write headers, so a value that is not a number of at most nine digits is ignored.
         if header["key"] == ATTEMPT_HEADER and isinstance(value, bytes) and value.isdigit() and len(value) <= 9:
             return max(1, int(value))
     return 1
@@ -58,15 +58,15 @@ def no_rejects() -> pa.RecordBatch:
 
 
 def dead_letters(rows: pa.RecordBatch, stage: Stage, violations: Sequence[tuple[Violation, ...]]) -> pa.RecordBatch:
-    """Make the dead letters of `rows`.
+    """Make the dead letters of rejected rows.
 
     Args:
-        rows: rejected rows; they still have the columns of `raw.RawCdr`.
-        stage: the stage that rejects them.
-        violations: for each row the rules that it breaks, at least one.
+        rows: Rejected rows. They have at least the columns of `raw.RawCdr`.
+        stage: Stage that rejects them.
+        violations: For each row the rules that it breaks, at least one.
 
     Returns:
-        One row each, as DEAD_LETTER_SCHEMA.
+        One dead letter for each row, as DEAD_LETTER_SCHEMA.
     """
     count = rows.num_rows
     if count == 0:

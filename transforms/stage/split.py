@@ -1,4 +1,4 @@
-"""What all stages share: a pure function over a batch becomes a PTransform with a side output of dead letters."""
+"""StageTransform: base class that makes a PTransform with a dead-letter output from a pure function over a batch."""
 
 import logging
 import time
@@ -24,8 +24,8 @@ UNREAD_MEMBER = "unread_member"
 Split = Callable[[pa.RecordBatch], SplitBatch]
 
 MAX_BUGS = 32
-"""So many rows of a batch, or rows one after the other in any number of batches, may be hit by a bug and be rejected
-alone. With one more it is no matter of single rows, and the bundle fails."""
+"""Largest number of rows in a batch, or of successive rows across batches, for which a stage may raise. Up to this
+number, each such row is rejected alone. One more fails the bundle, because the bug does not concern single rows."""
 
 _logger = logging.getLogger(__name__)
 
@@ -38,16 +38,17 @@ class StageOutput(NamedTuple):
 
 
 class StageFailedError(RuntimeError):
-    """A bug of ours hits row after row: the bundle fails, so that none of its rows is lost, and is tried again.
+    """A bug of ORION Beam makes a stage fail for row after row.
 
-    The message has the stage, the type of the exception and its place; never its text, which may quote a row.
+    The bundle fails and is tried again, so that no row is lost. The message names the stage and the exception's type
+    and place. It never holds the exception's text, which may quote a row.
     """
 
 
 def typed_outputs(outputs: beam.pvalue.DoOutputsTuple) -> StageOutput:
-    """Return the two outputs of a stage, typed.
+    """Return the two outputs of a stage with their element type.
 
-    Beam 2.70 gives tagged outputs no type of their own; without one their batches would be pickled.
+    Beam 2.70 sets no type on tagged outputs. Without the type Beam would pickle their batches.
     """
     for tag in (ACCEPTED_TAG, DEAD_LETTER_TAG):
         outputs[tag].element_type = pa.RecordBatch
@@ -56,23 +57,24 @@ def typed_outputs(outputs: beam.pvalue.DoOutputsTuple) -> StageOutput:
 
 @dataclass(eq=False)
 class StageTransform(beam.PTransform):  # type: ignore[misc]
-    """A stage, or a step of one: applied to batches it gives a StageOutput.
+    """Base class of the stages and their steps.
 
     In: `pa.RecordBatch`. Out: StageOutput of accepted batches and dead letters (`dead_letter.DEAD_LETTER_SCHEMA`).
-    Every row goes to exactly one of the two; order holds. A subclass is a dataclass whose fields are its settings.
+    Each row goes to exactly one of the two, and rows keep their order. A subclass is a dataclass; its fields are its
+    settings.
 
     Attributes:
-        stage: named in dead letters and logs.
+        stage: The stage, as dead letters and logs name it.
     """
 
     stage: ClassVar[Stage]
 
     def __post_init__(self) -> None:
-        """Let Beam name the transform after its class."""
+        """Call Beam's constructor, which a dataclass does not."""
         super().__init__()
 
     def prepare(self) -> Split:
-        """Return the pure function; called on a worker, once per DoFn instance, so it may load files."""
+        """Return the pure function over a batch. A worker calls this once per DoFn instance, so it may load files."""
         raise NotImplementedError
 
     @property
@@ -90,29 +92,29 @@ class StageTransform(beam.PTransform):  # type: ignore[misc]
 
 @dataclass
 class Breaker:
-    """Tells a bug that hits a few rows from one that hits row after row, which fails the bundle: see MAX_BUGS.
+    """Counter of successive failed rows. A bug that hits more than MAX_BUGS of them fails the bundle.
 
     Attributes:
-        in_a_row: rows that were hit since a row came through, in whatever batches.
+        in_a_row: Number of failed rows since the last success, across batches.
     """
 
     in_a_row: int = 0
 
 
 class _Bug(NamedTuple):
-    """A row that a bug hits, and what is known of the bug."""
+    """A row for which a stage raised, and the name of the exception."""
 
     row: pa.RecordBatch
     name: str
 
 
 def split_isolating(split: Split, batch: pa.RecordBatch, stage: Stage, breaker: Breaker | None = None) -> SplitBatch:
-    """Apply `split`; when it raises, find the rows it raises for and reject only those, as `internal_error`.
+    """Apply `split`. If it raises, find the rows for which it raises, and reject only those as `internal_error`.
 
-    A bug for one row costs O(log rows) more calls, and no other row its place: halves keep the order.
+    The batch is halved until the rows are found, so one such row costs O(log rows) more calls. Rows keep their order.
 
     Raises:
-        StageFailedError: they are more than MAX_BUGS. Without a breaker there are never too many.
+        StageFailedError: `split` raises for more rows than MAX_BUGS allows. Without a breaker there is no limit.
     """
     bugs: list[_Bug] = []
     outcome = _isolated(split, batch, stage, breaker, bugs)
@@ -132,7 +134,7 @@ def _isolated(
             breaker.in_a_row = 0
         return outcome
     except BaseException as error:
-        # A panic of polars or of the Avro encoder is no Exception.
+        # A panic of polars or of the Avro encoder is a BaseException but not an Exception.
         if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit) or batch.num_rows == 0:
             raise
         name = name_of(error)
@@ -147,7 +149,7 @@ def _isolated(
         _isolated(split, batch.slice(0, middle), stage, breaker, bugs),
         _isolated(split, batch.slice(middle), stage, breaker, bugs),
     ]
-    # A row that a bug rejects leaves an empty batch of the stage's input schema: only batches with rows are joined.
+    # A row that a bug rejects leaves an empty batch with the input schema, so only batches with rows are joined.
     accepted = [half.accepted for half in halves if half.accepted.num_rows] or [halves[0].accepted]
     return SplitBatch(concat_batches(accepted), concat_batches([half.rejected for half in halves]))
 
@@ -155,7 +157,7 @@ def _isolated(
 def _break_if_too_many(breaker: Breaker, bugs: Sequence[_Bug], stage: Stage) -> None:
     breaker.in_a_row += 1
     if max(breaker.in_a_row, len(bugs)) > MAX_BUGS:
-        # The bundle is tried again, perhaps by this very DoFn.
+        # The bundle is tried again, perhaps by the same DoFn, so the count starts anew.
         breaker.in_a_row = 0
         raise StageFailedError(
             f"stage {stage.value} fails for row after row by a {bugs[-1].name}: this is a bug of ours, please report"
@@ -176,11 +178,14 @@ def _log(bug: _Bug, stage: Stage) -> None:
 
 _told_of: set[tuple[str, str]] = set()
 _MOST_TOLD_OF = 100
-"""Names that a process tells of: each is a label of a metric, and a feed may make up as many as it likes."""
+"""Largest number of names that a process reports. Each becomes a metric label, and a feed may send any number."""
 
 
 def _is_told(member: UnreadMember, batch: pa.RecordBatch) -> bool:
-    """Count the records that have a member, and warn of it once per feed and process; say whether this was done."""
+    """Count the records with an unread member, and log a warning once per feed and process.
+
+    Return False, without counting, if the member is new and the process has already reported _MOST_TOLD_OF names.
+    """
     name = f"{member.raw_format}.{member.name}"
     is_new = (member.country, name) not in _told_of
     if is_new and len(_told_of) >= _MOST_TOLD_OF:

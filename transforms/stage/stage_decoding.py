@@ -1,4 +1,4 @@
-"""DecodeStage: the messages of a stage's topic become that stage's batches again, so that a chain can be split."""
+"""DecodeStage: decodes the messages of a stage's topic to its batches, so that the chain can be split into two jobs."""
 
 import io
 import json
@@ -33,25 +33,25 @@ STAGE_MODELS: dict[Stage, type[BaseModel]] = {
     Stage.NORMALIZE: NormalizedCdr,
     Stage.ENRICH: EnrichedCdr,
 }
-"""What a stage's accepted rows hold."""
+"""Model of a stage's accepted rows."""
 
 UNKNOWN_COUNTRY = "ZZ"
-"""Of a message that is no record of ours: ISO 3166-1 leaves ZZ to users."""
+"""Country of a message that is not a record of the stage. ISO 3166-1 leaves ZZ to users."""
 
 
 def decode_stage(batch: pa.RecordBatch, model: type[BaseModel]) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-    """Read the values of a stage's topic.
+    """Decode the values of a stage's topic.
 
     Args:
-        batch: rows of `raw.RAW_MESSAGE_SCHEMA`.
-        model: what the values hold.
+        batch: Rows of `raw.RAW_MESSAGE_SCHEMA`.
+        model: Model of the values.
 
     Returns:
-        The rows that are records of `model`, with the coordinates and bytes of the raw message they came from; and the
-        other rows as dead letters (`malformed_payload`) with the coordinates that they were read at.
+        The records of `model`, with the coordinates and bytes of their raw messages. Then the other rows as dead
+        letters (`malformed_payload`), with their coordinates on the stage's topic.
 
     Raises:
-        OtherVersionError: a row is a record of another version.
+        OtherVersionError: A row is a record of another version.
     """
     header, parse = single_object_header(avro_schema(model)), _parser(model)
     records: list[dict[str, Any]] = []
@@ -74,7 +74,7 @@ def _parser(model: type[BaseModel]) -> Any:
     schema = fastavro.parse_schema(json.loads(avro_schema(model)))
 
     def parse(body: bytes) -> dict[str, Any] | None:
-        # fastavro raises whatever the bytes lead it into, so any exception means that they are no record.
+        # fastavro may raise any exception on arbitrary bytes. Each means that the bytes are not a record.
         try:
             record = fastavro.schemaless_reader(io.BytesIO(body), schema, None)
         except Exception:
@@ -93,11 +93,11 @@ class _DecodeStageFn(beam.DoFn):  # type: ignore[misc]
         try:
             records, foreign = decode_stage(batch, self._model)
         except OtherVersionError as error:
-            # The job fails before the offset is committed, so that nothing is lost until somebody decides.
+            # The job fails before it commits the offset, so that no record is lost until an operator decides.
             where = {"topic": error.topic, "partition": error.partition, "offset": error.offset}
             _logger.error("%s", error, extra={"event": "other_version", **where})
             raise
-        # A stage's topic holds all countries; a batch holds one. Another job's countries are that job's to read.
+        # A stage's topic holds records of all countries. This job emits only those of its own, one country a batch.
         for country in pc.unique(records.column("country")).to_pylist():
             if country in self._countries:
                 yield filter_rows(records, is_in(records.column("country"), pa.array([country])))
@@ -107,22 +107,22 @@ class _DecodeStageFn(beam.DoFn):  # type: ignore[misc]
 
 @dataclass(eq=False)
 class DecodeStage(beam.PTransform):  # type: ignore[misc]
-    """Reads the messages of a stage's topic back into the stage's batches.
+    """Decodes the messages of a stage's topic to the stage's batches.
 
-    In: `pa.RecordBatch` of `raw.RAW_MESSAGE_SCHEMA`. Out: StageOutput of accepted batches (the stage's schema,
-    one country each; rows of other countries than `profiles` are left to other jobs) and dead letters for messages
-    that are no record of the stage. A record of another version fails the bundle: OtherVersionError.
+    In: `pa.RecordBatch` of `raw.RAW_MESSAGE_SCHEMA`. Out: StageOutput of accepted batches (the stage's schema, one
+    country each) and dead letters for messages that are not records of the stage. Rows of countries that are not in
+    `profiles` are dropped: other jobs read them. A record of another version fails the bundle with OtherVersionError.
 
     Attributes:
-        stage: whose topic it is.
-        profiles: country profiles by code.
+        stage: Stage whose topic is read.
+        profiles: Country profiles by code.
     """
 
     stage: Stage
     profiles: Mapping[str, CountryProfile]
 
     def __post_init__(self) -> None:
-        """Name the transform."""
+        """Call Beam's constructor, which a dataclass does not."""
         super().__init__()
 
     @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs

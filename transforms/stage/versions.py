@@ -1,4 +1,4 @@
-"""What another version of ORION Beam has left on a stage's topic: it is no garbage, and this version cannot read it."""
+"""Detection of records that another version of ORION Beam wrote to a stage's topic. This version cannot read them."""
 
 from functools import cache
 
@@ -11,14 +11,16 @@ from orion_beam.transforms.arrow.texts import to_list
 
 
 class OtherVersionError(Exception):
-    """A record has a schema that no record of this version has: an older or a newer one wrote it.
+    """A record has a schema that this version does not know. An older or newer version wrote it.
 
     Attributes:
-        topic, partition, offset: where it is.
+        topic: Topic of the record.
+        partition: Partition of the record.
+        offset: Offset of the record.
     """
 
     def __init__(self, topic: str, partition: int, offset: int, schema: str) -> None:
-        """Name the place, the fingerprint of the record's schema, and what to do."""
+        """Make a message with the record's place, the fingerprint of its schema, and the fix."""
         super().__init__(
             f"{topic}[{partition}] offset {offset}: the record's schema has the fingerprint {schema}, which this"
             " version does not read; let the version that wrote it read the topic to its end first, or replay the raw"
@@ -33,13 +35,13 @@ def _known_schemas() -> frozenset[bytes]:
 
 
 def refuse_other_versions(messages: pa.RecordBatch) -> None:
-    """Refuse messages that are Avro single objects of a schema that none of our records has.
+    """Refuse Avro single objects whose schema this version does not write.
 
     Args:
-        messages: rows of `raw.RAW_MESSAGE_SCHEMA`.
+        messages: Rows of `raw.RAW_MESSAGE_SCHEMA`.
 
     Raises:
-        OtherVersionError: there is one; names the first.
+        OtherVersionError: There is one. The message names the first.
     """
     for row, value in enumerate(to_list(messages.column("raw_value"))):
         if value is None or not value.startswith(SINGLE_OBJECT_MARKER) or len(value) < SINGLE_OBJECT_HEADER_BYTES:
@@ -48,5 +50,5 @@ def refuse_other_versions(messages: pa.RecordBatch) -> None:
         if schema not in _known_schemas():
             names = ("source_topic", "source_partition", "source_offset")
             topic, partition, offset = (messages.column(name)[row].as_py() for name in names)
-            # In pairs of digits: a log line masks what may be a subscriber's number.
+            # The digits are written in pairs because log lines mask long numbers as possible subscriber numbers.
             raise OtherVersionError(topic, partition, offset, schema[::-1].hex(":"))
