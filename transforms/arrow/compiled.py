@@ -3,7 +3,7 @@
 A call of Arrow takes 3 to 20 µs however few rows there are, and a batch of a quiet country has few. The hot path
 therefore uses plain Python functions that numba compiles. Each is compiled once; its machine code is cached beside the
 module or in NUMBA_CACHE_DIR. A compiled function gets a column as its Arrow buffers, without a copy, and runs without
-the interpreter lock.
+Python's global interpreter lock.
 """
 
 import logging
@@ -41,7 +41,7 @@ class Texts(NamedTuple):
         validity  bits 1 (valid), 0 (null), 1 (valid) from bit `first` = 1 on, least significant bit first
 
     Attributes:
-        offsets: int32, one more than rows: start of each row in `data`, then the end of the last row.
+        offsets: Int32, one more than rows: start of each row in `data`, then the end of the last row.
         data: Bytes of all rows.
         validity: Arrow's bitmap: bit `first + i` is set if row `i` is not null. It is empty if no row is null.
         first: Position in `validity` of the bit of row 0.
@@ -79,7 +79,8 @@ class _Compiled:
         function: Any = self.__wrapped__  # type: ignore[attr-defined]  # of update_wrapper
         made: Any = njit(nogil=True, error_model="numpy")(function)
         made.enable_caching()
-        # numba would load old machine code after a change of a helper in another file. It has no public way to say so.
+        # Numba's cache checks the function's own file only. After a change of a helper in another file it would load
+        # stale machine code. Numba has no public option to set the stamp that it compares.
         made._cache._cache_file._source_stamp = kernel_stamp(function)
         made.compile(tuple(self._arguments))
         made.disable_compile()

@@ -1,4 +1,4 @@
-"""What the machine code of a kernel depends on, as one hash: numba's own cache looks at the kernel's file only."""
+"""A hash of all that the machine code of a kernel depends on. Numba's own cache checks the kernel's file only."""
 
 import hashlib
 import inspect
@@ -14,7 +14,7 @@ _PLAIN = (bool, int, float, complex, str, bytes, tuple, type(None), np.generic)
 def kernel_stamp(function: Callable[..., Any]) -> str:
     """Return a hash of a kernel, of all kernels that it calls, and of the constants that they use.
 
-    A change of a docstring, a comment or an annotation leaves it as it is.
+    A change of a docstring, a comment or an annotation does not change the hash.
     """
     digest = hashlib.sha256()
     for piece in _pieces(function, set()):
@@ -55,6 +55,6 @@ def _names(code: CodeType) -> set[str]:
 
 
 def _python_of(value: Any) -> Callable[..., Any] | None:
-    """Return the Python function behind a kernel, or behind an intrinsic of numba's; None: it is something else."""
+    """Return the Python function of a kernel or of a numba intrinsic; None for any other value."""
     wrapped = getattr(value, "__wrapped__", getattr(value, "_defn", value))
     return wrapped if inspect.isfunction(wrapped) else None

@@ -1,6 +1,6 @@
-"""The raw formats, one module each: its row model, which payloads are its own, and how they become columns of text.
+"""The raw formats, one module each: its row model, the test for its payloads, and its decoder to columns of text.
 
-A module that holds a `FORMAT` is a raw format; `decoders.registry` finds it here, and profiles call it by its name.
+Each module with a `FORMAT` is a raw format. `decoders.registry` finds it, and country profiles name it.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,15 +19,15 @@ from orion_beam.transforms.decoders.payloads import Payloads
 
 
 class Decoded(NamedTuple):
-    """What a decoder reads out of payloads.
+    """Output of a decoder.
 
     Attributes:
-        texts: string columns of `cdr.DecodedFields`, without blanks around, null where blank; those that are
-            not there are null.
-        is_malformed: payloads that are not of the format after all; their texts mean nothing.
-        is_for_others: payloads that turned out to be for the formats behind this one; None for none of them.
-        unknown: names of members that are not read, and how many of the payloads have each; of payloads that are read
-            row by row, only some are looked at.
+        texts: String columns of `cdr.DecodedFields`, without surrounding blanks; a blank text is null. A column that
+            is absent is null in all rows.
+        is_malformed: Whether a payload breaks the format. The texts of such a payload are undefined.
+        is_for_others: Whether a payload belongs to a format that comes later in the order; None if no payload does.
+        unknown: Number of payloads by name of an unread member. Of the payloads that are parsed row by row, only some
+            are searched for such names.
     """
 
     texts: Mapping[str, pa.StringArray]
@@ -38,18 +38,19 @@ class Decoded(NamedTuple):
 
 @dataclass(frozen=True)
 class RawFormat:
-    """How to tell and read one raw format.
+    """A raw format: how to recognize and decode it.
 
     Attributes:
-        name: what profiles and CDRs call it, and the name of its module.
-        row_model: its record as the standards have it, the oracle of the decoder.
-        claims: says which of some payloads, none of them empty, are its own.
-        decode: reads payloads that were claimed.
-        column_names: the line that a file of this format may begin with, if there is one.
-        is_told_by_first_byte: it is looked for before the formats that are told by a separator somewhere inside.
-        is_sent_by_all: every country may send it; a profile need not name it.
-        has_event_time: a record says when its event was; else the Kafka timestamp does.
-        layout: where fields stand, for whoever mends or pseudonymises records; without one, nobody can.
+        name: Name in profiles and CDRs, and name of the module.
+        row_model: Pydantic model of a record. Tests compare the decoder with it.
+        claims: Function that returns which payloads are of this format. None of the payloads is empty.
+        decode: Function that decodes claimed payloads.
+        column_names: Header line that a file of this format may begin with; None if there is none.
+        is_told_by_first_byte: Whether the first byte identifies the format. Such formats are tried before those that a
+            separator inside the payload identifies.
+        is_sent_by_all: Whether every country may send the format. Profiles need not name it.
+        has_event_time: Whether a record holds its event time; if not, the Kafka timestamp is used.
+        layout: Positions of the fields, needed to mend or pseudonymise records; None if that is not supported.
     """
 
     name: str
@@ -64,12 +65,12 @@ class RawFormat:
 
     @property
     def has_event_type(self) -> bool:
-        """Whether every record says of which kind the event is; else one that does not is taken for data usage."""
+        """Whether every record holds an event type. In other formats a record without one is taken for data usage."""
         field = self.row_model.model_fields.get("event_type")
         return field is not None and field.annotation is str
 
 
 def read_separated(payloads: Payloads, layout: Separated) -> tuple[dict[str, pa.StringArray], npt.NDArray[np.int64]]:
-    """Return the fields of payloads by their names, and how many separators more than expected each payload has."""
+    """Split payloads at the separator. Return the fields by name, and each payload's number of surplus separators."""
     fields, separators = payloads.split(layout.separator.encode(), len(layout.fields))
     return dict(zip(layout.fields, fields, strict=True)), separators - (len(layout.fields) - 1)

@@ -1,4 +1,4 @@
-"""CI's records: sixteen fields, separated by `;`, of which the first says of which type the record is."""
+"""CI's records: sixteen fields separated by `;`. The first field is the record type."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from orion_beam.transforms.decoders.payloads import Payloads
 
 
 class _RecordType(NamedTuple):
-    """What a record type of 3GPP TS 32.298 says of an event."""
+    """The fields of a CDR that follow from a record type of 3GPP TS 32.298."""
 
     event_type: str
     call_type: str | None = None
@@ -35,7 +35,7 @@ _RECORD_TYPES = {
 class CiSemicolonCdr(RawRow):
     """`record_type;node_id;local_sequence_number;imsi;…`: exactly sixteen fields.
 
-    The record type says what event it is and which way it went; one that is not known is taken for the event type.
+    The record type gives the event type and its direction. An unknown record type is used as the event type.
     """
 
     event_type: EventType = Field(description="from the record type")
@@ -95,7 +95,7 @@ _SAID = {
 
 
 def decode(payloads: Payloads) -> Decoded:
-    """Read CI records: fewer or more than sixteen fields means that some are not what their place says."""
+    """Decode CI records. A record with fewer or more than sixteen fields is malformed: its fields may have shifted."""
     texts, surplus = read_separated(payloads, LAYOUT)
     sent = texts.pop("record_type")
     kinds = index_in(pc.ascii_upper(sent), _NAMES)

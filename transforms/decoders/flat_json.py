@@ -1,4 +1,4 @@
-"""Flat JSON: what every country may send, and what carries voice and sms."""
+"""Flat JSON records, which every country may send. They may hold voice, SMS or data events."""
 
 from pydantic import Field
 
@@ -10,7 +10,7 @@ from orion_beam.transforms.decoders.layouts import JsonObject
 
 
 class FlatJsonCdr(RawRow):
-    """A flat JSON object. Which fields there are depends on the event type."""
+    """A flat JSON object. Its fields depend on the event type."""
 
     event_type: EventType
     imsi: Imsi

@@ -1,4 +1,4 @@
-"""FR's records: exactly eight fields, separated by `;`."""
+"""FR's records: exactly eight fields separated by `;`."""
 
 from orion_beam.schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat
 from orion_beam.schemas.raw import RawRow
@@ -28,7 +28,7 @@ LAYOUT = Separated(
 
 
 def decode(payloads: Payloads) -> Decoded:
-    """Read FR records: fewer or more than eight fields means that some are not what their place says."""
+    """Decode FR records. A record with fewer or more than eight fields is malformed: its fields may have shifted."""
     texts, surplus = read_separated(payloads, LAYOUT)
     return Decoded(texts, surplus != 0)
 

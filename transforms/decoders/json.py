@@ -1,8 +1,8 @@
-"""Reading JSON records: TN's nested objects, and the flat object that every country may send.
+"""Decoders of JSON records: TN's nested objects, and the flat objects that every country may send.
 
-What is plain is read in columns, see `plain_json`; the rest row by row: msgspec parses each payload alone into typed
-slots. A columnar parser would join payloads into one document, where a broken one can move its neighbours, and would
-read `5.0` as 5.
+Plain payloads are decoded in columns, see `plain_json`. msgspec parses the others row by row into typed structs. A
+general columnar parser is no option: it would join payloads into one document, where a broken payload can shift its
+neighbours, and it would read `5.0` as 5.
 """
 
 import json
@@ -22,7 +22,7 @@ from orion_beam.transforms.decoders import Decoded
 from orion_beam.transforms.decoders.payloads import Payloads
 from orion_beam.transforms.decoders.plain_json import Read, Shape, read_plain
 
-# What a field may be: an object or array in its place makes the payload malformed.
+# Type of a field's value. An object or array in its place makes the payload malformed.
 Scalar = str | int | float | bool | None
 
 
@@ -76,7 +76,7 @@ class _FlatCdr(msgspec.Struct, gc=False):
     cause_for_record_closing: Scalar = None
 
 
-# In the order of _FlatCdr's fields; the two numbers make one column.
+# In the order of _FlatCdr's fields. decode_flat merges called_number and destination_number into peer_msisdn.
 _FLAT_COLUMNS = (
     "event_type",
     "imsi",
@@ -114,13 +114,13 @@ TN_PATHS = {
     "event_time": "timestamp",
     "event_type": "event_type",
 }
-"""Where TN's members are, by the unified name of the field."""
+"""Path of each member of TN's records, by the unified name of the field."""
 
 _Cdr = TypeVar("_Cdr", bound=msgspec.Struct)
 
 
 def _parse_each(payloads: Payloads, kind: type[_Cdr], nothing: _Cdr) -> tuple[list[_Cdr], Mask]:
-    """Return each payload's object, `nothing` in place of a malformed one, and which are malformed."""
+    """Parse each payload. Return the objects, with `nothing` in place of a malformed one, and which are malformed."""
     parse = msgspec.json.Decoder(kind).decode
     cdrs: list[_Cdr] = []
     is_malformed = np.zeros(len(payloads), np.bool_)
@@ -128,7 +128,7 @@ def _parse_each(payloads: Payloads, kind: type[_Cdr], nothing: _Cdr) -> tuple[li
     parsed = map(parse, texts)
     while len(cdrs) < len(texts):
         try:
-            # What was parsed before a payload that raises is kept, and the map goes on behind it.
+            # If a payload raises, the objects before it are kept, and the next call goes on after it.
             cdrs.extend(parsed)
         except (msgspec.DecodeError, UnicodeError, RecursionError):
             cdr = _parse_odd_numbers(texts[len(cdrs)], kind)
@@ -138,13 +138,13 @@ def _parse_each(payloads: Payloads, kind: type[_Cdr], nothing: _Cdr) -> tuple[li
 
 
 def _parse_odd_numbers(payload: str, kind: type[_Cdr]) -> _Cdr | None:
-    """Read JSON whose numbers no machine type holds (1e400, NaN, thousands of digits) with numbers as their text.
+    """Parse JSON with numbers that no machine type holds (1e400, NaN, thousands of digits). Numbers stay text.
 
-    A number like that is for the rules to refuse, by name; what is malformed even so is None.
+    The rules then reject such a number with the name of its field. Return None if the payload is malformed in itself.
     """
     try:
         fields = json.loads(payload, parse_int=str, parse_float=str, parse_constant=str)
-        # Lone surrogates are no text.
+        # A lone surrogate cannot be encoded as UTF-8, so it makes the payload malformed.
         json.dumps(fields, ensure_ascii=False).encode()
         return msgspec.convert(fields, kind)
     except (ValueError, RecursionError):
@@ -152,11 +152,11 @@ def _parse_odd_numbers(payload: str, kind: type[_Cdr]) -> _Cdr | None:
 
 
 def _texts(values: Sequence[Scalar]) -> pa.StringArray:
-    """Return scalars as a column of text: a number is its digits, so that quotes around it make no difference."""
+    """Return scalars as a column of text. A number becomes its digits, as if it were in quotes."""
     try:
         texts = pa.array(values, pa.string())
     except pa.ArrowTypeError:
-        # Whole numbers are the bulk of what is no text, and `str` is all that they need.
+        # Most values that are not text are whole numbers, for which `str` is enough and fast.
         values = [
             value
             if value is None or (kind := value.__class__) is str
@@ -172,9 +172,9 @@ def _texts(values: Sequence[Scalar]) -> pa.StringArray:
 def _columns(
     cdrs: Sequence[msgspec.Struct], kind: type[msgspec.Struct], names: Sequence[str | None]
 ) -> dict[str, pa.StringArray]:
-    """Return the fields of structs as columns, field by field: a tuple each would keep the garbage collector busy.
+    """Return the fields of structs as columns. A field without a name, or with nulls only, gets no column.
 
-    A field that is null in all of them has no column; one without a name has none either.
+    It reads field by field, because one tuple for each struct would keep the garbage collector busy.
     """
     columns = {
         name: list(map(attrgetter(field), cdrs))
@@ -185,10 +185,7 @@ def _columns(
 
 
 def decode_tn(payloads: Payloads) -> Decoded:
-    """Read TN's nested records.
-
-    A record without any of the three members is a flat one.
-    """
+    """Decode TN's nested records. A record without any of the three inner objects is left to the flat format."""
     plain = read_plain(payloads, _TN_SHAPE)
     decoded = _with_others(dict(zip(TN_PATHS, plain.fields, strict=True)), plain, payloads, _parse_tn)
     is_flat = ~plain.has_object & plain.is_plain
@@ -198,7 +195,7 @@ def decode_tn(payloads: Payloads) -> Decoded:
 
 
 def decode_flat(payloads: Payloads) -> Decoded:
-    """Read flat records; the peer is the called number or, for an sms, the destination number."""
+    """Decode flat records. The peer is the called number or, for an SMS, the destination number."""
     plain = read_plain(payloads, _FLAT_SHAPE)
     texts = dict(zip(_FLAT_COLUMNS, plain.fields, strict=True))
     decoded = _with_others(texts, plain, payloads, _parse_flat)
@@ -210,7 +207,10 @@ def decode_flat(payloads: Payloads) -> Decoded:
 def _with_others(
     texts: Mapping[str, pa.StringArray], plain: Read, payloads: Payloads, parse: Callable[[Payloads], Decoded]
 ) -> Decoded:
-    """Add what a parser makes of the payloads that are not plain; a field that is null in all rows has no column."""
+    """Parse the payloads that are not plain and merge them with the plain ones.
+
+    A field that is null in all rows has no column.
+    """
     texts = {name: column for name, column in texts.items() if column.null_count < len(column)}
     is_malformed, rows = np.zeros(len(payloads), np.bool_), np.flatnonzero(~plain.is_plain)
     if not len(rows):
@@ -254,7 +254,7 @@ def _parse_flat(payloads: Payloads) -> Decoded:
 
 
 def _unknown(payloads: Payloads, paths: Iterable[str]) -> Counter[str]:
-    """Return the names of members that are at none of some paths, and how many of the payloads have each."""
+    """Return the number of payloads by name of a member whose path is not among `paths`."""
     known = set(paths)
     outer = {path.partition(".")[0] for path in known if "." in path}
     found: Counter[str] = Counter()
@@ -270,7 +270,9 @@ def _unknown(payloads: Payloads, paths: Iterable[str]) -> Counter[str]:
 
 
 _MOST_LOOKED_AT = 32
-"""Payloads of a batch that are no plain JSON, whose names of members are looked at: to see all takes too long."""
+"""Largest number of payloads in a batch, of those that are not plain, that are searched for unknown members.
+
+A search of all would take too long."""
 
 
 _TN_SHAPE = Shape.of(list(TN_PATHS.values()))
@@ -280,5 +282,5 @@ _MALFORMED_TN = _TnCdr(None, None, None)
 
 
 def is_object(payloads: Payloads) -> Mask:
-    """Say which payloads begin as JSON objects do."""
+    """Return which payloads begin with `{`, as JSON objects do."""
     return payloads.begin_with(b"{")

@@ -1,7 +1,7 @@
-"""Where the fields of a raw record stand, so that some can be changed and every other byte stays as it was.
+"""The positions of fields in a raw record, so that a field can be changed and every other byte stays the same.
 
-Decoders read columns of records, and only what they need. Mending and pseudonymising write: one record, as text, by the
-layout of its format. A property test holds both together: what a layout changes is what the decoder then reads.
+Decoders read columns of many records. Mending and pseudonymising write one record, as text, with the layout of its
+format. A property test checks the two against each other: the decoder reads what the layout wrote.
 """
 
 import json
@@ -14,43 +14,43 @@ from typing import NamedTuple
 from orion_beam.schemas.fields import BLANKS
 
 FieldChange = Callable[[str | None, str], str]
-"""Takes a field (None for what is no field of ours) and its text without blanks around; returns what it becomes."""
+"""Function from a field's unified name and its trimmed text to the new text. The name is None for an unknown field."""
 
 
 class NoSuchFieldError(ValueError):
-    """A record has no place for a field, or the field no room for a text. The message holds no value."""
+    """The format has no such field, or the field is too short for the text. The message holds no value."""
 
 
 class Layout(ABC):
-    """How records of a format are written."""
+    """Base class of the layouts of raw records."""
 
     @abstractmethod
     def edit(self, record: str, change: FieldChange) -> str:
-        """Return a record with each text replaced by what `change` makes of it, names of fields included."""
+        """Return a record with each text replaced by the result of `change`. Names of fields are texts, too."""
 
     @abstractmethod
     def place_of(self, field: str) -> str:
-        """Return what the format calls a field of `cdr.DecodedFields`.
+        """Return the format's name for a field of `cdr.DecodedFields`.
 
         Raises:
-            NoSuchFieldError: it has no such field.
+            NoSuchFieldError: The format has no such field.
         """
 
     def _append(self, record: str, field: str, text: str) -> str:
-        """Return a record with a field that is not in it yet."""
+        """Return a record with a field added that it does not have yet."""
         raise NotImplementedError(f"{type(self).__name__} has every field in every record")
 
     def with_field(self, record: str, field: str, text: str) -> str:
-        """Return a record in which a field says `text`.
+        """Return a record with a field set to `text`.
 
         Raises:
-            NoSuchFieldError: the format has no such field, or no room for the text.
+            NoSuchFieldError: The format has no such field, or the field is too short for the text.
         """
         self.place_of(field)
         seen = []
 
         def change(found: str | None, old: str) -> str:
-            # Of a name that is there twice the decoders differ in which counts: all say the same then.
+            # If a name occurs twice, decoders differ in which one they read, so every occurrence is changed.
             if found != field:
                 return old
             seen.append(found)
@@ -81,12 +81,12 @@ class _Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Separated(Layout):
-    """Fields in a fixed order between separators, in quotes or not; trailing ones may be missing, more are nobody's.
+    """Fields in a fixed order between separators, with or without quotes. Trailing fields may be missing.
 
     Attributes:
-        separator: one character.
-        fields: the unified name of each.
-        names: what the header line calls a field, where that is not its unified name.
+        separator: One character.
+        fields: Unified names of the fields, in order. Further parts of a record are unknown fields.
+        names: Name in the header line by unified name, for fields whose names differ.
     """
 
     separator: str
@@ -95,11 +95,11 @@ class Separated(Layout):
 
     @property
     def header(self) -> str:
-        """The line that a file may begin with: it names the columns."""
+        """The header line that a file may begin with: the names of the columns."""
         return self.separator.join((self.names or {}).get(field, field) for field in self.fields)
 
     def edit(self, record: str, change: FieldChange) -> str:
-        """Change what stands between separators."""
+        """Change the texts between separators."""
         return _replaced(record, self._spans(record), change)
 
     def place_of(self, field: str) -> str:
@@ -132,15 +132,15 @@ class Pairs(Layout):
     """`NAME=text` pairs between separators.
 
     Attributes:
-        separator: one character.
-        names: what the format calls each field, by its unified name.
+        separator: One character.
+        names: Name in the record by unified name of the field.
     """
 
     separator: str
     names: Mapping[str, str]
 
     def edit(self, record: str, change: FieldChange) -> str:
-        """Change texts, and names that are none of ours."""
+        """Change the names and the texts of all pairs."""
         return _replaced(record, self._spans(record), change)
 
     def place_of(self, field: str) -> str:
@@ -168,13 +168,13 @@ class FixedWidth(Layout):
     """Fields of fixed width, padded with blanks on the right.
 
     Attributes:
-        widths: characters of each, by its unified name, in order.
+        widths: Width in characters by unified name of the field, in order.
     """
 
     widths: Mapping[str, int]
 
     def edit(self, record: str, change: FieldChange) -> str:
-        """Change what stands in the columns; a text keeps its column's width."""
+        """Change the texts in the columns. Columns keep their width."""
         start, parts = 0, []
         for field, width in self.widths.items():
             column = record[start : start + width]
@@ -202,14 +202,14 @@ class JsonObject(Layout):
     """A JSON object.
 
     Attributes:
-        paths: names of members from the outside in, joined by `.`, by the unified name of the field. Where a field
-            has several, a comma joins them; the first is the one that is written where none is there.
+        paths: Path of a field's member by unified name: names from the outside in, joined by `.`. A field may have
+            several paths, joined by commas; the first is used to add the field to a record.
     """
 
     paths: Mapping[str, str]
 
     def edit(self, record: str, change: FieldChange) -> str:
-        """Change strings and numbers, wherever they are, and names of members."""
+        """Change all strings, numbers and names of members at any depth."""
         field_of = {path: field for field, paths in self.paths.items() for path in paths.split(",")}
         parts: list[str] = []
         end = 0
@@ -238,13 +238,13 @@ class JsonObject(Layout):
 
 class _Token(NamedTuple):
     path: str
-    """Of a name of a member it is empty: no field has that path."""
+    """Path of the member; empty for the name of a member, so that it is no field."""
     text: str
     start: int
 
 
 def _scalars(record: str) -> Iterator[_Token]:
-    """Yield the strings, numbers and words of well-formed JSON with the path of the member that each stands in."""
+    """Yield the strings, numbers and literals of well-formed JSON, each with the path of its member."""
     path: list[str] = []
     opened: list[str] = []
     is_name = False
@@ -283,5 +283,5 @@ def _changed_token(token: str, field: str | None, change: FieldChange) -> str:
         changed = change(field, "")
         return json.dumps(changed) if changed else token
     changed = change(field, token)
-    # What is a number stays one: quotes around it would be another record.
+    # A number stays a number, because quotes would change the record's JSON type.
     return changed if changed == token or _JSON_NUMBER.fullmatch(changed) else json.dumps(changed)

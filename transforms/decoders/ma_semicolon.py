@@ -1,4 +1,4 @@
-"""MA's records: up to seven fields, separated by `;`, of which trailing ones may be missing."""
+"""MA's records: up to seven fields separated by `;`. Trailing fields may be missing."""
 
 from orion_beam.schemas.fields import Count, EventTime, FreeText, Imsi, Msisdn, Rat
 from orion_beam.schemas.raw import RawRow
@@ -11,7 +11,7 @@ from orion_beam.transforms.decoders.payloads import Payloads
 class MaSemicolonCdr(RawRow):
     """`imsi;msisdn;cell_id;rat;bytes_up;bytes_down;event_time`: at most seven fields.
 
-    Trailing fields that are missing are null; the last of them is required, so that such a record is rejected for
+    Missing trailing fields are null. The last field, event_time, is required, so a record without it is rejected with
     `missing_field.event_time` and not as malformed.
     """
 
@@ -31,7 +31,7 @@ LAYOUT = Separated(
 
 
 def decode(payloads: Payloads) -> Decoded:
-    """Read MA records: trailing fields that are not there are null."""
+    """Decode MA records. Missing trailing fields are null; a record with more than seven fields is malformed."""
     texts, surplus = read_separated(payloads, LAYOUT)
     return Decoded(texts, surplus > 0)
 

@@ -1,4 +1,4 @@
-"""Payloads: the messages of a batch as spans of one buffer, and what the decoders ask of them."""
+"""Payloads: the messages of a batch as spans of one buffer, with the operations that decoders need."""
 
 from dataclasses import dataclass, replace
 
@@ -35,18 +35,22 @@ from orion_beam.transforms.arrow.texts import (
 _QUOTE = ord('"')
 
 Spans = npt.NDArray[np.int64]
-"""Where fields begin, or end: a row for each field, a column for each payload."""
+"""Starts or ends of fields in a buffer: shape (fields, payloads)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Payloads:
-    """Payloads of a batch, or of some of its rows, in order.
+    """The payloads of a batch, or of some of its rows, in order.
+
+        data  |BOM|imsi;msisdn;...|blanks|BOM|imsi;...
+                   ^starts[0]     ^ends[0]    ^starts[1]
+                                         ^untrimmed_ends[0]
 
     Attributes:
-        data: the bytes that they lie in.
-        starts: where each begins, behind a byte order mark.
-        ends: where each ends, before trailing blanks.
-        untrimmed_ends: where each ends, with its trailing blanks.
+        data: Bytes of all payloads.
+        starts: Start of each payload, after a byte order mark.
+        ends: End of each payload, before trailing blanks.
+        untrimmed_ends: End of each payload, after trailing blanks.
     """
 
     data: Bytes
@@ -56,54 +60,54 @@ class Payloads:
 
     @classmethod
     def of(cls, column: pa.BinaryArray) -> "Payloads":
-        """Return the payloads of a column of bytes; a null one is empty."""
+        """Return the payloads of a binary column. A null becomes an empty payload."""
         texts = texts_of(column)
         return cls(texts.data, *_bounds(texts))
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of payloads."""
         return len(self.starts)
 
     def of_rows(self, rows: Offsets) -> "Payloads":
-        """Return the payloads of some rows, which must ascend."""
+        """Return the payloads of the given rows. Row indices must ascend."""
         if len(rows) == len(self):
             return self
         return replace(self, starts=self.starts[rows], ends=self.ends[rows], untrimmed_ends=self.untrimmed_ends[rows])
 
     @property
     def lengths(self) -> Offsets:
-        """Bytes of each, without mark and trailing blanks."""
+        """Length of each payload in bytes, without byte order mark and trailing blanks."""
         return self.ends - self.starts
 
     def begin_with(self, byte: bytes) -> Mask:
-        """Say which of them begin with a byte, blanks before it aside."""
+        """Return which payloads begin with a byte, after leading blanks."""
         return _begin_with(self.data, self.starts, self.ends, byte[0])
 
     def first(self, characters: bytes) -> Offsets:
-        """Return where one of some ASCII characters stands first in each; the end where none does."""
+        """Return the position of the first of some ASCII characters in each payload; its end if there is none."""
         return _first(self.data, self.starts, self.ends, to_bytes(characters))
 
     def hold(self, characters: bytes) -> Mask:
-        """Say which of them hold one of some ASCII characters."""
+        """Return which payloads contain one of some ASCII characters."""
         return self.first(characters) < self.ends
 
     def characters(self, ends: Offsets) -> Offsets:
-        """Return the number of characters from each start to `ends`."""
+        """Return the number of characters from the start of each payload to `ends`."""
         return _characters(self.data, self.starts, ends)
 
     def split(self, separator: bytes, parts: int) -> tuple[list[pa.StringArray], Offsets]:
-        """Split each at a separator.
+        """Split each payload at a separator.
 
-        A part may stand in quotes (RFC 4180): the separators in them are part of it, and two quotes in them are one.
-        Quotes that do not end where the part ends are characters like others.
+        A part may be in quotes (RFC 4180). Separators between quotes are text, and a pair of quotes there stands for
+        one quote. If the closing quote is not at the end of the part, the quotes are ordinary characters.
 
         Args:
-            separator: one byte.
-            parts: how many parts are wanted.
+            separator: One byte.
+            parts: Number of parts to return.
 
         Returns:
-            The parts as fields, and how many separators each payload has; one that stands behind all parts at the end
-            of a payload is not counted. A part that is not there is null.
+            The parts as fields, and the number of separators in each payload. A missing part is null. A trailing
+            separator after the last of `parts` parts is not counted.
         """
         starts, ends, counts, pairs = _split(self.data, self.starts, self.ends, separator[0], parts)
         fields = self.fields(starts, ends)
@@ -113,25 +117,26 @@ class Payloads:
         return fields, counts
 
     def cut_at(self, places: tuple[int, ...]) -> list[pa.StringArray]:
-        """Cut each into fields.
+        """Cut each payload into fields of fixed width.
 
         Args:
-            places: characters before each field, and before what is behind the last one.
+            places: Start of each field in characters from the payload's start, then the end of the last field.
         """
         bounds = _places_of_characters(self.data, self.starts, self.ends, np.array(places, np.int64))
         return self.fields(bounds[:-1], bounds[1:])
 
     def fields(self, starts: Spans, ends: Spans) -> list[pa.StringArray]:
-        """Cut fields out of each: without the blanks around them, null where there is nothing else."""
+        """Cut fields out of each payload, without surrounding blanks. A blank field is null."""
         return fields_of(self.data, starts, ends)
 
     def texts(self) -> pa.StringArray:
-        """Return each as text."""
+        """Return the payloads as a string column."""
         return slice_texts(pa.py_buffer(self.data), self.starts, self.ends)
 
 
 @compiled(TEXTS)
 def _bounds(payloads: Texts) -> tuple[Offsets, Offsets, Offsets]:
+    """Return the starts, ends and untrimmed ends of `Payloads`. A null row is empty: its start is its end."""
     rows = len(payloads.offsets) - 1
     starts, ends, untrimmed_ends = np.empty(rows, np.int64), np.empty(rows, np.int64), np.empty(rows, np.int64)
     data = payloads.data
@@ -140,7 +145,7 @@ def _bounds(payloads: Texts) -> tuple[Offsets, Offsets, Offsets]:
         if not is_valid(payloads, row):
             start = end
         untrimmed_ends[row] = end
-        # UTF-8's byte order mark.
+        # Skip UTF-8's byte order mark.
         if end - start >= 3 and data[start] == 0xEF and data[start + 1] == 0xBB and data[start + 2] == 0xBF:
             start += 3
         while start < end and is_blank(data[end - 1]):
@@ -151,6 +156,7 @@ def _bounds(payloads: Texts) -> tuple[Offsets, Offsets, Offsets]:
 
 @compiled(BYTES, INT64S, INT64S, BYTE)
 def _begin_with(data: Bytes, starts: Offsets, ends: Offsets, byte: int) -> Mask:
+    """Return whether the first byte that is not blank in each data[starts:ends] is `byte`."""
     mask = np.zeros(len(starts), np.bool_)
     for row in range(len(starts)):
         start = starts[row]
@@ -162,6 +168,7 @@ def _begin_with(data: Bytes, starts: Offsets, ends: Offsets, byte: int) -> Mask:
 
 @compiled(BYTES, INT64S, INT64S, BYTES)
 def _first(data: Bytes, starts: Offsets, ends: Offsets, characters: Bytes) -> Offsets:
+    """Return the position of the first byte in each data[starts:ends] that is among `characters`; its end if none."""
     is_wanted = np.zeros(256, np.bool_)
     for character in characters:
         is_wanted[character] = True
@@ -176,12 +183,13 @@ def _first(data: Bytes, starts: Offsets, ends: Offsets, characters: Bytes) -> Of
 
 @compiled(BYTE)
 def _continues(byte: int) -> bool:
-    """Say whether a byte continues a character of UTF-8."""
+    """Return whether a byte is a continuation byte of UTF-8."""
     return byte & 0xC0 == 0x80
 
 
 @compiled(BYTES, INT64S, INT64S)
 def _characters(data: Bytes, starts: Offsets, ends: Offsets) -> Offsets:
+    """Return the number of UTF-8 characters in each data[starts:ends]."""
     counts = np.zeros(len(starts), np.int64)
     for row in range(len(starts)):
         for place in range(starts[row], ends[row]):
@@ -191,9 +199,10 @@ def _characters(data: Bytes, starts: Offsets, ends: Offsets) -> Offsets:
 
 @compiled(BYTES, INT64, INT64, BYTE)
 def _quoted_end(data: Bytes, place: int, end: int, separator: int) -> tuple[int, int]:
-    """Return where the quote that ends a quoted part stands, and the pairs of quotes before it.
+    """Return the position of the closing quote of a quoted part, and the number of pairs of quotes before it.
 
-    The place is -1 where none does: behind such a quote comes a separator, or the end, or blanks and one of them.
+    A closing quote is followed by optional blanks and then a separator or the end. The position is -1 if the next
+    single quote is not such a quote, or if there is none.
     """
     pairs = 0
     while place < end:
@@ -213,7 +222,12 @@ def _quoted_end(data: Bytes, place: int, end: int, separator: int) -> tuple[int,
 def _split(
     data: Bytes, starts: Offsets, ends: Offsets, separator: int, parts: int
 ) -> tuple[Spans, Spans, Offsets, int]:
-    """Return where parts begin and end, how many separators each payload has, and the pairs of quotes in all."""
+    """Return the starts and ends of the parts, the separators in each payload, and the pairs of quotes in all payloads.
+
+    The starts and ends have shape (parts, payloads). Quotes are outside a quoted part:
+
+        data   abc;"d;e";f      parts  abc  d;e  f
+    """
     rows = len(starts)
     part_starts, part_ends = np.empty((parts, rows), np.int64), np.empty((parts, rows), np.int64)
     counts = np.zeros(rows, np.int64)
@@ -251,7 +265,10 @@ def _with_pairs_as_one(fields: list[pa.StringArray], is_quoted: npt.NDArray[np.b
 
 @compiled(BYTES, INT64S, INT64S, INT64S)
 def _places_of_characters(data: Bytes, starts: Offsets, ends: Offsets, characters: Offsets) -> Spans:
-    """Return where each payload has had so many characters; its end if it has not as many."""
+    """Return the byte position in each payload after the given numbers of characters; its end if it is shorter.
+
+    The result has shape (characters, payloads). The numbers must ascend.
+    """
     places = np.empty((len(characters), len(starts)), np.int64)
     for row in range(len(starts)):
         place, count = starts[row], 0
@@ -265,12 +282,12 @@ def _places_of_characters(data: Bytes, starts: Offsets, ends: Offsets, character
 
 
 def are_utf8(payloads: pa.BinaryArray) -> Mask:
-    """Say which rows are UTF-8 (RFC 3629); null is."""
+    """Return which rows are UTF-8 (RFC 3629). A null counts as UTF-8."""
     mask = np.ones(len(payloads), np.bool_)
     try:
         payloads.cast(pa.string())
     except pa.ArrowInvalid:
-        # It does not say where.
+        # Arrow's error does not name the rows, so all rows with bytes beyond ASCII are checked one by one.
         offsets = text_offsets(payloads)
         beyond_ascii = np.flatnonzero(bytes_of(payloads)[offsets[0] : offsets[-1]] >= 0x80) + offsets[0]
         rows = np.unique(np.searchsorted(offsets[1:], beyond_ascii, side="right"))

@@ -1,4 +1,4 @@
-"""Short pipe text, from any country: six fields, separated by `|`."""
+"""Short pipe text, which every country may send: six fields separated by `|`."""
 
 from orion_beam.schemas.fields import Count, EventType, Imsi, Msisdn
 from orion_beam.schemas.raw import RawRow
@@ -11,7 +11,7 @@ from orion_beam.transforms.decoders.payloads import Payloads
 class PipeTextCdr(RawRow):
     """`imsi|msisdn|event_type|duration|bytes_up|bytes_down`.
 
-    The Kafka timestamp is its event time, which `raw_format=pipe_text` says of the unified record.
+    The event time is the Kafka timestamp. In a unified CDR `raw_format=pipe_text` shows this.
     """
 
     imsi: Imsi
@@ -30,7 +30,7 @@ LAYOUT = Separated(
 
 
 def decode(payloads: Payloads) -> Decoded:
-    """Read pipe text of exactly six fields."""
+    """Decode pipe text of exactly six fields. A record with fewer or more fields is malformed."""
     texts, surplus = read_separated(payloads, LAYOUT)
     return Decoded(texts, surplus != 0)
 

@@ -1,7 +1,7 @@
-"""Reading plain JSON in columns: where the values of known members stand in each payload, by one compiled walk.
+"""Decoding of plain JSON in columns. One compiled pass finds the values of known members in each payload.
 
-Plain is what operators send: an object of strings without escapes, whole numbers and nulls, and in it perhaps objects
-of such members. A payload that has anything else, or is no JSON (RFC 8259), is left open for a parser that knows all.
+Plain JSON is what operators send: an object of strings without escapes, whole numbers and nulls, and perhaps inner
+objects of such members. Any other payload, valid JSON (RFC 8259) or not, is left to a full parser.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,17 +33,17 @@ _BLANK, _TAB, _LINE_FEED, _RETURN = map(ord, " \t\n\r")
 _MOST_DIGITS = 18
 _NOT_PLAIN = -1
 _UNKNOWN_A_ROW = 8
-"""Unknown names that are noted, for each row of a batch, in all of it; others beyond are not looked at."""
+"""A batch keeps up to this number of unknown names, times its rows. Further names are ignored."""
 
 
 class Shape(NamedTuple):
-    """Which members are read.
+    """The members to read.
 
     Attributes:
-        names: of the members that are read.
-        outer: for each, in which of the objects it is, counted from 1; 0 is the payload's own.
-        objects: names of the payload's members that are objects.
-        object_names: the same as Python has them.
+        names: Names of the members.
+        outer: For each member its object: 0 for the payload itself, else 1 + the index of an inner object.
+        objects: Names of the inner objects.
+        object_names: The same names as Python strings.
     """
 
     names: Texts
@@ -53,7 +53,7 @@ class Shape(NamedTuple):
 
     @classmethod
     def of(cls, paths: Sequence[str]) -> "Shape":
-        """Return the shape with these members, of which a path names those in an object: `subscriber.imsi`."""
+        """Make the shape with the members at these paths. The path of a member of an inner object is `object.name`."""
         outer, names = zip(*(path.rpartition(".")[::2] for path in paths), strict=True)
         objects = tuple(dict.fromkeys(name for name in outer if name))
         places = np.array([objects.index(name) + 1 if name else 0 for name in outer], np.int64)
@@ -61,14 +61,14 @@ class Shape(NamedTuple):
 
 
 class Read(NamedTuple):
-    """What plain payloads hold.
+    """The content of plain payloads.
 
     Attributes:
-        fields: a string column for each member, without blanks around, null where there is none.
-        is_plain: which payloads were read; the others have null in all fields.
-        has_object: which of them have a member that the shape has as an object, be it null.
-        unknown: names of members that are not read, and how many of the payloads that were read have each; where the
-            shape has objects, of those that have one.
+        fields: String column for each member, without surrounding blanks; null if a payload has no such member.
+        is_plain: Whether a payload is plain. All fields of other payloads are null.
+        has_object: Whether a plain payload has one of the shape's inner objects, which may be null.
+        unknown: Number of plain payloads by name of an unread member. If the shape has inner objects, only payloads
+            with one of them count.
     """
 
     fields: list[pa.StringArray]
@@ -78,7 +78,7 @@ class Read(NamedTuple):
 
 
 def read_plain(payloads: Payloads, shape: Shape) -> Read:
-    """Read the payloads that are plain."""
+    """Decode the payloads that are plain."""
     starts, ends, is_plain, has_object, spans = _read(
         payloads.data, payloads.starts, payloads.ends, shape.names, shape.outer, shape.objects
     )
@@ -90,6 +90,7 @@ def read_plain(payloads: Payloads, shape: Shape) -> Read:
 
 @compiled(BYTES, INT64, INT64)
 def _behind_space(data: Bytes, place: int, end: int) -> int:
+    """Return the position of the first byte from `place` on that is not JSON whitespace; `end` if none."""
     while place < end and (
         data[place] == _BLANK or data[place] == _LINE_FEED or data[place] == _TAB or data[place] == _RETURN
     ):
@@ -99,7 +100,10 @@ def _behind_space(data: Bytes, place: int, end: int) -> int:
 
 @compiled(BYTES, INT64, INT64)
 def _string_end(data: Bytes, place: int, end: int) -> int:
-    """Return where the quote behind a string without escapes and control characters is."""
+    """Return the position of the quote that closes a string; _NOT_PLAIN if an escape or control character comes first.
+
+    `place` is the position after the opening quote.
+    """
     while place < end and data[place] != _QUOTE:
         if data[place] == _ESCAPE or data[place] < _BLANK:
             return _NOT_PLAIN
@@ -109,7 +113,7 @@ def _string_end(data: Bytes, place: int, end: int) -> int:
 
 @compiled(BYTES, INT64, INT64)
 def _number_end(data: Bytes, place: int, end: int) -> int:
-    """Return what is behind a whole number that no reader writes otherwise: not 007, and not -0."""
+    """Return the position after a whole number of at most 18 digits; _NOT_PLAIN for any other number, 007 or -0."""
     first = place + (data[place] == _MINUS)
     place = first
     while place < end and 0 <= int(data[place]) - ZERO <= 9:
@@ -123,13 +127,14 @@ def _number_end(data: Bytes, place: int, end: int) -> int:
 
 @compiled(BYTES, INT64, INT64)
 def _null_end(data: Bytes, place: int, end: int) -> int:
+    """Return the position after `null`, whose `n` is at `place`; _NOT_PLAIN if it is another word."""
     is_null = end - place >= 4 and data[place + 1] == _U and data[place + 2] == _L and data[place + 3] == _L
     return place + 4 if is_null else _NOT_PLAIN
 
 
 @compiled(BYTES, INT64, INT64, TEXTS, INT64S, INT64)
 def _member(data: Bytes, start: int, end: int, names: Texts, outer: npt.NDArray[np.int64], within: int) -> int:
-    """Return which of the members of an object has this name, -1 for none."""
+    """Return the index of the member of object `within` that is named data[start:end]; -1 if there is none."""
     for member in range(len(outer)):
         first, length = names.offsets[member], end - start
         if outer[member] == within and names.offsets[member + 1] - first == length:
@@ -145,17 +150,26 @@ def _member(data: Bytes, start: int, end: int, names: Texts, outer: npt.NDArray[
 def _read(
     data: Bytes, starts: Offsets, ends: Offsets, names: Texts, outer: npt.NDArray[np.int64], objects: Texts
 ) -> tuple[Spans, Spans, Mask, Mask, Spans]:
+    """Return the starts and ends of values, the masks of `Read`, and the unknown names.
+
+    Starts and ends have shape (members, payloads). An absent member has the end -1. Each unknown name is a row of four
+    numbers: its start and end in `data`, its object as in `Shape.outer`, and its payload.
+
+        data   {"subscriber":{"imsi":"20801","x":1},...}
+        imsi                          ^start^end
+        x      unknown: its span, object 1 (subscriber), payload 0
+    """
     rows = len(starts)
     value_starts, value_ends = np.zeros((len(outer), rows), np.int64), np.full((len(outer), rows), -1, np.int64)
     is_plain, has_object = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
     of_payload = np.zeros(len(objects.offsets) - 1, np.int64)
     is_seen = np.zeros(len(of_payload), np.bool_)
-    # Of each unknown name: where it begins and ends, within which object it is, and in which row.
     unknown, count = np.empty((_UNKNOWN_A_ROW * rows, 4), np.int64), 0
     for row in range(rows):
         end = ends[row]
         place = _behind_space(data, starts[row], end)
-        # What a member must have before it: the brace of its object, or a comma. It ends at 0, or when it is not plain.
+        # The loop reads one member a pass. `place` is at the byte before it: the opening brace or a comma. `depth` is
+        # the number of open braces; the loop ends at depth 0, or by `break` if the payload is not plain.
         depth = 1 if place < end and data[place] == _OPEN else _NOT_PLAIN
         within, may_be_empty = 0, True
         is_seen[:] = False
@@ -163,7 +177,7 @@ def _read(
         while depth > 0:
             place = _behind_space(data, place + 1, end)
             if place < end and data[place] == _CLOSE and may_be_empty:
-                pass  # its brace is read below
+                pass  # the closing brace is consumed below
             elif place < end and data[place] == _QUOTE:
                 name = place + 1
                 name_end = _string_end(data, name, end)

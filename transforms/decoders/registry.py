@@ -1,4 +1,4 @@
-"""Finds the raw formats: the modules of `transforms/decoders` that hold one. There is no list of them."""
+"""Discovery of the raw formats: each module of `transforms/decoders` with a `FORMAT` is one. There is no list."""
 
 import pkgutil
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ from orion_beam.transforms.decoders import RawFormat
 
 @cache
 def all_formats() -> Mapping[str, RawFormat]:
-    """Return every raw format by its name.
+    """Return all raw formats by name.
 
     Raises:
-        TypeError: a module's FORMAT is none, or is not called what its module is; names the module.
+        TypeError: A module's FORMAT is not a RawFormat, or its name is not the module's. The message names the module.
     """
     formats = {}
     for found in pkgutil.iter_modules(decoders.__path__):
@@ -29,10 +29,10 @@ def all_formats() -> Mapping[str, RawFormat]:
 
 
 def check_formats(profile: CountryProfile) -> None:
-    """Check that a profile names only raw formats that there are.
+    """Check that all raw formats that a profile names exist.
 
     Raises:
-        ValueError: it does not; names the format and those there are.
+        ValueError: A format does not exist. The message names it and the existing ones.
     """
     for name in profile.formats:
         if name not in all_formats():
@@ -41,10 +41,10 @@ def check_formats(profile: CountryProfile) -> None:
 
 @cache
 def formats_of(profile: CountryProfile) -> tuple[RawFormat, ...]:
-    """Return the formats that a country sends; of two that claim a payload the first gets it.
+    """Return the formats that a country sends, in the order in which they may claim a payload.
 
-    What shows in the first byte comes before what is told by a separator, which may stand in the other's texts; the
-    country's own, in its profile's order, come before those that all send, which get what is left.
+    Formats that the first byte identifies come first, because the separators of the others may occur in their texts.
+    After that, the country's own formats, in the order of its profile, come before those that every country may send.
     """
     formats = all_formats()
     own = [formats[name] for name in profile.formats]

@@ -1,4 +1,4 @@
-"""SN records of fixed width: 102 characters."""
+"""SN's records of fixed width: 102 characters."""
 
 from itertools import accumulate
 
@@ -13,7 +13,7 @@ from orion_beam.transforms.decoders.payloads import Payloads
 
 
 class SnFixedWidthCdr(RawRow):
-    """102 characters: imsi 15, msisdn 16, imei 15, cell 10, rat 2, up 12, down 12, event_time 20; blanks pad right."""
+    """102 characters: imsi 15, msisdn 16, imei 15, cell 10, rat 2, up 12, down 12, event_time 20. Blanks pad right."""
 
     imsi: Imsi
     msisdn: Msisdn
@@ -43,16 +43,16 @@ _EVENT_TIME_AT = _BOUNDS[-2]
 
 
 def decode(payloads: Payloads) -> Decoded:
-    """Cut fixed-width records by character."""
+    """Decode fixed-width records. Widths count characters, not bytes."""
     fields = payloads.cut_at(_BOUNDS)
     return Decoded(dict(zip(LAYOUT.widths, fields, strict=True)), np.zeros(len(payloads), np.bool_))
 
 
 def _claims(payloads: Payloads) -> Mask:
-    """Claim what has the length, and none of the other formats' separators.
+    """Return which payloads have the right length and none of the other formats' separators.
 
-    The blanks that pad the event time may have been trimmed on the way, so a record may be shorter than 102 characters.
-    One that is so short that its event time is gone must come in full length.
+    A record may be shorter than 102 characters, because the blanks that pad the event time may have been trimmed on the
+    way. A record with a blank event time must have the full length.
     """
     length = payloads.characters(payloads.ends)
     is_long_enough = (length > _EVENT_TIME_AT) | (payloads.characters(payloads.untrimmed_ends) == WIDTH)

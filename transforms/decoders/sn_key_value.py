@@ -1,4 +1,4 @@
-"""SN records of `KEY=VALUE` pairs joined by `|`, in any order."""
+"""SN's records of `KEY=VALUE` pairs joined by `|`, in any order."""
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ from orion_beam.transforms.decoders.unread_members import MOST_NAMES, names_of, 
 
 
 class SnKeyValueCdr(RawRow):
-    """`IMSI=...|MSISDN=...|...`: pairs in any order, perhaps with an event type."""
+    """`IMSI=...|MSISDN=...|...`: pairs in any order. The event type is optional."""
 
     IMSI: Imsi
     MSISDN: Msisdn
@@ -46,7 +46,7 @@ _BAR, _SIGN = map(ord, "|=")
 
 
 def decode(payloads: Payloads) -> Decoded:
-    """Read key-value records: unknown keys are ignored, absent ones are null; of a key twice there the first counts."""
+    """Decode key-value records. Unknown keys are ignored; absent keys are null; the first of two equal keys counts."""
     starts, ends, *noted = _values(payloads.data, payloads.starts, payloads.ends, texts_of(_NAMES))
     return Decoded(
         dict(zip(LAYOUT.names, payloads.fields(starts, ends), strict=True)),
@@ -59,9 +59,13 @@ def decode(payloads: Payloads) -> Decoded:
 def _values(
     data: Bytes, starts: Offsets, ends: Offsets, names: Texts
 ) -> tuple[Spans, Spans, Offsets, Offsets, Offsets]:
-    """Return where the value of each name begins in each record, and where it ends; of one that is absent, before.
+    """Return the starts and ends of the values, then the starts, ends and counts of unknown names.
 
-    Then come where unknown names begin and end, and how often each comes.
+        data   IMSI=20801...|UP=12
+        value       ^start  ^end
+
+    Starts and ends of values have shape (names, records). An absent name has the end -1. At most MOST_NAMES distinct
+    unknown names are kept; the count of an unused entry is 0.
     """
     count = len(names.offsets) - 1
     value_starts, value_ends = np.zeros((count, len(starts)), np.int64), np.full((count, len(starts)), -1, np.int64)

@@ -28,7 +28,7 @@ class TnNetwork(RawRow):
 
 
 class TnUsage(RawRow):
-    """The `usage` member of a Tunisian record: bytes."""
+    """The `usage` member of a Tunisian record, in bytes."""
 
     up: Count
     down: Count
@@ -41,7 +41,7 @@ def _object(value: Any) -> Any:
 
 
 class TnJsonCdr(RawRow):
-    """`{"subscriber":{...},"network":{...},"usage":{...},"timestamp":...}`: nested JSON, perhaps with an event type."""
+    """`{"subscriber":{...},"network":{...},"usage":{...},"timestamp":...}`: nested JSON with an optional event type."""
 
     subscriber: Annotated[TnSubscriber, BeforeValidator(_object)]
     network: Annotated[TnNetwork, BeforeValidator(_object)]

@@ -1,8 +1,8 @@
-"""Members of records that no format knows and that look like usage: a feed whose names have changed loses its counts.
+"""Detection of unknown members that look like usage. They show that a feed has changed the names of its counts.
 
-Unknown members are ignored, so such a feed would turn into CDRs of nulls without a word. Decoders of formats that name
-their fields note the names that they do not know; `unread_usage` keeps those that look like usage. Names of other
-members, which may hold anything, are never told to anybody.
+Decoders ignore unknown members, so such a feed would silently give CDRs with null counts. The decoders of formats with
+named fields therefore collect unknown names, and `unread_usage` keeps those that look like usage. All other names may
+hold personal data and are never shown.
 """
 
 import re
@@ -14,24 +14,24 @@ import numpy as np
 from orion_beam.transforms.arrow.compiled import BYTES, INT64, INT64_ROWS, INT64S, Bytes, Offsets, compiled
 
 MOST_NAMES = 32
-"""Unknown names that are noted of one batch and format; others beyond are not looked at."""
+"""Largest number of unknown names that are collected for one batch and format. Further names are ignored."""
 
 _USAGE = re.compile(
     r"bytes|octets?|volume|traffic|up_?link|down_?link|up_?load|down_?load|duration|seconds|msg_?len|message_?(?:len|size)"
     r"|(?:^|[._])(?:up|down|ul|dl|tx|rx|secs?)(?:_|$)"
 )
 _NAME = re.compile(r"[A-Za-z_.]{1,40}")
-"""What may be shown: a name that has digits may hold a subscriber's number."""
+"""Names that may be shown. A name with digits may hold a subscriber's number."""
 
 
 class UnreadMember(NamedTuple):
     """A member that looks like usage and was not read.
 
     Attributes:
-        country: of the records.
-        raw_format: their format.
-        name: of the member, from the outside in, joined by `.`.
-        records: how many have it.
+        country: Country of the records.
+        raw_format: Format of the records.
+        name: Path of the member: names from the outside in, joined by `.`.
+        records: Number of records with the member.
     """
 
     country: str
@@ -41,7 +41,7 @@ class UnreadMember(NamedTuple):
 
 
 def unread_usage(country: str, raw_format: str, unknown: Mapping[str, int]) -> tuple[UnreadMember, ...]:
-    """Return which of some unknown names, with the records that have each, look like usage."""
+    """Return the unknown names that look like usage. `unknown` is the number of records by name."""
     return tuple(
         UnreadMember(country, raw_format, name, records)
         for name, records in unknown.items()
@@ -52,14 +52,14 @@ def unread_usage(country: str, raw_format: str, unknown: Mapping[str, int]) -> t
 def names_of(
     data: Bytes, starts: Offsets, ends: Offsets, records: Offsets, outer: Iterable[str] = ()
 ) -> dict[str, int]:
-    """Return the names that a compiled function has noted, and how many records have each.
+    """Return the number of records by name, for the names that a compiled function has collected.
 
     Args:
-        data: the bytes that they stand in, UTF-8.
-        starts: where each begins.
-        ends: where it ends.
-        records: how many records have it; the rest, from the first 0 on, is not used.
-        outer: what stands before each.
+        data: Bytes that contain the names, UTF-8.
+        starts: Start of each name in `data`.
+        ends: End of each name.
+        records: Number of records with the name; 0 for an unused entry.
+        outer: Prefix of each name.
     """
     before = list(outer) or [""] * len(starts)
     return {
@@ -73,7 +73,10 @@ def names_of(
 def place_of_name(
     data: Bytes, start: int, end: int, within: int, starts: Offsets, ends: Offsets, outer: Offsets, count: int
 ) -> int:
-    """Return which of the names noted so far some bytes are, `count` for none; for use in compiled functions."""
+    """Return the index of the name data[start:end] in object `within` among the `count` names collected so far.
+
+    Return `count` if it is a new name. For use in compiled functions.
+    """
     for name in range(count):
         if outer[name] == within and ends[name] - starts[name] == end - start:
             same = 0
@@ -86,14 +89,14 @@ def place_of_name(
 
 @compiled(BYTES, INT64_ROWS)
 def distinct_names(data: Bytes, spans: Offsets) -> tuple[Offsets, Offsets, Offsets, Offsets]:
-    """Return the distinct names of some, up to MOST_NAMES, and in how many records each is.
+    """Return the distinct names among some, at most MOST_NAMES, and the number of records with each.
 
     Args:
-        data: the bytes that they stand in.
-        spans: of each name, where it begins and ends, within which object it is, and the record, ascending.
+        data: Bytes that contain the names.
+        spans: For each name a row of start, end, object and record. Records must ascend.
 
     Returns:
-        Where each begins and ends, how many records have it, and within which object it is.
+        For each distinct name its start, its end, its number of records, and its object.
     """
     starts, ends = np.zeros(MOST_NAMES, np.int64), np.zeros(MOST_NAMES, np.int64)
     records, outer = np.zeros(MOST_NAMES, np.int64), np.zeros(MOST_NAMES, np.int64)

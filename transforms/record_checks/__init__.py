@@ -1,4 +1,4 @@
-"""Checks over many records that a user switches on: partial records, duplicates, gaps in sequences.
+"""Optional checks of CDRs beyond validation: partial records, duplicates, gaps in sequences.
 
-What one row alone can show is a rule, and belongs into `rules`.
+Validation rules, which check one row at a time, belong in `rules`.
 """

@@ -1,4 +1,4 @@
-"""FlagDuplicates: CDRs that came before, by a natural key, are marked and counted; none is dropped."""
+"""FlagDuplicates: marks and counts CDRs whose natural key was seen before. It drops none."""
 
 import threading
 from collections.abc import Mapping
@@ -22,22 +22,22 @@ from orion_beam.transforms.stage.rejects import no_rejects
 from orion_beam.transforms.stage.split import Split, StageTransform
 
 DUPLICATE = "duplicate"
-"""What flagged rows are counted as."""
+"""Name of the counter of flagged rows."""
 
 DUPLICATES_STEP = "flag_duplicates"
-"""What the worker's metrics call the transform."""
+"""Name of the transform in the worker's metrics."""
 
 
 def natural_keys(columns: Mapping[str, pa.Array], fields: tuple[str, ...]) -> KeyHashes:
-    """Return a 64-bit hash of some fields of each row, never 0; null is a value like any other.
+    """Return a 64-bit hash, never 0, of some fields of each row. Null is a value like any other.
 
-    Two different keys have one hash with a chance of 1 in 2^64: among a million remembered keys a row is taken for a
-    duplicate wrongly once in 2 * 10^13 rows.
+    Two different keys have the same hash with a probability of 1 in 2^64. With a million remembered keys, one row in
+    2 * 10^13 is wrongly taken for a duplicate.
     """
     keys: KeyHashes = np.zeros(len(columns[fields[0]]), np.uint64)
     for seed, name in enumerate(fields):
         column = columns[name]
-        # Null adds nothing, so that a field that no row has costs nothing.
+        # Null adds 0 to the hash, so a column of nulls can be skipped.
         if column.null_count < len(column):
             hashes = pl.Series(column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).hash(seed)
             keys += np.where(is_null(column), np.uint64(0), hashes.to_numpy())
@@ -45,13 +45,13 @@ def natural_keys(columns: Mapping[str, pa.Array], fields: tuple[str, ...]) -> Ke
 
 
 class DuplicateMemory:
-    """What a process remembers of the CDRs of one country: natural keys, and where each was seen first.
+    """The natural keys of a country's latest CDRs in this process, and the place where each was seen first.
 
-    Threads may share it.
+    It is thread-safe.
     """
 
     def __init__(self, window: int) -> None:
-        """Take how many rows a key is remembered."""
+        """Begin without keys. A key is remembered for `window` rows."""
         self._recent = SeenKeys(window)
         self._numbers: dict[tuple[str, int], int] = {}
         self._lock = threading.Lock()
@@ -59,7 +59,7 @@ class DuplicateMemory:
     def first_seen(
         self, keys: KeyHashes, topics: pa.StringArray, partitions: Offsets, offsets: Offsets
     ) -> pa.StringArray:
-        """Return for each row that came before where it was seen first, `topic[partition]@offset`; null for others."""
+        """Return where the key of each row was first seen, as `topic[partition]@offset`; null if it is new."""
         with self._lock:
             places = Places(self._numbers_of(topics, partitions), offsets)
             origins = self._recent.first_seen(keys, places)
@@ -71,7 +71,7 @@ class DuplicateMemory:
         return pc.binary_join_element_wise(pa.array(names).take(pa.array(origins.sources)), offset_texts, "@")
 
     def _numbers_of(self, topics: pa.StringArray, partitions: Offsets) -> Offsets:
-        """Return a number for topic and partition of each row, the same in every batch."""
+        """Return a number for the topic and partition of each row. It is the same in every batch."""
         encoded = topics.dictionary_encode()
         pairs = pa.array(encoded.indices.to_numpy().astype(np.int64) << 32 | partitions).dictionary_encode()
         numbers = []
@@ -87,7 +87,7 @@ _memories_lock = threading.Lock()
 
 
 def memory_of(job: str, country: str, window: int) -> DuplicateMemory:
-    """Return the one memory of a job and country in this process: it outlives DoFns, which Beam makes and drops."""
+    """Return this process' memory of a job and country. It outlives the DoFns, which Beam creates and drops."""
     with _memories_lock:
         if (job, country) not in _memories:
             _memories[job, country] = DuplicateMemory(window)
@@ -98,12 +98,12 @@ def flag_duplicates(batch: pa.RecordBatch, profile: CountryProfile, memory: Dupl
     """Mark the rows whose natural key was seen before.
 
     Args:
-        batch: rows of `cdr.NORMALIZED_SCHEMA`.
-        profile: says which fields are the natural key.
-        memory: of the country; it learns the rows.
+        batch: Rows of `cdr.NORMALIZED_SCHEMA`.
+        profile: Country profile, which lists the fields of the natural key.
+        memory: Memory of the country. The rows are added to it.
 
     Returns:
-        All rows, accepted, in order: a duplicate has the warning `duplicate`, and says what it is a `duplicate_of`.
+        All rows, accepted and in order. A duplicate has the warning `duplicate`, and `duplicate_of` is set.
     """
     columns = columns_of(batch)
     partitions, offsets = columns["source_partition"].to_numpy(), columns["source_offset"].to_numpy()
@@ -117,7 +117,7 @@ def flag_duplicates(batch: pa.RecordBatch, profile: CountryProfile, memory: Dupl
 
 
 def with_warning(warnings: pa.ListArray, mask: Mask, warning: str) -> pa.ListArray:
-    """Return lists of warnings with one more at the end where the mask holds."""
+    """Return lists of warnings, with one more warning at the end in the rows where the mask is true."""
     ids = warnings.flatten()
     ends = np.cumsum(warnings.value_lengths().to_numpy() + mask)
     places = np.zeros(ends[-1] if len(ends) else 0, np.bool_)
@@ -129,21 +129,21 @@ def with_warning(warnings: pa.ListArray, mask: Mask, warning: str) -> pa.ListArr
 
 @dataclass(eq=False)
 class FlagDuplicates(StageTransform):
-    """Marks CDRs that came before: `warnings` has `duplicate`, and `duplicate_of` says where the first one was read.
+    """Marks CDRs that repeat an earlier one: `warnings` gets `duplicate`, and `duplicate_of` the first one's place.
 
     In: `pa.RecordBatch` of `cdr.NORMALIZED_SCHEMA`. Out: StageOutput of accepted batches (the same schema) and
-    dead letters (only `internal_error`, a bug). Every row goes to exactly one of the two; order holds; none is dropped.
-    Flagged rows are counted.
+    dead letters (only `internal_error`, a bug). Each row goes to exactly one of the two, and rows keep their order. No
+    row is dropped. Flagged rows are counted.
 
-    A row is flagged exactly if a row of its country and natural key was among the last `window` rows of that country
-    in its worker process, but for a chance of 1 in 2^64 a remembered key. One partition is always handled by one
-    process, so whatever has the same Kafka key is compared. A record that is read again is no duplicate of itself.
-    The memory is the process's: it begins empty when a worker starts.
+    A row is flagged if its natural key was among the last `window` rows of its country in its worker process. Another
+    row is flagged by mistake with a probability of 1 in 2^64 for each remembered key. One process handles a partition,
+    so all records with the same Kafka key are compared. A record that is read again is not a duplicate of itself. The
+    memory belongs to the process: it is empty when a worker starts.
 
     Attributes:
-        profiles: country profiles by code; a profile's `duplicate_key` is the natural key.
-        window: rows of a country for which a key is remembered; 84 bytes of memory each.
-        job: tells apart the memories of jobs that run in one process.
+        profiles: Country profiles by code. `duplicate_key` of a profile lists the fields of the natural key.
+        window: Number of rows of a country for which a key is remembered; each takes 84 bytes of memory.
+        job: ID that separates the memories of jobs in one process.
     """
 
     stage = Stage.NORMALIZE

@@ -1,7 +1,7 @@
-"""DetectSequenceGaps: which records of a network function have never arrived, by their local sequence numbers.
+"""DetectSequenceGaps: finds records of a network node that never arrived, by their local sequence numbers.
 
-A node's records are spread over the partitions of a topic, so no worker sees all its numbers. But the numbers alone are
-little: each batch is summed up as ranges, which are brought together by node. The CDRs themselves are not shuffled.
+The records of a node are spread over the partitions of a topic, so no worker sees all its numbers. Each batch is
+therefore summed up as ranges of numbers, which are small, and these are grouped by node. The CDRs are not shuffled.
 """
 
 import logging
@@ -23,21 +23,21 @@ from orion_beam.transforms.record_checks.sequences import MODULUS, NodeSequence,
 from orion_beam.transforms.stage.join_countries import parts_of
 
 Node = tuple[str, str]
-"""Country, and the node's id."""
+"""Country code and ID of a node."""
 
 MAX_NODE_BYTES = 64
-"""Of a node's id: TS 32.298 has 20 characters at most, and what is longer is no node's."""
+"""Longest node ID. TS 32.298 allows at most 20 characters, so a longer text is not a node ID."""
 
 SHARDS = 256
 SHARD_NODES = 16
-"""An id is free text of a payload, so a stream follows no more nodes of a country than these two allow, 4,096: nodes
-are spread over so many shards, each with one state and one timer, and a shard holds so many nodes."""
+"""Number of shards of a country, each with one state and one timer, and largest number of nodes in a shard. They bound
+the nodes of a country that a stream follows to 4,096, because a node ID is free text of a payload."""
 
 Shard = tuple[str, int]
-"""Country, and the number of the shard."""
+"""Country code and number of a shard."""
 
 Summary = tuple[bytes, dict[str, int]]
-"""Ranges of the numbers of a node in a batch, and by partition the first of them."""
+"""Encoded ranges of the numbers of a node in a batch, and the first number by partition."""
 
 _logger = logging.getLogger(__name__)
 
@@ -46,12 +46,12 @@ class SequenceGap(NamedTuple):
     """A finding about the local sequence numbers of a node.
 
     Attributes:
-        country: whose network it is.
-        node_id: as its records say.
-        kind: missing; filled: reported missing before, and arrived after all; reset: the counter has jumped.
-        first: the first number that is meant; of a reset, the highest one before the jump.
-        last: the last one; of a reset, the one behind the jump.
-        records: how many records are meant.
+        country: Country of the network.
+        node_id: ID of the node, from its records.
+        kind: Missing; filled: reported missing before, and arrived later; reset: the counter has jumped.
+        first: First number of the gap; for a reset, the highest number before the jump.
+        last: Last number of the gap; for a reset, the number after the jump.
+        records: Number of records in the gap; 0 for a reset.
     """
 
     country: str
@@ -63,15 +63,15 @@ class SequenceGap(NamedTuple):
 
     @classmethod
     def of(cls, node: Node, finding: SequenceFinding) -> "SequenceGap":
-        """Return a finding with its node."""
+        """Make the gap of a node's finding."""
         return cls(*node, finding.kind, finding.first, finding.last, finding.records)
 
 
 def summaries_of(batch: pa.RecordBatch) -> Iterator[tuple[Node, Summary]]:
-    """Yield for each node of a batch the numbers of its records; nothing for records without node or number.
+    """Yield each node of a batch with the summary of its numbers. Records without node ID or number are ignored.
 
     Args:
-        batch: rows of `cdr.NORMALIZED_SCHEMA`.
+        batch: Rows of `cdr.NORMALIZED_SCHEMA`.
     """
     for country, rows in parts_of(batch):
         yield from _summaries_of(country, rows)
@@ -95,7 +95,7 @@ def _summaries_of(country: str, batch: pa.RecordBatch) -> Iterator[tuple[Node, S
 
 
 def shard_of(node: Node) -> Shard:
-    """Return the shard that a node is in, the same in every process."""
+    """Return the shard of a node. It is the same in every process."""
     country, node_id = node
     return country, zlib.crc32(node_id.encode()) % SHARDS
 
@@ -105,9 +105,9 @@ def _ranges(encoded: bytes) -> NumberRanges:
 
 
 class _FollowFn(beam.DoFn):  # type: ignore[misc]
-    """Follows the numbers of a shard's nodes in a stream: a gap that is there at two ticks of the clock is reported.
+    """Follows the numbers of a shard's nodes in a stream. It reports a gap that is open at two ticks of its timer.
 
-    The state is a sequence a node, the one that was heard of last at the end.
+    The state is a dict of one NodeSequence for each node, ordered from the node quiet longest to the latest one.
     """
 
     SEQUENCES = ReadModifyWriteStateSpec("sequences", PickleCoder())
@@ -158,7 +158,7 @@ class _FollowFn(beam.DoFn):  # type: ignore[misc]
 
 
 def gaps_of_node(node: Node, summaries: Iterable[Summary]) -> Iterator[SequenceGap]:
-    """Yield all findings about a node of which everything has been read, its summaries in any order."""
+    """Yield all findings about a node after all its records are read. The summaries may be in any order."""
     sequence = NodeSequence(is_complete=True)
     for ranges, _ in sorted(summaries, key=lambda summary: min(summary[1].items())):
         for finding in sequence.add(_ranges(ranges), {}):
@@ -168,16 +168,17 @@ def gaps_of_node(node: Node, summaries: Iterable[Summary]) -> Iterator[SequenceG
 
 
 class DetectSequenceGaps(beam.PTransform):  # type: ignore[misc]
-    """Reports which records of a node are missing, by 3GPP TS 32.298's local sequence numbers.
+    """Reports missing records of a node, by the local sequence numbers of 3GPP TS 32.298.
 
-    In: `pa.RecordBatch` of `cdr.NORMALIZED_SCHEMA`; it changes nothing of them. Out:
-    SequenceGap. Of a bounded input every gap, at its end. Of a stream, a gap that has been open for `tolerance_s` to
-    twice as long; what comes later is reported as filled. A stream begins in the midst of things, so numbers below the
-    first one of any partition are not missed. Its memory is Beam's state, which a runner keeps with its checkpoints; it
-    is bounded, see SHARDS: of more nodes the one that was quiet longest is forgotten, and its open gaps are reported.
+    In: `pa.RecordBatch` of `cdr.NORMALIZED_SCHEMA`. Out: SequenceGap. A bounded input gives every gap at its end. A
+    stream gives a gap after it has been open for `tolerance_s` to twice as long; a record that arrives later is
+    reported as filled. A stream begins in the middle of a node's numbers, so numbers below the first one of any
+    partition do not count as missing. The memory is Beam state, which the runner keeps in its checkpoints. It is
+    bounded, see SHARDS: if there are more nodes, the node that was quiet longest is forgotten and its open gaps are
+    reported.
 
     Attributes:
-        tolerance_s: of a stream; None for a bounded input.
+        tolerance_s: Time that a stream waits for a missing record; None for a bounded input.
     """
 
     def __init__(self, tolerance_s: float | None) -> None:
@@ -188,7 +189,7 @@ class DetectSequenceGaps(beam.PTransform):  # type: ignore[misc]
         self.tolerance_s = tolerance_s
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        """Sum up each batch and follow each node."""
+        """Sum up the numbers of each batch and follow each node."""
         summaries = batches | "SumUpNumbers" >> beam.FlatMap(summaries_of).with_output_types(tuple[Node, Summary])
         if self.tolerance_s is not None:
             shards = summaries | "ToShards" >> beam.Map(lambda each: (shard_of(each[0]), each)).with_output_types(

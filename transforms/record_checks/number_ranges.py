@@ -1,22 +1,22 @@
-"""Sets of whole numbers as ranges: rows of first and last number, in order, apart from each other by at least one."""
+"""Sets of whole numbers as sorted ranges: rows of first and last number, with a gap of at least one between them."""
 
 import numpy as np
 import numpy.typing as npt
 
 NumberRanges = npt.NDArray[np.int64]
-"""Shape (n, 2)."""
+"""Ranges of numbers: shape (n, 2)."""
 
 NO_RANGES: NumberRanges = np.zeros((0, 2), np.int64)
 _LEAST, _MOST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 
 def ranges_of(numbers: npt.NDArray[np.int64]) -> NumberRanges:
-    """Return the ranges of numbers in any order."""
+    """Return the ranges of some numbers, which may be in any order."""
     return merge_ranges(np.column_stack([numbers, numbers]))
 
 
 def merge_ranges(ranges: NumberRanges) -> NumberRanges:
-    """Return the ranges of numbers that are in any of some ranges, which may be in any order and overlap."""
+    """Return the union of some ranges, which may be in any order and overlap."""
     if not len(ranges):
         return NO_RANGES
     ranges = ranges[np.argsort(ranges[:, 0], kind="stable")]
@@ -26,12 +26,12 @@ def merge_ranges(ranges: NumberRanges) -> NumberRanges:
 
 
 def gaps_of(ranges: NumberRanges) -> NumberRanges:
-    """Return what lies between ranges."""
+    """Return the gaps between ranges."""
     return np.column_stack([ranges[:-1, 1] + 1, ranges[1:, 0] - 1])
 
 
 def intersect_ranges(ranges: NumberRanges, others: NumberRanges) -> NumberRanges:
-    """Return the numbers that are in both."""
+    """Return the numbers that are in both sets."""
     starts = np.searchsorted(others[:, 1], ranges[:, 0])
     counts = np.maximum(np.searchsorted(others[:, 0], ranges[:, 1], side="right") - starts, 0)
     rows = np.repeat(np.arange(len(ranges)), counts)
@@ -41,7 +41,7 @@ def intersect_ranges(ranges: NumberRanges, others: NumberRanges) -> NumberRanges
 
 
 def subtract_ranges(ranges: NumberRanges, others: NumberRanges) -> NumberRanges:
-    """Return the numbers of the first that are not in the second."""
+    """Return the numbers of the first set that are not in the second."""
     if not len(others):
         return ranges
     before, behind = [_LEAST, others[0, 0] - 1], [others[-1, 1] + 1, _MOST]
@@ -49,5 +49,5 @@ def subtract_ranges(ranges: NumberRanges, others: NumberRanges) -> NumberRanges:
 
 
 def size_of(ranges: NumberRanges) -> int:
-    """Return how many numbers there are."""
+    """Return the number of numbers in a set."""
     return int((ranges[:, 1] - ranges[:, 0] + 1).sum())

@@ -1,7 +1,7 @@
-"""TagPartials: which of its session's records a CDR is, by 3GPP TS 32.298.
+"""TagPartials: marks each CDR as the first, an intermediate, the last or the only record of its session (TS 32.298).
 
-A long session is written as several records, each with its running number, and the last one says that the session
-ended. Nothing is remembered from one record to the next: number and cause of the record itself say what it is.
+A long session gives several records with running numbers, and the cause for closing the last one is the session's end.
+The number and the cause of a record are enough, so nothing is remembered from one record to the next.
 """
 
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from orion_beam.transforms.stage.rejects import no_rejects
 from orion_beam.transforms.stage.split import Split, StageTransform
 
 PARTIALS_STEP = "tag_partials"
-"""What the worker's metrics call the transform."""
+"""Name of the transform in the worker's metrics."""
 
 CAUSES_OF_END = pa.array([0, 3, 4, 5, 52, 53, 54, 58], pa.int64())
-"""Causes for record closing after which no more records of the session come: normal release, unsuccessful call attempt,
-abnormal release, CAMEL initiated call release, and the four failures of location services (CauseForTerm)."""
+"""Causes for record closing that end a session: normal release, unsuccessful call attempt, abnormal release, CAMEL
+initiated call release, and the four failures of location services (CauseForTerm)."""
 
 CAUSES_OF_PARTIAL = pa.array([1, 2, *range(16, 28), 59], pa.int64())
-"""Causes for which the record is closed and a new one opened: partial record, re-establishment of a call, and what
-TS 32.298 has from 16 on: volume, time, serving node, charging conditions, management intervention, change of system,
-RAT, time zone, PLMN, S-GW, APN-AMBR, exception data counter; and the list of downstream nodes."""
+"""Causes for record closing after which the session goes on in a new record: partial record, re-establishment of a
+call, those of TS 32.298 from 16 on (volume, time, serving node, charging conditions, management intervention, change of
+system, RAT, time zone, PLMN, S-GW, APN-AMBR, exception data counter), and the list of downstream nodes."""
 
 _KINDS = pa.array(["first", "intermediate", "last", "complete"])
 _FIRST, _INTERMEDIATE, _LAST, _COMPLETE = range(len(_KINDS))
@@ -34,12 +34,12 @@ _UNKNOWN = -1
 
 
 def partials_of(causes: pa.Int64Array, numbers: pa.Int64Array) -> pa.StringArray:
-    """Return which of its session's records each one is, null where cause and number do not say.
+    """Return the position of each record in its session; null if cause and number do not determine it.
 
     Args:
-        causes: cause for record closing. One that is null or unknown leaves open whether more records follow.
-        numbers: record sequence number, from 1. Only partial records have one, so without it a record that ends the
-            session is the only one; 0 is no number of a record.
+        causes: Cause for record closing. If it is null or unknown, more records may follow or not.
+        numbers: Record sequence number, from 1; 0 is invalid. Only partial records have one, so a record without a
+            number that ends the session is the only one.
     """
     if causes.null_count == len(causes):
         return pa.nulls(len(causes), pa.string())
@@ -57,13 +57,13 @@ def partials_of(causes: pa.Int64Array, numbers: pa.Int64Array) -> pa.StringArray
 
 
 def tag_partials(batch: pa.RecordBatch) -> SplitBatch:
-    """Set `partial` of every row.
+    """Set the column `partial`.
 
     Args:
-        batch: rows of `cdr.NORMALIZED_SCHEMA`.
+        batch: Rows of `cdr.NORMALIZED_SCHEMA`.
 
     Returns:
-        All rows, accepted, in order.
+        All rows, accepted and in order.
     """
     columns = columns_of(batch)
     columns["partial"] = partials_of(columns["cause_for_record_closing"], columns["record_sequence_number"])
@@ -72,11 +72,12 @@ def tag_partials(batch: pa.RecordBatch) -> SplitBatch:
 
 @dataclass(eq=False)
 class TagPartials(StageTransform):
-    """Says of each CDR whether it is the first, an intermediate, the last or the only record of its session.
+    """Marks each CDR as the first, an intermediate, the last or the only record of its session.
 
-    In: `pa.RecordBatch` of `cdr.NORMALIZED_SCHEMA`. Out: StageOutput of accepted batches (the same schema,
-    `partial` set) and dead letters (only `internal_error`, a bug). Every row goes to exactly one of the two; order
-    holds. A function of the row alone: 3GPP TS 32.298, Cause for Record Closing and Record Sequence Number.
+    In: `pa.RecordBatch` of `cdr.NORMALIZED_SCHEMA`. Out: StageOutput of accepted batches (the same schema, `partial`
+    set) and dead letters (only `internal_error`, a bug). Each row goes to exactly one of the two, and rows keep their
+    order. The result depends on the row alone: its Cause for Record Closing and Record Sequence Number (3GPP
+    TS 32.298).
     """
 
     stage = Stage.NORMALIZE

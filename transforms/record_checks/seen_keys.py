@@ -1,4 +1,4 @@
-"""What was seen of late: keys of the last rows and where each was seen first, exact and in bounded memory."""
+"""SeenKeys: the keys of the latest rows and the place where each was first seen, exact and in bounded memory."""
 
 from typing import NamedTuple, Self
 
@@ -16,28 +16,32 @@ _SLOTS_PER_KEY = 1.5
 
 
 class Places(NamedTuple):
-    """Where rows were read.
+    """The places where rows were read.
 
     Attributes:
-        sources: number of topic and partition.
-        offsets: in that partition.
+        sources: Number that stands for topic and partition.
+        offsets: Offset in the partition.
     """
 
     sources: Offsets
     offsets: Offsets
 
     def of_rows(self, rows: npt.NDArray[np.integer] | slice) -> "Places":
-        """Return the places of some rows."""
+        """Return the places of the given rows."""
         return Places(self.sources[rows], self.offsets[rows])
 
     def are_before(self, others: "Places") -> Mask:
-        """Say which may have been read before the others: of one partition, those of a lower offset."""
+        """Return which places may come before the others. In the same partition, only a lower offset does."""
         is_before: Mask = (self.sources != others.sources) | (self.offsets < others.offsets)
         return is_before
 
 
 class _Table:
-    """Keys by open addressing. A slot follows from a key's first bits, so that keys in order walk through memory."""
+    """A hash table of keys with open addressing. Sorted keys use slots in order, because a slot follows the first bits.
+
+        slot    0      1      2      3       seen_last, sources and offsets hold the values by slot
+        keys    17..   1a..   0      c2..    key 1a.. moved on from the taken slot 0; slot 2 is free
+    """
 
     def __init__(self, keys: int) -> None:
         self._slots = int(keys * _SLOTS_PER_KEY)
@@ -48,13 +52,13 @@ class _Table:
         self.size = 0
 
     def cleared(self) -> Self:
-        """Forget all keys."""
+        """Remove all keys and return the table."""
         self.keys.fill(_FREE)
         self.size = 0
         return self
 
     def find(self, keys: KeyHashes) -> Offsets:
-        """Return the slot of each key, -1 for one that is not there."""
+        """Return the slot of each key; -1 if it is not in the table."""
         found = np.full(len(keys), -1, np.int64)
         rows, slots = np.arange(len(keys)), self._first_slots(keys)
         while len(rows):
@@ -66,12 +70,12 @@ class _Table:
         return found
 
     def place(self, keys: KeyHashes) -> tuple[Offsets, Mask]:
-        """Return the slot of each of some different keys, and which keys are new and have got one now."""
+        """Insert the new ones among some distinct keys. Return the slot of each key, and which keys are new."""
         placed, is_new = np.empty(len(keys), np.int64), np.zeros(len(keys), np.bool_)
         rows, slots = np.arange(len(keys)), self._first_slots(keys)
         while len(rows):
             is_free = self.keys[slots] == _FREE
-            # Of several keys that claim a slot the last one written has it, and the others go on.
+            # If several keys claim a slot, the last one written gets it, and the others try the next slot.
             self.keys[slots[is_free]] = keys[rows[is_free]]
             is_mine = self.keys[slots] == keys[rows]
             placed[rows[is_mine]] = slots[is_mine]
@@ -90,29 +94,29 @@ class _Table:
 
 
 class SeenKeys:
-    """Where the key of a row was seen first, if it was seen within the last `window` rows.
+    """The keys of the last `window` rows, each with the place where it was first seen.
 
-    Keys are in two tables: what is seen goes into the younger one, and when that has `window` keys the older one is
-    forgotten. So whatever was seen within the window is in one of the two, and rows are numbered to tell what is
-    exactly within: the answer does not depend on how rows are cut into batches.
+    There are two tables. New keys go into the younger one. When it has `window` keys, the older one is cleared, and the
+    two change roles. Each key of the window is therefore in one of the two. Rows are numbered, so the window is exact:
+    the result does not depend on how rows are cut into batches.
 
-    Memory: 42 bytes a key and table, that is 84 bytes for each row of the window, and 1.4 MB.
+    Memory: 42 bytes for each key and table, that is 84 bytes for each row of the window, and 1.4 MB.
     """
 
     def __init__(self, window: int) -> None:
-        """Take how many rows a key is remembered."""
+        """Begin without keys. A key is remembered for `window` rows."""
         self._window = window
         self._younger, self._older = _Table(window + MAX_ROWS), _Table(window + MAX_ROWS)
         self._rows = 0
 
     def first_seen(self, keys: KeyHashes, places: Places) -> Places:
-        """Return for each row where its key was first seen: the row's own place if it is new within the window.
+        """Return where the key of each row was first seen; the row's own place if the key is new within the window.
 
-        A row that is read again finds itself, or what it found the first time.
+        A row that is read again gets its own place, or the place that it got the first time.
 
         Args:
-            keys: hashes, none of them 0.
-            places: where the rows were read.
+            keys: Hashes of the keys, none of them 0.
+            places: Places where the rows were read.
         """
         at_once = min(self._window, MAX_ROWS)
         parts = [
@@ -133,7 +137,7 @@ class SeenKeys:
         is_seen = (rows[firsts] - seen_last <= self._window) & origins.are_before(own)
         origins = Places(*(np.where(is_seen, origin, mine) for origin, mine in zip(origins, own, strict=True)))
         self._younger.sources[slots], self._younger.offsets[slots] = origins
-        # Of several rows of a key the last one written stays.
+        # If a key has several rows, the last one is written last and stays.
         seen_last[key_of_row] = rows
         self._younger.seen_last[slots] = seen_last
         if self._younger.size >= self._window:
@@ -141,7 +145,7 @@ class SeenKeys:
         return origins.of_rows(key_of_row)
 
     def _look_among_older(self, keys: KeyHashes, is_new: Mask, origins: Places, seen_last: Offsets) -> None:
-        """Fill in, for keys that are new among the younger, what the older know."""
+        """Fill in `origins` and `seen_last` from the older table, for keys that are new in the younger one."""
         new = np.flatnonzero(is_new)
         slots = self._older.find(keys[new])
         seen_last[new] = _NEVER

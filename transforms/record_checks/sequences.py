@@ -1,4 +1,4 @@
-"""The local sequence numbers of one node: which are missing, whatever order they come in.
+"""NodeSequence: finds missing local sequence numbers of one node, in whatever order they arrive.
 
 3GPP TS 32.298: a node numbers its records consecutively, from 0 to 2^32 - 1 and then from 0 again.
 """
@@ -21,22 +21,22 @@ from orion_beam.transforms.record_checks.number_ranges import (
 
 MODULUS = 2**32
 MAX_JUMP = 1_000_000
-"""A number that is further than this from all others of its node does not follow them: the node's counter was reset."""
+"""Largest distance of a number from the others of its node. If it is further away, the node's counter was reset."""
 
 MAX_EPOCHS = 4
 MAX_RANGES = 10_000
-"""Bounds of what is remembered of a node; beyond them the oldest is settled: see NodeSequence."""
+"""Bounds of the memory of a node. Beyond them the oldest part is settled, see NodeSequence."""
 
 MISSING, FILLED, RESET = "missing", "filled", "reset"
 
 
 class SequenceFinding(NamedTuple):
-    """What was found of a node's numbers.
+    """A finding about a node's numbers.
 
     Attributes:
-        kind: MISSING; FILLED: numbers that were reported missing have come after all; RESET: the counter has jumped.
-        first: the first number that is meant; of RESET, the highest one before the jump.
-        last: the last one; of RESET, the one behind the jump.
+        kind: MISSING; FILLED: numbers that were reported missing arrived later; RESET: the counter has jumped.
+        first: First number of the gap; for RESET, the highest number before the jump.
+        last: Last number of the gap; for RESET, the number after the jump.
     """
 
     kind: str
@@ -45,13 +45,13 @@ class SequenceFinding(NamedTuple):
 
     @property
     def records(self) -> int:
-        """How many numbers are meant, across a wrap-around as well; 0 for RESET."""
+        """Number of sequence numbers in the gap, which may wrap around; 0 for RESET."""
         return 0 if self.kind == RESET else (self.last - self.first) % MODULUS + 1
 
 
 @dataclass
 class _Epoch:
-    """Numbers between two resets; a wrap-around does not end it, they are counted on beyond it."""
+    """The numbers between two resets. After a wrap-around they are counted on beyond 2^32, in the same epoch."""
 
     seen: NumberRanges
     is_first: bool
@@ -59,46 +59,46 @@ class _Epoch:
     reported: NumberRanges = field(default_factory=lambda: NO_RANGES)
 
     def counted_on(self, ranges: NumberRanges) -> NumberRanges:
-        """Return ranges of wrapping numbers as the numbers nearest to what was seen last."""
+        """Return ranges of wrapping numbers as the counted-on numbers that are nearest to the highest one seen."""
         highest = self.seen[-1, 1]
         steps = (ranges[:, 0] - highest + MODULUS // 2) % MODULUS - MODULUS // 2
         counted: NumberRanges = ranges + (highest + steps - ranges[:, 0])[:, np.newaxis]
         return counted
 
     def counted_on_if_near(self, number: int) -> int:
-        """Return a number as `counted_on` does; the first one seen for a number that is a jump away."""
+        """Return a number as `counted_on` does. For a number that is a jump away, return the lowest one seen."""
         counted = self.counted_on(np.array([[number, number]]))
         return int(counted[0, 0]) if self.is_near(counted)[0] else int(self.seen[0, 0])
 
     def is_near(self, ranges: NumberRanges) -> Mask:
-        """Say which ranges are no jump away."""
+        """Return which ranges are not a jump away from the numbers seen."""
         is_near: Mask = (ranges[:, 1] >= self.seen[0, 0] - MAX_JUMP) & (ranges[:, 0] <= self.seen[-1, 1] + MAX_JUMP)
         return is_near
 
 
 class NodeSequence:
-    """What is known of one node's numbers: a few epochs, each the ranges of numbers seen.
+    """The numbers of one node: a few epochs, each with the ranges of numbers seen.
 
-    A gap is reported only when it was there at two calls of `settle`: until then its numbers may be on their way in
-    another partition. What comes later still is reported as filled. Memory is bounded by MAX_EPOCHS and MAX_RANGES:
-    beyond them the oldest gaps are reported at once.
+    A gap is reported only if it is open at two calls of `settle`. Until then its numbers may still arrive from another
+    partition. Numbers that arrive after the report are reported as filled. Memory is bounded by MAX_EPOCHS and
+    MAX_RANGES: beyond them the oldest gaps are reported at once.
     """
 
     def __init__(self, is_complete: bool) -> None:
-        """Take whether the input has all of the node's records from its first one on.
+        """Begin without numbers. `is_complete` says that the input has all records of the node from its first one on.
 
-        A stream begins in the midst of things: numbers below the first one of any partition may have come before.
+        A stream is not complete: records with numbers below the first one of any partition may be older than its start.
         """
         self._is_complete = is_complete
         self._firsts: dict[str, int] = {}
         self._epochs: list[_Epoch] = []
 
     def add(self, ranges: NumberRanges, firsts: Mapping[str, int]) -> Iterator[SequenceFinding]:
-        """Take numbers that were seen, in any order.
+        """Add numbers that were seen, in any order, and yield what they show.
 
         Args:
-            ranges: of numbers from 0 to MODULUS - 1.
-            firsts: the first number by partition; those of partitions that are known already mean nothing.
+            ranges: Ranges of numbers from 0 to MODULUS - 1.
+            firsts: First number by partition. It is ignored for partitions that are already known.
         """
         rest = ranges
         for epoch in reversed(self._epochs):
@@ -125,14 +125,14 @@ class NodeSequence:
             del self._epochs[0]
 
     def settle(self) -> Iterator[SequenceFinding]:
-        """Report the gaps that were there at the last call already, and notice the others."""
+        """Report the gaps that were already open at the last call, and remember the others for the next one."""
         for epoch in self._epochs:
             gaps = self._gaps(epoch)
             yield from self._report(epoch, intersect_ranges(gaps, epoch.noticed))
             epoch.noticed = gaps[-MAX_RANGES:]
 
     def close(self) -> Iterator[SequenceFinding]:
-        """Report all gaps: nothing more will come."""
+        """Report all gaps, because no more numbers will arrive."""
         for epoch in self._epochs:
             yield from self._report(epoch, self._gaps(epoch))
 

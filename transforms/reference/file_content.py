@@ -1,6 +1,6 @@
-"""The content of files: uncompressed, whole or refused, and as UTF-8.
+"""Reading of files: decompressed, converted to UTF-8, and refused if they are not complete.
 
-Beam's own reader of compressed files ends without a word where the data is cut off.
+Beam's own reader of compressed files silently ends where the data is cut off.
 """
 
 import bz2
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _PIECE_BYTES = 4096
-"""Read at once of a compressed file. It bounds what a piece may become: zeros shrink to a millionth."""
+"""Bytes of a compressed file read at once. They bound the decompressed size: zeros may shrink to a millionth."""
 _BLOCK_BYTES = 1 << 16
 
 
 class DamagedFileError(OSError):
-    """A file that cannot be read as a whole; says what is wrong, but not the file's name."""
+    """A file cannot be read as a whole. The message says what is wrong, but does not name the file."""
 
 
 class _Compression(NamedTuple):
-    """How files are compressed.
+    """A compression format of files.
 
     Attributes:
-        name: as people call it.
-        endings: of files that must be compressed so.
-        magic: what such a file begins with; empty where its ending alone tells.
-        decompressor: makes what reads one member; a file may have several, one behind the other.
+        name: Common name.
+        endings: Endings of file names. A file with such a name must have this compression.
+        magic: First bytes of such a file; empty if only the ending identifies the format.
+        decompressor: Function that makes a decompressor for one member. A file may consist of several members.
     """
 
     name: str
@@ -45,7 +45,7 @@ class _Compression(NamedTuple):
 
 
 _LARGEST_WINDOW = 1 << 31
-"""What `zstd --ultra --long=31` asks for."""
+"""Window that files of `zstd --ultra --long=31` need."""
 _COMPRESSIONS = (
     _Compression("gzip", (".gz",), b"\x1f\x8b\x08", lambda: zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)),
     _Compression("bzip2", (".bz2",), b"BZh", bz2.BZ2Decompressor),
@@ -64,27 +64,27 @@ _BROKEN = (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError)
 
 
 def open_whole(path: str) -> IO[bytes]:
-    """Open a file on any file system that Beam knows, and once only: it may be a pipe.
+    """Open a file on any file system that Beam supports. The file is opened only once, so it may be a pipe.
 
     Args:
-        path: of a file whose content, or ending, says how it is compressed, if it is.
+        path: Path of the file. Its ending or its content shows its compression, if any.
 
     Returns:
-        Its uncompressed content. Reading raises a DamagedFileError where the content is cut off, damaged, followed by
-        something else (zeros that pad it aside), or not compressed as the file's ending says.
+        The decompressed content. Reading raises a DamagedFileError if the content is cut off, damaged, followed by
+        other data than padding zeros, or not compressed as the file's ending says.
     """
     return whole(FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED), path)
 
 
 def whole(file: IO[bytes], name: str) -> IO[bytes]:
-    """Return the uncompressed content of an open file; see `open_whole`."""
+    """Return the decompressed content of an open file, see `open_whole`."""
     head = file.read(_MAGIC_BYTES)
     compression = _compression_of(head, name)
     if compression is None:
         if file.seekable():
             file.seek(0)
             return file
-        # A pipe gives what it has, and the rest when it comes.
+        # read1 returns the data that a pipe has now, without waiting for a full block.
         read = getattr(file, "read1", file.read)
         return _file_of(chain([head], iter(lambda: read(_BLOCK_BYTES), b"")), file)
     pieces = chain([head], iter(lambda: file.read(_PIECE_BYTES), b""))
@@ -104,11 +104,11 @@ def _decompressed(pieces: Iterator[bytes], compression: _Compression) -> Iterato
     for place, piece in enumerate(pieces):
         rest = piece
         if place == 0 and rest.startswith(b"\0"):
-            # To lzma, zeros are an empty file.
+            # The lzma decompressor would read zeros as an empty file.
             raise DamagedFileError(f"it is no sound {compression.name} file (it begins with zeros)")
         while rest:
             if not is_begun:
-                # Archives from tapes, and xz by its specification, are padded with zeros, in which nothing is lost.
+                # Archives from tapes, and xz by its specification, may be padded with zeros.
                 rest = rest.lstrip(b"\0")
                 if not rest:
                     break
@@ -130,11 +130,11 @@ def _reason(compression: _Compression, error: Exception, is_first: bool) -> str:
 
 
 def encoding_of(head: bytes) -> str | None:
-    """Return the encoding that the first bytes of a text show, if it is of 16 or 32 bits; else None."""
+    """Return the 16- or 32-bit encoding that the first bytes of a text show; None for any other encoding."""
     for mark, name in _MARKS.items():
         if head.startswith(mark):
             return name
-    # ASCII in 16 bits has a NUL in every second place, and UTF-8 hardly any.
+    # ASCII text in a 16-bit encoding has a NUL in every second byte. UTF-8 has hardly any NUL.
     even, odd = head[::2], head[1::2]
     for name, high, low in (("utf-16-be", even, odd), ("utf-16-le", odd, even)):
         if len(high) >= _FEWEST_HALVES and high.count(0) > 0.7 * len(high) and low.count(0) < 0.1 * len(low):
@@ -147,15 +147,15 @@ _FEWEST_HALVES = 8
 
 
 def as_utf8(file: IO[bytes], encoding: str) -> IO[bytes]:
-    """Return a text as UTF-8.
+    """Convert a text file to UTF-8.
 
     Args:
-        file: its bytes.
-        encoding: of them, as Python calls it. In the place of what it does not know is a byte that is no UTF-8, so
-            that the record it is in is rejected, and it alone.
+        file: The file's bytes.
+        encoding: Python's name for the file's encoding. Bytes that it cannot decode become a byte that is not UTF-8, so
+            that only the record that holds them is rejected.
 
     Returns:
-        The text. Reading raises a DamagedFileError where it cannot be of that encoding at all.
+        The text. Reading raises a DamagedFileError if the file cannot have this encoding at all.
     """
     decode = codecs.getincrementaldecoder(encoding)(_UNKNOWN).decode
 
@@ -186,7 +186,7 @@ def _file_of(pieces: Iterator[bytes], source: IO[bytes]) -> IO[bytes]:
 
 
 class _Pieces(io.RawIOBase):
-    """Pieces of bytes, read as a file."""
+    """A raw file over an iterator of bytes. Closing it closes the source file."""
 
     def __init__(self, pieces: Iterator[bytes], source: IO[bytes]) -> None:
         self._pieces, self._source, self._rest = pieces, source, memoryview(b"")

@@ -1,4 +1,4 @@
-"""Reference data: cells and subscribers as files on any Beam file system, checked, loaded, and read again on change."""
+"""Loading of reference data, cells and subscribers, from files on any Beam file system, with reload after a change."""
 
 import csv
 import hashlib
@@ -35,7 +35,7 @@ _CHUNK_BYTES = 16 << 20
 _MOST_ROWS_NAMED = 5
 _HEAD_BYTES = 1000
 _HEADER_ROWS = 1
-"""Arrow counts rows from 1, the header among them."""
+"""Rows of the header. Arrow counts rows from 1, including the header."""
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -44,16 +44,23 @@ _logger = logging.getLogger(__name__)
 
 
 class ReferenceDataError(ValueError):
-    """Reference data that cannot be used; names file, column or lines, and what is wrong, never a value."""
+    """Reference data cannot be used. The message names file, column or lines, and the fault, never a value."""
 
 
 class UnreadableReferenceError(ReferenceDataError):
-    """Reference data that could not be read this time."""
+    """Reference data could not be read, perhaps only for now."""
 
 
 @dataclass(frozen=True)
 class _Table:
-    """What a reference file must hold: its columns, the unique one and its kind, and where a row breaks a rule."""
+    """The contents of a kind of reference file.
+
+    Attributes:
+        key: Name of the unique column.
+        keys: Type of the keys.
+        columns: Type by name of column, with the key's.
+        broken: Expression that is true in a row that breaks a rule.
+    """
 
     key: str
     keys: type[Keys]
@@ -70,32 +77,32 @@ _SUBSCRIBERS = _Table("imsi", NumberKeys, SUBSCRIBER_COLUMNS, ~pl.col("imsi").st
 
 
 def load_cells(path: str) -> Lookup:
-    """Load the cells: `cell_id` to country, plmn, place, lat, lon.
+    """Load the cells: country, plmn, place, lat and lon by `cell_id`.
 
     Args:
-        path: CSV or Parquet (by its ending) on any file system that Beam knows.
+        path: Path of a CSV or Parquet file (by its ending) on any file system that Beam supports.
 
     Raises:
-        ReferenceDataError: the file cannot be read, lacks a column, has a cell twice or a value out of range.
+        ReferenceDataError: The file cannot be read, lacks a column, or has a cell twice or a value out of range.
     """
     return _load(path, _CELLS)
 
 
 def load_subscribers(path: str) -> Lookup:
-    """Load the subscribers: `imsi` to segment, plan, subscriber_type.
+    """Load the subscribers: segment, plan and subscriber_type by `imsi`.
 
     Args:
-        path: CSV or Parquet (by its ending) on any file system that Beam knows.
+        path: Path of a CSV or Parquet file (by its ending) on any file system that Beam supports.
 
     Raises:
-        ReferenceDataError: the file cannot be read, lacks a column, has an IMSI twice, what is no IMSI or an unknown
+        ReferenceDataError: The file cannot be read, lacks a column, or has an IMSI twice, an invalid IMSI or an unknown
             subscriber type.
     """
     return _load(path, _SUBSCRIBERS)
 
 
 class _BadRowsError(Exception):
-    """Rows that cannot be used, counted from 0, and why."""
+    """Some rows cannot be used. The error holds their numbers, from 0, and the reason."""
 
     def __init__(self, reason: str, rows: Sequence[int]) -> None:
         super().__init__(reason)
@@ -114,24 +121,24 @@ def _load(path: str, table: _Table) -> Lookup:
             where = f"rows {_listed(bad.rows, 1)}" if is_parquet else f"lines {_listed(_lines_of(path, bad.rows))}"
             raise ReferenceDataError(f"reference data {path}: {bad.reason} in {where}") from None
     except (OSError, KeyError, pa.ArrowException, pl.exceptions.PolarsError) as error:
-        # Only the first line of these texts says what is wrong; the rest is advice.
+        # The first line of these texts names the fault; the rest is advice.
         reason = str(error).partition("\n")[0] or type(error).__name__
         kind = UnreadableReferenceError if isinstance(error, OSError) else ReferenceDataError
         raise kind(f"reference data {path}: {reason}") from None
-    # What loading needed besides goes back to the machine.
+    # Return the memory that only loading needed.
     pa.default_memory_pool().release_unused()
     return lookup
 
 
 class _Content(NamedTuple):
-    """A file's rows in chunks, and what its content is called, which is known when all chunks are read."""
+    """A file's rows in chunks, and its version, a hash of its content. Call `version` after all chunks are read."""
 
     chunks: Iterator[pl.DataFrame]
     version: Callable[[], str]
 
 
 def _lookup_of(content: _Content, table: _Table) -> Lookup:
-    """Check and keep chunk by chunk: at no time does the whole file stand in memory as it came."""
+    """Check and encode the content chunk by chunk, so that the whole file is never in memory."""
     keys = table.keys()
     values: dict[str, list[pa.DictionaryArray]] = {name: [] for name in table.columns if name != table.key}
     rows = 0
@@ -148,10 +155,10 @@ def _lookup_of(content: _Content, table: _Table) -> Lookup:
 
 
 def _checked(frame: pl.DataFrame, table: _Table, first_row: int) -> pl.DataFrame:
-    """Return a chunk with its columns typed.
+    """Return a chunk with typed columns.
 
     Raises:
-        _BadRowsError: a row breaks a rule; rows are counted from `first_row`.
+        _BadRowsError: A row breaks a rule. Rows are counted from `first_row`.
     """
     typed = frame.cast(pl.Schema(table.columns), strict=False)
     is_unreadable = pl.any_horizontal(frame[name].is_not_null() & typed[name].is_null() for name in table.columns)
@@ -169,13 +176,13 @@ def _csv_lookup(file: IO[bytes], table: _Table) -> Lookup:
     try:
         return _lookup_of(_csv(hashed, table), table)
     except pa.ArrowInvalid as error:
-        # All columns are read as texts, so that nothing else can be wrong with a row that Arrow refuses.
+        # All columns are read as text, so invalid UTF-8 is the only fault for which Arrow refuses a row.
         row = re.search(r"Row #([0-9]+)", str(error))
         if row is None:
             raise
         raise _BadRowsError("a text is not UTF-8", [int(row[1]) - _HEADER_ROWS - 1]) from None
     finally:
-        # Of a file that cannot be read as a whole, all else that is wrong with it comes.
+        # If the file itself cannot be read, that error comes first: all other faults follow from it.
         hashed.check()
 
 
@@ -201,7 +208,7 @@ def _csv(hashed: "_Hashed", table: _Table) -> _Content:
 
     reader = pyarrow.csv.open_csv(
         pa.PythonFile(hashed, "r"),
-        # One thread, so that rows have numbers.
+        # Arrow numbers the rows only if it reads with one thread.
         pyarrow.csv.ReadOptions(use_threads=False, block_size=_CHUNK_BYTES),
         pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
         pyarrow.csv.ConvertOptions(
@@ -224,9 +231,9 @@ def _csv(hashed: "_Hashed", table: _Table) -> _Content:
 
 
 class _Hashed(io.RawIOBase):
-    """A file that is read once, from start to end, and what its content is called afterwards.
+    """A file that is read once, from start to end, and hashed on the way.
 
-    To Arrow, which reads in a thread of its own, a file that cannot be read ends early; `check` then says why.
+    Arrow reads in a thread of its own. If a read fails, the file seems to end for Arrow, and `check` raises the error.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -252,7 +259,7 @@ class _Hashed(io.RawIOBase):
         return len(read)
 
     def check(self) -> None:
-        """Raise what was wrong when it was read."""
+        """Raise the error of a failed read, if there was one."""
         if self._error is not None:
             raise self._error
 
@@ -264,9 +271,9 @@ def _frame(batch: pa.RecordBatch) -> pl.DataFrame:
 
 
 def _lines_of(path: str, rows: Sequence[int]) -> list[int]:
-    """Return the lines of a CSV file, from 1, where rows begin: headers, empty lines and quoted newlines count.
+    """Return the lines of a CSV file, from 1, at which rows begin. Headers, empty lines and quoted newlines count.
 
-    The file is read again for it, row by row, which a file that is refused may cost.
+    It reads the file again, row by row. That is slow, but happens only for a file that is refused.
     """
     wanted, lines, row = set(rows), [], -1
     with open_whole(path) as file:
@@ -288,17 +295,17 @@ def _listed(numbers: Iterable[int], first: int = 0) -> str:
 
 
 class LiveLookup:
-    """A reference file in use: it is read again when it changes.
+    """A reference file in use. It is loaded again when the file changes.
 
-    A file that is not good, or not there, is logged once, and the last good state stays in use. Readers never wait: a
-    new state takes the old one's place when it is complete.
+    If the changed file is invalid or missing, that is logged once, and the last good state stays in use. Readers never
+    wait, because a new state replaces the old one only when it is complete.
     """
 
     def __init__(self, path: str, load: Callable[[str], Lookup], refresh_s: float | None) -> None:
-        """Load the file, and look every `refresh_s` seconds whether it has changed; None never looks.
+        """Load the file, and check every `refresh_s` seconds whether it has changed; None means no checks.
 
         Raises:
-            ReferenceDataError: the file is not good.
+            ReferenceDataError: The file cannot be used.
         """
         self._path, self._load = path, load
         self._stamp = _stamp(path)
@@ -307,9 +314,9 @@ class LiveLookup:
             Thread(target=_watch, args=(ref(self), refresh_s), name=f"reference data {path}", daemon=True).start()
 
     def refresh(self) -> bool:
-        """Read the file if it has changed since it was last read; return whether its content is in use now.
+        """Load the file if it has changed since it was last read. Return whether a new state is in use.
 
-        What could not be read this time, or raises what nobody has foreseen, counts as not read yet.
+        A file that is there but could not be read, or whose loading raises an unexpected error, is tried again.
         """
         stamp = _stamp(self._path)
         if stamp == self._stamp:
@@ -333,7 +340,7 @@ class LiveLookup:
         return True
 
     def log_failure(self, error: Exception) -> None:
-        """Say that a refresh has failed in an unforeseen way, and that it is tried again."""
+        """Log that a refresh failed with an unexpected error and will be tried again."""
         _logger.error(
             "reference data %s: a refresh failed by a %s; version %s stays in use, and it is tried again",
             self._path,
@@ -344,7 +351,7 @@ class LiveLookup:
 
 
 def _watch(live: "ref[LiveLookup]", refresh_s: float) -> None:
-    """Refresh a look-up for as long as somebody uses it."""
+    """Refresh a look-up for as long as it is in use."""
     never = Event()
     while not never.wait(refresh_s):
         if (in_use := live()) is None:
@@ -352,14 +359,14 @@ def _watch(live: "ref[LiveLookup]", refresh_s: float) -> None:
         try:
             in_use.refresh()
         except Exception as error:
-            # Nobody would hear of a thread that ends, and the data would grow old unnoticed.
+            # If the thread ended here, the data would grow old unnoticed.
             in_use.log_failure(error)
-        # Else this thread alone would keep it in use until it looks again.
+        # Without this, the thread itself would keep the look-up alive.
         del in_use
 
 
 def _stamp(path: str) -> tuple[int, float] | None:
-    """Return size and time of a file, None if it is not there."""
+    """Return the size and the time of last change of a file; None if it does not exist."""
     try:
         (found,) = FileSystems.match([path])[0].metadata_list
     except (BeamIOError, ValueError):
@@ -369,5 +376,5 @@ def _stamp(path: str) -> tuple[int, float] | None:
 
 @cache
 def live_lookup(path: str, load: Callable[[str], Lookup], refresh_s: float | None) -> LiveLookup:
-    """Return a reference file in use, the same for all of a process."""
+    """Return the look-up of a reference file. All callers in a process share it."""
     return LiveLookup(path, load, refresh_s)

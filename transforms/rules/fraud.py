@@ -1,6 +1,6 @@
 """The rule-based fraud score, model `rules-1`: five conditions with weights, summed and capped at 1.
 
-A row's conditions are one number of five bits, and score and reasons are looked up by it: 32 cases, computed once.
+The conditions that a row meets form a number of five bits. It is the index into tables of 32 scores and reasons.
 """
 
 from collections.abc import Mapping
@@ -27,13 +27,13 @@ WEIGHTS = {
     "unknown_roaming_partner": 0.2,
     "international_voice_or_sms": 0.2,
 }
-"""Reason to weight."""
+"""Weight of each reason."""
 
 
 def conditions(columns: Mapping[str, pa.Array], is_roaming: Mask, countries: Countries) -> npt.NDArray[np.uint8]:
-    """Return one bit for each reason of WEIGHTS, in order.
+    """Return for each row a number whose bit `i` is set if the row meets condition `i` of WEIGHTS.
 
-    Reads event_type, duration_s, bytes_up, bytes_down, peer_msisdn, roaming_country, roaming_partner.
+    It reads event_type, duration_s, bytes_up, bytes_down, peer_msisdn, roaming_country and roaming_partner.
     """
     usage = sum(_or_zero(columns[name]).astype(np.float64) for name in ("bytes_up", "bytes_down"))
     peer, country = columns["peer_msisdn"], columns["roaming_country"]
@@ -83,10 +83,10 @@ _SCORES = pa.array([min(1.0, round(sum(WEIGHTS[reason] for reason in case), 2)) 
 
 
 def scores(bits: npt.NDArray[np.uint8]) -> pa.DoubleArray:
-    """Return the fraud score, 0 to 1, of rows that meet these conditions."""
+    """Return the fraud score of each row, 0 to 1, from the result of `conditions`."""
     return _SCORES.take(pa.array(bits))
 
 
 def reasons(bits: npt.NDArray[np.uint8]) -> pa.ListArray:
-    """Return the reasons of rows that meet these conditions."""
+    """Return the reasons of each row from the result of `conditions`."""
     return _REASONS.take(pa.array(bits))

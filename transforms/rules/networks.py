@@ -1,8 +1,8 @@
-"""Whose an IMSI is: country, length of the MNC, operator, by the plans of all countries (ITU-T E.212).
+"""The home network of an IMSI: its country, MCC, MNC and operator, by the plans of all countries (ITU-T E.212).
 
-`data/mcc.csv` lists the mobile country codes and how long their MNCs are, `data/plmn.csv` the networks; where both come
-from stands in `data/README.md`. Where a plan has MNCs of both lengths (India's 405, Trinidad's 374), the networks that
-are known decide, a longer one before a shorter; what is left has the length that is usual there.
+`data/mcc.csv` lists the mobile country codes and the lengths of their MNCs, `data/plmn.csv` the networks.
+`data/README.md` names the sources of both. Some plans have MNCs of both lengths (India's 405, Trinidad's 374). There a
+known network gives the length of its MNC, a longer one before a shorter; all other MNCs have the plan's usual length.
 """
 
 import csv
@@ -32,17 +32,17 @@ from orion_beam.transforms.arrow.texts import ZERO, are_digits
 
 _DATA = Path(__file__).parent / "data"
 _MCC_DIGITS, _PREFIX_DIGITS = 3, 6
-"""So many digits of an IMSI say all: three of MCC, and two or three of MNC."""
+"""Digits of an IMSI that identify its network: three of the MCC, and two or three of the MNC."""
 
 
 class Network(NamedTuple):
     """A public land mobile network.
 
     Attributes:
-        mcc: three digits.
-        mnc: two digits or three.
-        country: ISO 3166-1 alpha-2; empty for an international network.
-        operator: brand, or name of the company.
+        mcc: Mobile country code, three digits.
+        mnc: Mobile network code, two or three digits.
+        country: ISO 3166-1 alpha-2 code; empty for an international network.
+        operator: Brand, or name of the company.
     """
 
     mcc: str
@@ -53,7 +53,7 @@ class Network(NamedTuple):
 
 @cache
 def known_plmns() -> tuple[Network, ...]:
-    """Return the networks of all countries, and those of none."""
+    """Return the networks of all countries and the international networks."""
     return tuple(Network(**row) for row in _rows("plmn.csv"))
 
 
@@ -63,9 +63,13 @@ def _rows(name: str) -> Iterator[dict[str, str]]:
 
 
 class _Plans(NamedTuple):
-    """By the number that the first six digits of an IMSI are: the length of the MNC, and the index of the country.
+    """Tables of the plans.
 
-    The index of a country that is not known is -1. By MCC: whether it is assigned; the last entry is for what is none.
+    Attributes:
+        mnc_digits: Length of the MNC, by the first six digits of an IMSI as a number.
+        country: Index into `countries` by the same number; -1 if unknown.
+        countries: Countries, ISO 3166-1 alpha-2.
+        is_assigned: Whether an MCC is assigned. The last entry, also index -1, is for texts without an MCC.
     """
 
     mnc_digits: npt.NDArray[np.int8]
@@ -95,7 +99,7 @@ def _plans() -> _Plans:
 
 
 def _prefixes(start: str) -> slice:
-    """Return the numbers of six digits that begin with some digits."""
+    """Return the range of six-digit numbers that begin with some digits."""
     step = 10 ** (_PREFIX_DIGITS - len(start))
     return slice(int(start) * step, (int(start) + 1) * step)
 
@@ -108,21 +112,21 @@ class HomeNetwork(NamedTuple):
 
 
 def home_networks(imsis: pa.StringArray) -> HomeNetwork:
-    """Split valid IMSIs (3GPP TS 23.003 clause 2.2): three digits of MCC, two or three of MNC by the MCC's plan."""
+    """Return the MCC and MNC of valid IMSIs (3GPP TS 23.003 clause 2.2). The plan gives the length of the MNC."""
     mcc_offsets, mccs, mnc_offsets, mncs = _home_networks(texts_of(imsis), _plans().mnc_digits)
     return HomeNetwork(column_of(mcc_offsets, mccs), column_of(mnc_offsets, mncs))
 
 
 def countries() -> pa.StringArray:
-    """Return all countries that have networks (ISO 3166-1 alpha-2)."""
+    """Return all countries with networks (ISO 3166-1 alpha-2)."""
     return _plans().countries
 
 
 def home_countries(prefixes: npt.NDArray[np.int32]) -> npt.NDArray[np.int16]:
-    """Return the place of each IMSI's country among `countries`, -1 where none is known.
+    """Return the index into `countries` of each IMSI's country; -1 if unknown.
 
     Args:
-        prefixes: see `prefixes_of`.
+        prefixes: Result of `prefixes_of`.
     """
     return _plans().country[prefixes]
 
@@ -133,17 +137,18 @@ def prefixes_of(imsis: pa.StringArray) -> npt.NDArray[np.int32]:
 
 
 def mobile_country_codes(imsis: pa.StringArray) -> npt.NDArray[np.int32]:
-    """Return the MCC of IMSIs as a number (ITU-T E.212), -1 for null and for what does not begin with three digits."""
+    """Return the MCC of each IMSI as a number (ITU-T E.212); -1 if it is null or does not begin with three digits."""
     return _numbers_at_start(texts_of(imsis), _MCC_DIGITS)
 
 
 def are_assigned(mccs: npt.NDArray[np.int32]) -> Mask:
-    """Say which MCCs are a country's or an international network's (ITU-T E.212), or of a network that is known."""
+    """Return which MCCs belong to a country or an international network (ITU-T E.212), or to a known network."""
     return _plans().is_assigned[mccs]
 
 
 @compiled(TEXTS, INT64)
 def _numbers_at_start(texts: Texts, digits: int) -> npt.NDArray[np.int32]:
+    """Return the first `digits` digits of each text as a number; -1 if it is null or does not begin with as many."""
     numbers = np.full(len(texts.offsets) - 1, -1, np.int32)
     for row in range(len(numbers)):
         start = texts.offsets[row]
@@ -160,6 +165,12 @@ def _numbers_at_start(texts: Texts, digits: int) -> npt.NDArray[np.int32]:
 def _home_networks(
     imsis: Texts, mnc_digits: npt.NDArray[np.int8]
 ) -> tuple[npt.NDArray[np.int32], Bytes, npt.NDArray[np.int32], Bytes]:
+    """Return the offsets and bytes of the MCC column, then those of the MNC column.
+
+        imsi   208 01 1234567890
+        MCC    208                 always 3 bytes
+        MNC        01              `mnc_digits` bytes, by the first six digits
+    """
     rows = len(imsis.offsets) - 1
     mcc_offsets, mccs = np.zeros(rows + 1, np.int32), np.empty(3 * rows, np.uint8)
     mnc_offsets, mncs = np.zeros(rows + 1, np.int32), np.empty(3 * rows, np.uint8)
@@ -176,7 +187,7 @@ def _home_networks(
 
 @cache
 def are_among(networks: tuple[str, ...]) -> Mask:
-    """Return by the first six digits of an IMSI, as a number, whether its network is one of some.
+    """Return whether an IMSI's network is one of some: a mask by the first six digits of an IMSI as a number.
 
     Args:
         networks: PLMNs (MCC and MNC), or an MCC for all of its networks.
@@ -196,14 +207,14 @@ def _of_network(network: str) -> npt.NDArray[np.int64]:
 
 
 class Operators:
-    """The operators of the world by PLMN; where a job knows a PLMN by another name, by that one.
+    """The operators of the world by PLMN. A job's own name for a PLMN overrides the world's.
 
     Attributes:
-        names: of all operators, each once.
+        names: Distinct names of all operators.
     """
 
     def __init__(self, own: Mapping[str, str]) -> None:
-        """Take the job's own names by PLMN, MCC and MNC."""
+        """Build the tables. `own` holds the job's own names by PLMN (MCC and MNC)."""
         operators = {plmn.mcc + plmn.mnc: plmn.operator for plmn in known_plmns()} | dict(own)
         self.names = pa.array(sorted(set(operators.values())))
         places = {name: place for place, name in enumerate(self.names.to_pylist())}
@@ -213,13 +224,13 @@ class Operators:
             self._by_prefix[_of_network(plmn)] = place
 
     def of_imsis(self, prefixes: npt.NDArray[np.int32]) -> npt.NDArray[np.int16]:
-        """Return the place of each IMSI's operator among the names, -1 where none is known.
+        """Return the index into `names` of each IMSI's operator; -1 if unknown.
 
         Args:
-            prefixes: see `prefixes_of`.
+            prefixes: Result of `prefixes_of`.
         """
         return self._by_prefix[prefixes]
 
     def of(self, plmns: pa.StringArray) -> npt.NDArray[np.int32]:
-        """Return the place of each PLMN's operator among the names, -1 where none is known."""
+        """Return the index into `names` of each PLMN's operator; -1 if unknown."""
         return np.array([self._place_of.get(plmn, -1) for plmn in plmns.to_pylist()], np.int32)

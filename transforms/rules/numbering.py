@@ -1,4 +1,4 @@
-"""The numbers of subscribers and devices: check digit and type of an IMEI, and the one form of an MSISDN."""
+"""Numbers of subscribers and devices: normalization of MSISDNs, and check digit and type of IMEIs."""
 
 import csv
 from collections.abc import Callable
@@ -37,12 +37,16 @@ _SHORTEST, _LONGEST = 10, 15
 
 
 def has_luhn_digit(imeis: pa.StringArray) -> Mask:
-    """Say which IMEIs of 15 digits end in their check digit (3GPP TS 23.003 annex B); others may say either."""
+    """Return which IMEIs of 15 digits end in their check digit (3GPP TS 23.003 annex B).
+
+    The result for any other text is undefined.
+    """
     return _has_luhn_digit(texts_of(imeis))
 
 
 @compiled(TEXTS)
 def _has_luhn_digit(imeis: Texts) -> Mask:
+    """Return which texts of 15 bytes pass the Luhn check: the sum of digits, every second one doubled, ends in 0."""
     mask = np.zeros(len(imeis.offsets) - 1, np.bool_)
     for row in range(len(mask)):
         start = imeis.offsets[row]
@@ -58,12 +62,13 @@ def _has_luhn_digit(imeis: Texts) -> Mask:
 
 
 def type_allocation_codes(imeis: pa.StringArray) -> pa.StringArray:
-    """Return the TAC of valid IMEIs: their first eight digits (3GPP TS 23.003 clause 6.2.1); null for null."""
+    """Return the TAC of each valid IMEI: its first eight digits (3GPP TS 23.003 clause 6.2.1); null for a null IMEI."""
     return column_of(*_first_bytes(texts_of(imeis), _TAC_DIGITS))
 
 
 @compiled(TEXTS, INT64)
 def _first_bytes(texts: Texts, length: int) -> tuple[npt.NDArray[np.int32], Bytes, Bytes]:
+    """Return the offsets, bytes and validity bitmap of a column of the first `length` bytes of each text."""
     rows = len(texts.offsets) - 1
     offsets, data = np.zeros(rows + 1, np.int32), np.empty(rows * length, np.uint8)
     validity = np.zeros((rows + 7) // 8, np.uint8)
@@ -80,11 +85,12 @@ def _first_bytes(texts: Texts, length: int) -> tuple[npt.NDArray[np.int32], Byte
 
 
 class SubscriberNumbers(NamedTuple):
-    """What texts are as subscriber numbers.
+    """Subscriber numbers read from texts.
 
     Attributes:
-        numbers: + and digits (ITU-T E.164), null for a text that is no such number.
-        is_plausible: which numbers their numbering plan assigns; of the rest, which do not even look like a number.
+        numbers: + and digits (ITU-T E.164); null for a text that is not a subscriber number.
+        is_plausible: Whether a numbering plan assigns the number. A text that does not even look like a number counts
+            as plausible.
     """
 
     numbers: pa.StringArray
@@ -92,13 +98,13 @@ class SubscriberNumbers(NamedTuple):
 
 
 def subscriber_numbers(texts: pa.StringArray, profile: CountryProfile) -> SubscriberNumbers:
-    """Return those texts that are subscriber numbers in one form, whatever spelling they come in.
+    """Return subscriber numbers in E.164 form, from any spelling.
 
-    What is a number says `fields.number_digits`: 10 to 15 digits, perhaps with `+` or `00` before them, which
-    start an international number. The others are read as their plans (`rules.plausibility`) have it: with the
-    trunk prefix, or with the country's length and of its plan, as national; else as international. A trunk prefix
-    behind the calling code is left out. Numbers of the country that its plan assigns are read in columns; the others,
-    a few in a hundred, one by one.
+    `fields.number_digits` decides whether a text is a number: 10 to 15 digits after an optional `+` or `00`, which mark
+    an international number. A number without them is national if it has the trunk prefix, or if it has the country's
+    length and its plan (`rules.plausibility`) assigns it. Any other number is international. A trunk prefix after the
+    calling code is dropped. Numbers that the country's own plan assigns are read in columns. The others, a few in a
+    hundred, are read one by one.
     """
     if texts.null_count == len(texts):
         return SubscriberNumbers(texts, np.ones(len(texts), np.bool_))
@@ -115,7 +121,7 @@ def subscriber_numbers(texts: pa.StringArray, profile: CountryProfile) -> Subscr
     if len(open_rows):
         read = row_by_row(open_rows, texts, _reader(profile))
         is_plausible[open_rows] = [each.is_assigned for each in read]
-        # Mostly they are what is written: the digits, international.
+        # Most of these numbers are the digits as written, which the column already holds. Only the others are replaced.
         others = [(row, each.number) for row, each in zip(open_rows.tolist(), read, strict=True) if each.is_other]
         if others:
             rows, found = zip(*others, strict=True)
@@ -126,7 +132,7 @@ def subscriber_numbers(texts: pa.StringArray, profile: CountryProfile) -> Subscr
 
 
 def e164(texts: pa.StringArray, profile: CountryProfile) -> pa.StringArray:
-    """Return the numbers alone: see `subscriber_numbers`."""
+    """Return the numbers of `subscriber_numbers`."""
     return subscriber_numbers(texts, profile).numbers
 
 
@@ -139,7 +145,14 @@ def _subscriber_numbers(
     steps: npt.NDArray[np.int32],
     accepting: Mask,
 ) -> tuple[npt.NDArray[np.int32], Bytes, Bytes, int, Mask]:
-    """Return the numbers of the country that its plan assigns, and which texts may be others: of them, the digits."""
+    """Return the offsets, bytes, validity bitmap and number of nulls of the numbers, and which texts are open.
+
+    A number that the country's own plan assigns is complete. An open text may be another number: its row holds `+` and
+    its digits as written, or null. A text that cannot be a number is null and not open.
+
+        texts    0612345678        +33 6...       +44 7...        hello
+        numbers  +33612345678      +336...        +447... (open)  null
+    """
     rows = len(texts.offsets) - 1
     offsets, validity = np.zeros(rows + 1, np.int32), np.zeros((rows + 7) // 8, np.uint8)
     data = np.empty(rows * (1 + len(calling_code) + _LONGEST), np.uint8)
@@ -178,7 +191,10 @@ def _subscriber_numbers(
 
 
 class _Read(NamedTuple):
-    """A text as a number, whether a plan assigns it, and whether it is another one than the digits that are written."""
+    """A text read as a number: the number, whether a plan assigns it, and whether it differs from the written digits.
+
+    The number is None if the text is not one.
+    """
 
     number: str | None
     is_assigned: bool
@@ -187,7 +203,7 @@ class _Read(NamedTuple):
 
 @cache
 def _reader(profile: CountryProfile) -> Callable[[str], _Read]:
-    """Return what reads the texts of a country one by one."""
+    """Return a cached function that reads one text of a country."""
 
     @lru_cache(maxsize=1 << 16)
     def read(text: str) -> _Read:
@@ -198,7 +214,7 @@ def _reader(profile: CountryProfile) -> Callable[[str], _Read]:
 
 
 def read_number(text: str, profile: CountryProfile) -> tuple[str | None, bool]:
-    """Return a text of digits as a subscriber number, None if it is none; and whether a numbering plan assigns it."""
+    """Read a text as a subscriber number. Return it, or None if it is not a number, and whether a plan assigns it."""
     digits = number_digits(text, profile)
     if digits is None:
         return None, False
@@ -216,12 +232,15 @@ def read_number(text: str, profile: CountryProfile) -> tuple[str | None, bool]:
     if digits.startswith(calling_code):
         return _of_country(text, digits[len(calling_code) :], profile)
     number, is_known = assigned_number(f"+{digits}")
-    # What no plan assigns is taken for the country's own, if it has the length.
+    # A number that no plan assigns is taken for a national one if it has the country's length.
     return (number, is_known) if is_known or not is_national else (f"+{calling_code}{digits}", False)
 
 
 def _of_country(text: str, national: str, profile: CountryProfile) -> tuple[str, bool]:
-    """Return a number of the country's own plan, perhaps with its trunk prefix."""
+    """Read a national number, with or without trunk prefix, as a number of the country's own plan.
+
+    Return the number and whether a plan assigns it.
+    """
     number, is_known = assigned_number(f"+{profile.calling_code}{national}")
     number, is_known = (number, True) if is_known else by_library(text, profile.code)
     if is_known:
@@ -235,12 +254,13 @@ def _of_country(text: str, national: str, profile: CountryProfile) -> tuple[str,
 
 
 def are_test_numbers(numbers: pa.StringArray) -> Mask:
-    """Say which numbers, E.164 with +, a regulator keeps for tests or fiction: no subscriber has them."""
+    """Return which numbers, E.164 with +, a regulator reserves for tests or fiction. No subscriber has such numbers."""
     return _are_accepted(texts_of(numbers), *_test_numbers())
 
 
 @compiled(TEXTS, STEPS, MASK)
 def _are_accepted(numbers: Texts, steps: npt.NDArray[np.int32], accepting: Mask) -> Mask:
+    """Return which numbers an automaton accepts, without their first character, the +."""
     mask = np.zeros(len(numbers.offsets) - 1, np.bool_)
     for row in range(len(mask)):
         start, end = numbers.offsets[row], numbers.offsets[row + 1]

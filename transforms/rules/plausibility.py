@@ -1,8 +1,8 @@
-"""Whether subscriber numbers can exist: the numbering plans (ITU-T E.164) that libphonenumber keeps.
+"""Plausibility of subscriber numbers by the numbering plans (ITU-T E.164) that libphonenumber keeps.
 
-A number is plausible if the plan of its country calling code assigns numbers of its form. The country's own numbers are
-looked at in columns, by an automaton; the others, a few in a hundred, one by one with patterns that are compiled once.
-Only what the patterns leave open goes through the library itself.
+A number is plausible if the plan of its country calling code assigns numbers of its form. An automaton checks the
+country's own numbers in columns. The others, a few in a hundred, are matched one by one with precompiled patterns. Only
+numbers that the patterns leave open go through the library itself.
 """
 
 import re
@@ -26,11 +26,11 @@ _KINDS = (
 
 
 def are_plausible(numbers: pa.StringArray, calling_code: str) -> Mask:
-    """Say which numbers the numbering plans assign.
+    """Return which numbers the numbering plans assign.
 
     Args:
-        numbers: E.164 with +; null is plausible.
-        calling_code: of the country whose numbers most of them are.
+        numbers: Numbers in E.164 with +. A null counts as plausible.
+        calling_code: Calling code of the country that most numbers belong to.
     """
     mask = _match_plan(texts_of(numbers), to_bytes(calling_code), *plan_automaton(calling_code))
     open_rows = np.flatnonzero(~mask)
@@ -41,7 +41,7 @@ def are_plausible(numbers: pa.StringArray, calling_code: str) -> Mask:
 
 @compiled(TEXTS, BYTES, STEPS, MASK)
 def _match_plan(numbers: Texts, calling_code: Bytes, steps: npt.NDArray[np.int32], accepting: Mask) -> Mask:
-    """Say which numbers are null, or of the calling code and of its plan."""
+    """Return which numbers are null, or begin with the calling code and belong to its plan."""
     mask = np.ones(len(numbers.offsets) - 1, np.bool_)
     for row in range(len(mask)):
         if is_valid(numbers, row):
@@ -54,35 +54,36 @@ def _match_plan(numbers: Texts, calling_code: Bytes, steps: npt.NDArray[np.int32
 
 @cache
 def plan_automaton(calling_code: str) -> Automaton:
-    """Return what accepts the national significant numbers that a country calling code's plan assigns."""
+    """Return the automaton that accepts the national significant numbers of a calling code's plan."""
     return automaton_of((plan.general, plan.kinds) for plan in _plans(calling_code))
 
 
 def is_assigned(calling_code: str, national: str) -> bool:
-    """Say whether a calling code's plan assigns a national significant number."""
+    """Return whether a calling code's plan assigns a national significant number."""
     return any(plan.matches(national) for plan in _plans(calling_code))
 
 
 def is_plausible(number: str) -> bool:
-    """Say whether a number, E.164 with +, is one that its numbering plan assigns."""
+    """Return whether the numbering plan of a number, E.164 with +, assigns it."""
     return assigned_number(number)[1]
 
 
 @lru_cache(maxsize=1 << 16)
 def assigned_number(number: str) -> tuple[str, bool]:
-    """Return a number, E.164 with +, as its numbering plan has it, and whether the plan assigns it.
+    """Return a number, E.164 with +, in the form of its numbering plan, and whether the plan assigns it.
 
-    Only what the plan assigns changes: a trunk prefix, or another prefix that the plan drops, is left out.
+    In an assigned number, a trunk prefix or another prefix that the plan drops is removed. Any other number is returned
+    unchanged.
     """
     digits = number[1:]
-    # No calling code begins with 0, and as a number "033" would be France's.
+    # No calling code begins with 0. Without this check "033", read as the number 33, would be France's.
     lengths = range(1, _LONGEST_CALLING_CODE + 1) if not digits.startswith("0") else ()
     for length in lengths:
         calling_code, national = digits[:length], digits[length:]
         for plan in _plans(calling_code):
             prefix = re.match(plan.national_prefix, national) if plan.national_prefix else None
             if prefix and prefix[0]:
-                # The library takes a trunk prefix for a slip of the writer, and looks behind it.
+                # The library removes a trunk prefix that was written by mistake.
                 return by_library(number)
             if plan.matches(national):
                 return number, True
@@ -90,14 +91,17 @@ def assigned_number(number: str) -> tuple[str, bool]:
 
 
 def example_numbers(country: str) -> list[str]:
-    """Return a mobile and a fixed-line number of a country's plan (ISO 3166-1 alpha-2), if there is one."""
+    """Return example numbers of a country's plan (ISO 3166-1 alpha-2): a mobile and a fixed-line one, if any."""
     kinds = (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE)
     examples = [phonenumbers.example_number_for_type(country, kind) for kind in kinds]
     return [phonenumbers.format_number(each, phonenumbers.PhoneNumberFormat.E164) for each in examples if each]
 
 
 def by_library(text: str, country: str | None = None) -> tuple[str, bool]:
-    """Return a number as the library reads it, in national form that of a country; and whether it is assigned."""
+    """Return a number as libphonenumber reads it, and whether it is assigned.
+
+    A number in national form is read as one of `country`. A number that is not assigned is returned as given.
+    """
     try:
         number = phonenumbers.parse(text, country)
     except phonenumbers.NumberParseException:
@@ -108,7 +112,7 @@ def by_library(text: str, country: str | None = None) -> tuple[str, bool]:
 
 
 class _Plan:
-    """The numbers of one region: of the general form, and of the form of some kind of number."""
+    """The numbers of one region. A number must match the general pattern and the pattern of some kind of number."""
 
     def __init__(self, metadata: phonenumbers.PhoneMetadata) -> None:
         kinds = {getattr(metadata, kind).national_number_pattern for kind in _KINDS if getattr(metadata, kind)}
@@ -118,7 +122,7 @@ class _Plan:
         self._general, self._kinds = re.compile(self.general, re.ASCII), re.compile(self.kinds, re.ASCII)
 
     def matches(self, national: str) -> bool:
-        """Say whether a national significant number is one of the plan's."""
+        """Return whether the plan assigns a national significant number."""
         return bool(self._kinds.fullmatch(national) and self._general.fullmatch(national))
 
 

@@ -1,6 +1,6 @@
-"""The rules of validation in columns: each says which code it stands for, of which field, and where it is broken.
+"""The validation rules for columns. Each has a code, a field, and a function that finds the rows that break it.
 
-They accept and refuse exactly what the row types of `schemas/fields.py` do; a property test holds the two together.
+They accept and reject exactly the same values as the types of `schemas/fields.py`; a property test compares the two.
 """
 
 from collections import Counter
@@ -60,10 +60,10 @@ COUNTS = (
     "record_sequence_number",
     "cause_for_record_closing",
 )
-"""The fields that hold whole numbers."""
+"""Fields that hold whole numbers."""
 
 _FORMATS = tuple(all_formats())
-# By a format's place among these; the last entry is for what is none.
+# Indexed by a format's index in _FORMATS. The last entry, also index -1, is for an unknown format.
 _HAS_EVENT_TYPE = np.array([*(each.has_event_type for each in all_formats().values()), False])
 _HAS_NO_EVENT_TIME = np.array([*(not each.has_event_time for each in all_formats().values()), False])
 _RATS = tuple(RAT_GENERATIONS)
@@ -74,10 +74,10 @@ class CountField(NamedTuple):
     """A field of whole numbers.
 
     Attributes:
-        values: int64, null where the text is null or no count.
-        numbers: the same, 0 for null.
-        is_read: which texts are counts.
-        is_broken: which texts are no count.
+        values: Int64 column; null if the text is null or not a count.
+        numbers: The same values as an array, with 0 for null.
+        is_read: Whether a text is a count.
+        is_broken: Whether a text is not null and not a count.
     """
 
     values: pa.Int64Array
@@ -88,17 +88,17 @@ class CountField(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DecodedRows:
-    """Decoded texts, and what they say once they are read.
+    """Decoded texts with their parsed times, counts and numbers.
 
     Attributes:
-        countries: which rows are of which.
-        texts: columns of `cdr.DecodedFields`.
-        has_event_type: whether the record, or its raw format, carries an event type.
-        arrived: source timestamps, NONE for one that is not plausible.
-        is_arrival_odd: which are not.
-        event_times: instants of the CDRs; where the format has none (pipe text), the Kafka timestamp stands in.
-        is_ambiguous: which event times are local ones that come twice.
-        counts: the fields COUNTS.
+        countries: The rows by country.
+        texts: Columns of `cdr.DecodedFields`.
+        has_event_type: Whether the record, or its raw format, has an event type.
+        arrived: Source timestamps; NONE if null or not plausible.
+        is_arrival_odd: Whether a source timestamp is not plausible.
+        event_times: Instants of the events. A format without event time (pipe text) uses the Kafka timestamp instead.
+        is_ambiguous: Whether an event time is a local time that comes twice.
+        counts: The fields COUNTS by name.
     """
 
     countries: Countries
@@ -112,7 +112,7 @@ class DecodedRows:
 
     @classmethod
     def of(cls, batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile]) -> "DecodedRows":
-        """Read times and counts of a batch of `cdr.DECODED_SCHEMA`."""
+        """Parse times and counts of a batch of `cdr.DECODED_SCHEMA`."""
         countries = Countries.of(batch, profiles)
         texts = columns_of(batch)
         sent = as_times(batch.column("source_timestamp"))
@@ -136,12 +136,12 @@ class DecodedRows:
 
     @cached_property
     def msisdns(self) -> SubscriberNumbers:
-        """Subscriber numbers in E.164 with +, null where they are none."""
+        """Subscriber numbers in E.164 with +; null for a text that is not a number."""
         return self._numbers("msisdn")
 
     @cached_property
     def peers(self) -> SubscriberNumbers:
-        """The peers' numbers in E.164 with +, null where they are none."""
+        """Numbers of the peers in E.164 with +; null for a text that is not a number."""
         return self._numbers("peer_msisdn")
 
     def _numbers(self, field: str) -> SubscriberNumbers:
@@ -150,12 +150,12 @@ class DecodedRows:
 
     @cached_property
     def mccs(self) -> npt.NDArray[np.int32]:
-        """The first three digits of IMSIs as a number, -1 for what is none."""
+        """The first three digits of each IMSI as a number; -1 if it does not begin with three digits."""
         return mobile_country_codes(self.texts["imsi"])
 
     @cached_property
     def event_types(self) -> npt.NDArray[np.int32]:
-        """The place of each event type among EVENT_TYPES, -1 for one that is not there."""
+        """The index of each event type in EVENT_TYPES; -1 if it is null or unknown."""
         return index_among(self.texts["event_type"], EVENT_TYPES)
 
 
@@ -173,6 +173,7 @@ def _counts(texts: pa.StringArray) -> CountField:
 
 @compiled(TEXTS)
 def _read_counts(texts: Texts) -> tuple[npt.NDArray[np.int64], Bytes, Mask, Mask]:
+    """Parse counts. Return numbers, their validity bitmap, and the masks `is_read` and `is_broken` of CountField."""
     rows = len(texts.offsets) - 1
     numbers, validity = np.zeros(rows, np.int64), np.zeros((rows + 7) // 8, np.uint8)
     is_read, is_broken = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
@@ -183,7 +184,7 @@ def _read_counts(texts: Texts) -> tuple[npt.NDArray[np.int64], Bytes, Mask, Mask
         number, is_good = 0, end > start
         for place in range(start, end):
             digit = int(texts.data[place]) - ZERO
-            # Any number of zeros may stand before it, so that not its length but its value is bounded.
+            # The value is bounded, not the length, because any number of leading zeros is allowed.
             if digit < 0 or digit > 9 or number > (MAX_COUNT - digit) // 10:
                 is_good = False
                 break
@@ -197,9 +198,9 @@ def _read_counts(texts: Texts) -> tuple[npt.NDArray[np.int64], Bytes, Mask, Mask
 
 
 def rat_indices(rats: pa.StringArray) -> npt.NDArray[np.int32]:
-    """Return the place of each RAT among `RAT_GENERATIONS`, -1 for one that is not there.
+    """Return the index of each RAT in `RAT_GENERATIONS`; -1 if it is null or unknown.
 
-    Letters of either case are alike, and numbers may have zeros before them.
+    Names are compared without regard to case, and numbers may have leading zeros.
     """
     indices = index_among(rats, _RATS)
     others = np.flatnonzero((indices < 0) & starts_with(rats, b"0"))
@@ -212,15 +213,15 @@ def rat_indices(rats: pa.StringArray) -> npt.NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule.
+    """A validation rule.
 
     Attributes:
-        violation: code, and field.
-        broken: says which rows break it.
-        source: the standard that it is from, with the clause.
-        severity: what it does, unless a profile says otherwise.
-        is_fixed: no profile may say otherwise: what comes behind cannot do without.
-        clears_field: where it is only warned of, the field becomes null.
+        violation: Code and field.
+        broken: Function that returns which rows break the rule.
+        source: Standard and clause that the rule comes from.
+        severity: Default severity. A country profile may change it.
+        is_fixed: Whether profiles may not change the severity, because later stages rely on the rule.
+        clears_field: Whether the field becomes null if the rule only warns.
     """
 
     violation: Violation
@@ -232,7 +233,7 @@ class Rule:
 
     @property
     def id(self) -> str:
-        """What profiles and warnings call it: the code, with the field where several rules have one code."""
+        """Name in profiles and warnings: the code, followed by the field if several rules share the code."""
         code, field = self.violation.code, self.violation.field
         return f"{code.value}.{field}" if _RULES_OF_CODE[code] > 1 else code.value
 
@@ -279,12 +280,12 @@ def _ends_after_arrival(rows: DecodedRows) -> Mask:
     durations = rows.counts["duration_s"]
     if not durations.is_read.any():
         return durations.is_read
-    # Where the arrival stands in for the event time, nothing is known of when the event began; one that has yet to
-    # begin is the matter of another rule.
+    # If the arrival replaces the event time, the start of the event is unknown. Another rule checks for an event that
+    # begins in the future.
     has_begun = ~is_null(rows.texts["event_time"]) & (rows.event_times != NONE) & (rows.arrived != NONE)
     has_begun &= ~_is_in_the_future(rows)
     longest_ms = np.where(has_begun, rows.arrived + _FUTURE_TOLERANCE_MS - rows.event_times, 0)
-    # Compared in seconds: a count's milliseconds may need more than 64 bits.
+    # The comparison is in seconds, because a count in milliseconds may need more than 64 bits.
     is_longer: Mask = has_begun & (durations.numbers > longest_ms // 1000)
     return is_longer
 
@@ -299,7 +300,7 @@ def _is_late(rows: DecodedRows) -> Mask:
 def _fails_luhn(rows: DecodedRows) -> Mask:
     imeis = rows.texts["imei"]
     is_failed: Mask = (digit_counts(imeis) == _IMEI_DIGITS) & ~has_luhn_digit(imeis)
-    # A device sends its IMEI with a spare digit, 0, in the place of the check digit.
+    # A device sends its IMEI with the spare digit 0 in place of the check digit.
     return is_failed & ~ends_with(imeis, b"0") if is_failed.any() else is_failed
 
 
@@ -415,17 +416,17 @@ RULES: tuple[Rule, ...] = (
     ),
     _warning(Code.LATE, "event_time", _is_late, _DESIGN),
 )
-"""In the order in which a dead letter, or the warnings of a CDR, lists them."""
+"""All rules, in the order in which a dead letter or the warnings of a CDR list them."""
 
 _RULES_OF_CODE = Counter(rule.violation.code for rule in RULES)
 RULES_BY_ID = {rule.id: rule for rule in RULES}
 
 
 def check_rules(profile: CountryProfile) -> None:
-    """Check that a profile switches only rules that there are, and that may be switched.
+    """Check that a profile changes the severity only of rules that exist and are not fixed.
 
     Raises:
-        ValueError: it does not; names the rule.
+        ValueError: A rule does not exist or is fixed. The message names the rule.
     """
     for name, _ in profile.rules:
         if name not in RULES_BY_ID:
@@ -435,11 +436,11 @@ def check_rules(profile: CountryProfile) -> None:
 
 
 def severity_of(rule: Rule, profile: CountryProfile) -> Severity:
-    """Return what a rule does in a country."""
+    """Return the severity of a rule in a country."""
     return dict(profile.rules).get(rule.id, rule.severity)
 
 
 @cache
 def severities_of(profile: CountryProfile) -> tuple[Severity, ...]:
-    """Return what each of RULES does in a country."""
+    """Return the severity of each of RULES in a country."""
     return tuple(severity_of(rule, profile) for rule in RULES)
