@@ -41,7 +41,7 @@ class Texts(NamedTuple):
         validity  bits 1 (valid), 0 (null), 1 (valid) from bit `first` = 1 on, least significant bit first
 
     Attributes:
-        offsets: Int32, one more than rows: start of each row in `data`, then the end of the last row.
+        offsets: Start of each row in `data`, then the end of the last row: int32, one more than rows.
         data: Bytes of all rows.
         validity: Arrow's bitmap: bit `first + i` is set if row `i` is not null. It is empty if no row is null.
         first: Position in `validity` of the bit of row 0.

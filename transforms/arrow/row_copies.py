@@ -78,7 +78,9 @@ def _runs_of(places: Offsets) -> tuple[Offsets, Offsets]:
 
 @compiled(TEXTS, INT64S, INT64S)
 def _texts_in(texts: Texts, starts: Offsets, ends: Offsets) -> tuple[npt.NDArray[np.int32], Bytes]:
-    """Return the offsets and bytes of the texts in runs of rows. Each run's bytes are one copy.
+    """Return the offsets and bytes of the texts in runs of rows.
+
+    The bytes of each run are copied at once:
 
         texts.data  aa bb CC DD EE ff GG     rows 2 to 4 and row 6 are in runs
         data        CC DD EE GG              offsets are rebased: they begin at 0
@@ -117,8 +119,10 @@ def _bytes_in(values: Bytes, width: int, starts: Offsets, ends: Offsets) -> Byte
 def _bits_in(bits: Bytes, first: int, starts: Offsets, ends: Offsets) -> Bytes:
     """Return the bits of the rows in runs, from an Arrow bitmap in which row 0 has the bit `first`.
 
-        bits   .. [b6 b7 | b8 b9 ...      a run that begins at bit 6 of one byte
-        taken  [b6 b7 b8 b9 ...           its bits, moved to the next free bit
+    The bits of each run move to the next free bits, across the boundaries of bytes (`|`):
+
+        bits   ...b6 b7|b8 b9...      a run from bit 6 on
+        taken  b6 b7 b8 b9...
     """
     taken = np.zeros(((ends - starts).sum() + 7) // 8, np.uint8)
     at = 0

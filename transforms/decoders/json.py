@@ -270,9 +270,7 @@ def _unknown(payloads: Payloads, paths: Iterable[str]) -> Counter[str]:
 
 
 _MOST_LOOKED_AT = 32
-"""Largest number of payloads in a batch, of those that are not plain, that are searched for unknown members.
-
-A search of all would take too long."""
+"""Number of payloads in a batch that are not plain and are searched for unknown members. More would take too long."""
 
 
 _TN_SHAPE = Shape.of(list(TN_PATHS.values()))

@@ -113,7 +113,7 @@ def _string_end(data: Bytes, place: int, end: int) -> int:
 
 @compiled(BYTES, INT64, INT64)
 def _number_end(data: Bytes, place: int, end: int) -> int:
-    """Return the position after a whole number of at most 18 digits; _NOT_PLAIN for any other number, 007 or -0."""
+    """Return the position after a whole number of at most 18 digits; _NOT_PLAIN for any other, such as 007 or -0."""
     first = place + (data[place] == _MINUS)
     place = first
     while place < end and 0 <= int(data[place]) - ZERO <= 9:

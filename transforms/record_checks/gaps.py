@@ -30,8 +30,8 @@ MAX_NODE_BYTES = 64
 
 SHARDS = 256
 SHARD_NODES = 16
-"""Number of shards of a country, each with one state and one timer, and largest number of nodes in a shard. They bound
-the nodes of a country that a stream follows to 4,096, because a node ID is free text of a payload."""
+"""Number of shards of a country, each with one state and one timer, and largest number of nodes in a shard. A stream
+thus follows at most 4,096 nodes of a country. The bound is needed because a node ID is free text of a payload."""
 
 Shard = tuple[str, int]
 """Country code and number of a shard."""
@@ -48,7 +48,7 @@ class SequenceGap(NamedTuple):
     Attributes:
         country: Country of the network.
         node_id: ID of the node, from its records.
-        kind: Missing; filled: reported missing before, and arrived later; reset: the counter has jumped.
+        kind: `missing`; `filled`, if reported missing before and arrived later; `reset`, if the counter has jumped.
         first: First number of the gap; for a reset, the highest number before the jump.
         last: Last number of the gap; for a reset, the number after the jump.
         records: Number of records in the gap; 0 for a reset.

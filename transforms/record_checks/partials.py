@@ -1,7 +1,7 @@
 """TagPartials: marks each CDR as the first, an intermediate, the last or the only record of its session (TS 32.298).
 
-A long session gives several records with running numbers, and the cause for closing the last one is the session's end.
-The number and the cause of a record are enough, so nothing is remembered from one record to the next.
+A long session gives several records with running numbers. The last one is closed because the session ends. The number
+and the cause of a record are enough, so nothing is remembered from one record to the next.
 """
 
 from dataclasses import dataclass

@@ -31,13 +31,15 @@ class Places(NamedTuple):
         return Places(self.sources[rows], self.offsets[rows])
 
     def are_before(self, others: "Places") -> Mask:
-        """Return which places may come before the others. In the same partition, only a lower offset does."""
+        """Return which places may have been read before the others. In the same partition, lower offsets were."""
         is_before: Mask = (self.sources != others.sources) | (self.offsets < others.offsets)
         return is_before
 
 
 class _Table:
-    """A hash table of keys with open addressing. Sorted keys use slots in order, because a slot follows the first bits.
+    """A hash table of keys with open addressing.
+
+    The first bits of a key give its slot, so sorted keys use the slots in order:
 
         slot    0      1      2      3       seen_last, sources and offsets hold the values by slot
         keys    17..   1a..   0      c2..    key 1a.. moved on from the taken slot 0; slot 2 is free

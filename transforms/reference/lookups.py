@@ -130,7 +130,7 @@ class Keys(ABC):
 
     @abstractmethod
     def find(self, keys: pa.StringArray) -> npt.NDArray[np.int32]:
-        """Return the place of each key, -1 for one that is null or not there."""
+        """Return the position of each key; -1 if it is null or not there."""
 
 
 class NumberKeys(Keys):
@@ -145,7 +145,7 @@ class NumberKeys(Keys):
         self._chunks.append(_hashed_digits(texts_of(chunk)))
 
     def sort(self) -> npt.NDArray[np.int32]:
-        """Return which row's key stands at each place."""
+        """Sort the keys and return the row of the key at each position."""
         hashes = np.concatenate([np.empty(0, np.uint64), *self._chunks])
         self._chunks = []
         self._sorted = _SortedHashes(hashes)
@@ -155,7 +155,7 @@ class NumberKeys(Keys):
         return self._sorted.order
 
     def find(self, keys: pa.StringArray) -> npt.NDArray[np.int32]:
-        """Return the place of each key, -1 for one that is null or not there."""
+        """Return the position of each key; -1 if it is null or not there."""
         return _find_digits(texts_of(keys), self._sorted.hashes, self._sorted.starts, self._sorted.shift)
 
 
@@ -211,7 +211,7 @@ class TextKeys(Keys):
         self._chunks.append(chunk)
 
     def sort(self) -> npt.NDArray[np.int32]:
-        """Return which row's key stands at each place."""
+        """Sort the keys and return the row of the key at each position."""
         texts = pa.concat_arrays(self._chunks)
         self._chunks = []
         self._sorted = _SortedHashes(self._hashed(texts))
@@ -227,7 +227,7 @@ class TextKeys(Keys):
         return self._sorted.order
 
     def find(self, keys: pa.StringArray) -> npt.NDArray[np.int32]:
-        """Return the place of each key, -1 for one that is null or not there."""
+        """Return the position of each key; -1 if it is null or not there."""
         found = self._sorted
         return _find_texts(texts_of(keys), self._seed, found.hashes, found.starts, found.shift, texts_of(self._texts))
 

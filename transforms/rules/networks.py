@@ -167,9 +167,11 @@ def _home_networks(
 ) -> tuple[npt.NDArray[np.int32], Bytes, npt.NDArray[np.int32], Bytes]:
     """Return the offsets and bytes of the MCC column, then those of the MNC column.
 
-        imsi   208 01 1234567890
-        MCC    208                 always 3 bytes
-        MNC        01              `mnc_digits` bytes, by the first six digits
+    An MCC has 3 bytes. The length of an MNC depends on the first six digits, see `mnc_digits`:
+
+        imsi   208011234567890
+        MCC    208
+        MNC       01
     """
     rows = len(imsis.offsets) - 1
     mcc_offsets, mccs = np.zeros(rows + 1, np.int32), np.empty(3 * rows, np.uint8)

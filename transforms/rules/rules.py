@@ -74,7 +74,7 @@ class CountField(NamedTuple):
     """A field of whole numbers.
 
     Attributes:
-        values: Int64 column; null if the text is null or not a count.
+        values: Column of int64; null if the text is null or not a count.
         numbers: The same values as an array, with 0 for null.
         is_read: Whether a text is a count.
         is_broken: Whether a text is not null and not a count.
