@@ -27,7 +27,7 @@ from apache_beam.runners.runner import PipelineResult
 from apache_beam.utils.subprocess_server import SubprocessServer
 
 from orion_beam.config import JobConfig
-from orion_beam.errors import JobFailedError, ServiceFailedError
+from orion_beam.errors import JobFailedError, ServiceFailedError, UserError
 from orion_beam.kafka.offset_ranges import Advance
 from orion_beam.monitoring.flink_rest import FlinkRest
 from orion_beam.pipeline import build_pipeline
@@ -60,17 +60,36 @@ _DEFAULTS = {
 _OF_STREAMS = {"--streaming", "--checkpointing_interval", "--disable_metrics"}
 """The defaults that a bounded job does not get. It needs metrics: its counters are read when it has ended."""
 
-_JVM = ("-Xmx2g", "-XX:+UseParallelGC", "-XX:TieredStopAtLevel=1")
+HEAP_VARIABLE = "ORION_FLINK_HEAP_MB"
+"""Environment variable with the heap of embedded Flink in MiB."""
+_HEAP_MB = "2048"
+_LEAST_HEAP_MB = 512
+
+_JVM = ("-XX:+UseParallelGC", "-XX:TieredStopAtLevel=1")
 """JVM options of embedded Flink. The optimizing compiler is off: in a JVM that lives for minutes it costs more than it
 saves."""
 
-_BOUNDED_JVM = (*_JVM, "-Xmn300m")
-"""JVM options for a bounded job. Python reads the records, so a small young generation is enough for the JVM; memory
-that a process touches for the first time is slow to get."""
 
-_STREAM_JVM = (*_JVM, "-Xms2g", "-Xmn1400m", "-XX:+UseTransparentHugePages", "-XX:+AlwaysPreTouch")
-"""JVM options for a stream. Frames of megabytes are garbage soon, so the young generation is large. The JVM touches all
-of its memory at its start, which happens while the job is built, and not when the first records arrive."""
+def _jvm_of(options: PipelineOptions) -> list[str]:
+    """Return the JVM options of embedded Flink.
+
+    In a bounded job Python reads the records, so a small young generation is enough for the JVM. In a stream the JVM
+    reads them, and frames of megabytes soon become garbage, so the young generation is large. Memory that a process
+    touches for the first time is slow to get. The JVM of a stream therefore touches all of its memory at its start,
+    while the job is built, and not when the first records arrive.
+
+    Raises:
+        UserError: the environment gives a heap that is no number of MiB, or too small.
+    """
+    text = os.environ.get(HEAP_VARIABLE) or _HEAP_MB
+    if not text.isdecimal() or int(text) < _LEAST_HEAP_MB:
+        raise UserError(f"{HEAP_VARIABLE} is {text!r}: give at least {_LEAST_HEAP_MB}, in MiB")
+    heap = int(text)
+    if not options.view_as(StandardOptions).streaming:
+        return [*_JVM, f"-Xmx{heap}m", f"-Xmn{min(300, heap // 2)}m"]
+    touched = ("-XX:+UseTransparentHugePages", "-XX:+AlwaysPreTouch")
+    return [*_JVM, f"-Xmx{heap}m", f"-Xms{heap}m", f"-Xmn{heap * 7 // 10}m", *touched]
+
 
 _STREAM_CONF_DIR = Path(__file__).parent / "flink_parts" / "flink_conf"
 """Flink's settings for a stream on embedded Flink, unless the user names another directory. A bounded job does not get
@@ -250,10 +269,6 @@ def _embedded_job_server(options: PipelineOptions) -> Server | None:
     port = int(endpoint.rpartition(":")[2])
     log = logging.getLogger(FlinkJarJobServer.__name__)
     return launch([java, f"-Djava.io.tmpdir={tempfile.gettempdir()}", *rest], port, _jvm_of(options), log)
-
-
-def _jvm_of(options: PipelineOptions) -> Sequence[str]:
-    return _STREAM_JVM if options.view_as(StandardOptions).streaming else _BOUNDED_JVM
 
 
 def _cancel_on_cluster(job: FlinkBeamJob) -> None:

@@ -78,9 +78,9 @@ def mask_of(flags: pa.BooleanArray) -> Mask:
     return flags.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
 
 
-def if_else(mask: Mask, take_texts: Any, other: Any) -> pa.Array:
-    """Return `take_texts` in the rows where the mask is true, else `other`. Both are a column, a scalar or None."""
-    return pc.if_else(pa.array(mask), take_texts, other)
+def if_else(mask: Mask, value: Any, other: Any) -> pa.Array:
+    """Return `value` in the rows where the mask is true, else `other`. Both are a column, a scalar or None."""
+    return pc.if_else(pa.array(mask), value, other)
 
 
 def to_list(column: pa.Array) -> list[Any]:
