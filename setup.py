@@ -22,7 +22,10 @@ DEPENDENCIES = [
     "apache-beam==2.70.0",
     # The extra is the client of schema registries.
     "confluent-kafka[schemaregistry]==2.16.1",
+    # The newest that Beam takes.
+    "cryptography==47.0.0",
     "fastavro==1.13.1",
+    "libffx==2.0.1",
     "msgspec==0.22.0",
     "numba==0.68.1",
     "numpy==2.2.6",

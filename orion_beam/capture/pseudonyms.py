@@ -1,27 +1,32 @@
 """Pseudonyms: other numbers that look and behave like the subscribers' real ones.
 
-The prefix that names the network stays. The digits after it are permuted by a Feistel network whose rounds are keyed
-HMACs (as in NIST SP 800-38G, with HMAC-SHA-256 in place of the cipher). So two numbers never become one, a number gets
+The prefix that names the network stays. The digits after it are encrypted with FF1, the mode of AES that keeps the
+format (NIST SP 800-38G). So two numbers never become one, a number gets
 the same pseudonym wherever it stands, and nobody can reverse it without the key. Properties that our rules check stay
 as they were: whether a check digit is right, and whether a numbering plan assigns the number.
 """
 
-import hashlib
-import hmac
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import chain, islice
 
 import phonenumbers
 import pyarrow as pa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from ffx import FF1
 
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.transforms.rules.networks import are_assigned, home_networks, mobile_country_codes
 from orion_beam.transforms.rules.plausibility import are_plausible
 
-_ROUNDS = 10
-_STRIDE, _MOST_STRIDES = 6, 80
+_AES_KEY_BYTES = 32
+_LEAST_DIGITS = 6
+"""Fewest digits to encrypt: FF1 needs a million values or more (draft of SP 800-38G revision 1)."""
+
+_WALKS = tuple(2**power for power in range(9))
 _TAC_DIGITS, _SERIAL_DIGITS = 8, 6
 _KEPT_OF_OTHERS, _PIECE = 3, 30
 _SHORTEST_NUMBER = 10
@@ -34,8 +39,9 @@ class Pseudonyms:
     """Makes pseudonyms for the records of one country."""
 
     def __init__(self, key: bytes, profile: CountryProfile) -> None:
-        """Keep the key and the country's profile, whose numbering tells the forms of a number apart."""
-        self._key = key
+        """Derive the AES key from a key of any length; the country's numbering tells the forms of a number apart."""
+        info = b"orion-beam pseudonyms"
+        self._cipher = FF1(HKDF(SHA256(), _AES_KEY_BYTES, salt=None, info=info).derive(key), radix=10)
         self._profile = profile
 
     def imsi(self, imsi: str) -> str:
@@ -78,18 +84,23 @@ class Pseudonyms:
         )
 
     def number(self, digits: str) -> str:
-        """Return the pseudonym of digits of unknown meaning; where their form tells none, the first three stay."""
+        """Return the pseudonym of seven digits or more of unknown meaning.
+
+        Where their form tells none, the first three stay, or fewer: at least six digits change.
+        """
         code, national_digits = self._profile.calling_code, self._profile.national_digits
         trunk = self._profile.trunk_prefix
         if _IMSI.fullmatch(digits) and are_assigned(mobile_country_codes(pa.array([digits])))[0]:
             return self.imsi(digits)
         is_international = digits.startswith(code) and len(digits) == len(code) + national_digits
         is_national = trunk is not None and digits.startswith(trunk) and len(digits) == len(trunk) + national_digits
-        if is_international or is_national or (digits.startswith("00") and _NUMBER.fullmatch(digits)):
+        if (is_international or is_national or digits.startswith("00")) and _NUMBER.fullmatch(digits):
             return self.msisdn(digits)
-        # No subscriber number is this long, so the digits are changed piece by piece.
-        pieces = [digits[start : start + _PIECE] for start in range(_KEPT_OF_OTHERS, len(digits), _PIECE)]
-        return digits[:_KEPT_OF_OTHERS] + "".join(self._permuted(piece, "number") for piece in pieces)
+        kept = min(_KEPT_OF_OTHERS, len(digits) - _LEAST_DIGITS)
+        # No subscriber number is this long, so the digits are changed piece by piece; the last piece takes what is left.
+        starts = [kept, *range(kept + _PIECE, len(digits) - _LEAST_DIGITS + 1, _PIECE)]
+        pieces = [digits[start:end] for start, end in zip(starts, [*starts[1:], len(digits)], strict=True)]
+        return digits[:kept] + "".join(self._permuted(piece, "number") for piece in pieces)
 
     def field(self, field: str, text: str) -> str:
         """Return the text of a number field with the number changed, however it is written; short ones stay."""
@@ -122,37 +133,31 @@ class Pseudonyms:
 
     def _permuted(self, digits: str, tweak: str, are_alike: Callable[[list[str]], list[bool]] | None = None) -> str:
         """Return as many other digits, by a permutation of those for which `are_alike` is true."""
-        changed = self._encrypted(digits, tweak)
-        if are_alike is not None:
-            changed = self._first_alike(changed, tweak, are_alike)
-        return changed if changed != digits else self._encrypted(digits, f"{tweak} again")
+        steps = self._steps(digits, tweak)
+        changed = next(steps) if are_alike is None else _first_alike(steps, are_alike)
+        return changed if changed != digits else next(self._steps(digits, f"{tweak} again"))
 
-    def _first_alike(self, changed: str, tweak: str, are_alike: Callable[[list[str]], list[bool]]) -> str:
-        """Encrypt again until a result is alike (cycle walking), which permutes the alike ones among themselves."""
-        walk = [changed]
-        for _ in range(_MOST_STRIDES):
-            # Checking several candidates at once costs as much as checking one.
-            while len(walk) < _STRIDE:
-                walk.append(self._encrypted(walk[-1], tweak))
-            found = next((step for step, is_alike in zip(walk, are_alike(walk), strict=True) if is_alike), None)
-            if found is not None:
-                return found
-            walk = [self._encrypted(walk[-1], tweak)]
-        return changed
+    def _steps(self, digits: str, tweak: str) -> Iterator[str]:
+        """Encrypt digits, encrypt the result, and so on; yield each result."""
+        while True:
+            digits = self._cipher.encrypt(digits, tweak=tweak.encode())
+            yield digits
 
-    def _encrypted(self, digits: str, tweak: str) -> str:
-        if len(digits) < 2:
-            return "".join(str((int(each) + 1 + self._hash(tweak, 0, 0) % 9) % 10) for each in digits)
-        left_digits = len(digits) // 2
-        widths = (left_digits, len(digits) - left_digits)
-        left, right = int(digits[:left_digits]), int(digits[left_digits:])
-        for number in range(_ROUNDS):
-            left, right = right, (left + self._hash(tweak, number, right)) % 10 ** widths[number % 2]
-        return f"{left:0{widths[0]}}{right:0{widths[1]}}"
 
-    def _hash(self, tweak: str, number: int, half: int) -> int:
-        text = f"{tweak}|{number}|{half}".encode()
-        return int.from_bytes(hmac.digest(self._key, text, hashlib.sha256))
+def _first_alike(steps: Iterator[str], are_alike: Callable[[list[str]], list[bool]]) -> str:
+    """Return the first step that is alike (cycle walking), which permutes the alike ones among themselves.
+
+    If none of the first 511 steps is alike, return the first one.
+    """
+    first = next(steps)
+    steps = chain([first], steps)
+    for size in _WALKS:
+        # Each walk is longer: most often one step is enough, and checking several at once costs as much as one.
+        walk = list(islice(steps, size))
+        found = next((step for step, is_alike in zip(walk, are_alike(walk), strict=True) if is_alike), None)
+        if found is not None:
+            return found
+    return first
 
 
 @lru_cache(maxsize=4096)

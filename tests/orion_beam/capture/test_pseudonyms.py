@@ -5,6 +5,7 @@ import re
 
 import pyarrow as pa
 import pytest
+from ffx import FF1
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,6 +55,42 @@ def test_a_number_keeps_calling_code_and_plausibility(number):
     for code in ("+33", "+221", "+216", "+1", "+44"):
         assert changed.startswith(code) == number.startswith(code)
     assert are_plausible(pa.array([changed]), "33")[0] == are_plausible(pa.array([number]), "33")[0]
+
+
+AES_256 = bytes.fromhex("2B7E151628AED2A6ABF7158809CF4F3CEF4359D8D580AA4F7F036D6F04FC6A94")
+NUMERIC, LETTERS = bytes.fromhex("39383736353433323130"), bytes.fromhex("3737373770717273373737")
+
+
+@pytest.mark.parametrize(
+    ("key_bytes", "tweak", "plain", "encrypted"),
+    [
+        (16, b"", "0123456789", "2433477484"),
+        (16, NUMERIC, "0123456789", "6124200773"),
+        (16, LETTERS, "0123456789abcdefghi", "a9tv40mll9kdu509eum"),
+        (24, b"", "0123456789", "2830668132"),
+        (24, NUMERIC, "0123456789", "2496655549"),
+        (24, LETTERS, "0123456789abcdefghi", "xbj3kv35jrawxv32ysr"),
+        (32, b"", "0123456789", "6657667009"),
+        (32, NUMERIC, "0123456789", "1001623463"),
+        (32, LETTERS, "0123456789abcdefghi", "xs8a0azh2avyalyzuwd"),
+    ],
+)
+def test_the_cipher_gives_the_samples_that_nist_publishes_for_ff1(key_bytes, tweak, plain, encrypted):
+    assert FF1(AES_256[:key_bytes], radix=36 if tweak == LETTERS else 10).encrypt(plain, tweak=tweak) == encrypted
+
+
+def test_the_digits_behind_a_network_are_what_another_implementation_of_ff1_makes_of_them():
+    # Computed with fastfpe 0.2.1 (Rust), of the HKDF-SHA-256 of KEY for "orion-beam pseudonyms".
+    assert FR.imsi("208011234567890") == "208012169894423"
+
+
+@pytest.mark.parametrize("length", range(7, 130))
+def test_digits_of_no_known_form_keep_their_length_and_change_all_along(length):
+    digits = "987654321" * 15
+    changed = FR.number(digits[:length])
+    assert len(changed) == length
+    pieces = [slice(start, start + 6) for start in range(min(3, length - 6), length - 5)]
+    assert [piece for piece in pieces if changed[piece] == digits[:length][piece]] == []
 
 
 def test_all_forms_of_a_number_become_forms_of_one():
