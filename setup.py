@@ -29,6 +29,7 @@ DEPENDENCIES = [
     "msgspec==0.22.0",
     "numba==0.68.1",
     "numpy==2.2.6",
+    "openlineage-python==1.54.0",
     "phonenumbers==9.0.43",
     "polars==2.1.0",
     "polars-hash==0.9.3",

@@ -97,7 +97,7 @@ class Pseudonyms:
         if (is_international or is_national or digits.startswith("00")) and _NUMBER.fullmatch(digits):
             return self.msisdn(digits)
         kept = min(_KEPT_OF_OTHERS, len(digits) - _LEAST_DIGITS)
-        # No subscriber number is this long, so the digits are changed piece by piece; the last piece takes what is left.
+        # No subscriber number is this long, so the digits are changed piece by piece; the last piece has the rest.
         starts = [kept, *range(kept + _PIECE, len(digits) - _LEAST_DIGITS + 1, _PIECE)]
         pieces = [digits[start:end] for start, end in zip(starts, [*starts[1:], len(digits)], strict=True)]
         return digits[:kept] + "".join(self._permuted(piece, "number") for piece in pieces)

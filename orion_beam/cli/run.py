@@ -72,7 +72,7 @@ with late_imports():
     from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
     from orion_beam.telemetry.masking import shown
     from orion_beam.telemetry.run_counters import LINES, SKIPPED
-    from orion_beam.telemetry.run_report import REPORT_FILE, Dataset, RunReport
+    from orion_beam.telemetry.run_report import REPORT_FILE, RunReport, input_file, output_file
 
 _OF_STREAMS = (
     "countries", "group_id", "publish", "start_from", "value_format", "schema_registry", "reference_refresh",
@@ -279,10 +279,10 @@ def _run_files(
         run_id=str(uuid.uuid4()),
         started=started,
         ended=datetime.now(UTC),
-        inputs=[Dataset.of_input(path) for _, path in source.inputs],
+        inputs=[input_file(path) for _, path in source.inputs],
         outputs=[
-            Dataset.of_file(output / FINAL_FILE, summary["final"], UNIFIED_SCHEMA),
-            Dataset.of_file(output / DEAD_LETTER_FILE, summary["dead_letters"], DEAD_LETTER_SCHEMA),
+            output_file(output / FINAL_FILE, summary["final"], UNIFIED_SCHEMA),
+            output_file(output / DEAD_LETTER_FILE, summary["dead_letters"], DEAD_LETTER_SCHEMA),
         ],
         counts=summary,
         reference_version=reference_version,

@@ -19,7 +19,7 @@ from orion_beam.io.files import DEAD_LETTER_DIRECTORY, DEAD_LETTER_FILE, FINAL_D
 from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition
 from orion_beam.replay.plan import Chunk, Lane, PartitionPlan
 from orion_beam.telemetry.run_counters import RowOutcome
-from orion_beam.telemetry.run_report import REPORT_FILE, Dataset, RunReport
+from orion_beam.telemetry.run_report import REPORT_FILE, RunReport, input_topic, output_directory, output_topic
 
 _RUN_ID = re.compile(r"[a-zA-Z0-9_-]{1,100}")
 
@@ -167,20 +167,20 @@ class Run:
             job.sink.directory.mkdir(parents=True, exist_ok=True)
             path = job.sink.directory / REPORT_FILE.replace(".", f".{replay.run_id}.", 1)
             written = [
-                Dataset.of_directory(job.sink.directory / Path(name).stem, count)
+                output_directory(job.sink.directory / Path(name).stem, count)
                 for name, count in zip((FINAL_FILE, DEAD_LETTER_FILE), rows, strict=True)
             ]
         else:
             assert isinstance(job.sink, KafkaSink)
             path = self.directory / REPORT_FILE
             topics = (job.sink.final_topic, job.sink.dead_letter_topic)
-            written = [Dataset.of_topic(servers, topic, {}, count) for topic, count in zip(topics, rows, strict=True)]
+            written = [output_topic(servers, topic, count) for topic, count in zip(topics, rows, strict=True)]
         RunReport(
             job="replay",
             run_id=replay.run_id,
             started=replay.created_at,
             ended=datetime.now(UTC),
-            inputs=[Dataset.of_topic(servers, topic, read) for topic in dict.fromkeys(part.topic for part in read)],
+            inputs=[input_topic(servers, topic, read) for topic in dict.fromkeys(part.topic for part in read)],
             outputs=written,
             counts=counts,
             reference_version=replay.reference_version,

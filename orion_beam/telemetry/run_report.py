@@ -12,10 +12,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import apache_beam as beam
 import pyarrow as pa
+from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState, set_producer
+from openlineage.client.facet_v2 import (
+    BaseFacet,
+    DatasetFacet,
+    RunFacet,
+    dataset_version_dataset,
+    output_statistics_output_dataset,
+    processing_engine_run,
+    schema_dataset,
+)
+from openlineage.client.serde import Serde
 
 from orion_beam import __version__
 from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition
@@ -23,85 +34,68 @@ from orion_beam.telemetry.masking import shown
 
 REPORT_FILE = "run-report.json"
 
-_PRODUCER = f"urn:orion-beam:{__version__}"
-_SPEC = "https://openlineage.io/spec"
-_NAMESPACE = "orion-beam"
+set_producer(f"urn:orion-beam:{__version__}")
 
-Json = dict[str, Any]
+_Facet = TypeVar("_Facet", bound=BaseFacet)
 
 
-def _facet(schema: str, **fields: Any) -> Json:
-    return {"_producer": _PRODUCER, "_schemaURL": schema, **fields}
+def _own_facet(kind: type[_Facet], name: str, **fields: Any) -> _Facet:
+    facet = kind().with_additional_properties(**fields)
+    assert isinstance(facet, kind)
+    facet._schemaURL = f"urn:orion-beam:facet:{name}:1"
+    return facet
 
 
-def _own_facet(name: str, **fields: Any) -> Json:
-    return _facet(f"urn:orion-beam:facet:{name}:1", **fields)
+def input_file(path: Path) -> InputDataset:
+    """Describe a file that was read; a pipe only by its name, because it can be read only once."""
+    if not path.is_file():
+        return InputDataset("file", shown(path))
+    return InputDataset("file", shown(path.absolute()), facets=_content(path))
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A dataset that was read or written.
-
-    Attributes:
-        namespace: `file`, or `kafka://host:port` of the first broker.
-        name: The path or the topic.
-        facets: Facets of OpenLineage and of ours that describe the dataset.
-        output_facets: Facets that tell what the run wrote to it.
-    """
-
-    namespace: str
-    name: str
-    facets: Mapping[str, Json]
-    output_facets: Mapping[str, Json]
-
-    @classmethod
-    def of_input(cls, path: Path) -> Self:
-        """Describe a file that was read; a pipe only by its name, because it can be read only once."""
-        return cls.of_file(path) if path.is_file() else cls("file", shown(path), {}, {})
-
-    @classmethod
-    def of_file(cls, path: Path, rows: int | None = None, schema: pa.Schema | None = None) -> Self:
-        """Describe a file as it is now, with its SHA-256 as its version.
-
-        Args:
-            path: The file.
-            rows: Number of records that the run wrote to it. None: the run read it.
-            schema: Schema of its records, if they have one.
-        """
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = path.stat().st_size
-        facets = {
-            "version": _facet(f"{_SPEC}/facets/1-0-0/DatasetVersionDatasetFacet.json", datasetVersion=digest),
-            "orion_file": _own_facet("file", size=size),
-        }
-        if schema is not None:
-            fields = [{"name": field.name, "type": str(field.type)} for field in schema]
-            facets["schema"] = _facet(f"{_SPEC}/facets/1-0-0/SchemaDatasetFacet.json", fields=fields)
-        written = {} if rows is None else {"outputStatistics": _statistics(rows, size)}
-        return cls("file", shown(path.absolute()), facets, written)
-
-    @classmethod
-    def of_directory(cls, path: Path, rows: int) -> Self:
-        """Describe a directory of files of one kind to which the run wrote `rows` records."""
-        return cls("file", shown(path.absolute()), {}, {"outputStatistics": _statistics(rows)})
-
-    @classmethod
-    def of_topic(
-        cls, bootstrap_servers: str, topic: str, offsets: Mapping[SourcePartition, OffsetRange], rows: int | None = None
-    ) -> Self:
-        """Describe a topic from which the run read exactly these offsets, or to which it wrote `rows` records."""
-        ranges = {
-            str(part.partition): [within.low, within.high] for part, within in offsets.items() if part.topic == topic
-        }
-        facets = {"orion_offsets": _own_facet("offsets", offsets=ranges)} if ranges else {}
-        written = {} if rows is None else {"outputStatistics": _statistics(rows)}
-        return cls(f"kafka://{bootstrap_servers.partition(',')[0]}", topic, facets, written)
+def output_file(path: Path, rows: int, schema: pa.Schema) -> OutputDataset:
+    """Describe a file to which the run wrote `rows` records of a schema."""
+    fields = [schema_dataset.SchemaDatasetFacetFields(name=field.name, type=str(field.type)) for field in schema]
+    facets = _content(path) | {"schema": schema_dataset.SchemaDatasetFacet(fields=fields)}
+    return _written("file", shown(path.absolute()), rows, path.stat().st_size, facets)
 
 
-def _statistics(rows: int, size: int | None = None) -> Json:
-    schema = f"{_SPEC}/facets/1-0-0/OutputStatisticsOutputDatasetFacet.json"
-    return _facet(schema, rowCount=rows) | ({} if size is None else {"size": size})
+def output_directory(path: Path, rows: int) -> OutputDataset:
+    """Describe a directory of files of one kind to which the run wrote `rows` records."""
+    return _written("file", shown(path.absolute()), rows)
+
+
+def input_topic(bootstrap_servers: str, topic: str, offsets: Mapping[SourcePartition, OffsetRange]) -> InputDataset:
+    """Describe a topic from which the run read exactly these offsets."""
+    ranges = {str(part.partition): [within.low, within.high] for part, within in offsets.items() if part.topic == topic}
+    facets = {"orion_offsets": _own_facet(DatasetFacet, "offsets", offsets=ranges)}
+    return InputDataset(_cluster(bootstrap_servers), topic, facets=facets)
+
+
+def output_topic(bootstrap_servers: str, topic: str, rows: int) -> OutputDataset:
+    """Describe a topic to which the run wrote `rows` records."""
+    return _written(_cluster(bootstrap_servers), topic, rows)
+
+
+def _content(path: Path) -> dict[str, DatasetFacet]:
+    """Describe the content of a file as it is now, with its SHA-256 as its version."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "version": dataset_version_dataset.DatasetVersionDatasetFacet(datasetVersion=digest),
+        "orion_file": _own_facet(DatasetFacet, "file", size=path.stat().st_size),
+    }
+
+
+def _written(
+    namespace: str, name: str, rows: int, size: int | None = None, facets: dict[str, DatasetFacet] | None = None
+) -> OutputDataset:
+    statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(rowCount=rows, size=size)
+    return OutputDataset(namespace, name, facets=facets or {}, outputFacets={"outputStatistics": statistics})
+
+
+def _cluster(bootstrap_servers: str) -> str:
+    return f"kafka://{bootstrap_servers.partition(',')[0]}"
 
 
 @dataclass(frozen=True)
@@ -123,48 +117,36 @@ class RunReport:
     run_id: str
     started: datetime
     ended: datetime
-    inputs: Sequence[Dataset]
-    outputs: Sequence[Dataset]
+    inputs: Sequence[InputDataset]
+    outputs: Sequence[OutputDataset]
     counts: Mapping[str, Any]
     reference_version: str
 
-    def as_json(self) -> Json:
+    def as_json(self) -> dict[str, Any]:
         """Return the report as an OpenLineage run event."""
-        engine = f"{_SPEC}/facets/1-1-0/ProcessingEngineRunFacet.json"
-        return {
-            "eventType": "COMPLETE",
-            "eventTime": self.ended.isoformat(),
-            "producer": _PRODUCER,
-            "schemaURL": f"{_SPEC}/1-0-2/OpenLineage.json#/$defs/RunEvent",
-            "job": {"namespace": _NAMESPACE, "name": self.job},
-            "run": {
-                "runId": _uuid_of(self.run_id),
-                "facets": {
-                    "processing_engine": _facet(engine, name="Apache Beam", version=beam.__version__),
-                    "orion_run": _own_facet(
-                        "run",
-                        runId=self.run_id,
-                        startedAt=self.started.isoformat(),
-                        endedAt=self.ended.isoformat(),
-                        referenceVersion=self.reference_version,
-                        versions={"orion-beam": __version__, "python": platform.python_version()},
-                    ),
-                    "orion_counts": _own_facet("counts", **self.counts),
-                },
-            },
-            "inputs": [
-                {"namespace": each.namespace, "name": each.name, "facets": dict(each.facets)} for each in self.inputs
-            ],
-            "outputs": [
-                {
-                    "namespace": each.namespace,
-                    "name": each.name,
-                    "facets": dict(each.facets),
-                    "outputFacets": dict(each.output_facets),
-                }
-                for each in self.outputs
-            ],
+        run = _own_facet(
+            RunFacet,
+            "run",
+            runId=self.run_id,
+            startedAt=self.started.isoformat(),
+            endedAt=self.ended.isoformat(),
+            referenceVersion=self.reference_version,
+            versions={"orion-beam": __version__, "python": platform.python_version()},
+        )
+        facets = {
+            "processing_engine": processing_engine_run.ProcessingEngineRunFacet(beam.__version__, "Apache Beam"),
+            "orion_run": run,
+            "orion_counts": _own_facet(RunFacet, "counts", **self.counts),
         }
+        event = RunEvent(
+            eventType=RunState.COMPLETE,
+            eventTime=self.ended.isoformat(),
+            run=Run(_uuid_of(self.run_id), facets),
+            job=Job("orion-beam", self.job),
+            inputs=list(self.inputs),
+            outputs=list(self.outputs),
+        )
+        return Serde.to_dict(event)
 
     def write(self, path: Path) -> None:
         """Write the report to a file, which is complete or does not exist."""

@@ -83,7 +83,7 @@ def test_files_become_containers_and_counts(run, files):
 def test_a_run_over_files_leaves_a_report_beside_its_output(run, files):
     answer = run("--input", f"FR={files}/fr.csv", "--output", files / "out", "--json")
     report = json.loads((files / "out" / "run-report.json").read_text())
-    assert (report["eventType"], report["job"]) == ("COMPLETE", {"namespace": "orion-beam", "name": "run"})
+    assert (report["eventType"], report["job"]["namespace"], report["job"]["name"]) == ("COMPLETE", "orion-beam", "run")
     (read,) = report["inputs"]
     content = (files / "fr.csv").read_bytes()
     assert read["name"] == str(files / "fr.csv")

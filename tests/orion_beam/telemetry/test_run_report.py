@@ -1,17 +1,19 @@
 """The report as an OpenLineage event: what its specification demands, and the offsets of a run over topics."""
 
 import json
+import re
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition
-from orion_beam.telemetry.run_report import Dataset, RunReport
+from orion_beam.telemetry.run_report import RunReport, input_topic, output_topic
 
 
-def report_of(run_id: str, **datasets: list[Dataset]) -> RunReport:
+def report_of(run_id: str, **datasets: Any) -> RunReport:
     now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     return RunReport(
         job="replay",
@@ -32,8 +34,8 @@ def of_topics() -> RunReport:
         SourcePartition("cdr.raw.FR", 3): OffsetRange(7, 9),
         SourcePartition("cdr.raw.TN", 0): OffsetRange(1, 2),
     }
-    read = Dataset.of_topic("a:9092,b:9092", "cdr.raw.FR", offsets)
-    return report_of("replay-1", inputs=[read], outputs=[Dataset.of_topic("a:9092", "cdr.final", {}, rows=2)])
+    read = input_topic("a:9092,b:9092", "cdr.raw.FR", offsets)
+    return report_of("replay-1", inputs=[read], outputs=[output_topic("a:9092", "cdr.final", rows=2)])
 
 
 def test_it_has_what_the_specification_demands(of_topics: RunReport) -> None:
@@ -47,6 +49,9 @@ def test_it_has_what_the_specification_demands(of_topics: RunReport) -> None:
         facets += [*dataset["facets"].values(), *dataset.get("outputFacets", {}).values()]
     assert len(facets) >= 5
     assert all({"_producer", "_schemaURL"} <= facet.keys() for facet in facets)
+    # "The JSON Pointer URL to the corresponding version of the schema definition": a pointer into the schema's file.
+    urls = [facet["_schemaURL"] for facet in facets]
+    assert [url for url in urls if not re.search(r"^urn:orion-beam:facet:\w+:1$|\.json#/\$defs/\w+$", url)] == []
 
 
 def test_a_topic_is_named_by_its_broker_and_says_which_offsets_were_read(of_topics: RunReport) -> None:
