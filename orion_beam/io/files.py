@@ -9,13 +9,14 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import apache_beam as beam
-import fastavro
 import numpy as np
 import pyarrow as pa
+from fastavro.write import Writer
 from pydantic import BaseModel
 
 from orion_beam.config import FileSource
@@ -188,14 +189,27 @@ class WriteAvroFile(beam.PTransform):  # type: ignore[misc]
     def expand(self, bodies: beam.PCollection) -> beam.PCollection:
         """Write parts, then join them."""
         sync = os.urandom(16)
-        parts = bodies | "WriteParts" >> beam.ParDo(_WritePart(self.path, sync))
+        parts = bodies | "WriteParts" >> beam.ParDo(_WritePart(self.path, self.model, sync))
         once = bodies.pipeline | "Once" >> beam.Create([self.path], reshuffle=False)
         return once | "JoinParts" >> beam.ParDo(_JoinParts(self.model, sync), beam.pvalue.AsIter(parts))
 
 
+class _EncodedBlock(NamedTuple):
+    """Block of encoded records, with the two attributes of a block that fastavro's writer reads."""
+
+    num_records: int
+    bytes_: BytesIO
+
+
+def _container(file: IO[bytes], model: type[BaseModel], sync: bytes) -> Writer:
+    """Begin a container file: write its header, which is the same for the same model and sync marker."""
+    return Writer(file, json.loads(avro_schema(model)), sync_marker=sync)
+
+
 class _WritePart(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, path: Path, sync: bytes) -> None:
+    def __init__(self, path: Path, model: type[BaseModel], sync: bytes) -> None:
         self._path = path
+        self._model = model
         self._sync = sync
 
     def start_bundle(self) -> None:
@@ -203,15 +217,15 @@ class _WritePart(beam.DoFn):  # type: ignore[misc]
         self._part: IO[bytes] | None = None
 
     def process(self, bodies: list[bytes]) -> None:
-        """Append one block: record count, size, bodies, sync marker (Avro 1.12, Object Container Files)."""
+        """Append one block to the part, which is a container file of its own."""
         if not bodies:
             return
         if self._part is None:
             self._part = tempfile.NamedTemporaryFile(  # noqa: SIM115 - finish_bundle closes it
                 prefix=f".{self._path.name}.", dir=self._path.parent, delete=False
             )
-        content = b"".join(bodies)
-        self._part.write(b"".join([_long(len(bodies)), _long(len(content)), content, self._sync]))
+            self._writer = _container(self._part, self._model, self._sync)
+        self._writer.write_block(_EncodedBlock(len(bodies), BytesIO(b"".join(bodies))))
 
     def finish_bundle(self) -> Iterator[object]:
         if self._part is not None:
@@ -232,30 +246,22 @@ class _WritePart(beam.DoFn):  # type: ignore[misc]
 
 class _JoinParts(beam.DoFn):  # type: ignore[misc]
     def __init__(self, model: type[BaseModel], sync: bytes) -> None:
-        self._schema = avro_schema(model)
+        self._model = model
         self._sync = sync
 
     def process(self, path: Path, parts: Iterable[bytes]) -> Iterator[str]:
         joined = path.with_name(f".{path.name}.joined")
         with joined.open("wb") as file:
-            fastavro.writer(file, json.loads(self._schema), [], sync_marker=self._sync)
+            _container(file, self._model, self._sync)
+            header_bytes = file.tell()
             for part in parts:
                 with open(part, "rb") as content:
+                    content.seek(header_bytes)
                     shutil.copyfileobj(content, file)
         joined.replace(path)
         for part in parts:
             os.unlink(part)
         yield shown(path)
-
-
-def _long(value: int) -> bytes:
-    """Encode a non-negative number as an Avro long: zigzag, then seven bits per byte, lowest bits first."""
-    value <<= 1
-    parts = bytearray()
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*parts, value])
 
 
 def values_of(batch: pa.RecordBatch) -> list[bytes]:

@@ -12,7 +12,11 @@ _LEAST, _MOST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
 def ranges_of(numbers: npt.NDArray[np.int64]) -> NumberRanges:
     """Return the ranges of some numbers, which may be in any order."""
-    return merge_ranges(np.column_stack([numbers, numbers]))
+    if not len(numbers):
+        return NO_RANGES
+    numbers = np.sort(numbers)
+    ends = np.flatnonzero(np.diff(numbers) > 1)
+    return np.column_stack([numbers[np.append(0, ends + 1)], numbers[np.append(ends, len(numbers) - 1)]])
 
 
 def merge_ranges(ranges: NumberRanges) -> NumberRanges:

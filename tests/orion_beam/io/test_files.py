@@ -19,7 +19,15 @@ from hypothesis import strategies as st
 from orion_beam.config import FileSink, FileSource, JobConfig
 from orion_beam.countries import all_profiles
 from orion_beam.errors import InputFileError
-from orion_beam.io.files import DEAD_LETTER_FILE, FINAL_FILE, ReadFiles, WriteAvroFile, _ReadLines
+from orion_beam.io.files import (
+    DEAD_LETTER_FILE,
+    FINAL_FILE,
+    ReadFiles,
+    WriteAvroFile,
+    _JoinParts,
+    _ReadLines,
+    _WritePart,
+)
 from orion_beam.runners.direct import run_direct
 from orion_beam.schemas.dead_letter import DeadLetter
 from orion_beam.schemas.raw import RAW_CDR_SCHEMA, Header
@@ -329,6 +337,20 @@ def test_blocks_of_any_size_are_readable(tmp_path, count):
     with LocalPipeline() as pipeline:
         pipeline | beam.Create([[b"\x02a\x00"] * count], reshuffle=False) | WriteAvroFile(path, Header)
     assert len(records_of(path)) == count
+
+
+def test_the_parts_of_several_bundles_are_one_container(tmp_path):
+    path, sync, parts = tmp_path / "headers.avro", bytes(range(16)), []
+    for bodies in ([[b"\x02a\x00"], [b"\x02b\x00"] * 70], [[b"\x02c\x00"]], [[]]):
+        bundle = _WritePart(path, Header, sync)
+        bundle.start_bundle()
+        for each in bodies:
+            bundle.process(each)
+        parts += [part.value for part in bundle.finish_bundle()]
+    assert len(parts) == 2
+    assert list(_JoinParts(Header, sync).process(path, parts)) == [str(path)]
+    assert [record["key"] for record in records_of(path)] == ["a", *"b" * 70, "c"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_dead_letters_in_files_are_records_of_their_model(tmp_path):

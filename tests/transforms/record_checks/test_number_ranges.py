@@ -25,6 +25,11 @@ def members(ranges: NumberRanges) -> set[int]:
     return {number for first, last in ranges.tolist() for number in range(first, last + 1)}
 
 
+@given(values=st.lists(st.integers(0, 40)))
+def test_numbers_may_come_twice(values):
+    assert ranges_of(np.array(values, np.int64)).tolist() == of(set(values)).tolist()
+
+
 @given(values=numbers)
 def test_ranges_are_in_order_and_apart(values):
     ranges = of(values)
