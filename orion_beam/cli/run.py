@@ -72,7 +72,6 @@ with late_imports():
     from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
     from orion_beam.telemetry.masking import shown
     from orion_beam.telemetry.run_counters import LINES, SKIPPED
-    from orion_beam.telemetry.run_report import REPORT_FILE, RunReport, input_file, output_file
 
 _OF_STREAMS = (
     "countries", "group_id", "publish", "start_from", "value_format", "schema_registry", "reference_refresh",
@@ -258,6 +257,9 @@ def _run_files(
     reference_version: str,
     as_json: bool,
 ) -> None:
+    # Here, because it imports HTTP clients for 0.3 s, and streams make no report.
+    from orion_beam.telemetry.run_report import REPORT_FILE, RunReport, input_file, output_file
+
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
