@@ -2,4 +2,7 @@
 
 from orion_beam.schemas.version import VERSION
 
+__all__ = ["__version__"]
+
 __version__ = VERSION
+"""Version of this package, after Semantic Versioning."""

@@ -21,6 +21,8 @@ from orion_beam.transforms.stage.rejects import no_rejects
 from orion_beam.transforms.stage.split import Split, split_isolating
 from orion_beam.transforms.validate import validate_batch
 
+__all__ = ["chain_of", "load_reference", "normalizing_chain_of", "places_of", "run_chain"]
+
 
 def load_reference(
     cells: str = CELLS, subscribers: str = SUBSCRIBERS, profiles: Path = PROFILES_DIRECTORY

@@ -21,6 +21,8 @@ from orion_beam.schemas.country import CountryProfile
 from orion_beam.topics.catalogue import TopicName
 from orion_beam.topics.names import DEAD_LETTERS, FINAL, STAGE_TOPICS
 
+__all__ = ["FileSink", "FileSource", "JobConfig", "KafkaRanges", "KafkaSink", "KafkaSource", "Slice"]
+
 
 class _Model(BaseModel):
     # A replay stores its job configuration as JSON.

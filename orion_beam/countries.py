@@ -16,6 +16,8 @@ from orion_beam.telemetry.logs import say
 from orion_beam.transforms.decoders.registry import check_formats
 from orion_beam.transforms.rules.rules import check_rules
 
+__all__ = ["all_profiles", "default_profiles", "load_profile", "profiles_of"]
+
 
 def load_profile(path: Path) -> CountryProfile:
     """Read and check one profile.

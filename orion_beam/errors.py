@@ -6,6 +6,15 @@ if TYPE_CHECKING:
     # Importing pydantic at run time would slow down `--help`.
     from pydantic import ValidationError
 
+__all__ = [
+    "InputFileError",
+    "JobFailedError",
+    "PrerequisiteError",
+    "ServiceFailedError",
+    "UserError",
+    "first_problem",
+]
+
 
 class UserError(Exception):
     """The user's input or machine has a fault that the user can mend. The message names the fault and the fix."""

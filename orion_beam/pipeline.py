@@ -19,6 +19,8 @@ from orion_beam.transforms.record_checks.partials import TagPartials
 from orion_beam.transforms.stage.join_countries import JoinCountries
 from orion_beam.transforms.validate import ValidateCdrs
 
+__all__ = ["build_pipeline"]
+
 
 def build_pipeline(pipeline: beam.Pipeline, config: JobConfig) -> None:
     """Build the graph of a job. It is the same for a stream on Flink, a bounded run over files, and tests.

@@ -22,7 +22,10 @@ from apache_beam.testing.util import BeamAssertException
 from orion_beam.schemas.raw import RAW_CDR_SCHEMA
 from orion_beam.transforms.stage.batches import RecordBatchCoder
 
+__all__ = ["Row", "StageRows", "captured", "equal_batches", "raw_batch", "rows", "run_stage"]
+
 Row = dict[str, Any]
+"""One row of a batch: values by column name."""
 
 
 class StageRows(NamedTuple):

@@ -12,7 +12,26 @@ from pydantic import BaseModel, Field
 from orion_beam.schemas.derive import Int32, arrow_schema
 from orion_beam.schemas.raw import RawCdr
 
+__all__ = [
+    "DECODED_SCHEMA",
+    "DecodedCdr",
+    "DecodedFields",
+    "ENRICHED_SCHEMA",
+    "EnrichedCdr",
+    "EnrichedFields",
+    "NORMALIZED_SCHEMA",
+    "NormalizedCdr",
+    "NormalizedFields",
+    "SCHEMA_VERSION",
+    "UNIFIED_SCHEMA",
+    "UnifiedCdr",
+    "VALIDATED_SCHEMA",
+    "ValidatedCdr",
+    "ValidatedFields",
+]
+
 SCHEMA_VERSION = 2
+"""Of the unified CDR; every record on cdr.final holds it."""
 
 
 class DecodedFields(BaseModel):
@@ -196,7 +215,16 @@ class EnrichedCdr(RawCdr, _Recording, EnrichedFields):
 
 
 DECODED_SCHEMA = arrow_schema(DecodedCdr)
+"""Arrow schema of the batches that DecodeCdrs accepts."""
+
 VALIDATED_SCHEMA = arrow_schema(ValidatedCdr)
+"""Arrow schema of the batches that ValidateCdrs accepts."""
+
 NORMALIZED_SCHEMA = arrow_schema(NormalizedCdr)
+"""Arrow schema of the batches that NormalizeCdrs accepts."""
+
 ENRICHED_SCHEMA = arrow_schema(EnrichedCdr)
+"""Arrow schema of the batches that EnrichCdrs accepts."""
+
 UNIFIED_SCHEMA = arrow_schema(UnifiedCdr)
+"""Arrow schema of the batches that UnifyCdrs accepts, and of Parquet files of unified CDRs."""

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+__all__ = ["Code", "Severity", "Stage"]
+
 
 class Stage(StrEnum):
     """A stage of the chain. A dead letter names the stage that rejected the record."""

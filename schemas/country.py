@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from orion_beam.schemas.codes import Severity
 from orion_beam.schemas.zones import NO_ZONES, zone_of
 
+__all__ = ["CountryProfile", "Operator"]
+
 CountryCode = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Plmn = Annotated[str, Field(pattern=r"^[0-9]{5,6}$")]
 

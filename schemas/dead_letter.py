@@ -8,6 +8,8 @@ from orion_beam.schemas.codes import Code, Stage
 from orion_beam.schemas.derive import Int32, arrow_schema
 from orion_beam.schemas.raw import Header
 
+__all__ = ["DEAD_LETTER_SCHEMA", "DeadLetter", "LETTER_HEADERS"]
+
 
 class DeadLetter(BaseModel):
     """A rejected record: original bytes, coordinates, stage and every rule that it breaks."""
@@ -39,6 +41,7 @@ class DeadLetter(BaseModel):
 
 
 DEAD_LETTER_SCHEMA = arrow_schema(DeadLetter)
+"""Arrow schema of the batches of rejects that every stage hands on."""
 
 LETTER_HEADERS = {
     "stage": "orion.error.stage",

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from orion_beam.schemas.derive import Int32, arrow_schema
 
+__all__ = ["Header", "RAW_CDR_SCHEMA", "RAW_MESSAGE_SCHEMA", "RawCdr", "RawMessage", "RawRow"]
+
 
 class Header(BaseModel):
     """A Kafka record header."""
@@ -39,7 +41,10 @@ class RawCdr(RawMessage):
 
 
 RAW_MESSAGE_SCHEMA = arrow_schema(RawMessage)
+"""Arrow schema of messages of any topic."""
+
 RAW_CDR_SCHEMA = arrow_schema(RawCdr)
+"""Arrow schema of the batches that ReadRawCdrs reads."""
 
 
 class RawRow(BaseModel):

@@ -20,6 +20,8 @@ from orion_beam.transforms.stage.join_countries import by_country
 from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
 from orion_beam.transforms.stage.split import Split, StageTransform
 
+__all__ = ["DecodeCdrs", "MAX_PAYLOAD_BYTES", "column_names_of", "decode_batch"]
+
 MAX_PAYLOAD_BYTES = 65_536
 """Largest payload that is decoded. A CDR has some hundred bytes, so a larger payload is not a CDR."""
 

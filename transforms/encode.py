@@ -23,6 +23,20 @@ from orion_beam.transforms.stage.batches import SplitBatch, batch_of, columns_of
 from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
 from orion_beam.transforms.stage.split import Split, StageTransform
 
+__all__ = [
+    "ENCODED_SCHEMA",
+    "EncodeCdrs",
+    "MAX_VALUE_BYTES",
+    "UnifyCdrs",
+    "Wire",
+    "avro_bodies",
+    "encode_avro",
+    "encode_batch",
+    "encode_json",
+    "unified",
+    "unify_batch",
+]
+
 MAX_VALUE_BYTES = 1_000_000
 """Largest value of a message. It leaves room for key and framing in Kafka's default of 1,048,588 bytes a batch.
 

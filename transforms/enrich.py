@@ -23,6 +23,8 @@ from orion_beam.transforms.stage.join_countries import Countries
 from orion_beam.transforms.stage.rejects import no_rejects
 from orion_beam.transforms.stage.split import Split, StageTransform
 
+__all__ = ["EnrichCdrs", "ReferenceData", "enrich_batch", "operators_of"]
+
 
 @dataclass(frozen=True)
 class ReferenceData:

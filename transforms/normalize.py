@@ -24,6 +24,8 @@ from orion_beam.transforms.stage.join_countries import Countries
 from orion_beam.transforms.stage.rejects import no_rejects
 from orion_beam.transforms.stage.split import Split, StageTransform
 
+__all__ = ["NormalizeCdrs", "normalize_batch"]
+
 _GENERATIONS = pa.array(RAT_GENERATIONS.values())
 _SUBSCRIBER_TYPES = pa.array(SUBSCRIBER_TYPES)
 _CONTENT_HASH = plh.col("content").nchash.xxh3_128()

@@ -19,6 +19,8 @@ from orion_beam.transforms.stage.batches import SplitBatch, batch_of, filter_row
 from orion_beam.transforms.stage.rejects import Violation, dead_letters, no_rejects
 from orion_beam.transforms.stage.split import Split, StageTransform
 
+__all__ = ["ValidateCdrs", "validate_batch"]
+
 
 def validate_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile]) -> SplitBatch:
     """Check every row against every rule, with the severities of its country's profile, and parse counts and times.

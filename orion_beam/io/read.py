@@ -15,6 +15,8 @@ from orion_beam.topics.names import STAGE_TOPICS
 from orion_beam.transforms.stage.split import StageOutput
 from orion_beam.transforms.stage.stage_decoding import DecodeStage
 
+__all__ = ["ReadRawCdrs", "ReadStage"]
+
 
 class ReadRawCdrs(beam.PTransform):  # type: ignore[misc]
     """Reads raw messages from Kafka (a stream), from Kafka offset ranges, or from files (both bounded).

@@ -26,6 +26,8 @@ from orion_beam.transforms.encode import EncodeCdrs, Wire
 from orion_beam.transforms.stage.batches import batch_of, columns_of
 from orion_beam.transforms.stage.stage_decoding import STAGE_MODELS
 
+__all__ = ["PublishStage", "WriteCdrs", "WriteDeadLetters"]
+
 
 class WriteCdrs(beam.PTransform):  # type: ignore[misc]
     """Writes CDRs to the topic cdr.final, to `cdr.final.avro`, or to Parquet files by country and event date.

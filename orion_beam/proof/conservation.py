@@ -9,6 +9,8 @@ from pyroaring import BitMap64
 from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition
 from orion_beam.proof.ledger import Ledger, bitmap_of_range, maximal_ranges
 
+__all__ = ["ConservationReport", "PartitionConservation"]
+
 _RUNS_SHOWN = 10
 
 

@@ -17,6 +17,16 @@ from orion_beam.transforms.stage.exceptions import name_of
 from orion_beam.transforms.stage.observing import observer
 from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_letters
 
+__all__ = [
+    "Breaker",
+    "MAX_BUGS",
+    "StageFailedError",
+    "StageOutput",
+    "StageTransform",
+    "split_isolating",
+    "typed_outputs",
+]
+
 ACCEPTED_TAG = "accepted"
 DEAD_LETTER_TAG = "dead_letters"
 UNREAD_MEMBER = "unread_member"
