@@ -1,18 +1,29 @@
 """Hooks of MkDocs for what its settings (mkdocs.yml) cannot say.
 
 A folder in `nav` stands for all of its pages. The history of measurements, a file beside the benchmarks, becomes a
-page. A page that loads a file from another site is an error.
+page. A page that loads a file from another site is an error. The page of the Python API leaves out what only Python or
+Beam calls.
 """
 
 import re
 from pathlib import Path
 from typing import Any
 
+from griffe import Extension, Function
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 _HISTORY = "benchmarks/history.md"
 _FROM_ELSEWHERE = re.compile(r"""<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)""")
+
+
+class NotForUsers(Extension):
+    """Keeps special methods, and `expand` of a PTransform, from the page of the Python API."""
+
+    def on_function(self, *, func: Function, **_: Any) -> None:
+        """Take the docstring away: what has none is not shown."""
+        if func.name == "expand" or (func.name.startswith("__") and func.name != "__init__"):
+            func.docstring = None
 
 
 def on_config(config: Any) -> None:
