@@ -8,10 +8,11 @@ export PYTHONPYCACHEPREFIX = $(CURDIR)/.venv/pycache
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+PYTEST := $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup jars uber-jar lock-java lint site format test test-unit test-java test-integration test-deep test-all test-busy golden schemas docs \
-	demo bench-quick bench-core bench-audit clean need-python need-java need-maven
+.PHONY: help setup jars uber-jar lock lock-java lint site format test test-unit test-java test-integration test-deep test-all test-busy coverage coverage-unit golden schemas docs \
+	demo bench-quick bench-core bench-audit clean coverage-new need-python need-java need-maven
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +43,9 @@ jars: need-java $(INSTALLED) ## Build the Java side: expansion service, job serv
 uber-jar: need-maven $(INSTALLED) ## Build the one jar for submission to a Flink cluster
 	$(BIN)/python -c 'from orion_beam.runners.jars.build import build_uber_jar; print(build_uber_jar(print))'
 
+lock: $(INSTALLED) ## Write the newest versions that fit together into setup.py; CHECK=1 prints them only
+	@$(BIN)/python -m scripts.lock $(if $(CHECK),--check)
+
 lock-java: need-maven $(INSTALLED) ## Rewrite the list of jars to fetch, after a change to runners/java/pom.xml
 	$(BIN)/python -m orion_beam.runners.jars.build --lock
 
@@ -63,16 +67,27 @@ format: $(INSTALLED) ## Format the code and mend what ruff can mend
 test: test-unit test-java test-integration ## Run unit and integration tests
 
 test-unit: $(INSTALLED) ## Run the tests that need Python only
-	$(BIN)/pytest -n 2 -m "not integration and not deep"
+	$(PYTEST) -n 2 -m "not integration and not deep"
 
 test-java: need-maven ## Run the tests of the Java source, on a Kafka of their own
 	mvn --quiet --file runners/java/pom.xml -Dmaven.test.redirectTestOutputToFile=true test
 
 test-integration: jars ## Run the tests on real Kafka and Flink
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "integration and not deep" --durations=15
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m "integration and not deep" --durations=15
 
 test-busy: ## Run the tests while every core is kept busy: they await conditions, not times
 	scripts/busy $(MAKE) test
+
+coverage coverage-unit: PYTEST := $(BIN)/python -m coverage run -m pytest
+
+coverage: coverage-new test-unit test-integration ## Run unit and integration tests, and show by folder which share of lines and branches ran
+	$(BIN)/python -m scripts.coverage_rooms --least 90
+
+coverage-unit: coverage-new test-unit ## The same with the unit tests alone
+	$(BIN)/python -m scripts.coverage_rooms
+
+coverage-new:
+	@rm -rf out/coverage
 
 test-all: export ORION_REQUIRE_ALL = 1
 test-all: test ## Run unit and integration tests, and fail where a Debian package is missing that some need

@@ -17,7 +17,8 @@ def _version() -> str:
     return found[1]
 
 
-# Exact versions, because a job's submitter and its workers must agree on every byte that they exchange.
+# Exact versions, because a job's submitter and its workers must agree on every byte that they exchange. `make lock`
+# renews them; scripts/lock.py says which stay as they are, and why.
 DEPENDENCIES = [
     "apache-beam==2.70.0",
     # The extra is the client of schema registries.
@@ -51,6 +52,7 @@ DEPENDENCIES = [
 DEV_DEPENDENCIES = [
     # Tests read the Confluent wire format with Confluent's own deserializer.
     "confluent-kafka[avro]==2.16.1",
+    "coverage==7.17.5",
     "hypothesis==6.170.15",
     "import-linter==2.16",
     "mkdocs-material==9.8.2",
