@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="print what would change, and change nothing")
     is_check = parser.parse_args().check
     text = SETUP.read_text(encoding="utf-8")
-    print("pip looks up versions: a minute or two", file=sys.stderr)
+    print("pip looks up versions, which takes some minutes", file=sys.stderr)
     report = _resolved(requirements_of(text))
     before, found = pins_of(text), versions_of(report)
     versions = {name: found[name] for name in before}
