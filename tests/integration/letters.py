@@ -11,6 +11,7 @@ from orion_beam.chain import chain_of, load_reference, run_chain
 from orion_beam.countries import all_profiles
 from orion_beam.kafka.admin import create
 from orion_beam.testing import raw_batch
+from orion_beam.topics.apply import new_topic
 from orion_beam.topics.catalogue import Topic
 from tests.letters import Message, messages_from
 
@@ -25,7 +26,7 @@ BROKEN_IMSI = b'{"imsi":"x%d",' + REST
 
 def letter_topic(servers: str, name: str, partitions: int = 2) -> str:
     """Create a topic for dead letters, and return its name."""
-    create(servers, [Topic(name, partitions, 1, {"retention.ms": "-1"})])
+    create(servers, [new_topic(Topic(name, partitions, 1, {"retention.ms": "-1"}))])
     return name
 
 
