@@ -65,13 +65,14 @@ def start_monitoring(
     Raises:
         ServiceFailedError: One of them does not start. The message names the directory of its log.
     """
-    stop_monitoring()
+    # Whoever started it before keeps the addresses.
+    wanted = stop_monitoring() or (MONITOR_PORT, PROMETHEUS_PORT)
     directory = _directory()
     directory.mkdir(parents=True, exist_ok=True)
-    usual = (MONITOR_PORT, PROMETHEUS_PORT)
-    monitor_port, prometheus_port = (
-        other if is_taken(port) else port for port, other in zip(usual, free_ports(len(usual)), strict=True)
+    ports = tuple(
+        other if is_taken(port) else port for port, other in zip(wanted, free_ports(len(wanted)), strict=True)
     )
+    monitor_port, prometheus_port = ports
     monitor = f"{HOST}:{monitor_port}"
     watch = ["monitor", "--bootstrap-servers", cluster.bootstrap_servers, "--listen", monitor]
     watch += [f"--disk={cluster.data_dir}", f"--interval={parse_duration_s(limits.interval)}"]
@@ -93,17 +94,25 @@ def start_monitoring(
                 ],
             )
         )
-    _state_file().write_text(json.dumps([(process.pid, process.create_time()) for process in processes]))
-    for process, port in zip(processes, (monitor_port, prometheus_port), strict=False):
+    started = [(process.pid, process.create_time()) for process in processes]
+    _state_file().write_text(json.dumps({"processes": started, "ports": ports}))
+    for process, port in zip(processes, ports, strict=False):
         _await_listening(process, port)
     return Monitoring(f"http://{monitor}/", f"http://{HOST}:{prometheus_port}/" if prometheus else None)
 
 
-def stop_monitoring() -> None:
-    """Stop the processes of `start_monitoring` that still run, and delete Prometheus' data."""
+def stop_monitoring() -> tuple[int, int] | None:
+    """Stop the processes of `start_monitoring` that still run, and delete Prometheus' data.
+
+    Returns:
+        The ports of monitor and Prometheus; None if there was no monitoring.
+    """
+    ports = None
     with suppress(FileNotFoundError):
         running = []
-        for pid, created in json.loads(_state_file().read_text()):
+        state = json.loads(_state_file().read_text())
+        ports = (state["ports"][0], state["ports"][1])
+        for pid, created in state["processes"]:
             with suppress(psutil.NoSuchProcess):
                 process = psutil.Process(pid)
                 if process.create_time() == created:
@@ -112,6 +121,7 @@ def stop_monitoring() -> None:
         for process in psutil.wait_procs(running, BROKER_STOP_TIMEOUT_S)[1]:
             process.kill()
     shutil.rmtree(_directory(), ignore_errors=True)
+    return ports
 
 
 def _launch(name: str, command: Sequence[str]) -> psutil.Process:
