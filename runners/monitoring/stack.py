@@ -65,14 +65,14 @@ def start_monitoring(
     Raises:
         ServiceFailedError: One of them does not start. The message names the directory of its log.
     """
-    # Whoever started it before keeps the addresses.
-    wanted = stop_monitoring() or (MONITOR_PORT, PROMETHEUS_PORT)
+    # Processes that are started again keep their addresses.
+    usual, earlier = (MONITOR_PORT, PROMETHEUS_PORT), stop_monitoring()
+    wanted = (*earlier, *usual[len(earlier) :])
     directory = _directory()
     directory.mkdir(parents=True, exist_ok=True)
-    ports = tuple(
+    monitor_port, prometheus_port = (
         other if is_taken(port) else port for port, other in zip(wanted, free_ports(len(wanted)), strict=True)
     )
-    monitor_port, prometheus_port = ports
     monitor = f"{HOST}:{monitor_port}"
     watch = ["monitor", "--bootstrap-servers", cluster.bootstrap_servers, "--listen", monitor]
     watch += [f"--disk={cluster.data_dir}", f"--interval={parse_duration_s(limits.interval)}"]
@@ -94,25 +94,25 @@ def start_monitoring(
                 ],
             )
         )
-    started = [(process.pid, process.create_time()) for process in processes]
-    _state_file().write_text(json.dumps({"processes": started, "ports": ports}))
-    for process, port in zip(processes, ports, strict=False):
+    started = list(zip(processes, (monitor_port, prometheus_port), strict=False))
+    state = [(process.pid, process.create_time(), port) for process, port in started]
+    _state_file().write_text(json.dumps(state))
+    for process, port in started:
         _await_listening(process, port)
     return Monitoring(f"http://{monitor}/", f"http://{HOST}:{prometheus_port}/" if prometheus else None)
 
 
-def stop_monitoring() -> tuple[int, int] | None:
+def stop_monitoring() -> list[int]:
     """Stop the processes of `start_monitoring` that still run, and delete Prometheus' data.
 
     Returns:
-        The ports of monitor and Prometheus; None if there was no monitoring.
+        The ports of the monitor and of Prometheus, as far as they are known: earlier releases did not keep them.
     """
-    ports = None
+    ports: list[int] = []
     with suppress(FileNotFoundError):
         running = []
-        state = json.loads(_state_file().read_text())
-        ports = (state["ports"][0], state["ports"][1])
-        for pid, created in state["processes"]:
+        for pid, created, *port in json.loads(_state_file().read_text()):
+            ports += port
             with suppress(psutil.NoSuchProcess):
                 process = psutil.Process(pid)
                 if process.create_time() == created:

@@ -18,14 +18,9 @@ import psutil
 import pytest
 
 from orion_beam.countries import all_profiles
-from tests.integration.harness import await_until
+from tests.integration.harness import await_until, is_alive
 
 COMMAND = [sys.executable, "-m", "orion_beam.cli.main", "demo"]
-
-
-def _runs(process: psutil.Process) -> bool:
-    """Return whether a process has not ended; whoever inherits an orphan may be slow to collect it."""
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 class Demo:
@@ -90,7 +85,7 @@ class Demo:
                 assert probe.connect_ex(("127.0.0.1", port))
 
     def _running(self) -> list[psutil.Process]:
-        running = [process for process in self.started if _runs(process)]
+        running = [process for process in self.started if is_alive(process)]
         print(*running, sep="\n")
         return running
 
