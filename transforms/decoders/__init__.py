@@ -45,7 +45,6 @@ class RawFormat:
         row_model: Pydantic model of a record. Tests compare the decoder with it.
         claims: Function that returns which payloads are of this format. None of the payloads is empty.
         decode: Function that decodes claimed payloads.
-        column_names: Header line that a file of this format may begin with; None if there is none.
         is_told_by_first_byte: Whether the first byte identifies the format. Such formats are tried before those that a
             separator inside the payload identifies.
         is_sent_by_all: Whether every country may send the format. Profiles need not name it.
@@ -57,11 +56,15 @@ class RawFormat:
     row_model: type[RawRow]
     claims: Callable[[Payloads], Mask]
     decode: Callable[[Payloads], Decoded]
-    column_names: str | None = None
     is_told_by_first_byte: bool = False
     is_sent_by_all: bool = False
     has_event_time: bool = True
     layout: Layout | None = None
+
+    @property
+    def column_names(self) -> str | None:
+        """The header line that a file of this format may begin with; None if there is none."""
+        return self.layout.header if isinstance(self.layout, Separated) else None
 
     @property
     def has_event_type(self) -> bool:

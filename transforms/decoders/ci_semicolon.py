@@ -113,6 +113,5 @@ FORMAT = RawFormat(
     CiSemicolonCdr,
     _claims,
     decode,
-    column_names=LAYOUT.header,
     layout=LAYOUT,
 )

@@ -42,6 +42,5 @@ FORMAT = RawFormat(
     FrSemicolonCdr,
     _claims,
     decode,
-    column_names=LAYOUT.header,
     layout=LAYOUT,
 )

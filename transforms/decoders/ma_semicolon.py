@@ -45,6 +45,5 @@ FORMAT = RawFormat(
     MaSemicolonCdr,
     _claims,
     decode,
-    column_names=LAYOUT.header,
     layout=LAYOUT,
 )

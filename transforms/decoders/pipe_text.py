@@ -44,7 +44,6 @@ FORMAT = RawFormat(
     PipeTextCdr,
     _claims,
     decode,
-    column_names=LAYOUT.header,
     is_sent_by_all=True,
     has_event_time=False,
     layout=LAYOUT,
