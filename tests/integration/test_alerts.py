@@ -31,7 +31,7 @@ GROUP = "orion-beam"
 RETENTION_S = 7 * 86_400
 OLD_S = 100
 RECORDS = 100
-DISK_STEP_BYTES = 2 << 30
+MOST_FILLED_BYTES = 16 << 30
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Stack(Prometheus):
     local: Local
     servers: str
     data_dir: Path
+    filled_bytes: int
     broker: int
     workers_port: int
 
@@ -62,7 +63,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     home = tmp_path_factory.mktemp("alerts")
     disk = os.statvfs(home)
     used = 1 - disk.f_bavail / (disk.f_blocks - disk.f_bfree + disk.f_bavail)
-    step = DISK_STEP_BYTES / (disk.f_frsize * disk.f_blocks)
+    # Other tests use the same disk: half of what this one fills is more than they take or free in the meantime.
+    filled_bytes = min(MOST_FILLED_BYTES, disk.f_frsize * disk.f_bavail // 2)
+    step = filled_bytes / (disk.f_frsize * disk.f_blocks)
     limits = limit_options(
         interval="1s", hold="0s", outage="0s", window="5s", memory="20s", silence="4s",
         lag_s=10, standstill_s=4, data_loss_s=RETENTION_S - OLD_S / 2, disk_ratio=used + step / 2,
@@ -71,8 +74,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with local_in(home) as local:
         up = local.up(["FR", "TN", "MA", "SN"], "--monitoring", f"--workers-port={workers_port}", *limits)
         (broker,) = up["brokers"]
+        data_dir = Path(up["data_dir"])
         found = Stack(
-            up["prometheus"], local, up["bootstrap_servers"], Path(up["data_dir"]), broker["pid"], workers_port
+            up["prometheus"], local, up["bootstrap_servers"], data_dir, filled_bytes, broker["pid"], workers_port
         )
         found.await_history()
         yield found
@@ -151,10 +155,12 @@ def test_a_record_that_a_broker_refuses(watched: Stack) -> None:
 
 def test_a_disk_that_fills(watched: Stack) -> None:
     filler = watched.data_dir / "filler"
-    with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, DISK_STEP_BYTES)
-    watched.await_firing(("OrionDiskFull", None))
-    filler.unlink()
+    try:
+        with filler.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, watched.filled_bytes)
+        watched.await_firing(("OrionDiskFull", None))
+    finally:
+        filler.unlink()
     watched.await_clear(("OrionDiskFull", None))
 
 
