@@ -23,6 +23,7 @@ from orion_beam.cli.shared.late import deferring, load_late_imports
 from orion_beam.errors import JobFailedError, ServiceFailedError, UserError
 from orion_beam.kafka import CONFIG_VARIABLE
 from orion_beam.telemetry.logs import leave_out_notices, say, set_up_logging
+from orion_beam.workspace import WORKSPACE_VARIABLE
 
 
 class _PassThroughCommand(TyperCommand):
@@ -152,11 +153,20 @@ def _orion_beam(
             help="Properties with which clients log in: security.protocol, sasl.…, ssl.…", envvar=CONFIG_VARIABLE
         ),
     ] = None,
+    workspace: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory with orion.yaml; by default the nearest one, from the current directory upwards.",
+            envvar=WORKSPACE_VARIABLE,
+        ),
+    ] = None,
 ) -> None:
     """Unify call detail records of several countries on Kafka, with one Beam graph."""
     if kafka_config is not None:
         # This process and all processes that it starts find it in the environment.
         os.environ[CONFIG_VARIABLE] = str(kafka_config.absolute())
+    if workspace is not None:
+        os.environ[WORKSPACE_VARIABLE] = str(workspace.absolute())
 
 
 def main() -> None:
