@@ -35,7 +35,8 @@ class KafkaSource(_Model):
     Attributes:
         bootstrap_servers: Brokers, `host:port,…`.
         group_id: Consumer group. The job resumes at the group's committed offsets.
-        expansion_service: Path of the jar that expands the batched Kafka read, or a running service's `host:port`.
+        expansion_service: Path of the jar that expands the batched Kafka read, or a running service's `host:port`;
+            None for a job that is only drawn (`orion_beam.inspect.job_graph`).
         consumer_config: Settings of the Kafka consumer; they override the defaults.
         lease: Name of this job among the jobs of its group, see `orion_beam.kafka.lease`.
         max_batch_bytes: Largest size of an element.
@@ -47,7 +48,7 @@ class KafkaSource(_Model):
 
     bootstrap_servers: str
     group_id: str
-    expansion_service: str
+    expansion_service: str | None
     consumer_config: Mapping[str, str] = {}
     lease: str = Field(default_factory=new_lease)
     max_batch_bytes: int = 8 << 20

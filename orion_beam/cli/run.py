@@ -54,9 +54,11 @@ with late_imports():
 
     from orion_beam.chain import load_reference
     from orion_beam.cli.shared.counts import counts_summary, counts_table
-    from orion_beam.config import FileSink, FileSource, KafkaSink, KafkaSource
+    from orion_beam.cli.shared.graph_view import print_graph
+    from orion_beam.config import FileSink, FileSource, JobConfig, KafkaSink, KafkaSource
     from orion_beam.countries import profiles_of
     from orion_beam.doctor.kafka_checks import KafkaNeeds, loss_checks, start_checks
+    from orion_beam.inspect.job_graph import job_graph
     from orion_beam.inspect.lookalikes import described
     from orion_beam.io.files import DEAD_LETTER_FILE, FINAL_FILE
     from orion_beam.kafka.clients import consumer_config, producer_config
@@ -138,7 +140,13 @@ def run(
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Leave out the line a minute on what a stream reads and writes.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON (with --input).")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the job's graph: steps, topics, schemas. Nothing is started.")
+    ] = False,
+    dot: Annotated[bool, typer.Option("--dot", help="With --dry-run: print the graph in Graphviz's language.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print counts as JSON (with --input), or the graph (with --dry-run).")
+    ] = False,
 ) -> None:
     """Turn raw CDRs into unified ones: from files to files, or from Kafka to Kafka until it is stopped.
 
@@ -149,7 +157,13 @@ def run(
     Example: orion-beam run --bootstrap-servers localhost:9092 --countries FR -- --parallelism=4
 
     Example: orion-beam run --input SN=sn.txt --output out --flag-duplicates --detect-gaps --tag-partials
+
+    Example: orion-beam run --bootstrap-servers localhost:9092 --countries FR --dry-run --dot | dot -Tsvg > job.svg
     """
+    if dot and not dry_run:
+        raise UserError("--dot goes with --dry-run")
+    if dot and as_json:
+        raise UserError("--dot and --json are two ways to print the graph; give one")
     os.environ |= {FORMAT_VARIABLE: log_format, JOB_VARIABLE: group_id if bootstrap_servers else "files"}
     set_up_logging()
     check_beam_options(context.args, ["DirectRunner"] if inputs else ["FlinkRunner"])
@@ -178,7 +192,11 @@ def run(
             received_at=_received_at(received_at, started),
             encoding=_parse_encoding(encoding),
         )
-        _run_files(source, started, output, options, context.args, reference_version, as_json)
+        config = _file_config(source, output, options)
+        if dry_run:
+            print_graph(job_graph(config), dot=dot, as_json=as_json)
+        else:
+            _run_files(config, source, started, output, context.args, reference_version, as_json)
         return
     for option, given in (("--encoding", encoding), ("--received-at", received_at)):
         if given is not None:
@@ -188,7 +206,9 @@ def run(
     if output is not None:
         raise UserError("--output goes with --input; a stream writes to cdr.final and cdr.dlq")
     refuse_unused_format(context, value_format, schema_registry)
-    refuse_unused(context, ["as_json"], "without --input: a stream does not end, and `orion-beam top --json` counts")
+    if not dry_run:
+        why = "without --input or --dry-run: a stream does not end, and `orion-beam top --json` counts"
+        refuse_unused(context, ["as_json"], why)
     cluster = JobTarget.of(context.args)
     if cluster.master is not None or cluster.pool is not None:
         refuse_unused(context, ["metrics_port"], "with workers that `orion-beam workers --metrics-port` starts")
@@ -201,28 +221,33 @@ def run(
     producer_config(bootstrap_servers, producer)
     sink = KafkaSink(bootstrap_servers=bootstrap_servers, producer_config=producer)
     needs = kafka_needs(sink, group_id, codes, published, start)
-    _check(needs, cluster)
-    if not allow_second_job:
-        await_free(bootstrap_servers, group_id, needs.sources, reading, say)
-    jars = ensure_jars(say)
+    if not dry_run:
+        _check(needs, cluster)
+        if not allow_second_job:
+            await_free(bootstrap_servers, group_id, needs.sources, reading, say)
+    jars = None if dry_run else ensure_jars(say)
     config = checked_config(
         countries=codes,
         source=KafkaSource(
             bootstrap_servers=bootstrap_servers,
             group_id=group_id,
-            expansion_service=str(jars.expansion_service),
+            expansion_service=None if jars is None else str(jars.expansion_service),
             consumer_config=consumer,
             spread=spread_countries,
         ),
         sink=sink,
         publish=published,
         start_from=start,
-        wire_prefix=wire_prefix_of(value_format, schema_registry, sink.final_topic),
+        wire_prefix=wire_prefix_of(value_format, schema_registry, sink.final_topic, registers=not dry_run),
         reference_refresh_s=None
         if reference_refresh == "off"
         else duration_of(reference_refresh, "--reference-refresh"),
         **options,
     )
+    if jars is None:
+        values = value_format if schema_registry is None else ValueFormat.CONFLUENT
+        print_graph(job_graph(config, values), dot=dot, as_json=as_json)
+        return
     arguments = flink_arguments(jars, context.args)
     say(f"reading {', '.join(needs.sources)} as group {group_id}, writing {', '.join(needs.sinks)}; Ctrl-C stops it")
     say(f"Beam options: {' '.join(arguments)}")
@@ -248,11 +273,22 @@ def _check(needs: KafkaNeeds, cluster: JobTarget) -> None:
             say(f"warning: {check.name}: {check.found}; {check.fix}", logging.WARNING)
 
 
+def _file_config(source: FileSource, output: Path, options: Mapping[str, object]) -> JobConfig:
+    return checked_config(
+        countries=tuple(dict.fromkeys(country for country, _ in source.inputs)),
+        source=source,
+        sink=FileSink(directory=output),
+        # A container file has the schema in its own header, so values need no header.
+        wire_prefix=b"",
+        **options,
+    )
+
+
 def _run_files(
+    config: JobConfig,
     source: FileSource,
     started: datetime,
     output: Path,
-    options: Mapping[str, object],
     beam_arguments: list[str],
     reference_version: str,
     as_json: bool,
@@ -264,14 +300,6 @@ def _run_files(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output {output}: {error.strerror}") from None
-    config = checked_config(
-        countries=tuple(dict.fromkeys(country for country, _ in source.inputs)),
-        source=source,
-        sink=FileSink(directory=output),
-        # A container file has the schema in its own header, so values need no header.
-        wire_prefix=b"",
-        **options,
-    )
     outcomes = run_direct(config, beam_arguments)
     summary = counts_summary(outcomes)
     if (lines := summary.get(LINES, 0)) != (came_out := summary["records"] + sum(summary[kind] for kind in SKIPPED)):

@@ -70,6 +70,9 @@ class ReadFrames(beam.PTransform):  # type: ignore[misc]
             self.source.max_batch_bytes,
             self.source.max_wait_ms,
         )
+        if service is None:
+            # The job is only drawn. This stands for the read, which only Java can expand.
+            return pipeline | beam.Impulse()
         if service.endswith(".jar"):
             # The task's class path already has the classes of the read. Without --filesToStage the service would hash
             # and hand over all jars of its own class path, 250 MB for each read.

@@ -158,8 +158,16 @@ def checked_config(**fields: object) -> JobConfig:
         raise UserError(f"options: {first_problem(error)}") from None
 
 
-def wire_prefix_of(value_format: ValueFormat, registry: str | None, topic: str) -> bytes | None:
+def wire_prefix_of(
+    value_format: ValueFormat, registry: str | None, topic: str, *, registers: bool = True
+) -> bytes | None:
     """Return the header of each value on a topic, after registering the schema if there is a registry; None for JSON.
+
+    Args:
+        value_format: How values are written.
+        registry: URL of a schema registry.
+        topic: The topic.
+        registers: If false, the registry is not asked, and the header is empty.
 
     Raises:
         UserError: Confluent's format needs a registry, or the registry fails.
@@ -167,7 +175,7 @@ def wire_prefix_of(value_format: ValueFormat, registry: str | None, topic: str) 
     if registry is not None or value_format is ValueFormat.CONFLUENT:
         if registry is None:
             raise UserError("--value-format confluent needs --schema-registry URL")
-        return register_schema(registry, f"{topic}-value", avro_schema(UnifiedCdr))
+        return register_schema(registry, f"{topic}-value", avro_schema(UnifiedCdr)) if registers else b""
     return None if value_format is ValueFormat.JSON else single_object_header(avro_schema(UnifiedCdr))
 
 
