@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orion_beam.errors import UserError
 
-__all__ = ["JOB_FILE", "WORKSPACE_VARIABLE", "Workspace", "find_workspace"]
+__all__ = ["JOB_FILE", "WORKSPACE_VARIABLE", "Workspace", "find_workspace", "needed_workspace"]
 
 JOB_FILE = "orion.yaml"
 WORKSPACE_VARIABLE = "ORION_WORKSPACE"
@@ -82,3 +82,17 @@ def find_workspace(start: Path | None = None) -> Workspace | None:
         return Workspace(root)
     first = (start or Path.cwd()).absolute()
     return next((Workspace(each) for each in (first, *first.parents) if (each / JOB_FILE).is_file()), None)
+
+
+def needed_workspace() -> Workspace:
+    """Return the workspace of a command that works on one.
+
+    Raises:
+        UserError: There is no workspace.
+    """
+    if (workspace := find_workspace()) is None:
+        raise UserError(
+            f"there is no workspace: no {JOB_FILE} here or in a directory above; `orion-beam init DIR` makes one, and"
+            " --workspace DIR names one"
+        )
+    return workspace

@@ -98,6 +98,7 @@ SUBCOMMANDS = {
     "monitor": _Entry("orion_beam.cli.monitor:monitor", "Serve metrics and a status page of Kafka and the jobs."),
     "alerts": _Entry("orion_beam.cli.alerts:alerts", "Print the alert rules for Prometheus."),
     "top": _Entry("orion_beam.cli.top:top", "Show rates, lag, rejects and checkpoints in the terminal, live."),
+    "lint": _Entry("orion_beam.cli.lint:lint", "Check the files of the workspace."),
     "country": _Entry("orion_beam.cli.country:app", "Begin a new country; check one against the conformance kit."),
     "dlq": _Entry("orion_beam.cli.dlq:app", "Look at dead letters, try them again, and send them back."),
     "rules": _Entry("orion_beam.cli.rules:rules", "List the rules of validation, with severity and source."),

@@ -1,0 +1,41 @@
+"""Lint of a workspace: every mistake in its files that shows without running anything."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from orion_beam.checks.lint_cases import lint_cases
+from orion_beam.checks.lint_countries import Profile, lint_countries
+from orion_beam.checks.lint_finding import LintFinding, LintRule, finding_of_error
+from orion_beam.errors import UserError
+from orion_beam.topics.catalogue import load_catalogue
+from orion_beam.workspace import Workspace
+
+__all__ = ["files_of", "lint_workspace"]
+
+
+def lint_workspace(workspace: Workspace) -> list[LintFinding]:
+    """Return all findings in the files of a workspace, by file and line."""
+    profiles: list[Profile] = []
+    findings = [
+        *_topics(workspace),
+        *lint_countries(workspace, profiles),
+        *lint_cases(workspace, profiles),
+    ]
+    return sorted(findings, key=lambda found: (str(found.file), found.line, found.rule))
+
+
+def files_of(workspace: Workspace) -> list[Path]:
+    """Return the files that lint reads, in order."""
+    patterns = ("reference/*", "countries/*.toml", "formats/*.toml", "stages/*.py", "cases/*/*.txt", "cases/*/*.jsonl")
+    found = [workspace.job_file, workspace.topics]
+    found += [path for pattern in patterns for path in workspace.root.glob(pattern)]
+    return sorted(path for path in found if path.is_file())
+
+
+def _topics(workspace: Workspace) -> Iterator[LintFinding]:
+    if workspace.topics.exists():
+        try:
+            load_catalogue(workspace.topics)
+        except UserError as error:
+            fix = "see the page of topics as code, or remove the file to use the catalogue that ORION Beam ships"
+            yield finding_of_error(workspace.topics, LintRule.TOPICS_FILE, error, fix)

@@ -1,0 +1,133 @@
+"""Lint of the country profiles of a workspace."""
+
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from orion_beam.checks.lint_finding import (
+    LintFinding,
+    LintRule,
+    finding_of_error,
+    findings_of_model,
+    line_of,
+    toml_lines,
+)
+from orion_beam.countries import all_profiles
+from orion_beam.schemas.country import CountryProfile
+from orion_beam.topics.names import CATALOGUE
+from orion_beam.transforms.decoders.registry import check_formats
+from orion_beam.transforms.rules.plausibility import example_numbers
+from orion_beam.transforms.rules.rules import check_rules
+from orion_beam.workspace import Workspace
+
+__all__ = ["Profile", "lint_countries"]
+
+
+class Profile(NamedTuple):
+    """A country profile of the workspace and the lines of its fields."""
+
+    file: Path
+    profile: CountryProfile
+    lines: Mapping[tuple[str | int, ...], int]
+
+    def finding(self, where: tuple[str | int, ...], rule: LintRule, message: str, fix: str) -> LintFinding:
+        """Return a finding at a field."""
+        return LintFinding(self.file, line_of(where, self.lines), rule, message, fix)
+
+
+def lint_countries(workspace: Workspace, valid: list[Profile]) -> Iterator[LintFinding]:
+    """Yield the findings in the country profiles of a workspace; append the profiles that are valid to `valid`."""
+    for path in sorted(workspace.countries.glob("*.toml")):
+        yield from _read(path, valid)
+    own = {each.profile.code for each in valid}
+    shipped = {code: profile for code, profile in all_profiles().items() if code not in own}
+    known = [*((profile, f"shipped {code}") for code, profile in shipped.items())]
+    for each in valid:
+        yield from _alone(each)
+        for other, name in known:
+            yield from _together(each, other, name)
+        known.append((each.profile, str(each.file.name)))
+
+
+def _read(path: Path, valid: list[Profile]) -> Iterator[LintFinding]:
+    lines: dict[tuple[str | int, ...], int] = {}
+    try:
+        text = path.read_text(encoding="utf-8")
+        lines = toml_lines(text)
+        profile = CountryProfile.model_validate(tomllib.loads(text))
+    except ValidationError as error:
+        yield from findings_of_model(path, LintRule.COUNTRY_FILE, CountryProfile, error, lines)
+        return
+    except (OSError, ValueError) as error:
+        yield finding_of_error(path, LintRule.COUNTRY_FILE, error, "write it as TOML 1.0 in UTF-8")
+        return
+    found = Profile(path, profile, lines)
+    checks = {
+        check_formats: "name a format of formats/, or one that `orion-beam country check` lists",
+        check_rules: "`orion-beam rules` lists the rules",
+    }
+    broken = False
+    for check, fix in checks.items():
+        try:
+            check(profile)
+        except ValueError as error:
+            field, _, message = str(error).partition(": ")
+            yield found.finding(tuple(field.split(".", 1)), LintRule.COUNTRY_FILE, f"{field}: {message}", fix)
+            broken = True
+    if not broken:
+        valid.append(found)
+
+
+def _alone(each: Profile) -> Iterator[LintFinding]:
+    profile = each.profile
+    for topic in (*CATALOGUE.topics.named, *CATALOGUE.others):
+        if topic.name == profile.topic:
+            message = f"topic: {topic.name} has another use in the topic catalogue"
+            yield each.finding(("topic",), LintRule.TOPIC_TWICE, message, f"write cdr.raw.{profile.code}")
+    if each.file.stem != profile.code:
+        fix = f"rename it to {profile.code}.toml, or mend code"
+        message = f"code: is {profile.code}, and the file is {each.file.name}"
+        yield each.finding(("code",), LintRule.COUNTRY_FILE_NAME, message, fix)
+    yield from _plan(each)
+    counts = Counter(plmn for operator in profile.operators for plmn in operator.plmns)
+    for place, operator in enumerate(profile.operators):
+        where = ("operators", place, "plmns")
+        for plmn in operator.plmns:
+            if plmn[:3] not in profile.mccs:
+                message = f"operators.{place}.plmns: {plmn} begins with none of the country's MCCs"
+                yield each.finding(where, LintRule.PLMN, message, f"add {plmn[:3]} to mccs, or mend the PLMN")
+            if counts[plmn] > 1:
+                message = f"operators.{place}.plmns: {plmn} is there {counts[plmn]} times"
+                yield each.finding(where, LintRule.PLMN, message, "leave it with one operator")
+
+
+def _plan(each: Profile) -> Iterator[LintFinding]:
+    """Compare the profile with the example numbers of libphonenumber, a mobile one first."""
+    profile = each.profile
+    examples = example_numbers(profile.code)
+    if not examples:
+        return
+    if not any(number.startswith(f"+{profile.calling_code}") for number in examples):
+        message = f"calling_code: {profile.calling_code} is not the calling code of {profile.code} (ITU-T E.164)"
+        yield each.finding(("calling_code",), LintRule.NUMBERING_PLAN, message, "mend calling_code or code")
+        return
+    digits = len(examples[0]) - len("+") - len(profile.calling_code)
+    if digits != profile.national_digits:
+        message = f"national_digits: is {profile.national_digits}; example numbers of {profile.code} have {digits}"
+        yield each.finding(("national_digits",), LintRule.NUMBERING_PLAN, message, f"write national_digits = {digits}")
+
+
+def _together(each: Profile, other: CountryProfile, name: str) -> Iterator[LintFinding]:
+    for mcc in sorted(set(each.profile.mccs) & set(other.mccs)):
+        message = f"mccs: {mcc} is {other.name}'s as well ({name})"
+        yield each.finding(("mccs",), LintRule.MCC_TWICE, message, "leave it with the country that ITU-T E.212 gives")
+    if each.profile.code == other.code:
+        message = f"code: {other.code} is defined by {name} as well"
+        yield each.finding(("code",), LintRule.COUNTRY_FILE_NAME, message, "leave one of the two files")
+    elif each.profile.topic == other.topic:
+        message = f"topic: {other.topic} is {other.name}'s raw topic as well ({name})"
+        yield each.finding(("topic",), LintRule.TOPIC_TWICE, message, f"write cdr.raw.{each.profile.code}")

@@ -1,0 +1,142 @@
+"""What lint finds: a mistake in a file of the workspace, with its place, its rule and its fix."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import BaseModel, ValidationError
+
+__all__ = ["LintFinding", "LintRule", "finding_of_error", "findings_of_model", "line_of", "toml_lines"]
+
+KeyPath = tuple[str | int, ...]
+"""Keys and list positions from the top of a file to a value."""
+
+
+class LintRule(StrEnum):
+    """Rules of lint. The value is the rule's id."""
+
+    JOB_FILE = "job-file"
+    TOPICS_FILE = "topics-file"
+    REFERENCE_DATA = "reference-data"
+    COUNTRY_FILE = "country-file"
+    COUNTRY_FILE_NAME = "country-file-name"
+    NUMBERING_PLAN = "numbering-plan"
+    MCC_TWICE = "mcc-twice"
+    PLMN = "plmn"
+    TOPIC_TWICE = "topic-twice"
+    CASES = "cases"
+    COUNTRY_WITHOUT_CASES = "country-without-cases"
+
+    @property
+    def meaning(self) -> str:
+        """What the rule asks for, in one line."""
+        return _MEANINGS[self]
+
+
+_MEANINGS: Mapping[LintRule, str] = {
+    LintRule.JOB_FILE: "orion.yaml is a valid job",
+    LintRule.TOPICS_FILE: "topics.yaml is a valid topic catalogue",
+    LintRule.REFERENCE_DATA: "the job's cells and subscribers can be loaded",
+    LintRule.COUNTRY_FILE: "a country profile is valid TOML, and each field keeps its rule",
+    LintRule.COUNTRY_FILE_NAME: "the profile of a country is the file CODE.toml",
+    LintRule.NUMBERING_PLAN: "calling code and number length fit the example numbers of the country's numbering plan",
+    LintRule.MCC_TWICE: "a mobile country code belongs to one country",
+    LintRule.PLMN: "a PLMN begins with an MCC of its country, and belongs to one operator",
+    LintRule.TOPIC_TWICE: "a topic has one use: two countries, or a country and a stage, do not share it",
+    LintRule.CASES: "a folder of golden cases is that of a country, and cases.txt describes each line of input.txt",
+    LintRule.COUNTRY_WITHOUT_CASES: "a country of the workspace has golden cases",
+}
+
+
+class LintFinding(NamedTuple):
+    """A mistake in a file.
+
+    Attributes:
+        file: The file or directory.
+        line: Line of the mistake, from 1.
+        rule: The rule that is broken.
+        message: What is wrong. It holds no subscriber's number.
+        fix: What to do about it.
+    """
+
+    file: Path
+    line: int
+    rule: LintRule
+    message: str
+    fix: str
+
+
+_PLACE = re.compile(r"^(?:[^\n]*?[/\w]\.(?:ya?ml|toml|py|csv)):(\d+): ")
+_TOML_LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)")
+
+
+def finding_of_error(file: Path, rule: LintRule, error: Exception, fix: str) -> LintFinding:
+    """Return the finding of an error that reading a file raised. The line comes from the message, if it has one."""
+    message = " ".join(str(error).split())
+    if place := _PLACE.match(message):
+        return LintFinding(file, int(place[1]), rule, message[place.end() :], fix)
+    if place := _TOML_LINE.search(message):
+        return LintFinding(file, int(place[1] or 1), rule, message.replace(place[0], ""), fix)
+    for prefix in (f"{file}: ", f"country profile {file}: ", f"topic catalogue {file}: "):
+        message = message.removeprefix(prefix)
+    return LintFinding(file, 1, rule, message, fix)
+
+
+def findings_of_model(
+    file: Path, rule: LintRule, model: type[BaseModel], error: ValidationError, lines: Mapping[KeyPath, int]
+) -> Iterator[LintFinding]:
+    """Yield a finding for each problem that a model has with a file's content."""
+    for problem in error.errors(include_url=False, include_input=False):
+        where: KeyPath = tuple(part for part in problem["loc"])
+        field = ".".join(map(str, where))
+        if problem["type"] == "extra_forbidden":
+            name = str(where[-1])
+            yield LintFinding(
+                file, line_of(where, lines), rule, f"{field}: there is no such field", _nearest(name, model)
+            )
+        elif problem["type"] == "missing":
+            yield LintFinding(file, line_of(where, lines), rule, f"{field}: is required", f"add {where[-1]}")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            yield LintFinding(file, line_of(where, lines), rule, f"{field}: {message}" if field else message, "mend it")
+
+
+def _nearest(name: str, model: type[BaseModel]) -> str:
+    near = difflib.get_close_matches(name, model.model_fields, n=1)
+    return f"write {near[0]}" if near else f"remove it; known are {', '.join(model.model_fields)}"
+
+
+def line_of(where: KeyPath, lines: Mapping[KeyPath, int]) -> int:
+    """Return the line of a field; of the nearest field around it if the file does not have it."""
+    while where and where not in lines:
+        where = where[:-1]
+    return lines.get(where, 1)
+
+
+_TABLE = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?")
+_KEY = re.compile(r"""^\s*("[^"]*"|'[^']*'|[\w.-]+)\s*=""")
+
+
+def toml_lines(text: str) -> dict[KeyPath, int]:
+    """Return the line of each table and key of a TOML file, from 1.
+
+    It reads line by line: a text of several lines that looks like a key is taken for one.
+    """
+    lines: dict[KeyPath, int] = {}
+    table: KeyPath = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if found := _TABLE.match(line):
+            table = _keys(found[2])
+            if found[1] == "[[":
+                table = (*table, sum(1 for each in lines if each[:-1] == table and isinstance(each[-1], int)))
+            lines[table] = number
+        elif found := _KEY.match(line):
+            lines[*table, *_keys(found[1])] = number
+    return lines
+
+
+def _keys(text: str) -> KeyPath:
+    return tuple(part.strip().strip("\"'") for part in text.split("."))

@@ -1,0 +1,202 @@
+"""`orion-beam lint`: each kind of mistake, with its place and fix, and the reports for CI."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from orion_beam.checks.lint_finding import LintRule, toml_lines
+from orion_beam.defaults import PROFILES_DIRECTORY, SHIPPED_CATALOGUE
+
+MALI = """\
+code = "ML"
+name = "Mali"
+topic = "cdr.raw.ML"
+mccs = ["610"]
+calling_code = "223"
+national_digits = 8
+time_zone = "Africa/Bamako"
+formats = []
+usual_roaming_countries = ["SN"]
+
+[[operators]]
+name = "Malitel"
+plmns = ["61001"]
+
+[[operators]]
+name = "Orange Mali"
+plmns = ["61002"]
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch) -> Path:
+    """Make a workspace without findings."""
+    (tmp_path / "orion.yaml").write_text("version: 1\n")
+    (tmp_path / "countries").mkdir()
+    (tmp_path / "countries" / "ML.toml").write_text(MALI)
+    shutil.copy(SHIPPED_CATALOGUE, tmp_path / "topics.yaml")
+    folder = tmp_path / "cases" / "ml"
+    folder.mkdir(parents=True)
+    (folder / "input.txt").write_text("610010123456789|22370123456|sms|||\nx\n")
+    (folder / "cases.txt").write_text("pipe text\nno known format\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def lint(orion_beam) -> Callable[[], list[tuple[str, int, str, str]]]:
+    def run() -> list[tuple[str, int, str, str]]:
+        answer = orion_beam("lint", "--json")
+        findings = json.loads(answer.out)
+        assert answer.code == (1 if findings else 0), answer.err
+        assert all(finding["fix"] for finding in findings)
+        return [(Path(each["file"]).name, each["line"], each["rule"], each["message"]) for each in findings]
+
+    return run
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_good_workspace_has_no_findings(orion_beam):
+    answer = orion_beam("lint")
+    assert (answer.code, answer.out) == (0, "5 files, 0 findings\n")
+
+
+def test_without_a_workspace_there_is_nothing_to_check(tmp_path, monkeypatch, orion_beam):
+    monkeypatch.chdir(tmp_path)
+    answer = orion_beam("lint")
+    assert answer.code == 2
+    assert "there is no workspace" in answer.err
+    assert "orion-beam init DIR" in answer.err
+
+
+PROFILE_MISTAKES = {
+    "text for a number": ("national_digits = 8", 'national_digits = "x"', 6, "country-file", "national_digits: "),
+    "misspelt field": ("time_zone", "timezone", 7, "country-file", "timezone: there is no such field"),
+    "no zone": ("Africa/Bamako", "Mali", 7, "country-file", "is no IANA time zone"),
+    "not TOML": ('name = "Mali"', "name = Mali", 2, "country-file", "Invalid value"),
+    "nested": ('plmns = ["61002"]', 'plmns = ["6100"]', 17, "country-file", "operators.1.plmns.0: "),
+    "unknown format": ("formats = []", 'formats = ["nosuch"]', 8, "country-file", "nosuch"),
+    "unknown rule": ("[[operators]]", '[rules]\nnosuch = "off"\n[[operators]]', 12, "country-file", "rules.nosuch"),
+    "file of another code": ('code = "ML"', 'code = "NE"', 1, "country-file-name", "code: is NE"),
+    "calling code": ('"223"', '"227"', 5, "numbering-plan", "calling_code: 227 is not"),
+    "number length": ("digits = 8", "digits = 9", 6, "numbering-plan", "example numbers of ML have 8"),
+    "MCC of France": ('"610"]', '"610", "208"]', 4, "mcc-twice", "mccs: 208 is France's as well"),
+    "topic of France": ("cdr.raw.ML", "cdr.raw.FR", 3, "topic-twice", "topic: cdr.raw.FR is France's"),
+    "topic of a stage": ("cdr.raw.ML", "cdr.enriched", 3, "topic-twice", "topic: cdr.enriched has another use"),
+    "PLMN of another country": ("61002", "60801", 17, "plmn", "60801 begins with none of the country's MCCs"),
+    "PLMN twice": ("61002", "61001", 13, "plmn", "61001 is there 2 times"),
+}
+
+
+@pytest.mark.parametrize("mistake", PROFILE_MISTAKES)
+def test_a_mistake_in_a_profile_has_its_line_and_rule(workspace, lint, mistake):
+    good, bad, line, rule, message = PROFILE_MISTAKES[mistake]
+    (workspace / "countries" / "ML.toml").write_text(MALI.replace(good, bad, 1))
+    found = lint()
+    assert ("ML.toml", line, rule) in [each[:3] for each in found]
+    assert message in " ".join(each[3] for each in found)
+
+
+def test_all_mistakes_are_found_at_once(workspace, lint):
+    text = MALI.replace("time_zone", "timezone").replace("national_digits = 8", "national_digits = 99")
+    (workspace / "countries" / "ML.toml").write_text(text)
+    (workspace / "countries" / "NE.toml").write_text("code = ")
+    assert [each[:2] for each in lint()] == [
+        ("ML.toml", 1),
+        ("ML.toml", 6),
+        ("ML.toml", 7),
+        ("NE.toml", 1),
+    ]
+
+
+def test_an_mcc_of_two_profiles_of_the_workspace_is_found(workspace, lint):
+    niger = MALI.replace("ML", "NE").replace("Mali", "Niger", 1).replace("223", "227")
+    (workspace / "countries" / "NE.toml").write_text(niger)
+    (workspace / "cases" / "ne").mkdir()
+    for name in ("input.txt", "cases.txt"):
+        shutil.copy(workspace / "cases" / "ml" / name, workspace / "cases" / "ne" / name)
+    assert [each[2:] for each in lint()] == [("mcc-twice", "mccs: 610 is Mali's as well (ML.toml)")]
+
+
+def test_a_profile_may_replace_a_shipped_one(workspace, lint):
+    shutil.copy(PROFILES_DIRECTORY / "FR.toml", workspace / "countries")
+    assert [each[2:] for each in lint()] == [("country-without-cases", "FR has no golden cases")]
+
+
+def test_a_topic_that_the_catalogue_has_twice_is_found(workspace, lint):
+    text = (workspace / "topics.yaml").read_text().replace("cdr.enriched", "cdr.validated")
+    (workspace / "topics.yaml").write_text(text)
+    ((file, _, rule, message),) = lint()
+    assert (file, rule) == ("topics.yaml", "topics-file")
+    assert "cdr.validated" in message
+
+
+CASE_MISTAKES = {
+    "cases.txt too short": ("cases.txt", "pipe text\n", ("cases.txt", 2, "has 1 lines, and input.txt has 2")),
+    "cases.txt too long": ("cases.txt", "a\nb\nc\n", ("cases.txt", 3, "has 3 lines, and input.txt has 2")),
+    "same description": ("cases.txt", "a\na\n", ("cases.txt", 2, "line 1 has the same description")),
+    "no input": ("input.txt", None, ("input.txt", 1, "No such file or directory")),
+}
+
+
+@pytest.mark.parametrize("mistake", CASE_MISTAKES)
+def test_a_mistake_in_golden_cases_is_found(workspace, lint, mistake):
+    name, text, (file, line, message) = CASE_MISTAKES[mistake]
+    path = workspace / "cases" / "ml" / name
+    path.unlink() if text is None else path.write_text(text)
+    assert lint() == [(file, line, "cases", message)]
+
+
+def test_cases_of_no_country_are_found(workspace, lint):
+    (workspace / "cases" / "ml").rename(workspace / "cases" / "mali")
+    assert {each[2:] for each in lint()} == {
+        ("cases", "there is no country MALI"),
+        ("country-without-cases", "ML has no golden cases"),
+    }
+
+
+def test_people_see_file_line_rule_and_fix(workspace, orion_beam):
+    (workspace / "countries" / "ML.toml").write_text(MALI.replace("time_zone", "timezone"))
+    answer = orion_beam("lint")
+    assert answer.code == 1
+    assert answer.out.splitlines() == [
+        "countries/ML.toml:1: country-file: time_zone: is required",
+        "    fix: add time_zone",
+        "countries/ML.toml:7: country-file: timezone: there is no such field",
+        "    fix: write time_zone",
+        "5 files, 2 findings",
+    ]
+
+
+def test_a_junit_report_has_a_case_for_each_file_and_finding(workspace, orion_beam):
+    (workspace / "countries" / "ML.toml").write_text(MALI.replace("time_zone", "timezone"))
+    assert orion_beam("lint", "--junit", "lint.xml").code == 1
+    (suite,) = ElementTree.parse(workspace / "lint.xml").getroot()
+    assert suite.attrib == {"name": "lint", "tests": "6", "failures": "2", "errors": "0", "skipped": "0"}
+    failed = {case.get("name"): case for case in suite if len(case)}
+    assert sorted(failed) == ["countries/ML.toml:1 country-file", "countries/ML.toml:7 country-file"]
+    case = failed["countries/ML.toml:7 country-file"]
+    assert (case.get("file"), case.get("line")) == ("countries/ML.toml", "7")
+    assert case[0].get("message") == "timezone: there is no such field; write time_zone"
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_report_that_cannot_be_written_is_a_mistake_of_the_user(orion_beam):
+    answer = orion_beam("lint", "--junit", "nosuch/lint.xml")
+    assert answer.code == 2
+    assert "--junit" in answer.err
+
+
+def test_lines_of_toml_are_those_of_tables_and_keys():
+    text = 'a = 1\n[b."c.d"]\n"e" = 2\n[[f]]\ng = 3\n[[f]]\ng = 4\n'
+    assert toml_lines(text)["a",] == 1
+    assert toml_lines(text)["f", 1, "g"] == 7
+    assert [toml_lines(text)["f", place] for place in (0, 1)] == [4, 6]
+
+
+def test_every_rule_has_a_meaning():
+    assert all(rule.meaning for rule in LintRule)
