@@ -75,6 +75,7 @@ def _loading_late_imports(command: Any) -> Any:
 
 
 SUBCOMMANDS = {
+    "config": _Entry("orion_beam.cli.config:app", "Show the effective configuration of the workspace."),
     "demo": _Entry("orion_beam.cli.demo:demo", "Run the whole pipeline on this machine with generated CDRs."),
     "run": _Entry("orion_beam.cli.run:run", "Run the pipeline: a stream, or files.", cls=_PassThroughCommand),
     "replay": _Entry(

@@ -10,6 +10,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 
 from orion_beam.errors import UserError
+from orion_beam.kafka import SECRETS
 from orion_beam.kafka.librdkafka import check_settings
 from orion_beam.kafka.login import CONSUMER_PREFIX, consumer_settings, java_settings, login_settings
 
@@ -67,12 +68,6 @@ _LOSSY_PRODUCER = {
     "enable.idempotence": (_FALSE, "a retry could write a record twice or out of order"),
     "delivery.report.only.error": (_FALSE, "it is what the writer counts on"),
 }
-
-_SECRETS = (
-    *("password", "secret", "passphrase", "jaas.config", "user.info", "key.pem", "keystore.key", "auth.token"),
-    "sasl.oauthbearer.config",
-)
-"""Endings of the names of settings that hold secrets."""
 
 _CONSUMER_SETTINGS = Path(__file__).with_name("consumer_settings.csv")
 _FREE_PREFIXES = ("config.providers.",)
@@ -143,7 +138,7 @@ def _check_consumer_setting(name: str, value: str) -> None:
 
 def _refuse_secrets(kind: str, overrides: Mapping[str, str]) -> None:
     for name in overrides:
-        if name.endswith(_SECRETS):
+        if name.endswith(SECRETS):
             where = f"{CONSUMER_PREFIX}{name}" if kind == "consumer" else name
             raise UserError(
                 f"{kind} setting {name} is refused on the command line, where everybody on this machine could read it:"

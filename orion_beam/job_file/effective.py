@@ -1,0 +1,66 @@
+"""The effective configuration: each value of the job, and where it comes from."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from orion_beam.job_file.model import JobFile
+from orion_beam.job_file.read import Job
+from orion_beam.job_file.secrets import is_secret
+from orion_beam.telemetry.masking import without_secrets
+
+__all__ = ["DEFAULT", "EffectiveValue", "effective_values"]
+
+DEFAULT = "default"
+_MASKED = "********"
+
+
+class EffectiveValue(NamedTuple):
+    """A value and its origin.
+
+    Attributes:
+        key: Key in the job file, such as `flink.parallelism`.
+        value: The value, with secrets masked.
+        source: `file:line`, an option, a variable of the environment, or `default`.
+    """
+
+    key: str
+    value: Any
+    source: str
+
+
+def effective_values(job: Job | None, outer: Mapping[str, tuple[object, str]]) -> Iterator[EffectiveValue]:
+    """Yield every value of the job.
+
+    Args:
+        job: The job; None if there is no workspace, so that all values are defaults.
+        outer: Values that override the file, by key, and where each comes from.
+    """
+    settings = JobFile(version=1) if job is None else job.settings
+    for top in JobFile.model_fields:
+        if top in outer:
+            yield EffectiveValue(top, *outer[top])
+            continue
+        for key, value in _leaves((top,), getattr(settings, top)):
+            name = ".".join(key)
+            source = job.source.place(key) if job is not None and key in job.source.lines else DEFAULT
+            if is_secret(name):
+                yield EffectiveValue(name, _MASKED, f"{source}, {value}")
+            else:
+                yield EffectiveValue(name, _masked(value), source)
+
+
+def _leaves(key: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _leaves((*key, name), getattr(value, name))
+    elif isinstance(value, Mapping) and value:
+        for name, each in value.items():
+            yield from _leaves((*key, name), each)
+    else:
+        yield key, value
+
+
+def _masked(value: Any) -> Any:
+    return without_secrets(value) if isinstance(value, str) else list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,179 @@
+"""The model of `orion.yaml`. A field that is left out has the default of the command's option."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from orion_beam.defaults import (
+    CELLS,
+    DEAD_LETTER_TOPIC,
+    DEVELOPMENT,
+    DUPLICATE_WINDOW,
+    FINAL_TOPIC,
+    MAX_DUPLICATE_WINDOW,
+    PRODUCTION,
+    SUBSCRIBERS,
+    ValueFormat,
+)
+from orion_beam.durations import parse_duration_s
+from orion_beam.job_file.secrets import check_secrets, refuse_secrets
+from orion_beam.schemas.codes import Severity
+from orion_beam.telemetry.logs import LogFormat
+
+__all__ = ["JobFile"]
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _duration(text: str) -> str:
+    parse_duration_s(text)
+    return text
+
+
+def _text(value: object) -> object:
+    """Convert a YAML value of a setting to the text that Kafka or Beam takes."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value
+
+
+def _country_code(code: str) -> str:
+    if not (len(code) == 2 and code.isascii() and code.isupper()):
+        raise ValueError("a country is two capital letters, such as FR")
+    return code
+
+
+_Texts = Annotated[tuple[str, ...], BeforeValidator(_split, json_schema_input_type=str | tuple[str, ...])]
+_Duration = Annotated[str, AfterValidator(_duration), Field(pattern=r"^[0-9]{1,9}[smhd]$")]
+_CountryCode = Annotated[str, AfterValidator(_country_code)]
+_StageTopic = Literal["validated", "normalized", "enriched"]
+_Setting = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | int | float | bool)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TopicSettings(_Section):
+    """Topics of the job."""
+
+    prefix: str = Field(
+        default="",
+        pattern=r"^[a-zA-Z0-9._-]{0,100}$",
+        description="put before the name of each topic and group, so that environments can share a cluster",
+    )
+    final: str = Field(default=FINAL_TOPIC, description="topic of CDRs")
+    dead_letters: str = Field(default=DEAD_LETTER_TOPIC, description="topic of dead letters")
+    profile: str = Field(
+        default=PRODUCTION, description=f"profile of the topic catalogue: {DEVELOPMENT}, {PRODUCTION} or one of yours"
+    )
+
+
+class KafkaSettings(_Section):
+    """Settings of Kafka's clients. Those that log in belong to `login`."""
+
+    consumer: Annotated[Mapping[str, _Setting], AfterValidator(refuse_secrets)] = Field(
+        default={}, description="settings of the Java consumer, by Kafka's names"
+    )
+    producer: Annotated[Mapping[str, _Setting], AfterValidator(refuse_secrets)] = Field(
+        default={}, description="settings of librdkafka's producer, by its names"
+    )
+
+
+class ReferenceSettings(_Section):
+    """Reference data of enrichment."""
+
+    cells: str = Field(default=CELLS, description="cells, CSV or Parquet")
+    subscribers: str = Field(default=SUBSCRIBERS, description="subscribers, CSV or Parquet")
+    refresh: _Duration | Literal["off"] = Field(
+        default="300s", description="how often a stream looks whether these two have changed: 300s, 5m, or off"
+    )
+
+
+class RecordCheckSettings(_Section):
+    """Checks that look at more than one record."""
+
+    tag_partials: bool = Field(default=False, description="say of each CDR which of its session's records it is")
+    flag_duplicates: bool = Field(default=False, description="mark CDRs that came before, by a natural key")
+    duplicate_window: int = Field(
+        default=DUPLICATE_WINDOW,
+        gt=0,
+        le=MAX_DUPLICATE_WINDOW,
+        description="rows of a country, in each worker, among which duplicates are found",
+    )
+    detect_gaps: bool = Field(default=False, description="report records that are missing by their node's numbers")
+    gap_tolerance: _Duration = Field(default="60s", description="how long a stream waits for them at least")
+
+
+class RestartSettings(_Section):
+    """Restart of a failed stream by Flink. Without it, Flink's settings apply."""
+
+    attempts: int = Field(ge=0, description="restarts before the job ends")
+    delay: _Duration = Field(default="10s", description="time before each restart")
+
+
+class FlinkSettings(_Section):
+    """Place and settings of a job on Flink."""
+
+    master: str | None = Field(default=None, description="address of the JobManager; without it Flink is embedded")
+    parallelism: int = Field(default=2, ge=1, description="parallel subtasks of each step")
+    checkpointing_interval: _Duration = Field(default="10s", description="time between checkpoints of a stream")
+    restart: RestartSettings | None = Field(default=None, description="restart of a failed stream")
+    savepoint_directory: str | None = Field(default=None, description="directory or address for savepoints of the job")
+    workers: str | None = Field(
+        default=None, description="host:port of `orion-beam workers`, as task managers see it; needed with `master`"
+    )
+    spread_countries: bool = Field(default=False, description="let every worker read every country")
+    options: Mapping[str, _Setting | tuple[str, ...]] = Field(
+        default={}, description="other options of Beam and Flink, by name, without the dashes"
+    )
+
+
+class MetricsSettings(_Section):
+    """Metrics of the job and of `orion-beam monitor`."""
+
+    port: int | None = Field(default=None, ge=1, le=65535, description="port for the metrics of embedded workers")
+    listen: str = Field(default="127.0.0.1:9310", description="address on which `orion-beam monitor` serves")
+    disks: tuple[str, ...] = Field(default=(), description="directories whose file system must not run full")
+
+
+class LogSettings(_Section):
+    """Log lines of the job and its workers."""
+
+    format: LogFormat = Field(default=LogFormat.TEXT, description="how log lines are written")
+    quiet: bool = Field(default=False, description="leave out the line a minute on what a stream reads and writes")
+
+
+class JobFile(_Section):
+    """A job, and what every command of its workspace needs to know of it."""
+
+    version: Literal[1] = Field(description="version of this file's format")
+    brokers: _Texts = Field(default=(), description="Kafka brokers, host:port: a list, or one text with commas")
+    login: str | Annotated[Mapping[str, _Setting], AfterValidator(check_secrets)] | None = Field(
+        default=None,
+        description="login to Kafka: a properties file, or its settings, with secrets as ${NAME} or ${file:PATH}",
+    )
+    countries: tuple[_CountryCode, ...] = Field(default=(), description="countries to read; the default ones if none")
+    group: str = Field(default="orion-beam", min_length=1, description="consumer group of the job")
+    topics: TopicSettings = TopicSettings()
+    publish: tuple[_StageTopic, ...] = Field(default=(), description="stages whose output is written to topics as well")
+    start_from: _StageTopic | None = Field(default=None, description="topic to read instead of the raw ones")
+    value_format: ValueFormat = Field(
+        default=ValueFormat.SINGLE_OBJECT, description="how values on the topic of CDRs are written"
+    )
+    schema_registry: str | None = Field(
+        default=None, description="URL of a schema registry; values then have Confluent's wire format"
+    )
+    kafka: KafkaSettings = KafkaSettings()
+    reference: ReferenceSettings = ReferenceSettings()
+    record_checks: RecordCheckSettings = RecordCheckSettings()
+    stages: tuple[Mapping[str, Any], ...] = Field(default=(), description="stages of your own, in their order")
+    rules: Mapping[_CountryCode, Mapping[str, Severity]] = Field(
+        default={}, description="severity of rules by country, over those of its profile; see `orion-beam rules`"
+    )
+    flink: FlinkSettings = FlinkSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    logging: LogSettings = LogSettings()

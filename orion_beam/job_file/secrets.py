@@ -1,0 +1,63 @@
+"""Secrets in the job file: written as `${NAME}` (environment) or `${file:PATH}`, never as they are."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from orion_beam.kafka import SECRETS
+
+__all__ = ["is_secret", "resolve_secret", "refuse_secrets", "check_secrets"]
+
+REFERENCE = re.compile(r"\$\{(?:file:(?P<path>[^}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*))\}")
+
+
+def is_secret(setting: str) -> bool:
+    """Return whether a setting of a Kafka client holds a secret, by its name."""
+    return setting.endswith(SECRETS)
+
+
+def check_secrets(settings: Mapping[str, str]) -> Mapping[str, str]:
+    """Check that secrets are references.
+
+    Raises:
+        ValueError: A secret is written as it is; names the setting.
+    """
+    for name, value in settings.items():
+        if is_secret(name) and not REFERENCE.fullmatch(value):
+            raise ValueError(f"{name} is a secret: write it as ${{NAME}} for the environment, or ${{file:PATH}}")
+    return settings
+
+
+def refuse_secrets(settings: Mapping[str, str]) -> Mapping[str, str]:
+    """Check that there is no secret among settings.
+
+    Raises:
+        ValueError: There is one; names the setting.
+    """
+    for name in filter(is_secret, settings):
+        raise ValueError(f"{name} is a secret: write it under `login`")
+    return settings
+
+
+def resolve_secret(text: str, root: Path) -> str:
+    """Return the secret that a reference names.
+
+    Args:
+        text: `${NAME}` or `${file:PATH}`.
+        root: Directory that a relative path starts from.
+
+    Raises:
+        ValueError: The variable is not set, or the file cannot be read; names it, and never a value.
+    """
+    found = REFERENCE.fullmatch(text)
+    assert found is not None
+    if found["name"] is not None:
+        if (value := os.environ.get(found["name"])) is None:
+            raise ValueError(f"the environment has no variable {found['name']}: set it to the secret")
+        return value
+    try:
+        return (root / found["path"]).read_text(encoding="utf-8").removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise ValueError(f"{found['path']} cannot be read: {reason}") from None

@@ -1,0 +1,55 @@
+"""`config show` and `schema job`."""
+
+import json
+
+from orion_beam.job_file.model import JobFile
+from orion_beam.kafka import CONFIG_VARIABLE
+
+
+def test_each_value_is_shown_with_where_it_comes_from(orion_beam, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "orion.yaml").write_text("version: 1\nflink:\n  parallelism: 3\nlogin: a.properties\n")
+    code, out, _ = orion_beam("config", "show", "--json")
+    shown = {each["key"]: each for each in json.loads(out)}
+    assert code == 0
+    assert shown["workspace"]["value"] == str(tmp_path)
+    assert shown["flink.parallelism"] == {"key": "flink.parallelism", "value": 3, "source": "orion.yaml:3"}
+    assert shown["login"]["source"] == "orion.yaml:4"
+    assert shown["group"] == {"key": "group", "value": "orion-beam", "source": "default"}
+    monkeypatch.setenv(CONFIG_VARIABLE, "b.properties")
+    lines = orion_beam("config", "show").out.splitlines()
+    assert [line.split() for line in lines if line.startswith("login")] == [
+        ["login", f"{tmp_path}/b.properties", "environment", CONFIG_VARIABLE]
+    ]
+
+
+def test_options_are_told_from_the_environment(orion_beam, tmp_path, monkeypatch):
+    (tmp_path / "orion.yaml").write_text("version: 1\n")
+    # Restored after the test: the options set both.
+    monkeypatch.setenv("ORION_WORKSPACE", "")
+    monkeypatch.setenv(CONFIG_VARIABLE, "")
+    options = ("--workspace", tmp_path, "--kafka-config", tmp_path / "c.properties")
+    shown = {each["key"]: each for each in json.loads(orion_beam(*options, "config", "show", "--json").out)}
+    assert shown["workspace"] == {"key": "workspace", "value": str(tmp_path), "source": "option --workspace"}
+    assert shown["login"] == {"key": "login", "value": f"{tmp_path}/c.properties", "source": "option --kafka-config"}
+
+
+def test_without_a_workspace_all_values_are_defaults(orion_beam, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = orion_beam("config", "show", "--json")
+    assert code == 0
+    assert {each["source"] for each in json.loads(out)[1:]} == {"default"}
+
+
+def test_a_broken_job_file_is_one_line_and_exit_code_2(orion_beam, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "orion.yaml").write_text("version: 1\ngrup: x\n")
+    code, out, err = orion_beam("config", "show")
+    assert (code, out) == (2, "")
+    assert err == "orion-beam: error: orion.yaml:2: grup: there is no such key; did you mean group?\n"
+
+
+def test_the_schema_is_that_of_the_model(orion_beam):
+    code, out, _ = orion_beam("schema", "job")
+    assert code == 0
+    assert json.loads(out) == JobFile.model_json_schema()
