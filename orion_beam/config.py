@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from orion_beam.countries import all_profiles, profiles_of
+from orion_beam.custom_stages.declaration import JobStage
 from orion_beam.defaults import (
     CELLS,
     DUPLICATE_WINDOW,
@@ -16,8 +17,10 @@ from orion_beam.defaults import (
     FileFormat,
 )
 from orion_beam.kafka.lease import new_lease
+from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.codes import Stage
 from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.extra_fields import ExtraBlock, extended
 from orion_beam.topics.catalogue import TopicName
 from orion_beam.topics.names import DEAD_LETTERS, FINAL, STAGE_TOPICS
 
@@ -151,6 +154,7 @@ class JobConfig(_Model):
         duplicate_window: Number of latest rows among which FlagDuplicates looks, per country and worker process.
         detect_gaps: Whether DetectSequenceGaps reports missing records of a node.
         gap_tolerance_s: Shortest time that a stream waits for a missing record.
+        stages: The user's own stages, in order.
         profiles_directory: Directory of the country profiles; by default that of the shipped ones.
     """
 
@@ -169,6 +173,7 @@ class JobConfig(_Model):
     duplicate_window: int = Field(default=DUPLICATE_WINDOW, gt=0, le=MAX_DUPLICATE_WINDOW)
     detect_gaps: bool = False
     gap_tolerance_s: float = Field(default=60.0, gt=0)
+    stages: tuple[JobStage, ...] = ()
     profiles_directory: Path = PROFILES_DIRECTORY
 
     @model_validator(mode="after")
@@ -182,6 +187,15 @@ class JobConfig(_Model):
         behind = stages.index(self.start_from) + 1 if self.start_from else 0
         if before := [stage.value for stage in self.publish if stages.index(stage) < behind]:
             raise ValueError(f"a job that starts from {self.start_from} publishes no {', '.join(before)}: it is done")
+        names = [each.name for each in self.stages]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"two stages are named {twice[0]}: each needs a name of its own")
+        for each in self.stages:
+            if each.fields and stages.index(each.after) + 1 < behind:
+                raise ValueError(
+                    f"stage {each.name} adds fields after {each.after}, and a job that starts from {self.start_from}"
+                    f" has them no more: let it run after {self.start_from}"
+                )
         if self.publish:
             _ = self.kafka_sink
         if self.start_from:
@@ -219,6 +233,25 @@ class JobConfig(_Model):
     def keeps_columns(self) -> bool:
         """Whether CDRs are written as Arrow columns (Parquet) instead of encoded values."""
         return isinstance(self.sink, FileSink) and self.sink.file_format is FileFormat.PARQUET
+
+    def stages_after(self, stage: Stage) -> tuple[JobStage, ...]:
+        """Return the user's own stages that follow a stage, in order.
+
+        They follow the stage's topic as well, so a job that starts from the topic runs them.
+        """
+        order = list(Stage)
+        is_done = self.start_from is not None and order.index(stage) < order.index(self.start_from)
+        return () if is_done else tuple(each for each in self.stages if each.after is stage)
+
+    @property
+    def extra_blocks(self) -> tuple[ExtraBlock, ...]:
+        """The blocks of fields that the user's own stages add to a CDR, in order."""
+        return tuple(each.block for stage in Stage for each in self.stages_after(stage) if each.block)
+
+    @property
+    def final_model(self) -> type[UnifiedCdr]:
+        """The model of a value on cdr.final: UnifiedCdr with the blocks of the user's own stages."""
+        return extended(UnifiedCdr, self.extra_blocks)
 
     @property
     def profiles(self) -> Mapping[str, CountryProfile]:

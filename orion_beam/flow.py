@@ -3,6 +3,7 @@
 import apache_beam as beam
 
 from orion_beam.config import JobConfig
+from orion_beam.custom_stages.run import RunCustomStage
 from orion_beam.io.read import ReadRawCdrs, ReadStage
 from orion_beam.io.write import PublishStage
 from orion_beam.schemas.codes import Stage
@@ -45,6 +46,12 @@ class Flow:
         """Apply a step that reads the batches and leaves them unchanged."""
         if when and self._does(stage):
             self.batches | transform
+
+    def custom(self, stage: Stage) -> None:
+        """Apply the user's own stages that follow a stage."""
+        for declared in self._config.stages_after(stage):
+            self.batches, dead_letters = self.batches | declared.name >> RunCustomStage(declared)
+            self._dead_letters.append(dead_letters)
 
     def publish(self, stage: Stage) -> None:
         """Write the batches to the stage's topic as well, if the job publishes it."""

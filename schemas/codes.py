@@ -1,8 +1,24 @@
 """The stages that can reject a record, the severities of rules, and the reject codes with a one-line meaning each."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Code", "Severity", "Stage"]
+__all__ = [
+    "CUSTOM_CODE",
+    "CUSTOM_NAME",
+    "Code",
+    "CustomCode",
+    "Severity",
+    "Stage",
+    "internal_error_of",
+    "meaning_of",
+]
+
+CUSTOM_NAME = r"[a-z][a-z0-9_]{0,39}"
+"""Regular expression of the name of a stage of the user's own, of its codes and of its fields."""
+
+CUSTOM_CODE = rf"{CUSTOM_NAME}\.{CUSTOM_NAME}"
+"""Regular expression of a code of such a stage: the stage's name, a dot, and the code's own name."""
 
 
 class Stage(StrEnum):
@@ -83,3 +99,35 @@ class Code(StrEnum):
     DUPLICATE = "duplicate", "a record of the same natural key came before, `duplicate_of` says where"
     # normalize, enrich, encode (and, as a last resort, decode and validate)
     INTERNAL_ERROR = "internal_error", "a bug of ORION Beam: the record is kept, the job goes on, an alert fires"
+
+
+@dataclass(frozen=True)
+class CustomCode:
+    """Code of a stage of the user's own.
+
+    Attributes:
+        value: The code as dead letters have it, `STAGE.NAME`, see CUSTOM_CODE.
+        meaning: One line for people.
+    """
+
+    value: str
+    meaning: str
+
+
+def internal_error_of(stage: str) -> Code | CustomCode:
+    """Return the code of a row for which a stage raises an exception. A stage of the user's own has its own code."""
+    if stage in _STAGES:
+        return Code.INTERNAL_ERROR
+    return CustomCode(f"{stage}.internal_error", f"a bug of the stage {stage}: the record is kept, the job goes on")
+
+
+def meaning_of(code: str) -> str:
+    """Return the meaning of a code that a dead letter has."""
+    if code in _MEANINGS:
+        return _MEANINGS[code]
+    stage, _, name = code.partition(".")
+    return internal_error_of(stage).meaning if name == "internal_error" else f"a code of the stage {stage}"
+
+
+_STAGES = frozenset(stage.value for stage in Stage)
+_MEANINGS = {code.value: code.meaning for code in Code}

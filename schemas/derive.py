@@ -126,6 +126,12 @@ def avro_schema(model: type[BaseModel]) -> str:
     return json.dumps(record | {"fields": _avro_fields(model)}, indent=2, ensure_ascii=False) + "\n"
 
 
+@cache
+def required_fields(model: type[BaseModel]) -> tuple[str, ...]:
+    """Return the names of the fields of a model that are never null."""
+    return tuple(name for name, field in model.model_fields.items() if not _type_of(field)[1])
+
+
 def avsc_path(model: type[BaseModel]) -> Path:
     """Return the path of the checked-in `.avsc` of a model."""
     return Path(__file__).parent / "avro" / f"{model.__name__}.avsc"

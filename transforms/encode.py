@@ -14,12 +14,14 @@ import pyarrow as pa
 import pyruhvro
 from pydantic import BaseModel
 
-from orion_beam.schemas.cdr import SCHEMA_VERSION, UNIFIED_SCHEMA, UnifiedCdr
+from orion_beam.schemas.cdr import SCHEMA_VERSION, UnifiedCdr
 from orion_beam.schemas.codes import Code, Stage
-from orion_beam.schemas.derive import arrow_schema, avro_schema
+from orion_beam.schemas.derive import arrow_schema, avro_schema, required_fields
+from orion_beam.schemas.extra_fields import ExtraBlock, extended
 from orion_beam.transforms.arrow.compiled import BYTES, INT64, TEXTS, Bytes, Texts, compiled, copy_bytes, texts_of
 from orion_beam.transforms.arrow.texts import lengths_of, to_bytes
 from orion_beam.transforms.stage.batches import SplitBatch, batch_of, columns_of, filter_rows
+from orion_beam.transforms.stage.extra_columns import structs_of
 from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
 from orion_beam.transforms.stage.split import Split, StageTransform
 
@@ -61,13 +63,17 @@ class Wire:
     prefix: bytes | None
 
 
-def unified(batch: pa.RecordBatch, run_id: str | None) -> pa.RecordBatch:
-    """Return an enriched batch as `cdr.UNIFIED_SCHEMA`."""
-    columns = columns_of(batch) | {
-        "schema_version": pa.repeat(pa.scalar(SCHEMA_VERSION, pa.int32()), batch.num_rows),
-        "run_id": pa.repeat(pa.scalar(run_id, pa.string()), batch.num_rows),
-    }
-    return batch_of(columns, UNIFIED_SCHEMA)
+def unified(batch: pa.RecordBatch, run_id: str | None, model: type[UnifiedCdr] = UnifiedCdr) -> pa.RecordBatch:
+    """Return an enriched batch with the columns of `model`: UnifiedCdr, or UnifiedCdr with extra blocks."""
+    columns = (
+        columns_of(batch)
+        | structs_of(batch)
+        | {
+            "schema_version": pa.repeat(pa.scalar(SCHEMA_VERSION, pa.int32()), batch.num_rows),
+            "run_id": pa.repeat(pa.scalar(run_id, pa.string()), batch.num_rows),
+        }
+    )
+    return batch_of(columns, arrow_schema(model))
 
 
 def encode_avro(batch: pa.RecordBatch, model: type[BaseModel], prefix: bytes = b"") -> pa.BinaryArray:
@@ -81,7 +87,7 @@ def encode_avro(batch: pa.RecordBatch, model: type[BaseModel], prefix: bytes = b
     Raises:
         ValueError: A required column holds a null. The encoder would write an empty value in its place.
     """
-    for field in _required(model):
+    for field in required_fields(model):
         if batch.column(field).null_count:
             raise ValueError(f"{model.__name__}.{field} must not be null")
     # Null is the first branch of each nullable union, so Avro writes it as a zero byte. Trailing columns that hold only
@@ -161,12 +167,6 @@ def _parsed_schema(model: type[BaseModel]) -> Any:
 
 
 @cache
-def _required(model: type[BaseModel]) -> tuple[str, ...]:
-    fields = json.loads(avro_schema(model))["fields"]
-    return tuple(field["name"] for field in fields if not isinstance(field["type"], list))
-
-
-@cache
 def _holds_bytes(model: type[BaseModel]) -> bool:
     schema = arrow_schema(model)
     return not _text_layout(model, len(schema)).equals(schema)
@@ -232,11 +232,8 @@ def encode_batch(batch: pa.RecordBatch, model: type[BaseModel], wire: Wire, run_
         Accepted rows as ENCODED_SCHEMA, in order. A row whose value is longer than MAX_VALUE_BYTES is rejected as
         `oversized_payload`.
     """
-    rows = unified(batch, run_id) if model is UnifiedCdr else batch
-    if wire.prefix is None:
-        values = encode_json(rows.select(list(model.model_fields)))
-    else:
-        values = encode_avro(rows, model, wire.prefix)
+    rows = unified(batch, run_id, model) if issubclass(model, UnifiedCdr) else batch.select(list(model.model_fields))
+    values = encode_json(rows) if wire.prefix is None else encode_avro(rows, model, wire.prefix)
     columns = [batch.column("imsi").cast(pa.binary()), values, batch.column("country")]
     encoded = pa.RecordBatch.from_arrays(columns, schema=ENCODED_SCHEMA)
     fits = lengths_of(values) <= MAX_VALUE_BYTES
@@ -248,29 +245,32 @@ def encode_batch(batch: pa.RecordBatch, model: type[BaseModel], wire: Wire, run_
     return SplitBatch(filter_rows(encoded, fits), rejected)
 
 
-def unify_batch(batch: pa.RecordBatch, run_id: str | None = None) -> SplitBatch:
-    """Return all enriched rows, accepted and in order, as `cdr.UNIFIED_SCHEMA`."""
-    return SplitBatch(unified(batch, run_id), no_rejects())
+def unify_batch(batch: pa.RecordBatch, run_id: str | None = None, model: type[UnifiedCdr] = UnifiedCdr) -> SplitBatch:
+    """Return all enriched rows, accepted and in order, with the columns of `model`."""
+    return SplitBatch(unified(batch, run_id, model), no_rejects())
 
 
 @dataclass(eq=False)
 class UnifyCdrs(StageTransform):
     """Turns enriched CDRs into unified CDRs, for sinks that write columns.
 
-    In: `pa.RecordBatch` of `cdr.ENRICHED_SCHEMA`. Out: StageOutput of accepted batches (`cdr.UNIFIED_SCHEMA`) and dead
-    letters (only `internal_error`, a bug). Each row goes to exactly one of the two, and rows keep their order.
+    In: `pa.RecordBatch` of `cdr.ENRICHED_SCHEMA`. Out: StageOutput of accepted batches (`cdr.UNIFIED_SCHEMA`, then one
+    struct for each block) and dead letters (only `internal_error`, a bug). Each row goes to exactly one of the two, and
+    rows keep their order.
 
     Attributes:
         run_id: ID of the replay run; None if the job is not a replay.
+        blocks: Fields that stages of the user's own have added.
     """
 
     stage = Stage.ENCODE
 
     run_id: str | None = None
+    blocks: tuple[ExtraBlock, ...] = ()
 
     def prepare(self) -> Split:
         """Return the function over a batch."""
-        return partial(unify_batch, run_id=self.run_id)
+        return partial(unify_batch, run_id=self.run_id, model=extended(UnifiedCdr, self.blocks))
 
 
 @dataclass(eq=False)
@@ -285,6 +285,7 @@ class EncodeCdrs(StageTransform):
         model: Model of a value.
         wire: Encoding of the value.
         run_id: ID of the replay run; None if the job is not a replay.
+        blocks: Fields that stages of the user's own have added; they follow those of `model`.
         step: Name of the step in the worker's metrics; None for the stage's name, which the last step of the chain has.
     """
 
@@ -293,6 +294,7 @@ class EncodeCdrs(StageTransform):
     model: type[BaseModel]
     wire: Wire
     run_id: str | None = None
+    blocks: tuple[ExtraBlock, ...] = ()
     step: str | None = None
 
     @property
@@ -302,4 +304,4 @@ class EncodeCdrs(StageTransform):
 
     def prepare(self) -> Split:
         """Return the function over a batch."""
-        return partial(encode_batch, model=self.model, wire=self.wire, run_id=self.run_id)
+        return partial(encode_batch, model=extended(self.model, self.blocks), wire=self.wire, run_id=self.run_id)

@@ -19,6 +19,7 @@ from orion_beam.transforms.reference.reference_files import live_lookup, load_ce
 from orion_beam.transforms.rules import fraud
 from orion_beam.transforms.rules.networks import Operators, are_among, countries, home_countries, prefixes_of
 from orion_beam.transforms.stage.batches import SplitBatch, batch_of, columns_of
+from orion_beam.transforms.stage.extra_columns import with_extra_columns
 from orion_beam.transforms.stage.join_countries import Countries
 from orion_beam.transforms.stage.rejects import no_rejects
 from orion_beam.transforms.stage.split import Split, StageTransform
@@ -115,7 +116,7 @@ def enrich_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile], 
         "model_version": pa.repeat(fraud.MODEL_VERSION, batch.num_rows),
         "reference_version": pa.repeat(reference.version, batch.num_rows),
     }
-    return SplitBatch(batch_of(columns, ENRICHED_SCHEMA), no_rejects())
+    return SplitBatch(batch_of(columns, with_extra_columns(ENRICHED_SCHEMA, batch)), no_rejects())
 
 
 class _Networks(NamedTuple):

@@ -20,6 +20,7 @@ from orion_beam.transforms.rules.networks import home_networks
 from orion_beam.transforms.rules.numbering import e164, type_allocation_codes
 from orion_beam.transforms.rules.rules import rat_indices
 from orion_beam.transforms.stage.batches import SplitBatch, batch_of, columns_of
+from orion_beam.transforms.stage.extra_columns import with_extra_columns
 from orion_beam.transforms.stage.join_countries import Countries
 from orion_beam.transforms.stage.rejects import no_rejects
 from orion_beam.transforms.stage.split import Split, StageTransform
@@ -62,7 +63,7 @@ def normalize_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile
         "partial": pa.nulls(batch.num_rows, pa.string()),
         "duplicate_of": pa.nulls(batch.num_rows, pa.string()),
     }
-    return SplitBatch(batch_of(columns, NORMALIZED_SCHEMA), no_rejects())
+    return SplitBatch(batch_of(columns, with_extra_columns(NORMALIZED_SCHEMA, batch)), no_rejects())
 
 
 def _time_zones(rows: pa.Array, profile: CountryProfile) -> pa.StringArray:

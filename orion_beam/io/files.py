@@ -17,14 +17,12 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 from fastavro.write import Writer
-from pydantic import BaseModel
 
 from orion_beam.config import FileSource
 from orion_beam.errors import InputFileError
 from orion_beam.io.lines import count_in, kinds_of, lines_of
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.dead_letter import DeadLetter
-from orion_beam.schemas.derive import avro_schema
 from orion_beam.schemas.raw import RAW_CDR_SCHEMA
 from orion_beam.telemetry.logs import say
 from orion_beam.telemetry.masking import shown
@@ -180,18 +178,18 @@ class WriteAvroFile(beam.PTransform):  # type: ignore[misc]
     final name, so a run that fails leaves no file of that name. Without records the file has only a header.
     """
 
-    def __init__(self, path: Path, model: type[BaseModel]) -> None:
-        """Take the path of the file and the model of its records."""
+    def __init__(self, path: Path, schema: str) -> None:
+        """Take the path of the file and the Avro schema of its records, as JSON."""
         super().__init__()
         self.path = path
-        self.model = model
+        self.schema = schema
 
     def expand(self, bodies: beam.PCollection) -> beam.PCollection:
         """Write parts, then join them."""
         sync = os.urandom(16)
-        parts = bodies | "WriteParts" >> beam.ParDo(_WritePart(self.path, self.model, sync))
+        parts = bodies | "WriteParts" >> beam.ParDo(_WritePart(self.path, self.schema, sync))
         once = bodies.pipeline | "Once" >> beam.Create([self.path], reshuffle=False)
-        return once | "JoinParts" >> beam.ParDo(_JoinParts(self.model, sync), beam.pvalue.AsIter(parts))
+        return once | "JoinParts" >> beam.ParDo(_JoinParts(self.schema, sync), beam.pvalue.AsIter(parts))
 
 
 class _EncodedBlock(NamedTuple):
@@ -201,15 +199,15 @@ class _EncodedBlock(NamedTuple):
     bytes_: BytesIO
 
 
-def _container(file: IO[bytes], model: type[BaseModel], sync: bytes) -> Writer:
-    """Begin a container file: write its header, which is the same for the same model and sync marker."""
-    return Writer(file, json.loads(avro_schema(model)), sync_marker=sync)
+def _container(file: IO[bytes], schema: str, sync: bytes) -> Writer:
+    """Begin a container file: write its header, which is the same for the same schema and sync marker."""
+    return Writer(file, json.loads(schema), sync_marker=sync)
 
 
 class _WritePart(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, path: Path, model: type[BaseModel], sync: bytes) -> None:
+    def __init__(self, path: Path, schema: str, sync: bytes) -> None:
         self._path = path
-        self._model = model
+        self._schema = schema
         self._sync = sync
 
     def start_bundle(self) -> None:
@@ -224,7 +222,7 @@ class _WritePart(beam.DoFn):  # type: ignore[misc]
             self._part = tempfile.NamedTemporaryFile(  # noqa: SIM115 - finish_bundle closes it
                 prefix=f".{self._path.name}.", dir=self._path.parent, delete=False
             )
-            self._writer = _container(self._part, self._model, self._sync)
+            self._writer = _container(self._part, self._schema, self._sync)
         self._writer.write_block(_EncodedBlock(len(bodies), BytesIO(b"".join(bodies))))
 
     def finish_bundle(self) -> Iterator[object]:
@@ -245,14 +243,14 @@ class _WritePart(beam.DoFn):  # type: ignore[misc]
 
 
 class _JoinParts(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, model: type[BaseModel], sync: bytes) -> None:
-        self._model = model
+    def __init__(self, schema: str, sync: bytes) -> None:
+        self._schema = schema
         self._sync = sync
 
     def process(self, path: Path, parts: Iterable[bytes]) -> Iterator[str]:
         joined = path.with_name(f".{path.name}.joined")
         with joined.open("wb") as file:
-            _container(file, self._model, self._sync)
+            _container(file, self._schema, self._sync)
             header_bytes = file.tell()
             for part in parts:
                 with open(part, "rb") as content:

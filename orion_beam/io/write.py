@@ -16,7 +16,6 @@ from orion_beam.io.files import (
 from orion_beam.io.kafka_sink import ProduceDeadLetters, ProduceMessages
 from orion_beam.io.parquet import WriteParquet
 from orion_beam.schemas.avro_format import single_object_header
-from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.codes import Stage
 from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
 from orion_beam.schemas.derive import avro_schema
@@ -49,7 +48,11 @@ class WriteCdrs(beam.PTransform):  # type: ignore[misc]
         if isinstance(sink, FileSink) and self.config.keeps_columns:
             return batches | WriteParquet(sink.directory / FINAL_DIRECTORY, ("country", "event_date"))
         if isinstance(sink, FileSink):
-            return batches | "Values" >> beam.Map(values_of) | WriteAvroFile(sink.directory / FINAL_FILE, UnifiedCdr)
+            return (
+                batches
+                | "Values" >> beam.Map(values_of)
+                | WriteAvroFile(sink.directory / FINAL_FILE, avro_schema(self.config.final_model))
+            )
         return batches | ProduceMessages(sink, sink.final_topic)
 
 
@@ -76,7 +79,7 @@ class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
             return letters | WriteParquet(sink.directory / DEAD_LETTER_DIRECTORY, ("country",))
         if isinstance(sink, FileSink):
             bodies = letters | "Encode" >> beam.Map(dead_letter_bodies)
-            return bodies | WriteAvroFile(sink.directory / DEAD_LETTER_FILE, DeadLetter)
+            return bodies | WriteAvroFile(sink.directory / DEAD_LETTER_FILE, avro_schema(DeadLetter))
         return letters | ProduceDeadLetters(sink)
 
 

@@ -12,6 +12,7 @@ from apache_beam.runners.pipeline_context import PipelineContext
 from pydantic import ValidationError
 
 from orion_beam.config import FileSink, FileSource, JobConfig, KafkaSink, KafkaSource
+from orion_beam.custom_stages.declaration import JobStage
 from orion_beam.pipeline import build_pipeline
 from orion_beam.schemas.codes import Stage
 from orion_beam.transforms.stage.batches import RecordBatchCoder
@@ -75,6 +76,44 @@ def test_a_job_that_starts_behind_them_cannot_switch_them_on(switch):
     source = KafkaSource(bootstrap_servers="localhost:1", group_id="g", expansion_service="localhost:2")
     with pytest.raises(ValidationError, match="are looked for before enrichment: start from normalized"):
         file_job(source=source, start_from=Stage.ENRICH, **{switch: True})
+
+
+def custom(name: str, after: Stage, **fields: object) -> JobStage:
+    return JobStage(name=name, run="orion_beam.testing:rows", after=after, **fields)
+
+
+def test_stages_of_ones_own_stand_behind_the_topic_of_the_stage_that_they_follow():
+    stages = (custom("late", Stage.ENRICH), custom("first", Stage.VALIDATE), custom("second", Stage.VALIDATE))
+    sink = KafkaSink(bootstrap_servers="localhost:1")
+    labels = top_level(nodes_of(file_job(sink=sink, publish=(Stage.VALIDATE, Stage.ENRICH), stages=stages)))
+    assert labels[3:12] == [
+        "ValidateCdrs", "Publish cdr.validated", "first", "second", "NormalizeCdrs", "EnrichCdrs",
+        "Publish cdr.enriched", "late", "EncodeCdrs",
+    ]  # fmt: skip
+
+
+def from_topic(**changes: object) -> JobConfig:
+    source = KafkaSource(bootstrap_servers="localhost:1", group_id="g", expansion_service="localhost:2")
+    return file_job(source=source, **changes)
+
+
+def test_a_job_that_starts_from_a_topic_runs_the_stages_behind_it():
+    stages = (custom("early", Stage.VALIDATE), custom("here", Stage.NORMALIZE), custom("late", Stage.ENRICH))
+    config = from_topic(start_from=Stage.NORMALIZE, stages=stages)
+    assert JobConfig.model_validate_json(config.model_dump_json()).stages == stages
+    assert [each.name for stage in Stage for each in config.stages_after(stage)] == ["here", "late"]
+
+
+def test_fields_that_a_topic_does_not_carry_are_refused():
+    stage = custom("early", Stage.VALIDATE, fields=[{"name": "vip", "type": "boolean"}])
+    with pytest.raises(ValidationError, match="stage early adds fields after validate, and a job that starts from"):
+        from_topic(start_from=Stage.NORMALIZE, stages=(stage,))
+    from_topic(start_from=Stage.VALIDATE, stages=(stage,))
+
+
+def test_two_stages_of_one_name_are_refused():
+    with pytest.raises(ValidationError, match="two stages are named early"):
+        file_job(stages=(custom("early", Stage.VALIDATE), custom("early", Stage.ENRICH)))
 
 
 def test_every_stage_hands_its_dead_letters_to_the_write(nodes):

@@ -17,6 +17,7 @@ from orion_beam.transforms.arrow.texts import Mask, Offsets, is_null
 from orion_beam.transforms.record_checks.seen_keys import KeyHashes, Places, SeenKeys
 from orion_beam.transforms.stage.batches import SplitBatch, batch_of, columns_of
 from orion_beam.transforms.stage.counters import count
+from orion_beam.transforms.stage.extra_columns import with_extra_columns
 from orion_beam.transforms.stage.join_countries import by_country
 from orion_beam.transforms.stage.rejects import no_rejects
 from orion_beam.transforms.stage.split import Split, StageTransform
@@ -113,7 +114,7 @@ def flag_duplicates(batch: pa.RecordBatch, profile: CountryProfile, memory: Dupl
         return SplitBatch(batch, no_rejects())
     warnings = with_warning(columns["warnings"], ~is_null(origins), Code.DUPLICATE.value)
     columns |= {"duplicate_of": origins, "warnings": warnings}
-    return SplitBatch(batch_of(columns, NORMALIZED_SCHEMA), no_rejects())
+    return SplitBatch(batch_of(columns, with_extra_columns(NORMALIZED_SCHEMA, batch)), no_rejects())
 
 
 def with_warning(warnings: pa.ListArray, mask: Mask, warning: str) -> pa.ListArray:

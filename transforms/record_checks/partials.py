@@ -13,6 +13,7 @@ from orion_beam.schemas.cdr import NORMALIZED_SCHEMA
 from orion_beam.schemas.codes import Stage
 from orion_beam.transforms.arrow.texts import is_in, mask_of, take_texts
 from orion_beam.transforms.stage.batches import SplitBatch, batch_of, columns_of
+from orion_beam.transforms.stage.extra_columns import with_extra_columns
 from orion_beam.transforms.stage.rejects import no_rejects
 from orion_beam.transforms.stage.split import Split, StageTransform
 
@@ -67,7 +68,7 @@ def tag_partials(batch: pa.RecordBatch) -> SplitBatch:
     """
     columns = columns_of(batch)
     columns["partial"] = partials_of(columns["cause_for_record_closing"], columns["record_sequence_number"])
-    return SplitBatch(batch_of(columns, NORMALIZED_SCHEMA), no_rejects())
+    return SplitBatch(batch_of(columns, with_extra_columns(NORMALIZED_SCHEMA, batch)), no_rejects())
 
 
 @dataclass(eq=False)

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
-from orion_beam.schemas.codes import Code, Stage
+from orion_beam.schemas.codes import Code, CustomCode
 from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, LETTER_HEADERS
 from orion_beam.schemas.version import VERSION
 from orion_beam.transforms.arrow.texts import lengths_of
@@ -26,7 +26,7 @@ MAX_LETTER_MESSAGE_BYTES = 1024
 class Violation:
     """A broken rule: its code, and the unified name of the field that breaks it."""
 
-    code: Code
+    code: Code | CustomCode
     field: str
 
     def __str__(self) -> str:
@@ -57,12 +57,12 @@ def no_rejects() -> pa.RecordBatch:
     return _NO_REJECTS
 
 
-def dead_letters(rows: pa.RecordBatch, stage: Stage, violations: Sequence[tuple[Violation, ...]]) -> pa.RecordBatch:
+def dead_letters(rows: pa.RecordBatch, stage: str, violations: Sequence[tuple[Violation, ...]]) -> pa.RecordBatch:
     """Make the dead letters of rejected rows.
 
     Args:
         rows: Rejected rows. They have at least the columns of `raw.RawCdr`.
-        stage: Stage that rejects them.
+        stage: Name of the stage that rejects them.
         violations: For each row the rules that it breaks, at least one.
 
     Returns:
@@ -77,7 +77,7 @@ def dead_letters(rows: pa.RecordBatch, stage: Stage, violations: Sequence[tuple[
         attempts[row] = _attempt(rows.column("raw_headers")[row].as_py())
     columns = {name: rows.column(original) for name, original in _ORIGINAL.items()} | {
         "source_timestamp": plausible_or_null(rows.column("source_timestamp")),
-        "stage": pa.repeat(stage.value, count),
+        "stage": pa.repeat(str(stage), count),
         "code": pa.array(code, pa.string()),
         "codes": pa.array(codes, _TEXTS),
         "fields": pa.array(fields, _TEXTS),

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import apache_beam as beam
 import pyarrow as pa
 
-from orion_beam.schemas.codes import Code, Stage
+from orion_beam.schemas.codes import Code, Stage, internal_error_of
 from orion_beam.transforms.decoders.unread_members import UnreadMember
 from orion_beam.transforms.stage.batches import SplitBatch, concat_batches
 from orion_beam.transforms.stage.counters import count
@@ -48,7 +48,7 @@ class StageOutput(NamedTuple):
 
 
 class StageFailedError(RuntimeError):
-    """A bug of ORION Beam makes a stage fail for row after row.
+    """A bug makes a stage fail for row after row.
 
     The bundle fails and is tried again, so that no row is lost. The message names the stage and the exception's type
     and place. It never holds the exception's text, which may quote a row.
@@ -83,6 +83,11 @@ class StageTransform(beam.PTransform):  # type: ignore[misc]
         """Call Beam's constructor, which a dataclass does not."""
         super().__init__()
 
+    @property
+    def named(self) -> str:
+        """The stage's name in dead letters and logs."""
+        return self.stage
+
     def prepare(self) -> Split:
         """Return the pure function over a batch. A worker calls this once per DoFn instance, so it may load files."""
         raise NotImplementedError
@@ -90,14 +95,14 @@ class StageTransform(beam.PTransform):  # type: ignore[misc]
     @property
     def counted_as(self) -> str:
         """The step's name in the worker's metrics."""
-        return self.stage.value
+        return str(self.named)
 
     @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
     def expand(self, batches: beam.PCollection) -> StageOutput:
         """Split each batch into accepted rows and dead letters."""
-        split = _SplitFn(self.stage, self.prepare, self.counted_as)
+        split = _SplitFn(self.named, self.prepare, self.counted_as)
         outputs = beam.ParDo(split).with_outputs(DEAD_LETTER_TAG, main=ACCEPTED_TAG)
-        return typed_outputs(batches | f"Split{self.stage.value.capitalize()}" >> outputs)
+        return typed_outputs(batches | f"Split{self.named.capitalize()}" >> outputs)
 
 
 @dataclass
@@ -118,8 +123,10 @@ class _Bug(NamedTuple):
     name: str
 
 
-def split_isolating(split: Split, batch: pa.RecordBatch, stage: Stage, breaker: Breaker | None = None) -> SplitBatch:
+def split_isolating(split: Split, batch: pa.RecordBatch, stage: str, breaker: Breaker | None = None) -> SplitBatch:
     """Apply `split`. If it raises, find the rows for which it raises, and reject only those as `internal_error`.
+
+    A stage of the user's own has a code of its own, see `codes.internal_error_of`.
 
     The batch is halved until the rows are found, so one such row costs O(log rows) more calls. Rows keep their order.
 
@@ -133,13 +140,11 @@ def split_isolating(split: Split, batch: pa.RecordBatch, stage: Stage, breaker: 
     return outcome
 
 
-def _isolated(
-    split: Split, batch: pa.RecordBatch, stage: Stage, breaker: Breaker | None, bugs: list[_Bug]
-) -> SplitBatch:
+def _isolated(split: Split, batch: pa.RecordBatch, stage: str, breaker: Breaker | None, bugs: list[_Bug]) -> SplitBatch:
     try:
         outcome = split(batch)
         if outcome.accepted.num_rows + outcome.rejected.num_rows != batch.num_rows:
-            raise ArithmeticError(f"{stage.value} turned {batch.num_rows} rows into a different number")
+            raise ArithmeticError(f"{stage} turned {batch.num_rows} rows into a different number")
         if breaker is not None:
             breaker.in_a_row = 0
         return outcome
@@ -152,7 +157,7 @@ def _isolated(
         bugs.append(_Bug(batch, name))
         if breaker is not None:
             _break_if_too_many(breaker, bugs, stage)
-        violations = (Violation(Code.INTERNAL_ERROR, PAYLOAD_FIELD),)
+        violations = (Violation(internal_error_of(stage), PAYLOAD_FIELD),)
         return SplitBatch(batch.slice(0, 0), dead_letters(batch, stage, [violations]))
     middle = batch.num_rows // 2
     halves = [
@@ -164,24 +169,28 @@ def _isolated(
     return SplitBatch(concat_batches(accepted), concat_batches([half.rejected for half in halves]))
 
 
-def _break_if_too_many(breaker: Breaker, bugs: Sequence[_Bug], stage: Stage) -> None:
+def _break_if_too_many(breaker: Breaker, bugs: Sequence[_Bug], stage: str) -> None:
     breaker.in_a_row += 1
     if max(breaker.in_a_row, len(bugs)) > MAX_BUGS:
         # The bundle is tried again, perhaps by the same DoFn, so the count starts anew.
         breaker.in_a_row = 0
         raise StageFailedError(
-            f"stage {stage.value} fails for row after row by a {bugs[-1].name}: this is a bug of ours, please report"
-            " it. No record is lost: a version without the bug reads these again"
+            f"stage {stage} fails for row after row by a {bugs[-1].name}: this is a bug of {_owner(stage)}. No record"
+            " is lost: a version without the bug reads these again"
         )
 
 
-def _log(bug: _Bug, stage: Stage) -> None:
+def _owner(stage: str) -> str:
+    return "ours, please report it" if internal_error_of(stage) is Code.INTERNAL_ERROR else "that stage, mend it"
+
+
+def _log(bug: _Bug, stage: str) -> None:
     names = ("source_topic", "source_partition", "source_offset", "country")
     topic, partition, offset, country = (bug.row.column(name)[0].as_py() for name in names)
     _logger.error(
         "internal_error in stage %s, %s; record %s[%s]@%s goes to the dead letters",
-        stage.value, bug.name, topic, partition, offset,
-        extra={"event": "internal_error", "stage": stage.value, "country": country,
+        stage, bug.name, topic, partition, offset,
+        extra={"event": "internal_error", "stage": str(stage), "country": country,
                "topic": topic, "partition": partition, "offset": offset},
     )  # fmt: skip
 
@@ -213,7 +222,7 @@ def _is_told(member: UnreadMember, batch: pa.RecordBatch) -> bool:
 
 
 class _SplitFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, stage: Stage, prepare: Callable[[], Split], step: str) -> None:
+    def __init__(self, stage: str, prepare: Callable[[], Split], step: str) -> None:
         self._stage = stage
         self._prepare = prepare
         self._step = step
@@ -234,7 +243,7 @@ class _SplitFn(beam.DoFn):  # type: ignore[misc]
         try:
             outcome = split_isolating(self._split, batch, self._stage, self._breaker)
         except StageFailedError as error:
-            _logger.error("%s", error, extra={"event": "stage_failed", "stage": self._stage.value})
+            _logger.error("%s", error, extra={"event": "stage_failed", "stage": str(self._stage)})
             raise
         if outcome.unread:
             outcome = replace(outcome, unread=tuple(each for each in outcome.unread if _is_told(each, batch)))

@@ -30,6 +30,7 @@ from orion_beam.io.files import (
 )
 from orion_beam.runners.direct import run_direct
 from orion_beam.schemas.dead_letter import DeadLetter
+from orion_beam.schemas.derive import avro_schema
 from orion_beam.schemas.raw import RAW_CDR_SCHEMA, Header
 from orion_beam.telemetry.run_counters import (
     BLANK_LINES,
@@ -48,6 +49,8 @@ from orion_beam.transforms.stage.batches import MAX_ROWS, RecordBatchCoder
 PIPE_HEADER = b"imsi|msisdn|event_type|duration|bytes_up|bytes_down"
 PIPE = b"208011234567890|33612345678|sms|||"
 MTIME = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+HEADER = avro_schema(Header)
 
 
 def read(
@@ -315,7 +318,7 @@ def test_a_write_that_fails_halfway_leaves_the_earlier_file_as_it_was(tmp_path):
         return [b"\x02a\x00"]
 
     with pytest.raises(OSError, match="disk full"), LocalPipeline() as pipeline:
-        pipeline | beam.Create([1, 2, 3], reshuffle=False) | beam.Map(body) | WriteAvroFile(path, Header)
+        pipeline | beam.Create([1, 2, 3], reshuffle=False) | beam.Map(body) | WriteAvroFile(path, HEADER)
     assert path.read_bytes() == b"earlier"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -324,7 +327,7 @@ def test_a_container_is_of_its_models_schema(tmp_path):
     path = tmp_path / "headers.avro"
     with LocalPipeline() as pipeline:
         bodies = pipeline | beam.Create([[b"\x02a\x00", b"\x02b\x02\x02\xff"], [], [b"\x02c\x00"]], reshuffle=False)
-        written = bodies | WriteAvroFile(path, Header)
+        written = bodies | WriteAvroFile(path, HEADER)
         assert_that(written, equal_to([str(path)]))
     found = records_of(path)
     assert sorted(record["key"] for record in found) == ["a", "b", "c"]
@@ -335,20 +338,20 @@ def test_a_container_is_of_its_models_schema(tmp_path):
 def test_blocks_of_any_size_are_readable(tmp_path, count):
     path = tmp_path / "headers.avro"
     with LocalPipeline() as pipeline:
-        pipeline | beam.Create([[b"\x02a\x00"] * count], reshuffle=False) | WriteAvroFile(path, Header)
+        pipeline | beam.Create([[b"\x02a\x00"] * count], reshuffle=False) | WriteAvroFile(path, HEADER)
     assert len(records_of(path)) == count
 
 
 def test_the_parts_of_several_bundles_are_one_container(tmp_path):
     path, sync, parts = tmp_path / "headers.avro", bytes(range(16)), []
     for bodies in ([[b"\x02a\x00"], [b"\x02b\x00"] * 70], [[b"\x02c\x00"]], [[]]):
-        bundle = _WritePart(path, Header, sync)
+        bundle = _WritePart(path, HEADER, sync)
         bundle.start_bundle()
         for each in bodies:
             bundle.process(each)
         parts += [part.value for part in bundle.finish_bundle()]
     assert len(parts) == 2
-    assert list(_JoinParts(Header, sync).process(path, parts)) == [str(path)]
+    assert list(_JoinParts(HEADER, sync).process(path, parts)) == [str(path)]
     assert [record["key"] for record in records_of(path)] == ["a", *"b" * 70, "c"]
     assert list(tmp_path.iterdir()) == [path]
 

@@ -1,0 +1,87 @@
+"""What the code of a stage uses: `custom_stage` says its codes and fields, `split` makes its output."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from orion_beam.schemas.codes import CustomCode
+from orion_beam.transforms.arrow.texts import Mask, mask_of
+from orion_beam.transforms.stage.batches import SplitBatch, filter_rows
+from orion_beam.transforms.stage.exceptions import BrokenContractError
+from orion_beam.transforms.stage.rejects import Violation, dead_letters, no_rejects
+
+__all__ = ["Reject", "custom_stage", "split"]
+
+_Stage = TypeVar("_Stage", bound=Callable[..., Any])
+
+CODES_ATTRIBUTE = "orion_codes"
+FIELDS_ATTRIBUTE = "orion_fields"
+
+
+def custom_stage(
+    *, codes: Mapping[str, str] | None = None, fields: Mapping[str, type] | None = None
+) -> Callable[[_Stage], _Stage]:
+    """Say which codes and fields a stage has. A stage without any needs no decorator.
+
+    The decorator leaves the function or class as it is, so that tests call it directly.
+
+    Args:
+        codes: Meaning of each code with which the stage rejects rows. A dead letter has it as `STAGE.code`.
+        fields: Type of each field that the stage adds: str, int, float, bool, datetime or date. Each is a column that
+            the stage appends to the batch, and a nullable field of the block `STAGE` of cdr.final.
+    """
+
+    def described(stage: _Stage) -> _Stage:
+        setattr(stage, CODES_ATTRIBUTE, dict(codes or {}))
+        setattr(stage, FIELDS_ATTRIBUTE, dict(fields or {}))
+        return stage
+
+    return described
+
+
+class Reject(NamedTuple):
+    """Rows to reject, and why.
+
+    Attributes:
+        code: One of the stage's codes, without the stage's name.
+        field: Name of the field that is at fault; `value` if it is the record as a whole.
+        rows: True for each row to reject; null counts as false.
+    """
+
+    code: str
+    field: str
+    rows: Mask | pa.BooleanArray
+
+
+def split(batch: pa.RecordBatch, *rejects: Reject) -> SplitBatch:
+    """Return the output of a stage: the rows of a batch without the rejected ones, and a dead letter for each of these.
+
+    Args:
+        batch: The input batch, perhaps with changed or further columns.
+        rejects: Rows to reject. A row in several of them has all of their codes, in this order.
+
+    Raises:
+        BrokenContractError: The rows of a reject are not as many as those of the batch.
+    """
+    masks = [_mask(reject, batch) for reject in rejects]
+    is_rejected = np.logical_or.reduce(masks) if masks else np.zeros(batch.num_rows, np.bool_)
+    if not is_rejected.any():
+        return SplitBatch(batch, no_rejects())
+    reasons = [Violation(CustomCode(reject.code, ""), reject.field) for reject in rejects]
+    broken = zip(*(mask[is_rejected].tolist() for mask in masks), strict=True)
+    violations = [tuple(reason for reason, is_so in zip(reasons, row, strict=True) if is_so) for row in broken]
+    # The chain sets the stage's name, and puts it before each code.
+    letters = dead_letters(filter_rows(batch, is_rejected), "", violations)
+    return SplitBatch(filter_rows(batch, ~is_rejected), letters)
+
+
+def _mask(reject: Reject, batch: pa.RecordBatch) -> Mask:
+    rows = reject.rows
+    if isinstance(rows, pa.ChunkedArray):
+        rows = rows.combine_chunks()
+    mask = mask_of(rows.fill_null(False)) if isinstance(rows, pa.Array) else np.asarray(rows, np.bool_)
+    if mask.shape != (batch.num_rows,):
+        raise BrokenContractError(f"the rows of the code {reject.code} are not as many as those of the batch")
+    return mask
