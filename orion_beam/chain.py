@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from orion_beam.countries import all_profiles
-from orion_beam.defaults import CELLS, PROFILES_DIRECTORY, SUBSCRIBERS
+from orion_beam.countries import ProfileSource, all_profiles
+from orion_beam.defaults import CELLS, SUBSCRIBERS
 from orion_beam.errors import UserError
 from orion_beam.schemas.codes import Stage
 from orion_beam.schemas.country import CountryProfile
@@ -25,7 +25,7 @@ __all__ = ["chain_of", "load_reference", "normalizing_chain_of", "places_of", "r
 
 
 def load_reference(
-    cells: str = CELLS, subscribers: str = SUBSCRIBERS, profiles: Path = PROFILES_DIRECTORY
+    cells: str = CELLS, subscribers: str = SUBSCRIBERS, profiles: Path | ProfileSource | None = None
 ) -> ReferenceData:
     """Load the reference data of enrichment: cells, subscribers, and the operators of the country profiles.
 

@@ -6,13 +6,12 @@ from typing import Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from orion_beam.countries import all_profiles, profiles_of
+from orion_beam.countries import ProfileSource, all_profiles, profile_source, profiles_of
 from orion_beam.custom_stages.declaration import JobStage
 from orion_beam.defaults import (
     CELLS,
     DUPLICATE_WINDOW,
     MAX_DUPLICATE_WINDOW,
-    PROFILES_DIRECTORY,
     SUBSCRIBERS,
     FileFormat,
 )
@@ -155,7 +154,7 @@ class JobConfig(_Model):
         detect_gaps: Whether DetectSequenceGaps reports missing records of a node.
         gap_tolerance_s: Shortest time that a stream waits for a missing record.
         stages: The user's own stages, in order.
-        profiles_directory: Directory of the country profiles; by default that of the shipped ones.
+        profile_source: Origin of the country profiles; by default the shipped ones and the workspace's.
     """
 
     countries: tuple[str, ...] = Field(min_length=1)
@@ -174,7 +173,7 @@ class JobConfig(_Model):
     detect_gaps: bool = False
     gap_tolerance_s: float = Field(default=60.0, gt=0)
     stages: tuple[JobStage, ...] = ()
-    profiles_directory: Path = PROFILES_DIRECTORY
+    profile_source: ProfileSource = Field(default_factory=profile_source)
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:
@@ -256,9 +255,9 @@ class JobConfig(_Model):
     @property
     def profiles(self) -> Mapping[str, CountryProfile]:
         """The profiles of the job's countries."""
-        return profiles_of(self.countries, self.profiles_directory)
+        return profiles_of(self.countries, self.profile_source)
 
     @property
     def known_profiles(self) -> Mapping[str, CountryProfile]:
-        """All profiles of the directory. A roamer's operator may belong to a country that the job does not read."""
-        return all_profiles(self.profiles_directory)
+        """All profiles of this origin. A roamer's operator may belong to a country that the job does not read."""
+        return all_profiles(self.profile_source)

@@ -1,4 +1,4 @@
-"""The country profiles: each TOML file in `orion_beam/profiles` defines a country."""
+"""The country profiles. A TOML file defines a country: shipped in `orion_beam/profiles`, or the workspace's own."""
 
 import logging
 import tomllib
@@ -7,16 +7,18 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orion_beam.defaults import PROFILES_DIRECTORY
 from orion_beam.errors import UserError, first_problem
+from orion_beam.job_file.read import Job, find_job
+from orion_beam.schemas.codes import Severity
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.telemetry.logs import say
 from orion_beam.transforms.decoders.registry import check_formats
-from orion_beam.transforms.rules.rules import check_rules
+from orion_beam.transforms.rules.rules import check_rule, check_rules
 
-__all__ = ["all_profiles", "default_profiles", "load_profile", "profiles_of"]
+__all__ = ["ProfileSource", "all_profiles", "default_profiles", "load_profile", "profile_source", "profiles_of"]
 
 
 def load_profile(path: Path) -> CountryProfile:
@@ -37,72 +39,143 @@ def load_profile(path: Path) -> CountryProfile:
         raise UserError(f"country profile {path}: {error}") from None
 
 
+class ProfileSource(BaseModel):
+    """Where country profiles come from, so that a job that is stored finds the same ones again.
+
+    Attributes:
+        directories: Directories of files CODE.toml, or single such files. A country of a later one replaces that of an
+            earlier one.
+        rules: Severities of rules, by country code; they replace those of the profile.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    directories: tuple[Path, ...] = (PROFILES_DIRECTORY,)
+    rules: tuple[tuple[str, tuple[tuple[str, Severity], ...]], ...] = ()
+
+
+def profile_source(profiles: Path | None = None) -> ProfileSource:
+    """Return where a command's country profiles come from.
+
+    Args:
+        profiles: A directory of profiles, or one profile, that the user names. None: the shipped profiles and, over
+            them, those of the workspace.
+
+    Raises:
+        UserError: The workspace cannot be found, or its job file is broken or names a rule that does not exist.
+    """
+    job = find_job()
+    if profiles is not None:
+        directories: tuple[Path, ...] = (profiles.absolute(),)
+    elif job is None:
+        directories = (PROFILES_DIRECTORY,)
+    else:
+        directories = (PROFILES_DIRECTORY, job.workspace.countries)
+    return ProfileSource(directories=directories, rules=() if job is None else _rules_of(job))
+
+
+def _rules_of(job: Job) -> tuple[tuple[str, tuple[tuple[str, Severity], ...]], ...]:
+    for country, severities in job.settings.rules.items():
+        for name in severities:
+            try:
+                check_rule(name)
+            except ValueError as error:
+                raise job.source.error(("rules", country, name), str(error)) from None
+    return tuple((country, tuple(severities.items())) for country, severities in job.settings.rules.items())
+
+
 class _Loaded(NamedTuple):
-    """The valid profiles of a directory by country code, and the errors of the invalid ones by file name."""
+    """The valid profiles by country code, and the errors of the invalid ones by file name."""
 
     profiles: Mapping[str, CountryProfile]
     errors: Mapping[str, UserError]
+    default_codes: frozenset[str]
+
+
+def _files_of(source: ProfileSource) -> tuple[tuple[Path, int], ...]:
+    """Return the files of profiles, in order, and when each was changed."""
+    listed = (
+        [directory] if directory.is_file() else sorted(directory.glob("*.toml")) for directory in source.directories
+    )
+    return tuple((path, path.stat().st_mtime_ns) for paths in listed for path in paths)
 
 
 @cache
-def _load(directory: Path) -> _Loaded:
+def _load(source: ProfileSource, files: tuple[tuple[Path, int], ...]) -> _Loaded:
     profiles: dict[str, CountryProfile] = {}
     errors: dict[str, UserError] = {}
-    for path in [directory] if directory.is_file() else sorted(directory.glob("*.toml")):
+    default_codes: set[str] = set()
+    for path, _ in files:
         try:
             profile = load_profile(path)
             profiles[profile.code] = profile
+            errors.pop(path.stem, None)
+            if profile.is_default or path.parent != PROFILES_DIRECTORY:
+                default_codes.add(profile.code)
         except UserError as error:
+            # A broken profile does not leave the one that it should replace in use.
+            profiles.pop(path.stem, None)
             errors[path.stem] = error
     if not profiles:
-        raise next(iter(errors.values()), UserError(f"{directory} holds no country profile (CODE.toml)"))
-    return _Loaded(profiles, errors)
+        raise next(iter(errors.values()), UserError(f"{source.directories[-1]} holds no country profile (CODE.toml)"))
+    for country, severities in source.rules:
+        if country in profiles:
+            rules = dict(profiles[country].rules) | dict(severities)
+            profiles[country] = profiles[country].model_copy(update={"rules": tuple(rules.items())})
+    return _Loaded(dict(sorted(profiles.items())), errors, frozenset(default_codes))
 
 
-@cache
-def all_profiles(directory: Path = PROFILES_DIRECTORY) -> Mapping[str, CountryProfile]:
-    """Return every valid profile of a directory, by country code.
+def _source_of(profiles: Path | ProfileSource | None) -> ProfileSource:
+    return profiles if isinstance(profiles, ProfileSource) else profile_source(profiles)
+
+
+def all_profiles(profiles: Path | ProfileSource | None = None) -> Mapping[str, CountryProfile]:
+    """Return every valid profile, by country code.
 
     An invalid profile is skipped with one warning, so that it does not stop work for other countries.
 
     Args:
-        directory: Directory of files CODE.toml, or one such file; by default the shipped profiles.
+        profiles: Where they come from; see `profile_source`.
 
     Raises:
-        UserError: There is no profile, or all are invalid.
+        UserError: There is no profile, or all are invalid. Also as `profile_source`.
     """
-    loaded = _load(directory)
+    source = _source_of(profiles)
+    return _with_warnings(source, _files_of(source))
+
+
+@cache
+def _with_warnings(source: ProfileSource, files: tuple[tuple[Path, int], ...]) -> Mapping[str, CountryProfile]:
+    loaded = _load(source, files)
     for error in loaded.errors.values():
         say(f"warning: {error}; it is left out, and its operators are not known to others", logging.WARNING)
     return loaded.profiles
 
 
-def default_profiles(directory: Path = PROFILES_DIRECTORY) -> Mapping[str, CountryProfile]:
+def default_profiles(profiles: Path | ProfileSource | None = None) -> Mapping[str, CountryProfile]:
     """Return the profiles of the default countries, by country code. They apply if the user names no country.
 
-    The shipped profiles mark the default countries with `is_default`. In any other directory all countries are default.
+    The shipped profiles mark the default countries with `is_default`. Of any other directory all countries are default.
 
     Raises:
         UserError: A profile is invalid. Its country may be a default one.
     """
-    loaded = _load(directory)
-    meant = {
-        code: profile
-        for code, profile in loaded.profiles.items()
-        if profile.is_default or directory != PROFILES_DIRECTORY
-    }
+    source = _source_of(profiles)
+    loaded = _load(source, _files_of(source))
+    meant = {code: profile for code, profile in loaded.profiles.items() if code in loaded.default_codes}
     for error in loaded.errors.values():
         raise UserError(f"{error}; mend it, or name the countries without it: --countries {','.join(meant)}")
     return meant
 
 
-def profiles_of(codes: Iterable[str], directory: Path = PROFILES_DIRECTORY) -> Mapping[str, CountryProfile]:
+def profiles_of(codes: Iterable[str], profiles: Path | ProfileSource | None = None) -> Mapping[str, CountryProfile]:
     """Return the profiles of the countries `codes`, by code.
 
     Raises:
         UserError: A code has no profile, or an invalid one. The message names the unknown code and the known ones.
     """
-    known, errors = all_profiles(directory), _load(directory).errors
+    source = _source_of(profiles)
+    known, errors = all_profiles(source), _load(source, _files_of(source)).errors
     for code in codes:
         if code not in known:
             raise errors.get(code, UserError(f"unknown country {code!r}: known are {', '.join(known)}"))

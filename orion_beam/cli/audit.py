@@ -13,14 +13,14 @@ from rich.table import Table
 
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.offset_options import held_between, held_offsets, offsets_by_partition, time_of
-from orion_beam.cli.shared.options import DeadLetterTopic, FinalTopic
+from orion_beam.cli.shared.options import DeadLetterTopic, FinalTopic, parse_countries
 from orion_beam.cli.shared.paths import local_path
 from orion_beam.cli.shared.progress import progress_of
 from orion_beam.defaults import DEAD_LETTER_TOPIC, FINAL_TOPIC
 from orion_beam.errors import UserError
 
 with late_imports():
-    from orion_beam.countries import all_profiles, default_profiles, profiles_of
+    from orion_beam.countries import all_profiles, profiles_of
     from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition, offset_ranges
     from orion_beam.proof.audit import Audit
     from orion_beam.proof.audit import audit as audit_offsets
@@ -108,8 +108,7 @@ def _wanted(
         if countries or start or end:
             raise UserError("--offsets says which records: leave out --countries, --from and --to")
         return held_offsets(bootstrap_servers, offsets_by_partition(offsets, all_profiles()))
-    codes = [code.strip().upper() for code in countries.split(",")] if countries else default_profiles()
-    topics = [profile.topic for profile in profiles_of(codes).values()]
+    topics = [profile.topic for profile in profiles_of(parse_countries(countries)).values()]
     first = time_of(start, "--from") if start else None
     return held_between(bootstrap_servers, topics, first, time_of(end, "--to") if end else None)
 

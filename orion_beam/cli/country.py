@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -14,16 +15,19 @@ from orion_beam.cli.shared.options import Profiles
 from orion_beam.cli.shared.paths import local_path
 from orion_beam.defaults import PROFILES_DIRECTORY
 from orion_beam.errors import UserError
+from orion_beam.workspace import find_workspace, needed_workspace
 
 with late_imports():
-    from orion_beam.countries import load_profile, profiles_of
+    from orion_beam.countries import all_profiles, load_profile, profiles_of
     from orion_beam.inspect.conformance import Finding, check_country
     from orion_beam.io.lines import records_among
     from orion_beam.schemas.country import CountryProfile
     from orion_beam.transforms.rules.plausibility import example_numbers
+    from orion_beam.yaml_file import shown_path
 
 app = typer.Typer(help="Begin a new country; check one against the conformance kit.", no_args_is_help=True)
 
+_OF_WORKSPACE = "that of the workspace"
 TESTDATA = Path("tests", "testdata")
 TESTS = Path("tests", "countries")
 
@@ -69,28 +73,40 @@ def new(
     national_digits: Annotated[int, typer.Option(help="Length of a national significant number.")],
     time_zone: Annotated[str, typer.Option(help="IANA, such as Africa/Abidjan.")],
     profiles: Annotated[
-        Path, typer.Option(callback=local_path, help="Directory of the profiles.")
-    ] = PROFILES_DIRECTORY,
-    cases: Annotated[Path, typer.Option(callback=local_path, help="Directory of the golden cases.")] = TESTDATA,
-    tests: Annotated[Path, typer.Option(callback=local_path, help="Directory of the countries' tests.")] = TESTS,
+        Path | None, typer.Option(callback=local_path, help="Directory of the profiles.", show_default=_OF_WORKSPACE)
+    ] = None,
+    cases: Annotated[
+        Path | None,
+        typer.Option(callback=local_path, help="Directory of the golden cases.", show_default=_OF_WORKSPACE),
+    ] = None,
+    tests: Annotated[
+        Path | None,
+        typer.Option(callback=local_path, help="Directory for a pytest file, too.", show_default="none in a workspace"),
+    ] = None,
 ) -> None:
-    """Write a profile, a folder of golden cases and a test. The profile is checked; existing files are left alone."""
+    """Write a profile and a folder of golden cases, into the workspace. The profile is checked.
+
+    Existing files are left alone. A country that is shipped is replaced by that of the workspace. In a checkout of
+    ORION Beam, outside of a workspace, the files become part of ORION Beam, with a test.
+    """
     if re.fullmatch("[A-Z]{2}", code) is None:
         raise UserError(f"country code {code!r} is not two capital letters (ISO 3166-1 alpha-2)")
-    path, folder, test = profiles / f"{code}.toml", cases / code.lower(), tests / f"test_{code.lower()}.py"
+    others = _profiles_beside(profiles)
+    profiles, cases, tests = _places(profiles, cases, tests)
+    path, folder = profiles / f"{code}.toml", cases / code.lower()
+    test = None if tests is None else tests / f"test_{code.lower()}.py"
     for existing in (path, folder, test):
-        if existing.exists():
+        if existing is not None and existing.exists():
             raise UserError(f"{existing} is there already")
     text = _PROFILE.format(
         code=code, name=name, mcc=mcc, calling_code=calling_code, national_digits=national_digits, time_zone=time_zone
     )
-    if not profiles.is_dir():
-        raise UserError(f"--profiles {profiles}: there is no such directory")
+    profiles.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
     draft.write_text(text, encoding="utf-8")
     try:
         profile = load_profile(draft)
-        _refuse_mcc_of_another(profile, profiles)
+        _refuse_mcc_of_another(profile, others)
         draft.rename(path)
     finally:
         draft.unlink(missing_ok=True)
@@ -98,19 +114,40 @@ def new(
     lines = _first_cases(profile)
     (folder / "input.txt").write_text("".join(f"{line}\n" for line in lines.values()), encoding="utf-8")
     (folder / "cases.txt").write_text("".join(f"{case}\n" for case in lines), encoding="utf-8")
-    test.parent.mkdir(parents=True, exist_ok=True)
-    test.write_text(_TEST.format(code=code, name=name), encoding="utf-8")
-    typer.echo(f"{path}: fill in formats, operators and usual roaming countries")
-    typer.echo(f"{folder}: add a line for each rule of a format of its own, then run `make golden` and read the result")
-    typer.echo(f"{test}: runs the cases and the kit; add what is particular to the country")
+    typer.echo(f"{shown_path(path)}: fill in formats, operators and usual roaming countries")
+    typer.echo(f"{shown_path(folder)}: add a line to input.txt, and its name to cases.txt, for each rule of a format")
+    if test is not None:
+        test.parent.mkdir(parents=True, exist_ok=True)
+        test.write_text(_TEST.format(code=code, name=name), encoding="utf-8")
+        typer.echo(f"{shown_path(test)}: runs the cases and the kit; `make golden` writes what comes out: read it")
     typer.echo(f"then: orion-beam country check {code}")
 
 
-def _refuse_mcc_of_another(profile: CountryProfile, profiles: Path) -> None:
-    for path in sorted(profiles.glob("*.toml")):
-        other = load_profile(path)
-        if shared := set(profile.mccs) & set(other.mccs):
-            raise UserError(f"--mcc {min(shared)} is {other.name}'s: {path} holds it; an MCC is of one country")
+def _places(profiles: Path | None, cases: Path | None, tests: Path | None) -> tuple[Path, Path, Path | None]:
+    """Return the directories for a new country's files.
+
+    Raises:
+        UserError: There is neither a workspace nor a checkout of ORION Beam, and the options do not name them all.
+    """
+    if find_workspace() is None and TESTDATA.is_dir():
+        return profiles or PROFILES_DIRECTORY, cases or TESTDATA, tests or TESTS
+    if profiles is not None and cases is not None:
+        return profiles, cases, tests
+    workspace = needed_workspace()
+    return profiles or workspace.countries, cases or workspace.cases, tests
+
+
+def _profiles_beside(profiles: Path | None) -> Mapping[str, CountryProfile]:
+    """Return the profiles that a new one must fit: those of the directory that is named, or all that are in use."""
+    if profiles is not None and not any(profiles.glob("*.toml")):
+        return {}
+    return all_profiles(profiles)
+
+
+def _refuse_mcc_of_another(profile: CountryProfile, others: Mapping[str, CountryProfile]) -> None:
+    for code, other in others.items():
+        if code != profile.code and (shared := set(profile.mccs) & set(other.mccs)):
+            raise UserError(f"--mcc {min(shared)} is {other.name}'s ({code}): an MCC is of one country")
 
 
 def _first_number(profile: CountryProfile) -> str:
@@ -143,13 +180,17 @@ def _first_cases(profile: CountryProfile) -> dict[str, str]:
 @app.command(epilog="Example: orion-beam country check SN")
 def check(
     code: Annotated[str, typer.Argument(help="Country code, such as SN.")],
-    profiles: Profiles = PROFILES_DIRECTORY,
-    cases: Annotated[Path, typer.Option(help="Directory of the golden cases.")] = TESTDATA,
+    profiles: Profiles = None,
+    cases: Annotated[
+        Path | None, typer.Option(help="Directory of the golden cases.", show_default=_OF_WORKSPACE)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """Mutate a country's golden cases in every known way; exit code 1 if a row is lost, changed or meets a bug."""
     profile = profiles_of([code.upper()], profiles)[code.upper()]
-    path = cases / profile.code.lower() / "input.txt"
+    workspace = find_workspace()
+    directory = cases or (TESTDATA if workspace is None else workspace.cases)
+    path = directory / profile.code.lower() / "input.txt"
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:

@@ -19,6 +19,7 @@ import typer
 from rich.markup import escape
 
 from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.options import parse_countries
 from orion_beam.errors import UserError
 from orion_beam.kafka import CONFIG_VARIABLE
 from orion_beam.telemetry.logs import LogFollower
@@ -27,7 +28,7 @@ with late_imports():
     from confluent_kafka import KafkaException
 
     from orion_beam.cli.shared.demo_view import CountryProgress, View, further_steps, open_view, print_summary
-    from orion_beam.countries import default_profiles, profiles_of
+    from orion_beam.countries import profiles_of
     from orion_beam.kafka.offset_ranges import offset_ranges
     from orion_beam.proof.tally import Tally
     from orion_beam.runners.jars.build import ensure_jars, find_java, guard_environment
@@ -331,8 +332,7 @@ def _checked_plan(count: int, countries: str | None, fault_rate: float, seed: in
         raise UserError(f"--count must be at least 1, not {count}")
     if not 0 <= fault_rate <= 1:
         raise UserError(f"--fault-rate must be from 0 to 1, not {fault_rate}")
-    codes = default_profiles() if countries is None else [code.strip().upper() for code in countries.split(",")]
-    return _Plan(profiles_of(codes), count, fault_rate, seed)
+    return _Plan(profiles_of(parse_countries(countries)), count, fault_rate, seed)
 
 
 def _run(plan: _Plan, interrupts: _Interrupts, *, is_live: bool, keep: bool, as_json: bool) -> bool:

@@ -14,11 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.options import parse_countries
 from orion_beam.cli.shared.paths import local_path
 from orion_beam.errors import UserError
 
 with late_imports():
-    from orion_beam.countries import default_profiles, profiles_of
+    from orion_beam.countries import profiles_of
     from orion_beam.generator import GeneratedBatch, generate_batches
     from orion_beam.generator.batches import GENERATED_ROWS
     from orion_beam.generator.population import population_of
@@ -148,10 +149,7 @@ def _check(
 
 
 def _selected(countries: str | None) -> list[CountryProfile]:
-    if countries is None:
-        return list(default_profiles().values())
-    codes = dict.fromkeys(code.strip().upper() for code in countries.split(","))
-    return list(profiles_of(codes).values())
+    return list(profiles_of(parse_countries(countries)).values())
 
 
 def _streams(

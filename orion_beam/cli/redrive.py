@@ -26,7 +26,7 @@ from orion_beam.cli.shared.letters import (
 )
 from orion_beam.cli.shared.options import Cells, DeadLetterTopic, Profiles, Subscribers
 from orion_beam.cli.shared.progress import progress_of
-from orion_beam.defaults import CELLS, DEAD_LETTER_TOPIC, PROFILES_DIRECTORY, SUBSCRIBERS
+from orion_beam.defaults import CELLS, DEAD_LETTER_TOPIC, SUBSCRIBERS
 from orion_beam.errors import UserError
 from orion_beam.telemetry.logs import say
 from orion_beam.telemetry.masking import mask_numbers
@@ -57,7 +57,7 @@ def retest(
     until: ToOption = None,
     offsets: OffsetsOption = None,
     dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
-    profiles: Profiles = PROFILES_DIRECTORY,
+    profiles: Profiles = None,
     cells: Cells = CELLS,
     subscribers: Subscribers = SUBSCRIBERS,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
@@ -65,7 +65,6 @@ def retest(
     """Run today's rules on dead letters: how many would pass, fail alike, fail differently. Sends nothing."""
     wanted = filter_of(code, country, stage, since, until, offsets, last)
     selection = letters_at(bootstrap_servers, files, dlq_topic, wanted).selection
-    profiles = profiles.absolute()
     judge = Judge(selection.topic, load_reference(cells, subscribers, profiles), all_profiles(profiles))
     report = RetestReport()
     with progress_of("testing", selection.offsets) as advance:

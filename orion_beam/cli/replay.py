@@ -37,6 +37,7 @@ from orion_beam.cli.shared.options import (
     check_balance,
     checked_config,
     duration_of,
+    parse_countries,
     parse_list,
     parse_pairs,
     refuse_unused_checks,
@@ -49,7 +50,6 @@ from orion_beam.defaults import (
     DEAD_LETTER_TOPIC,
     DUPLICATE_WINDOW,
     FINAL_TOPIC,
-    PROFILES_DIRECTORY,
     SUBSCRIBERS,
     FileFormat,
     ValueFormat,
@@ -60,7 +60,7 @@ with late_imports():
     from orion_beam.chain import load_reference
     from orion_beam.cli.shared.counts import counts_summary, counts_table
     from orion_beam.config import FileSink, KafkaRanges, KafkaSink
-    from orion_beam.countries import all_profiles, default_profiles, profiles_of
+    from orion_beam.countries import all_profiles, profile_source, profiles_of
     from orion_beam.io.files import DEAD_LETTER_DIRECTORY, FINAL_DIRECTORY
     from orion_beam.kafka.admin import require_topics
     from orion_beam.kafka.clients import producer_config
@@ -112,7 +112,7 @@ def replay(
     schema_registry: Annotated[
         str | None, typer.Option(help="URL of a schema registry; values then have Confluent's wire format.")
     ] = None,
-    profiles: Profiles = PROFILES_DIRECTORY,
+    profiles: Profiles = None,
     cells: Cells = CELLS,
     subscribers: Subscribers = SUBSCRIBERS,
     tag_partials: TagPartialsOption = False,
@@ -199,7 +199,7 @@ def replay(
             tag_partials=tag_partials,
             flag_duplicates=flag_duplicates,
             duplicate_window=duplicate_window,
-            profiles_directory=profiles.absolute(),
+            profile_source=profile_source(profiles),
         ),
         partitions=tuple(plans),
         lanes=lanes_of(plans, workers if cluster is None else cluster.parallelism),
@@ -323,19 +323,18 @@ def asked_for(start: str | None, end: str | None, last: str | None, offsets: str
     return Asked(time_of(start or "", "--from"), time_of(end, "--to") if end else None, ())
 
 
-def countries_of(asked: Asked, countries: str | None, profiles: Path) -> tuple[str, ...]:
+def countries_of(asked: Asked, countries: str | None, profiles: Path | None) -> tuple[str, ...]:
     """Return the countries to read: those named, or the default ones.
 
     Raises:
         UserError: both --offsets and --countries name countries.
     """
     named = tuple(dict.fromkeys(code for code, _, _ in asked.offsets))
-    given = parse_list(countries)
     if named:
-        if given:
+        if countries:
             raise UserError("--offsets names the countries itself: leave --countries out")
         return named
-    return given or tuple(default_profiles(profiles))
+    return parse_countries(countries, profiles)
 
 
 def _is_flink(beam_arguments: Iterable[str]) -> bool:

@@ -25,7 +25,7 @@ from orion_beam.cli.shared.options import (
     absolute,
     refuse_unused_checks,
 )
-from orion_beam.defaults import CELLS, DUPLICATE_WINDOW, PROFILES_DIRECTORY, SUBSCRIBERS
+from orion_beam.defaults import CELLS, DUPLICATE_WINDOW, SUBSCRIBERS
 from orion_beam.errors import JobFailedError, UserError
 
 with late_imports():
@@ -41,7 +41,7 @@ class _Version:
 
     name: str
     installed: Path | None
-    profiles: Path
+    profiles: Path | None
     cells: str
     subscribers: str
 
@@ -64,7 +64,7 @@ class _Version:
     def options(self) -> list[str]:
         """Return the version's options without those that have default values, so that it uses its own defaults."""
         chosen = (
-            ("--profiles", str(self.profiles), str(PROFILES_DIRECTORY)),
+            ("--profiles", str(self.profiles), str(None)),
             ("--cells", self.cells, CELLS),
             ("--subscribers", self.subscribers, SUBSCRIBERS),
         )
@@ -90,8 +90,12 @@ def diff(
     new_version: Annotated[
         Path | None, typer.Option(help="Virtual environment or checkout of the new code.", show_default="this one")
     ] = None,
-    old_profiles: Annotated[Path, typer.Option(help="The old country profiles, a directory.")] = PROFILES_DIRECTORY,
-    new_profiles: Annotated[Path, typer.Option(help="The new country profiles.")] = PROFILES_DIRECTORY,
+    old_profiles: Annotated[
+        Path | None, typer.Option(help="The old country profiles, a directory.", show_default="as for `replay`")
+    ] = None,
+    new_profiles: Annotated[
+        Path | None, typer.Option(help="The new country profiles.", show_default="as for `replay`")
+    ] = None,
     old_cells: Annotated[str, typer.Option(help="The old cells.")] = CELLS,
     new_cells: Annotated[str, typer.Option(help="The new cells.")] = CELLS,
     old_subscribers: Annotated[str, typer.Option(help="The old subscribers.")] = SUBSCRIBERS,
@@ -113,8 +117,12 @@ def diff(
 
     Example: orion-beam replay diff --bootstrap-servers localhost:9092 --countries FR --last 1h --new-profiles profiles
     """
-    old = _Version("old", old_version, old_profiles.absolute(), absolute(old_cells), absolute(old_subscribers))
-    new = _Version("new", new_version, new_profiles.absolute(), absolute(new_cells), absolute(new_subscribers))
+    old = _Version(
+        "old", old_version, old_profiles and old_profiles.absolute(), absolute(old_cells), absolute(old_subscribers)
+    )
+    new = _Version(
+        "new", new_version, new_profiles and new_profiles.absolute(), absolute(new_cells), absolute(new_subscribers)
+    )
     if (old.installed, *old.options()) == (new.installed, *new.options()):
         raise UserError(
             "old and new are the same: give --new-profiles, --new-cells, --new-subscribers or --new-version"

@@ -10,7 +10,6 @@ from rich.table import Table
 from orion_beam.cli.shared.given import refuse_unused
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import Profiles
-from orion_beam.defaults import PROFILES_DIRECTORY
 from orion_beam.schemas.codes import Code, Severity
 
 with late_imports():
@@ -75,7 +74,7 @@ def rules(
     country: Annotated[
         str | None, typer.Option(help="Severities as this country's profile has them, such as FR.")
     ] = None,
-    profiles: Profiles = PROFILES_DIRECTORY,
+    profiles: Profiles = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/reference/rules.md.")] = False,
 ) -> None:

@@ -13,13 +13,12 @@ from rich.markup import escape
 
 from orion_beam.cli.shared.given import refuse_unused
 from orion_beam.cli.shared.late import late_imports
-from orion_beam.cli.shared.options import AsJson, BootstrapServers
+from orion_beam.cli.shared.options import AsJson, BootstrapServers, parse_countries
 from orion_beam.defaults import PRODUCTION, SHIPPED_CATALOGUE
 from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError
 
 with late_imports():
-    from orion_beam.countries import default_profiles
     from orion_beam.topics.apply import apply_changes, await_effect
     from orion_beam.topics.catalogue import FOREVER_MS, Catalogue, load_catalogue
     from orion_beam.topics.cluster_state import describe_cluster
@@ -48,7 +47,7 @@ def plan(
     The signs are: + create, ~ change, ! dangerous change (may delete data or break an order), x to be done by hand,
     ? not in the catalogue and left alone.
     """
-    found = plan_topics(bootstrap_servers, load_catalogue(catalogue), _codes(countries), profile)
+    found = plan_topics(bootstrap_servers, load_catalogue(catalogue), parse_countries(countries), profile)
     if as_json:
         typer.echo(json.dumps(_plan_json(found), indent=2))
     else:
@@ -76,7 +75,7 @@ def apply(
 
     Exit code 0 when they match afterwards, 1 when something was refused, left out, or must be done by hand.
     """
-    replan = partial(plan_topics, bootstrap_servers, load_catalogue(catalogue), _codes(countries), profile)
+    replan = partial(plan_topics, bootstrap_servers, load_catalogue(catalogue), parse_countries(countries), profile)
     if not allow_destructive:
         refuse_unused(context, ["confirmed"], "without --allow-destructive")
     wanted = replan()
@@ -120,7 +119,7 @@ def verify(
 
     Exit code 0 when they match, 1 with the differences otherwise.
     """
-    known, codes = load_catalogue(catalogue), _codes(countries)
+    known, codes = load_catalogue(catalogue), parse_countries(countries)
     window_ms = _window_ms(replay_window, known)
     found = plan_topics(bootstrap_servers, known, codes, profile)
     cluster = describe_cluster(bootstrap_servers, [topic.name for topic in known.topics_of(codes, profile)])
@@ -138,12 +137,6 @@ def verify(
             typer.echo(f"  {problem.topic}: {problem.what}")
     if not is_good:
         raise typer.Exit(1)
-
-
-def _codes(countries: str | None) -> list[str]:
-    if countries is None:
-        return list(default_profiles())
-    return [code.strip().upper() for code in countries.split(",") if code.strip()]
 
 
 def _window_ms(replay_window: str | None, catalogue: Catalogue) -> int:

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from orion_beam.config import FileSink, FileSource, JobConfig
 from orion_beam.countries import all_profiles, default_profiles, load_profile, profiles_of
 from orion_beam.defaults import PROFILES_DIRECTORY
 from orion_beam.errors import UserError
@@ -99,3 +100,70 @@ def test_a_file_is_a_directory_of_one_profile():
 def test_a_missing_profile_is_an_error_that_names_the_file(tmp_path):
     with pytest.raises(UserError, match=r"none\.toml"):
         load_profile(tmp_path / "none.toml")
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    (tmp_path / "countries").mkdir()
+    (tmp_path / "orion.yaml").write_text("version: 1\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def own(workspace, code, **changes):
+    text = FRANCE
+    for before, after in {'code = "FR"': f'code = "{code}"', **changes}.items():
+        assert before in text
+        text = text.replace(before, after)
+    (workspace / "countries" / f"{code}.toml").write_text(text, encoding="utf-8")
+
+
+def test_a_workspace_replaces_a_country_and_adds_one(workspace):
+    own(workspace, "FR", **{'name = "France"': 'name = "Francia"'})
+    own(workspace, "XA", **{'mccs = ["208"]': 'mccs = ["299"]'})
+    assert all_profiles()["FR"].name == "Francia"
+    assert all_profiles()["TN"] == all_profiles(PROFILES_DIRECTORY)["TN"]
+    assert list(all_profiles()) == ["CI", "FR", "MA", "SN", "TN", "XA"]
+    assert set(default_profiles()) == {"FR", "MA", "SN", "TN", "XA"}
+    assert all_profiles(PROFILES_DIRECTORY)["FR"].name == "France"
+
+
+def test_a_broken_country_of_the_workspace_stops_no_other_and_does_not_bring_back_the_shipped_one(workspace, capsys):
+    own(workspace, "FR", **{"Europe/Paris": "Europe/Pari"})
+    assert list(profiles_of(["TN"])) == ["TN"]
+    assert "FR.toml: time_zone: " in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"FR\.toml: time_zone: "):
+        profiles_of(["FR"])
+
+
+def test_the_job_file_switches_rules_of_a_country(workspace):
+    (workspace / "orion.yaml").write_text("version: 1\nrules:\n  TN: {luhn_failed: error, late: off}\n")
+    assert dict(profiles_of(["TN"])["TN"].rules) == {"luhn_failed": "error", "late": "off"}
+    assert profiles_of(["MA"])["MA"].rules == ()
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [("luhn", "there is no such rule, see `orion-beam rules`"), ("invalid_imsi", "is always an error")],
+)
+def test_a_rule_that_cannot_be_switched_is_named_with_its_line(workspace, rule, message):
+    (workspace / "orion.yaml").write_text(f"version: 1\nrules:\n  TN:\n    {rule}: off\n")
+    with pytest.raises(UserError, match=rf"^orion\.yaml:4: rules\.TN\.{rule}: {message}"):
+        all_profiles()
+
+
+def test_a_stored_job_finds_its_profiles_from_anywhere(workspace, tmp_path_factory, monkeypatch):
+    own(workspace, "XA", **{'mccs = ["208"]': 'mccs = ["299"]'})
+    (workspace / "orion.yaml").write_text("version: 1\nrules:\n  XA: {luhn_failed: error}\n")
+    job = JobConfig(
+        countries=("XA",),
+        source=FileSource(inputs=(("XA", workspace / "x.csv"),)),
+        sink=FileSink(directory=workspace),
+        wire_prefix=b"",
+    )
+    before = job.profiles
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    again = JobConfig.model_validate_json(job.model_dump_json())
+    assert again == job
+    assert again.profiles == before
+    assert dict(again.profiles["XA"].rules) == {"luhn_failed": "error"}

@@ -429,10 +429,22 @@ def check_rules(profile: CountryProfile) -> None:
         ValueError: A rule does not exist or is fixed. The message names the rule.
     """
     for name, _ in profile.rules:
-        if name not in RULES_BY_ID:
-            raise ValueError(f"rules.{name}: there is no such rule, see `orion-beam rules`")
-        if RULES_BY_ID[name].is_fixed:
-            raise ValueError(f"rules.{name}: is always an error: no CDR can do without")
+        try:
+            check_rule(name)
+        except ValueError as error:
+            raise ValueError(f"rules.{name}: {error}") from None
+
+
+def check_rule(name: str) -> None:
+    """Check that a country may change the severity of a rule.
+
+    Raises:
+        ValueError: The rule does not exist or is fixed.
+    """
+    if name not in RULES_BY_ID:
+        raise ValueError("there is no such rule, see `orion-beam rules`")
+    if RULES_BY_ID[name].is_fixed:
+        raise ValueError("is always an error: no CDR can do without")
 
 
 def severity_of(rule: Rule, profile: CountryProfile) -> Severity:

@@ -41,7 +41,13 @@ DeadLetterTopic = Annotated[str, typer.Option("--dead-letter-topic", "--dlq-topi
 ProducerSettings = Annotated[
     list[str] | None, typer.Option("--producer-config", help="NAME=VALUE for the Kafka producer; repeatable.")
 ]
-Profiles = Annotated[Path, typer.Option(help="Country profiles: a directory of CODE.toml, or one such file.")]
+Profiles = Annotated[
+    Path | None,
+    typer.Option(
+        help="Country profiles: a directory of CODE.toml, or one such file.",
+        show_default="those shipped, and over them the workspace's",
+    ),
+]
 Cells = Annotated[str, typer.Option(help="Cells, CSV or Parquet.")]
 Subscribers = Annotated[str, typer.Option(help="Subscribers, CSV or Parquet.")]
 TagPartialsOption = Annotated[
@@ -80,14 +86,14 @@ def parse_list(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
-def parse_countries(text: str | None) -> tuple[str, ...]:
-    """Return country codes; those of the default countries if none are named.
+def parse_countries(text: str | None, profiles: Path | None = None) -> tuple[str, ...]:
+    """Return country codes in capital letters; those of the default countries if none are named.
 
     Raises:
         UserError: a country has no profile.
     """
-    codes = parse_list(text) or tuple(default_profiles())
-    profiles_of(codes)
+    codes = tuple(dict.fromkeys(code.upper() for code in parse_list(text))) or tuple(default_profiles(profiles))
+    profiles_of(codes, profiles)
     return codes
 
 

@@ -147,3 +147,33 @@ def test_the_kit_finds_a_lost_row(monkeypatch):
     monkeypatch.setattr(chain, "split_isolating", lambda split, batch, _: split(batch))
     (finding, *_) = check_country(all_profiles()["FR"], [GOOD])
     assert finding.failures == ["line 1: came out 0 times, and 0 as a dead letter"]
+
+
+def test_in_a_workspace_the_files_are_its_own_and_are_checked_there(orion_beam, tmp_path, monkeypatch):
+    (tmp_path / "orion.yaml").write_text("version: 1\n")
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    answer = orion_beam("country", "new", "XA", *NEW[3:5], "--mcc", "299", *NEW[7:])
+    assert answer.code == 0, answer.err
+    made = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*"))
+    assert made == ["cases/xa/cases.txt", "cases/xa/input.txt", "countries/XA.toml", "orion.yaml"]
+    code, out, _ = orion_beam("country", "check", "xa", "--json")
+    assert code == 0
+    assert all(finding["records"] and not finding["failures"] for finding in json.loads(out))
+
+
+def test_a_shipped_country_may_be_replaced_and_another_ones_mcc_may_not_be_taken(orion_beam, tmp_path, monkeypatch):
+    (tmp_path / "orion.yaml").write_text("version: 1\n")
+    monkeypatch.chdir(tmp_path)
+    assert orion_beam(*NEW).code == 0
+    code, _, err = orion_beam(*NEW[:2], "GH", *NEW[3:])
+    assert code == 2
+    assert "--mcc 612 is Côte d'Ivoire's (CI)" in err
+
+
+def test_elsewhere_a_new_country_needs_a_workspace(orion_beam, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = orion_beam(*NEW)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "`orion-beam init DIR` makes one" in err
+    assert list(tmp_path.iterdir()) == []
