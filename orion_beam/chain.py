@@ -1,12 +1,14 @@
 """The stages as pure functions. Commands and benchmarks use them to process records without a Beam job."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
 from orion_beam.countries import ProfileSource, all_profiles
+from orion_beam.custom_stages.declaration import JobStage
+from orion_beam.custom_stages.run import custom_splits
 from orion_beam.defaults import CELLS, SUBSCRIBERS
 from orion_beam.errors import UserError
 from orion_beam.schemas.codes import Stage
@@ -39,19 +41,24 @@ def load_reference(
         raise UserError(str(error)) from None
 
 
-def chain_of(profile: CountryProfile, reference: ReferenceData) -> dict[Stage, Split]:
-    """Return the pure functions of a country's stages, decode to enrich. Only a bug makes the encode stage reject."""
+def chain_of(profile: CountryProfile, reference: ReferenceData, stages: Sequence[JobStage] = ()) -> dict[str, Split]:
+    """Return the pure functions of a country's stages by name, decode to enrich, and the user's own in their places.
+
+    Only a bug makes the encode stage reject.
+    """
     enrich = partial(enrich_batch, profiles={profile.code: profile}, reference=reference)
-    return normalizing_chain_of(profile) | {Stage.ENRICH: enrich}
+    return normalizing_chain_of(profile, stages) | {Stage.ENRICH: enrich} | custom_splits(stages, Stage.ENRICH)
 
 
-def normalizing_chain_of(profile: CountryProfile) -> dict[Stage, Split]:
-    """Return the pure functions of a country's stages, decode to normalize. The record checks follow these stages."""
+def normalizing_chain_of(profile: CountryProfile, stages: Sequence[JobStage] = ()) -> dict[str, Split]:
+    """Return the pure functions of a country's stages by name, up to those that the record checks follow."""
     profiles = {profile.code: profile}
     return {
         Stage.DECODE: partial(decode_batch, profile=profile),
         Stage.VALIDATE: partial(validate_batch, profiles=profiles),
+        **custom_splits(stages, Stage.VALIDATE),
         Stage.NORMALIZE: partial(normalize_batch, profiles=profiles),
+        **custom_splits(stages, Stage.NORMALIZE),
     }
 
 
@@ -61,7 +68,7 @@ def places_of(rows: pa.RecordBatch) -> list[tuple[int, int]]:
     return list(zip(*columns, strict=True))
 
 
-def run_chain(chain: Mapping[Stage, Split], batch: pa.RecordBatch) -> SplitBatch:
+def run_chain(chain: Mapping[str, Split], batch: pa.RecordBatch) -> SplitBatch:
     """Run stages one after the other, as a job does.
 
     Args:

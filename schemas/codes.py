@@ -1,5 +1,6 @@
 """The stages that can reject a record, the severities of rules, and the reject codes with a one-line meaning each."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,6 +12,8 @@ __all__ = [
     "Severity",
     "Stage",
     "internal_error_of",
+    "known_code",
+    "known_stage",
     "meaning_of",
 ]
 
@@ -127,6 +130,28 @@ def meaning_of(code: str) -> str:
         return _MEANINGS[code]
     stage, _, name = code.partition(".")
     return internal_error_of(stage).meaning if name == "internal_error" else f"a code of the stage {stage}"
+
+
+def known_stage(name: str) -> str:
+    """Return the name of a stage, of ORION Beam or of the user's own.
+
+    Raises:
+        ValueError: The text is no such name.
+    """
+    if name not in _STAGES and not re.fullmatch(CUSTOM_NAME, name):
+        raise ValueError("no name of a stage")
+    return name
+
+
+def known_code(code: str) -> str:
+    """Return a code, of ORION Beam or of a stage of the user's own.
+
+    Raises:
+        ValueError: The text is no such code.
+    """
+    if code not in _MEANINGS and not re.fullmatch(CUSTOM_CODE, code):
+        raise ValueError("no code")
+    return code
 
 
 _STAGES = frozenset(stage.value for stage in Stage)

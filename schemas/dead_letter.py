@@ -1,14 +1,18 @@
 """A reject: the original message, untouched, and why the chain refused it."""
 
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
-from orion_beam.schemas.codes import Code, Stage
+from orion_beam.schemas.codes import known_code, known_stage
 from orion_beam.schemas.derive import Int32, arrow_schema
 from orion_beam.schemas.raw import Header
 
 __all__ = ["DEAD_LETTER_SCHEMA", "DeadLetter", "LETTER_HEADERS"]
+
+_Stage = Annotated[str, AfterValidator(known_stage)]
+_Code = Annotated[str, AfterValidator(known_code)]
 
 
 class DeadLetter(BaseModel):
@@ -17,9 +21,9 @@ class DeadLetter(BaseModel):
     key: bytes | None
     value: bytes | None
     headers: list[Header]
-    stage: Stage
-    code: Code = Field(description="the first of codes")
-    codes: list[Code]
+    stage: _Stage
+    code: _Code = Field(description="the first of codes")
+    codes: list[_Code]
     fields: list[str] = Field(description="the fields that break the rules of codes, one for each code")
     message: str = Field(description="for people, 1 KB at most; never holds a field's value")
     country: str

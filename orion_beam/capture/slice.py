@@ -10,7 +10,6 @@ from orion_beam.capture.records import RecordPseudonymiser
 from orion_beam.chain import chain_of, places_of, run_chain
 from orion_beam.errors import UserError
 from orion_beam.kafka.offset_ranges import Advance, OffsetRange, SourcePartition, offset_ranges, read_ranges
-from orion_beam.schemas.codes import Stage
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.raw import RAW_CDR_SCHEMA
 from orion_beam.transforms.arrow.texts import to_list
@@ -113,7 +112,7 @@ def _formats(records: pa.RecordBatch, profile: CountryProfile) -> list[str | Non
     return [found.get(place) for place in places_of(records)]
 
 
-def _outcomes(records: pa.RecordBatch, chain: Mapping[Stage, Split]) -> list[str]:
+def _outcomes(records: pa.RecordBatch, chain: Mapping[str, Split]) -> list[str]:
     """Return the outcome of each record as text: its format and warnings, or the rules that it breaks."""
     outcome = run_chain(chain, records)
     texts: dict[tuple[int, int], str] = {}

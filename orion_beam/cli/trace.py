@@ -289,7 +289,7 @@ def _as_json(
             "redriven_from": record.redrive and record.redrive.source,
         },
         "stages": [
-            {"stage": each.stage.value, "accepted": each.accepted, "codes": each.codes, "rules": each.rules}
+            {"stage": str(each.stage), "accepted": each.accepted, "codes": each.codes, "rules": each.rules}
             for each in judged.verdicts
         ],
         "fields": fields,
@@ -324,7 +324,7 @@ def _print(
         console.print(f"  redrive {record.redrive.id} has sent it, of {escape(record.redrive.source)}")
     for verdict in judged.verdicts:
         mark = "[green]accepted[/]" if verdict.accepted else "[bold red]refused[/]"
-        console.print(f"  {verdict.stage.value:10}{mark}")
+        console.print(f"  {verdict.stage:9} {mark}")
         for rule in verdict.rules:
             console.print(f"      {escape(rule)}")
     title = "Today's reading" if judged.is_accepted else "As far as it came"

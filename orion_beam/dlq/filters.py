@@ -19,7 +19,6 @@ from orion_beam.kafka.offset_ranges import (
     offsets_at,
     read_ranges,
 )
-from orion_beam.schemas.codes import Code, Stage
 from orion_beam.transforms.arrow.texts import Mask, is_in, lengths_of, mask_of
 from orion_beam.transforms.stage.batches import filter_rows
 
@@ -37,9 +36,9 @@ class LetterFilter:
         offsets: Offsets of the letter on its topic, by partition; letters of other partitions do not match.
     """
 
-    codes: frozenset[Code] = frozenset()
+    codes: frozenset[str] = frozenset()
     countries: frozenset[str] = frozenset()
-    stages: frozenset[Stage] = frozenset()
+    stages: frozenset[str] = frozenset()
     since: datetime | None = None
     until: datetime | None = None
     offsets: Mapping[int, OffsetRange] = field(default_factory=dict)
@@ -52,7 +51,7 @@ class LetterFilter:
         if self.countries:
             mask &= is_in(letters.column("country"), pa.array(sorted(self.countries)))
         if self.stages:
-            mask &= is_in(letters.column("stage"), pa.array([stage.value for stage in self.stages]))
+            mask &= is_in(letters.column("stage"), pa.array(sorted(self.stages)))
         failed_at = letters.column("failed_at")
         if self.since is not None:
             mask &= mask_of(pc.greater_equal(failed_at, pa.scalar(self.since, failed_at.type)))
@@ -73,10 +72,10 @@ class LetterFilter:
         return {name: value for name, value in described.items() if value}
 
 
-def break_one_of(letters: pa.RecordBatch, codes: Set[Code]) -> Mask:
+def break_one_of(letters: pa.RecordBatch, codes: Set[str]) -> Mask:
     """Return which letters have at least one of these codes, not only as their first."""
     broken = letters.column("codes")
-    is_meant = is_in(broken.flatten(), pa.array([code.value for code in codes]))
+    is_meant = is_in(broken.flatten(), pa.array(sorted(codes), pa.string()))
     rows = np.repeat(np.arange(letters.num_rows), lengths_of(broken))
     return np.bincount(rows[is_meant], minlength=letters.num_rows) > 0
 

@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 
 from orion_beam.chain import chain_of, places_of, run_chain
 from orion_beam.countries import all_profiles
-from orion_beam.schemas.codes import Stage
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.raw import RAW_CDR_SCHEMA
 from orion_beam.transforms.arrow.texts import Mask, is_in
@@ -77,7 +76,7 @@ class Judge:
     topic: str
     reference: ReferenceData
     profiles: Mapping[str, CountryProfile] = field(default_factory=all_profiles)
-    _chains: dict[str, Mapping[Stage, Split]] = field(default_factory=dict)
+    _chains: dict[str, Mapping[str, Split]] = field(default_factory=dict)
 
     def judge(self, letters: pa.RecordBatch) -> Judgement:
         """Run the chain over the records of rows of `orion_beam.io.letter_headers.LETTER_SCHEMA`."""
@@ -97,7 +96,7 @@ class Judge:
                 refusals[row_of[place]] = Refusal(stage, tuple(codes))
         return Judgement(is_known, passes, refusals)
 
-    def _chain(self, country: str) -> Mapping[Stage, Split]:
+    def _chain(self, country: str) -> Mapping[str, Split]:
         if country not in self._chains:
             self._chains[country] = chain_of(self.profiles[country], self.reference)
         return self._chains[country]

@@ -8,7 +8,7 @@ from string import Template
 
 from orion_beam.dlq.charts import colour, stacked_bars, stacked_hours
 from orion_beam.dlq.statistics import LetterStatistics
-from orion_beam.schemas.codes import Code
+from orion_beam.schemas.codes import meaning_of
 from orion_beam.schemas.version import VERSION
 
 _PAGE = Path(__file__).with_name("report.html")
@@ -47,7 +47,7 @@ def _sections(statistics: LetterStatistics, hours: Sequence[datetime]) -> list[s
         fields[rule.field, rule.country] = fields.get((rule.field, rule.country), 0) + count
     names = {field for field, _ in fields}
     by_size = sorted(names, key=lambda field: (-sum(fields.get((field, each), 0) for each in countries), field))
-    meanings = {code.value: code.meaning for code in Code}
+    meanings = {code: meaning_of(code) for code in codes}
     over_time = stacked_hours(statistics.by("hour", "country"), hours, countries)
     pair = [
         _card("By code", "The first rule that a letter breaks.",
@@ -124,10 +124,9 @@ def _attempts(statistics: LetterStatistics) -> str:
 
 
 def _rules(statistics: LetterStatistics) -> str:
-    meanings = {code.value: code.meaning for code in Code}
     rows = [
         f"<tr><td>{escape(rule.country)}</td><td><code>{escape(rule.field)}</code></td>"
-        f"<td><code>{escape(rule.code)}</code></td><td>{escape(meanings[rule.code])}</td>"
+        f"<td><code>{escape(rule.code)}</code></td><td>{escape(meaning_of(rule.code))}</td>"
         f'<td class="number">{count:,}</td></tr>'
         for rule, count in statistics.rules.most_common(_MOST_RULES)
     ]

@@ -8,12 +8,10 @@ import pyarrow as pa
 
 from orion_beam.dlq.judge import decoded_texts
 from orion_beam.io.letter_headers import Reference
-from orion_beam.schemas.codes import Code
 from orion_beam.telemetry.masking import mask_field, mask_numbers
-from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD
+from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, meanings_in
 
 _LONGEST_PREVIEW = 2048
-_MEANINGS = {code.value: code.meaning for code in Code}
 
 
 class FieldView(NamedTuple):
@@ -75,8 +73,8 @@ def views_of(letters: pa.RecordBatch, topic: str, *, reveal: bool) -> list[Lette
 
 def _view(letter: dict[str, Any], texts: Mapping[str, str | None] | None, reveal: bool) -> LetterView:
     problems: dict[str, list[str]] = {}
-    for code, field in zip(letter["codes"], letter["fields"], strict=True):
-        problems.setdefault(field, []).append(_MEANINGS[code])
+    for field, meaning in zip(letter["fields"], meanings_in(letter), strict=True):
+        problems.setdefault(field, []).append(meaning)
     shown = {} if texts is None else {field: text for field, text in texts.items() if text or field in problems}
     if texts is None or PAYLOAD_FIELD in problems:
         shown[PAYLOAD_FIELD] = readable(letter["value"], reveal=reveal)

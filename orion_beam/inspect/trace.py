@@ -6,9 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from orion_beam.schemas.codes import Code, Stage
 from orion_beam.schemas.raw import RAW_CDR_SCHEMA
 from orion_beam.telemetry.masking import mask_field
+from orion_beam.transforms.stage.rejects import meanings_in
 from orion_beam.transforms.stage.split import Split, split_isolating
 
 _IDS = frozenset({"cdr_id", "duplicate_of"})
@@ -25,7 +25,7 @@ class StageVerdict:
         rules: The same rules for people, as `field: code: meaning`.
     """
 
-    stage: Stage
+    stage: str
     accepted: bool
     codes: tuple[str, ...] = ()
     rules: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Judged:
         return all(verdict.accepted for verdict in self.verdicts)
 
 
-def judge(chain: Mapping[Stage, Split], record: pa.RecordBatch) -> Judged:
+def judge(chain: Mapping[str, Split], record: pa.RecordBatch) -> Judged:
     """Run the stages over one record.
 
     Args:
@@ -70,8 +70,8 @@ def judge(chain: Mapping[Stage, Split], record: pa.RecordBatch) -> Judged:
 
 
 def _rules(letter: Mapping[str, Any]) -> tuple[str, ...]:
-    pairs = zip(letter["fields"], letter["codes"], strict=True)
-    return tuple(f"{field}: {code}: {Code[code.upper()].meaning}" for field, code in pairs)
+    broken = zip(letter["fields"], letter["codes"], meanings_in(letter), strict=True)
+    return tuple(": ".join(each) for each in broken)
 
 
 def masked(fields: Mapping[str, Any]) -> dict[str, Any]:

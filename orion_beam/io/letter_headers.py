@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orion_beam.schemas.codes import Code, Stage
+from orion_beam.schemas.codes import CUSTOM_CODE, CUSTOM_NAME, Code, Stage
 from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, LETTER_HEADERS
 from orion_beam.transforms.arrow.texts import Mask, if_else, is_in, is_null, lengths_of, mask_of, take_texts, to_list
 from orion_beam.transforms.decoders.payloads import are_utf8
@@ -157,12 +157,12 @@ def letters_of(messages: pa.RecordBatch) -> ReadLetters:
     is_ours = np.ones(messages.num_rows, np.bool_)
     for field, pattern in _PATTERNS.items():
         is_ours &= mask_of(pc.match_substring_regex(texts[field], pattern)) | _may_lack(field, texts[field])
-    for field, known in (("stage", _STAGES), ("code", _CODES)):
-        is_ours &= is_in(texts[field], known)
+    is_ours &= is_in(texts["stage"], _STAGES) | _match(texts["stage"], CUSTOM_NAME)
+    is_ours &= _are_codes(texts["code"])
     codes, fields = (pc.split_pattern(texts[field].fill_null(""), ",") for field in ("codes", "fields"))
     is_ours &= lengths_of(codes) == lengths_of(fields)
     rows = np.repeat(np.arange(messages.num_rows), lengths_of(codes))
-    is_ours[rows[~is_in(codes.flatten(), _CODES)]] = False
+    is_ours[rows[~_are_codes(codes.flatten())]] = False
     ours = filter_rows(messages, is_ours)
     columns = {
         field: text.filter(pa.array(is_ours)) for field, text in {**texts, "codes": codes, "fields": fields}.items()
@@ -252,6 +252,14 @@ class _HeaderRows(NamedTuple):
         return pa.ListArray.from_arrays(pa.array(offsets), pairs, type=kind)
 
 
+def _are_codes(texts: pa.StringArray) -> Mask:
+    return is_in(texts, _CODES) | _match(texts, CUSTOM_CODE)
+
+
+def _match(texts: pa.StringArray, pattern: str) -> Mask:
+    return mask_of(pc.match_substring_regex(texts, f"^({pattern})$").fill_null(False))
+
+
 def _may_lack(field: str, texts: pa.StringArray) -> Mask:
     return is_null(texts) if field in _NULLABLE else np.zeros(len(texts), np.bool_)
 
@@ -277,7 +285,7 @@ _PATTERNS = {
     "payload_bytes": "^[0-9]{1,10}$",
     "payload_sha256": "^[0-9a-f]{64}$",
 }
-"""Regular expression for each of our headers; stage and codes are checked against their enums."""
+"""Regular expression for each of our headers; stage and codes are those of their enums, or of the user's own."""
 
 _NULLABLE = {"source_timestamp", "run_id", "payload_bytes", "payload_sha256"}
 _STAGES, _CODES = pa.array([stage.value for stage in Stage]), pa.array([code.value for code in Code])

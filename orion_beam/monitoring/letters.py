@@ -1,5 +1,6 @@
 """Counter of dead letters as they arrive, by their headers."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from orion_beam.kafka.login import login_settings
 from orion_beam.kafka.offset_ranges import offset_ranges
 from orion_beam.monitoring.reading import READING_TIMEOUT_S
-from orion_beam.schemas.codes import Code, Stage
+from orion_beam.schemas.codes import CUSTOM_CODE, Code, Stage
 from orion_beam.schemas.dead_letter import LETTER_HEADERS
 from orion_beam.transforms.rules.rules import RULES
 
@@ -19,7 +20,7 @@ _FETCH_WAIT_MS = 5_000
 
 
 class LetterKind(NamedTuple):
-    """Key by which dead letters are counted. The three values become metric labels, so only known ones are used."""
+    """Key by which dead letters are counted. The three values become metric labels, so few unknown ones are used."""
 
     country: str
     stage: str
@@ -44,6 +45,10 @@ def known_kinds(countries: Iterable[str]) -> Iterator[LetterKind]:
 
 _STAGES = {stage.value for stage in Stage}
 _CODES = {code.value for code in Code}
+_CUSTOM_CODE = re.compile(CUSTOM_CODE)
+_MOST_CUSTOM_KINDS = 100
+"""Largest number of kinds of letters of the user's own stages. Each becomes a metric label, and anybody can write to
+the topic."""
 
 
 class LetterCounter:
@@ -104,8 +109,18 @@ class LetterCounter:
     def _kind_of(self, message: Message) -> LetterKind:
         headers = dict(message.headers() or ())
         kind = LetterKind(*(_text(headers.get(LETTER_HEADERS[field])) for field in LetterKind._fields))
-        is_ours = kind.country in self._countries and kind.stage in _STAGES and kind.code in _CODES
-        return kind if is_ours else FOREIGN
+        return kind if self.is_counted(kind) else FOREIGN
+
+    def is_counted(self, kind: LetterKind) -> bool:
+        """Return whether letters of this kind are counted as such: it is known, or of a stage of the user's own."""
+        is_ours = (kind.stage in _STAGES and kind.code in _CODES) or self._is_custom(kind)
+        return is_ours and kind.country in self._countries
+
+    def _is_custom(self, kind: LetterKind) -> bool:
+        """Return whether a kind is of a stage of the user's own, one of the first _MOST_CUSTOM_KINDS."""
+        if not _CUSTOM_CODE.fullmatch(kind.code) or kind.code.partition(".")[0] != kind.stage:
+            return False
+        return kind in self.counts or sum("." in each.code for each in self.counts) < _MOST_CUSTOM_KINDS
 
 
 def _text(value: object) -> str:

@@ -121,10 +121,10 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
                 "reqps",
             ),
             Panel(
-                "Bugs of ours",
+                "Bugs of stages",
                 {
                     "{{country}} {{stage}}": "increase(orion_kafka_errors_total"
-                    '{country=~"$country", code="internal_error"}[1h])'
+                    '{country=~"$country", code=~"(.+[.])?internal_error"}[1h])'
                 },
             ),
             Panel("Messages that are none of ours", {"in an hour": "increase(orion_kafka_foreign_letters_total[1h])"}),

@@ -1,14 +1,16 @@
 """Construction of dead letters from rejected rows: the original message and the rules that it breaks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import zip_longest
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from orion_beam.schemas.codes import Code, CustomCode
+from orion_beam.schemas.codes import Code, CustomCode, meaning_of
 from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, LETTER_HEADERS
 from orion_beam.schemas.version import VERSION
 from orion_beam.transforms.arrow.texts import lengths_of
@@ -40,6 +42,19 @@ def _explain(broken: tuple[Violation, ...]) -> tuple[str, list[str], list[str], 
     codes = [violation.code.value for violation in broken]
     message = "; ".join(map(str, broken)).encode()[:MAX_LETTER_MESSAGE_BYTES].decode(errors="ignore")
     return codes[0], codes, [violation.field for violation in broken], message
+
+
+def meanings_in(letter: Mapping[str, Any]) -> list[str]:
+    """Return the meaning of each code of a dead letter. That of a user's own stage stands in the letter's message."""
+    heads = [f"{field}: {code}: " for field, code in zip(letter["fields"], letter["codes"], strict=True)]
+    ends = [f"; {head}" for head in heads[1:]]
+    told = [
+        letter["message"].partition(head)[2].partition(end)[0] if end else letter["message"].partition(head)[2]
+        for head, end in zip_longest(heads, ends)
+    ]
+    return [
+        text if "." in code and text else meaning_of(code) for code, text in zip(letter["codes"], told, strict=True)
+    ]
 
 
 def _attempt(headers: Sequence[dict[str, object]] | None) -> int:

@@ -4,7 +4,7 @@ import getpass
 import logging
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -16,7 +16,7 @@ from orion_beam.cli.shared.offset_options import time_of
 from orion_beam.cli.shared.options import duration_of
 from orion_beam.defaults import DEAD_LETTER_TOPIC
 from orion_beam.errors import UserError
-from orion_beam.schemas.codes import Code, Stage
+from orion_beam.schemas.codes import CUSTOM_CODE, CUSTOM_NAME, Code, Stage
 from orion_beam.telemetry.logs import say
 
 with late_imports():
@@ -66,9 +66,9 @@ def filter_of(
     if last and since:
         raise UserError("--last and --from do not go together: both say since when")
     wanted = LetterFilter(
-        codes=frozenset(Code[name.upper()] for name in _known("--code", code, [each.value for each in Code])),
+        codes=frozenset(_known("--code", code, list(Code), CUSTOM_CODE)),
         countries=frozenset(_known("--countries", country, [*all_profiles(), "ZZ"])),
-        stages=frozenset(Stage(name) for name in _known("--stage", stage, [each.value for each in Stage])),
+        stages=frozenset(_known("--stage", stage, list(Stage), CUSTOM_NAME)),
         since=_since(since, last),
         until=time_of(until, "--to") if until else None,
         offsets=_offsets(offsets),
@@ -145,12 +145,16 @@ def place_of(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _known(option: str, text: str | None, known: list[str]) -> list[str]:
+def _known(option: str, text: str | None, known: Sequence[str], custom: str | None = None) -> list[str]:
     names = [part.strip() for part in (text or "").split(",") if part.strip()]
     for name in names:
-        if name not in known:
-            raise UserError(f"{option} {name}: expected some of {', '.join(known)}")
+        if name not in known and not (custom and re.fullmatch(custom, name)):
+            own = "" if custom is None else f", or {_OF_OWN_STAGES[option]}"
+            raise UserError(f"{option} {name}: expected some of {', '.join(known)}{own}")
     return names
+
+
+_OF_OWN_STAGES = {"--code": "STAGE.code of a stage of your own", "--stage": "the name of a stage of your own"}
 
 
 def _offsets(text: str | None) -> dict[int, OffsetRange]:

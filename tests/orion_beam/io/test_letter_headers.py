@@ -169,3 +169,23 @@ def test_a_letter_by_reference_keeps_a_key_of_a_sensible_length():
 )
 def test_a_reference_that_we_never_write_is_foreign(header):
     assert letter_of(b"k", None, [*headers_of(LETTER), header]) is None
+
+
+OF_OWN_STAGE = {"stage": "tag", "code": "tag.no_cell", "codes": ["tag.no_cell", "tag.internal_error"]}
+
+
+def test_a_letter_of_a_stage_of_ones_own_comes_back():
+    letter = LETTER | OF_OWN_STAGE
+    assert letter_of(letter["key"], letter["value"], headers_of(letter)) == back(letter)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stage": "Tag"}, {"stage": ""}, {"code": "tag."}, {"code": "tag"}, {"code": "tag.no-cell"},
+        {"codes": ["tag.no_cell", "a.b.c"]}, {"code": "tag.no_cell\n"}, {"stage": "x" * 41},
+    ],
+)  # fmt: skip
+def test_names_that_no_stage_can_have_are_foreign(changes):
+    letter = LETTER | OF_OWN_STAGE | changes
+    assert letter_of(letter["key"], letter["value"], headers_of(letter)) is None
