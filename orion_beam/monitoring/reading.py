@@ -1,6 +1,6 @@
 """One look at Kafka: each raw partition's offsets and commit, the age of the next record, and the jobs that read.
 
-It costs the brokers one request for metadata, three per broker for offsets, one for the group's commits, two per broker
+It costs the brokers one request for metadata, two per broker for offsets, one for the group's commits, two per broker
 for the jobs that are alive, and a fetch for each partition whose commit has moved.
 """
 
@@ -143,12 +143,15 @@ class KafkaReader:
                 "error_cb": lambda _: None,
             }
         )
+        self._ranges: dict[SourcePartition, OffsetRange] = {}
         self._next: dict[SourcePartition, _Next] = {}
         self._retention_ms: dict[str, int | None] = {}
         self._retention_read_s = float("-inf")
 
     def read(self) -> Reading:
         """Look once.
+
+        Nobody can say what a partition without a leader holds, so the last known offsets stand for it.
 
         Raises:
             UserError: no broker answers within READING_TIMEOUT_S, or one reports an error.
@@ -158,17 +161,20 @@ class KafkaReader:
             "its topics", servers, lambda s: self._admin.list_topics(timeout=s), deadline_s=READING_TIMEOUT_S
         )
         sources, sinks = (_partitions_of(metadata, topics) for topics in (self._topics, self._sinks))
+        led = [part for part in sources + sinks if metadata.topics[part.topic].partitions[part.partition].leader >= 0]
         # Commits are read before the end offsets, so that a commit is never beyond the end.
         committed = committed_offsets(self._consumer, servers, self._group_id, sources, READING_TIMEOUT_S)
-        low = self._offsets(sources, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-        high = self._offsets(sources + sinks, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        low = self._offsets(led, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        high = self._offsets(led, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        self._ranges |= {part: OffsetRange(low[part], high[part]) for part in led}
         partitions = {
-            source: PartitionReading(OffsetRange(low[source], high[source]), committed.get(source))
+            source: PartitionReading(self._ranges[source], committed.get(source))
             for source in sources
+            if source in self._ranges
         }
         self._refresh_retention(list(dict.fromkeys(source.topic for source in sources)))
         lagging = {source: part for source, part in partitions.items() if part.lag}
-        self._read_next(lagging)
+        self._read_next({source: part for source, part in lagging.items() if source in high})
         for source, part in lagging.items():
             found = self._next.get(source)
             if found is not None and found.position == part.position:
@@ -178,7 +184,8 @@ class KafkaReader:
                 )
         written: Counter[str] = Counter()
         for sink in sinks:
-            written[sink.topic] += high[sink]
+            if sink in self._ranges:
+                written[sink.topic] += self._ranges[sink].high
         return Reading(
             time.time(),
             len(metadata.brokers),

@@ -40,6 +40,8 @@ _LOCAL_SETTINGS = {
     # A broker that was killed can rejoin when its old session has timed out: by default after 9 s.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
+    # On a busy machine, controllers take longer than the default of a minute to elect a leader.
+    "initial.broker.registration.timeout.ms": str(round(KAFKA_START_TIMEOUT_S * 1_000)),
     # Kafka's internal topics have 50 partitions by default.
     "offsets.topic.num.partitions": "4",
     "transaction.state.log.num.partitions": "4",

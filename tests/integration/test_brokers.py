@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # re-exported implicitly
+from confluent_kafka.admin import NewTopic, OffsetSpec  # type: ignore[attr-defined]  # re-exported implicitly
 
 from orion_beam.countries import profiles_of
 from orion_beam.defaults import PRODUCTION
@@ -107,6 +107,41 @@ def test_every_question_and_change_waits_for_new_leaders(cluster: LocalKafka) ->
     assert sum(within.offsets for within in offset_ranges(servers, [TOPIC]).values()) == 1_000
     assert describe_cluster(servers, ["cdr.dlq"]).topics["cdr.dlq"].settings["retention.ms"] == keep_longer().after
     assert {check.status for check in other_checks(needs, 1_000)} == {Status.OK}
+
+
+def test_a_partition_without_a_leader_hides_no_other_from_the_monitor(cluster: LocalKafka) -> None:
+    servers = cluster.bootstrap_servers
+    alone, whole = raw_topic("SN").name, raw_topic("FR").name
+    # Each partition has one replica, on a broker of its own.
+    admin = admin_client(servers)
+    (created,) = admin.create_topics([NewTopic(alone, 2, replica_assignment=[[1], [2]])]).values()
+    created.result(START_TIMEOUT_S)
+    feed = Feed(servers)
+    for partition in range(2):
+        feed.send(alone, None, b"x", code=None, partition=partition)
+    feed.flush()
+    monitor = Monitor(MonitorConfig(servers, "test", profiles_of(["FR", "SN"])))
+    await_until(lambda: "SN" in monitor.look().countries, START_TIMEOUT_S, "the monitor knows the new topic")
+    before = monitor.look()
+    assert before.countries["SN"].lag == 2
+    cluster.kill_broker(2)
+    try:
+
+        def looks_without_it() -> bool:
+            now = monitor.look()
+            return now.reading is not None and now.reading.leaderless == 1
+
+        await_until(looks_without_it, START_TIMEOUT_S, "one partition has no leader, and the monitor reads the others")
+        feed.send(whole, None, b"x", code=None, partition=0)
+        feed.send(alone, None, b"x", code=None, partition=0)
+        feed.flush()
+        now = monitor.look()
+        assert now.countries["SN"].lag == 3
+        assert now.countries["FR"].lag == before.countries["FR"].lag + 1
+        assert now.written == before.written
+    finally:
+        cluster.rejoin(cluster.ports, [2])
+        monitor.close()
 
 
 def first_error(servers: str) -> str | None:
