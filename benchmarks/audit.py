@@ -21,11 +21,12 @@ from orion_beam.schemas.avro_format import single_object_header
 from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.derive import avro_schema
 from orion_beam.topics.apply import create_topics
-from orion_beam.topics.names import FINAL, FINAL_PARTITIONS
+from orion_beam.topics.names import own_topics
 from orion_beam.transforms.encode import Wire, encode_batch
 from orion_beam.transforms.stage.batches import MAX_ROWS, batch_of, columns_of
 
 RECORDS = 3_000_000
+FINAL = own_topics().final
 
 
 def enriched() -> list[pa.RecordBatch]:
@@ -46,8 +47,8 @@ def values(records: int) -> Iterator[tuple[str, list[bytes]]]:
         for number, batch in enumerate(batches):
             rows = np.arange(written[number], written[number] + batch.num_rows)
             columns = columns_of(batch) | {
-                "source_partition": pa.array(rows % FINAL_PARTITIONS, pa.int32()),
-                "source_offset": pa.array(rows // FINAL_PARTITIONS, pa.int64()),
+                "source_partition": pa.array(rows % FINAL.partitions, pa.int32()),
+                "source_offset": pa.array(rows // FINAL.partitions, pa.int64()),
             }
             encoded = encode_batch(batch_of(columns, batch.schema), UnifiedCdr, wire).accepted
             written[number] += batch.num_rows
@@ -67,8 +68,8 @@ def fill(servers: str, records: int) -> int:
     written: dict[str, int] = {}
     for topic, cdrs in values(records):
         for row, cdr in enumerate(cdrs, start=written.get(topic, 0)):
-            producer.produce(topic, b"raw", partition=row % FINAL_PARTITIONS)
-            producer.produce(FINAL.name, cdr, partition=row % FINAL_PARTITIONS)
+            producer.produce(topic, b"raw", partition=row % FINAL.partitions)
+            producer.produce(FINAL.name, cdr, partition=row % FINAL.partitions)
         written[topic] = written.get(topic, 0) + len(cdrs)
         while len(producer) > 500_000:
             producer.poll(0.1)

@@ -21,7 +21,7 @@ from orion_beam.schemas.codes import Stage
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.extra_fields import ExtraBlock, extended
 from orion_beam.topics.catalogue import TopicName
-from orion_beam.topics.names import DEAD_LETTERS, FINAL, STAGE_TOPICS
+from orion_beam.topics.names import own_topics, stage_topics
 
 __all__ = ["FileSink", "FileSource", "JobConfig", "KafkaRanges", "KafkaSink", "KafkaSource", "Slice"]
 
@@ -118,8 +118,8 @@ class KafkaSink(_Model):
 
     bootstrap_servers: str
     producer_config: Mapping[str, str] = {}
-    final_topic: TopicName = FINAL.name
-    dead_letter_topic: TopicName = DEAD_LETTERS.name
+    final_topic: TopicName = Field(default_factory=lambda: own_topics().final.name)
+    dead_letter_topic: TopicName = Field(default_factory=lambda: own_topics().dead_letters.name)
 
 
 class FileSink(_Model):
@@ -155,6 +155,7 @@ class JobConfig(_Model):
         gap_tolerance_s: Shortest time that a stream waits for a missing record.
         stages: The user's own stages, in order.
         profile_source: Origin of the country profiles; by default the shipped ones and the workspace's.
+        stage_topics: Topic of each stage whose output can be published.
     """
 
     countries: tuple[str, ...] = Field(min_length=1)
@@ -174,11 +175,12 @@ class JobConfig(_Model):
     gap_tolerance_s: float = Field(default=60.0, gt=0)
     stages: tuple[JobStage, ...] = ()
     profile_source: ProfileSource = Field(default_factory=profile_source)
+    stage_topics: Mapping[Stage, TopicName] = Field(default_factory=stage_topics)
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:
         for stage in (*self.publish, *([self.start_from] if self.start_from else [])):
-            if stage not in STAGE_TOPICS:
+            if stage not in self.stage_topics:
                 raise ValueError(f"stage {stage} has no topic of its own")
         if self.start_from is Stage.ENRICH and (self.tag_partials or self.flag_duplicates or self.detect_gaps):
             raise ValueError("partials, duplicates and gaps are looked for before enrichment: start from normalized")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orion_beam.defaults import PROFILES_DIRECTORY
 from orion_beam.errors import UserError, first_problem
+from orion_beam.job_file.environment import topic_prefix
 from orion_beam.job_file.read import Job, find_job
 from orion_beam.schemas.codes import Severity
 from orion_beam.schemas.country import CountryProfile
@@ -46,12 +47,14 @@ class ProfileSource(BaseModel):
         directories: Directories of files CODE.toml, or single such files. A country of a later one replaces that of an
             earlier one.
         rules: Severities of rules, by country code; they replace those of the profile.
+        topic_prefix: Text before the raw topic that a profile names.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     directories: tuple[Path, ...] = (PROFILES_DIRECTORY,)
     rules: tuple[tuple[str, tuple[tuple[str, Severity], ...]], ...] = ()
+    topic_prefix: str = ""
 
 
 def profile_source(profiles: Path | None = None) -> ProfileSource:
@@ -71,7 +74,8 @@ def profile_source(profiles: Path | None = None) -> ProfileSource:
         directories = (PROFILES_DIRECTORY,)
     else:
         directories = (PROFILES_DIRECTORY, job.workspace.countries)
-    return ProfileSource(directories=directories, rules=() if job is None else _rules_of(job))
+    rules = () if job is None else _rules_of(job)
+    return ProfileSource(directories=directories, rules=rules, topic_prefix=topic_prefix())
 
 
 def _rules_of(job: Job) -> tuple[tuple[str, tuple[tuple[str, Severity], ...]], ...]:
@@ -108,7 +112,8 @@ def _load(source: ProfileSource, files: tuple[tuple[Path, int], ...]) -> _Loaded
     for path, _ in files:
         try:
             profile = load_profile(path)
-            profiles[profile.code] = profile
+            topic = f"{source.topic_prefix}{profile.topic}"
+            profiles[profile.code] = profile.model_copy(update={"topic": topic})
             errors.pop(path.stem, None)
             if profile.is_default or path.parent != PROFILES_DIRECTORY:
                 default_codes.add(profile.code)

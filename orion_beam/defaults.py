@@ -11,13 +11,12 @@ REFERENCE_DIRECTORY = _PACKAGE / "reference"
 CELLS = str(REFERENCE_DIRECTORY / "cells.csv")
 SUBSCRIBERS = str(REFERENCE_DIRECTORY / "subscribers.parquet")
 
-FINAL_TOPIC = "cdr.final"
-DEAD_LETTER_TOPIC = "cdr.dlq"
-"""Topic names of the shipped catalogue. A test compares the two."""
-
 DEVELOPMENT = "development"
 PRODUCTION = "production"
 """Profiles of the shipped catalogue."""
+
+GROUP = "orion-beam"
+"""Consumer group of a job, without the topic prefix."""
 
 BROKER_PORT = 9092
 WORKERS_PORT = 9311

@@ -7,7 +7,6 @@ from orion_beam.custom_stages.run import RunCustomStage
 from orion_beam.io.read import ReadRawCdrs, ReadStage
 from orion_beam.io.write import PublishStage
 from orion_beam.schemas.codes import Stage
-from orion_beam.topics.names import STAGE_TOPICS
 
 
 class Flow:
@@ -27,7 +26,8 @@ class Flow:
         if config.start_from is None:
             self.batches = pipeline | "ReadRawCdrs" >> ReadRawCdrs(config)
         else:
-            read = ReadStage(config.kafka_source, config.start_from, config.profiles)
+            topic = config.stage_topics[config.start_from]
+            read = ReadStage(config.kafka_source, config.start_from, topic, config.profiles)
             self.batches, dead_letters = pipeline | "ReadStage" >> read
             self._dead_letters.append(dead_letters)
 
@@ -56,8 +56,9 @@ class Flow:
     def publish(self, stage: Stage) -> None:
         """Write the batches to the stage's topic as well, if the job publishes it."""
         if stage in self._config.publish:
-            publish = PublishStage(self._config.kafka_sink, stage)
-            self._dead_letters.append(self.batches | f"Publish {STAGE_TOPICS[stage]}" >> publish)
+            topic = self._config.stage_topics[stage]
+            publish = PublishStage(self._config.kafka_sink, stage, topic)
+            self._dead_letters.append(self.batches | f"Publish {topic}" >> publish)
 
     @property
     def dead_letters(self) -> beam.PCollection:

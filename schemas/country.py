@@ -37,7 +37,7 @@ class CountryProfile(BaseModel):
 
     code: CountryCode = Field(description="ISO 3166-1 alpha-2")
     name: str = Field(description="for people")
-    topic: str = Field(description="the raw topic")
+    topic: str = Field(description="the raw topic, without the environment's prefix")
     is_default: bool = Field(default=False, description="is among the countries that are meant where none are named")
     mccs: tuple[Annotated[str, Field(pattern=r"^[0-9]{3}$")], ...] = Field(min_length=1, description="ITU-T E.212")
     calling_code: str = Field(pattern=r"^[1-9][0-9]{0,2}$", description="ITU-T E.164")

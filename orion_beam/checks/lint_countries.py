@@ -16,9 +16,10 @@ from orion_beam.checks.lint_finding import (
     line_of,
     toml_lines,
 )
-from orion_beam.countries import all_profiles
+from orion_beam.countries import ProfileSource, all_profiles
+from orion_beam.defaults import SHIPPED_CATALOGUE
 from orion_beam.schemas.country import CountryProfile
-from orion_beam.topics.names import CATALOGUE
+from orion_beam.topics.catalogue import load_catalogue
 from orion_beam.transforms.decoders.registry import check_formats
 from orion_beam.transforms.rules.plausibility import example_numbers
 from orion_beam.transforms.rules.rules import check_rules
@@ -44,7 +45,7 @@ def lint_countries(workspace: Workspace, valid: list[Profile]) -> Iterator[LintF
     for path in sorted(workspace.countries.glob("*.toml")):
         yield from _read(path, valid)
     own = {each.profile.code for each in valid}
-    shipped = {code: profile for code, profile in all_profiles().items() if code not in own}
+    shipped = {code: profile for code, profile in all_profiles(ProfileSource()).items() if code not in own}
     known = [*((profile, f"shipped {code}") for code, profile in shipped.items())]
     for each in valid:
         yield from _alone(each)
@@ -84,7 +85,7 @@ def _read(path: Path, valid: list[Profile]) -> Iterator[LintFinding]:
 
 def _alone(each: Profile) -> Iterator[LintFinding]:
     profile = each.profile
-    for topic in (*CATALOGUE.topics.named, *CATALOGUE.others):
+    for topic in load_catalogue(SHIPPED_CATALOGUE, prefix="").topics.named:
         if topic.name == profile.topic:
             message = f"topic: {topic.name} has another use in the topic catalogue"
             yield each.finding(("topic",), LintRule.TOPIC_TWICE, message, f"write cdr.raw.{profile.code}")

@@ -13,10 +13,9 @@ from rich.table import Table
 
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.offset_options import held_between, held_offsets, offsets_by_partition, time_of
-from orion_beam.cli.shared.options import DeadLetterTopic, FinalTopic, parse_countries
+from orion_beam.cli.shared.options import OWN, DeadLetterTopic, FinalTopic, parse_countries
 from orion_beam.cli.shared.paths import local_path
 from orion_beam.cli.shared.progress import progress_of
-from orion_beam.defaults import DEAD_LETTER_TOPIC, FINAL_TOPIC
 from orion_beam.errors import UserError
 
 with late_imports():
@@ -42,8 +41,8 @@ def audit(
     offsets: Annotated[
         str | None, typer.Option(help="Raw records of these offsets instead, ends excluded: FR:0=100-2000,…")
     ] = None,
-    final_topic: FinalTopic = FINAL_TOPIC,
-    dead_letter_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
+    final_topic: FinalTopic = OWN,
+    dead_letter_topic: DeadLetterTopic = OWN,
     schema_registry: Annotated[str | None, typer.Option(help="URL, for values in Confluent's wire format.")] = None,
     schemas: Annotated[
         list[Path] | None, typer.Option("--schema", help="Avro schema of CDRs of another version; repeatable.")

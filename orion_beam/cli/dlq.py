@@ -28,10 +28,10 @@ from orion_beam.cli.shared.letters import (
     letters_at,
     place_of,
 )
-from orion_beam.cli.shared.options import DeadLetterTopic
+from orion_beam.cli.shared.options import OWN, DeadLetterTopic
 from orion_beam.cli.shared.paths import local_path
 from orion_beam.cli.shared.progress import progress_of
-from orion_beam.defaults import DEAD_LETTER_TOPIC, ExportFormat
+from orion_beam.defaults import ExportFormat
 from orion_beam.errors import UserError
 from orion_beam.telemetry.logs import say
 
@@ -66,7 +66,7 @@ def stats(
     last: LastOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
-    dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
+    dlq_topic: DeadLetterTopic = OWN,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
     html: Annotated[
         Path | None, typer.Option(callback=local_path, help="Write a page with charts, which needs no network.")
@@ -133,7 +133,7 @@ def ls(
     last: LastOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
-    dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
+    dlq_topic: DeadLetterTopic = OWN,
     limit: Annotated[int, typer.Option(help="How many to list at most.", min=1)] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
@@ -176,7 +176,7 @@ def show(
     place: Annotated[str, typer.Argument(help="PARTITION@OFFSET on the dead-letter topic, as `ls` lists it.")],
     bootstrap_servers: ServersOrFiles = None,
     files: InputOption = None,
-    dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
+    dlq_topic: DeadLetterTopic = OWN,
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Show subscribers' numbers; that is noted on orion.audit.")
     ] = False,
@@ -235,7 +235,7 @@ def export_letters(
     last: LastOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
-    dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
+    dlq_topic: DeadLetterTopic = OWN,
     kind: Annotated[
         ExportFormat, typer.Option("--format", help="jsonl, or avro: orion.cdr.DeadLetter, needs --reveal.")
     ] = ExportFormat.JSONL,

@@ -13,6 +13,7 @@ from rich.table import Table
 from orion_beam.cli.shared.given import refuse_unused
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import (
+    OWN,
     Cells,
     ConsumerSettings,
     CountriesOption,
@@ -52,7 +53,7 @@ def doctor(
         str | None, typer.Option(help="Kafka brokers, host:port,…; without them Kafka is left out.")
     ] = None,
     countries: CountriesOption = None,
-    group_id: GroupId = "orion-beam",
+    group_id: GroupId = OWN,
     publish: Publish = "",
     start_from: StartFrom = None,
     cells: Cells = CELLS,

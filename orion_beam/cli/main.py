@@ -21,6 +21,7 @@ from orion_beam import __version__
 from orion_beam.cli.shared import interrupts
 from orion_beam.cli.shared.late import deferring, load_late_imports
 from orion_beam.errors import JobFailedError, ServiceFailedError, UserError
+from orion_beam.job_file.environment import PREFIX_VARIABLE
 from orion_beam.kafka import CONFIG_VARIABLE
 from orion_beam.telemetry.logs import leave_out_notices, say, set_up_logging
 from orion_beam.workspace import WORKSPACE_VARIABLE
@@ -162,6 +163,14 @@ def _orion_beam(
             envvar=WORKSPACE_VARIABLE,
         ),
     ] = None,
+    topic_prefix: Annotated[
+        str | None,
+        typer.Option(
+            help="Before the name of each topic and group, so that environments share a cluster: staging.",
+            envvar=PREFIX_VARIABLE,
+            show_default="topics.prefix of orion.yaml",
+        ),
+    ] = None,
 ) -> None:
     """Unify call detail records of several countries on Kafka, with one Beam graph."""
     if kafka_config is not None:
@@ -169,6 +178,8 @@ def _orion_beam(
         os.environ[CONFIG_VARIABLE] = str(kafka_config.absolute())
     if workspace is not None:
         os.environ[WORKSPACE_VARIABLE] = str(workspace.absolute())
+    if topic_prefix is not None:
+        os.environ[PREFIX_VARIABLE] = topic_prefix
 
 
 def main() -> None:

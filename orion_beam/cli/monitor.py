@@ -8,7 +8,7 @@ import typer
 
 from orion_beam.cli.shared import interrupts
 from orion_beam.cli.shared.late import late_imports
-from orion_beam.cli.shared.options import BootstrapServers, parse_countries
+from orion_beam.cli.shared.options import OWN, BootstrapServers, WatchedGroup, parse_countries
 
 with late_imports():
     from orion_beam.countries import profiles_of
@@ -18,7 +18,6 @@ with late_imports():
 DEFAULT_LISTEN = "127.0.0.1:9310"
 
 WatchedCountries = Annotated[str | None, typer.Option(help="Countries to watch.", show_default="FR,MA,SN,TN")]
-WatchedGroup = Annotated[str, typer.Option(help="Consumer group of the job.")]
 FlinkUrls = Annotated[list[str] | None, typer.Option("--flink", help="REST address of a JobManager; repeatable.")]
 Interval = Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")]
 
@@ -26,7 +25,7 @@ Interval = Annotated[float, typer.Option(min=0.2, help="Seconds between two look
 def monitor(
     bootstrap_servers: BootstrapServers,
     countries: WatchedCountries = None,
-    group_id: WatchedGroup = "orion-beam",
+    group_id: WatchedGroup = OWN,
     flink: FlinkUrls = None,
     disk: Annotated[
         list[Path] | None, typer.Option(help="Directory whose file system must not run full, such as Kafka's data.")

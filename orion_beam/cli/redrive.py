@@ -24,9 +24,9 @@ from orion_beam.cli.shared.letters import (
     filter_of,
     letters_at,
 )
-from orion_beam.cli.shared.options import Cells, DeadLetterTopic, Profiles, Subscribers
+from orion_beam.cli.shared.options import OWN, Cells, DeadLetterTopic, Profiles, Subscribers
 from orion_beam.cli.shared.progress import progress_of
-from orion_beam.defaults import CELLS, DEAD_LETTER_TOPIC, SUBSCRIBERS
+from orion_beam.defaults import CELLS, SUBSCRIBERS
 from orion_beam.errors import UserError
 from orion_beam.telemetry.logs import say
 from orion_beam.telemetry.masking import mask_numbers
@@ -38,7 +38,7 @@ with late_imports():
     from orion_beam.dlq.judge import Judge
     from orion_beam.kafka.admin import topic_names
     from orion_beam.redrive.fates import Fate, RedriveReport
-    from orion_beam.redrive.journal import JOURNAL, read_journal
+    from orion_beam.redrive.journal import journal_topic, read_journal
     from orion_beam.redrive.patches import Patch, load_patch, setting
     from orion_beam.redrive.retest import RetestReport, RetestVerdict
     from orion_beam.redrive.sending import RedriveRun, plan_redrive
@@ -56,7 +56,7 @@ def retest(
     last: LastOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
-    dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
+    dlq_topic: DeadLetterTopic = OWN,
     profiles: Profiles = None,
     cells: Cells = CELLS,
     subscribers: Subscribers = SUBSCRIBERS,
@@ -93,7 +93,7 @@ def redrive(
     last: LastOption = None,
     until: ToOption = None,
     offsets: OffsetsOption = None,
-    dlq_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
+    dlq_topic: DeadLetterTopic = OWN,
     patch: Annotated[
         Path | None, typer.Option(help="Python file with `def patch(record)`: returns the new payload, or None.")
     ] = None,
@@ -145,7 +145,7 @@ def redrive(
     judge = Judge(dlq_topic, load_reference(cells, subscribers))
     targets = Targets.of(bootstrap_servers, dlq_topic)
     if not execute:
-        journal = read_journal(bootstrap_servers) if JOURNAL in topic_names(bootstrap_servers) else {}
+        journal = read_journal(bootstrap_servers) if journal_topic() in topic_names(bootstrap_servers) else {}
         with progress_of("looking", selection.offsets) as advance:
             report = plan_redrive(selection, options, judge, targets, journal, advance)
         _show(report, None, as_json)
@@ -203,5 +203,5 @@ def _show(report: RedriveReport, redrive_id: str | None, as_json: bool) -> None:
             typer.echo(f"{count:>9,}  {fate.replace('_', ' ')}: {fate.meaning}")
     for failure, count in report.patch_failures.most_common():
         typer.echo(f"{count:>9,}  failures of the patch: {failure}")
-    verb = f"redrive {redrive_id} is on {JOURNAL}" if redrive_id else "--execute sends"
+    verb = f"redrive {redrive_id} is on {journal_topic()}" if redrive_id else "--execute sends"
     typer.echo(f"{report.read:>9,}  read, each with one fate; {verb}")

@@ -23,6 +23,7 @@ from orion_beam.cli.shared.given import given_options, refuse_unused
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.offset_options import range_of, time_of
 from orion_beam.cli.shared.options import (
+    OWN,
     Cells,
     CountriesOption,
     DeadLetterTopic,
@@ -47,9 +48,7 @@ from orion_beam.cli.shared.options import (
 from orion_beam.cli.shared.paths import local_path
 from orion_beam.defaults import (
     CELLS,
-    DEAD_LETTER_TOPIC,
     DUPLICATE_WINDOW,
-    FINAL_TOPIC,
     SUBSCRIBERS,
     FileFormat,
     ValueFormat,
@@ -97,8 +96,8 @@ def replay(
     offsets: Annotated[
         str | None, typer.Option(help="Instead: COUNTRY:PARTITION=FIRST-END,… (END is not read): FR:0=100-2000")
     ] = None,
-    final_topic: FinalTopic = FINAL_TOPIC,
-    dead_letter_topic: DeadLetterTopic = DEAD_LETTER_TOPIC,
+    final_topic: FinalTopic = OWN,
+    dead_letter_topic: DeadLetterTopic = OWN,
     output: Annotated[
         Path | None, typer.Option(callback=local_path, help="Write files to this directory, not topics.")
     ] = None,

@@ -20,6 +20,7 @@ from orion_beam.cli.shared.given import refuse_unused
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.offset_options import time_of
 from orion_beam.cli.shared.options import (
+    OWN,
     Cells,
     ConsumerSettings,
     CountriesOption,
@@ -103,7 +104,7 @@ def run(
     ] = None,
     bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka brokers, host:port,…")] = None,
     countries: CountriesOption = None,
-    group_id: GroupId = "orion-beam",
+    group_id: GroupId = OWN,
     publish: Publish = "",
     start_from: StartFrom = None,
     value_format: Annotated[

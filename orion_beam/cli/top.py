@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from orion_beam.cli.monitor import FlinkUrls, Interval, WatchedCountries, WatchedGroup, config_of
+from orion_beam.cli.monitor import FlinkUrls, Interval, WatchedCountries, config_of
 from orion_beam.cli.shared.late import late_imports
-from orion_beam.cli.shared.options import BootstrapServers
+from orion_beam.cli.shared.options import OWN, BootstrapServers, WatchedGroup
 from orion_beam.errors import PrerequisiteError
 
 with late_imports():
@@ -24,7 +24,7 @@ with late_imports():
 def top(
     bootstrap_servers: BootstrapServers,
     countries: WatchedCountries = None,
-    group_id: WatchedGroup = "orion-beam",
+    group_id: WatchedGroup = OWN,
     flink: FlinkUrls = None,
     interval: Interval = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Look twice, print, and end.")] = False,

@@ -14,7 +14,7 @@ from rich.markup import escape
 from orion_beam.cli.shared.given import refuse_unused
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import AsJson, BootstrapServers, parse_countries
-from orion_beam.defaults import PRODUCTION, SHIPPED_CATALOGUE
+from orion_beam.defaults import PRODUCTION
 from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError
 
@@ -27,7 +27,14 @@ with late_imports():
 
 app = typer.Typer(help="Plan, apply and verify the topics.", no_args_is_help=True)
 
-CatalogueFile = Annotated[Path, typer.Option("--catalogue", help="A topic catalogue of your own, YAML.")]
+CatalogueFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--catalogue",
+        help="YAML with changes to the shipped catalogue.",
+        show_default="topics.yaml of the workspace, if there is one",
+    ),
+]
 ProfileName = Annotated[str, typer.Option("--profile", help="Profile of the catalogue: development or production.")]
 TopicCountries = Annotated[
     str | None, typer.Option(help="Countries whose raw topics there are, all if not given: FR,TN")
@@ -37,7 +44,7 @@ TopicCountries = Annotated[
 @app.command(epilog="Example: orion-beam topics plan --bootstrap-servers broker:9092")
 def plan(
     bootstrap_servers: BootstrapServers,
-    catalogue: CatalogueFile = SHIPPED_CATALOGUE,
+    catalogue: CatalogueFile = None,
     profile: ProfileName = PRODUCTION,
     countries: TopicCountries = None,
     as_json: AsJson = False,
@@ -58,7 +65,7 @@ def plan(
 def apply(
     context: typer.Context,
     bootstrap_servers: BootstrapServers,
-    catalogue: CatalogueFile = SHIPPED_CATALOGUE,
+    catalogue: CatalogueFile = None,
     profile: ProfileName = PRODUCTION,
     countries: TopicCountries = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask. Dangerous changes stay out.")] = False,
@@ -106,7 +113,7 @@ def apply(
 @app.command(epilog="Example: orion-beam topics verify --bootstrap-servers broker:9092 --replay-window 7d")
 def verify(
     bootstrap_servers: BootstrapServers,
-    catalogue: CatalogueFile = SHIPPED_CATALOGUE,
+    catalogue: CatalogueFile = None,
     profile: ProfileName = PRODUCTION,
     countries: TopicCountries = None,
     replay_window: Annotated[

@@ -17,7 +17,7 @@ from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.letters import ServersOrFiles, audit_reveal, servers_of
 from orion_beam.cli.shared.options import Cells, Subscribers, duration_of
 from orion_beam.cli.shared.progress import progress_of
-from orion_beam.defaults import CELLS, DEAD_LETTER_TOPIC, FINAL_TOPIC, SUBSCRIBERS
+from orion_beam.defaults import CELLS, SUBSCRIBERS
 from orion_beam.errors import UserError
 
 with late_imports():
@@ -40,9 +40,10 @@ with late_imports():
     from orion_beam.io.letter_headers import MAX_REFERENCE_KEY_BYTES, RedriveHeaders, redrives_of
     from orion_beam.kafka.admin import topic_names
     from orion_beam.kafka.offset_ranges import CLOCK_SKEW, OffsetRange, SourcePartition
-    from orion_beam.redrive.journal import JOURNAL, read_journal
+    from orion_beam.redrive.journal import journal_topic, read_journal
     from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
     from orion_beam.schemas.raw import RAW_CDR_SCHEMA
+    from orion_beam.topics.names import own_topics
     from orion_beam.transforms.enrich import ReferenceData
     from orion_beam.transforms.stage.batches import batch_of, columns_of
 
@@ -173,7 +174,8 @@ def _follow(
 ) -> tuple[SearchRanges, list[tuple[str, Found]]]:
     """Search for the results of a record, and of its copies that redrives have sent, and of their copies."""
     searched, found = _search(bootstrap_servers, record, judged, window)
-    if not any(outcome == "dead letter" for outcome, _ in found) or JOURNAL not in topic_names(bootstrap_servers):
+    is_rejected = any(outcome == "dead letter" for outcome, _ in found)
+    if not is_rejected or journal_topic() not in topic_names(bootstrap_servers):
         return searched, found
     journal = read_journal(bootstrap_servers, "redrive/")
     ranges = dict(searched)
@@ -205,12 +207,13 @@ def _place_of(
         raise UserError("--cdr-id goes without --topic, --partition and --offset: it finds them")
     if not re.fullmatch("[0-9]{1,39}", cdr_id):
         raise UserError(f"--cdr-id {cdr_id!r} is not one: it has up to 39 decimal digits, as cdr_id of a CDR has it")
-    ranges = search_range(bootstrap_servers, FINAL_TOPIC, None, datetime.now(UTC) - window)
-    with progress_of(f"looking through {FINAL_TOPIC}", _offsets(ranges)) as advance:
+    final_topic = own_topics().final.name
+    ranges = search_range(bootstrap_servers, final_topic, None, datetime.now(UTC) - window)
+    with progress_of(f"looking through {final_topic}", _offsets(ranges)) as advance:
         for found in find_cdr(bootstrap_servers, ranges, cdr_id, advance):
             record = found.record
             return SourcePartition(record["source_topic"], record["source_partition"]), record["source_offset"]
-    raise UserError(f"{FINAL_TOPIC} has no CDR {cdr_id} of the last {_hours(window)}: try a longer --within")
+    raise UserError(f"{final_topic} has no CDR {cdr_id} of the last {_hours(window)}: try a longer --within")
 
 
 def _hours(window: timedelta) -> str:
@@ -248,8 +251,9 @@ def _search(
     imsi = judged.fields.get("imsi")
     # A letter by reference leaves out a very long key, so it may be in any partition.
     letters_key = None if len(record.key or b"") > MAX_REFERENCE_KEY_BYTES else record.key
-    letters = search_range(bootstrap_servers, DEAD_LETTER_TOPIC, letters_key, since, until)
-    finals = {} if imsi is None else search_range(bootstrap_servers, FINAL_TOPIC, imsi.encode(), since, until)
+    own = own_topics()
+    letters = search_range(bootstrap_servers, own.dead_letters.name, letters_key, since, until)
+    finals = {} if imsi is None else search_range(bootstrap_servers, own.final.name, imsi.encode(), since, until)
     found: list[tuple[str, Found]] = []
     with progress_of("looking for what was made of it", _offsets(letters) + _offsets(finals)) as advance:
         if imsi is not None:

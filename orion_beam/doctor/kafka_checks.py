@@ -31,7 +31,7 @@ from orion_beam.kafka.offset_ranges import (
 from orion_beam.kafka.reach import unreached_brokers
 from orion_beam.kafka.retry import KafkaRefusedError, retried
 from orion_beam.topics.cluster_state import describe_cluster
-from orion_beam.topics.names import STAGE_TOPICS
+from orion_beam.topics.names import stage_topics
 from orion_beam.topics.verify import problems_of
 from orion_beam.transforms.stage.versions import OtherVersionError, refuse_other_versions
 
@@ -83,7 +83,7 @@ def start_checks(needs: KafkaNeeds) -> Iterator[Check]:
     except UserError as error:
         yield refused("topics", error)
     yield from _guarded("rights", lambda: _check_rights(needs))
-    if any(topic in STAGE_TOPICS.values() for topic in needs.sources):
+    if any(topic in stage_topics().values() for topic in needs.sources):
         yield from _guarded("stage records", lambda: _check_versions(needs))
 
 

@@ -11,7 +11,6 @@ from orion_beam.io.kafka_source import ReadKafka
 from orion_beam.io.offset_range_source import ReadKafkaRanges
 from orion_beam.schemas.codes import Stage
 from orion_beam.schemas.country import CountryProfile
-from orion_beam.topics.names import STAGE_TOPICS
 from orion_beam.transforms.stage.split import StageOutput
 from orion_beam.transforms.stage.stage_decoding import DecodeStage
 
@@ -48,15 +47,16 @@ class ReadStage(beam.PTransform):  # type: ignore[misc]
     Out: StageOutput of accepted batches (the stage's schema) and dead letters; see DecodeStage. At least once.
     """
 
-    def __init__(self, source: KafkaSource, stage: Stage, profiles: Mapping[str, CountryProfile]) -> None:
-        """Take the Kafka source, the stage, and the profiles of the job's countries."""
+    def __init__(self, source: KafkaSource, stage: Stage, topic: str, profiles: Mapping[str, CountryProfile]) -> None:
+        """Take the Kafka source, the stage, its topic, and the profiles of the job's countries."""
         super().__init__()
         self.source = source
         self.stage = stage
+        self.topic = topic
         self.profiles = profiles
 
     @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
     def expand(self, pipeline: beam.Pipeline) -> StageOutput:
         """Read and decode."""
-        messages = pipeline | ReadKafka(self.source, {STAGE_TOPICS[self.stage]: None})
+        messages = pipeline | ReadKafka(self.source, {self.topic: None})
         return messages | DecodeStage(self.stage, self.profiles)  # type: ignore[no-any-return]

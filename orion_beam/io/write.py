@@ -20,7 +20,6 @@ from orion_beam.schemas.codes import Stage
 from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
 from orion_beam.schemas.derive import avro_schema
 from orion_beam.telemetry.run_counters import DEAD_LETTER, FINAL_ROW, CountRows
-from orion_beam.topics.names import STAGE_TOPICS
 from orion_beam.transforms.encode import EncodeCdrs, Wire
 from orion_beam.transforms.stage.batches import batch_of, columns_of
 from orion_beam.transforms.stage.stage_decoding import STAGE_MODELS
@@ -95,11 +94,12 @@ class PublishStage(beam.PTransform):  # type: ignore[misc]
     once. The values contain the original message, so a reject of the later job can still be redriven to the raw topic.
     """
 
-    def __init__(self, sink: KafkaSink, stage: Stage) -> None:
-        """Take the Kafka sink and the stage."""
+    def __init__(self, sink: KafkaSink, stage: Stage, topic: str) -> None:
+        """Take the Kafka sink, the stage and its topic."""
         super().__init__()
         self.sink = sink
         self.stage = stage
+        self.topic = topic
 
     @property
     def encoded(self) -> EncodeCdrs:
@@ -110,5 +110,5 @@ class PublishStage(beam.PTransform):  # type: ignore[misc]
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
         """Encode and write the rows; return the dead letters."""
         messages = batches | "EncodeCdrs" >> self.encoded
-        messages.accepted | "WriteCdrs" >> ProduceMessages(self.sink, STAGE_TOPICS[self.stage])
+        messages.accepted | "WriteCdrs" >> ProduceMessages(self.sink, self.topic)
         return messages.dead_letters

@@ -44,6 +44,9 @@ def effective_values(job: Job | None, outer: Mapping[str, tuple[object, str]]) -
             continue
         for key, value in _leaves((top,), getattr(settings, top)):
             name = ".".join(key)
+            if name in outer:
+                yield EffectiveValue(name, *outer[name])
+                continue
             source = job.source.place(key) if job is not None and key in job.source.lines else DEFAULT
             if is_secret(name):
                 yield EffectiveValue(name, _MASKED, f"{source}, {value}")

@@ -7,10 +7,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from orion_beam.defaults import (
     CELLS,
-    DEAD_LETTER_TOPIC,
     DEVELOPMENT,
     DUPLICATE_WINDOW,
-    FINAL_TOPIC,
+    GROUP,
     MAX_DUPLICATE_WINDOW,
     PRODUCTION,
     SUBSCRIBERS,
@@ -50,6 +49,7 @@ _Texts = Annotated[tuple[str, ...], BeforeValidator(_split, json_schema_input_ty
 _Duration = Annotated[str, AfterValidator(_duration), Field(pattern=r"^[0-9]{1,9}[smhd]$")]
 _CountryCode = Annotated[str, AfterValidator(_country_code)]
 _StageTopic = Literal["validated", "normalized", "enriched"]
+_TOPIC = r"^[a-zA-Z0-9._-]{1,149}$"
 _Setting = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | int | float | bool)]
 
 
@@ -65,8 +65,12 @@ class TopicSettings(_Section):
         pattern=r"^[a-zA-Z0-9._-]{0,100}$",
         description="put before the name of each topic and group, so that environments can share a cluster",
     )
-    final: str = Field(default=FINAL_TOPIC, description="topic of CDRs")
-    dead_letters: str = Field(default=DEAD_LETTER_TOPIC, description="topic of dead letters")
+    final: str | None = Field(
+        default=None,
+        pattern=_TOPIC,
+        description="topic of CDRs, without the prefix; that of the topic catalogue if none",
+    )
+    dead_letters: str | None = Field(default=None, pattern=_TOPIC, description="topic of dead letters, likewise")
     profile: str = Field(
         default=PRODUCTION, description=f"profile of the topic catalogue: {DEVELOPMENT}, {PRODUCTION} or one of yours"
     )
@@ -157,7 +161,7 @@ class JobFile(_Section):
         description="login to Kafka: a properties file, or its settings, with secrets as ${NAME} or ${file:PATH}",
     )
     countries: tuple[_CountryCode, ...] = Field(default=(), description="countries to read; the default ones if none")
-    group: str = Field(default="orion-beam", min_length=1, description="consumer group of the job")
+    group: str = Field(default=GROUP, min_length=1, description="consumer group of the job, without the prefix")
     topics: TopicSettings = TopicSettings()
     publish: tuple[_StageTopic, ...] = Field(default=(), description="stages whose output is written to topics as well")
     start_from: _StageTopic | None = Field(default=None, description="topic to read instead of the raw ones")

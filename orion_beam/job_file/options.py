@@ -32,11 +32,7 @@ def _same(_: Job, value: object) -> object:
 _OPTIONS: Mapping[str, tuple[str, Callable[[Job, Any], object]]] = {
     "bootstrap_servers": ("brokers", _list),
     "countries": ("countries", _list),
-    "group_id": ("group", _same),
     "profile": ("topics.profile", _same),
-    "final_topic": ("topics.final", _same),
-    "dead_letter_topic": ("topics.dead_letters", _same),
-    "dlq_topic": ("topics.dead_letters", _same),
     "publish": ("publish", _list),
     "start_from": ("start_from", _same),
     "value_format": ("value_format", _same),

@@ -20,7 +20,7 @@ from orion_beam.monitoring.letters import LetterCounter, LetterKind
 from orion_beam.monitoring.progress import RATE_WINDOW_S, CountryStatus, Progress
 from orion_beam.monitoring.reading import KafkaReader, Reading
 from orion_beam.schemas.country import CountryProfile
-from orion_beam.topics.names import DEAD_LETTERS, FINAL
+from orion_beam.topics.names import own_topics
 from orion_beam.transforms.stage.exceptions import name_of
 
 HISTORY_S = 3600.0
@@ -46,8 +46,8 @@ class MonitorConfig:
     bootstrap_servers: str
     group_id: str
     profiles: Mapping[str, CountryProfile]
-    final_topic: str = FINAL.name
-    dead_letter_topic: str = DEAD_LETTERS.name
+    final_topic: str = field(default_factory=lambda: own_topics().final.name)
+    dead_letter_topic: str = field(default_factory=lambda: own_topics().dead_letters.name)
     flink_urls: tuple[str, ...] = ()
     disks: tuple[Path, ...] = ()
     interval_s: float = 5.0

@@ -12,7 +12,7 @@ from orion_beam.proof.conservation import ConservationReport, PartitionConservat
 from orion_beam.proof.ledger import bitmap_of, merge_near
 from orion_beam.proof.tally import TallyCounts
 from orion_beam.proof.tally_processes import MakeReader, account_of
-from orion_beam.topics.names import DEAD_LETTERS, FINAL
+from orion_beam.topics.names import own_topics
 
 _READ_THROUGH_OFFSETS = 100_000
 """Gaps with fewer offsets between them are read in one range: starting another read costs more."""
@@ -40,8 +40,8 @@ class Audit:
 def audit(
     bootstrap_servers: str,
     wanted: Mapping[SourcePartition, OffsetRange],
-    final_topic: str = FINAL.name,
-    dead_letter_topic: str = DEAD_LETTERS.name,
+    final_topic: str | None = None,
+    dead_letter_topic: str | None = None,
     *,
     make_reader: MakeReader = CdrReader,
     advance: Advance | None = None,
@@ -55,8 +55,8 @@ def audit(
     Args:
         bootstrap_servers: Brokers, `host:port,…`.
         wanted: Source offsets to audit. Each partition must hold them, before its first open transaction.
-        final_topic: Topic that CDRs were written to.
-        dead_letter_topic: Topic that rejects were written to.
+        final_topic: Topic that CDRs were written to; by default that of this environment.
+        dead_letter_topic: Topic that rejects were written to; likewise.
         make_reader: Factory of the reader of CDRs; the default reads this version's Avro and JSON.
         advance: Called with the number of records that were read from the output topics.
         processes: Number of reading processes; by default one, or for many records one per core, at most four.
@@ -66,6 +66,10 @@ def audit(
         UserError: CDRs have an unknown schema.
         JobFailedError: A process was killed.
     """
+    final_topic, dead_letter_topic = (
+        final_topic or own_topics().final.name,
+        dead_letter_topic or own_topics().dead_letters.name,
+    )
     outputs = offset_ranges(bootstrap_servers, [final_topic, dead_letter_topic])
     deleted = {
         topic: sum(held.low for part, held in outputs.items() if part.topic == topic)
@@ -82,8 +86,8 @@ def audit(
 def conservation(
     bootstrap_servers: str,
     raw_topics: Iterable[str],
-    final_topic: str = FINAL.name,
-    dead_letter_topic: str = DEAD_LETTERS.name,
+    final_topic: str | None = None,
+    dead_letter_topic: str | None = None,
 ) -> ConservationReport:
     """Read both output topics to their end, and report whether every record that the raw topics hold came out.
 

@@ -25,7 +25,7 @@ from orion_beam.proof.conservation import ConservationReport, PartitionConservat
 from orion_beam.proof.ledger import Ledger
 from orion_beam.proof.sources import Sources
 from orion_beam.schemas.dead_letter import LETTER_HEADERS
-from orion_beam.topics.names import DEAD_LETTERS, FINAL
+from orion_beam.topics.names import own_topics
 from orion_beam.transforms.arrow.compiled import Offsets
 
 _POLL_MESSAGES = 10_000
@@ -114,8 +114,8 @@ class Tally:
     def __init__(
         self,
         bootstrap_servers: str,
-        final_topic: str = FINAL.name,
-        dead_letter_topic: str = DEAD_LETTERS.name,
+        final_topic: str | None = None,
+        dead_letter_topic: str | None = None,
         *,
         from_beginning: bool = True,
         keep_latencies: bool = False,
@@ -127,8 +127,8 @@ class Tally:
 
         Args:
             bootstrap_servers: Brokers, `host:port,…`.
-            final_topic: Topic that CDRs are written to.
-            dead_letter_topic: Topic that rejects are written to.
+            final_topic: Topic that CDRs are written to; by default that of this environment.
+            dead_letter_topic: Topic that rejects are written to; likewise.
             from_beginning: Whether to start at the topics' beginnings; otherwise at their present ends.
             keep_latencies: Whether to keep the latencies for `latencies_ms`.
             wanted: Source offsets to keep in the ledgers; None: all.
@@ -138,7 +138,8 @@ class Tally:
         Raises:
             PrerequisiteError: The broker cannot be reached, or lacks a topic.
         """
-        topics = [final_topic, dead_letter_topic]
+        own = own_topics()
+        topics = [final_topic or own.final.name, dead_letter_topic or own.dead_letters.name]
         ends = offset_ranges(bootstrap_servers, topics)
         self.account = Account()
         self._bootstrap_servers = bootstrap_servers

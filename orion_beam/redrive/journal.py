@@ -12,14 +12,18 @@ from orion_beam.kafka.clients import producer_config
 from orion_beam.kafka.offset_ranges import offset_ranges, read_ranges
 from orion_beam.kafka.retry import DEADLINE_S
 from orion_beam.topics.apply import new_topic
-from orion_beam.topics.names import AUDIT, CATALOGUE, profile_for
+from orion_beam.topics.catalogue import load_catalogue
+from orion_beam.topics.names import own_topics, profile_for
 from orion_beam.transforms.arrow.texts import to_list
-
-JOURNAL = AUDIT.name
 
 _FLUSH_S = 0.5
 
 Entry = Mapping[str, Any]
+
+
+def journal_topic() -> str:
+    """Return the name of the journal's topic."""
+    return own_topics().audit.name
 
 
 def ensure_journal(bootstrap_servers: str) -> None:
@@ -30,9 +34,10 @@ def ensure_journal(bootstrap_servers: str) -> None:
         UserError: The broker refuses.
     """
     cluster = cluster_metadata(admin_client(bootstrap_servers), bootstrap_servers)
-    if JOURNAL not in cluster.topics:
-        topics = CATALOGUE.topics_of([], profile_for(len(cluster.brokers)))
-        create(bootstrap_servers, [new_topic(topic) for topic in topics if topic.name == JOURNAL])
+    journal = journal_topic()
+    if journal not in cluster.topics:
+        topics = load_catalogue().topics_of([], profile_for(len(cluster.brokers)))
+        create(bootstrap_servers, [new_topic(topic) for topic in topics if topic.name == journal])
 
 
 def read_journal(bootstrap_servers: str, prefix: str = "") -> dict[str, Entry]:
@@ -42,7 +47,7 @@ def read_journal(bootstrap_servers: str, prefix: str = "") -> dict[str, Entry]:
         PrerequisiteError: The broker cannot be reached, or lacks the topic.
     """
     entries: dict[str, Entry] = {}
-    ranges = offset_ranges(bootstrap_servers, [JOURNAL], committed_only=True)
+    ranges = offset_ranges(bootstrap_servers, [journal_topic()], committed_only=True)
     for batch in read_ranges(bootstrap_servers, ranges, committed_only=True):
         keys, values = to_list(batch.column("raw_key")), to_list(batch.column("raw_value"))
         for key, entry in _entries(zip(keys, values, strict=True)):
@@ -76,12 +81,13 @@ def write_journal(bootstrap_servers: str, key: str, entry: Entry) -> None:
     ensure_journal(bootstrap_servers)
     settings = producer_config(bootstrap_servers, {}) | {"log_level": 0, "message.timeout.ms": round(DEADLINE_S * 1000)}
     failed: list[KafkaError] = []
+    journal = journal_topic()
     producer = Producer(settings | {"on_delivery": lambda error, _: failed.append(error)})
-    producer.produce(JOURNAL, entry_bytes(entry), key.encode())
+    producer.produce(journal, entry_bytes(entry), key.encode())
     # Short calls, so that Ctrl-C takes effect. The deadline is the message's own timeout, which fails its delivery.
     while producer.flush(_FLUSH_S):
         pass
     if failed:
         raise UserError(
-            f"Kafka at {bootstrap_servers}: {JOURNAL} took no entry within {DEADLINE_S:.0f} s: {failed[0].str()}"
+            f"Kafka at {bootstrap_servers}: {journal} took no entry within {DEADLINE_S:.0f} s: {failed[0].str()}"
         )

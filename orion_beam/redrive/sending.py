@@ -24,6 +24,7 @@ from orion_beam.io.letter_headers import (
     REDRIVE_SOURCE_HEADER,
     ReadLetters,
 )
+from orion_beam.job_file.environment import topic_prefix
 from orion_beam.kafka.offset_ranges import Advance, offset_ranges
 from orion_beam.redrive.fates import RedriveReport
 from orion_beam.redrive.journal import Entry, write_journal
@@ -35,10 +36,13 @@ from orion_beam.transforms.arrow.texts import to_list
 from orion_beam.transforms.stage.batches import slices_of
 from orion_beam.transforms.stage.rejects import ATTEMPT_HEADER
 
-TRANSACTIONAL_ID = "orion-redrive"
-"""Transactional id of all redrives, whatever topic their letters are on: they share the journal's entries."""
 MAX_TRANSACTION_ROWS = 1000
 """Maximum letters of a transaction: enough to spread its cost, and few enough that consumers do not wait long."""
+
+
+def transactional_id() -> str:
+    """Return the id of all redrives of this environment, whatever their letters' topic: they share a journal."""
+    return f"{topic_prefix()}orion-redrive"
 
 
 def plan_redrive(
@@ -106,7 +110,7 @@ class RedriveRun:
         started_at = datetime.now(UTC)
         servers, key = self.selection.bootstrap_servers, f"redrive/{self.id}"
         try:
-            with TransactionalWriter(servers, TRANSACTIONAL_ID) as writer:
+            with TransactionalWriter(servers, transactional_id()) as writer:
                 # From here on no other redrive writes, so the journal has everything that older ones have committed.
                 redriven = _redriven(self.selection, self.targets, writer.read_journal())
                 self.raw_from = self._raw_ends()

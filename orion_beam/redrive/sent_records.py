@@ -21,7 +21,7 @@ from orion_beam.io.letter_headers import letters_of
 from orion_beam.kafka.admin import topic_ids, topic_names
 from orion_beam.kafka.offset_ranges import OffsetRange, offset_ranges, read_ranges
 from orion_beam.proof.ledger import bitmap_of, bitmap_of_range
-from orion_beam.redrive.journal import JOURNAL, Entry, read_journal
+from orion_beam.redrive.journal import Entry, journal_topic, read_journal
 from orion_beam.transforms.arrow.compiled import Offsets
 from orion_beam.transforms.arrow.texts import Mask
 from orion_beam.transforms.stage.batches import filter_rows
@@ -149,7 +149,7 @@ def read_redriven(bootstrap_servers: str, topic: str) -> Redriven:
         KafkaRefusedError: The broker refuses.
     """
     existing = topic_names(bootstrap_servers)
-    if JOURNAL not in existing:
+    if journal_topic() not in existing:
         return Redriven({}, {})
     raw = [profile.topic for profile in all_profiles().values() if profile.topic in existing]
     ids = topic_ids(bootstrap_servers, {topic, *raw})

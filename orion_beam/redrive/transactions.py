@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from orion_beam.errors import JobFailedError, PrerequisiteError, UserError
 from orion_beam.kafka.clients import producer_config
 from orion_beam.kafka.retry import KafkaRefusedError, retried
-from orion_beam.redrive.journal import JOURNAL, Entry, ensure_journal, entry_bytes, read_journal
+from orion_beam.redrive.journal import Entry, ensure_journal, entry_bytes, journal_topic, read_journal
 
 Headers = list[tuple[str, str | bytes | None]]
 """Kafka headers as confluent-kafka takes them."""
@@ -44,6 +44,7 @@ class TransactionalWriter:
         """Take the brokers, and the transactional id, which all writers of the same data share."""
         self._bootstrap_servers = bootstrap_servers
         self._id = transactional_id
+        self._journal = journal_topic()
         self._producer = Producer(
             producer_config(bootstrap_servers, {})
             | {
@@ -100,7 +101,7 @@ class TransactionalWriter:
                         headers=record.headers,
                     )
                 for key, entry in entries.items():
-                    self._producer.produce(JOURNAL, entry_bytes(entry), key.encode())
+                    self._producer.produce(self._journal, entry_bytes(entry), key.encode())
                 # After a timeout it is unknown whether the commit succeeded; repeating it is safe, and tells.
                 self._waited("a transaction", self._producer.commit_transaction)
             except BaseException:

@@ -20,8 +20,7 @@ from orion_beam.defaults import DEVELOPMENT
 from orion_beam.errors import UserError
 from orion_beam.kafka.admin import TIMEOUT_S, admin_client, at_controller, create, topic_names
 from orion_beam.kafka.retry import DEADLINE_S, refusals_of
-from orion_beam.topics.catalogue import Topic
-from orion_beam.topics.names import CATALOGUE
+from orion_beam.topics.catalogue import Topic, load_catalogue
 from orion_beam.topics.plan import PARTITIONS_SETTING, ChangeKind, Plan, TopicChange
 
 _LOOK_EVERY_S = 0.1
@@ -37,7 +36,7 @@ def create_topics(bootstrap_servers: str, countries: Sequence[str], profile: str
         PrerequisiteError: The broker cannot be reached.
         UserError: The broker refuses, for instance because the cluster has too few brokers for the profile.
     """
-    wanted = CATALOGUE.topics_of(countries, profile)
+    wanted = load_catalogue().topics_of(countries, profile)
     existing = topic_names(bootstrap_servers)
     return create(bootstrap_servers, [new_topic(topic) for topic in wanted if topic.name not in existing])
 

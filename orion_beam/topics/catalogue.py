@@ -1,11 +1,12 @@
-"""Topic catalogue: the topics and their settings, read from a YAML file and checked.
+"""Topic catalogue: the topics and their settings, read from YAML files and checked.
 
-`catalogue.yaml` in this folder is the default. It is the only place with the names of topics, with two exceptions: the
-country profiles have the names of raw topics, and `orion_beam.defaults` repeats two names that options show.
+`catalogue.yaml` in this folder has the names of topics, without the topic prefix; only the country profiles have names,
+too, those of raw topics. The workspace's `topics.yaml` changes what it mentions.
 """
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -16,6 +17,8 @@ from orion_beam.countries import profiles_of
 from orion_beam.defaults import SHIPPED_CATALOGUE
 from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError, first_problem
+from orion_beam.job_file.environment import topic_prefix
+from orion_beam.job_file.read import find_job
 
 RETENTION = "retention.ms"
 MIN_INSYNC = "min.insync.replicas"
@@ -142,6 +145,16 @@ class Catalogue(_Model):
                 raise ValueError(f"topic {name} is there twice")
         return self
 
+    def behind(self, prefix: str) -> Self:
+        """Return the catalogue with a prefix before the name of each topic."""
+
+        def renamed(topic: NamedTopic) -> NamedTopic:
+            return topic.model_copy(update={"name": f"{prefix}{topic.name}"})
+
+        named = {name: renamed(topic) for name, topic in self.topics if isinstance(topic, NamedTopic)}
+        topics, others = self.topics.model_copy(update=named), tuple(map(renamed, self.others))
+        return self.model_copy(update={"topics": topics, "others": others})
+
     def profile(self, name: str) -> BrokerProfile:
         """Return a profile.
 
@@ -165,10 +178,14 @@ class Catalogue(_Model):
         """Return every topic that jobs over `countries` read or write, with the settings of a profile.
 
         Raises:
-            UserError: There is no such country or profile.
+            UserError: There is no such country or profile, or a country's raw topic has the name of another topic.
         """
         profile = self.profile(profile_name)
-        kinds = (*map(self.raw_topic, countries), *self.topics.named, *self.others)
+        named = (*self.topics.named, *self.others)
+        raw = [self.raw_topic(country) for country in countries]
+        if taken := {topic.name for topic in raw} & {topic.name for topic in named}:
+            raise UserError(f"the topic catalogue: {min(taken)} is a country's raw topic: choose another name")
+        kinds = (*raw, *named)
         return tuple(
             Topic(
                 kind.name,
@@ -191,15 +208,52 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_catalogue(path: Path = SHIPPED_CATALOGUE) -> Catalogue:
-    """Read and check a topic catalogue.
+def load_catalogue(path: Path | None = None, prefix: str | None = None) -> Catalogue:
+    """Return the topics of this environment: the shipped ones, with the changes of a file, behind the topic prefix.
+
+    The workspace's job file may name the topics of CDRs and dead letters, too; its names come first.
+
+    A file need not be whole: a mapping is merged into the shipped one, any other value replaces the shipped value, and
+    null takes it away.
+
+    Args:
+        path: File with changes; by default the workspace's `topics.yaml`, if there is one.
+        prefix: Prefix of the names; by default that of this environment.
 
     Raises:
         UserError: The file cannot be read, is not YAML, or a field breaks its rule; names the file and the field.
     """
+    names: tuple[tuple[str, str | None], ...] = ()
+    if (job := find_job()) is not None:
+        named, own = job.settings.topics, job.workspace.topics
+        names = (("final", named.final), ("dead_letters", named.dead_letters))
+        path = own if path is None and own.exists() else path
+    return _loaded(path, names).behind(topic_prefix() if prefix is None else prefix)
+
+
+@cache
+def _loaded(path: Path | None, names: tuple[tuple[str, str | None], ...]) -> Catalogue:
+    where = f"topic catalogue {path or 'with the names of the job file'}"
     try:
-        return Catalogue.model_validate(yaml.load(path.read_text(encoding="utf-8"), _StrictLoader))
+        found = yaml.load(SHIPPED_CATALOGUE.read_text(encoding="utf-8"), _StrictLoader)
+        if path is not None:
+            changes = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+            found = _merged(found, {} if changes is None else changes)
+        for field, name in names:
+            if name is not None:
+                found = _merged(found, {"topics": {field: {"name": name}}})
+        return Catalogue.model_validate(found)
     except ValidationError as error:
-        raise UserError(f"topic catalogue {path}: {first_problem(error)}") from None
+        raise UserError(f"{where}: {first_problem(error)}") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"topic catalogue {path}: {error}") from None
+        raise UserError(f"{where}: {error}") from None
+
+
+def _merged(before: Mapping[str, Any], changes: object, field: str = "the file") -> dict[str, Any]:
+    if not isinstance(changes, Mapping):
+        raise ValueError(f"{field}: Input should be a mapping of names to values")
+    merged = {**before}
+    for name, value in changes.items():
+        is_merged = isinstance(before.get(name), Mapping) and value is not None
+        merged[name] = _merged(before[name], value, name) if is_merged else value
+    return {name: value for name, value in merged.items() if value is not None}

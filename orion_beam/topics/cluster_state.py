@@ -41,7 +41,7 @@ class ClusterState:
 
     Attributes:
         topics: Requested topics that exist, by name.
-        other_topics: Names of all other topics, except Kafka's own.
+        other_topics: Names of all other topics with the prefix, except Kafka's own.
         brokers: All settings of each broker, by its id.
     """
 
@@ -50,8 +50,13 @@ class ClusterState:
     brokers: Mapping[int, Mapping[str, str]]
 
 
-def describe_cluster(bootstrap_servers: str, topics: Iterable[str]) -> ClusterState:
+def describe_cluster(bootstrap_servers: str, topics: Iterable[str], prefix: str = "") -> ClusterState:
     """Return the state of the brokers, and of the given topics that exist.
+
+    Args:
+        bootstrap_servers: Brokers, `host:port,…`.
+        topics: Names of topics.
+        prefix: Prefix of the other topics to name; those without it belong to other environments.
 
     Raises:
         PrerequisiteError: The broker cannot be reached.
@@ -61,12 +66,14 @@ def describe_cluster(bootstrap_servers: str, topics: Iterable[str]) -> ClusterSt
 
     def ask(timeout_s: float) -> ClusterState:
         # Each attempt gets new metadata, so that it does not ask a broker that has left for its settings.
-        return _describe(admin, cluster_metadata(admin, bootstrap_servers), wanted, timeout_s)
+        return _describe(admin, cluster_metadata(admin, bootstrap_servers), wanted, prefix, timeout_s)
 
     return retried("its settings", bootstrap_servers, ask, topics_exist=True)
 
 
-def _describe(admin: AdminClient, metadata: ClusterMetadata, wanted: Set[str], timeout_s: float) -> ClusterState:
+def _describe(
+    admin: AdminClient, metadata: ClusterMetadata, wanted: Set[str], prefix: str, timeout_s: float
+) -> ClusterState:
     found = {name: topic for name, topic in metadata.topics.items() if name in wanted}
     settings = _settings(admin, ResourceType.TOPIC, found, timeout_s)
     brokers = _settings(admin, ResourceType.BROKER, map(str, metadata.brokers), timeout_s)
@@ -82,7 +89,11 @@ def _describe(admin: AdminClient, metadata: ClusterMetadata, wanted: Set[str], t
             for name, topic in sorted(found.items())
         },
         other_topics=tuple(
-            sorted(name for name in metadata.topics.keys() - wanted if not name.startswith(_INTERNAL_PREFIX))
+            sorted(
+                name
+                for name in metadata.topics.keys() - wanted
+                if name.startswith(prefix) and not name.startswith(_INTERNAL_PREFIX)
+            )
         ),
         brokers={
             int(broker): {entry: value for entry, (value, _) in of_broker.items()}

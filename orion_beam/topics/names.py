@@ -1,35 +1,51 @@
-"""Topics of the catalogue that ORION Beam ships, as constants."""
+"""Topics of this environment: those of the catalogue, with the topic prefix.
+
+A job's configuration takes the names from here when it is made, and workers take them from the configuration.
+"""
 
 from collections.abc import Mapping
 
 from orion_beam.defaults import DEVELOPMENT, PRODUCTION
 from orion_beam.schemas.codes import Stage
-from orion_beam.topics.catalogue import Catalogue, NamedTopic, load_catalogue
+from orion_beam.topics.catalogue import Catalogue, NamedTopic, OwnTopics, load_catalogue
 
-CATALOGUE: Catalogue = load_catalogue()
-"""Catalogue that ORION Beam ships."""
+__all__ = ["PUBLISHED_STAGES", "own_topics", "profile_for", "stage_topics"]
 
-VALIDATED = CATALOGUE.topics.validated
-NORMALIZED = CATALOGUE.topics.normalized
-ENRICHED = CATALOGUE.topics.enriched
-FINAL = CATALOGUE.topics.final
-DEAD_LETTERS = CATALOGUE.topics.dead_letters
-AUDIT = CATALOGUE.topics.audit
-FINAL_PARTITIONS = FINAL.partitions
-
-STAGE_TOPICS: Mapping[Stage, str] = {
-    Stage.VALIDATE: VALIDATED.name,
-    Stage.NORMALIZE: NORMALIZED.name,
-    Stage.ENRICH: ENRICHED.name,
+PUBLISHED_STAGES: Mapping[str, Stage] = {
+    "validated": Stage.VALIDATE,
+    "normalized": Stage.NORMALIZE,
+    "enriched": Stage.ENRICH,
 }
-"""Topic of each stage whose output can be published; a job can start from it."""
+"""Stages whose output can be published, by their topic's field in the catalogue; a job can start from it."""
 
 
-def raw_topic(country: str) -> NamedTopic:
-    """Return the raw topic of a country, to which its operators send."""
-    return CATALOGUE.raw_topic(country)
+def own_topics() -> OwnTopics:
+    """Return the topics that jobs and commands use.
+
+    Raises:
+        UserError: The workspace's catalogue is invalid.
+    """
+    return load_catalogue().topics
+
+
+def stage_topics() -> dict[Stage, str]:
+    """Return the name of the topic of each stage in PUBLISHED_STAGES."""
+    topics = own_topics()
+    return {stage: getattr(topics, field).name for field, stage in PUBLISHED_STAGES.items()}
 
 
 def profile_for(brokers: int) -> str:
     """Return the profile for a local cluster of so many brokers."""
-    return PRODUCTION if brokers >= CATALOGUE.profile(PRODUCTION).replication else DEVELOPMENT
+    return PRODUCTION if brokers >= load_catalogue().profile(PRODUCTION).replication else DEVELOPMENT
+
+
+def raw_topic(country: str) -> NamedTopic:
+    """Return the raw topic of a country, to which its operators send."""
+    return load_catalogue().raw_topic(country)
+
+
+def __getattr__(name: str) -> Catalogue:
+    # Some modules still import the catalogue as a constant.
+    if name == "CATALOGUE":
+        return load_catalogue()
+    raise AttributeError(name)

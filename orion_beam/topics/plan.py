@@ -8,6 +8,7 @@ from typing import Protocol
 
 from orion_beam.durations import format_duration
 from orion_beam.errors import UserError
+from orion_beam.job_file.environment import topic_prefix
 from orion_beam.kafka.offset_ranges import offset_ranges, offsets_at
 from orion_beam.topics.catalogue import FOREVER_MS, MIN_INSYNC, Catalogue, Topic
 from orion_beam.topics.cluster_state import ClusterState, FoundTopic, describe_cluster
@@ -63,7 +64,7 @@ class Plan:
     Attributes:
         creates: Topics to create.
         changes: All other changes.
-        other_topics: Topics that the catalogue does not have; they are never changed.
+        other_topics: Topics with this environment's prefix that the catalogue does not have; they are never changed.
         unmanaged: Settings that the catalogue does not mention; they are never changed.
         warnings: Topics that, after the changes, could not be written to, or not while a broker is down.
     """
@@ -120,7 +121,7 @@ def plan_topics(bootstrap_servers: str, catalogue: Catalogue, countries: Iterabl
         UserError: There is no such profile or country, Kafka has no such setting, or the broker reports another error.
     """
     wanted = catalogue.topics_of(countries, profile)
-    cluster = describe_cluster(bootstrap_servers, [topic.name for topic in wanted])
+    cluster = describe_cluster(bootstrap_servers, [topic.name for topic in wanted], topic_prefix())
     return compare(wanted, catalogue.profile(profile).broker_settings, cluster, KafkaContents(bootstrap_servers))
 
 

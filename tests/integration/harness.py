@@ -51,8 +51,8 @@ from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.derive import avro_schema
 from orion_beam.topics.apply import apply_changes, create_topics
 from orion_beam.topics.cluster_state import describe_cluster
-from orion_beam.topics.names import DEAD_LETTERS, FINAL, FINAL_PARTITIONS, raw_topic
 from orion_beam.topics.plan import ChangeKind, TopicChange
+from tests.topics import DEAD_LETTERS, FINAL, FINAL_PARTITIONS, raw_topic
 
 FREQUENT_CHECKPOINTS = "--checkpointing_interval=1000"
 QUICK_TO_MISS = ("--consumer-config", "session.timeout.ms=6000")

@@ -18,8 +18,8 @@ from orion_beam.kafka.admin import admin_client
 from orion_beam.runners.jars.build import ensure_jars
 from orion_beam.runners.local.broker import HOST, Broker, Ports, free_ports
 from orion_beam.runners.local.kafka import KAFKA_START_TIMEOUT_S
-from orion_beam.topics.names import CATALOGUE
 from tests.integration.harness import await_until
+from tests.topics import CATALOGUE
 
 USER, PASSWORD, PLAIN_PASSWORD = "orion", 'pass"word\\=1', "another-secret"
 _STORE_PASSWORD = "changeit"

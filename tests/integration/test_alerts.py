@@ -19,11 +19,11 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from orion_beam.kafka.admin import admin_client
 from orion_beam.runners.flink_parts.worker_exposition import worker_exposition
 from orion_beam.runners.local.broker import free_ports
-from orion_beam.topics.names import DEAD_LETTERS, FINAL, raw_topic
 from tests.debian import require_program
 from tests.integration.harness import Feed, await_until, limit_messages
 from tests.integration.local import Local, limit_options, local_in
 from tests.integration.prometheus import PATIENCE_S, Alert, Prometheus
+from tests.topics import DEAD_LETTERS, FINAL, raw_topic
 
 pytestmark = pytest.mark.integration
 

@@ -19,7 +19,6 @@ from orion_beam.runners.local.broker import HOST, free_ports
 from orion_beam.runners.local.flink import LocalFlink
 from orion_beam.runners.local.kafka import LocalKafka
 from orion_beam.runners.monitoring.dashboards import DASHBOARDS
-from orion_beam.topics.names import DEAD_LETTERS, FINAL, raw_topic
 from tests.debian import may_use
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,
@@ -35,6 +34,7 @@ from tests.integration.harness import (
 )
 from tests.integration.local import limit_options, local_in
 from tests.integration.prometheus import PATIENCE_S, Prometheus
+from tests.topics import DEAD_LETTERS, FINAL, raw_topic
 
 pytestmark = pytest.mark.integration
 

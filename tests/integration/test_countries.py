@@ -18,7 +18,6 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.derive import avro_schema
-from orion_beam.topics.names import DEAD_LETTERS, FINAL, raw_topic
 from tests.integration.harness import (
     START_TIMEOUT_S,
     Feed,
@@ -31,6 +30,7 @@ from tests.integration.harness import (
     source_of_letter,
     source_of_record,
 )
+from tests.topics import DEAD_LETTERS, FINAL, raw_topic
 
 pytestmark = pytest.mark.integration
 

@@ -26,17 +26,17 @@ from orion_beam.errors import UserError
 from orion_beam.kafka.admin import topic_names
 from orion_beam.kafka.offset_ranges import OffsetRange
 from orion_beam.redrive.fates import Fate
-from orion_beam.redrive.journal import JOURNAL, read_journal, write_journal
+from orion_beam.redrive.journal import journal_topic, read_journal, write_journal
 from orion_beam.redrive.patches import setting
-from orion_beam.redrive.sending import TRANSACTIONAL_ID, RedriveRun, plan_redrive
+from orion_beam.redrive.sending import RedriveRun, plan_redrive, transactional_id
 from orion_beam.redrive.sorter import RedriveOptions
 from orion_beam.redrive.targets import Targets
 from orion_beam.redrive.transactions import TransactionalWriter
 from orion_beam.schemas.codes import Code
-from orion_beam.topics.names import raw_topic
 from tests.integration.harness import Record, await_until, kafka_in, read_topic, records_on
 from tests.integration.letters import BROKEN_IMSI, BROKEN_RAT, REST, letter_topic, letters_from, send_letters
 from tests.letters import Message
+from tests.topics import raw_topic
 
 pytestmark = pytest.mark.integration
 
@@ -258,7 +258,7 @@ def test_a_redrive_that_ends_halfway_goes_on_without_sending_twice(servers, topi
 def test_an_aborted_transaction_leaves_neither_record_nor_note(servers, topic):
     send_letters(servers, topic, letters_from("FR", [BROKEN_RAT % n for n in range(5)]))
     redrive = redrive_of(servers, topic)
-    open_one = Producer({"bootstrap.servers": servers, "transactional.id": TRANSACTIONAL_ID, "log_level": 0})
+    open_one = Producer({"bootstrap.servers": servers, "transactional.id": transactional_id(), "log_level": 0})
     open_one.init_transactions(30)
     open_one.begin_transaction()
     open_one.produce(raw_topic("FR").name, b"half sent", b"key", 3, headers=[("orion.redrive.id", redrive.id.encode())])
@@ -290,10 +290,14 @@ def test_the_journal_says_who_did_what_and_no_value(servers, topic):
     entry = read_journal(servers, "redrive/")[f"redrive/{redrive.id}"]
     assert (entry["state"], entry["read"], entry["fates"]) == ("finished", 1, {"sent": 1})
     assert (entry["topic"], entry["filter"], entry["patch"]) == (topic, {"codes": ["unknown_rat"]}, "set rat")
-    own = [record.value or b"" for record in read_topic(servers, JOURNAL) if redrive.id.encode() in (record.key or b"")]
+    own = [
+        record.value or b""
+        for record in read_topic(servers, journal_topic())
+        if redrive.id.encode() in (record.key or b"")
+    ]
     assert len(own) == 2
     assert b"4G" not in b"".join(own)
-    assert JOURNAL in topic_names(servers)
+    assert journal_topic() in topic_names(servers)
 
 
 def test_a_filter_reads_what_it_says(servers, topic):
@@ -321,7 +325,7 @@ def test_show_reveals_only_what_is_noted_and_export_is_readable_to_its_owner_alo
 ):
     send_letters(servers, topic, letters_from("FR", [BROKEN_RAT % 1]))
     at = ("--bootstrap-servers", servers, "--dlq-topic", topic)
-    before = len(read_journal(servers, "reveal/")) if JOURNAL in topic_names(servers) else 0
+    before = len(read_journal(servers, "reveal/")) if journal_topic() in topic_names(servers) else 0
     masked = orion_beam("dlq", "show", "0@0", *at)
     assert "208010000000001" not in masked.out
     assert "✗" in masked.out

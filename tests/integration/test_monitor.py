@@ -18,8 +18,8 @@ from orion_beam.kafka.admin import admin_client
 from orion_beam.monitoring.monitor import Monitor, MonitorConfig
 from orion_beam.monitoring.server import monitor_pages, serving
 from orion_beam.runners.local.development import LocalKafka
-from orion_beam.topics.names import DEAD_LETTERS, FINAL_PARTITIONS, raw_topic
 from tests.integration.harness import Feed, await_until, kafka_in, scrape
+from tests.topics import DEAD_LETTERS, FINAL_PARTITIONS, raw_topic
 
 pytestmark = pytest.mark.integration
 

@@ -14,7 +14,6 @@ import pytest
 
 from orion_beam.kafka.offset_ranges import offset_ranges
 from orion_beam.schemas.cdr import UnifiedCdr
-from orion_beam.topics.names import FINAL, raw_topic
 from tests.integration.harness import (
     QUICK_TO_MISS,
     START_TIMEOUT_S,
@@ -30,6 +29,7 @@ from tests.integration.harness import (
     records_on,
     source_of_record,
 )
+from tests.topics import FINAL, raw_topic
 
 pytestmark = pytest.mark.integration
 

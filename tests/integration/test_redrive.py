@@ -18,7 +18,6 @@ from orion_beam.countries import all_profiles
 from orion_beam.runners.local.kafka import LocalKafka
 from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.testing import captured
-from orion_beam.topics.names import DEAD_LETTERS, FINAL, raw_topic
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,
     START_TIMEOUT_S,
@@ -31,6 +30,7 @@ from tests.integration.harness import (
     records_on,
     source_of_record,
 )
+from tests.topics import DEAD_LETTERS, FINAL, raw_topic
 
 pytestmark = pytest.mark.integration
 

@@ -7,7 +7,6 @@ import pytest
 
 from orion_beam.proof.audit import conservation
 from orion_beam.runners.local.kafka import LocalKafka
-from orion_beam.topics.names import DEAD_LETTERS, raw_topic
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,
     START_TIMEOUT_S,
@@ -18,6 +17,7 @@ from tests.integration.harness import (
     limit_messages,
     read_topic,
 )
+from tests.topics import DEAD_LETTERS, raw_topic
 
 pytestmark = pytest.mark.integration
 

@@ -27,7 +27,6 @@ from orion_beam.kafka.offset_ranges import offset_ranges
 from orion_beam.runners.jars.build import orion_home
 from orion_beam.runners.local.development import LocalKafka
 from orion_beam.schemas.cdr import UnifiedCdr
-from orion_beam.topics.names import DEAD_LETTERS, FINAL, raw_topic
 from tests.integration.harness import (
     Feed,
     Record,
@@ -42,6 +41,7 @@ from tests.integration.harness import (
     source_of_letter,
     source_of_record,
 )
+from tests.topics import DEAD_LETTERS, FINAL, raw_topic
 
 pytestmark = pytest.mark.integration
 

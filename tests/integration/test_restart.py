@@ -14,7 +14,6 @@ import pytest
 
 from orion_beam.proof.audit import conservation
 from orion_beam.runners.local.kafka import LocalKafka
-from orion_beam.topics.names import raw_topic
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,
     QUICK_TO_MISS,
@@ -30,6 +29,7 @@ from tests.integration.harness import (
     lease_holders,
     outcomes,
 )
+from tests.topics import raw_topic
 
 pytestmark = pytest.mark.integration
 

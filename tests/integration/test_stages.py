@@ -15,7 +15,6 @@ from pydantic import BaseModel
 from orion_beam.schemas.avro_format import single_object_header
 from orion_beam.schemas.cdr import EnrichedCdr, NormalizedCdr, UnifiedCdr, ValidatedCdr
 from orion_beam.schemas.derive import avro_schema
-from orion_beam.topics.names import DEAD_LETTERS, ENRICHED, FINAL, NORMALIZED, VALIDATED
 from tests.integration.harness import (
     START_TIMEOUT_S,
     Feed,
@@ -30,6 +29,7 @@ from tests.integration.harness import (
     source_of_letter,
     source_of_record,
 )
+from tests.topics import DEAD_LETTERS, ENRICHED, FINAL, NORMALIZED, VALIDATED
 
 pytestmark = pytest.mark.integration
 

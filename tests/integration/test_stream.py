@@ -22,7 +22,6 @@ from orion_beam.runners.local.broker import free_ports
 from orion_beam.schemas.avro_format import single_object_header
 from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.derive import avro_schema
-from orion_beam.topics.names import DEAD_LETTERS, FINAL, FINAL_PARTITIONS, raw_topic
 from tests.command import Command
 from tests.integration.harness import (
     Feed,
@@ -40,6 +39,7 @@ from tests.integration.harness import (
     source_of_record,
 )
 from tests.letters import letter_of
+from tests.topics import DEAD_LETTERS, FINAL, FINAL_PARTITIONS, raw_topic
 
 pytestmark = pytest.mark.integration
 

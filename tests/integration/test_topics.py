@@ -13,9 +13,9 @@ from orion_beam.defaults import SHIPPED_CATALOGUE
 from orion_beam.kafka.admin import admin_client
 from orion_beam.runners.local.kafka import LocalKafka
 from orion_beam.topics.apply import apply_changes
-from orion_beam.topics.names import FINAL, FINAL_PARTITIONS
 from orion_beam.topics.plan import ChangeKind, TopicChange
 from tests.integration.harness import await_until
+from tests.topics import FINAL, FINAL_PARTITIONS
 
 pytestmark = pytest.mark.integration
 

@@ -20,13 +20,13 @@ from orion_beam.redrive.journal import read_journal
 from orion_beam.schemas.avro_format import single_object_header
 from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.derive import avro_schema
-from orion_beam.topics.names import DEAD_LETTERS, FINAL, raw_topic
 from orion_beam.transforms.decode import DecodeCdrs
 from orion_beam.transforms.encode import EncodeCdrs, Wire
 from orion_beam.transforms.enrich import EnrichCdrs, operators_of
 from orion_beam.transforms.normalize import NormalizeCdrs
 from orion_beam.transforms.validate import ValidateCdrs
 from tests.integration.harness import Feed, Source, kafka_in
+from tests.topics import DEAD_LETTERS, FINAL, raw_topic
 
 pytestmark = pytest.mark.integration
 

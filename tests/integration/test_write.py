@@ -19,10 +19,10 @@ from orion_beam.kafka.clients import producer_config
 from orion_beam.kafka.column_producer import ColumnProducer
 from orion_beam.runners.local.kafka import LocalKafka
 from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
-from orion_beam.topics.names import DEAD_LETTERS, ENRICHED, FINAL
 from orion_beam.transforms.encode import ENCODED_SCHEMA
 from tests.integration.harness import await_until, kafka_in, read_topic, settings_of
 from tests.letters import LETTER, letter_of, messages_from
+from tests.topics import DEAD_LETTERS, ENRICHED, FINAL
 
 pytestmark = pytest.mark.integration
 

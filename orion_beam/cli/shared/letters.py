@@ -14,7 +14,6 @@ import typer
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.offset_options import time_of
 from orion_beam.cli.shared.options import duration_of
-from orion_beam.defaults import DEAD_LETTER_TOPIC
 from orion_beam.errors import UserError
 from orion_beam.schemas.codes import CUSTOM_CODE, CUSTOM_NAME, Code, Stage
 from orion_beam.telemetry.logs import say
@@ -27,6 +26,7 @@ with late_imports():
     from orion_beam.kafka.retry import KafkaRefusedError
     from orion_beam.redrive.journal import write_journal
     from orion_beam.redrive.sent_records import Redriven, read_redriven
+    from orion_beam.topics.names import own_topics
 
 ServersOrFiles = Annotated[str | None, typer.Option(help="Kafka brokers, host:port,…, unless --input says where.")]
 InputOption = Annotated[
@@ -121,7 +121,7 @@ def letters_at(bootstrap_servers: str | None, files: Path | None, topic: str, wa
     return Letters(Selection.of(servers, topic, wanted), servers)
 
 
-def servers_of(bootstrap_servers: str | None, files: Path | None, topic: str = DEAD_LETTER_TOPIC) -> str | None:
+def servers_of(bootstrap_servers: str | None, files: Path | None, topic: str | None = None) -> str | None:
     """Return the brokers that options name; None for files.
 
     Raises:
@@ -129,7 +129,7 @@ def servers_of(bootstrap_servers: str | None, files: Path | None, topic: str = D
     """
     if (bootstrap_servers is None) == (files is None):
         raise UserError("where to look? give --bootstrap-servers HOST:PORT, or --input with what `run` has written")
-    if files is not None and topic != DEAD_LETTER_TOPIC:
+    if files is not None and topic not in (None, own_topics().dead_letters.name):
         raise UserError("--dead-letter-topic goes without --input: files have no topic")
     return bootstrap_servers
 

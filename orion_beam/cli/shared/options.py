@@ -11,6 +11,7 @@ from orion_beam.cli.shared.late import late_imports
 from orion_beam.defaults import ValueFormat
 from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError, first_problem
+from orion_beam.job_file.environment import default_group
 from orion_beam.schemas.codes import Stage
 
 with late_imports():
@@ -23,12 +24,45 @@ with late_imports():
     from orion_beam.schemas.avro_format import single_object_header
     from orion_beam.schemas.cdr import UnifiedCdr
     from orion_beam.schemas.derive import avro_schema
-    from orion_beam.topics.names import STAGE_TOPICS
+    from orion_beam.topics.names import PUBLISHED_STAGES, stage_topics
+
+OWN = ""
+"""Default of an option with a topic or a group: the name that this environment has for it."""
+
+
+def _own_group(given: str) -> str:
+    return given or default_group()
+
+
+def _own_final_topic(given: str) -> str:
+    from orion_beam.topics.names import own_topics  # here, because help should be quick
+
+    return given or own_topics().final.name
+
+
+def _own_dead_letter_topic(given: str) -> str:
+    from orion_beam.topics.names import own_topics
+
+    return given or own_topics().dead_letters.name
+
 
 BootstrapServers = Annotated[str, typer.Option(help="Kafka brokers, host:port,…")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 CountriesOption = Annotated[str | None, typer.Option(help="Countries to read.", show_default="FR,MA,SN,TN")]
-GroupId = Annotated[str, typer.Option(help="Consumer group whose offsets say where to go on.")]
+GroupId = Annotated[
+    str,
+    typer.Option(
+        help="Consumer group whose offsets say where to go on.",
+        show_default="orion-beam, after --topic-prefix",
+        callback=_own_group,
+    ),
+]
+WatchedGroup = Annotated[
+    str,
+    typer.Option(
+        help="Consumer group of the job.", show_default="orion-beam, after --topic-prefix", callback=_own_group
+    ),
+]
 Publish = Annotated[str, typer.Option(help="Also write these topics: validated,normalized,enriched")]
 StartFrom = Annotated[
     str | None, typer.Option(help="Read this topic instead of the raw ones: validated, normalized or enriched")
@@ -36,8 +70,26 @@ StartFrom = Annotated[
 ConsumerSettings = Annotated[
     list[str] | None, typer.Option("--consumer-config", help="NAME=VALUE for the Kafka consumer; repeatable.")
 ]
-FinalTopic = Annotated[str, typer.Option("--final-topic", "--to-topic", help="Topic of CDRs.")]
-DeadLetterTopic = Annotated[str, typer.Option("--dead-letter-topic", "--dlq-topic", help="Topic of dead letters.")]
+FinalTopic = Annotated[
+    str,
+    typer.Option(
+        "--final-topic",
+        "--to-topic",
+        help="Topic of CDRs.",
+        show_default="cdr.final, after --topic-prefix",
+        callback=_own_final_topic,
+    ),
+]
+DeadLetterTopic = Annotated[
+    str,
+    typer.Option(
+        "--dead-letter-topic",
+        "--dlq-topic",
+        help="Topic of dead letters.",
+        show_default="cdr.dlq, after --topic-prefix",
+        callback=_own_dead_letter_topic,
+    ),
+]
 ProducerSettings = Annotated[
     list[str] | None, typer.Option("--producer-config", help="NAME=VALUE for the Kafka producer; repeatable.")
 ]
@@ -110,15 +162,14 @@ def duration_of(text: str, option: str) -> int:
 
 
 def parse_stage(name: str, option: str) -> Stage:
-    """Return the stage whose topic has this name, without `cdr.`.
+    """Return the stage whose output has this name.
 
     Raises:
         UserError: there is no such stage. The message names the possible ones.
     """
-    stages = {topic.removeprefix("cdr."): stage for stage, topic in STAGE_TOPICS.items()}
-    if name not in stages:
-        raise UserError(f"{option} {name}: expected one of {', '.join(stages)}")
-    return stages[name]
+    if name not in PUBLISHED_STAGES:
+        raise UserError(f"{option} {name}: expected one of {', '.join(PUBLISHED_STAGES)}")
+    return PUBLISHED_STAGES[name]
 
 
 def parse_pairs(settings: Sequence[str] | None, option: str) -> dict[str, str]:
@@ -142,11 +193,12 @@ def kafka_needs(
 ) -> KafkaNeeds:
     """Return what a stream needs of Kafka, for the checks of `orion-beam doctor`."""
     raw = (profile.topic for profile in profiles_of(countries).values())
+    of_stage = stage_topics()
     return KafkaNeeds(
         bootstrap_servers=sink.bootstrap_servers,
         group_id=group_id,
-        sources=tuple(raw) if start is None else (STAGE_TOPICS[start],),
-        sinks=(sink.final_topic, sink.dead_letter_topic, *(STAGE_TOPICS[stage] for stage in published)),
+        sources=tuple(raw) if start is None else (of_stage[start],),
+        sinks=(sink.final_topic, sink.dead_letter_topic, *(of_stage[stage] for stage in published)),
         final=sink.final_topic,
         dead_letters=sink.dead_letter_topic,
     )

@@ -23,6 +23,19 @@ def test_each_value_is_shown_with_where_it_comes_from(orion_beam, tmp_path, monk
     ]
 
 
+def test_names_are_shown_as_commands_use_them(orion_beam, tmp_path, monkeypatch):
+    # Restored after the test: the options set both.
+    monkeypatch.setenv("ORION_WORKSPACE", "")
+    monkeypatch.setenv("ORION_TOPIC_PREFIX", "")
+    (tmp_path / "orion.yaml").write_text("version: 1\ntopics: {prefix: staging., final: unified}\n")
+    arguments = ("--workspace", tmp_path, "--topic-prefix", "prod.", "config", "show", "--json")
+    shown = {each["key"]: (each["value"], each["source"]) for each in json.loads(orion_beam(*arguments).out)}
+    assert shown["topics.prefix"] == ("prod.", "option --topic-prefix")
+    assert shown["topics.final"] == ("prod.unified", f"{tmp_path / 'orion.yaml'}:2")
+    assert shown["topics.dead_letters"] == ("prod.cdr.dlq", "default")
+    assert shown["group"] == ("prod.orion-beam", "default")
+
+
 def test_options_are_told_from_the_environment(orion_beam, tmp_path, monkeypatch):
     (tmp_path / "orion.yaml").write_text("version: 1\n")
     # Restored after the test: the options set both.

@@ -34,10 +34,11 @@ def test_a_window_must_be_a_duration(orion_beam: Call) -> None:
 
 def test_an_error_in_a_catalogue_names_file_and_field(orion_beam: Call, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("topics: {}\nprofiles: {}\n")
+    path.write_text("topics: {final: {partitions: 0}}\n")
     answer = orion_beam("topics", "plan", "--bootstrap-servers", "127.0.0.1:1", "--catalogue", path)
     assert answer.code == 2
-    assert answer.err == f"orion-beam: error: topic catalogue {path}: topics.raw: Field required\n"
+    says = f"{path}: topics.final.partitions: Input should be greater than or equal to 1"
+    assert answer.err == f"orion-beam: error: topic catalogue {says}\n"
 
 
 @pytest.mark.parametrize("command", ["plan", "apply", "verify"])

@@ -66,11 +66,7 @@ def test_every_key_gives_the_option_of_its_name(job, tmp_path: Path) -> None:
     assert given == {
         "bootstrap_servers": "one:9092,two:9092",
         "countries": "FR,NO",
-        "group_id": "nightly",
         "profile": "development",
-        "final_topic": "cdr.final.x",
-        "dead_letter_topic": "cdr.dlq.x",
-        "dlq_topic": "cdr.dlq.x",
         "publish": "validated,enriched",
         "start_from": "normalized",
         "value_format": "json",

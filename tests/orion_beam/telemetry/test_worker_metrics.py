@@ -19,13 +19,13 @@ from orion_beam.runners.local.broker import free_ports
 from orion_beam.schemas.codes import Stage
 from orion_beam.telemetry.worker_metrics import WorkerMetrics
 from orion_beam.testing import raw_batch, run_stage
-from orion_beam.topics.names import FINAL
 from orion_beam.transforms.decode import DecodeCdrs, decode_batch
 from orion_beam.transforms.record_checks.duplicates import FlagDuplicates
 from orion_beam.transforms.record_checks.partials import TagPartials
 from orion_beam.transforms.stage.observing import observe
 from orion_beam.transforms.validate import ValidateCdrs
 from tests.integration.harness import await_until
+from tests.topics import FINAL
 from tests.transforms.chain import normalized
 
 GOOD = b"208011234567890;+33612345678;;FR-PAR-001;LTE;10;20;2026-01-02T03:04:05Z"
@@ -77,7 +77,7 @@ def test_what_stands_beside_a_stage_counts_under_its_own_name(registry: Collecto
     batch = normalized("FR", [GOOD, GOOD])
     run_stage(FlagDuplicates(profiles, window=10), [batch])
     run_stage(TagPartials(), [batch])
-    published = PublishStage(KafkaSink(bootstrap_servers="127.0.0.1:1"), Stage.NORMALIZE).encoded
+    published = PublishStage(KafkaSink(bootstrap_servers="127.0.0.1:1"), Stage.NORMALIZE, "cdr.normalized").encoded
     run_stage(published, [batch])
     samples = [sample for family in registry.collect() for sample in family.samples]
     counted = {s.labels["stage"]: s.value for s in samples if s.name == "orion_records_in_total"}

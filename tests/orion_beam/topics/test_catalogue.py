@@ -7,7 +7,7 @@ import pytest
 from orion_beam.defaults import PRODUCTION, SHIPPED_CATALOGUE
 from orion_beam.errors import UserError
 from orion_beam.topics.catalogue import load_catalogue
-from orion_beam.topics.names import CATALOGUE, raw_topic
+from tests.topics import CATALOGUE, raw_topic
 
 DAY_MS = 86_400_000
 
@@ -85,7 +85,7 @@ SHIPPED = SHIPPED_CATALOGUE.read_text()
         ("cleanup.policy: compact", "retention.ms: 1", "topics.audit.settings: .*is written as `retention`"),
         ("name: cdr.final", "name: cdr final", "topics.final.name: String should match pattern"),
         ("name: cdr.final", "name: cdr.dlq", "topic cdr.dlq is there twice"),
-        ("  final:", "  finel:", "topics.final: Field required"),
+        ("  final:", "  finel:", "topics.finel: Extra inputs are not permitted"),
         ("others: []", "others: []\nextra: 1", "extra: Extra inputs are not permitted"),
         ("    name: cdr.final", "    name: cdr.final\n    name: cdr.other", "name is there twice"),
         (
@@ -96,7 +96,7 @@ SHIPPED = SHIPPED_CATALOGUE.read_text()
         ("min.insync.replicas: 2", "min.insync.replicas: two", "profiles.production: .*min.insync.replicas is two"),
         ("topics:", "topics: !!python/object/apply:os.getpid []\nx:", "could not determine a constructor for the tag"),
         ("topics:", "topics: [", "while parsing a flow sequence"),
-        (SHIPPED, "", "Input should be a valid dictionary"),
+        (SHIPPED, "- a list", "the file: Input should be a mapping"),
     ],
 )  # fmt: skip
 def test_errors_name_the_file_and_the_field(tmp_path: Path, old: str, new: str, problem: str) -> None:

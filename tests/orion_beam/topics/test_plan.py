@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from orion_beam.defaults import PRODUCTION
 from orion_beam.errors import UserError
 from orion_beam.kafka.clients import PRODUCER_DEFAULTS
 from orion_beam.topics.catalogue import Topic
 from orion_beam.topics.cluster_state import ClusterState, FoundTopic
-from orion_beam.topics.names import CATALOGUE, PRODUCTION
 from orion_beam.topics.plan import ChangeKind, Plan, TopicChange, Unmanaged, compare
 from orion_beam.topics.verify import problems_of
+from tests.topics import CATALOGUE
 
 DAY_MS = 86_400_000
 

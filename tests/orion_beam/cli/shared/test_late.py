@@ -12,7 +12,7 @@ from orion_beam import defaults
 from orion_beam.cli.main import SUBCOMMANDS, app
 from orion_beam.cli.shared.late import deferring, late_imports
 from orion_beam.countries import default_profiles
-from orion_beam.topics.names import CATALOGUE
+from tests.topics import CATALOGUE, DEAD_LETTERS, FINAL
 
 HEAVY = {
     "apache_beam",
@@ -124,8 +124,8 @@ def test_a_deferred_name_may_stand_in_annotations_and_imports_nothing():
 
 
 def test_defaults_are_those_of_the_catalogue_and_the_profiles(answers):
-    assert CATALOGUE.topics.final.name == defaults.FINAL_TOPIC
-    assert CATALOGUE.topics.dead_letters.name == defaults.DEAD_LETTER_TOPIC
+    for option, name in (("--final-topic", FINAL.name), ("--dead-letter-topic", DEAD_LETTERS.name)):
+        assert f"[default: ({name}, after --topic-prefix)]" in answers["audit", "--help"]["out"], option
     assert CATALOGUE.profile(defaults.DEVELOPMENT)
     assert CATALOGUE.profile(defaults.PRODUCTION)
     assert f"[default: ({','.join(default_profiles())})]" in answers["run", "--help"]["out"]
