@@ -49,7 +49,11 @@ DEPENDENCIES = [
     "zstandard==0.25.0",
 ]
 
+# With these, `orion-beam test` runs the tests of a workspace's stages.
+TEST_DEPENDENCIES = ["pytest==9.2.0"]
+
 DEV_DEPENDENCIES = [
+    *TEST_DEPENDENCIES,
     # Tests read the Confluent wire format with Confluent's own deserializer.
     "confluent-kafka[avro]==2.16.1",
     "coverage==7.17.5",
@@ -58,7 +62,6 @@ DEV_DEPENDENCIES = [
     "mkdocs-material==9.8.2",
     "mkdocstrings[python]==1.0.8",
     "mypy==2.4.1",
-    "pytest==9.2.0",
     "pytest-timeout==2.4.0",
     "pytest-xdist==3.8.0",
     "ruff==0.17.6",
@@ -74,7 +77,7 @@ setup(
     # tested with workers on 3.11.
     python_requires=">=3.11,<3.12",
     install_requires=DEPENDENCIES,
-    extras_require={"dev": DEV_DEPENDENCIES},
+    extras_require={"dev": DEV_DEPENDENCIES, "test": TEST_DEPENDENCIES},
     # `orion_beam` holds symbolic links to `schemas`, `transforms` and `runners`, so these are its subpackages. As
     # top-level packages they would hide a user's own package `transforms`.
     packages=find_packages(include=["orion_beam", "orion_beam.*"]),

@@ -24,12 +24,15 @@ from orion_beam.schemas.raw import RawCdr
 from orion_beam.transforms.arrow.texts import to_list
 
 INPUT_FILE, CASES_FILE, MESSAGES_FILE = "input.txt", "cases.txt", "messages.avro"
+RECEIVED_AT_FILE = "received_at.txt"
+"""Time at which the records arrived. Version control does not keep the time of modification of `input.txt`."""
 
 
 def write_cases(captured: Captured, profile: CountryProfile, directory: Path) -> int:
     """Write a country's folder of golden cases, as a whole or not at all.
 
-    The modification time of `input.txt` is the newest record's Kafka timestamp; `--received-at modified` reads it so.
+    `received_at.txt` holds the newest record's Kafka timestamp, for `orion-beam test`. It is also the modification time
+    of `input.txt`, for `--received-at modified`.
 
     Returns:
         How many records cannot be lines and are in `messages.avro` only.
@@ -68,4 +71,5 @@ def _write(captured: Captured, profile: CountryProfile, folder: Path) -> int:
     stamps = [stamp for stamp in captured.records.column("source_timestamp").to_pylist() if stamp is not None]
     if stamps:
         os.utime(folder / INPUT_FILE, (max(stamps).timestamp(),) * 2)
+        (folder / RECEIVED_AT_FILE).write_text(f"{max(stamps).isoformat()}\n", encoding="utf-8")
     return len(payloads) - len(lines)

@@ -7,8 +7,10 @@ from orion_beam.checks.lint_cases import lint_cases
 from orion_beam.checks.lint_countries import Profile, lint_countries
 from orion_beam.checks.lint_finding import LintFinding, LintRule, finding_of_error
 from orion_beam.errors import UserError
+from orion_beam.job_file.read import read_job
 from orion_beam.topics.catalogue import load_catalogue
-from orion_beam.workspace import Workspace
+from orion_beam.transforms.reference.reference_files import ReferenceDataError, load_cells, load_subscribers
+from orion_beam.workspace import JOB_FILE, Workspace
 
 __all__ = ["files_of", "lint_workspace"]
 
@@ -17,6 +19,7 @@ def lint_workspace(workspace: Workspace) -> list[LintFinding]:
     """Return all findings in the files of a workspace, by file and line."""
     profiles: list[Profile] = []
     findings = [
+        *_job(workspace),
         *_topics(workspace),
         *lint_countries(workspace, profiles),
         *lint_cases(workspace, profiles),
@@ -30,6 +33,24 @@ def files_of(workspace: Workspace) -> list[Path]:
     found = [workspace.job_file, workspace.topics]
     found += [path for pattern in patterns for path in workspace.root.glob(pattern)]
     return sorted(path for path in found if path.is_file())
+
+
+def _job(workspace: Workspace) -> Iterator[LintFinding]:
+    try:
+        job = read_job(workspace)
+    except UserError as error:
+        yield finding_of_error(workspace.job_file, LintRule.JOB_FILE, error, "`orion-beam schema job` shows all keys")
+        return
+    for name, load in (("cells", load_cells), ("subscribers", load_subscribers)):
+        key = f"reference.{name}"
+        # Data at an address is not a file of the workspace.
+        if "://" not in (text := job.value(key)):
+            try:
+                load(job.path(text))
+            except ReferenceDataError as error:
+                line = job.source.lines.get(("reference", name), 1)
+                fix = f"mend the file, or {key} in {JOB_FILE}"
+                yield LintFinding(workspace.job_file, line, LintRule.REFERENCE_DATA, f"{key}: {error}", fix)
 
 
 def _topics(workspace: Workspace) -> Iterator[LintFinding]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from orion_beam.capture.cases import CASES_FILE, INPUT_FILE
 from orion_beam.checks.lint_countries import Profile
 from orion_beam.checks.lint_finding import LintFinding, LintRule
-from orion_beam.countries import all_profiles
+from orion_beam.countries import ProfileSource, all_profiles
 from orion_beam.workspace import Workspace
 
 __all__ = ["case_folders", "lint_cases"]
@@ -26,7 +26,7 @@ def _is_folder(path: Path) -> bool:
 def lint_cases(workspace: Workspace, profiles: Sequence[Profile]) -> Iterator[LintFinding]:
     """Yield the findings in the folders of golden cases, given the valid profiles of the workspace."""
     folders = case_folders(workspace)
-    known = {path.stem for path in workspace.countries.glob("*.toml")} | set(all_profiles())
+    known = {path.stem for path in workspace.countries.glob("*.toml")} | set(all_profiles(ProfileSource()))
     known |= {each.profile.code for each in profiles}
     for code, folder in folders.items():
         if code not in known:

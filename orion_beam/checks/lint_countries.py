@@ -13,7 +13,7 @@ from orion_beam.checks.lint_finding import (
     LintRule,
     finding_of_error,
     findings_of_model,
-    line_of,
+    line_at,
     toml_lines,
 )
 from orion_beam.countries import ProfileSource, all_profiles
@@ -37,7 +37,7 @@ class Profile(NamedTuple):
 
     def finding(self, where: tuple[str | int, ...], rule: LintRule, message: str, fix: str) -> LintFinding:
         """Return a finding at a field."""
-        return LintFinding(self.file, line_of(where, self.lines), rule, message, fix)
+        return LintFinding(self.file, line_at(where, self.lines), rule, message, fix)
 
 
 def lint_countries(workspace: Workspace, valid: list[Profile]) -> Iterator[LintFinding]:

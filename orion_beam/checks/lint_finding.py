@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-__all__ = ["LintFinding", "LintRule", "finding_of_error", "findings_of_model", "line_of", "toml_lines"]
+from orion_beam.yaml_file import KeyPath
 
-KeyPath = tuple[str | int, ...]
-"""Keys and list positions from the top of a file to a value."""
+__all__ = ["LintFinding", "LintRule", "finding_of_error", "findings_of_model", "line_at", "toml_lines"]
 
 
 class LintRule(StrEnum):
@@ -69,7 +68,7 @@ class LintFinding(NamedTuple):
     fix: str
 
 
-_PLACE = re.compile(r"^(?:[^\n]*?[/\w]\.(?:ya?ml|toml|py|csv)):(\d+): ")
+_PLACE = re.compile(r"^.*?\.(?:yaml|toml|py):(\d+): ")
 _TOML_LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)")
 
 
@@ -95,13 +94,13 @@ def findings_of_model(
         if problem["type"] == "extra_forbidden":
             name = str(where[-1])
             yield LintFinding(
-                file, line_of(where, lines), rule, f"{field}: there is no such field", _nearest(name, model)
+                file, line_at(where, lines), rule, f"{field}: there is no such field", _nearest(name, model)
             )
         elif problem["type"] == "missing":
-            yield LintFinding(file, line_of(where, lines), rule, f"{field}: is required", f"add {where[-1]}")
+            yield LintFinding(file, line_at(where, lines), rule, f"{field}: is required", f"add {where[-1]}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            yield LintFinding(file, line_of(where, lines), rule, f"{field}: {message}" if field else message, "mend it")
+            yield LintFinding(file, line_at(where, lines), rule, f"{field}: {message}" if field else message, "mend it")
 
 
 def _nearest(name: str, model: type[BaseModel]) -> str:
@@ -109,7 +108,7 @@ def _nearest(name: str, model: type[BaseModel]) -> str:
     return f"write {near[0]}" if near else f"remove it; known are {', '.join(model.model_fields)}"
 
 
-def line_of(where: KeyPath, lines: Mapping[KeyPath, int]) -> int:
+def line_at(where: KeyPath, lines: Mapping[KeyPath, int]) -> int:
     """Return the line of a field; of the nearest field around it if the file does not have it."""
     while where and where not in lines:
         where = where[:-1]

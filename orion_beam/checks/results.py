@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 from orion_beam.checks.lint_finding import LintFinding
 from orion_beam.errors import UserError
+from orion_beam.yaml_file import shown_path
 
 __all__ = ["CheckResult", "CheckState", "lint_results", "sums_of", "write_junit"]
 
@@ -42,25 +43,21 @@ class CheckResult(NamedTuple):
     line: int | None = None
 
 
-def lint_results(files: Iterable[Path], findings: Sequence[LintFinding], root: Path) -> list[CheckResult]:
+def lint_results(files: Iterable[Path], findings: Sequence[LintFinding]) -> list[CheckResult]:
     """Return a result for each file without findings, and one for each finding."""
     faulty = {found.file for found in findings}
-    clean = [CheckResult("lint", _name(path, root), CheckState.PASSED) for path in files if path not in faulty]
+    clean = [CheckResult("lint", shown_path(path), CheckState.PASSED) for path in files if path not in faulty]
     return clean + [
         CheckResult(
             "lint",
-            f"{_name(found.file, root)}:{found.line} {found.rule}",
+            f"{shown_path(found.file)}:{found.line} {found.rule}",
             CheckState.FAILED,
             (f"{found.message}; {found.fix}",),
-            _name(found.file, root),
+            shown_path(found.file),
             found.line,
         )
         for found in findings
     ]
-
-
-def _name(path: Path, root: Path) -> str:
-    return str(path.relative_to(root))
 
 
 def sums_of(results: Iterable[CheckResult]) -> dict[str, int]:

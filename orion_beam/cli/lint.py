@@ -14,7 +14,7 @@ with late_imports():
     from orion_beam.checks.lint import files_of, lint_workspace
     from orion_beam.checks.lint_finding import LintFinding
     from orion_beam.checks.results import lint_results, write_junit
-    from orion_beam.telemetry.masking import shown
+    from orion_beam.yaml_file import shown_path
 
 
 def lint(
@@ -33,9 +33,9 @@ def lint(
     findings = lint_workspace(workspace)
     files = files_of(workspace)
     if junit is not None:
-        write_junit(junit, lint_results(files, findings, workspace.root))
+        write_junit(junit, lint_results(files, findings))
     if as_json:
-        typer.echo(json.dumps([found._asdict() | {"file": shown(found.file)} for found in findings], indent=2))
+        typer.echo(json.dumps([found._asdict() | {"file": shown_path(found.file)} for found in findings], indent=2))
     else:
         print_findings(findings)
         typer.echo(f"{len(files)} files, {len(findings)} finding{'s' * (len(findings) != 1)}")
@@ -46,8 +46,4 @@ def lint(
 def print_findings(findings: list[LintFinding]) -> None:
     """Print a line for each finding, as compilers do, and the fix below it."""
     for found in findings:
-        typer.echo(f"{shown(_near(found.file))}:{found.line}: {found.rule}: {found.message}\n    fix: {found.fix}")
-
-
-def _near(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        typer.echo(f"{shown_path(found.file)}:{found.line}: {found.rule}: {found.message}\n    fix: {found.fix}")

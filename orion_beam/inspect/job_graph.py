@@ -29,7 +29,7 @@ from orion_beam.transforms.decoders.registry import formats_of
 from orion_beam.transforms.stage.split import DEAD_LETTER_TAG, StageTransform
 from orion_beam.transforms.stage.stage_decoding import STAGE_MODELS
 
-__all__ = ["Edge", "JobGraph", "Place", "Step", "job_graph"]
+__all__ = ["Edge", "JobGraph", "Endpoint", "Step", "job_graph"]
 
 _VALUES = {
     ValueFormat.SINGLE_OBJECT: "Avro single-object encoding",
@@ -41,7 +41,7 @@ _ORIGINAL = "the original key and value; the reasons are in headers orion.error.
 
 
 @dataclass(frozen=True)
-class Place:
+class Endpoint:
     """A topic or file that the job reads or writes.
 
     Attributes:
@@ -92,7 +92,7 @@ class JobGraph:
     countries: tuple[str, ...]
     steps: tuple[Step, ...]
     edges: tuple[Edge, ...]
-    places: tuple[Place, ...]
+    endpoints: tuple[Endpoint, ...]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data for `json.dumps`."""
@@ -102,16 +102,16 @@ class JobGraph:
         """Return the graph in Graphviz's language."""
         lines = ["digraph job {", "  rankdir=LR;", "  node [shape=box];"]
         lines += [f"  {_quoted(step.name)};" for step in self.steps]
-        for place in self.places:
-            shape = "cylinder" if place.kind == "topic" else "note"
-            label = f"{place.name}\n{place.schema}"
-            lines.append(f"  {_quoted(_place_id(place.name))} [shape={shape}, label={_quoted(label)}];")
+        for endpoint in self.endpoints:
+            shape = "cylinder" if endpoint.kind == "topic" else "note"
+            label = f"{endpoint.name}\n{endpoint.schema}"
+            lines.append(f"  {_quoted(_endpoint_id(endpoint.name))} [shape={shape}, label={_quoted(label)}];")
         for edge in self.edges:
             style = " [style=dashed]" if edge.rejects else ""
             lines.append(f"  {_quoted(edge.source)} -> {_quoted(edge.target)}{style};")
         for step in self.steps:
-            lines += [f"  {_quoted(_place_id(name))} -> {_quoted(step.name)};" for name in step.reads]
-            lines += [f"  {_quoted(step.name)} -> {_quoted(_place_id(name))};" for name in step.writes]
+            lines += [f"  {_quoted(_endpoint_id(name))} -> {_quoted(step.name)};" for name in step.reads]
+            lines += [f"  {_quoted(step.name)} -> {_quoted(_endpoint_id(name))};" for name in step.writes]
         return "\n".join([*lines, "}"])
 
 
@@ -128,17 +128,17 @@ def job_graph(config: JobConfig, value_format: ValueFormat = ValueFormat.SINGLE_
     build_pipeline(pipeline, config)
     steps: list[Step] = []
     edges: list[Edge] = []
-    places: list[Place] = []
+    endpoints: list[Endpoint] = []
     makers: dict[int, tuple[str, bool]] = {}
     for part in pipeline._root_transform().parts:
-        found = list(_places_of(part, config, value_format))
-        places += found
+        found = list(_endpoints_of(part, config, value_format))
+        endpoints += found
         steps.append(
             Step(
                 part.full_label,
                 _stage_of(part),
-                tuple(place.name for place in found if place.use == "read"),
-                tuple(place.name for place in found if place.use == "written"),
+                tuple(endpoint.name for endpoint in found if endpoint.use == "read"),
+                tuple(endpoint.name for endpoint in found if endpoint.use == "written"),
             )
         )
         taken = [makers[id(each)] for each in part.inputs if id(each) in makers]
@@ -146,7 +146,7 @@ def job_graph(config: JobConfig, value_format: ValueFormat = ValueFormat.SINGLE_
         gets_rejects_only = bool(taken) and all(rejects for _, rejects in taken)
         for made in part.outputs.values():
             makers[id(made)] = (part.full_label, gets_rejects_only or made.tag == DEAD_LETTER_TAG)
-    return JobGraph(tuple(config.countries), tuple(steps), tuple(edges), tuple(dict.fromkeys(places)))
+    return JobGraph(tuple(config.countries), tuple(steps), tuple(edges), tuple(dict.fromkeys(endpoints)))
 
 
 def _stage_of(part: AppliedPTransform) -> str | None:
@@ -156,7 +156,7 @@ def _stage_of(part: AppliedPTransform) -> str | None:
     return str(next(stages, getattr(part.transform, "stage", None)))
 
 
-def _places_of(part: AppliedPTransform, config: JobConfig, value_format: ValueFormat) -> Iterator[Place]:
+def _endpoints_of(part: AppliedPTransform, config: JobConfig, value_format: ValueFormat) -> Iterator[Endpoint]:
     """Yield the topics and files of a step and of the transforms within it."""
     step = part.transform
     if isinstance(step, PublishStage | ReadStage):
@@ -166,28 +166,28 @@ def _places_of(part: AppliedPTransform, config: JobConfig, value_format: ValueFo
     for inner in (node.transform for node in _within(part)):
         match inner:
             case ReadFrames() if isinstance(step, ReadStage):
-                yield Place("topic", inner.topic, "read", schema, values)
+                yield Endpoint("topic", inner.topic, "read", schema, values)
             case ReadFrames():
                 (code,) = (code for code, profile in config.profiles.items() if profile.topic == inner.topic)
-                yield Place("topic", inner.topic, "read", *_raw(config, code))
+                yield Endpoint("topic", inner.topic, "read", *_raw(config, code))
             case ReadFiles():
                 for code, path in inner.source.inputs:
-                    yield Place("file", shown(path), "read", *_raw(config, code))
+                    yield Endpoint("file", shown(path), "read", *_raw(config, code))
             case ProduceMessages():
-                yield Place("topic", inner.topic, "written", schema, values)
+                yield Endpoint("topic", inner.topic, "written", schema, values)
             case ProduceDeadLetters():
-                yield Place("topic", inner.topic, "written", _name_of(DeadLetter), _ORIGINAL)
+                yield Endpoint("topic", inner.topic, "written", _name_of(DeadLetter), _ORIGINAL)
             case ReadKafkaRanges():
                 for topic, code in inner.countries.items():
-                    yield Place("topic", topic, "read", *_raw(config, code))
+                    yield Endpoint("topic", topic, "read", *_raw(config, code))
             case WriteParquet():
                 model = UnifiedCdr if isinstance(step, WriteCdrs) else DeadLetter
-                yield Place("file", shown(inner.directory), "written", _name_of(model), "Parquet files")
+                yield Endpoint("file", shown(inner.directory), "written", _name_of(model), "Parquet files")
             case ReportSequenceGaps() if isinstance(inner.sink, FileSink):
-                yield Place("file", shown(inner.sink.directory / GAP_FILE), "written", "SequenceGap", "JSON lines")
+                yield Endpoint("file", shown(inner.sink.directory / GAP_FILE), "written", "SequenceGap", "JSON lines")
             case WriteAvroFile():
                 model = UnifiedCdr if isinstance(step, WriteCdrs) else DeadLetter
-                yield Place("file", shown(inner.path), "written", _name_of(model), _CONTAINER)
+                yield Endpoint("file", shown(inner.path), "written", _name_of(model), _CONTAINER)
 
 
 def _within(part: AppliedPTransform) -> Iterator[AppliedPTransform]:
@@ -206,9 +206,9 @@ def _name_of(model: type[BaseModel]) -> str:
     return f"{schema['namespace']}.{schema['name']}"
 
 
-def _place_id(name: str) -> str:
-    """Return an id that no step has. Steps and places share Graphviz's names."""
-    return f"place:{name}"
+def _endpoint_id(name: str) -> str:
+    """Return an id that no step has. Steps and endpoints share Graphviz's names."""
+    return f"endpoint:{name}"
 
 
 def _quoted(text: str) -> str:

@@ -3,52 +3,17 @@
 import json
 import sys
 from collections.abc import Callable
-from datetime import date, datetime
 from pathlib import Path
-from typing import Any
 
-import fastavro
 import pytest
 
+from orion_beam.checks.golden import golden_lines
 from orion_beam.cli.main import main
 from orion_beam.countries import profiles_of
 from orion_beam.inspect.conformance import check_country
 from orion_beam.io.lines import records_among
 
 TESTDATA = Path(__file__).parents[1] / "testdata"
-# What differs from run to run, or is the same of every line.
-LEFT_OUT = {
-    "source_topic",
-    "source_partition",
-    "source_timestamp",
-    "schema_version",
-    "failed_at",
-    "version",
-    "model_version",
-}
-
-
-def readable(value: Any) -> Any:
-    """Return a value as JSON has it: bytes as text, with escapes where they are none."""
-    if isinstance(value, bytes):
-        return value.decode(errors="backslashreplace")
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return value.isoformat() if isinstance(value, date) else value
-
-
-def lines_of(path: Path, cases: list[str]) -> list[str]:
-    """Return the records of a container by line number, as JSON lines without what is null or empty."""
-    with path.open("rb") as file:
-        records = sorted(fastavro.reader(file), key=lambda record: record["source_offset"])
-    return [
-        json.dumps(
-            {"line": record["source_offset"] + 1, "case": cases[record.pop("source_offset")]}
-            | {k: readable(v) for k, v in record.items() if v not in (None, []) and k not in LEFT_OUT},
-            ensure_ascii=False,
-        )
-        for record in records
-    ]
 
 
 @pytest.fixture
@@ -79,8 +44,8 @@ def golden_cases(tmp_path, monkeypatch, capsys, update_golden) -> Callable[[str]
             main()
         assert not ended.value.code
         found = {
-            "expected_final.jsonl": lines_of(tmp_path / "cdr.final.avro", cases),
-            "expected_dead_letters.jsonl": lines_of(tmp_path / "cdr.dlq.avro", cases),
+            "expected_final.jsonl": golden_lines(tmp_path / "cdr.final.avro", cases),
+            "expected_dead_letters.jsonl": golden_lines(tmp_path / "cdr.dlq.avro", cases),
         }
         for name, lines in found.items():
             if update_golden:

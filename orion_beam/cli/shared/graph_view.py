@@ -17,7 +17,7 @@ def print_graph(graph: JobGraph, *, dot: bool, as_json: bool) -> None:
         typer.echo(json.dumps(graph.as_json(), indent=2))
     else:
         console = Console()
-        console.print(_steps(graph), _places(graph))
+        console.print(_steps(graph), _endpoints(graph))
         console.print("Nothing was started, and no broker was asked.")
 
 
@@ -33,10 +33,10 @@ def _steps(graph: JobGraph) -> Table:
     return table
 
 
-def _places(graph: JobGraph) -> Table:
+def _endpoints(graph: JobGraph) -> Table:
     table = Table()
     for column in ("topic or file", "is", "schema", "values"):
         table.add_column(column, overflow="fold")
-    for place in graph.places:
-        table.add_row(place.name, place.use, place.schema, place.values)
+    for endpoint in graph.endpoints:
+        table.add_row(endpoint.name, endpoint.use, endpoint.schema, endpoint.values)
     return table

@@ -53,14 +53,14 @@ def test_a_stream_shows_steps_topics_and_schemas(dry_run):
         ("FlattenDeadLetters", None),
         ("WriteDeadLetters", None),
     ]
-    assert [(place["name"], place["use"], place["schema"]) for place in graph["places"]] == [
+    assert [(place["name"], place["use"], place["schema"]) for place in graph["endpoints"]] == [
         ("cdr.raw.FR", "read", "raw CDRs of FR"),
         ("cdr.raw.SN", "read", "raw CDRs of SN"),
         ("cdr.validated", "written", "orion.cdr.ValidatedCdr"),
         ("cdr.final", "written", "orion.cdr.UnifiedCdr"),
         ("cdr.dlq", "written", "orion.cdr.DeadLetter"),
     ]
-    assert "sn_key_value" in graph["places"][1]["values"]
+    assert "sn_key_value" in graph["endpoints"][1]["values"]
     rejecting = {step["name"] for step in graph["steps"] if step["stage"]}
     assert {source for source, target in edges_of(graph, rejects=True) if target == "FlattenDeadLetters"} == rejecting
     assert ("FlattenDeadLetters", "WriteDeadLetters") in edges_of(graph, rejects=True)
@@ -70,7 +70,7 @@ def test_a_stream_shows_steps_topics_and_schemas(dry_run):
 def test_a_job_behind_a_stage_reads_the_topic_of_the_stage(dry_run):
     graph = graph_of(dry_run(*BROKERS, "--countries", "FR", "--start-from", "normalized", "--json"))
     assert [step["name"] for step in graph["steps"]][:2] == ["ReadStage", "EnrichCdrs"]
-    (read,) = (place for place in graph["places"] if place["use"] == "read")
+    (read,) = (place for place in graph["endpoints"] if place["use"] == "read")
     assert (read["name"], read["schema"]) == ("cdr.normalized", "orion.cdr.NormalizedCdr")
 
 
@@ -84,7 +84,7 @@ def test_a_job_behind_a_stage_reads_the_topic_of_the_stage(dry_run):
 )
 def test_the_values_of_the_topic_are_named_without_asking_a_registry(dry_run, options, values):
     graph = graph_of(dry_run(*BROKERS, *options, "--json"))
-    assert [place["values"] for place in graph["places"] if place["name"] == "cdr.final"] == [values]
+    assert [place["values"] for place in graph["endpoints"] if place["name"] == "cdr.final"] == [values]
 
 
 def test_files_are_named_and_none_is_written(dry_run, tmp_path):
@@ -92,7 +92,7 @@ def test_files_are_named_and_none_is_written(dry_run, tmp_path):
     source.write_text("x\n")
     output = tmp_path / "out"
     graph = graph_of(dry_run("--input", f"FR={source}", "--output", output, "--detect-gaps", "--json"))
-    assert [(place["kind"], place["name"], place["use"]) for place in graph["places"]] == [
+    assert [(place["kind"], place["name"], place["use"]) for place in graph["endpoints"]] == [
         ("file", str(source), "read"),
         ("file", str(output / "sequence_gaps.jsonl"), "written"),
         ("file", str(output / "cdr.final.avro"), "written"),
@@ -131,9 +131,9 @@ def test_graphviz_gets_every_step_topic_and_edge(dry_run, tmp_path):
             node = re.fullmatch(rf"  {string}(?: \[shape=\w+, label={string}\])?;", line)
             assert node is not None, line
             nodes.add(node[1])
-    assert len(nodes) == len(graph["steps"]) + len(graph["places"])
+    assert len(nodes) == len(graph["steps"]) + len(graph["endpoints"])
     assert {end for edge in edges for end in edge} == nodes
-    assert len(edges) == len(graph["edges"]) + len(graph["places"])
+    assert len(edges) == len(graph["edges"]) + len(graph["endpoints"])
 
 
 @pytest.mark.parametrize(

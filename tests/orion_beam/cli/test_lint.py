@@ -135,6 +135,30 @@ def test_a_topic_that_the_catalogue_has_twice_is_found(workspace, lint):
     assert "cdr.validated" in message
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("version: 1\nbrokres: [a:1]\n", 2, "brokres: there is no such key; did you mean brokers?"),
+        ("version: 1\nflink:\n  parallelism: 0\n", 3, "flink.parallelism: "),
+        ("version: 1\n- x\n", 2, ""),
+    ],
+)
+def test_a_mistake_in_the_job_file_has_its_line(workspace, lint, text, line, message):
+    (workspace / "orion.yaml").write_text(text)
+    ((*where, said),) = lint()
+    assert where == ["orion.yaml", line, "job-file"]
+    assert message in said
+
+
+def test_reference_data_that_cannot_be_loaded_is_found(workspace, lint):
+    (workspace / "reference").mkdir()
+    (workspace / "reference" / "cells.csv").write_text("nosuch\n1\n")
+    (workspace / "orion.yaml").write_text("version: 1\nreference:\n  cells: reference/cells.csv\n")
+    ((*where, said),) = lint()
+    assert where == ["orion.yaml", 3, "reference-data"]
+    assert said.startswith("reference.cells: ")
+
+
 CASE_MISTAKES = {
     "cases.txt too short": ("cases.txt", "pipe text\n", ("cases.txt", 2, "has 1 lines, and input.txt has 2")),
     "cases.txt too long": ("cases.txt", "a\nb\nc\n", ("cases.txt", 3, "has 3 lines, and input.txt has 2")),
@@ -198,5 +222,8 @@ def test_lines_of_toml_are_those_of_tables_and_keys():
     assert [toml_lines(text)["f", place] for place in (0, 1)] == [4, 6]
 
 
-def test_every_rule_has_a_meaning():
-    assert all(rule.meaning for rule in LintRule)
+def test_the_guide_lists_every_rule_with_its_meaning():
+    text = (Path(__file__).parents[3] / "docs" / "guides" / "test-a-workspace.md").read_text(encoding="utf-8")
+    table = text.partition("| rule |")[2].partition("\n\n")[0].splitlines()[2:]
+    rows = [line.strip("| ").split(" | ") for line in table]
+    assert rows == [[f"`{rule}`", rule.meaning] for rule in LintRule]

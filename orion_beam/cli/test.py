@@ -1,0 +1,115 @@
+"""`orion-beam test`: all checks of a workspace."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.paths import local_path
+from orion_beam.errors import UserError
+from orion_beam.workspace import Workspace, needed_workspace
+
+with late_imports():
+    from orion_beam.checks.conformance_results import check_conformance
+    from orion_beam.checks.golden import check_golden
+    from orion_beam.checks.job import files_job
+    from orion_beam.checks.lint import files_of, lint_workspace
+    from orion_beam.checks.lint_cases import case_folders
+    from orion_beam.checks.results import CheckResult, CheckState, lint_results, sums_of, write_junit
+    from orion_beam.checks.stage_tests import run_stage_tests
+    from orion_beam.countries import profiles_of
+
+
+def run_tests(
+    update: Annotated[
+        bool, typer.Option("--update", help="Rewrite the expected outputs of golden cases; show what changes.")
+    ] = False,
+    junit: Annotated[
+        Path | None, typer.Option(callback=local_path, help="File for a JUnit report, which CI systems read.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False,
+) -> None:
+    """Test the workspace: lint, golden cases, conformance of its countries, and its stages' tests.
+
+    Exit code 0: all passed; 1: something failed; 2: there is no workspace.
+
+    Example: orion-beam test --junit test.xml
+    """
+    workspace = needed_workspace()
+    began = time.monotonic()
+    results: list[CheckResult] = []
+    for what, found in _parts(workspace, update=update):
+        results += found
+        if not as_json:
+            _print(what, found)
+    sums, seconds = sums_of(results), time.monotonic() - began
+    if junit is not None:
+        write_junit(junit, results)
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {**sums, "seconds": round(seconds, 1), "results": [each._asdict() for each in results]}, indent=2
+            )
+        )
+    else:
+        typer.echo(", ".join(f"{number} {state}" for state, number in sums.items()) + f" in {seconds:.1f} s")
+    if sums[CheckState.FAILED]:
+        raise typer.Exit(1)
+
+
+def _parts(workspace: Workspace, *, update: bool) -> Iterator[tuple[str, list[CheckResult]]]:
+    """Yield each part of the test when it is done: its name and its results."""
+    status = Console(stderr=True).status
+    with status("lint"):
+        findings = lint_workspace(workspace)
+        linted = lint_results(files_of(workspace), findings)
+    yield "lint", linted
+    folders = case_folders(workspace)
+    if folders:
+        with status(f"golden cases of {', '.join(folders)}"):
+            try:
+                golden = check_golden(folders, files_job(), update=update)
+            except UserError as error:
+                golden = {"": [_not_run("golden", error)]}
+        for code, found in golden.items():
+            yield f"golden {code}".rstrip(), found
+    for path in sorted(workspace.countries.glob("*.toml")):
+        if (code := path.stem) in folders:
+            with status(f"conformance of {code}"):
+                try:
+                    conformance = check_conformance(profiles_of([code])[code], folders[code])
+                except UserError as error:
+                    conformance = [_not_run("conformance", error)]
+            yield f"conformance {code}", conformance
+    with status("tests of stages"):
+        tests = run_stage_tests(workspace)
+    if tests:
+        yield "stages", tests
+
+
+def _not_run(suite: str, error: UserError) -> CheckResult:
+    return CheckResult(suite, "not run", CheckState.FAILED, (" ".join(str(error).split()),))
+
+
+_SHOWN_LINES = 12
+
+
+def _print(what: str, results: list[CheckResult]) -> None:
+    sums = sums_of(results)
+    typer.echo(f"{what}: " + ", ".join(f"{number} {state}" for state, number in sums.items() if number))
+    told = set()
+    for result in results:
+        if not result.problems or (result.state is CheckState.SKIPPED and result.problems in told):
+            continue
+        told.add(result.problems)
+        state = "changed" if result.state is CheckState.PASSED else result.state
+        typer.echo(f"  {state} {result.name}")
+        for problem in result.problems[:_SHOWN_LINES]:
+            typer.echo(f"    {problem}")
+        if len(result.problems) > _SHOWN_LINES:
+            typer.echo(f"    … and {len(result.problems) - _SHOWN_LINES} lines more")
