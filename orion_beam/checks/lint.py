@@ -1,6 +1,6 @@
 """Lint of a workspace: every mistake in its files that shows without running anything."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from orion_beam.checks.lint_cases import lint_cases
@@ -11,6 +11,7 @@ from orion_beam.job_file.read import read_job
 from orion_beam.topics.catalogue import load_catalogue
 from orion_beam.transforms.reference.reference_files import ReferenceDataError, load_cells, load_subscribers
 from orion_beam.workspace import JOB_FILE, Workspace
+from orion_beam.yaml_file import KeyPath, read_yaml
 
 __all__ = ["files_of", "lint_workspace"]
 
@@ -20,7 +21,6 @@ def lint_workspace(workspace: Workspace) -> list[LintFinding]:
     profiles: list[Profile] = []
     findings = [
         *_job(workspace),
-        *_topics(workspace),
         *lint_countries(workspace, profiles),
         *lint_cases(workspace, profiles),
     ]
@@ -41,6 +41,7 @@ def _job(workspace: Workspace) -> Iterator[LintFinding]:
     except UserError as error:
         yield finding_of_error(workspace.job_file, LintRule.JOB_FILE, error, "`orion-beam schema job` shows all keys")
         return
+    yield from _topics(workspace)
     for name, load in (("cells", load_cells), ("subscribers", load_subscribers)):
         key = f"reference.{name}"
         # Data at an address is not a file of the workspace.
@@ -54,9 +55,12 @@ def _job(workspace: Workspace) -> Iterator[LintFinding]:
 
 
 def _topics(workspace: Workspace) -> Iterator[LintFinding]:
-    if workspace.topics.exists():
-        try:
-            load_catalogue(workspace.topics)
-        except UserError as error:
-            fix = "see the page of topics as code, or remove the file to use the catalogue that ORION Beam ships"
-            yield finding_of_error(workspace.topics, LintRule.TOPICS_FILE, error, fix)
+    if not workspace.topics.exists():
+        return
+    lines: Mapping[KeyPath, int] = {}
+    try:
+        lines = read_yaml(workspace.topics).lines
+        load_catalogue(workspace.topics)
+    except UserError as error:
+        fix = "see the page of topics as code, or remove the file to use the catalogue that ORION Beam ships"
+        yield finding_of_error(workspace.topics, LintRule.TOPICS_FILE, error, fix, lines)

@@ -3,9 +3,11 @@
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
 from pydantic import ValidationError
 
 from orion_beam.checks.lint_finding import (
@@ -18,8 +20,9 @@ from orion_beam.checks.lint_finding import (
 )
 from orion_beam.countries import ProfileSource, all_profiles
 from orion_beam.defaults import SHIPPED_CATALOGUE
+from orion_beam.errors import UserError
 from orion_beam.schemas.country import CountryProfile
-from orion_beam.topics.catalogue import load_catalogue
+from orion_beam.topics.catalogue import Catalogue, load_catalogue
 from orion_beam.transforms.decoders.registry import check_formats
 from orion_beam.transforms.rules.plausibility import example_numbers
 from orion_beam.transforms.rules.rules import check_rules
@@ -47,11 +50,19 @@ def lint_countries(workspace: Workspace, valid: list[Profile]) -> Iterator[LintF
     own = {each.profile.code for each in valid}
     shipped = {code: profile for code, profile in all_profiles(ProfileSource()).items() if code not in own}
     known = [*((profile, f"shipped {code}") for code, profile in shipped.items())]
+    catalogue = _catalogue()
     for each in valid:
-        yield from _alone(each)
+        yield from _alone(each, catalogue)
         for other, name in known:
             yield from _together(each, other, name)
         known.append((each.profile, str(each.file.name)))
+
+
+def _catalogue() -> Catalogue:
+    """Return the topics without the prefix; the shipped ones if those of the workspace are not valid."""
+    with suppress(UserError):
+        return load_catalogue(prefix="")
+    return Catalogue.model_validate(yaml.safe_load(SHIPPED_CATALOGUE.read_text(encoding="utf-8")))
 
 
 def _read(path: Path, valid: list[Profile]) -> Iterator[LintFinding]:
@@ -83,9 +94,9 @@ def _read(path: Path, valid: list[Profile]) -> Iterator[LintFinding]:
         valid.append(found)
 
 
-def _alone(each: Profile) -> Iterator[LintFinding]:
+def _alone(each: Profile, catalogue: Catalogue) -> Iterator[LintFinding]:
     profile = each.profile
-    for topic in load_catalogue(SHIPPED_CATALOGUE, prefix="").topics.named:
+    for topic in catalogue.topics.named:
         if topic.name == profile.topic:
             message = f"topic: {topic.name} has another use in the topic catalogue"
             yield each.finding(("topic",), LintRule.TOPIC_TWICE, message, f"write cdr.raw.{profile.code}")

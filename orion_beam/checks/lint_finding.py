@@ -72,16 +72,22 @@ _PLACE = re.compile(r"^.*?\.(?:yaml|toml|py):(\d+): ")
 _TOML_LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)")
 
 
-def finding_of_error(file: Path, rule: LintRule, error: Exception, fix: str) -> LintFinding:
-    """Return the finding of an error that reading a file raised. The line comes from the message, if it has one."""
-    message = " ".join(str(error).split())
+def finding_of_error(
+    file: Path, rule: LintRule, error: Exception, fix: str, lines: Mapping[KeyPath, int] | None = None
+) -> LintFinding:
+    """Return the finding of an error that reading a file raised.
+
+    The line is that of the message, or else the line of the field that the message begins with.
+    """
+    message = " ".join(str(error).split()).replace("Value error, ", "")
     if place := _PLACE.match(message):
         return LintFinding(file, int(place[1]), rule, message[place.end() :], fix)
     if place := _TOML_LINE.search(message):
         return LintFinding(file, int(place[1] or 1), rule, message.replace(place[0], ""), fix)
     for prefix in (f"{file}: ", f"country profile {file}: ", f"topic catalogue {file}: "):
         message = message.removeprefix(prefix)
-    return LintFinding(file, 1, rule, message, fix)
+    where = tuple(int(part) if part.isdecimal() else part for part in message.partition(": ")[0].split("."))
+    return LintFinding(file, line_at(where, lines or {}), rule, message, fix)
 
 
 def findings_of_model(

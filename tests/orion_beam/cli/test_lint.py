@@ -128,11 +128,30 @@ def test_a_profile_may_replace_a_shipped_one(workspace, lint):
 
 
 def test_a_topic_that_the_catalogue_has_twice_is_found(workspace, lint):
-    text = (workspace / "topics.yaml").read_text().replace("cdr.enriched", "cdr.validated")
-    (workspace / "topics.yaml").write_text(text)
+    (workspace / "topics.yaml").write_text("topics:\n  enriched: {name: cdr.validated}\n")
     ((file, _, rule, message),) = lint()
     assert (file, rule) == ("topics.yaml", "topics-file")
-    assert "cdr.validated" in message
+    assert message == "topic cdr.validated is there twice"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("topics:\n  final:\n    partitions: 0\n", 3, "topics.final.partitions: "),
+        ("topics:\n  final:\n    nosuch: 0\n", 3, "topics.final.nosuch: "),
+        ("topics:\n  final: [\n", 3, ""),
+    ],
+)
+def test_a_mistake_in_the_topics_has_its_line(workspace, lint, text, line, message):
+    (workspace / "topics.yaml").write_text(text)
+    ((*where, said),) = lint()
+    assert where == ["topics.yaml", line, "topics-file"]
+    assert said.startswith(message)
+
+
+def test_a_raw_topic_that_topics_yaml_gives_another_use_is_found(workspace, lint):
+    (workspace / "topics.yaml").write_text("topics:\n  final: {name: cdr.raw.ML}\n")
+    assert lint() == [("ML.toml", 3, "topic-twice", "topic: cdr.raw.ML has another use in the topic catalogue")]
 
 
 @pytest.mark.parametrize(
