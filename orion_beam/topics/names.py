@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from orion_beam.defaults import DEVELOPMENT, PRODUCTION
 from orion_beam.schemas.codes import Stage
-from orion_beam.topics.catalogue import Catalogue, NamedTopic, OwnTopics, load_catalogue
+from orion_beam.topics.catalogue import OwnTopics, load_catalogue
 
 __all__ = ["PUBLISHED_STAGES", "own_topics", "profile_for", "stage_topics"]
 
@@ -37,15 +37,3 @@ def stage_topics() -> dict[Stage, str]:
 def profile_for(brokers: int) -> str:
     """Return the profile for a local cluster of so many brokers."""
     return PRODUCTION if brokers >= load_catalogue().profile(PRODUCTION).replication else DEVELOPMENT
-
-
-def raw_topic(country: str) -> NamedTopic:
-    """Return the raw topic of a country, to which its operators send."""
-    return load_catalogue().raw_topic(country)
-
-
-def __getattr__(name: str) -> Catalogue:
-    # Some modules still import the catalogue as a constant.
-    if name == "CATALOGUE":
-        return load_catalogue()
-    raise AttributeError(name)

@@ -15,8 +15,8 @@ from orion_beam.errors import PrerequisiteError, ServiceFailedError, UserError
 from orion_beam.kafka.admin import admin_client
 from orion_beam.runners.jars.build import Jars, Report, ensure_jars, silent
 from orion_beam.runners.local.broker import HOST, Broker, Ports, free_ports, is_taken
-from orion_beam.topics.catalogue import MIN_INSYNC
-from orion_beam.topics.names import CATALOGUE, profile_for
+from orion_beam.topics.catalogue import MIN_INSYNC, load_catalogue
+from orion_beam.topics.names import profile_for
 
 JMX_RULES = Path(__file__).parents[1] / "monitoring" / "jmx.yml"
 METRICS_PORT = 9312
@@ -222,7 +222,7 @@ class LocalKafka:
             broker.launch(jars.kafka_classpath, agent)
 
     def _settings(self) -> Mapping[str, str]:
-        profile = CATALOGUE.profile(profile_for(len(self.brokers)))
+        profile = load_catalogue().profile(profile_for(len(self.brokers)))
         replication, in_sync = str(profile.replication), profile.topic_settings[MIN_INSYNC]
         return {
             **_LOCAL_SETTINGS,

@@ -6,6 +6,7 @@ writes `runners/monitoring/dashboards/*.json`. Import these files into Grafana; 
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,8 @@ class Panel(NamedTuple):
     width: int = _WIDTH
 
 
+_OF_AN_ENVIRONMENT = re.compile(r"\b(orion_\w+|kafka_consumer_lag|kafka_producer_\w+)(\{)?")
+"""Metrics of jobs and monitors, to which Prometheus gives a label where environments share it; brokers are shared."""
 _OF_COUNTRY = '{country=~"$country"}'
 
 DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
@@ -43,8 +46,8 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
             Panel(
                 "Rejected share",
                 {
-                    "{{country}}": "sum by (country) (rate(orion_kafka_errors_total[5m]))"
-                    " / on (country) (rate(orion_kafka_processed_records_total[5m]) > 0)"
+                    "{{country}}": "sum by (environment, country) (rate(orion_kafka_errors_total[5m]))"
+                    " / on (environment, country) (rate(orion_kafka_processed_records_total[5m]) > 0)"
                 },
                 "percentunit",
             ),
@@ -178,17 +181,17 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
 def dashboard(name: str) -> str:
     """Return a dashboard as Grafana's JSON."""
     title, panels = DASHBOARDS[name]
+    panels = [
+        panel._replace(queries={legend: _of_environment(query) for legend, query in panel.queries.items()})
+        for panel in panels
+    ]
     variables: list[dict[str, Any]] = [
-        {"name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus"}
+        {"name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus"},
+        # The pattern for all also matches where there is no such label.
+        _label_variable("environment", "label_values(orion_kafka_up, environment)") | {"allValue": ".*"},
     ]
     if any("$country" in query for panel in panels for query in panel.queries.values()):
-        query = "label_values(orion_kafka_ingestion_rate, country)"
-        variables.append(
-            {
-                **{"name": "country", "label": "Country", "type": "query", "datasource": _SOURCE, "query": query},
-                **{"refresh": 2, "includeAll": True, "multi": True, "current": {"text": "All", "value": "$__all"}},
-            }
-        )
+        variables.append(_label_variable("country", "label_values(orion_kafka_ingestion_rate, country)"))
     made = {
         "uid": f"orion-beam-{name}",
         "title": title,
@@ -200,6 +203,20 @@ def dashboard(name: str) -> str:
         "panels": _laid_out(panels),
     }
     return json.dumps(made, indent=2) + "\n"
+
+
+def _label_variable(name: str, query: str) -> dict[str, Any]:
+    return {
+        **{"name": name, "label": name.capitalize(), "type": "query", "datasource": _SOURCE, "query": query},
+        **{"refresh": 2, "includeAll": True, "multi": True, "current": {"text": "All", "value": "$__all"}},
+    }
+
+
+def _of_environment(query: str) -> str:
+    """Return a query with the chosen environments as a condition of each metric that has one."""
+    return _OF_AN_ENVIRONMENT.sub(
+        lambda found: f'{found[1]}{{environment=~"$environment"{", " if found[2] else "}"}', query
+    )
 
 
 def _laid_out(panels: list[Panel]) -> list[dict[str, Any]]:
@@ -220,7 +237,12 @@ def _laid_out(panels: list[Panel]) -> list[dict[str, Any]]:
                 },
                 "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}},
                 "targets": [
-                    {"refId": chr(65 + place), "expr": query, "legendFormat": legend, "datasource": _SOURCE}
+                    {
+                        "refId": chr(65 + place),
+                        "expr": _of_environment(query),
+                        "legendFormat": legend,
+                        "datasource": _SOURCE,
+                    }
                     for place, (legend, query) in enumerate(panel.queries.items())
                 ],
             }

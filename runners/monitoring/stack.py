@@ -15,6 +15,7 @@ import psutil
 
 from orion_beam.durations import parse_duration_s
 from orion_beam.errors import ServiceFailedError
+from orion_beam.job_file.environment import environment_name
 from orion_beam.runners.jars.build import orion_home
 from orion_beam.runners.local.broker import BROKER_STOP_TIMEOUT_S, HOST, free_ports, is_taken
 from orion_beam.runners.local.development import LocalState
@@ -30,8 +31,8 @@ _CONFIG = """\
 global: {{scrape_interval: {interval}, evaluation_interval: {interval}, scrape_timeout: {interval}}}
 rule_files: [alerts.yml]
 scrape_configs:
-  - {{job_name: orion-monitor, static_configs: [{{targets: ["{monitor}"]}}]}}
-  - {{job_name: orion-workers, static_configs: [{{targets: ["{workers}"]}}]}}
+  - {{job_name: orion-monitor, static_configs: [{{targets: ["{monitor}"], labels: {labels}}}]}}
+  - {{job_name: orion-workers, static_configs: [{{targets: ["{workers}"], labels: {labels}}}]}}
   - {{job_name: kafka, static_configs: [{{targets: {brokers}}}]}}
 """
 
@@ -84,7 +85,10 @@ def start_monitoring(
         brokers = json.dumps([f"{HOST}:{port}" for port in cluster.metrics_ports])
         workers = f"{HOST}:{workers_port}"
         config = directory / "prometheus.yml"
-        config.write_text(_CONFIG.format(interval=limits.interval, monitor=monitor, workers=workers, brokers=brokers))
+        labels = json.dumps({"environment": name} if (name := environment_name()) else {})
+        config.write_text(
+            _CONFIG.format(interval=limits.interval, monitor=monitor, workers=workers, brokers=brokers, labels=labels)
+        )
         processes.append(
             _launch(
                 "prometheus",

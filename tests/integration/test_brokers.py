@@ -27,7 +27,6 @@ from orion_beam.redrive.transactions import Outgoing, TransactionalWriter
 from orion_beam.runners.local.kafka import LocalKafka
 from orion_beam.topics.apply import apply_changes, create_topics
 from orion_beam.topics.cluster_state import describe_cluster
-from orion_beam.topics.names import CATALOGUE, raw_topic
 from orion_beam.topics.plan import ChangeKind, TopicChange
 from tests.integration.harness import (
     FREQUENT_CHECKPOINTS,
@@ -39,6 +38,7 @@ from tests.integration.harness import (
     committed_offsets,
     outcomes,
 )
+from tests.topics import CATALOGUE, raw_topic
 
 pytestmark = pytest.mark.integration
 

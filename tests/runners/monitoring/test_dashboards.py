@@ -1,6 +1,7 @@
 """The Grafana dashboards: those that are shipped, whole, and asking for metrics that exist."""
 
 import json
+import re
 
 import pytest
 
@@ -26,3 +27,12 @@ def test_panels_do_not_lie_on_each_other(name: str) -> None:
     cells = [(x, place["y"]) for place in places for x in range(place["x"], place["x"] + place["w"])]
     assert len(cells) == len(set(cells))
     assert max(x for x, _ in cells) < 24
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_each_metric_of_jobs_is_of_the_chosen_environment(name: str) -> None:
+    board = json.loads(dashboard(name))
+    assert any(each["name"] == "environment" for each in board["templating"]["list"])
+    for query in (target["expr"] for panel in board["panels"] for target in panel["targets"]):
+        own = re.findall(r"\b(?:orion_\w+|kafka_consumer_\w+|kafka_producer_\w+)(.{0,30})", query)
+        assert all(rest.startswith('{environment=~"$environment"') for rest in own), query
