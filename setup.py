@@ -93,6 +93,7 @@ setup(
         "orion_beam.runners.monitoring": ["*.yml", "dashboards/*.json"],
         "orion_beam.schemas": ["avro/*.avsc"],
         "orion_beam.topics": ["*.yaml"],
+        "orion_beam.transforms.decoders": ["shipped/*.toml"],
         "orion_beam.transforms.rules": ["data/*"],
     },
     entry_points={"console_scripts": ["orion-beam = orion_beam.cli:start"]},

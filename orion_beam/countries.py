@@ -15,22 +15,36 @@ from orion_beam.job_file.environment import topic_prefix
 from orion_beam.job_file.read import Job, find_job
 from orion_beam.schemas.codes import Severity
 from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.raw_formats.declaration import FormatDeclaration
 from orion_beam.telemetry.logs import say
-from orion_beam.transforms.decoders.registry import check_formats
+from orion_beam.transforms.decoders.registry import check_formats, load_format
 from orion_beam.transforms.rules.rules import check_rule, check_rules
 
-__all__ = ["ProfileSource", "all_profiles", "default_profiles", "load_profile", "profile_source", "profiles_of"]
+__all__ = [
+    "FORMATS",
+    "ProfileSource",
+    "all_profiles",
+    "default_profiles",
+    "load_profile",
+    "profile_source",
+    "profiles_of",
+    "with_formats",
+]
+
+FORMATS = "formats"
+"""Name of the directory of declared formats, beside the directory of the profiles."""
 
 
 def load_profile(path: Path) -> CountryProfile:
-    """Read and check one profile.
+    """Read and check one profile. Its declared formats are read from `../formats/NAME.toml`.
 
     Raises:
-        UserError: The file is not TOML, a field breaks its rule, or a format or rule is unknown. The message names file
-            and field.
+        UserError: The file or that of a declared format is not TOML, a field breaks its rule, or a format or rule is
+            unknown. The message names file and field.
     """
     try:
         profile = CountryProfile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        profile = with_formats(profile, path.absolute().parent.parent / FORMATS)
         check_formats(profile)
         check_rules(profile)
         return profile
@@ -38,6 +52,27 @@ def load_profile(path: Path) -> CountryProfile:
         raise UserError(f"country profile {path}: {first_problem(error)}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"country profile {path}: {error}") from None
+
+
+def with_formats(profile: CountryProfile, directory: Path) -> CountryProfile:
+    """Return a profile with the declarations of its formats that are in a directory.
+
+    Raises:
+        UserError: A declaration breaks a rule. The message names file, line and field.
+        ValueError: The profile declares formats itself.
+    """
+    if profile.declared_formats:
+        raise ValueError(f"declared_formats: cannot be set; declare a format in {FORMATS}/NAME.toml")
+    found = [directory / f"{name}.toml" for name in profile.formats]
+    declared = tuple(_declaration(path) for path in found if path.is_file())
+    return profile.model_copy(update={"declared_formats": declared}) if declared else profile
+
+
+def _declaration(path: Path) -> FormatDeclaration:
+    try:
+        return load_format(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"format {path}: {error}") from None
 
 
 class ProfileSource(BaseModel):

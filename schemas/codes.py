@@ -62,6 +62,7 @@ class Code(StrEnum):
     INVALID_ENCODING = "invalid_encoding", "the payload is not UTF-8"
     OVERSIZED_PAYLOAD = "oversized_payload", "the payload is larger than the largest CDR allowed"
     EMPTY_PAYLOAD = "empty_payload", "the message has no value, or only blanks"
+    UNMAPPED_VALUE = "unmapped_value", "the declared format has a map for the value, and the map does not list it"
     # validate
     MISSING_FIELD = "missing_field", "a required field (imsi, msisdn, event_time) is absent or empty"
     INVALID_IMSI = "invalid_imsi", "an IMSI is 14 or 15 ASCII digits"

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from orion_beam.schemas.codes import Severity
+from orion_beam.schemas.raw_formats.declaration import FormatDeclaration
 from orion_beam.schemas.zones import NO_ZONES, zone_of
 
 __all__ = ["CountryProfile", "Operator"]
@@ -68,6 +69,10 @@ class CountryProfile(BaseModel):
     )  # fmt: skip
     rules: tuple[tuple[str, Severity], ...] = Field(
         default=(), description="a table of rule id to severity, see `orion-beam rules`"
+    )
+
+    declared_formats: tuple[FormatDeclaration, ...] = Field(
+        default=(), description="formats of the user's own among `formats`, filled from their files"
     )
 
     @field_validator("rules", mode="before")

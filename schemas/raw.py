@@ -1,18 +1,12 @@
-"""The raw message as it is read from Kafka or a file, and the base class of the raw formats' row models.
-
-The row model of a raw format is in the file of its decoder in `transforms/decoders/`. Tests compare decoders and rules
-with the row models; the hot path does not use them. Validate a row model with the context
-`{"profile": CountryProfile, "source_timestamp": datetime | None}`. An error's `type` is a member of `codes.Code`.
-"""
+"""The raw message as it is read from Kafka or a file."""
 
 from datetime import datetime
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field
 
 from orion_beam.schemas.derive import Int32, arrow_schema
 
-__all__ = ["Header", "RAW_CDR_SCHEMA", "RAW_MESSAGE_SCHEMA", "RawCdr", "RawMessage", "RawRow"]
+__all__ = ["Header", "RAW_CDR_SCHEMA", "RAW_MESSAGE_SCHEMA", "RawCdr", "RawMessage"]
 
 
 class Header(BaseModel):
@@ -45,14 +39,3 @@ RAW_MESSAGE_SCHEMA = arrow_schema(RawMessage)
 
 RAW_CDR_SCHEMA = arrow_schema(RawCdr)
 """Arrow schema of the batches that ReadRawCdrs reads."""
-
-
-class RawRow(BaseModel):
-    """Base class of a raw format's row model. An absent field is null, and unknown fields are ignored."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _absent_is_null(cls, fields: Any) -> Any:
-        return dict.fromkeys(cls.model_fields) | fields if isinstance(fields, dict) else fields

@@ -3,11 +3,11 @@
 `python -m scripts.pages` rewrites them. tests/test_docs.py fails when a page differs from what this module makes.
 """
 
-import inspect
 import json
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +17,15 @@ from orion_beam.cli.main import SUBCOMMANDS
 from orion_beam.cli.rules import markdown as rules_page
 from orion_beam.countries import all_profiles
 from orion_beam.monitoring.letters import known_kinds
-from orion_beam.schemas.cdr import DecodedFields
 from orion_beam.schemas.codes import Code
 from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.raw_formats.declaration import (
+    FixedWidthFormat,
+    JsonFormat,
+    PairsFormat,
+    SeparatedFormat,
+)
 from orion_beam.transforms.decoders import RawFormat
-from orion_beam.transforms.decoders.layouts import FixedWidth, JsonObject, Layout, Pairs, Separated
 from orion_beam.transforms.decoders.registry import all_formats
 from orion_beam.transforms.rules.rules import COUNTS, RULES
 
@@ -32,7 +36,8 @@ _REQUIRED = ("imsi", "msisdn", "event_time")
 _RAW_FORMATS = """\
 # The raw formats
 
-Written by `make docs` from the modules of `transforms/decoders/`. One record is one message in UTF-8. The decoder
+Written by `make docs` from the declarations in `transforms/decoders/shipped/`. [Add a
+format](../guides/add-a-format.md) says how to declare one of your own. One record is one message in UTF-8. The decoder
 tells formats apart record by record, so a country may mix its own formats with those that every country may send. It
 trims blanks around a record or a field, a byte order mark, and a carriage return at the end. An empty optional field
 is null.
@@ -48,32 +53,38 @@ is null.
 
 
 class _Place(NamedTuple):
-    """A field's place in a record, its name in the format, and its name in the unified CDR."""
+    """A field's place in a record, and its names in the unified CDR."""
 
     where: str
-    name: str
     field: str
 
 
-def _places(layout: Layout) -> tuple[str, list[_Place]]:
-    """Return the heading of the table's first column, and the fields of a layout."""
-    match layout:
-        case Separated():
-            return "column", [_Place(str(place + 1), name, name) for place, name in enumerate(layout.fields)]
-        case Pairs():
-            return "key", [_Place(f"`{key}=`", key, field) for field, key in layout.names.items()]
-        case FixedWidth():
-            start, places = 1, []
-            for field, width in layout.widths.items():
-                places.append(_Place(f"{start} to {start + width - 1} ({width})", field, field))
-                start += width
-            return "characters (width)", places
-        case JsonObject():
-            return "member", [
-                _Place(", else ".join(f"`{path}`" for path in paths.split(",")), paths, field)
-                for field, paths in layout.paths.items()
-            ]
-    raise TypeError(f"{type(layout).__name__} has no table")
+def _places(raw_format: RawFormat) -> tuple[str, list[_Place]]:
+    """Return the heading of the table's first column, and the fields of a format."""
+    declaration = raw_format.declaration
+    assert declaration is not None
+    if isinstance(declaration, JsonFormat):
+        found = [(each.sources, each.field) for each in declaration.sources]
+        return "member", [_Place(", else ".join(f"`{path}`" for path in paths), field) for paths, field in found]
+    fields = [(name, each.field) for each in declaration.sources for name in each.sources]
+    fields += [(each.source, ", ".join(each.fields)) for each in declaration.maps]
+    if isinstance(declaration, SeparatedFormat):
+        names, heading = declaration.columns, "column"
+        where = [f"{place} `{name}`" for place, name in enumerate(names, 1)]
+    elif isinstance(declaration, FixedWidthFormat):
+        names, heading = tuple(name for name, _ in declaration.columns), "characters (width)"
+        ends = accumulate(width for _, width in declaration.columns)
+        where = [
+            f"{end - width + 1} to {end} ({width})" for end, (_, width) in zip(ends, declaration.columns, strict=True)
+        ]
+    else:
+        assert isinstance(declaration, PairsFormat)
+        names, heading = tuple(name for name, _ in fields), "key"
+        where = [f"`{name}{declaration.sign}`" for name in names]
+    return heading, [
+        _Place(place, "; ".join(field for source, field in fields if source == name) or "not read")
+        for place, name in zip(where, names, strict=True)
+    ]
 
 
 def _kind(raw_format: RawFormat, field: str) -> str:
@@ -86,15 +97,18 @@ def _section(raw_format: RawFormat) -> Iterator[str]:
     countries = [code for code, profile in all_profiles().items() if raw_format.name in profile.formats]
     yield f"\n## {raw_format.name}\n"
     yield f"Sent by {'every country' if raw_format.is_sent_by_all else ', '.join(countries)}.\n"
-    yield (inspect.getdoc(raw_format.row_model) or "") + "\n"
-    if raw_format.layout is None:
-        return
-    heading, places = _places(raw_format.layout)
+    assert raw_format.declaration is not None
+    yield raw_format.declaration.description.strip() + "\n"
+    heading, places = _places(raw_format)
     yield f"| {heading} | unified field | read as |"
     yield "|---|---|---|"
     for place in places:
-        field = place.field if place.field in DecodedFields.model_fields else f"{place.field}: see above"
-        yield f"| {place.where} | {field} | {_kind(raw_format, place.field)} |"
+        yield f"| {_cell(place.where)} | {place.field} | {_kind(raw_format, place.field)} |"
+    for each in raw_format.declaration.maps:
+        yield f"\n| {each.source} | {' | '.join(each.fields)} |"
+        yield f"|{'---|' * (1 + len(each.fields))}"
+        for value, given in each.values:
+            yield f"| {value} | {' | '.join(dict(given).get(field, '') for field in each.fields)} |"
 
 
 def raw_formats_page() -> str:
@@ -228,6 +242,7 @@ def profiles_page() -> str:
     return _PROFILES + "".join(
         f"| `{name}` | {_toml_type(field)} | {_toml_default(name, field)} | {_cell(field.get('description', ''))} |\n"
         for name, field in CountryProfile.model_json_schema()["properties"].items()
+        if name != "declared_formats"
     )
 
 

@@ -20,8 +20,8 @@ from orion_beam.schemas.cdr import ValidatedFields
 from orion_beam.schemas.codes import Code
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.fields import BLANKS, END_OF_EPOCHS, FIRST_EPOCH, text_of
-from orion_beam.transforms.decoders.registry import all_formats
 from orion_beam.transforms.rules import networks as plmns
+from tests.reading import RawRow
 
 MAX_PAYLOAD_BYTES = 65_536
 EVERY_COUNTRY = ("flat_json", "pipe_text")
@@ -75,6 +75,12 @@ def split(text: str, profile: CountryProfile, size: int) -> tuple[str, dict[str,
     raise ValueError("no format")
 
 
+def row_model(raw_format: str) -> type[RawRow]:
+    """Return the pydantic model of a format's records."""
+    model: type[RawRow] = import_module(f"tests.raw_formats.{raw_format}").ROW_MODEL
+    return model
+
+
 def validate(raw_format: str, record: dict[str, Any], arrived: datetime | None, profile: CountryProfile) -> Verdict:
     """Return the verdict of the format's row model on a record, with the warnings if it is accepted."""
     broken = set()
@@ -83,7 +89,7 @@ def validate(raw_format: str, record: dict[str, Any], arrived: datetime | None, 
         broken.add((Code.MISSING_FIELD, "event_time"))
     try:
         context = {"profile": profile, "source_timestamp": sent}
-        parsed = all_formats()[raw_format].row_model.model_validate(record, context=context)
+        parsed = row_model(raw_format).model_validate(record, context=context)
     except ValidationError as error:
         broken |= {(Code(found["type"]), _unified(found["loc"])) for found in error.errors()}
     if any(code is Code.MALFORMED_PAYLOAD for code, _ in broken):

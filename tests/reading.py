@@ -5,7 +5,24 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, model_validator
+
 from orion_beam.schemas.fields import BLANKS
+
+
+class RawRow(BaseModel):
+    """Base class of a raw format's row model. An absent field is null, and unknown fields are ignored.
+
+    Validate with the context `{"profile": CountryProfile, "source_timestamp": datetime | None}`. An error's `type` is a
+    member of `codes.Code`.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _absent_is_null(cls, fields: Any) -> Any:
+        return dict.fromkeys(cls.model_fields) | fields if isinstance(fields, dict) else fields
 
 
 def is_object(text: str) -> bool:

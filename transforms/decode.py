@@ -38,13 +38,14 @@ def decode_batch(
 
     Returns:
         Accepted rows as `cdr.DECODED_SCHEMA`, in order. Each rejected row has one of the codes `empty_payload`,
-        `oversized_payload`, `invalid_encoding` and `malformed_payload`. `unread` lists the members that look like usage
-        and are not read.
+        `oversized_payload`, `invalid_encoding`, `malformed_payload` and `unmapped_value`. `unread` lists the members
+        that look like usage and are not read.
     """
     payloads = Payloads.of(batch.column("raw_value"))
     broken = _broken(batch.column("raw_value"), payloads, max_payload_bytes)
     parts: list[_Part] = []
     unread: list[UnreadMember] = []
+    faults = [Violation(code, PAYLOAD_FIELD) for code in _CODES]
     open_rows = np.flatnonzero(broken == _KEPT)
     for raw_format in formats_of(profile):
         if not len(open_rows):
@@ -52,11 +53,15 @@ def decode_batch(
         is_claimed = raw_format.claims(payloads.of_rows(open_rows))
         rows, open_rows = open_rows[is_claimed], open_rows[~is_claimed]
         if len(rows):
-            texts, is_malformed, is_for_others, unknown = raw_format.decode(payloads.of_rows(rows))
+            texts, is_malformed, is_for_others, unknown, unmapped = raw_format.decode(payloads.of_rows(rows))
             unread += unread_usage(profile.code, raw_format.name, unknown)
+            for field, is_unmapped in unmapped.items():
+                broken[rows[is_unmapped]] = len(faults)
+                faults.append(Violation(Code.UNMAPPED_VALUE, field))
             broken[rows[is_malformed]] = _CODES.index(Code.MALFORMED_PAYLOAD)
-            is_read = ~is_malformed if is_for_others is None else ~(is_malformed | is_for_others)
+            is_read = broken[rows] == _KEPT
             if is_for_others is not None:
+                is_read &= ~is_for_others
                 open_rows = np.sort(np.concatenate([open_rows, rows[is_for_others]]))
             parts.append(_Part(rows, is_read, {"raw_format": pa.repeat(raw_format.name, len(rows))} | dict(texts)))
     broken[open_rows] = _CODES.index(Code.MALFORMED_PAYLOAD)
@@ -65,7 +70,7 @@ def decode_batch(
     accepted = pa.RecordBatch.from_arrays([*_columns_of(parts), *raw.columns], schema=DECODED_SCHEMA)
     if raw.num_rows == batch.num_rows:
         return SplitBatch(accepted, no_rejects(), tuple(unread))
-    violations = [(Violation(_CODES[index], PAYLOAD_FIELD),) for index in broken[~is_kept]]
+    violations = [(faults[index],) for index in broken[~is_kept]]
     return SplitBatch(accepted, dead_letters(filter_rows(batch, ~is_kept), Stage.DECODE, violations), tuple(unread))
 
 

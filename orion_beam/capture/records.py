@@ -4,7 +4,7 @@ from orion_beam.capture.pseudonyms import Pseudonyms
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.fields import parse_event_time
 from orion_beam.telemetry.masking import NUMBER_FIELDS
-from orion_beam.transforms.decoders.registry import all_formats
+from orion_beam.transforms.decoders.registry import formats_known_to
 
 _TIMES_OF_RECORDS = range(2000, 2100)
 
@@ -26,7 +26,7 @@ class RecordPseudonymiser:
         """
         if payload is None:
             return None
-        layout = None if raw_format is None else all_formats()[raw_format].layout
+        layout = None if raw_format is None else formats_known_to(self._profile)[raw_format].layout
         if layout is not None:
             return layout.edit(payload.decode(), self._text_of_field).encode()
         return self._bytes(payload)

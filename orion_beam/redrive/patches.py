@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from orion_beam.countries import all_profiles
 from orion_beam.dlq.judge import decoded_texts
 from orion_beam.errors import UserError
 from orion_beam.schemas.cdr import DecodedFields
 from orion_beam.transforms.decoders.layouts import NoSuchFieldError
-from orion_beam.transforms.decoders.registry import all_formats
+from orion_beam.transforms.decoders.registry import formats_known_to
 
 PATCH_FUNCTION = "patch"
 
@@ -47,7 +48,8 @@ class Record:
         Raises:
             NoSuchFieldError: No format reads the payload, or the format has no such field.
         """
-        layout = all_formats()[self.texts["raw_format"] or ""].layout if self.texts else None
+        formats = formats_known_to(all_profiles()[self.country]) if self.texts else {}
+        layout = formats[self.texts["raw_format"] or ""].layout if self.texts else None
         if layout is None or self.value is None:
             raise NoSuchFieldError("no known format reads the payload")
         text = self.value.decode()

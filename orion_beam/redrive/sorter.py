@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from orion_beam.countries import all_profiles
 from orion_beam.dlq.filters import break_one_of
 from orion_beam.dlq.judge import Judge, decoded_texts
 from orion_beam.dlq.references import are
@@ -17,8 +18,9 @@ from orion_beam.redrive.patches import Patch, apply_patch
 from orion_beam.redrive.sent_records import Redriven, SentRecords, first_letters
 from orion_beam.redrive.targets import Targets
 from orion_beam.schemas.codes import Code
+from orion_beam.schemas.country import CountryProfile
 from orion_beam.transforms.arrow.texts import Mask, to_list
-from orion_beam.transforms.decoders.registry import all_formats
+from orion_beam.transforms.decoders.registry import formats_known_to
 from orion_beam.transforms.stage.batches import filter_rows
 
 
@@ -131,9 +133,10 @@ class Sorter:
         keeps_own = self.targets.keep_timestamps(letters) & ~self.options.are_restamped(letters)
         may_go = keeps_own.copy()
         others = np.flatnonzero(~keeps_own)
+        countries = to_list(letters.column("country"))
         for row, texts in zip(others, decoded_texts(letters.take(pa.array(others)), self.judge.topic), strict=True):
             # If the payload has the event time, the Kafka timestamp may change.
-            may_go[row] = texts is not None and all_formats()[texts["raw_format"] or ""].has_event_time
+            may_go[row] = texts is not None and _has_event_time(texts["raw_format"], all_profiles()[countries[row]])
         ready = self._keep(letters, may_go, Fate.TOO_OLD)
         is_first = first_letters(ready)
         ready = self._keep(ready, is_first, Fate.COPY)
@@ -150,3 +153,7 @@ class Sorter:
         now = pa.scalar(self.targets.now, kind.type)
         stamps = pc.if_else(pa.array(self.options.are_restamped(letters)), now, letters.column(place))
         return letters.set_column(place, kind, stamps)
+
+
+def _has_event_time(raw_format: str | None, profile: CountryProfile) -> bool:
+    return formats_known_to(profile)[raw_format or ""].has_event_time

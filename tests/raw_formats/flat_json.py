@@ -4,9 +4,42 @@ import json
 from typing import Any
 
 from hypothesis import strategies as st
+from pydantic import Field
 
+from orion_beam.schemas.fields import Count, EventTime, EventType, FreeText, Imei, Imsi, Msisdn, Rat
 from tests.fields import FIELDS, json_value
-from tests.reading import is_object, read_json
+from tests.reading import RawRow, is_object, read_json
+
+
+class FlatJsonCdr(RawRow):
+    """A flat JSON object. Its fields depend on the event type."""
+
+    event_type: EventType
+    imsi: Imsi
+    msisdn: Msisdn
+    imei: Imei
+    cell_id: FreeText
+    rat: Rat
+    timestamp: EventTime
+    duration: Count = Field(description="voice: seconds")
+    called_number: FreeText
+    call_type: FreeText
+    bytes_uploaded: Count
+    bytes_downloaded: Count
+    apn: FreeText
+    destination_number: FreeText
+    sms_type: FreeText
+    message_length: Count = Field(description="sms: characters")
+    charging_id: FreeText
+    subscriber_type: FreeText
+    lac_tac: FreeText
+    node_id: FreeText
+    local_sequence_number: Count = Field(description="consecutive in the node, 3GPP TS 32.298")
+    record_sequence_number: Count = Field(description="of a partial record, from 1, 3GPP TS 32.298")
+    cause_for_record_closing: Count = Field(description="3GPP TS 32.298")
+
+
+ROW_MODEL = FlatJsonCdr
 
 _MEMBERS = {
     "event_type": "event_type", "imsi": "imsi", "msisdn": "msisdn", "imei": "imei", "cell_id": "cell_id", "rat": "rat",

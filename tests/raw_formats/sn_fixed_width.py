@@ -5,8 +5,25 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from orion_beam.schemas.fields import Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat
 from tests.fields import FIELDS, without
-from tests.reading import by_place
+from tests.reading import RawRow, by_place
+
+
+class SnFixedWidthCdr(RawRow):
+    """102 characters: imsi 15, msisdn 16, imei 15, cell 10, rat 2, up 12, down 12, event_time 20. Blanks pad right."""
+
+    imsi: Imsi
+    msisdn: Msisdn
+    imei: Imei
+    cell_id: FreeText
+    rat: Rat
+    bytes_up: Count
+    bytes_down: Count
+    event_time: EventTime
+
+
+ROW_MODEL = SnFixedWidthCdr
 
 _WIDTHS = {"imsi": 15, "msisdn": 16, "imei": 15, "cell_id": 10, "rat": 2, "bytes_up": 12, "bytes_down": 12,
            "event_time": 20}  # fmt: skip

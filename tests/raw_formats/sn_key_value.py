@@ -4,9 +4,26 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from orion_beam.schemas.fields import BLANKS
+from orion_beam.schemas.fields import BLANKS, Count, EventTime, FreeText, Imei, Imsi, Msisdn, Rat, StatedEventType
 from tests.fields import FIELDS, without
-from tests.reading import is_object
+from tests.reading import RawRow, is_object
+
+
+class SnKeyValueCdr(RawRow):
+    """`IMSI=...|MSISDN=...|...`: pairs in any order. The event type is optional."""
+
+    IMSI: Imsi
+    MSISDN: Msisdn
+    IMEI: Imei
+    CELL: FreeText
+    RAT: Rat
+    UP: Count
+    DOWN: Count
+    TS: EventTime
+    EVENT: StatedEventType
+
+
+ROW_MODEL = SnKeyValueCdr
 
 _KEYS = {"imsi": "IMSI", "msisdn": "MSISDN", "imei": "IMEI", "cell_id": "CELL", "rat": "RAT", "bytes_up": "UP",
          "bytes_down": "DOWN", "event_time": "TS"}  # fmt: skip

@@ -22,10 +22,11 @@ from orion_beam.schemas.fields import (
     parse_event_time,
     text_of,
 )
-from orion_beam.transforms.decoders.flat_json import FlatJsonCdr
-from orion_beam.transforms.decoders.ma_semicolon import MaSemicolonCdr
 from orion_beam.transforms.decoders.registry import all_formats
-from orion_beam.transforms.decoders.tn_json import TnJsonCdr
+from tests.oracle import row_model
+from tests.raw_formats.flat_json import FlatJsonCdr
+from tests.raw_formats.ma_semicolon import MaSemicolonCdr
+from tests.raw_formats.tn_json import TnJsonCdr
 
 FR = all_profiles()["FR"]
 PARIS = ZoneInfo("Europe/Paris")
@@ -326,7 +327,7 @@ def test_only_ascii_blanks_are_trimmed():
 @pytest.mark.parametrize("name", all_formats())
 def test_an_empty_row_misses_every_required_field_at_once(name):
     with pytest.raises(ValidationError) as caught:
-        all_formats()[name].row_model.model_validate({}, context=CONTEXT)
+        row_model(name).model_validate({}, context=CONTEXT)
     missing = [error["loc"][-1] for error in caught.value.errors() if error["type"] == Code.MISSING_FIELD]
     assert {str(name).lower() for name in missing} >= {"imsi", "msisdn"}
 

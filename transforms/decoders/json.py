@@ -1,4 +1,4 @@
-"""Decoders of JSON records: TN's nested objects, and the flat objects that every country may send.
+"""Decoding of JSON objects by paths: the members that give a record's fields.
 
 Plain payloads are decoded in columns, see `plain_json`. msgspec parses the others row by row into typed structs. A
 general columnar parser is no option: it would join payloads into one document, where a broken payload can shift its
@@ -6,149 +6,255 @@ neighbours, and it would read `5.0` as 5.
 """
 
 import json
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from operator import attrgetter
-from typing import TypeVar
+from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from orion_beam.schemas.fields import text_of
-from orion_beam.transforms.arrow.texts import Mask, take_texts, to_list, trimmed
+from orion_beam.transforms.arrow.texts import Mask, Offsets, take_texts, to_list, trimmed
 from orion_beam.transforms.decoders import Decoded
 from orion_beam.transforms.decoders.payloads import Payloads
-from orion_beam.transforms.decoders.plain_json import Read, Shape, read_plain
+from orion_beam.transforms.decoders.plain_json import Path, Shape, path_text, read_plain
 
 # Type of a field's value. An object or array in its place makes the payload malformed.
 Scalar = str | int | float | bool | None
 
-
-class _TnSubscriber(msgspec.Struct, gc=False):
-    imsi: Scalar = None
-    msisdn: Scalar = None
-    imei: Scalar = None
+_PATH_PART = re.compile(r"(?:^|\.)([^.\[\]]+)|\[([0-9]+)\]")
 
 
-class _TnNetwork(msgspec.Struct, gc=False):
-    cell: Scalar = None
-    rat: Scalar = None
+def path_of(text: str) -> Path:
+    """Read a path, such as `usage[0].up`.
 
-
-class _TnUsage(msgspec.Struct, gc=False):
-    up: Scalar = None
-    down: Scalar = None
-
-
-class _TnCdr(msgspec.Struct, gc=False):
-    subscriber: _TnSubscriber | None | msgspec.UnsetType = msgspec.UNSET
-    network: _TnNetwork | None | msgspec.UnsetType = msgspec.UNSET
-    usage: _TnUsage | None | msgspec.UnsetType = msgspec.UNSET
-    timestamp: Scalar = None
-    event_type: Scalar = None
-
-
-class _FlatCdr(msgspec.Struct, gc=False):
-    event_type: Scalar = None
-    imsi: Scalar = None
-    msisdn: Scalar = None
-    imei: Scalar = None
-    cell_id: Scalar = None
-    rat: Scalar = None
-    timestamp: Scalar = None
-    duration: Scalar = None
-    called_number: Scalar = None
-    call_type: Scalar = None
-    bytes_uploaded: Scalar = None
-    bytes_downloaded: Scalar = None
-    apn: Scalar = None
-    destination_number: Scalar = None
-    sms_type: Scalar = None
-    message_length: Scalar = None
-    charging_id: Scalar = None
-    subscriber_type: Scalar = None
-    lac_tac: Scalar = None
-    node_id: Scalar = None
-    local_sequence_number: Scalar = None
-    record_sequence_number: Scalar = None
-    cause_for_record_closing: Scalar = None
-
-
-# In the order of _FlatCdr's fields. decode_flat merges called_number and destination_number into peer_msisdn.
-_FLAT_COLUMNS = (
-    "event_type",
-    "imsi",
-    "msisdn",
-    "imei",
-    "cell_id",
-    "rat",
-    "event_time",
-    "duration_s",
-    "called_number",
-    "call_type",
-    "bytes_up",
-    "bytes_down",
-    "apn",
-    "destination_number",
-    "sms_type",
-    "message_length",
-    "charging_id",
-    "subscriber_type",
-    "lac_tac",
-    "node_id",
-    "local_sequence_number",
-    "record_sequence_number",
-    "cause_for_record_closing",
-)
-
-TN_PATHS = {
-    "imsi": "subscriber.imsi",
-    "msisdn": "subscriber.msisdn",
-    "imei": "subscriber.imei",
-    "cell_id": "network.cell",
-    "rat": "network.rat",
-    "bytes_up": "usage.up",
-    "bytes_down": "usage.down",
-    "event_time": "timestamp",
-    "event_type": "event_type",
-}
-"""Path of each member of TN's records, by the unified name of the field."""
-
-_Cdr = TypeVar("_Cdr", bound=msgspec.Struct)
-
-
-def _parse_each(payloads: Payloads, kind: type[_Cdr], nothing: _Cdr) -> tuple[list[_Cdr], Mask]:
-    """Parse each payload. Return the objects, with `nothing` in place of a malformed one, and which are malformed."""
-    parse = msgspec.json.Decoder(kind).decode
-    cdrs: list[_Cdr] = []
-    is_malformed = np.zeros(len(payloads), np.bool_)
-    texts = to_list(payloads.texts())
-    parsed = map(parse, texts)
-    while len(cdrs) < len(texts):
-        try:
-            # If a payload raises, the objects before it are kept, and the next call goes on after it.
-            cdrs.extend(parsed)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
-            cdr = _parse_odd_numbers(texts[len(cdrs)], kind)
-            is_malformed[len(cdrs)] = cdr is None
-            cdrs.append(nothing if cdr is None else cdr)
-    return cdrs, is_malformed
-
-
-def _parse_odd_numbers(payload: str, kind: type[_Cdr]) -> _Cdr | None:
-    """Parse JSON with numbers that no machine type holds (1e400, NaN, thousands of digits). Numbers stay text.
-
-    The rules then reject such a number with the name of its field. Return None if the payload is malformed in itself.
+    Raises:
+        ValueError: The text is no path.
     """
-    try:
-        fields = json.loads(payload, parse_int=str, parse_float=str, parse_constant=str)
-        # A lone surrogate cannot be encoded as UTF-8, so it makes the payload malformed.
-        json.dumps(fields, ensure_ascii=False).encode()
-        return msgspec.convert(fields, kind)
-    except (ValueError, RecursionError):
-        return None
+    parts = list(_PATH_PART.finditer(text))
+    if "".join(part[0] for part in parts) != text or text.startswith(("[", ".")):
+        raise ValueError(f"{text}: is no path; write one as in usage[0].up")
+    return tuple(part[1] if part[2] is None else int(part[2]) for part in parts)
+
+
+class _Container:
+    """An object or array that holds members to read, and the type that msgspec parses it to.
+
+    Attributes:
+        path: Path of the container.
+        members: Attribute of the struct by name of the member, or by index of the element.
+        inner: Inner containers by name or index.
+        kind: Type of the container.
+        nothing: The container without members.
+    """
+
+    def __init__(self, path: Path, paths: Sequence[Path], markers: Sequence[Path]) -> None:
+        """Make the container at a path of the members at `paths`.
+
+        Raises:
+            ValueError: Two paths contradict each other. The message names the container.
+        """
+        depth = len(path)
+        self.path = path
+        self.members = {each[depth]: f"m{place}" for place, each in enumerate(paths) if len(each) == depth + 1}
+        parts = dict.fromkeys(each[depth] for each in paths if len(each) > depth + 1)
+        self.inner = {
+            part: _Container((*path, part), [each for each in paths if each[depth] == part], markers) for part in parts
+        }
+        if len({type(part) for part in (*self.members, *self.inner)}) > 1 or self.members.keys() & self.inner.keys():
+            raise ValueError(f"{path_text(path) or 'the record'}: is read as two different things")
+        self.kind: Any = list[Any]
+        self.nothing: Any = ()
+        if isinstance(next(iter((*self.members, *self.inner))), str):
+            fields: list[Any] = []
+            names: dict[str, str] = {}
+            for name, attribute in self.members.items():
+                is_marker = (*path, name) in markers
+                fields.append((attribute, Scalar | msgspec.UnsetType, msgspec.UNSET if is_marker else None))
+                names[attribute] = str(name)
+            for place, (name, container) in enumerate(self.inner.items()):
+                fields.append((f"c{place}", container.kind | None | msgspec.UnsetType, msgspec.UNSET))
+                names[f"c{place}"] = str(name)
+            self.kind = msgspec.defstruct("Record", fields, rename=names, gc=False)
+            self.nothing = self.kind()
+
+    def attributes(self) -> dict[str | int, str]:
+        """Return the attribute of the struct by name, of members and inner containers."""
+        return self.members | {part: f"c{place}" for place, part in enumerate(self.inner)}
+
+    def columns(self, records: Sequence[Any], is_malformed: Mask) -> Iterator[tuple[Path, list[Any]]]:
+        """Yield path and values of each member of the containers of some rows.
+
+        An element of an array is checked only here; a row where it has the wrong type becomes malformed.
+        """
+        if self.kind == list[Any]:
+            for index in self.members:
+                yield (*self.path, index), _elements(records, int(index), Scalar, is_malformed)
+            for index, container in self.inner.items():
+                elements = _elements(records, int(index), container.kind | None, is_malformed)
+                yield from container.columns([each or container.nothing for each in elements], is_malformed)
+            return
+        # It reads field by field, because one tuple for each struct would keep the garbage collector busy.
+        for name, attribute in self.members.items():
+            values = list(map(attrgetter(attribute), records))
+            yield (*self.path, name), [None if value is msgspec.UNSET else value for value in values]
+        for place, container in enumerate(self.inner.values()):
+            inner = map(attrgetter(f"c{place}"), records)
+            yield from container.columns([each or container.nothing for each in inner], is_malformed)
+
+    def unread(self, record: Any) -> Iterator[str]:
+        """Yield the paths of the members of a parsed container that are not read."""
+        parts = record.items() if isinstance(record, dict) else enumerate(record if isinstance(record, list) else ())
+        for part, value in parts:
+            if part in self.inner:
+                yield from self.inner[part].unread(value)
+            elif part not in self.members and isinstance(part, str):
+                yield ".".join(filter(None, [path_text(self.path), part]))
+
+
+def _elements(arrays: Sequence[Sequence[Any]], index: int, kind: Any, is_malformed: Mask) -> list[Any]:
+    elements = []
+    for row, array in enumerate(arrays):
+        try:
+            elements.append(msgspec.convert(array[index], kind) if index < len(array) else None)
+        except msgspec.ValidationError:
+            is_malformed[row] = True
+            elements.append(None)
+    return elements
+
+
+class JsonReader:
+    """Reader of the members at some paths."""
+
+    def __init__(self, paths: Sequence[str], markers: Sequence[str] = ()) -> None:
+        """Prepare to read the members at `paths`.
+
+        Args:
+            paths: Paths of the members, each once.
+            markers: Names of the record's members, of which a payload of the format has at least one. Without markers,
+                every payload is of the format.
+
+        Raises:
+            ValueError: A text is no path, or two paths contradict each other. The message names the path.
+        """
+        members, marks = [path_of(path) for path in paths], [(marker,) for marker in markers]
+        containers = {path[:end] for path in members for end in range(1, len(path))}
+        # Markers that are neither read nor containers are read, too, but give no column.
+        members += [mark for mark in marks if mark not in containers and mark not in members]
+        self._paths = tuple(paths)
+        self._shape = Shape.of(members, marks)
+        self._record = _Container((), members, marks)
+        attributes = self._record.attributes()
+        self._markers = tuple(attributes[marker] for marker in markers)
+        self._parse = msgspec.json.Decoder(self._record.kind).decode
+
+    def decode(self, payloads: Payloads) -> Decoded:
+        """Return a column of texts for each path; a member that is null in all rows has no column.
+
+        A payload without any of the markers belongs to another format.
+        """
+        plain = read_plain(payloads, self._shape)
+        texts = {path: column for path, column in zip(self._paths, plain.fields, strict=False) if _has_values(column)}
+        rows = np.flatnonzero(~plain.is_plain)
+        is_malformed = np.zeros(len(payloads), np.bool_)
+        is_for_others = ~plain.has_marker if self._markers else None
+        unknown = plain.unknown
+        if len(rows):
+            parsed = self.parse(payloads.of_rows(rows))
+            texts = _merged(texts, parsed.texts, rows, payloads)
+            is_malformed[rows] = parsed.is_malformed
+            if is_for_others is not None:
+                is_for_others[rows] = parsed.is_for_others
+            unknown = Counter(unknown) + Counter(parsed.unknown)
+        return Decoded(texts, is_malformed, is_for_others, unknown)
+
+    def parse(self, payloads: Payloads) -> Decoded:
+        """Return what `decode` returns, parsed row by row."""
+        records, is_malformed = self._parse_each(payloads)
+        columns = dict(self._record.columns(records, is_malformed))
+        texts = {path: columns[path_of(path)] for path in self._paths}
+        is_for_others = None
+        is_kept = ~is_malformed
+        if self._markers:
+            is_for_others = is_kept & ~np.array([_has_any(record, self._markers) for record in records], np.bool_)
+            is_kept &= ~is_for_others
+        unknown = self._unknown(payloads.of_rows(np.flatnonzero(is_kept)[:_MOST_LOOKED_AT]))
+        return Decoded(
+            {path: _texts(values) for path, values in texts.items() if values.count(None) < len(values)},
+            is_malformed,
+            is_for_others,
+            unknown,
+        )
+
+    def _parse_each(self, payloads: Payloads) -> tuple[list[Any], Mask]:
+        """Parse each payload. Return the structs, with an empty one for a malformed payload, and the malformed ones."""
+        records: list[Any] = []
+        is_malformed = np.zeros(len(payloads), np.bool_)
+        texts = to_list(payloads.texts())
+        parsed = map(self._parse, texts)
+        while len(records) < len(texts):
+            try:
+                # If a payload raises, the structs before it are kept, and the next call goes on after it.
+                records.extend(parsed)
+            except (msgspec.DecodeError, UnicodeError, RecursionError):
+                record = self._parse_odd_numbers(texts[len(records)])
+                is_malformed[len(records)] = record is None
+                records.append(self._record.nothing if record is None else record)
+        return records, is_malformed
+
+    def _parse_odd_numbers(self, payload: str) -> Any:
+        """Parse JSON with numbers that no machine type holds (1e400, NaN, thousands of digits). Numbers stay text.
+
+        The rules then reject such a number with the name of its field. Return None if the payload is malformed.
+        """
+        try:
+            fields = json.loads(payload, parse_int=str, parse_float=str, parse_constant=str)
+            # A lone surrogate cannot be encoded as UTF-8, so it makes the payload malformed.
+            json.dumps(fields, ensure_ascii=False).encode()
+            return msgspec.convert(fields, self._record.kind)
+        except (ValueError, RecursionError):
+            return None
+
+    def _unknown(self, payloads: Payloads) -> Counter[str]:
+        """Return the number of payloads by path of a member that is not read."""
+        found: Counter[str] = Counter()
+        for text in to_list(payloads.texts()):
+            try:
+                found.update(set(self._record.unread(json.loads(text))))
+            except (ValueError, RecursionError):
+                continue
+        return found
+
+
+_MOST_LOOKED_AT = 32
+"""Number of payloads in a batch that are not plain and are searched for unknown members. More would take too long."""
+
+
+def _has_any(record: Any, attributes: Sequence[str]) -> bool:
+    return any(getattr(record, attribute) is not msgspec.UNSET for attribute in attributes)
+
+
+def _has_values(column: pa.StringArray) -> bool:
+    return bool(column.null_count < len(column))
+
+
+def _merged(
+    plain: Mapping[str, pa.StringArray], parsed: Mapping[str, pa.StringArray], rows: Offsets, payloads: Sized
+) -> dict[str, pa.StringArray]:
+    """Return the columns of plain payloads with those of the parsed payloads, which are in `rows`."""
+    places = np.arange(len(payloads))
+    places[rows] = len(payloads) + np.arange(len(rows))
+    return {
+        name: take_texts(pa.concat_arrays([plain.get(name, _nulls(payloads)), parsed.get(name, _nulls(rows))]), places)
+        for name in {**plain, **parsed}
+    }
+
+
+def _nulls(rows: Sized) -> pa.StringArray:
+    return pa.nulls(len(rows), pa.string())
 
 
 def _texts(values: Sequence[Scalar]) -> pa.StringArray:
@@ -167,116 +273,6 @@ def _texts(values: Sequence[Scalar]) -> pa.StringArray:
         ]
         texts = pa.array(values, pa.string())
     return trimmed(texts)
-
-
-def _columns(
-    cdrs: Sequence[msgspec.Struct], kind: type[msgspec.Struct], names: Sequence[str | None]
-) -> dict[str, pa.StringArray]:
-    """Return the fields of structs as columns. A field without a name, or with nulls only, gets no column.
-
-    It reads field by field, because one tuple for each struct would keep the garbage collector busy.
-    """
-    columns = {
-        name: list(map(attrgetter(field), cdrs))
-        for name, field in zip(names, kind.__struct_fields__, strict=True)
-        if name is not None
-    }
-    return {name: _texts(values) for name, values in columns.items() if values.count(None) < len(values)}
-
-
-def decode_tn(payloads: Payloads) -> Decoded:
-    """Decode TN's nested records. A record without any of the three inner objects is left to the flat format."""
-    plain = read_plain(payloads, _TN_SHAPE)
-    decoded = _with_others(dict(zip(TN_PATHS, plain.fields, strict=True)), plain, payloads, _parse_tn)
-    is_flat = ~plain.has_object & plain.is_plain
-    if decoded.is_for_others is not None:
-        is_flat |= decoded.is_for_others
-    return decoded._replace(is_for_others=is_flat)
-
-
-def decode_flat(payloads: Payloads) -> Decoded:
-    """Decode flat records. The peer is the called number or, for an SMS, the destination number."""
-    plain = read_plain(payloads, _FLAT_SHAPE)
-    texts = dict(zip(_FLAT_COLUMNS, plain.fields, strict=True))
-    decoded = _with_others(texts, plain, payloads, _parse_flat)
-    texts = dict(decoded.texts)
-    peers = [texts.pop(name) for name in ("called_number", "destination_number") if name in texts]
-    return decoded._replace(texts=texts | ({"peer_msisdn": pc.coalesce(*peers)} if peers else {}))
-
-
-def _with_others(
-    texts: Mapping[str, pa.StringArray], plain: Read, payloads: Payloads, parse: Callable[[Payloads], Decoded]
-) -> Decoded:
-    """Parse the payloads that are not plain and merge them with the plain ones.
-
-    A field that is null in all rows has no column.
-    """
-    texts = {name: column for name, column in texts.items() if column.null_count < len(column)}
-    is_malformed, rows = np.zeros(len(payloads), np.bool_), np.flatnonzero(~plain.is_plain)
-    if not len(rows):
-        return Decoded(texts, is_malformed, unknown=plain.unknown)
-    parsed = parse(payloads.of_rows(rows))
-    is_malformed[rows] = parsed.is_malformed
-    is_for_others = None
-    if parsed.is_for_others is not None:
-        is_for_others = np.zeros(len(payloads), np.bool_)
-        is_for_others[rows] = parsed.is_for_others
-    places = np.arange(len(payloads))
-    places[rows] = len(payloads) + np.arange(len(rows))
-    joined = {}
-    for name in {**texts, **parsed.texts}:
-        both = [texts.get(name, _nulls(payloads)), parsed.texts.get(name, _nulls(rows))]
-        joined[name] = take_texts(pa.concat_arrays(both), places)
-    return Decoded(joined, is_malformed, is_for_others, Counter(plain.unknown) + Counter(parsed.unknown))
-
-
-def _nulls(rows: Sized) -> pa.StringArray:
-    return pa.nulls(len(rows), pa.string())
-
-
-def _parse_tn(payloads: Payloads) -> Decoded:
-    cdrs, is_malformed = _parse_each(payloads, _TnCdr, _MALFORMED_TN)
-    texts = (
-        _columns([cdr.subscriber or _NO_SUBSCRIBER for cdr in cdrs], _TnSubscriber, ("imsi", "msisdn", "imei"))
-        | _columns([cdr.network or _NO_NETWORK for cdr in cdrs], _TnNetwork, ("cell_id", "rat"))
-        | _columns([cdr.usage or _NO_USAGE for cdr in cdrs], _TnUsage, ("bytes_up", "bytes_down"))
-        | _columns(cdrs, _TnCdr, (None, None, None, "event_time", "event_type"))
-    )
-    is_flat = np.array([(cdr.subscriber is cdr.network is cdr.usage is msgspec.UNSET) for cdr in cdrs], np.bool_)
-    unknown = _unknown(payloads.of_rows(np.flatnonzero(~is_flat & ~is_malformed)[:_MOST_LOOKED_AT]), TN_PATHS.values())
-    return Decoded(texts, is_malformed, is_flat, unknown)
-
-
-def _parse_flat(payloads: Payloads) -> Decoded:
-    cdrs, is_malformed = _parse_each(payloads, _FlatCdr, _FlatCdr())
-    unknown = _unknown(payloads.of_rows(np.flatnonzero(~is_malformed)[:_MOST_LOOKED_AT]), _FlatCdr.__struct_fields__)
-    return Decoded(_columns(cdrs, _FlatCdr, _FLAT_COLUMNS), is_malformed, unknown=unknown)
-
-
-def _unknown(payloads: Payloads, paths: Iterable[str]) -> Counter[str]:
-    """Return the number of payloads by name of a member whose path is not among `paths`."""
-    known = set(paths)
-    outer = {path.partition(".")[0] for path in known if "." in path}
-    found: Counter[str] = Counter()
-    for text in to_list(payloads.texts()):
-        try:
-            record = json.loads(text)
-        except (ValueError, RecursionError):
-            continue
-        names = [name for name in record if name not in outer]
-        names += [f"{name}.{inner}" for name in outer if isinstance(record.get(name), dict) for inner in record[name]]
-        found.update(set(names) - known)
-    return found
-
-
-_MOST_LOOKED_AT = 32
-"""Number of payloads in a batch that are not plain and are searched for unknown members. More would take too long."""
-
-
-_TN_SHAPE = Shape.of(list(TN_PATHS.values()))
-_FLAT_SHAPE = Shape.of(_FlatCdr.__struct_fields__)
-_NO_SUBSCRIBER, _NO_NETWORK, _NO_USAGE = _TnSubscriber(), _TnNetwork(), _TnUsage()
-_MALFORMED_TN = _TnCdr(None, None, None)
 
 
 def is_object(payloads: Payloads) -> Mask:

@@ -7,11 +7,12 @@ format. A property test checks the two against each other: the decoder reads wha
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from orion_beam.schemas.fields import BLANKS
+from orion_beam.transforms.decoders.conversions import Conversion, NotWritableError
 
 FieldChange = Callable[[str | None, str], str]
 """Function from a field's unified name and its trimmed text to the new text. The name is None for an unknown field."""
@@ -21,12 +22,29 @@ class NoSuchFieldError(ValueError):
     """The format has no such field, or the field is too short for the text. The message holds no value."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Layout(ABC):
-    """Base class of the layouts of raw records."""
+    """Base class of the layouts of raw records.
+
+    Attributes:
+        conversions: Conversion by unified name, for fields that the format writes in its own way.
+    """
+
+    conversions: Mapping[str, Conversion] = field(default_factory=dict)
+
+    def edit(self, record: str, change: FieldChange) -> str:
+        """Return a record with each text replaced by the result of `change`. Names of fields are texts, too.
+
+        `change` takes and returns texts in the unified writing.
+
+        Raises:
+            NoSuchFieldError: A new text has no writing in the format.
+        """
+        return self._edit(record, self._converted(change) if self.conversions else change)
 
     @abstractmethod
-    def edit(self, record: str, change: FieldChange) -> str:
-        """Return a record with each text replaced by the result of `change`. Names of fields are texts, too."""
+    def _edit(self, record: str, change: FieldChange) -> str:
+        """Return a record with each text, as the format writes it, replaced by the result of `change`."""
 
     @abstractmethod
     def place_of(self, field: str) -> str:
@@ -39,6 +57,23 @@ class Layout(ABC):
     def _append(self, record: str, field: str, text: str) -> str:
         """Return a record with a field added that it does not have yet."""
         raise NotImplementedError(f"{type(self).__name__} has every field in every record")
+
+    def _converted(self, change: FieldChange) -> FieldChange:
+        def changed(field: str | None, text: str) -> str:
+            conversion = self.conversions.get(field or "")
+            if conversion is None:
+                return change(field, text)
+            unified = conversion.read_text(text)
+            new = change(field, unified)
+            return text if new == unified else self._written(field or "", new)
+
+        return changed
+
+    def _written(self, field: str, text: str) -> str:
+        try:
+            return self.conversions[field].write(text) if field in self.conversions else text
+        except NotWritableError as error:
+            raise NoSuchFieldError(f"{field}: {error}") from None
 
     def with_field(self, record: str, field: str, text: str) -> str:
         """Return a record with a field set to `text`.
@@ -57,7 +92,7 @@ class Layout(ABC):
             return text
 
         edited = self.edit(record, change)
-        return edited if seen else self._append(record, field, text)
+        return edited if seen else self._append(record, field, self._written(field, text))
 
 
 def _replaced(record: str, spans: Iterator["_Span"], change: FieldChange) -> str:
@@ -85,20 +120,16 @@ class Separated(Layout):
 
     Attributes:
         separator: One character.
-        fields: Unified names of the fields, in order. Further parts of a record are unknown fields.
-        names: Name in the header line by unified name, for fields whose names differ.
+        fields: Names of the fields, in order: unified ones, otherwise the format's own. Further parts of a record are
+            unknown fields.
+        may_be_quoted: Whether a part may be in quotes.
     """
 
     separator: str
     fields: tuple[str, ...]
-    names: Mapping[str, str] | None = None
+    may_be_quoted: bool = True
 
-    @property
-    def header(self) -> str:
-        """The header line that a file may begin with: the names of the columns."""
-        return self.separator.join((self.names or {}).get(field, field) for field in self.fields)
-
-    def edit(self, record: str, change: FieldChange) -> str:
+    def _edit(self, record: str, change: FieldChange) -> str:
         """Change the texts between separators."""
         return _replaced(record, self._spans(record), change)
 
@@ -109,8 +140,9 @@ class Separated(Layout):
         return field
 
     def _spans(self, record: str) -> Iterator[_Span]:
+        quote = '"' if self.may_be_quoted else r"(?!)"
         part = re.compile(
-            rf'\ufeff?[{BLANKS}]*"(?P<quoted>(?:[^"]|"")*)"[{BLANKS}]*(?={re.escape(self.separator)}|\Z)'
+            rf'\ufeff?[{BLANKS}]*{quote}(?P<quoted>(?:[^"]|"")*)"[{BLANKS}]*(?={re.escape(self.separator)}|\Z)'
             rf"|\ufeff?(?P<plain>[^{re.escape(self.separator)}]*)"
         )
         place, end = 0, -1
@@ -129,17 +161,19 @@ class Separated(Layout):
 
 @dataclass(frozen=True)
 class Pairs(Layout):
-    """`NAME=text` pairs between separators.
+    """Pairs of name and text, such as `NAME=text`, between separators.
 
     Attributes:
         separator: One character.
-        names: Name in the record by unified name of the field.
+        names: Names in the record by unified name of the field. The first is used to add the field to a record.
+        sign: Character between name and text.
     """
 
     separator: str
-    names: Mapping[str, str]
+    names: Mapping[str, tuple[str, ...]]
+    sign: str = "="
 
-    def edit(self, record: str, change: FieldChange) -> str:
+    def _edit(self, record: str, change: FieldChange) -> str:
         """Change the names and the texts of all pairs."""
         return _replaced(record, self._spans(record), change)
 
@@ -147,20 +181,20 @@ class Pairs(Layout):
         """Return the field's name in the record."""
         if field not in self.names:
             raise NoSuchFieldError(f"the format has no field {field}, only {', '.join(self.names)}")
-        return self.names[field]
+        return self.names[field][0]
 
     def _spans(self, record: str) -> Iterator[_Span]:
-        field_of = {name: field for field, name in self.names.items()}
+        field_of = {name: field for field, names in self.names.items() for name in names}
         start = 0
         for pair in record.split(self.separator):
-            name, sign, _ = pair.partition("=")
+            name, sign, _ = pair.partition(self.sign)
             yield _Span(None, start, start + len(name))
             if sign:
                 yield _Span(field_of.get(name.strip(BLANKS)), start + len(name) + 1, start + len(pair))
             start += len(pair) + len(self.separator)
 
     def _append(self, record: str, field: str, text: str) -> str:
-        return f"{record.rstrip(BLANKS)}{self.separator}{self.names[field]}={text}"
+        return f"{record.rstrip(BLANKS)}{self.separator}{self.place_of(field)}{self.sign}{text}"
 
 
 @dataclass(frozen=True)
@@ -168,28 +202,30 @@ class FixedWidth(Layout):
     """Fields of fixed width, padded with blanks on the right.
 
     Attributes:
-        widths: Width in characters by unified name of the field, in order.
+        columns: Name and width in characters of each field, in order. The name is the unified one, otherwise the
+            format's own.
     """
 
-    widths: Mapping[str, int]
+    columns: tuple[tuple[str, int], ...]
 
-    def edit(self, record: str, change: FieldChange) -> str:
+    def _edit(self, record: str, change: FieldChange) -> str:
         """Change the texts in the columns. Columns keep their width."""
         start, parts = 0, []
-        for field, width in self.widths.items():
+        for name, width in self.columns:
             column = record[start : start + width]
             stripped = column.strip(BLANKS)
-            changed = change(field, stripped)
+            changed = change(name, stripped)
             if len(changed) > width:
-                raise NoSuchFieldError(f"the field {field} has {width} characters")
+                raise NoSuchFieldError(f"the field {name} has {width} characters")
             parts.append(column if changed == stripped else changed.ljust(width))
             start += width
         return "".join([*parts, record[start:]])
 
     def place_of(self, field: str) -> str:
         """Return the field itself."""
-        if field not in self.widths:
-            raise NoSuchFieldError(f"the format has no field {field}, only {', '.join(self.widths)}")
+        names = dict(self.columns)
+        if field not in names:
+            raise NoSuchFieldError(f"the format has no field {field}, only {', '.join(names)}")
         return field
 
 
@@ -202,15 +238,15 @@ class JsonObject(Layout):
     """A JSON object.
 
     Attributes:
-        paths: Path of a field's member by unified name: names from the outside in, joined by `.`. A field may have
-            several paths, joined by commas; the first is used to add the field to a record.
+        paths: Paths of a field's members by unified name, such as `usage[0].up`. The first is used to add the field to
+            a record.
     """
 
-    paths: Mapping[str, str]
+    paths: Mapping[str, tuple[str, ...]]
 
-    def edit(self, record: str, change: FieldChange) -> str:
+    def _edit(self, record: str, change: FieldChange) -> str:
         """Change all strings, numbers and names of members at any depth."""
-        field_of = {path: field for field, paths in self.paths.items() for path in paths.split(",")}
+        field_of = {path: field for field, paths in self.paths.items() for path in paths}
         parts: list[str] = []
         end = 0
         for token in _scalars(record):
@@ -223,10 +259,13 @@ class JsonObject(Layout):
         """Return the path of the field's member."""
         if field not in self.paths:
             raise NoSuchFieldError(f"the format has no field {field}, only {', '.join(self.paths)}")
-        return self.paths[field].partition(",")[0]
+        return self.paths[field][0]
 
     def _append(self, record: str, field: str, text: str) -> str:
-        *outer, name = self.place_of(field).split(".")
+        path = self.place_of(field)
+        if "[" in path:
+            raise NoSuchFieldError(f"the record has no element {path} for the field {field}")
+        *outer, name = path.split(".")
         members = whole = json.loads(record.lstrip("\ufeff"))
         for each in outer:
             if members.get(each) is None:
@@ -245,14 +284,15 @@ class _Token(NamedTuple):
 
 def _scalars(record: str) -> Iterator[_Token]:
     """Yield the strings, numbers and literals of well-formed JSON, each with the path of its member."""
-    path: list[str] = []
+    # Of each open object the present member's name, of each open array the present element's index.
+    path: list[str | int] = []
     opened: list[str] = []
     is_name = False
     for found in _JSON_TOKEN.finditer(record):
         text = found[0]
         if text in "{[":
             opened.append(text)
-            path.append("")
+            path.append(0 if text == "[" else "")
             is_name = text == "{"
         elif text in "}]":
             opened.pop()
@@ -260,13 +300,19 @@ def _scalars(record: str) -> Iterator[_Token]:
             is_name = False
         elif text == ",":
             is_name = opened[-1] == "{"
+            path[-1] = "" if is_name else int(path[-1]) + 1
         elif text == ":":
             is_name = False
         elif is_name:
             path[-1] = _string_of(text)
             yield _Token("", text, found.start())
         else:
-            yield _Token(".".join(path), text, found.start())
+            yield _Token(_path_text(path), text, found.start())
+
+
+def _path_text(path: Sequence[str | int]) -> str:
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return "".join(parts).removeprefix(".")
 
 
 def _string_of(token: str) -> str:

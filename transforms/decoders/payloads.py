@@ -22,6 +22,7 @@ from orion_beam.transforms.arrow.compiled import (
     texts_of,
 )
 from orion_beam.transforms.arrow.texts import (
+    begins_with,
     bytes_of,
     fields_of,
     if_else,
@@ -79,9 +80,9 @@ class Payloads:
         """Length of each payload in bytes, without byte order mark and trailing blanks."""
         return self.ends - self.starts
 
-    def begin_with(self, byte: bytes) -> Mask:
-        """Return which payloads begin with a byte, after leading blanks."""
-        return _begin_with(self.data, self.starts, self.ends, byte[0])
+    def begin_with(self, prefix: bytes) -> Mask:
+        """Return which payloads begin with some bytes, after leading blanks."""
+        return _begin_with(self.data, self.starts, self.ends, to_bytes(prefix))
 
     def first(self, characters: bytes) -> Offsets:
         """Return the position of the first of some ASCII characters in each payload; its end if there is none."""
@@ -95,7 +96,9 @@ class Payloads:
         """Return the number of characters from the start of each payload to `ends`."""
         return _characters(self.data, self.starts, ends)
 
-    def split(self, separator: bytes, parts: int) -> tuple[list[pa.StringArray], Offsets]:
+    def split(
+        self, separator: bytes, parts: int, *, may_be_quoted: bool = True
+    ) -> tuple[list[pa.StringArray], Offsets]:
         """Split each payload at a separator.
 
         A part may be in quotes (RFC 4180). Separators between quotes are text, and a pair of quotes there stands for
@@ -104,12 +107,13 @@ class Payloads:
         Args:
             separator: One byte.
             parts: Number of parts to return.
+            may_be_quoted: Whether quotes have this meaning; otherwise they are always ordinary characters.
 
         Returns:
             The parts as fields, and the number of separators in each payload. A missing part is null. A trailing
             separator after the last of `parts` parts is not counted.
         """
-        starts, ends, counts, pairs = _split(self.data, self.starts, self.ends, separator[0], parts)
+        starts, ends, counts, pairs = _split(self.data, self.starts, self.ends, separator[0], parts, may_be_quoted)
         fields = self.fields(starts, ends)
         if pairs:
             is_quoted = (starts > self.starts) & (self.data[starts - 1] == _QUOTE)
@@ -154,15 +158,15 @@ def _bounds(payloads: Texts) -> tuple[Offsets, Offsets, Offsets]:
     return starts, ends, untrimmed_ends
 
 
-@compiled(BYTES, INT64S, INT64S, BYTE)
-def _begin_with(data: Bytes, starts: Offsets, ends: Offsets, byte: int) -> Mask:
-    """Return whether the first byte that is not blank in each data[starts:ends] is `byte`."""
+@compiled(BYTES, INT64S, INT64S, BYTES)
+def _begin_with(data: Bytes, starts: Offsets, ends: Offsets, prefix: Bytes) -> Mask:
+    """Return whether each data[starts:ends] begins with `prefix`, after leading blanks."""
     mask = np.zeros(len(starts), np.bool_)
     for row in range(len(starts)):
         start = starts[row]
         while start < ends[row] and is_blank(data[start]):
             start += 1
-        mask[row] = start < ends[row] and data[start] == byte
+        mask[row] = begins_with(data, start, ends[row], prefix)
     return mask
 
 
@@ -218,9 +222,9 @@ def _quoted_end(data: Bytes, place: int, end: int, separator: int) -> tuple[int,
     return -1, 0
 
 
-@compiled(BYTES, INT64S, INT64S, BYTE, INT64)
+@compiled(BYTES, INT64S, INT64S, BYTE, INT64, BYTE)
 def _split(
-    data: Bytes, starts: Offsets, ends: Offsets, separator: int, parts: int
+    data: Bytes, starts: Offsets, ends: Offsets, separator: int, parts: int, may_be_quoted: int
 ) -> tuple[Spans, Spans, Offsets, int]:
     """Return the starts and ends of the parts, the separators in each payload, and the pairs of quotes in all payloads.
 
@@ -238,7 +242,7 @@ def _split(
             first, closing = place, -1
             while place < end and is_blank(data[place]):
                 place += 1
-            if place < end and data[place] == _QUOTE:
+            if may_be_quoted and place < end and data[place] == _QUOTE:
                 closing, pairs = _quoted_end(data, place + 1, end, separator)
                 if closing >= 0:
                     first, place, all_pairs = place + 1, closing, all_pairs + pairs

@@ -1,10 +1,10 @@
-"""Decoding of plain JSON in columns. One compiled pass finds the values of known members in each payload.
+"""Decoding of plain JSON in columns. One compiled pass finds the values at known paths in each payload.
 
-Plain JSON is what operators send: an object of strings without escapes, whole numbers and nulls, and perhaps inner
-objects of such members. Any other payload, valid JSON (RFC 8259) or not, is left to a full parser.
+Plain JSON is what operators send: an object of strings without escapes, whole numbers and nulls, and of objects and
+arrays of such values. Any other payload, valid JSON (RFC 8259) or not, is left to a full parser.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from orion_beam.transforms.arrow.compiled import (
     BYTES,
     INT64,
     INT64S,
+    MASK,
     TEXTS,
     Bytes,
     Mask,
@@ -27,37 +28,82 @@ from orion_beam.transforms.arrow.texts import ZERO
 from orion_beam.transforms.decoders.payloads import Payloads, Spans
 from orion_beam.transforms.decoders.unread_members import distinct_names, names_of
 
-_QUOTE, _ESCAPE, _COLON, _COMMA, _OPEN, _CLOSE, _MINUS = map(ord, '"\\:,{}-')
+_QUOTE, _ESCAPE, _COLON, _COMMA, _OPEN, _CLOSE, _OPEN_ARRAY, _CLOSE_ARRAY, _MINUS = map(ord, '"\\:,{}[]-')
 _N, _U, _L = map(ord, "nul")
 _BLANK, _TAB, _LINE_FEED, _RETURN = map(ord, " \t\n\r")
 _MOST_DIGITS = 18
 _NOT_PLAIN = -1
+_MOST_DEPTH = 32
 _UNKNOWN_A_ROW = 8
 """A batch keeps up to this number of unknown names, times its rows. Further names are ignored."""
+
+Path = tuple[str | int, ...]
+"""Path of a member: the names of objects' members, and the indices of arrays' elements, from the outside in."""
+
+
+def path_text(path: Path) -> str:
+    """Return a path as it is declared, such as `usage[0].up`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+class JsonPlaces(NamedTuple):
+    """JsonPlaces in the shape of payloads.
+
+    Attributes:
+        names: Name of each place; empty for an element of an array.
+        outer: Container of each place: 0 for the payload itself, else 1 + the index of a container.
+        indices: Index of each element of an array; -1 for a member of an object.
+        is_marker: Whether a place tells that a payload is of the format.
+    """
+
+    names: Texts
+    outer: npt.NDArray[np.int64]
+    indices: npt.NDArray[np.int64]
+    is_marker: Mask
+
+    @classmethod
+    def of(cls, paths: Sequence[Path], containers: Sequence[Path], markers: Collection[Path]) -> "JsonPlaces":
+        """Make the places at these paths. The last part of a path is within the container at the other parts."""
+        outer = [containers.index(path[:-1]) + 1 if len(path) > 1 else 0 for path in paths]
+        names = ["" if isinstance(path[-1], int) else path[-1] for path in paths]
+        indices = [path[-1] if isinstance(path[-1], int) else -1 for path in paths]
+        return cls(
+            texts_of(pa.array(names, pa.string())),
+            np.array(outer, np.int64),
+            np.array(indices, np.int64),
+            np.array([path in markers for path in paths], np.bool_),
+        )
 
 
 class Shape(NamedTuple):
     """The members to read.
 
     Attributes:
-        names: Names of the members.
-        outer: For each member its object: 0 for the payload itself, else 1 + the index of an inner object.
-        objects: Names of the inner objects.
-        object_names: The same names as Python strings.
+        members: JsonPlaces of the members.
+        containers: JsonPlaces of the objects and arrays that hold members.
+        is_array: Whether a container is an array.
+        container_paths: Paths of the containers.
     """
 
-    names: Texts
-    outer: npt.NDArray[np.int64]
-    objects: Texts
-    object_names: tuple[str, ...]
+    members: JsonPlaces
+    containers: JsonPlaces
+    is_array: Mask
+    container_paths: tuple[Path, ...]
 
     @classmethod
-    def of(cls, paths: Sequence[str]) -> "Shape":
-        """Make the shape with the members at these paths. The path of a member of an inner object is `object.name`."""
-        outer, names = zip(*(path.rpartition(".")[::2] for path in paths), strict=True)
-        objects = tuple(dict.fromkeys(name for name in outer if name))
-        places = np.array([objects.index(name) + 1 if name else 0 for name in outer], np.int64)
-        return cls(texts_of(pa.array(names)), places, texts_of(pa.array(objects, pa.string())), objects)
+    def of(cls, paths: Sequence[Path], markers: Collection[Path] = ()) -> "Shape":
+        """Make the shape with the members at these paths. A payload is of the format if it has one of `markers`.
+
+        Markers are paths of members, or of containers. Without markers, every payload is of the format.
+        """
+        containers = tuple(dict.fromkeys(path[:end] for path in paths for end in range(1, len(path))))
+        arrays = {path[:end] for path in paths for end in range(1, len(path)) if isinstance(path[end], int)}
+        return cls(
+            JsonPlaces.of(paths, containers, markers),
+            JsonPlaces.of(containers, containers, markers),
+            np.array([each in arrays for each in containers], np.bool_),
+            containers,
+        )
 
 
 class Read(NamedTuple):
@@ -66,26 +112,26 @@ class Read(NamedTuple):
     Attributes:
         fields: String column for each member, without surrounding blanks; null if a payload has no such member.
         is_plain: Whether a payload is plain. All fields of other payloads are null.
-        has_object: Whether a plain payload has one of the shape's inner objects, which may be null.
-        unknown: Number of plain payloads by name of an unread member. If the shape has inner objects, only payloads
-            with one of them count.
+        has_marker: Whether a plain payload has one of the shape's markers, which may be null.
+        unknown: Number of plain payloads by name of an unread member. If the shape has markers, only payloads with one
+            of them count.
     """
 
     fields: list[pa.StringArray]
     is_plain: Mask
-    has_object: Mask
+    has_marker: Mask
     unknown: Mapping[str, int]
 
 
 def read_plain(payloads: Payloads, shape: Shape) -> Read:
     """Decode the payloads that are plain."""
-    starts, ends, is_plain, has_object, spans = _read(
-        payloads.data, payloads.starts, payloads.ends, shape.names, shape.outer, shape.objects
+    starts, ends, is_plain, has_marker, spans = _read(
+        payloads.data, payloads.starts, payloads.ends, *shape.members, *shape.containers, shape.is_array
     )
     noted, noted_ends, records, within = distinct_names(payloads.data, spans)
-    before = ["", *(f"{name}." for name in shape.object_names)]
+    before = ["", *(f"{path_text(path)}." for path in shape.container_paths)]
     unknown = names_of(payloads.data, noted, noted_ends, records, [before[each] for each in within])
-    return Read(payloads.fields(starts, ends), is_plain, has_object, unknown)
+    return Read(payloads.fields(starts, ends), is_plain, has_marker, unknown)
 
 
 @compiled(BYTES, INT64, INT64)
@@ -134,7 +180,7 @@ def _null_end(data: Bytes, place: int, end: int) -> int:
 
 @compiled(BYTES, INT64, INT64, TEXTS, INT64S, INT64)
 def _member(data: Bytes, start: int, end: int, names: Texts, outer: npt.NDArray[np.int64], within: int) -> int:
-    """Return the index of the member of object `within` that is named data[start:end]; -1 if there is none."""
+    """Return the index of the place in object `within` that is named data[start:end]; -1 if there is none."""
     for member in range(len(outer)):
         first, length = names.offsets[member], end - start
         if outer[member] == within and names.offsets[member + 1] - first == length:
@@ -146,55 +192,104 @@ def _member(data: Bytes, start: int, end: int, names: Texts, outer: npt.NDArray[
     return -1
 
 
-@compiled(BYTES, INT64S, INT64S, TEXTS, INT64S, TEXTS)
+@compiled(INT64, INT64S, INT64S, INT64)
+def _element(index: int, indices: npt.NDArray[np.int64], outer: npt.NDArray[np.int64], within: int) -> int:
+    """Return the index of the place of element `index` of array `within`; -1 if there is none."""
+    for member in range(len(outer)):
+        if outer[member] == within and indices[member] == index:
+            return member
+    return -1
+
+
+@compiled(BYTES, INT64S, INT64S, TEXTS, INT64S, INT64S, MASK, TEXTS, INT64S, INT64S, MASK, MASK)
 def _read(
-    data: Bytes, starts: Offsets, ends: Offsets, names: Texts, outer: npt.NDArray[np.int64], objects: Texts
+    data: Bytes,
+    starts: Offsets,
+    ends: Offsets,
+    names: Texts,
+    outer: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int64],
+    is_marker: Mask,
+    inner_names: Texts,
+    inner_outer: npt.NDArray[np.int64],
+    inner_indices: npt.NDArray[np.int64],
+    is_inner_marker: Mask,
+    is_array: Mask,
 ) -> tuple[Spans, Spans, Mask, Mask, Spans]:
     """Return the starts and ends of values, the masks of `Read`, and the unknown names.
 
     Starts and ends have shape (members, payloads). An absent member has the end -1. Each unknown name is a row of four
-    numbers: its start and end in `data`, its object as in `Shape.outer`, and its payload.
+    numbers: its start and end in `data`, its container as in `JsonPlaces.outer`, and its payload.
 
         data   {"subscriber":{"imsi":"20801","x":1},...}
         imsi                          ^start^end
-        x      unknown: its span, object 1 (subscriber), payload 0
+        x      unknown: its span, container 1 (subscriber), payload 0
     """
-    rows = len(starts)
+    rows, inner = len(starts), len(inner_outer)
     value_starts, value_ends = np.zeros((len(outer), rows), np.int64), np.full((len(outer), rows), -1, np.int64)
-    is_plain, has_object = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
-    of_payload = np.zeros(len(objects.offsets) - 1, np.int64)
-    is_seen = np.zeros(len(of_payload), np.bool_)
+    is_plain, has_marker = np.zeros(rows, np.bool_), np.zeros(rows, np.bool_)
+    is_seen = np.zeros(inner, np.bool_)
+    needs_marker = is_marker.any() or is_inner_marker.any()
+    # The containers around the present one: which, whether it is an array, and the index of its present element.
+    withins, indexes = np.zeros(_MOST_DEPTH, np.int64), np.zeros(_MOST_DEPTH, np.int64)
+    are_arrays = np.zeros(_MOST_DEPTH, np.bool_)
     unknown, count = np.empty((_UNKNOWN_A_ROW * rows, 4), np.int64), 0
     for row in range(rows):
         end = ends[row]
         place = _behind_space(data, starts[row], end)
-        # The loop reads one member a pass. `place` is at the byte before it: the opening brace or a comma. `depth` is
-        # the number of open braces; the loop ends at depth 0, or by `break` if the payload is not plain.
+        # The loop reads one value a pass. `place` is at the byte before it: the opening brace or a comma. `depth` is
+        # the number of open containers; the loop ends at depth 0, or by `break` if the payload is not plain. `within`
+        # is the present container, -1 for one that holds no member to read.
         depth = 1 if place < end and data[place] == _OPEN else _NOT_PLAIN
-        within, may_be_empty = 0, True
+        within, in_array, index, may_be_empty = 0, False, -1, True
         is_seen[:] = False
         count_before = count
         while depth > 0:
             place = _behind_space(data, place + 1, end)
-            if place < end and data[place] == _CLOSE and may_be_empty:
-                pass  # the closing brace is consumed below
-            elif place < end and data[place] == _QUOTE:
-                name = place + 1
-                name_end = _string_end(data, name, end)
-                place = _behind_space(data, name_end + 1, end) if name_end >= 0 else end
-                if place >= end or data[place] != _COLON:
-                    break
-                place = _behind_space(data, place + 1, end)
-                if place >= end:
-                    break
-                named = -1 if within else _member(data, name, name_end, objects, of_payload, 0)
-                if named >= 0:
-                    if is_seen[named] or (data[place] != _OPEN and data[place] != _N):
+            if place >= end:
+                break
+            if not (may_be_empty and data[place] == (_CLOSE_ARRAY if in_array else _CLOSE)):
+                name, name_end, member, container = 0, 0, -1, -1
+                if in_array:
+                    index += 1
+                    if within > 0:
+                        member = _element(index, indices, outer, within)
+                        container = _element(index, inner_indices, inner_outer, within)
+                else:
+                    if data[place] != _QUOTE:
                         break
-                    is_seen[named] = has_object[row] = True
-                    if data[place] == _OPEN:
-                        within, depth, may_be_empty = named + 1, 2, True
-                        continue
+                    name = place + 1
+                    name_end = _string_end(data, name, end)
+                    place = _behind_space(data, name_end + 1, end) if name_end >= 0 else end
+                    if place >= end or data[place] != _COLON:
+                        break
+                    place = _behind_space(data, place + 1, end)
+                    if place >= end:
+                        break
+                    if within >= 0:
+                        member = _member(data, name, name_end, names, outer, within)
+                        if member < 0 and inner > 0:
+                            container = _member(data, name, name_end, inner_names, inner_outer, within)
+                if member < 0 and container < 0 and within >= 0 and not in_array and count < len(unknown):
+                    unknown[count, 0], unknown[count, 1] = name, name_end
+                    unknown[count, 2], unknown[count, 3] = within, row
+                    count += 1
+                if container >= 0:
+                    if is_seen[container]:
+                        break
+                    is_seen[container] = True
+                    has_marker[row] |= is_inner_marker[container]
+                if data[place] == _OPEN or data[place] == _OPEN_ARRAY:
+                    opens_array = data[place] == _OPEN_ARRAY
+                    if member >= 0 or depth == _MOST_DEPTH or (container >= 0 and is_array[container] != opens_array):
+                        break
+                    withins[depth], indexes[depth], are_arrays[depth] = within, index, in_array
+                    depth += 1
+                    within = container + 1 if container >= 0 else -1
+                    in_array, index, may_be_empty = opens_array, -1, True
+                    continue
+                if container >= 0 and data[place] != _N:
+                    break
                 value = place
                 if data[place] == _QUOTE:
                     value, value_end = place + 1, _string_end(data, place + 1, end)
@@ -206,28 +301,23 @@ def _read(
                     place = value_end = _number_end(data, place, end)
                 if value_end < 0:
                     break
-                member = _member(data, name, name_end, names, outer, within)
                 if member >= 0:
                     if value_ends[member, row] >= 0:
                         break
                     value_starts[member, row], value_ends[member, row] = value, value_end
-                elif named < 0 and count < len(unknown):
-                    unknown[count, 0], unknown[count, 1] = name, name_end
-                    unknown[count, 2], unknown[count, 3] = within, row
-                    count += 1
+                    has_marker[row] |= is_marker[member]
                 place = _behind_space(data, place, end)
-            else:
-                break
-            while depth > 0 and place < end and data[place] == _CLOSE:
+            while depth > 0 and place < end and data[place] == (_CLOSE_ARRAY if in_array else _CLOSE):
                 place = _behind_space(data, place + 1, end)
-                within, depth = 0, depth - 1
+                depth -= 1
+                within, index, in_array = withins[depth], indexes[depth], are_arrays[depth]
             if depth > 0 and (place >= end or data[place] != _COMMA):
                 break
             may_be_empty = False
         is_plain[row] = depth == 0 and place == end
         if not is_plain[row]:
-            has_object[row] = False
+            has_marker[row] = False
             value_ends[:, row] = -1
-        if not is_plain[row] or (len(of_payload) > 0 and not has_object[row]):
+        if not is_plain[row] or (needs_marker and not has_marker[row]):
             count = count_before
-    return value_starts, value_ends, is_plain, has_object, unknown[:count]
+    return value_starts, value_ends, is_plain, has_marker, unknown[:count]

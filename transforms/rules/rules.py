@@ -39,7 +39,7 @@ from orion_beam.transforms.arrow.texts import (
     starts_with,
 )
 from orion_beam.transforms.arrow.times import NONE, EventTimes, Times, are_plausible_epochs, as_times, parse_event_times
-from orion_beam.transforms.decoders.registry import all_formats
+from orion_beam.transforms.decoders.registry import formats_known_to
 from orion_beam.transforms.rules.networks import are_assigned, mobile_country_codes
 from orion_beam.transforms.rules.numbering import (
     SubscriberNumbers,
@@ -62,10 +62,6 @@ COUNTS = (
 )
 """Fields that hold whole numbers."""
 
-_FORMATS = tuple(all_formats())
-# Indexed by a format's index in _FORMATS. The last entry, also index -1, is for an unknown format.
-_HAS_EVENT_TYPE = np.array([*(each.has_event_type for each in all_formats().values()), False])
-_HAS_NO_EVENT_TIME = np.array([*(not each.has_event_time for each in all_formats().values()), False])
 _RATS = tuple(RAT_GENERATIONS)
 _FUTURE_TOLERANCE_MS = round(FUTURE_TOLERANCE.total_seconds() * 1000)
 
@@ -118,15 +114,15 @@ class DecodedRows:
         sent = as_times(batch.column("source_timestamp"))
         is_plausible = are_plausible_epochs(sent)
         arrived = np.where(is_plausible, sent, NONE)
-        formats = index_among(texts["raw_format"], _FORMATS)
+        traits = countries.array(texts["raw_format"], _format_traits)
         pieces = countries.pieces(texts["event_time"], _event_times)
         read, is_ambiguous = map(np.concatenate, zip(*pieces, strict=True))
-        event_times = np.where(_HAS_NO_EVENT_TIME[formats], arrived, read)
+        event_times = np.where(traits & _HAS_NO_EVENT_TIME != 0, arrived, read)
         counts = {name: _counts(texts[name]) for name in COUNTS}
         return cls(
             countries=countries,
             texts=texts,
-            has_event_type=_HAS_EVENT_TYPE[formats] | ~is_null(texts["event_type"]),
+            has_event_type=(traits & _HAS_EVENT_TYPE != 0) | ~is_null(texts["event_type"]),
             arrived=arrived,
             is_arrival_odd=~is_plausible & (sent != NONE),
             event_times=event_times,
@@ -157,6 +153,25 @@ class DecodedRows:
     def event_types(self) -> npt.NDArray[np.int32]:
         """The index of each event type in EVENT_TYPES; -1 if it is null or unknown."""
         return index_among(self.texts["event_type"], EVENT_TYPES)
+
+
+_HAS_EVENT_TYPE, _HAS_NO_EVENT_TIME = 1, 2
+
+
+@cache
+def _traits_of(profile: CountryProfile) -> tuple[tuple[str, ...], npt.NDArray[np.uint8]]:
+    """Return the formats that a profile may name and the traits of each; the last, also index -1, is of no format."""
+    formats = formats_known_to(profile)
+    traits = [
+        _HAS_EVENT_TYPE * each.has_event_type | _HAS_NO_EVENT_TIME * (not each.has_event_time)
+        for each in formats.values()
+    ]
+    return tuple(formats), np.array([*traits, 0], np.uint8)
+
+
+def _format_traits(names: pa.StringArray, profile: CountryProfile) -> npt.NDArray[np.uint8]:
+    formats, traits = _traits_of(profile)
+    return traits[index_among(names, formats)]
 
 
 def _event_times(texts: pa.StringArray, profile: CountryProfile) -> EventTimes:

@@ -4,12 +4,12 @@ import polars as pl
 
 from orion_beam.generator.formats import Rendering, bare_member, member, members, mostly
 from orion_beam.generator.times import Spelling
-from orion_beam.transforms.decoders.flat_json import LAYOUT
 
 _TEXTS = (
     "event_type", "imsi", "msisdn", "imei", "cell_id", "rat", "lac_tac", "subscriber_type", "charging_id", "call_type",
     "apn", "sms_type",
 )  # fmt: skip
+_NAMES = {"duration_s": "duration", "bytes_up": "bytes_uploaded", "bytes_down": "bytes_downloaded"}
 _COUNTS = ("duration_s", "bytes_up", "bytes_down", "message_length")
 
 RENDERING = Rendering(
@@ -17,11 +17,11 @@ RENDERING = Rendering(
     payload=pl.concat_str(
         pl.lit("{"),
         members(
-            *[member(LAYOUT.place_of(field), field) for field in _TEXTS],
+            *[member(_NAMES.get(field, field), field) for field in _TEXTS],
             pl.when(pl.col("sms_type").is_not_null())
             .then(member("destination_number", "peer_msisdn"))
             .otherwise(member("called_number", "peer_msisdn")),
-            *[bare_member(LAYOUT.place_of(field), field, "count_quote") for field in _COUNTS],
+            *[bare_member(_NAMES.get(field, field), field, "count_quote") for field in _COUNTS],
             bare_member("timestamp", "event_time", "time_quote"),
             member("country", "country"),
         ),

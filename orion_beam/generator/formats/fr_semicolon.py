@@ -2,11 +2,12 @@
 
 from orion_beam.generator.formats import Rendering, join_fields, mostly
 from orion_beam.generator.times import Spelling
-from orion_beam.transforms.decoders.fr_semicolon import LAYOUT
+
+_FIELDS = ("imsi", "msisdn", "imei", "cell_id", "rat", "bytes_up", "bytes_down", "event_time")
 
 RENDERING = Rendering(
-    fields=LAYOUT.fields,
-    payload=join_fields(LAYOUT.separator, LAYOUT.fields),
+    fields=_FIELDS,
+    payload=join_fields(";", _FIELDS),
     spellings=mostly(Spelling.ISO, Spelling.ISO_OFFSET, Spelling.SPACE_LOCAL, Spelling.BASIC),
     breakages={
         "columns missing": lambda payload: payload.str.replace(r";[^;]*;[^;]*$", ""),

@@ -1,11 +1,12 @@
 """Short pipe text: six fields, separated by `|`, which every country sends."""
 
 from orion_beam.generator.formats import Rendering, join_fields
-from orion_beam.transforms.decoders.pipe_text import LAYOUT
+
+_FIELDS = ("imsi", "msisdn", "event_type", "duration_s", "bytes_up", "bytes_down")
 
 RENDERING = Rendering(
-    fields=LAYOUT.fields,
-    payload=join_fields(LAYOUT.separator, LAYOUT.fields),
+    fields=_FIELDS,
+    payload=join_fields("|", _FIELDS),
     spellings=(),
     breakages={"columns missing": lambda payload: payload.str.replace(r"\|[^|]*\|[^|]*$", "")},
 )

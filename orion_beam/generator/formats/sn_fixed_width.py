@@ -4,7 +4,10 @@ import polars as pl
 
 from orion_beam.generator.formats import Rendering, mostly
 from orion_beam.generator.times import Spelling
-from orion_beam.transforms.decoders.sn_fixed_width import LAYOUT
+
+_WIDTHS = {
+    "imsi": 15, "msisdn": 16, "imei": 15, "cell_id": 10, "rat": 2, "bytes_up": 12, "bytes_down": 12, "event_time": 20,
+}  # fmt: skip
 
 
 def _padded(name: str, width: int) -> pl.Expr:
@@ -15,8 +18,8 @@ def _padded(name: str, width: int) -> pl.Expr:
 
 
 RENDERING = Rendering(
-    fields=tuple(LAYOUT.widths),
-    payload=pl.concat_str([_padded(name, width) for name, width in LAYOUT.widths.items()]),
+    fields=tuple(_WIDTHS),
+    payload=pl.concat_str([_padded(name, width) for name, width in _WIDTHS.items()]),
     spellings=mostly(Spelling.ISO, Spelling.BASIC, Spelling.COMPACT_LOCAL, Spelling.EPOCH_SECONDS),
     is_fixed_width=True,
     breakages={"cut off": lambda payload: payload.str.head(60)},

@@ -4,10 +4,12 @@ import polars as pl
 
 from orion_beam.generator.formats import Rendering, mostly
 from orion_beam.generator.times import Spelling
-from orion_beam.transforms.decoders.sn_key_value import LAYOUT
 
 # Generated records have no EVENT.
-_KEYS = {key: field for field, key in LAYOUT.names.items() if field != "event_type"}
+_KEYS = {
+    "IMSI": "imsi", "MSISDN": "msisdn", "IMEI": "imei", "CELL": "cell_id", "RAT": "rat", "UP": "bytes_up",
+    "DOWN": "bytes_down", "TS": "event_time",
+}  # fmt: skip
 
 
 def _pairs(*order: str) -> pl.Expr:

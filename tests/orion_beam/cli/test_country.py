@@ -13,7 +13,7 @@ from orion_beam.inspect.conformance import MUTATIONS, check_country
 from orion_beam.schemas.codes import Stage
 from orion_beam.testing import raw_batch, rows
 from orion_beam.transforms import decode
-from orion_beam.transforms.decoders import fr_semicolon
+from orion_beam.transforms.decoders.registry import all_formats
 
 NEW = [
     "country", "new", "CI", "--name", "Côte d'Ivoire", "--mcc", "612", "--calling-code", "225",
@@ -130,9 +130,9 @@ def test_the_kit_finds_a_bug(monkeypatch):
     def fragile(payloads):
         if b"\xe9" in payloads.data.tobytes() or any(payloads.lengths < 50):
             raise IndexError("too short")
-        return fr_semicolon.decode(payloads)
+        return all_formats()["fr_semicolon"].decode(payloads)
 
-    broken = replace(fr_semicolon.FORMAT, decode=fragile)
+    broken = replace(all_formats()["fr_semicolon"], decode=fragile)
     monkeypatch.setattr(decode, "formats_of", lambda _: (broken,))
     findings = {finding.check: finding for finding in check_country(all_profiles()["FR"], [GOOD])}
     assert findings["unchanged"].failures == []

@@ -9,23 +9,50 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orion_beam.transforms.decoders import Decoded
-from orion_beam.transforms.decoders.json import _FLAT_COLUMNS, TN_PATHS, _parse_flat, _parse_tn, _with_others, decode_tn
-from orion_beam.transforms.decoders.json import _FLAT_SHAPE as FLAT_SHAPE
-from orion_beam.transforms.decoders.json import _TN_SHAPE as TN_SHAPE
+from orion_beam.transforms.decoders.json import JsonReader
 from orion_beam.transforms.decoders.payloads import Payloads
-from orion_beam.transforms.decoders.plain_json import read_plain
+from orion_beam.transforms.decoders.plain_json import Shape, read_plain
+from orion_beam.transforms.decoders.registry import all_formats
 
+
+def paths_of(name: str) -> tuple[str, ...]:
+    declaration = all_formats()[name].declaration
+    assert declaration is not None
+    return tuple(path for source in declaration.sources for path in source.sources)
+
+
+TN = ("subscriber", "network", "usage")
+DEEP = (
+    "usage[0].up",
+    "usage[0].down",
+    "usage[2].up",
+    "subscriber.ids[0]",
+    "subscriber.ids[1]",
+    "subscriber.x.y",
+    "imsi",
+)
 KINDS = {
-    "tn": (TN_SHAPE, tuple(TN_PATHS), _parse_tn),
-    "flat": (FLAT_SHAPE, _FLAT_COLUMNS, _parse_flat),
+    "tn": (paths_of("tn_json"), TN),
+    "flat": (paths_of("flat_json"), ()),
+    "deep": (DEEP, ()),
+    "marked": (DEEP, ("timestamp", "subscriber", "y")),
 }
+TN_SHAPE = Shape.of([tuple(path.split(".")) for path in paths_of("tn_json")], [(name,) for name in TN])
 
 numbers = st.integers(-(10**19), 10**20) | st.integers(0, 10) | st.floats(allow_nan=False, allow_infinity=False)
 texts = st.text(st.sampled_from('09aZ "\\\t\n é٣{}[]:,'), max_size=6)
 scalars = st.one_of(st.none(), st.booleans(), numbers, texts, st.just("208011234567890"))
-inner = st.dictionaries(st.sampled_from(["imsi", "msisdn", "imei", "cell", "rat", "up", "down", "x", ""]), scalars)
+names = st.sampled_from(
+    ["imsi", "msisdn", "imei", "cell", "rat", "up", "down", "x", "", "ids", "usage", "subscriber", "network", "y",
+     "timestamp", "event_type", "bytes_uploaded"]
+)  # fmt: skip
+inner = st.recursive(
+    st.dictionaries(names, scalars, max_size=4),
+    lambda nested: st.dictionaries(names, scalars | nested, max_size=4) | st.lists(scalars | nested, max_size=3),
+    max_leaves=4,
+)
 members = st.sampled_from(["subscriber", "network", "usage", "timestamp", "imsi", "event_type", "bytes_uploaded", "y"])
-objects = st.dictionaries(members, scalars | inner | st.lists(scalars, max_size=2), max_size=6)
+objects = st.dictionaries(members, scalars | inner | st.lists(scalars | inner, max_size=3), max_size=6)
 separators = st.sampled_from([(",", ":"), (", ", ": "), (" ,\t", " :\n")])
 
 
@@ -66,17 +93,15 @@ def columns(decoded: Decoded, names: tuple[str, ...], rows: int) -> dict[str, li
 @given(raw=st.lists(payloads(), min_size=1, max_size=12), cut=st.integers(0, 3))
 @settings(max_examples=50)
 def test_plain_payloads_are_read_as_the_parser_reads_them(kind, raw, cut):
-    shape, names, parse = KINDS[kind]
+    names, markers = KINDS[kind]
+    reader = JsonReader(names, markers)
     batch = Payloads.of(pa.array(raw, pa.binary()).slice(min(cut, len(raw) - 1)))
-    plain = read_plain(batch, shape)
-    by_both = _with_others(dict(zip(names, plain.fields, strict=True)), plain, batch, parse)
-    by_parser = parse(batch)
+    by_both, by_parser = reader.decode(batch), reader.parse(batch)
     assert by_both.is_malformed.tolist() == by_parser.is_malformed.tolist()
     assert columns(by_both, names, len(batch)) == columns(by_parser, names, len(batch))
-    if kind == "tn":
-        expected = by_parser.is_for_others & ~by_parser.is_malformed
-        found = decode_tn(batch)
-        assert (found.is_for_others & ~found.is_malformed).tolist() == expected.tolist()
+    if markers:
+        is_read = ~by_parser.is_malformed
+        assert (by_both.is_for_others & is_read).tolist() == (by_parser.is_for_others & is_read).tolist()
 
 
 @pytest.mark.parametrize(
@@ -86,6 +111,7 @@ def test_plain_payloads_are_read_as_the_parser_reads_them(kind, raw, cut):
         ' \t{ "subscriber" : { } , "usage" : null }\n',
         "{}",
         '{"timestamp":-5,"other":"é","imsi":0,"up":999999999999999999}',
+        '{"other":{"x":[1,{"y":null}],"z":[]},"timestamp":1}',
     ],
 )
 def test_what_operators_send_is_plain(text):
@@ -98,7 +124,10 @@ def test_what_operators_send_is_plain(text):
         "", "[]", "null", "{", "}", '{"a"}', '{"a":}', '{"a":1,}', '{,"a":1}', '{"a":1 "b":2}', '{"a":1}}', '{"a":1} x',
         '{"timestamp":01}', '{"timestamp":-0}', '{"timestamp":1.0}', '{"timestamp":1e3}', '{"timestamp":true}',
         '{"timestamp":"\\u0031"}', '{"timestamp":"a\tb"}', '{"timestamp":nul}', '{"timestamp":1000000000000000000}',
-        '{"timestamp":1,"timestamp":2}', '{"subscriber":{},"subscriber":{}}', '{"subscriber":1}', '{"other":{}}',
+        '{"timestamp":1,"timestamp":2}', '{"subscriber":{},"subscriber":{}}', '{"subscriber":1}', '{"other":{}',
+        '{"other":[1,]}', '{"other":[1 2]}', '{"other":[1}', '{"other":{"x":1]}',
+        '{"other":' + "[" * 40 + "]" * 40 + "}",
+        '{"subscriber":[]}', '{"subscriber":"null"}',
         '{"subscriber":{"imsi":{}}}', '{"subscriber":{"imsi":"1"}', '{"subscriber":{"imsi":"1",}}', '{"a":"', '{"a":-}',
     ],
 )  # fmt: skip

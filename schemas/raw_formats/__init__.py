@@ -1,0 +1,1 @@
+"""Declarations of raw formats: the models of their TOML files."""
