@@ -91,6 +91,8 @@ def new(
     """
     if re.fullmatch("[A-Z]{2}", code) is None:
         raise UserError(f"country code {code!r} is not two capital letters (ISO 3166-1 alpha-2)")
+    if profiles is not None and not profiles.is_dir():
+        raise UserError(f"--profiles {profiles}: there is no such directory")
     others = _profiles_beside(profiles)
     profiles, cases, tests = _places(profiles, cases, tests)
     path, folder = profiles / f"{code}.toml", cases / code.lower()

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orion_beam.cli.shared.given import refuse_unused
+from orion_beam.cli.shared.job import beam_arguments
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import (
     OWN,
@@ -77,8 +78,9 @@ def doctor(
     Example: orion-beam doctor --bootstrap-servers broker:9092 --countries FR --from-workers --
     --flink_master=http://jobmanager:8081 --environment_type=EXTERNAL --environment_config=worker:50000
     """
-    check_beam_options(context.args, ["FlinkRunner"])
-    cluster = JobTarget.of(context.args)
+    beam_options = beam_arguments(context)
+    check_beam_options(beam_options, ["FlinkRunner"])
+    cluster = JobTarget.of(beam_options)
     if from_workers and (cluster.pool is None or bootstrap_servers is None):
         raise UserError(
             "--from-workers needs --bootstrap-servers HOST:PORT and, behind `--`, the pool:"
@@ -103,7 +105,7 @@ def doctor(
         yield from _given_checks(cells, subscribers, needs, consumer, producer)
         if bootstrap_servers is not None:
             yield from _kafka_checks(needs, window_ms)
-        yield from _cluster_checks(cluster, context.args)
+        yield from _cluster_checks(cluster, beam_options)
         if from_workers and cluster.pool is not None:
             yield from checks_from_workers(cluster.pool, needs.bootstrap_servers)
 

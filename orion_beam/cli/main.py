@@ -7,7 +7,7 @@ seconds to import and `--help` should not.
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import wraps
 from importlib import import_module
@@ -19,6 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from orion_beam import __version__
 from orion_beam.cli.shared import interrupts
+from orion_beam.cli.shared.job_defaults import JobDefaults, with_origin
 from orion_beam.cli.shared.late import deferring, load_late_imports
 from orion_beam.errors import JobFailedError, ServiceFailedError, UserError
 from orion_beam.job_file.environment import PREFIX_VARIABLE
@@ -44,6 +45,8 @@ class _Entry:
     target: str
     help: str
     cls: type[TyperCommand] | None = None
+    from_job: Collection[str] | None = None
+    """Parameters that take the job file's value if the command line gives none; None: all that the file knows."""
     subcommands: Mapping[str, "_Entry"] = field(default_factory=dict)
     """Subcommands of a command that also does something by itself."""
 
@@ -63,21 +66,27 @@ def _loading_late_imports(command: Any) -> Any:
     if isinstance(command, TyperGroup):
         for each in command.commands.values():
             _loading_late_imports(each)
-    elif (run := command.callback) is not None:
+    else:
+        run = command.invoke
 
         @wraps(run)
-        def load_and_run(*args: Any, **kwargs: Any) -> Any:
+        def load_and_run(context: Any) -> Any:
             load_late_imports()
             interrupts.raise_from_now_on()
-            return run(*args, **kwargs)
+            try:
+                return run(context)
+            except UserError as error:
+                raise with_origin(error, context) from error.__cause__
 
-        command.callback = load_and_run
+        command.invoke = load_and_run
     return command
 
 
 SUBCOMMANDS = {
     "config": _Entry("orion_beam.cli.config:app", "Show the effective configuration of the workspace."),
-    "demo": _Entry("orion_beam.cli.demo:demo", "Run the whole pipeline on this machine with generated CDRs."),
+    "demo": _Entry(
+        "orion_beam.cli.demo:demo", "Run the whole pipeline on this machine with generated CDRs.", from_job=()
+    ),
     "run": _Entry("orion_beam.cli.run:run", "Run the pipeline: a stream, or files.", cls=_PassThroughCommand),
     "replay": _Entry(
         "orion_beam.cli.replay:replay",
@@ -88,8 +97,10 @@ SUBCOMMANDS = {
     "doctor": _Entry(
         "orion_beam.cli.doctor:doctor", "Check what a job needs before it is submitted.", cls=_PassThroughCommand
     ),
-    "generate": _Entry("orion_beam.cli.generate:generate", "Generate raw CDRs, to files or to Kafka."),
-    "local": _Entry("orion_beam.cli.local:app", "Start and stop Kafka on this machine."),
+    "generate": _Entry(
+        "orion_beam.cli.generate:generate", "Generate raw CDRs, to files or to Kafka.", from_job=("countries",)
+    ),
+    "local": _Entry("orion_beam.cli.local:app", "Start and stop Kafka on this machine.", from_job=("countries",)),
     "trace": _Entry("orion_beam.cli.trace:trace", "Show what became of one record."),
     "topics": _Entry(
         "orion_beam.cli.topics:app", "Plan, apply and verify topics and their settings, from a catalogue."
@@ -120,7 +131,11 @@ class _LazyCommand(TyperCommand):
         entry = self._entry
         if args and args[0] in entry.subcommands:
             entry, info_name, args = entry.subcommands[args[0]], f"{info_name} {args[0]}", args[1:]
-        return entry.load(info_name or "").make_context(info_name, args, parent, **extra)
+        command = entry.load(info_name or "")
+        defaults: Any = JobDefaults(args, entry.from_job)
+        if isinstance(command, TyperGroup):
+            defaults = dict.fromkeys(command.commands, defaults)
+        return command.make_context(info_name, args, parent, default_map=defaults, **extra)
 
 
 class _LazyGroup(TyperGroup):

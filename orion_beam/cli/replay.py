@@ -20,6 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from orion_beam.cli.shared.given import given_options, refuse_unused
+from orion_beam.cli.shared.job import beam_arguments, stages_of
+from orion_beam.cli.shared.job_defaults import job_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.offset_options import range_of, time_of
 from orion_beam.cli.shared.options import (
@@ -152,12 +154,14 @@ def replay(
         return
     if bootstrap_servers is None:
         raise UserError("nothing to read: give --bootstrap-servers HOST:PORT")
-    check_beam_options(context.args)
-    check_environment(context.args)
-    check_balance(flag_duplicates, context.args)
-    _refuse_unused(context, flag_duplicates, output is not None, _is_flink(context.args))
+    on_flink = _is_flink(context.args)
+    beam_options = beam_arguments(context) if on_flink else context.args
+    check_beam_options(beam_options)
+    check_environment(beam_options)
+    check_balance(flag_duplicates, beam_options)
+    _refuse_unused(context, flag_duplicates, output is not None, on_flink)
     refuse_unused_format(context, value_format, schema_registry)
-    cluster = JobTarget.of(context.args) if _is_flink(context.args) else None
+    cluster = JobTarget.of(beam_options) if on_flink else None
     reference = load_reference(cells, subscribers)
     producer = parse_pairs(producer_settings, "--producer-config")
     producer_config(bootstrap_servers, producer)
@@ -199,11 +203,12 @@ def replay(
             flag_duplicates=flag_duplicates,
             duplicate_window=duplicate_window,
             profile_source=profile_source(profiles),
+            stages=stages_of(context),
         ),
         partitions=tuple(plans),
         lanes=lanes_of(plans, workers if cluster is None else cluster.parallelism),
         workers=workers,
-        beam_arguments=tuple(context.args),
+        beam_arguments=tuple(beam_options),
         reference_version=reference.version,
     )
     notes = _notes(context, planned)
@@ -277,7 +282,8 @@ def _notes(context: typer.Context, replay: Replay) -> list[str]:
     """Return notes that the user must know before confirming a plan."""
     notes = [plan.early_end for plan in replay.partitions if plan.early_end is not None]
     given = given_options(context)
-    if isinstance(replay.job.sink, KafkaSink) and "tag_partials" not in given and "flag_duplicates" not in given:
+    is_told = job_of(context) is not None or given.keys() & {"tag_partials", "flag_duplicates"}
+    if isinstance(replay.job.sink, KafkaSink) and not is_told:
         notes.append(
             "neither --tag-partials nor --flag-duplicates: if the stream's job has them, give them here, too, for a"
             " record replaces the stream's of the same cdr_id"

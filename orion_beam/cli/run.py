@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 
 from orion_beam.cli.shared.given import refuse_unused
+from orion_beam.cli.shared.job import beam_arguments, stages_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.offset_options import time_of
 from orion_beam.cli.shared.options import (
@@ -167,10 +168,11 @@ def run(
         raise UserError("--dot and --json are two ways to print the graph; give one")
     os.environ |= {FORMAT_VARIABLE: log_format, JOB_VARIABLE: group_id if bootstrap_servers else "files"}
     set_up_logging()
-    check_beam_options(context.args, ["DirectRunner"] if inputs else ["FlinkRunner"])
-    check_environment(context.args)
+    beam_options = context.args if inputs else beam_arguments(context)
+    check_beam_options(beam_options, ["DirectRunner"] if inputs else ["FlinkRunner"])
+    check_environment(beam_options)
     reference_version = load_reference(cells, subscribers).version
-    check_balance(flag_duplicates, context.args)
+    check_balance(flag_duplicates, beam_options)
     refuse_unused_checks(context, flag_duplicates)
     if not detect_gaps:
         refuse_unused(context, ["gap_tolerance"], "without --detect-gaps")
@@ -182,6 +184,7 @@ def run(
         "duplicate_window": duplicate_window,
         "detect_gaps": detect_gaps,
         "gap_tolerance_s": duration_of(gap_tolerance, "--gap-tolerance"),
+        "stages": stages_of(context),
     }
     if inputs:
         if output is None or bootstrap_servers is not None:
@@ -197,7 +200,7 @@ def run(
         if dry_run:
             print_graph(job_graph(config), dot=dot, as_json=as_json)
         else:
-            _run_files(config, source, started, output, context.args, reference_version, as_json)
+            _run_files(config, source, started, output, beam_options, reference_version, as_json)
         return
     for option, given in (("--encoding", encoding), ("--received-at", received_at)):
         if given is not None:
@@ -210,7 +213,7 @@ def run(
     if not dry_run:
         why = "without --input or --dry-run: a stream does not end, and `orion-beam top --json` counts"
         refuse_unused(context, ["as_json"], why)
-    cluster = JobTarget.of(context.args)
+    cluster = JobTarget.of(beam_options)
     if cluster.master is not None or cluster.pool is not None:
         refuse_unused(context, ["metrics_port"], "with workers that `orion-beam workers --metrics-port` starts")
     codes = parse_countries(countries)
@@ -249,7 +252,7 @@ def run(
         values = value_format if schema_registry is None else ValueFormat.CONFLUENT
         print_graph(job_graph(config, values), dot=dot, as_json=as_json)
         return
-    arguments = flink_arguments(jars, context.args)
+    arguments = flink_arguments(jars, beam_options)
     say(f"reading {', '.join(needs.sources)} as group {group_id}, writing {', '.join(needs.sinks)}; Ctrl-C stops it")
     say(f"Beam options: {' '.join(arguments)}")
     topics = (sink.final_topic, sink.dead_letter_topic)

@@ -1,50 +1,15 @@
-"""Declaration of a stage of the user's own in a job: its name, its code, its place and its options."""
+"""A declared stage of the user's own as a job takes it to its workers."""
 
-import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
-from orion_beam.schemas.cdr import DecodedFields, EnrichedCdr, UnifiedCdr, ValidatedCdr
-from orion_beam.schemas.codes import CUSTOM_NAME, Stage
+from orion_beam.schemas.codes import CUSTOM_NAME
 from orion_beam.schemas.extra_fields import ExtraBlock, ExtraField
+from orion_beam.schemas.stage_declaration import TAKEN_NAMES, StageDeclaration
 
-__all__ = ["JobStage", "StageDeclaration"]
-
-_TAKEN = (
-    {stage.value for stage in Stage}
-    | {"tag_partials", "flag_duplicates", "detect_gaps", "publish_validate", "publish_normalize", "publish_enrich"}
-    | {name for model in (DecodedFields, ValidatedCdr, EnrichedCdr, UnifiedCdr) for name in model.model_fields}
-)
-"""Names that stages, steps of the pipeline and fields of a CDR have already."""
-
-
-def _is_free(name: str) -> str:
-    if not re.fullmatch(CUSTOM_NAME, name):
-        raise ValueError("a stage's name has at most 40 lower-case letters, digits and _, and begins with a letter")
-    if name in _TAKEN:
-        raise ValueError(f"{name} is the name of a stage or a field of ORION Beam: choose another")
-    return name
-
-
-class StageDeclaration(BaseModel):
-    """A stage of the user's own, as a job file declares it.
-
-    Attributes:
-        name: Name of the stage: the first part of its codes, and the name of the block with its fields.
-        run: Its code: the name of a file `stages/NAME.py` of the workspace, or of an entry point of the group
-            `orion_beam.stages`; otherwise `module:name` of an installed package. By default the stage's name.
-        after: Stage of the chain after which it runs. Stages with the same place run in the order of the job file.
-        options: Options of the stage. If the code takes them as a pydantic model, they are checked before the start.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Annotated[str, AfterValidator(_is_free)]
-    run: str | None = Field(default=None, min_length=1)
-    after: Literal[Stage.VALIDATE, Stage.NORMALIZE, Stage.ENRICH]
-    options: Mapping[str, JsonValue] = {}
+__all__ = ["JobStage"]
 
 
 class JobStage(StageDeclaration):
@@ -68,7 +33,7 @@ class JobStage(StageDeclaration):
     def _fields_are_new(self) -> Self:
         names = [field.name for field in self.fields]
         for name in names:
-            if name in _TAKEN or names.count(name) > 1:
+            if name in TAKEN_NAMES or names.count(name) > 1:
                 raise ValueError(f"the field {name} is there already: choose another name")
         return self
 

@@ -1,7 +1,7 @@
 """The model of `orion.yaml`. A field that is left out has the default of the command's option."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -18,6 +18,7 @@ from orion_beam.defaults import (
 from orion_beam.durations import parse_duration_s
 from orion_beam.job_file.secrets import check_secrets, refuse_secrets
 from orion_beam.schemas.codes import Severity
+from orion_beam.schemas.stage_declaration import StageDeclaration
 from orion_beam.telemetry.logs import LogFormat
 
 __all__ = ["JobFile"]
@@ -174,7 +175,7 @@ class JobFile(_Section):
     kafka: KafkaSettings = KafkaSettings()
     reference: ReferenceSettings = ReferenceSettings()
     record_checks: RecordCheckSettings = RecordCheckSettings()
-    stages: tuple[Mapping[str, Any], ...] = Field(default=(), description="stages of your own, in their order")
+    stages: tuple[StageDeclaration, ...] = Field(default=(), description="stages of your own, in their order")
     rules: Mapping[_CountryCode, Mapping[str, Severity]] = Field(
         default={}, description="severity of rules by country, over those of its profile; see `orion-beam rules`"
     )

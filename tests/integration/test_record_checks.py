@@ -120,12 +120,14 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
 
 
 def replay(servers: str, home: Path, sources: set[Source], before: dict[int, int]) -> dict[Source, dict[str, object]]:
-    """Replay what lies behind some offsets of each partition, with the checks that the stream had."""
+    """Replay what lies behind some offsets of each partition, with the checks that the job file gives the stream."""
     ends = {part: 1 + max(source.offset for source in sources if source.partition == part) for part in before}
     offsets = ",".join(f"FR:{part}={low}-{ends[part]}" for part, low in before.items() if low < ends[part])
-    options = ["--offsets", offsets, "--flag-duplicates", "--tag-partials", "--output", str(home / "out"), "--json"]
+    checks = "record_checks: {flag_duplicates: true, tag_partials: true}"
+    (home / "orion.yaml").write_text(f"version: 1\nbrokers: {servers}\n{checks}\n")
+    options = ["--offsets", offsets, "--output", str(home / "out"), "--json"]
     subprocess.run(
-        [sys.executable, "-m", "orion_beam.cli.main", "replay", "--bootstrap-servers", servers, *options],
+        [sys.executable, "-m", "orion_beam.cli.main", "--workspace", str(home), "replay", *options],
         env=os.environ | {"ORION_HOME": str(home)},
         capture_output=True,
         check=True,

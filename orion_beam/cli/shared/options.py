@@ -145,7 +145,10 @@ def parse_countries(text: str | None, profiles: Path | None = None) -> tuple[str
         UserError: a country has no profile.
     """
     codes = tuple(dict.fromkeys(code.upper() for code in parse_list(text))) or tuple(default_profiles(profiles))
-    profiles_of(codes, profiles)
+    try:
+        profiles_of(codes, profiles)
+    except UserError as error:
+        raise UserError(f"--countries: {error}") from None
     return codes
 
 

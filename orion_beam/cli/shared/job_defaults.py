@@ -1,0 +1,70 @@
+"""Defaults of options from the job file of the workspace, for what the command line does not give."""
+
+import re
+from collections.abc import Collection, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from orion_beam.errors import UserError
+
+if TYPE_CHECKING:
+    from orion_beam.job_file.read import Job
+
+_GIVES_WAY = {"--input": {"bootstrap_servers", "dlq_topic"}, "--offsets": {"countries"}}
+"""Options that stand in place of others: where one is given, the job file gives no value to those others."""
+
+_HELP = {"-h", "--help"}
+
+
+class JobDefaults:
+    """Defaults of a command's options, as a `default_map`. The job file is read when the first one is needed."""
+
+    def __init__(self, arguments: Sequence[str], taken: Collection[str] | None) -> None:
+        """Take the command's arguments, and the parameters that take their values from the file; None: all."""
+        own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+        given = {argument.partition("=")[0] for argument in own}
+        self._taken = taken
+        self._left_out = {name for option in given & _GIVES_WAY.keys() for name in _GIVES_WAY[option]}
+        # Help shows the options' own defaults, and should be quick.
+        self._is_help = bool(given & _HELP)
+
+    @cached_property
+    def job(self) -> "Job | None":
+        """The job of the workspace, with its login in use; None without a workspace."""
+        from orion_beam.job_file.read import find_job  # here, because help and usage errors should be quick
+
+        job = find_job()
+        if job is not None:
+            job.use_login()
+        return job
+
+    def get(self, parameter: str) -> object:
+        """Return the value of an option by the name of its parameter; None: the file gives none."""
+        if self._is_help or parameter in self._left_out or (self._taken is not None and parameter not in self._taken):
+            return None
+        if self.job is None:
+            return None
+        from orion_beam.job_file.options import option_value
+
+        return option_value(self.job, parameter)
+
+
+def job_of(context: Any) -> "Job | None":
+    """Return the job of the workspace; None without a workspace, and for a command that takes nothing from it."""
+    defaults = context.default_map
+    return defaults.job if isinstance(defaults, JobDefaults) else None
+
+
+def with_origin(error: UserError, context: Any) -> UserError:
+    """Add to an error that names an option the line of the job file that gives this option its value."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name)
+        if source is None or source.name != "DEFAULT_MAP" or (job := job_of(context)) is None:
+            continue
+        if any(re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", str(error)) for option in parameter.opts):
+            from orion_beam.job_file.options import KEYS_OF_OPTIONS
+
+            where = tuple(KEYS_OF_OPTIONS[parameter.name].split("."))
+            error.args = (str(job.source.error(where, str(error).removeprefix(f"{parameter.opts[0]}: "))),)
+            break
+    return error
