@@ -1,6 +1,7 @@
 """Fixture that calls the command line as a user does."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -26,8 +27,14 @@ def orion_beam(monkeypatch, capsys) -> Command:
         # A command replaces both, and never restores them since its process ends. Here the next test needs them.
         monkeypatch.setattr(sys, "stderr", sys.stderr)
         monkeypatch.setattr(logging.getLogger(), "handlers", [])
-        with pytest.raises(SystemExit) as ended:
-            main()
+        environment = dict(os.environ)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:
+            # What a command sets is for the processes that it starts.
+            os.environ.clear()
+            os.environ.update(environment)
         return Answer(int(ended.value.code or 0), *capsys.readouterr())
 
     return call

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orion_beam.cli.shared.given import refuse_unused
-from orion_beam.cli.shared.job import beam_arguments
+from orion_beam.cli.shared.job_defaults import beam_arguments
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import (
     OWN,

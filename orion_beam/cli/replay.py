@@ -20,8 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orion_beam.cli.shared.given import given_options, refuse_unused
-from orion_beam.cli.shared.job import beam_arguments, stages_of
-from orion_beam.cli.shared.job_defaults import job_of
+from orion_beam.cli.shared.job_defaults import beam_arguments, job_of, stages_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.offset_options import range_of, time_of
 from orion_beam.cli.shared.options import (

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 
 from orion_beam.cli.shared.given import refuse_unused
-from orion_beam.cli.shared.job import beam_arguments, stages_of
+from orion_beam.cli.shared.job_defaults import beam_arguments, stages_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.offset_options import time_of
 from orion_beam.cli.shared.options import (

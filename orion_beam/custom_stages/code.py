@@ -21,8 +21,8 @@ from pydantic import BaseModel, ValidationError
 from orion_beam.custom_stages.contract import CODES_ATTRIBUTE, FIELDS_ATTRIBUTE
 from orion_beam.custom_stages.declaration import JobStage
 from orion_beam.errors import UserError, first_problem
+from orion_beam.job_file.stage_declaration import StageDeclaration
 from orion_beam.schemas.extra_fields import ExtraType
-from orion_beam.schemas.stage_declaration import StageDeclaration
 from orion_beam.transforms.stage.split import Split, StageTransform
 
 __all__ = ["ENTRY_POINTS", "load_stage", "load_stages", "runnable"]

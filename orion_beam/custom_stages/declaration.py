@@ -5,9 +5,9 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from orion_beam.job_file.stage_declaration import TAKEN_NAMES, StageDeclaration
 from orion_beam.schemas.codes import CUSTOM_NAME
 from orion_beam.schemas.extra_fields import ExtraBlock, ExtraField
-from orion_beam.schemas.stage_declaration import TAKEN_NAMES, StageDeclaration
 
 __all__ = ["JobStage"]
 

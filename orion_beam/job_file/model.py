@@ -17,8 +17,8 @@ from orion_beam.defaults import (
 )
 from orion_beam.durations import parse_duration_s
 from orion_beam.job_file.secrets import check_secrets, refuse_secrets
+from orion_beam.job_file.stage_declaration import StageDeclaration
 from orion_beam.schemas.codes import Severity
-from orion_beam.schemas.stage_declaration import StageDeclaration
 from orion_beam.telemetry.logs import LogFormat
 
 __all__ = ["JobFile"]

@@ -1,35 +1,38 @@
 """What the job file gives to commands: values of their options, and Beam's options for a job on Flink."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orion_beam.durations import parse_duration_s
-from orion_beam.job_file.read import Job
+
+if TYPE_CHECKING:
+    # The command line imports this module, and its help should be quick.
+    from orion_beam.job_file.read import Job
 
 __all__ = ["KEYS_OF_OPTIONS", "beam_options_of", "option_value"]
 
 
-def _list(_: Job, values: Sequence[str]) -> str:
+def _list(_: "Job", values: Sequence[str]) -> str:
     return ",".join(values)
 
 
-def _pairs(_: Job, settings: Mapping[str, str]) -> list[str]:
+def _pairs(_: "Job", settings: Mapping[str, str]) -> list[str]:
     return [f"{name}={value}" for name, value in settings.items()]
 
 
-def _path(job: Job, text: str) -> str:
+def _path(job: "Job", text: str) -> str:
     return job.path(text)
 
 
-def _paths(job: Job, texts: Sequence[str]) -> list[str]:
+def _paths(job: "Job", texts: Sequence[str]) -> list[str]:
     return [job.path(text) for text in texts]
 
 
-def _same(_: Job, value: object) -> object:
+def _same(_: "Job", value: object) -> object:
     return value
 
 
-_OPTIONS: Mapping[str, tuple[str, Callable[[Job, Any], object]]] = {
+_OPTIONS: Mapping[str, tuple[str, Callable[["Job", Any], object]]] = {
     "bootstrap_servers": ("brokers", _list),
     "countries": ("countries", _list),
     "profile": ("topics.profile", _same),
@@ -60,7 +63,7 @@ KEYS_OF_OPTIONS: Mapping[str, str] = {name: key for name, (key, _) in _OPTIONS.i
 """Key in the job file of an option, by the name of the option's parameter."""
 
 
-def option_value(job: Job, parameter: str) -> object:
+def option_value(job: "Job", parameter: str) -> object:
     """Return the value that the file gives to an option; None if it gives none."""
     if parameter not in _OPTIONS:
         return None
@@ -69,7 +72,7 @@ def option_value(job: Job, parameter: str) -> object:
     return convert(job, value) if job.is_given(key) and value is not None else None
 
 
-def beam_options_of(job: Job, given: Collection[str]) -> list[str]:
+def beam_options_of(job: "Job", given: Collection[str]) -> list[str]:
     """Return Beam's options for a job on Flink.
 
     Args:

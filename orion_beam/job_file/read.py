@@ -52,11 +52,13 @@ class Job:
         """Give the login to this process and those that it starts, unless the environment names one.
 
         Raises:
-            UserError: A secret cannot be read. The message names the key, and where the secret should be.
+            UserError: The file or a secret cannot be read. The message names the key, and where the secret should be.
         """
         login = self.settings.login
         if login is None or os.environ.get(CONFIG_VARIABLE):
             return
+        if isinstance(login, str) and not os.access(self.path(login), os.R_OK):
+            raise self.source.error(("login",), f"{self.path(login)} cannot be read")
         os.environ[CONFIG_VARIABLE] = self.path(login) if isinstance(login, str) else _in_memory(self._login_lines())
 
     def _login_lines(self) -> str:

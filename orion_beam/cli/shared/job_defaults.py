@@ -1,4 +1,7 @@
-"""Defaults of options from the job file of the workspace, for what the command line does not give."""
+"""What a command takes from the job file of the workspace: defaults of its options, Beam's options, and stages.
+
+Imports of what reads the file stand within functions, because help should be quick.
+"""
 
 import re
 from collections.abc import Collection, Sequence
@@ -6,8 +9,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from orion_beam.errors import UserError
+from orion_beam.job_file.options import KEYS_OF_OPTIONS, beam_options_of, option_value
 
 if TYPE_CHECKING:
+    from orion_beam.custom_stages.declaration import JobStage
     from orion_beam.job_file.read import Job
 
 _GIVES_WAY = {"--input": {"bootstrap_servers", "dlq_topic"}, "--offsets": {"countries"}}
@@ -31,7 +36,7 @@ class JobDefaults:
     @cached_property
     def job(self) -> "Job | None":
         """The job of the workspace, with its login in use; None without a workspace."""
-        from orion_beam.job_file.read import find_job  # here, because help and usage errors should be quick
+        from orion_beam.job_file.read import find_job
 
         job = find_job()
         if job is not None:
@@ -40,12 +45,9 @@ class JobDefaults:
 
     def get(self, parameter: str) -> object:
         """Return the value of an option by the name of its parameter; None: the file gives none."""
-        if self._is_help or parameter in self._left_out or (self._taken is not None and parameter not in self._taken):
+        is_taken = parameter in KEYS_OF_OPTIONS and (self._taken is None or parameter in self._taken)
+        if self._is_help or not is_taken or parameter in self._left_out or self.job is None:
             return None
-        if self.job is None:
-            return None
-        from orion_beam.job_file.options import option_value
-
         return option_value(self.job, parameter)
 
 
@@ -62,9 +64,37 @@ def with_origin(error: UserError, context: Any) -> UserError:
         if source is None or source.name != "DEFAULT_MAP" or (job := job_of(context)) is None:
             continue
         if any(re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", str(error)) for option in parameter.opts):
-            from orion_beam.job_file.options import KEYS_OF_OPTIONS
-
             where = tuple(KEYS_OF_OPTIONS[parameter.name].split("."))
             error.args = (str(job.source.error(where, str(error).removeprefix(f"{parameter.opts[0]}: "))),)
             break
     return error
+
+
+def beam_arguments(context: Any) -> list[str]:
+    """Return Beam's options of a job on Flink: those of the job file, and those behind `--`, which override them.
+
+    Raises:
+        UserError: Beam refuses an option of the job file. The message names file and line.
+    """
+    from orion_beam.runners.flink_parts.beam_options import check_beam_options
+
+    if (job := job_of(context)) is None:
+        return list(context.args)
+    own = beam_options_of(job, {argument.partition("=")[0] for argument in context.args})
+    try:
+        check_beam_options(own)
+    except UserError as error:
+        raise job.source.error(("flink",), str(error)) from None
+    return [*own, *context.args]
+
+
+def stages_of(context: Any) -> "tuple[JobStage, ...]":
+    """Return the user's own stages of the job.
+
+    Raises:
+        UserError: A stage cannot run.
+    """
+    from orion_beam.custom_stages.code import load_stages
+
+    job = job_of(context)
+    return () if job is None else load_stages(job.settings.stages, job.workspace.stages)

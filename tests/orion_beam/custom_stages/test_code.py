@@ -10,7 +10,7 @@ import pytest
 from orion_beam.custom_stages.code import load_stage, load_stages, runnable
 from orion_beam.custom_stages.declaration import JobStage
 from orion_beam.errors import UserError
-from orion_beam.schemas.stage_declaration import StageDeclaration
+from orion_beam.job_file.stage_declaration import StageDeclaration
 from orion_beam.testing import raw_batch
 
 TAG = """

@@ -9,8 +9,8 @@ import pytest
 from orion_beam.config import FileSink, FileSource, JobConfig
 from orion_beam.custom_stages.code import load_stages
 from orion_beam.defaults import FileFormat
+from orion_beam.job_file.stage_declaration import StageDeclaration
 from orion_beam.runners.direct import run_direct
-from orion_beam.schemas.stage_declaration import StageDeclaration
 
 EARLY = """
 from datetime import UTC, datetime
