@@ -6,6 +6,7 @@ from pathlib import Path
 from orion_beam.checks.lint_cases import lint_cases
 from orion_beam.checks.lint_countries import Profile, lint_countries
 from orion_beam.checks.lint_finding import LintFinding, LintRule, finding_of_error
+from orion_beam.checks.lint_stages import lint_stages
 from orion_beam.errors import UserError
 from orion_beam.job_file.read import read_job
 from orion_beam.topics.catalogue import load_catalogue
@@ -42,6 +43,7 @@ def _job(workspace: Workspace) -> Iterator[LintFinding]:
         yield finding_of_error(workspace.job_file, LintRule.JOB_FILE, error, "`orion-beam schema job` shows all keys")
         return
     yield from _topics(workspace)
+    yield from lint_stages(job)
     for name, load in (("cells", load_cells), ("subscribers", load_subscribers)):
         key = f"reference.{name}"
         # Data at an address is not a file of the workspace.

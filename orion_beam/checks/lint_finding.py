@@ -26,6 +26,8 @@ class LintRule(StrEnum):
     MCC_TWICE = "mcc-twice"
     PLMN = "plmn"
     TOPIC_TWICE = "topic-twice"
+    STAGE = "stage"
+    STAGE_UNUSED = "stage-unused"
     CASES = "cases"
     COUNTRY_WITHOUT_CASES = "country-without-cases"
 
@@ -45,6 +47,8 @@ _MEANINGS: Mapping[LintRule, str] = {
     LintRule.MCC_TWICE: "a mobile country code belongs to one country",
     LintRule.PLMN: "a PLMN begins with an MCC of its country, and belongs to one operator",
     LintRule.TOPIC_TWICE: "a topic has one use: two countries, or a country and a stage, do not share it",
+    LintRule.STAGE: "a stage that orion.yaml declares can be imported, and takes its options",
+    LintRule.STAGE_UNUSED: "orion.yaml declares every file of stages/ but tests",
     LintRule.CASES: "a folder of golden cases is that of a country, and cases.txt describes each line of input.txt",
     LintRule.COUNTRY_WITHOUT_CASES: "a country of the workspace has golden cases",
 }

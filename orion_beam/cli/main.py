@@ -111,8 +111,10 @@ SUBCOMMANDS = {
     "monitor": _Entry("orion_beam.cli.monitor:monitor", "Serve metrics and a status page of Kafka and the jobs."),
     "alerts": _Entry("orion_beam.cli.alerts:alerts", "Print the alert rules for Prometheus."),
     "top": _Entry("orion_beam.cli.top:top", "Show rates, lag, rejects and checkpoints in the terminal, live."),
-    "test": _Entry("orion_beam.cli.test:run_tests", "Test the workspace: lint, golden cases, conformance, stages."),
-    "lint": _Entry("orion_beam.cli.lint:lint", "Check the files of the workspace."),
+    "test": _Entry(
+        "orion_beam.cli.test:run_tests", "Test the workspace: lint, golden cases, conformance, stages.", from_job=()
+    ),
+    "lint": _Entry("orion_beam.cli.lint:lint", "Check the files of the workspace.", from_job=()),
     "country": _Entry("orion_beam.cli.country:app", "Begin a new country; check one against the conformance kit."),
     "dlq": _Entry("orion_beam.cli.dlq:app", "Look at dead letters, try them again, and send them back."),
     "rules": _Entry("orion_beam.cli.rules:rules", "List the rules of validation, with severity and source."),

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,18 +12,19 @@ from rich.console import Console
 
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.paths import local_path
-from orion_beam.errors import UserError
+from orion_beam.errors import JobFailedError, UserError
 from orion_beam.workspace import Workspace, needed_workspace
 
 with late_imports():
     from orion_beam.checks.conformance_results import check_conformance
     from orion_beam.checks.golden import check_golden
-    from orion_beam.checks.job import files_job
+    from orion_beam.checks.job import files_job, stages_in
     from orion_beam.checks.lint import files_of, lint_workspace
     from orion_beam.checks.lint_cases import case_folders
     from orion_beam.checks.results import CheckResult, CheckState, lint_results, sums_of, write_junit
     from orion_beam.checks.stage_tests import run_stage_tests
     from orion_beam.countries import profiles_of
+    from orion_beam.transforms.stage.split import StageFailedError
 
 
 def run_tests(
@@ -73,8 +75,8 @@ def _parts(workspace: Workspace, *, update: bool) -> Iterator[tuple[str, list[Ch
     if folders:
         with status(f"golden cases of {', '.join(folders)}"):
             try:
-                golden = check_golden(folders, files_job(), update=update)
-            except UserError as error:
+                golden = check_golden(folders, partial(files_job, workspace), update=update)
+            except (UserError, JobFailedError, StageFailedError) as error:
                 golden = {"": [_not_run("golden", error)]}
         for code, found in golden.items():
             yield f"golden {code}".rstrip(), found
@@ -82,8 +84,8 @@ def _parts(workspace: Workspace, *, update: bool) -> Iterator[tuple[str, list[Ch
         if (code := path.stem) in folders:
             with status(f"conformance of {code}"):
                 try:
-                    conformance = check_conformance(profiles_of([code])[code], folders[code])
-                except UserError as error:
+                    conformance = check_conformance(profiles_of([code])[code], folders[code], stages_in(workspace))
+                except (UserError, JobFailedError, StageFailedError) as error:
                     conformance = [_not_run("conformance", error)]
             yield f"conformance {code}", conformance
     with status("tests of stages"):
@@ -92,7 +94,7 @@ def _parts(workspace: Workspace, *, update: bool) -> Iterator[tuple[str, list[Ch
         yield "stages", tests
 
 
-def _not_run(suite: str, error: UserError) -> CheckResult:
+def _not_run(suite: str, error: Exception) -> CheckResult:
     return CheckResult(suite, "not run", CheckState.FAILED, (" ".join(str(error).split()),))
 
 

@@ -11,8 +11,11 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from orion_beam.chain import chain_of, load_reference, run_chain
-from orion_beam.schemas.codes import Code
+from orion_beam.custom_stages.declaration import JobStage
+from orion_beam.schemas.cdr import UnifiedCdr
+from orion_beam.schemas.codes import Stage, internal_error_of
 from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.extra_fields import extended
 from orion_beam.testing import Row, raw_batch, rows
 from orion_beam.transforms.encode import unified
 
@@ -78,17 +81,20 @@ MUTATIONS: dict[str, Callable[[bytes], bytes | None]] = {
 """Mutations of a payload, by name."""
 
 
-def check_country(profile: CountryProfile, payloads: Sequence[bytes]) -> Iterator[Finding]:
+def check_country(
+    profile: CountryProfile, payloads: Sequence[bytes], stages: Sequence[JobStage] = ()
+) -> Iterator[Finding]:
     """Apply each mutation to a country's records, and check the outcomes.
 
     Args:
         profile: Profile of the country.
         payloads: Golden cases of the country.
+        stages: The user's own stages.
 
     Yields:
         One finding for each of MUTATIONS.
     """
-    chain = _Chain(profile)
+    chain = _Chain(profile, stages)
     alone = [chain.outcome([payload])[0] for payload in payloads]
     for name, mutate in MUTATIONS.items():
         # Each mutated record follows its unchanged record, whose outcome must stay the same.
@@ -110,8 +116,8 @@ def _failures(outcomes: Sequence[_Outcome], alone: Sequence[_Outcome]) -> Iterat
         if len(outcome.final) + len(outcome.dead_letters) != 1:
             yield f"line {line}: came out {len(outcome.final)} times, and {len(outcome.dead_letters)} as a dead letter"
         for letter in outcome.dead_letters:
-            if letter["code"] == Code.INTERNAL_ERROR:
-                yield f"line {line}: internal_error in stage {letter['stage']}"
+            if letter["code"] == internal_error_of(letter["stage"]):
+                yield f"line {line}: {letter['code']} in stage {letter['stage']}"
             if _SUBSCRIBER_NUMBER.search(letter["message"].replace("2^63", "")):
                 yield f"line {line}: the message of the dead letter holds a number"
         if not is_mutated and _meaning(outcome) != _meaning(alone[place // 2]):
@@ -125,8 +131,10 @@ def _meaning(outcome: _Outcome) -> list[Row]:
 class _Chain:
     """Stages of a country, from raw messages to unified CDRs."""
 
-    def __init__(self, profile: CountryProfile) -> None:
-        self._profile, self._stages = profile, chain_of(profile, load_reference())
+    def __init__(self, profile: CountryProfile, stages: Sequence[JobStage]) -> None:
+        self._profile, self._stages = profile, chain_of(profile, load_reference(), stages)
+        in_order = (stage.block for place in Stage for stage in stages if stage.after is place)
+        self._model = extended(UnifiedCdr, tuple(block for block in in_order if block is not None))
 
     def outcome(self, payloads: Sequence[bytes | None]) -> list[_Outcome]:
         """Run all payloads in one batch, and return the outcome of each; keys are null."""
@@ -135,6 +143,6 @@ class _Chain:
         found = run_chain(self._stages, batch)
         for letter in rows(found.rejected):
             outcomes[letter["source_offset"]].dead_letters.append(letter)
-        for row in rows(unified(found.accepted, None)) if found.accepted.num_rows else ():
+        for row in rows(unified(found.accepted, None, self._model)) if found.accepted.num_rows else ():
             outcomes[row["source_offset"]].final.append(row)
         return outcomes

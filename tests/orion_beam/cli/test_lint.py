@@ -178,6 +178,38 @@ def test_reference_data_that_cannot_be_loaded_is_found(workspace, lint):
     assert said.startswith("reference.cells: ")
 
 
+STAGES = "version: 1\nstages:\n  - {name: vip, after: enrich}\n"
+GOOD_STAGE = "from orion_beam.custom_stages import split\n\n\ndef vip(batch):\n    return split(batch)\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "place", "message"),
+    [
+        (None, ("orion.yaml", 3, "stage"), "there is no "),
+        ("import nosuch\n", ("vip.py", 1, "stage"), "ModuleNotFoundError: No module named 'nosuch'"),
+        ("x = 1\ndef vip(:\n", ("vip.py", 2, "stage"), "SyntaxError"),
+        ("def other(batch): ...\n", ("orion.yaml", 3, "stage"), "has no vip"),
+    ],
+)
+def test_a_stage_that_cannot_run_is_found(workspace, lint, code, place, message):
+    (workspace / "orion.yaml").write_text(STAGES)
+    (workspace / "stages").mkdir()
+    if code is not None:
+        (workspace / "stages" / "vip.py").write_text(code)
+    ((*where, said),) = lint()
+    assert tuple(where) == place
+    assert message in said
+
+
+def test_a_stage_that_no_job_runs_is_found_and_its_tests_are_not(workspace, lint):
+    (workspace / "stages").mkdir()
+    for name in ("vip.py", "test_vip.py", "conftest.py"):
+        (workspace / "stages" / name).write_text(GOOD_STAGE)
+    assert lint() == [("vip.py", 1, "stage-unused", "no stage of orion.yaml runs it")]
+    (workspace / "orion.yaml").write_text(STAGES)
+    assert lint() == []
+
+
 CASE_MISTAKES = {
     "cases.txt too short": ("cases.txt", "pipe text\n", ("cases.txt", 2, "has 1 lines, and input.txt has 2")),
     "cases.txt too long": ("cases.txt", "a\nb\nc\n", ("cases.txt", 3, "has 3 lines, and input.txt has 2")),

@@ -166,6 +166,44 @@ def test_a_test_of_a_stage_that_cannot_be_imported_fails(updated, results):
     assert any("No module named 'nosuch'" in line for line in only["problems"])
 
 
+STAGE = """\
+import pyarrow as pa
+import pyarrow.compute as pc
+from orion_beam.custom_stages import Reject, custom_stage, split
+
+@custom_stage(codes={"short_call": "a call below a minute"}, fields={"is_long": bool})
+def calls(batch):
+    seconds = pc.fill_null(batch.column("duration_s"), 3600)
+    batch = batch.append_column("is_long", pc.greater(seconds, 600))
+    return split(batch, Reject("short_call", "duration_s", pc.less(seconds, 60)))
+"""
+
+
+def test_the_stages_of_the_job_run_in_golden_cases_and_conformance(workspace, results):
+    (workspace / "orion.yaml").write_text("version: 1\nstages:\n  - {name: calls, after: enrich}\n")
+    (workspace / "stages").mkdir()
+    (workspace / "stages" / "calls.py").write_text(STAGE)
+    path = workspace / "cases" / "fr" / "input.txt"
+    path.write_text(path.read_text().replace("voice|60", "voice|59"))
+    problems = [each["problems"] for each in results("golden", "--update")]
+    assert problems[0] == ["expected nothing, and it is a dead letter (calls.short_call)"]
+    assert '"calls": {"is_long": true}' in (workspace / "cases/fr/expected_final.jsonl").read_text()
+    assert {each["state"] for each in results("conformance")} == {"passed"}
+    (workspace / "stages" / "calls.py").write_text(STAGE.replace('"duration_s")', '"nosuch")'))
+    assert {each["state"] for each in results("golden")} >= {"failed"}
+    assert "failed" in {each["state"] for each in results("conformance")}
+
+
+def test_the_job_of_golden_cases_has_the_record_checks_of_the_job_file(workspace, results):
+    (workspace / "orion.yaml").write_text("version: 1\nrecord_checks:\n  flag_duplicates: true\n")
+    path = workspace / "cases" / "fr" / "input.txt"
+    path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
+    (workspace / "cases" / "fr" / "cases.txt").write_text(CASES + "the call again\n")
+    results("golden", "--update")
+    final = (workspace / "cases/fr/expected_final.jsonl").read_text().splitlines()
+    assert [json.loads(line).get("warnings") for line in final][-1] == ["duplicate"]
+
+
 def test_without_pytest_the_tests_of_stages_are_skipped_and_one_line_says_so(updated, orion_beam, monkeypatch):
     (updated / "stages").mkdir()
     for name in ("test_a.py", "test_b.py"):
