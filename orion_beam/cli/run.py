@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from orion_beam.cli.shared.given import refuse_unused
 from orion_beam.cli.shared.job_defaults import beam_arguments, stages_of
@@ -56,11 +57,10 @@ with late_imports():
 
     from orion_beam.chain import load_reference
     from orion_beam.cli.shared.counts import counts_summary, counts_table
-    from orion_beam.cli.shared.graph_view import print_graph
     from orion_beam.config import FileSink, FileSource, JobConfig, KafkaSink, KafkaSource
     from orion_beam.countries import profiles_of
     from orion_beam.doctor.kafka_checks import KafkaNeeds, loss_checks, start_checks
-    from orion_beam.inspect.job_graph import job_graph
+    from orion_beam.inspect.job_graph import JobGraph, job_graph
     from orion_beam.inspect.lookalikes import described
     from orion_beam.io.files import DEAD_LETTER_FILE, FINAL_FILE
     from orion_beam.kafka.clients import consumer_config, producer_config
@@ -198,7 +198,7 @@ def run(
         )
         config = _file_config(source, output, options)
         if dry_run:
-            print_graph(job_graph(config), dot=dot, as_json=as_json)
+            _print_graph(job_graph(config), dot=dot, as_json=as_json)
         else:
             _run_files(config, source, started, output, beam_options, reference_version, as_json)
         return
@@ -250,7 +250,7 @@ def run(
     )
     if jars is None:
         values = value_format if schema_registry is None else ValueFormat.CONFLUENT
-        print_graph(job_graph(config, values), dot=dot, as_json=as_json)
+        _print_graph(job_graph(config, values), dot=dot, as_json=as_json)
         return
     arguments = flink_arguments(jars, beam_options)
     say(f"reading {', '.join(needs.sources)} as group {group_id}, writing {', '.join(needs.sinks)}; Ctrl-C stops it")
@@ -263,6 +263,39 @@ def run(
     except TerminatedError:
         say("terminated; offsets are committed up to the last checkpoint")
         raise typer.Exit(143) from None
+
+
+def _print_graph(graph: JobGraph, *, dot: bool, as_json: bool) -> None:
+    """Print a graph as tables, in Graphviz's language or as JSON."""
+    if dot:
+        typer.echo(graph.as_dot())
+    elif as_json:
+        typer.echo(json.dumps(graph.as_json(), indent=2))
+    else:
+        console = Console()
+        console.print(_steps(graph), _endpoints(graph))
+        console.print("Nothing was started, and no broker was asked.")
+
+
+def _steps(graph: JobGraph) -> Table:
+    table = Table(title=f"Job over {', '.join(graph.countries)}")
+    for column in ("step", "takes from", "reads", "writes", "rejects as"):
+        table.add_column(column, overflow="fold")
+    for step in graph.steps:
+        sources = [edge.source for edge in graph.edges if edge.target == step.name and not edge.rejects]
+        if rejecting := sum(edge.rejects for edge in graph.edges if edge.target == step.name):
+            sources.append(f"dead letters of {rejecting} step{'s' * (rejecting > 1)}")
+        table.add_row(step.name, "\n".join(sources), "\n".join(step.reads), "\n".join(step.writes), step.stage)
+    return table
+
+
+def _endpoints(graph: JobGraph) -> Table:
+    table = Table()
+    for column in ("topic or file", "is", "schema", "values"):
+        table.add_column(column, overflow="fold")
+    for endpoint in graph.endpoints:
+        table.add_row(endpoint.name, endpoint.use, endpoint.schema, endpoint.values)
+    return table
 
 
 def _check(needs: KafkaNeeds, cluster: JobTarget) -> None:

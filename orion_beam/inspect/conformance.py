@@ -116,7 +116,7 @@ def _failures(outcomes: Sequence[_Outcome], alone: Sequence[_Outcome]) -> Iterat
         if len(outcome.final) + len(outcome.dead_letters) != 1:
             yield f"line {line}: came out {len(outcome.final)} times, and {len(outcome.dead_letters)} as a dead letter"
         for letter in outcome.dead_letters:
-            if letter["code"] == internal_error_of(letter["stage"]):
+            if letter["code"] == internal_error_of(letter["stage"]).value:
                 yield f"line {line}: {letter['code']} in stage {letter['stage']}"
             if _SUBSCRIBER_NUMBER.search(letter["message"].replace("2^63", "")):
                 yield f"line {line}: the message of the dead letter holds a number"
