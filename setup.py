@@ -82,7 +82,7 @@ setup(
     # top-level packages they would hide a user's own package `transforms`.
     packages=find_packages(include=["orion_beam", "orion_beam.*"]),
     package_data={
-        "orion_beam": ["py.typed", "profiles/*.toml", "reference/*"],
+        "orion_beam": ["py.typed", "profiles/*.toml", "reference/*", "skeleton/*"],
         "orion_beam.dlq": ["report.html"],
         "orion_beam.generator": ["*.csv", "towns/*.csv"],
         "orion_beam.kafka": ["*.csv"],

@@ -6,6 +6,7 @@ from pathlib import Path
 _PACKAGE = Path(__file__).parent
 
 PROFILES_DIRECTORY = _PACKAGE / "profiles"
+SKELETON_DIRECTORY = _PACKAGE / "skeleton"
 SHIPPED_CATALOGUE = _PACKAGE / "topics" / "catalogue.yaml"
 REFERENCE_DIRECTORY = _PACKAGE / "reference"
 CELLS = str(REFERENCE_DIRECTORY / "cells.csv")

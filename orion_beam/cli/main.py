@@ -83,6 +83,7 @@ def _loading_late_imports(command: Any) -> Any:
 
 
 SUBCOMMANDS = {
+    "init": _Entry("orion_beam.cli.init:init", "Make a workspace: a directory for all that you declare."),
     "config": _Entry("orion_beam.cli.config:app", "Show the effective configuration of the workspace."),
     "demo": _Entry(
         "orion_beam.cli.demo:demo", "Run the whole pipeline on this machine with generated CDRs.", from_job=()

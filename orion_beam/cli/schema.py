@@ -14,7 +14,7 @@ from orion_beam.errors import UserError
 with late_imports():
     from pydantic import BaseModel
 
-    from orion_beam.job_file.model import JobFile
+    from orion_beam.job_file.new_workspace import job_schema
     from orion_beam.schema_tools.avro_compatibility import compatibility
     from orion_beam.schemas.derive import arrow_schema, avro_schema
     from orion_beam.schemas.write import WRITTEN_MODELS
@@ -56,10 +56,10 @@ def show(
         typer.echo(avro_schema(model), nl=False)
 
 
-@app.command(epilog="Example: orion-beam schema job > job.schema.json")
+@app.command(epilog="Example: orion-beam schema job > .orion/job.schema.json")
 def job() -> None:
-    """Print the JSON Schema of orion.yaml, for editors."""
-    typer.echo(json.dumps(JobFile.model_json_schema(), indent=2))
+    """Print the JSON Schema of orion.yaml, for editors. A new workspace has it as `.orion/job.schema.json`."""
+    typer.echo(job_schema(), nl=False)
 
 
 def _read(path: Path) -> str:
