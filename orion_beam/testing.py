@@ -1,4 +1,4 @@
-"""Helpers for tests of transforms: make batches, run a stage under TestPipeline, compare rows.
+"""Helpers for tests of transforms and of stages of one's own: make batches, run a stage, compare rows.
 
 Example:
     outcome = run_stage(DecodeCdrs(profiles), [raw_batch("FR", [b"208011234567890;33612345678;;;;;;1780308000"])])
@@ -19,10 +19,25 @@ import pyarrow as pa
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.util import BeamAssertException
 
+from orion_beam.chain import chain_of, load_reference, run_chain
+from orion_beam.countries import all_profiles
+from orion_beam.custom_stages.code import made_ready, with_description_of
+from orion_beam.custom_stages.declaration import JobStage
+from orion_beam.custom_stages.run import checked
 from orion_beam.schemas.raw import RAW_CDR_SCHEMA
 from orion_beam.transforms.stage.batches import RecordBatchCoder
 
-__all__ = ["Row", "StageRows", "captured", "equal_batches", "raw_batch", "rows", "run_stage"]
+__all__ = [
+    "Row",
+    "StageRows",
+    "batch_after",
+    "captured",
+    "equal_batches",
+    "raw_batch",
+    "rows",
+    "run_own_stage",
+    "run_stage",
+]
 
 Row = dict[str, Any]
 """One row of a batch: values by column name."""
@@ -118,6 +133,58 @@ def equal_batches(
             raise BeamAssertException(f"batches differ\nmissing: {missing}\nunexpected: {unexpected}")
 
     return match
+
+
+def batch_after(stage: str, raw: pa.RecordBatch, stages: Sequence[JobStage] = ()) -> pa.RecordBatch:
+    """Run the chain up to a stage, as a job does, and return the rows that it accepts.
+
+    Args:
+        stage: Last stage that runs: `validate`, `normalize`, `enrich`, or the name of one of `stages`.
+        raw: Raw messages of one country, see `raw_batch`.
+        stages: Stages of one's own that run in their places.
+
+    Raises:
+        ValueError: The chain has no such stage, or it rejects a row. The message names the codes.
+    """
+    profile = all_profiles()[raw.column("country")[0].as_py()]
+    chain = chain_of(profile, load_reference(), stages)
+    if stage not in chain:
+        raise ValueError(f"there is no stage {stage}: give one of {', '.join(chain)}")
+    names = list(chain)
+    outcome = run_chain({name: chain[name] for name in names[: names.index(stage) + 1]}, raw)
+    if outcome.rejected.num_rows:
+        codes = sorted({code for codes in outcome.rejected.column("codes").to_pylist() for code in codes})
+        raise ValueError(f"{outcome.rejected.num_rows} of {raw.num_rows} rows are rejected: {', '.join(codes)}")
+    return outcome.accepted
+
+
+def run_own_stage(
+    code: Callable[..., Any],
+    batch: pa.RecordBatch,
+    *,
+    after: str = "enrich",
+    options: Mapping[str, Any] | None = None,
+    name: str = "own_stage",
+) -> StageRows:
+    """Run a stage of one's own over a batch, with all checks of a job.
+
+    Args:
+        code: Function or class of the stage.
+        batch: Rows as the stage `after` accepts them, see `batch_after`.
+        after: Stage that it follows.
+        options: Options of the stage, as in a job file.
+        name: Name of the stage: the first part of its codes and of the columns with its fields.
+
+    Raises:
+        UserError: The stage refuses its options, or cannot be declared.
+        BrokenContractError: The output breaks the contract of stages: it loses rows, or has columns or codes that are
+            not declared.
+    """
+    place = f"{code.__module__}:{code.__qualname__}"
+    fields = {"name": name, "run": place, "after": after, "options": options or {}}
+    stage = with_description_of(JobStage.model_validate(fields), code)
+    outcome = checked(made_ready(stage, code), stage)(batch)
+    return StageRows(rows(outcome.accepted), rows(outcome.rejected))
 
 
 def run_stage(transform: beam.PTransform, batches: Iterable[pa.RecordBatch]) -> StageRows:

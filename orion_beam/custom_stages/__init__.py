@@ -3,7 +3,7 @@
 A stage's code imports `custom_stage`, `split` and `Reject` from here.
 """
 
-from orion_beam.custom_stages.contract import Reject, custom_stage, split
+from orion_beam.custom_stages.contract import Reject, WorkspacePath, custom_stage, split
 from orion_beam.transforms.stage.batches import SplitBatch
 
-__all__ = ["Reject", "SplitBatch", "custom_stage", "split"]
+__all__ = ["Reject", "SplitBatch", "WorkspacePath", "custom_stage", "split"]

@@ -18,19 +18,26 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ValidationError
 
-from orion_beam.custom_stages.contract import CODES_ATTRIBUTE, FIELDS_ATTRIBUTE
+from orion_beam.custom_stages.contract import AFTER_ATTRIBUTE, CODES_ATTRIBUTE, FIELDS_ATTRIBUTE
 from orion_beam.custom_stages.declaration import JobStage
 from orion_beam.errors import UserError, first_problem
 from orion_beam.job_file.stage_declaration import StageDeclaration
 from orion_beam.schemas.extra_fields import ExtraType
 from orion_beam.transforms.stage.split import Split, StageTransform
 
-__all__ = ["ENTRY_POINTS", "load_stage", "load_stages", "runnable"]
+__all__ = ["ENTRY_POINTS", "SHIPPED_STAGES", "load_stage", "load_stages", "runnable"]
 
 ENTRY_POINTS = "orion_beam.stages"
 """Group of entry points with which an installed package offers stages."""
 
-_OPTIONS = "options"
+SHIPPED_STAGES = {
+    "drop_rows": "orion_beam.custom_stages.shipped.drop_rows:DropRows",
+    "pseudonymise": "orion_beam.custom_stages.shipped.pseudonymise:Pseudonymise",
+}
+"""Stages that ORION Beam offers itself."""
+
+_OPTIONS, _AFTER = "options", "after"
+"""Arguments that the code of a stage may take: its options, and the stage that it follows."""
 
 
 def load_stages(declared: Iterable[StageDeclaration], directory: Path | None = None) -> tuple[JobStage, ...]:
@@ -60,14 +67,27 @@ def load_stage(declared: StageDeclaration, directory: Path | None = None) -> Job
         where |= {"path": str(file), "source": _text_of(declared, file)}
     elif ":" not in name:
         where |= {"run": _entry_point(declared, name, file)}
+    if directory is not None:
+        where |= {"root": str(directory.parent)}
     stage = JobStage(**dict(declared) | where)
-    code = _imported(stage)
+    return with_description_of(stage, _imported(stage))
+
+
+def with_description_of(stage: JobStage, code: Any) -> JobStage:
+    """Return a stage with the codes and fields of its code, after a check that the code can run.
+
+    Raises:
+        UserError: Codes, fields, options or the place are not as they must be.
+    """
     fields = [{"name": name, "type": _type_name(kind)} for name, kind in getattr(code, FIELDS_ATTRIBUTE, {}).items()]
     try:
         made = JobStage(**dict(stage) | {"codes": getattr(code, CODES_ATTRIBUTE, {}), "fields": fields})
     except ValidationError as error:
         raise UserError(f"stage {stage.name}: {first_problem(error)}") from None
-    _made_ready(made, code)
+    places = getattr(code, AFTER_ATTRIBUTE, (made.after,))
+    if made.after not in places:
+        raise UserError(f"stage {made.name}: after: {made.after}: it runs after {' or '.join(places)} only")
+    made_ready(made, code)
     return made
 
 
@@ -77,7 +97,7 @@ def runnable(stage: JobStage) -> Split:
     Raises:
         UserError: The code cannot be imported, or it refuses its options.
     """
-    return _made_ready(stage, _imported(stage))
+    return made_ready(stage, _imported(stage))
 
 
 def _text_of(declared: StageDeclaration, file: Path) -> str:
@@ -88,13 +108,13 @@ def _text_of(declared: StageDeclaration, file: Path) -> str:
 
 
 def _entry_point(declared: StageDeclaration, name: str, file: Path | None) -> str:
-    offered = {each.name: each.value for each in entry_points(group=ENTRY_POINTS)}
+    offered = {each.name: each.value for each in entry_points(group=ENTRY_POINTS)} | SHIPPED_STAGES
     if name in offered:
         return offered[name]
     no_file = "" if file is None else f"there is no {file}, and "
     raise UserError(
-        f"stage {declared.name}: {no_file}no installed package offers a stage {name}; those that are offered:"
-        f" {', '.join(sorted(offered)) or 'none'}; `run: module:name` names any other code"
+        f"stage {declared.name}: {no_file}no installed package offers a stage {name}; there are"
+        f" {', '.join(sorted(offered))}; `run: module:name` names any other code"
     )
 
 
@@ -161,15 +181,20 @@ def _type_name(kind: object) -> str:
     return _TYPES[kind].value if isinstance(kind, type) and kind in _TYPES else repr(kind)
 
 
-def _made_ready(stage: JobStage, code: Any) -> Split:
-    options = _options_of(stage, code)
+def made_ready(stage: JobStage, code: Any) -> Split:
+    """Return the function over a batch of a stage's code, with its options.
+
+    Raises:
+        UserError: The code refuses its options.
+    """
+    arguments = _arguments_of(stage, code)
     made: Split
     try:
         if isinstance(code, type) and issubclass(code, StageTransform):
-            made = code(**options).prepare()
+            made = code(**arguments).prepare()
             return made
         if isinstance(code, type):
-            made = code(**options)
+            made = code(**arguments)
             if not callable(made):
                 raise UserError(f"stage {stage.name}: objects of {code.__name__} cannot be called with a batch")
             return made
@@ -177,30 +202,31 @@ def _made_ready(stage: JobStage, code: Any) -> Split:
         raise UserError(str(error) if str(error).startswith("stage ") else f"stage {stage.name}: {error}") from None
     except Exception as error:
         raise UserError(f"stage {stage.name}: {_last_line(error, stage.path or stage.run)}") from None
-    made = partial(code, **options) if options else code
+    made = partial(code, **arguments) if arguments else code
     return made
 
 
-def _options_of(stage: JobStage, code: Callable[..., Any]) -> dict[str, Any]:
-    """Return the argument `options` of the code, if it takes one."""
+def _arguments_of(stage: JobStage, code: Callable[..., Any]) -> dict[str, Any]:
+    """Return the arguments `options` and `after` of the code, those of the two that it takes."""
     try:
         parameters = inspect.signature(code).parameters
         hints = get_type_hints(inspect.getattr_static(code, "__init__") if isinstance(code, type) else code)
     except (TypeError, ValueError, NameError) as error:
         raise UserError(f"stage {stage.name}: the arguments of {stage.run} cannot be read: {error}") from None
+    place = {_AFTER: stage.after} if _AFTER in parameters else {}
     if _OPTIONS not in parameters:
         if stage.options:
             raise UserError(f"stage {stage.name}: options: {stage.run} takes none, it has no argument `options`")
-        return {}
+        return place
     model = hints.get(_OPTIONS)
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        return {_OPTIONS: dict(stage.options)}
+        return place | {_OPTIONS: dict(stage.options)}
     known = {field.alias or name for name, field in model.model_fields.items()}
     if "extra" not in model.model_config and (unknown := stage.options.keys() - known):
         raise UserError(
             f"stage {stage.name}: options.{min(unknown)} is no option; there are {', '.join(sorted(known))}"
         )
     try:
-        return {_OPTIONS: model.model_validate(stage.options)}
+        return place | {_OPTIONS: model.model_validate(stage.options, context={"root": stage.root})}
     except ValidationError as error:
         raise UserError(f"stage {stage.name}: options.{first_problem(error)}") from None

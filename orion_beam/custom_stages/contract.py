@@ -1,10 +1,12 @@
 """What the code of a stage uses: `custom_stage` says its codes and fields, `split` makes its output."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
+from pydantic import AfterValidator, ValidationInfo
 
 from orion_beam.schemas.codes import CustomCode
 from orion_beam.transforms.arrow.texts import Mask, mask_of
@@ -12,18 +14,31 @@ from orion_beam.transforms.stage.batches import SplitBatch, filter_rows
 from orion_beam.transforms.stage.exceptions import BrokenContractError
 from orion_beam.transforms.stage.rejects import Violation, dead_letters, no_rejects
 
-__all__ = ["Reject", "custom_stage", "split"]
+__all__ = ["Reject", "WorkspacePath", "custom_stage", "split"]
 
 _Stage = TypeVar("_Stage", bound=Callable[..., Any])
 
 CODES_ATTRIBUTE = "orion_codes"
 FIELDS_ATTRIBUTE = "orion_fields"
+AFTER_ATTRIBUTE = "orion_after"
+
+
+def _in_workspace(path: str, info: ValidationInfo) -> str:
+    root = (info.context or {}).get("root")
+    return path if root is None or "://" in path else str(Path(root, path))
+
+
+WorkspacePath = Annotated[str, AfterValidator(_in_workspace)]
+"""Type of an option that is a path. A relative path begins at the workspace; an address such as `gs://…` stays."""
 
 
 def custom_stage(
-    *, codes: Mapping[str, str] | None = None, fields: Mapping[str, type] | None = None
+    *,
+    codes: Mapping[str, str] | None = None,
+    fields: Mapping[str, type] | None = None,
+    after: Collection[str] = ("validate", "normalize", "enrich"),
 ) -> Callable[[_Stage], _Stage]:
-    """Say which codes and fields a stage has. A stage without any needs no decorator.
+    """Say which codes and fields a stage has, and where it may run. A stage without any needs no decorator.
 
     The decorator leaves the function or class as it is, so that tests call it directly.
 
@@ -31,11 +46,13 @@ def custom_stage(
         codes: Meaning of each code with which the stage rejects rows. A dead letter has it as `STAGE.code`.
         fields: Type of each field that the stage adds: str, int, float, bool, datetime or date. Each is a column that
             the stage appends to the batch, and a nullable field of the block `STAGE` of cdr.final.
+        after: Stages that it may follow.
     """
 
     def described(stage: _Stage) -> _Stage:
         setattr(stage, CODES_ATTRIBUTE, dict(codes or {}))
         setattr(stage, FIELDS_ATTRIBUTE, dict(fields or {}))
+        setattr(stage, AFTER_ATTRIBUTE, tuple(after))
         return stage
 
     return described

@@ -17,6 +17,7 @@ class JobStage(StageDeclaration):
 
     Attributes:
         run: `module:name` of the code, or the name that `source` defines.
+        root: Directory of the workspace, where relative paths in options begin; None without a workspace.
         path: Path of the workspace file where the source was read, for tracebacks.
         source: Source text of the workspace file; None for an installed package.
         codes: Meaning of each code, without the stage's name.
@@ -24,6 +25,7 @@ class JobStage(StageDeclaration):
     """
 
     run: str = Field(min_length=1)
+    root: str | None = None
     path: str | None = None
     source: str | None = None
     codes: Mapping[Annotated[str, Field(pattern=f"^{CUSTOM_NAME}$")], str] = {}

@@ -132,6 +132,18 @@ def test_an_installed_package_is_named_by_module_and_name():
         load_stage(declared(run="orion_beam.testing:nosuch"))
 
 
+def test_an_installed_package_offers_stages_by_name(tmp_path, monkeypatch):
+    (tmp_path / "offering.py").write_text(TAG)
+    info = tmp_path / "offering-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: offering\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[orion_beam.stages]\ntagging = offering:tag\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    stage = load_stage(declared(run="tagging"), tmp_path / "stages")
+    assert (stage.run, stage.source) == ("offering:tag", None)
+    assert runnable(stage)(raw_batch("FR", [b"x"])).accepted.num_rows == 1
+
+
 def test_a_name_that_is_nowhere_is_refused_with_what_there_is(tmp_path):
     with pytest.raises(UserError, match=r"there is no .*/tag\.py, and no installed package offers a stage tag"):
         load_stage(declared(), tmp_path)
