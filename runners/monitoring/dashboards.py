@@ -181,10 +181,6 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
 def dashboard(name: str) -> str:
     """Return a dashboard as Grafana's JSON."""
     title, panels = DASHBOARDS[name]
-    panels = [
-        panel._replace(queries={legend: _of_environment(query) for legend, query in panel.queries.items()})
-        for panel in panels
-    ]
     variables: list[dict[str, Any]] = [
         {"name": "source", "label": "Prometheus", "type": "datasource", "query": "prometheus"},
         # The pattern for all also matches where there is no such label.

@@ -36,3 +36,4 @@ def test_each_metric_of_jobs_is_of_the_chosen_environment(name: str) -> None:
     for query in (target["expr"] for panel in board["panels"] for target in panel["targets"]):
         own = re.findall(r"\b(?:orion_\w+|kafka_consumer_\w+|kafka_producer_\w+)(.{0,30})", query)
         assert all(rest.startswith('{environment=~"$environment"') for rest in own), query
+        assert query.count("$environment") == len(own), query
