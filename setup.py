@@ -82,9 +82,9 @@ setup(
     # top-level packages they would hide a user's own package `transforms`.
     packages=find_packages(include=["orion_beam", "orion_beam.*"]),
     package_data={
-        "orion_beam": ["py.typed", "profiles/*.toml", "reference/*", "skeleton/*"],
+        "orion_beam": ["py.typed", "profiles/*", "reference/*", "skeleton/*"],
         "orion_beam.dlq": ["report.html"],
-        "orion_beam.generator": ["*.csv", "towns/*.csv"],
+        "orion_beam.generator": ["*.csv"],
         "orion_beam.kafka": ["*.csv"],
         "orion_beam.monitoring": ["site/*"],
         # The package includes the Java sources: jars are built on the machine that first needs them.

@@ -3,13 +3,13 @@
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from orion_beam.schemas.codes import Severity
 from orion_beam.schemas.raw_formats.declaration import FormatDeclaration
 from orion_beam.schemas.zones import NO_ZONES, zone_of
 
-__all__ = ["CountryProfile", "Operator"]
+__all__ = ["CountryProfile", "Operator", "Town"]
 
 CountryCode = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Plmn = Annotated[str, Field(pattern=r"^[0-9]{5,6}$")]
@@ -31,6 +31,18 @@ class Operator(BaseModel):
     plmns: tuple[Plmn, ...] = Field(min_length=1)
 
 
+class Town(BaseModel):
+    """A town of the country, around which generated CDRs have their cells: a row of CODE.towns.csv."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    code: str = Field(pattern=r"^[A-Z0-9]{3}$", description="three letters or digits, in the names of its cells")
+    place: str = Field(min_length=1, description="name of the town")
+    lat: float | None = Field(default=None, ge=-90, le=90, description="latitude of its centre, in degrees (WGS 84)")
+    lon: float | None = Field(default=None, ge=-180, le=180, description="longitude, likewise")
+    weight: float = Field(default=1, gt=0, description="size, such as thousands of inhabitants")
+
+
 class CountryProfile(BaseModel):
     """One country: topic, numbering, time zone, raw formats, operators, usual roaming partners."""
 
@@ -44,6 +56,9 @@ class CountryProfile(BaseModel):
     calling_code: str = Field(pattern=r"^[1-9][0-9]{0,2}$", description="ITU-T E.164")
     trunk_prefix: str | None = Field(default=None, pattern=r"^[0-9]$", description="dialled before a national number")
     national_digits: int = Field(description="length of a national significant number", ge=5, le=12)
+    mobile_prefixes: tuple[Annotated[str, Field(pattern=r"^[0-9]{1,6}$")], ...] = Field(
+        default=(), description="first digits of mobile numbers, for generated CDRs; made up if none"
+    )
     overseas_calling_codes: tuple[Annotated[str, Field(pattern=r"^[1-9][0-9]{0,2}$")], ...] = Field(
         default=(), description="of territories whose numbers are dialled, and written, as the country's own"
     )
@@ -80,6 +95,14 @@ class CountryProfile(BaseModel):
     def _pairs_of_table(cls, rules: object) -> object:
         # A profile must be hashable, so it cannot hold a dict.
         return tuple(rules.items()) if isinstance(rules, dict) else rules
+
+    @field_validator("mobile_prefixes")
+    @classmethod
+    def _leaves_digits(cls, prefixes: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for prefix in prefixes:
+            if len(prefix) >= info.data.get("national_digits", len(prefix) + 1):
+                raise ValueError(f"{prefix} is as long as a whole national number")
+        return prefixes
 
     @field_validator("time_zone")
     @classmethod

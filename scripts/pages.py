@@ -6,19 +6,20 @@
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import typer
+from pydantic import BaseModel
 
 from orion_beam.cli.main import SUBCOMMANDS
 from orion_beam.cli.rules import markdown as rules_page
 from orion_beam.countries import all_profiles
 from orion_beam.monitoring.letters import known_kinds
 from orion_beam.schemas.codes import Code
-from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.country import CountryProfile, Town
 from orion_beam.schemas.raw_formats.declaration import (
     FixedWidthFormat,
     JsonFormat,
@@ -232,6 +233,8 @@ Written by `make docs` from `schemas/country.py`. A profile is one TOML file, `C
 in `orion_beam/profiles`. A profile is checked when it is loaded; an error names the file and the field. Commands with
 the option `--profiles DIR` take profiles of your own. [Add a country](../guides/add-a-country.md) says how to begin.
 
+## Fields of a profile
+
 | field | type | default | meaning |
 |---|---|---|---|
 """
@@ -239,14 +242,31 @@ the option `--profiles DIR` take profiles of your own. [Add a country](../guides
 
 def profiles_page() -> str:
     """Return the page of a country profile's fields in Markdown."""
-    return _PROFILES + "".join(
-        f"| `{name}` | {_toml_type(field)} | {_toml_default(name, field)} | {_cell(field.get('description', ''))} |\n"
-        for name, field in CountryProfile.model_json_schema()["properties"].items()
+    return _PROFILES + _fields_of(CountryProfile) + _TOWNS + _fields_of(Town)
+
+
+_TOWNS = """
+## Towns
+
+`orion-beam generate` puts a country's cells around its towns, in `CODE.towns.csv` beside the profile: a line of column
+names, then a line for each town. A country without the file has made-up towns, and cells without coordinates.
+
+| column | type | default | meaning |
+|---|---|---|---|
+"""
+
+
+def _fields_of(model: type[BaseModel]) -> str:
+    schema = model.model_json_schema()
+    return "".join(
+        f"| `{name}` | {_toml_type(field)} | {_toml_default(name, field, schema['required'])}"
+        f" | {_cell(field.get('description', ''))} |\n"
+        for name, field in schema["properties"].items()
         if name != "declared_formats"
     )
 
 
-_TOML = {"string": "text", "boolean": "true or false", "integer": "number", "array": "list"}
+_TOML = {"string": "text", "boolean": "true or false", "integer": "number", "number": "number", "array": "list"}
 
 
 def _toml_type(field: Mapping[str, Any]) -> str:
@@ -257,8 +277,8 @@ def _toml_type(field: Mapping[str, Any]) -> str:
     return _TOML[kinds[0]["type"]]
 
 
-def _toml_default(name: str, field: Mapping[str, Any]) -> str:
-    if name in CountryProfile.model_json_schema()["required"]:
+def _toml_default(name: str, field: Mapping[str, Any], required: Collection[str]) -> str:
+    if name in required:
         return "required"
     default = field.get("default")
     if isinstance(default, list):

@@ -14,8 +14,10 @@ import polars as pl
 
 from orion_beam.countries import all_profiles
 from orion_beam.generator.draws import Bits, Index, below, chance, draw, part, spread
+from orion_beam.generator.towns import towns_of
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.transforms.arrow.compiled import Mask
+from orion_beam.transforms.rules.plausibility import example_numbers
 
 POPULATION_SIZE = 20_000
 """Home subscribers of a country."""
@@ -26,7 +28,7 @@ ANCHORS = 8
 """Entries per subscriber in the table of cells that see him: home, work and other places."""
 
 HERE = Path(__file__).parent
-_DEFAULT_MOBILE_PREFIXES = "6"
+_MADE_UP_PREFIX = "6"
 # Real type allocation codes of phones and modems; the serial numbers after them are made up.
 _TACS = (
     "35391110", "35407115", "35896012", "35299809", "35693803", "35925406", "35733009", "35824005",
@@ -90,10 +92,19 @@ def _numbering_table() -> dict[str, dict[str, str]]:
 
 
 def _numbering_of(profile: CountryProfile) -> _Numbering:
-    """Return the numbering of a country with a profile; a mobile prefix is made up when none is known."""
-    prefixes = _numbering_table().get(profile.code, {}).get("mobile_prefixes", _DEFAULT_MOBILE_PREFIXES)
+    """Return the numbering of a country with a profile."""
     plmns = tuple(operator.plmns[0] for operator in profile.operators) or (f"{profile.mccs[0]}01",)
-    return _Numbering(plmns, profile.calling_code, profile.national_digits, tuple(prefixes.split()))
+    prefixes = profile.mobile_prefixes or (_example_prefix(profile),)
+    return _Numbering(plmns, profile.calling_code, profile.national_digits, prefixes)
+
+
+def _example_prefix(profile: CountryProfile) -> str:
+    """Return the first two digits of a number that the country's plan assigns, for a profile without any."""
+    for number in example_numbers(profile.code):
+        national = number.removeprefix(f"+{profile.calling_code}")
+        if len(national) == profile.national_digits:
+            return national[:2]
+    return _MADE_UP_PREFIX
 
 
 def _numbering_abroad(country: str) -> _Numbering | None:
@@ -189,13 +200,14 @@ def subscribers_of(profile: CountryProfile, size: int = POPULATION_SIZE) -> pl.D
 def cells_of(profile: CountryProfile) -> pl.DataFrame:
     """Return the cells of a country: cell_id (10 characters), country, plmn, place, lat, lon, lac_tac.
 
-    They lie around the country's towns; larger towns have more cells. A country without a file in `towns/` has cells
-    without coordinates.
+    They lie around the country's towns; larger towns have more cells. Made-up towns have no coordinates, nor have their
+    cells.
+
+    Raises:
+        UserError: As `towns_of`.
     """
-    path = HERE / "towns" / f"{profile.code}.csv"
-    nowhere = {"code": ["XXX"], "place": [profile.name], "lat": [None], "lon": [None], "weight": [1]}
     coordinates = {"lat": pl.Float64, "lon": pl.Float64}
-    towns = pl.read_csv(path, schema_overrides=coordinates) if path.exists() else pl.DataFrame(nowhere)
+    towns = pl.DataFrame([town.model_dump() for town in towns_of(profile)], schema_overrides=coordinates)
     counters = np.arange(CELLS_PER_COUNTRY, dtype=np.uint64)
     bits = draw(counters, "cell", profile.code)
     # The square root of the size, so that a small town has some cells, too.
