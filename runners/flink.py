@@ -251,7 +251,7 @@ def _start(config: JobConfig, arguments: Sequence[str], attempts: int = 3) -> Pi
         if attempts == 1:
             options_of_ours = [] if "JDK_JAVA_OPTIONS" in os.environ else _jvm_of(options)
             say_why = " ".join(["java", *options_of_ours, "-version"])
-            raise ServiceFailedError(f"a JVM of the job does not start: {error}; `{say_why}` may say why") from None
+            raise ServiceFailedError(f"a JVM of the job does not start: {error}; `{say_why}` may show why") from None
         return _start(config, arguments, attempts - 1)
 
 

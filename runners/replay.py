@@ -197,7 +197,7 @@ def main() -> None:
         except Exception as error:
             # The text of the exception may hold a subscriber's number, so only its type is logged.
             logging.getLogger(__name__).error("chunk %d failed: %s", chunk.number, type(error).__name__)
-            _report(error=f"chunk {chunk.number} failed by a {type(error).__name__}", is_users=False)
+            _report(error=f"chunk {chunk.number} failed with {type(error).__name__}", is_users=False)
             return
         # Set before the report: the parent closes the input after the last chunk, which must not look like its death.
         idle.set()

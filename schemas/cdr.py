@@ -155,7 +155,9 @@ class _CdrId(BaseModel):
 class _Quality(BaseModel):
     tac: str | None = Field(default=None, description="type allocation code: the IMEI's first 8 digits, TS 23.003")
     event_type_inferred: bool = Field(default=False, description="the raw format has no event type")
-    warnings: list[str] = Field(default_factory=list, description="ids of rules that it breaks and may, see rules.md")
+    warnings: list[str] = Field(
+        default_factory=list, description="ids of the broken rules that are warnings, see rules.md"
+    )
 
 
 class _Recording(BaseModel):

@@ -51,7 +51,7 @@ class CountryProfile(BaseModel):
     code: CountryCode = Field(description="ISO 3166-1 alpha-2")
     name: str = Field(description="for people")
     topic: str = Field(description="the raw topic, without the environment's prefix")
-    is_default: bool = Field(default=False, description="is among the countries that are meant where none are named")
+    is_default: bool = Field(default=False, description="commands that name no country mean this one, among others")
     mccs: tuple[Annotated[str, Field(pattern=r"^[0-9]{3}$")], ...] = Field(min_length=1, description="ITU-T E.212")
     calling_code: str = Field(pattern=r"^[1-9][0-9]{0,2}$", description="ITU-T E.164")
     trunk_prefix: str | None = Field(default=None, pattern=r"^[0-9]$", description="dialled before a national number")
@@ -64,7 +64,8 @@ class CountryProfile(BaseModel):
     )
     time_zone: str = Field(description="IANA")
     twelve_digit_times: Literal["YYMMDDhhmmss", "YYYYMMDDhhmm"] | None = Field(
-        default=None, description="how an event time of twelve digits is read; otherwise as milliseconds of the epoch"
+        default=None,
+        description="how to read an event time of twelve digits; by default as milliseconds since the epoch",
     )
     formats: tuple[str, ...] = Field(
         description="names of raw formats, besides flat JSON and pipe text, which every country may send"

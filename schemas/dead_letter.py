@@ -37,10 +37,10 @@ class DeadLetter(BaseModel):
     run_id: str | None = Field(default=None, description="set by a replay")
     payload_bytes: int | None = Field(
         default=None,
-        description="set in a letter that was too large for its topic and has no value: how long the record's value is",
+        description="length of the record's value; set in a letter without value, as it was too large for its topic",
     )
     payload_sha256: str | None = Field(
-        default=None, description="of the same letter: the value's SHA-256, as hex digits"
+        default=None, description="SHA-256 of the record's value, as hex digits; set with payload_bytes"
     )
 
 

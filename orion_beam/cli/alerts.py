@@ -15,11 +15,13 @@ with late_imports():
 
 _NAMES = ", ".join(AlertLimits.model_fields)
 
-Limits = Annotated[list[str] | None, typer.Option("--limit", help=f"NAME=VALUE of an alert; repeatable: {_NAMES}")]
+Limits = Annotated[
+    list[str] | None, typer.Option("--limit", help=f"Limit of an alert, NAME=VALUE; repeatable. Names: {_NAMES}")
+]
 
 
 def alerts(limit: Limits = None) -> None:
-    """Print the alert rules, for Prometheus' rule_files.
+    """Print the alert rules for Prometheus.
 
     Example: orion-beam alerts --limit lag_s=300 --limit silence=2h > alerts.yml
     """

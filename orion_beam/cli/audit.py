@@ -35,17 +35,22 @@ def audit(
     bootstrap_servers: Annotated[str, typer.Option(help="Kafka brokers, host:port,…")],
     countries: Annotated[str | None, typer.Option(help="Countries, all if not given: FR,TN")] = None,
     start: Annotated[
-        str | None, typer.Option("--from", help="Raw records from this time on: 2026-01-01T00:00Z")
+        str | None, typer.Option("--from", help="Check raw records from this time on: 2026-01-01T00:00Z")
     ] = None,
-    end: Annotated[str | None, typer.Option("--to", help="Raw records of before this time.")] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", help="Check raw records before this time: 2026-01-02T00:00Z")
+    ] = None,
     offsets: Annotated[
-        str | None, typer.Option(help="Raw records of these offsets instead, ends excluded: FR:0=100-2000,…")
+        str | None, typer.Option(help="Instead of times: COUNTRY:PARTITION=FIRST-END,… without END: FR:0=100-2000")
     ] = None,
     final_topic: FinalTopic = OWN,
     dead_letter_topic: DeadLetterTopic = OWN,
-    schema_registry: Annotated[str | None, typer.Option(help="URL, for values in Confluent's wire format.")] = None,
+    schema_registry: Annotated[
+        str | None, typer.Option(help="URL of a schema registry, to read values in Confluent's wire format.")
+    ] = None,
     schemas: Annotated[
-        list[Path] | None, typer.Option("--schema", help="Avro schema of CDRs of another version; repeatable.")
+        list[Path] | None,
+        typer.Option("--schema", help="Avro schema of CDRs of another version; repeatable."),
     ] = None,
     workers: Annotated[
         int | None,
@@ -53,26 +58,26 @@ def audit(
             "--workers",
             "--processes",
             min=1,
-            help="Processes that read side by side.",
+            help="Processes that read in parallel.",
             show_default="by records and cores",
         ),
     ] = None,
     missing_output: Annotated[
-        Path | None, typer.Option(callback=local_path, help="CSV file for all missing offsets.")
+        Path | None, typer.Option(callback=local_path, help="CSV file to write all missing offsets to.")
     ] = None,
     fail_on_duplicates: Annotated[
-        bool, typer.Option("--fail-on-duplicates", help="Fail on records that came out more than once on a topic, too.")
+        bool, typer.Option("--fail-on-duplicates", help="Also fail when records came out more than once on a topic.")
     ] = False,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Fail on duplicates, and on records both written and rejected, too."),
+        typer.Option("--strict", help="Also fail on duplicates, and on records both written and rejected."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Prove that raw records came out: in = final + dead letters, by distinct source offsets.
+    """Prove that every raw record came out on cdr.final or cdr.dlq, or name those that did not.
 
-    Without --from, --to or --offsets, it covers everything that the raw topics hold. Exit code 0 when nothing is
-    missing, 1 otherwise.
+    It compares source offsets, so that a record that came out twice counts once. Without --from, --to or --offsets, it
+    covers everything that the raw topics hold. Exit code 0 when nothing is missing, 1 otherwise.
 
     Example: orion-beam audit --bootstrap-servers broker:9092 --countries FR --from 2026-01-01T00:00Z
     """
@@ -194,13 +199,13 @@ def _verdict(report: ConservationReport) -> str:
 def _notes(found: Audit) -> list[str]:
     """Return notes that are needed to read the figures."""
     notes = [
-        f"{topic}: {count:,} records are none of ours, the first is {found.counts.first_foreign[topic]}"
+        f"{topic}: ORION Beam did not write {count:,} records; the first is {found.counts.first_foreign[topic]}"
         for topic, count in found.counts.foreign.items()
     ]
     for topic, count in found.deleted.items():
         if count and found.report.missing:
             notes.append(
-                f"{topic}: its first {count:,} records are deleted, and what they came from counts as missing: choose"
-                " a later --from"
+                f"{topic}: its first {count:,} records are deleted, so the raw records that they came from count as"
+                " missing: choose a later --from"
             )
     return notes

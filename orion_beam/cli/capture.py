@@ -25,11 +25,18 @@ _SHORTEST_KEY_BYTES = 16
 
 def capture(
     bootstrap_servers: Annotated[str, typer.Option(help="Kafka brokers, host:port,…")],
-    output: Annotated[Path, typer.Option(callback=local_path, help="Directory that gets a folder for each country.")],
+    output: Annotated[
+        Path, typer.Option(callback=local_path, help="Directory to write to: one folder for each country.")
+    ],
     countries: CountriesOption = None,
-    count: Annotated[int, typer.Option(help="Newest records of each country at most.", min=1, max=100_000)] = 1000,
+    count: Annotated[
+        int, typer.Option(help="Largest number of records to take of each country.", min=1, max=100_000)
+    ] = 1000,
     key_file: Annotated[
-        Path | None, typer.Option(help="Key of the pseudonyms, 16 bytes or more; without it, one that is not kept.")
+        Path | None,
+        typer.Option(
+            help="File with the key of the pseudonyms, 16 bytes or more. By default a new key that is not kept."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
 ) -> None:
@@ -56,7 +63,7 @@ def capture(
         folder = output / code.lower()
         typer.echo(f"{folder}: {counts['records']:,} records, {counts['lines']:,} of them lines of input.txt")
         if counts["changed"]:
-            typer.echo(f"  of {counts['changed']:,} another thing becomes than of the originals: see cases.txt")
+            typer.echo(f"  {counts['changed']:,} records get another result than their originals: see cases.txt")
     if key_file is None:
         typer.echo("the key of the pseudonyms is not stored: the next capture makes others, unless --key-file is given")
 

@@ -16,12 +16,12 @@ with late_imports():
     from orion_beam.job_file.read import find_job
     from orion_beam.topics.names import own_topics
 
-app = typer.Typer(help="Show the effective configuration.", no_args_is_help=True)
+app = typer.Typer(help="Show the effective configuration of the workspace.", no_args_is_help=True)
 
 
 @app.callback()
 def _config() -> None:
-    """Show the effective configuration."""
+    """Show the effective configuration of the workspace."""
 
 
 @app.command(epilog="Example: orion-beam config show")

@@ -298,13 +298,15 @@ class _Demo:
 
 
 def demo(
-    count: Annotated[int, typer.Option(help="How many CDRs, over all countries.")] = 400_000,
+    count: Annotated[int, typer.Option(help="Number of CDRs, of all countries together.")] = 400_000,
     countries: Annotated[
         str | None, typer.Option(help="Country codes, such as FR,TN.", show_default="FR,MA,SN,TN")
     ] = None,
     fault_rate: Annotated[float, typer.Option(help="Share of faulty CDRs, 0 to 1.")] = 0.02,
-    seed: Annotated[int, typer.Option(help="Another seed, other CDRs.")] = 0,
-    keep: Annotated[bool, typer.Option("--keep", help="When done, leave Kafka up to look at, until Ctrl-C.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers: the same seed gives the same CDRs.")] = 0,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep Kafka running at the end, until Ctrl-C, so that you can look at it.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
 ) -> None:
     """Run the whole pipeline on this machine with generated CDRs, and check that none is lost.

@@ -69,7 +69,8 @@ def stats(
     dlq_topic: DeadLetterTopic = OWN,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
     html: Annotated[
-        Path | None, typer.Option(callback=local_path, help="Write a page with charts, which needs no network.")
+        Path | None,
+        typer.Option(callback=local_path, help="Also write an HTML page with charts, which needs no network."),
     ] = None,
 ) -> None:
     """Count dead letters by country, stage, code, field and hour."""
@@ -134,7 +135,7 @@ def ls(
     until: ToOption = None,
     offsets: OffsetsOption = None,
     dlq_topic: DeadLetterTopic = OWN,
-    limit: Annotated[int, typer.Option(help="How many to list at most.", min=1)] = 50,
+    limit: Annotated[int, typer.Option(help="Largest number of letters to list.", min=1)] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
     """List dead letters, newest first: place, source and broken rules, but no content."""
@@ -161,7 +162,9 @@ def _listing(letters: Sequence[Mapping[str, Any]], topic: str) -> Table:
         table.add_column(name, no_wrap=name in ("place", "failed at", "state"), overflow="fold")
     for listed in letters:
         if listed["foreign"]:
-            table.add_row(listed["place"], "", "foreign", "", "", "our headers are not there, or are broken", "", "")
+            table.add_row(
+                listed["place"], "", "foreign", "", "", "the headers of ORION Beam are missing or broken", "", ""
+            )
             continue
         rules = ", ".join(map(":".join, zip(listed["fields"], listed["codes"], strict=True)))
         source = f"{listed['source_topic']}[{listed['source_partition']}]@{listed['source_offset']}"
@@ -178,7 +181,7 @@ def show(
     files: InputOption = None,
     dlq_topic: DeadLetterTopic = OWN,
     reveal: Annotated[
-        bool, typer.Option("--reveal", help="Show subscribers' numbers; that is noted on orion.audit.")
+        bool, typer.Option("--reveal", help="Show subscribers' numbers; the topic orion.audit then says who did.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
@@ -225,7 +228,7 @@ def _print_view(view: LetterView, topic: str) -> None:
     epilog="Example: orion-beam dlq export --bootstrap-servers localhost:9092 --code invalid_imsi --output bad.jsonl",
 )
 def export_letters(
-    output: Annotated[Path, typer.Option(callback=local_path, help="The file.")],
+    output: Annotated[Path, typer.Option(callback=local_path, help="File to write to.")],
     bootstrap_servers: ServersOrFiles = None,
     files: InputOption = None,
     code: CodeOption = None,
@@ -237,10 +240,11 @@ def export_letters(
     offsets: OffsetsOption = None,
     dlq_topic: DeadLetterTopic = OWN,
     kind: Annotated[
-        ExportFormat, typer.Option("--format", help="jsonl, or avro: orion.cdr.DeadLetter, needs --reveal.")
+        ExportFormat,
+        typer.Option("--format", help="Format; avro holds orion.cdr.DeadLetter and needs --reveal."),
     ] = ExportFormat.JSONL,
     reveal: Annotated[
-        bool, typer.Option("--reveal", help="With the original bytes; that is noted on orion.audit.")
+        bool, typer.Option("--reveal", help="Write the original bytes; the topic orion.audit then says who did.")
     ] = False,
 ) -> None:
     """Write dead letters to a file that only you can read: masked or, with --reveal, as they are."""

@@ -219,18 +219,21 @@ def generate(
         float | None, typer.Option(help="Records a second, over all countries; until Ctrl-C, or until --count.")
     ] = None,
     fault_rate: Annotated[float, typer.Option(help="Share of faulty records, 0 to 1.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Same seed and --start, same records.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the random numbers: the same seed and --start give the same records.")
+    ] = 0,
     start: Annotated[
         str | None,
         typer.Option(
-            help="When the records are sent, as ISO 8601; they tell of events shortly before.", show_default="now"
+            help="When the first record is sent, as ISO 8601; its event lies shortly before.", show_default="now"
         ),
     ] = None,
-    bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka: HOST:PORT,HOST:PORT")] = None,
+    bootstrap_servers: Annotated[str | None, typer.Option(help="Kafka brokers, host:port,…")] = None,
     output: Annotated[
         Path | None,
         typer.Option(
-            callback=local_path, help="Directory for one file a country, one record a line; replaces old ones."
+            callback=local_path,
+            help="Directory to write to: one file a country, one record a line; replaces old files.",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,

@@ -20,7 +20,7 @@ with late_imports():
     from orion_beam.topics.apply import create_topics
     from orion_beam.topics.names import profile_for
 
-app = typer.Typer(help="A Kafka on this machine, for development.", no_args_is_help=True)
+app = typer.Typer(help="Start and stop a Kafka on this machine, for development.", no_args_is_help=True)
 
 _NO_PROMETHEUS = "Alerts: none, Prometheus is not installed (Debian: apt-get install prometheus)"
 _NO_BROKER_METRICS = "The broker's own metrics: none, it was started without --monitoring"
@@ -35,7 +35,8 @@ def up(
         typer.Option(min=0, max=65535, help="Port of the first broker, on the loopback interface; 0: any."),
     ] = BROKER_PORT,
     brokers: Annotated[
-        int | None, typer.Option(min=1, max=9, help="How many; as many as there were if not given, at first one.")
+        int | None,
+        typer.Option(min=1, max=9, help="Number of brokers; by default as many as there were, at first one."),
     ] = None,
     countries: Annotated[str, typer.Option(help="Countries whose raw topics to create.")] = "FR,TN,MA,SN",
     monitoring: Annotated[
@@ -43,7 +44,7 @@ def up(
     ] = False,
     flink: FlinkUrls = None,
     workers_port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Where workers serve their metrics: the --metrics-port of a job.")
+        int, typer.Option(min=1, max=65535, help="Port of the workers' metrics: the --metrics-port of the job.")
     ] = WORKERS_PORT,
     limit: Limits = None,
     as_json: AsJson = False,
@@ -83,7 +84,8 @@ def up(
 
 @app.command()
 def down(
-    purge: Annotated[bool, typer.Option("--purge", help="Delete its data, too.")] = False, as_json: AsJson = False
+    purge: Annotated[bool, typer.Option("--purge", help="Also delete all topics and records.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Stop Kafka. Topics and their records stay for the next `up`, unless purged.
 
@@ -96,7 +98,7 @@ def down(
         return
     typer.echo("Kafka is stopped" if stopped else "Kafka was not running")
     if purge:
-        typer.echo("Its data are deleted")
+        typer.echo("Its data is deleted")
 
 
 @app.command()

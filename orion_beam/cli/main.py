@@ -40,7 +40,7 @@ class _PassThroughCommand(TyperCommand):
 
 @dataclass(frozen=True)
 class _Entry:
-    """A subcommand: its location as `module:attribute`, and its line in the help."""
+    """A subcommand: its location as `module:attribute`, and the first line of its own help."""
 
     target: str
     help: str
@@ -83,42 +83,87 @@ def _loading_late_imports(command: Any) -> Any:
 
 
 SUBCOMMANDS = {
-    "init": _Entry("orion_beam.cli.init:init", "Make a workspace: a directory for all that you declare."),
+    "init": _Entry(
+        "orion_beam.cli.init:init",
+        "Make a workspace: the job file, and places for countries, formats, stages, topics, reference data and cases.",
+    ),
     "config": _Entry("orion_beam.cli.config:app", "Show the effective configuration of the workspace."),
     "demo": _Entry(
-        "orion_beam.cli.demo:demo", "Run the whole pipeline on this machine with generated CDRs.", from_job=()
+        "orion_beam.cli.demo:demo",
+        "Run the whole pipeline on this machine with generated CDRs, and check that none is lost.",
+        from_job=(),
     ),
-    "run": _Entry("orion_beam.cli.run:run", "Run the pipeline: a stream, or files.", cls=_PassThroughCommand),
+    "run": _Entry(
+        "orion_beam.cli.run:run",
+        "Turn raw CDRs into unified ones: from files to files, or from Kafka to Kafka until it is stopped.",
+        cls=_PassThroughCommand,
+    ),
     "replay": _Entry(
         "orion_beam.cli.replay:replay",
-        "Run retained raw records through the pipeline again.",
+        "Run the retained raw records of a time range, or of offsets, through the pipeline again.",
         cls=_PassThroughCommand,
-        subcommands={"diff": _Entry("orion_beam.cli.replay_diff:diff", "Compare two versions over the same records.")},
+        subcommands={
+            "diff": _Entry(
+                "orion_beam.cli.replay_diff:diff",
+                "Run the same retained records through two versions, and show how the results differ. Sends nothing.",
+            )
+        },
     ),
     "doctor": _Entry(
-        "orion_beam.cli.doctor:doctor", "Check what a job needs before it is submitted.", cls=_PassThroughCommand
+        "orion_beam.cli.doctor:doctor",
+        "Check what a job needs before it is submitted, and say how to fix what is wrong. Changes nothing.",
+        cls=_PassThroughCommand,
     ),
     "generate": _Entry(
-        "orion_beam.cli.generate:generate", "Generate raw CDRs, to files or to Kafka.", from_job=("countries",)
+        "orion_beam.cli.generate:generate",
+        "Generate raw CDRs, each country in its own formats, to Kafka or to files.",
+        from_job=("countries",),
     ),
-    "local": _Entry("orion_beam.cli.local:app", "Start and stop Kafka on this machine.", from_job=("countries",)),
-    "trace": _Entry("orion_beam.cli.trace:trace", "Show what became of one record."),
+    "local": _Entry(
+        "orion_beam.cli.local:app", "Start and stop a Kafka on this machine, for development.", from_job=("countries",)
+    ),
+    "trace": _Entry(
+        "orion_beam.cli.trace:trace",
+        "Show what became of one record: its fields, each stage's verdict, and where its CDR or dead letter lies.",
+    ),
     "topics": _Entry(
         "orion_beam.cli.topics:app", "Plan, apply and verify topics and their settings, from a catalogue."
     ),
-    "capture": _Entry("orion_beam.cli.capture:capture", "Take live records into golden cases, pseudonymised."),
-    "audit": _Entry("orion_beam.cli.audit:audit", "Prove that every raw record came out, or name those that did not."),
-    "workers": _Entry("orion_beam.cli.workers:workers", "Start Python workers for a Flink cluster."),
-    "monitor": _Entry("orion_beam.cli.monitor:monitor", "Serve metrics and a status page of Kafka and the jobs."),
-    "alerts": _Entry("orion_beam.cli.alerts:alerts", "Print the alert rules for Prometheus."),
-    "top": _Entry("orion_beam.cli.top:top", "Show rates, lag, rejects and checkpoints in the terminal, live."),
-    "test": _Entry(
-        "orion_beam.cli.test:run_tests", "Test the workspace: lint, golden cases, conformance, stages.", from_job=()
+    "capture": _Entry(
+        "orion_beam.cli.capture:capture",
+        "Write the newest raw records to golden-case files, with pseudonyms in place of subscribers' numbers.",
     ),
-    "lint": _Entry("orion_beam.cli.lint:lint", "Check the files of the workspace.", from_job=()),
+    "audit": _Entry(
+        "orion_beam.cli.audit:audit",
+        "Prove that every raw record came out on cdr.final or cdr.dlq, or name those that did not.",
+    ),
+    "workers": _Entry(
+        "orion_beam.cli.workers:workers",
+        "Start Python workers when Flink asks for them. Run it beside each TaskManager, and leave it running.",
+    ),
+    "monitor": _Entry(
+        "orion_beam.cli.monitor:monitor",
+        "Serve metrics of Kafka and the jobs at /metrics, for Prometheus, and a status page at /.",
+    ),
+    "alerts": _Entry("orion_beam.cli.alerts:alerts", "Print the alert rules for Prometheus."),
+    "top": _Entry(
+        "orion_beam.cli.top:top", "Show rates, lag, rejects by code and checkpoints of each country, until Ctrl-C."
+    ),
+    "test": _Entry(
+        "orion_beam.cli.test:run_tests",
+        "Test the workspace: lint, golden cases, conformance of its countries, and its stages' tests.",
+        from_job=(),
+    ),
+    "lint": _Entry(
+        "orion_beam.cli.lint:lint",
+        "Check the files of the workspace: job, topics, countries, formats, stages, reference data and cases.",
+        from_job=(),
+    ),
     "country": _Entry("orion_beam.cli.country:app", "Begin a new country; check one against the conformance kit."),
     "dlq": _Entry("orion_beam.cli.dlq:app", "Look at dead letters, try them again, and send them back."),
-    "rules": _Entry("orion_beam.cli.rules:rules", "List the rules of validation, with severity and source."),
+    "rules": _Entry(
+        "orion_beam.cli.rules:rules", "List the rules of validation: id, field, severity, meaning, source."
+    ),
     "schema": _Entry("orion_beam.cli.schema:app", "Show the records' schemas; check that a changed one is compatible."),
 }
 

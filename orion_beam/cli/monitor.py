@@ -33,7 +33,7 @@ def monitor(
     listen: Annotated[str, typer.Option(help="Address to serve on; port 0 is any.")] = DEFAULT_LISTEN,
     interval: Interval = 5.0,
 ) -> None:
-    """Serve what Kafka and Flink report about the jobs: /metrics for Prometheus, a status page for people at /.
+    """Serve metrics of Kafka and the jobs at /metrics, for Prometheus, and a status page at /.
 
     It keeps running when Kafka or Flink do not answer, and says so. It joins no consumer group and commits nothing.
 

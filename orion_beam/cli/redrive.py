@@ -98,26 +98,31 @@ def redrive(
         Path | None, typer.Option(help="Python file with `def patch(record)`: returns the new payload, or None.")
     ] = None,
     assignments: Annotated[
-        list[str] | None, typer.Option("--set", help="FIELD=VALUE, such as rat=4G; repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="Set a field of each record, such as rat=4G; repeatable."),
     ] = None,
     validate: Annotated[
-        bool, typer.Option("--validate/--no-validate", help="Send only what today's rules accept.")
+        bool, typer.Option("--validate/--no-validate", help="Send only records that today's rules accept.")
     ] = True,
-    max_attempts: Annotated[int, typer.Option(help="Leave what failed so often where it is.", min=1)] = 3,
-    rate: Annotated[float | None, typer.Option(help="Records a second at most.", min=0.1)] = None,
-    again: Annotated[bool, typer.Option("--again", help="Also what a redrive has sent before.")] = False,
+    max_attempts: Annotated[int, typer.Option(help="Do not send letters that have failed so often.", min=1)] = 3,
+    rate: Annotated[float | None, typer.Option(help="Largest number of records to send a second.", min=0.1)] = None,
+    again: Annotated[bool, typer.Option("--again", help="Also send letters that a redrive has sent before.")] = False,
     restamp: Annotated[
         str | None,
         typer.Option(
-            help="Send what was refused as future_timestamp with the present time, as its Kafka timestamp was wrong;"
+            help="Send letters with future_timestamp with the present time, because their Kafka timestamp was wrong;"
             " give the reason, which is noted."
         ),
     ] = None,
     drop_headers: Annotated[
         list[str] | None,
-        typer.Option("--drop-header", help="Leave out the source's headers of this name or pattern: b3*; repeatable."),
+        typer.Option(
+            "--drop-header", help="Do not send the source's headers of this name or pattern: b3*; repeatable."
+        ),
     ] = None,
-    execute: Annotated[bool, typer.Option("--execute", help="Send. Without it, only say what would be sent.")] = False,
+    execute: Annotated[
+        bool, typer.Option("--execute", help="Send the letters. Without it, only say what would be sent.")
+    ] = False,
     cells: Cells = CELLS,
     subscribers: Subscribers = SUBSCRIBERS,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
@@ -136,7 +141,7 @@ def redrive(
         raise UserError("redrive needs --bootstrap-servers HOST:PORT")
     wanted = filter_of(code, country, stage, since, until, offsets, last)
     if not validate:
-        refuse_unused(context, ["cells", "subscribers"], "with --no-validate: today's rules are not asked")
+        refuse_unused(context, ["cells", "subscribers"], "with --no-validate: today's rules are not applied")
     function, name = _patch(patch, assignments)
     options = RedriveOptions(
         function, name, validate, max_attempts, rate, again, _reason(restamp), tuple(drop_headers or ())

@@ -93,19 +93,21 @@ def replay(
         str | None,
         typer.Option("--to", help="Kafka timestamp to stop before, with its zone.", show_default="all there is now"),
     ] = None,
-    last: Annotated[str | None, typer.Option(help="Instead: from so long ago on, 90s, 30m, 6h")] = None,
+    last: Annotated[str | None, typer.Option(help="Instead of --from: start so long before now: 90s, 30m, 6h")] = None,
     offsets: Annotated[
-        str | None, typer.Option(help="Instead: COUNTRY:PARTITION=FIRST-END,… (END is not read): FR:0=100-2000")
+        str | None, typer.Option(help="Instead of times: COUNTRY:PARTITION=FIRST-END,… without END: FR:0=100-2000")
     ] = None,
     final_topic: FinalTopic = OWN,
     dead_letter_topic: DeadLetterTopic = OWN,
     output: Annotated[
-        Path | None, typer.Option(callback=local_path, help="Write files to this directory, not topics.")
+        Path | None, typer.Option(callback=local_path, help="Write files to this directory instead of topics.")
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Delete what other replays have written to this directory.")
+        bool, typer.Option("--replace", help="Delete files of other replays from the --output directory first.")
     ] = False,
-    file_format: Annotated[FileFormat, typer.Option("--format", help="Of these files.")] = FileFormat.PARQUET,
+    file_format: Annotated[
+        FileFormat, typer.Option("--format", help="Format of the --output files.")
+    ] = FileFormat.PARQUET,
     value_format: Annotated[
         ValueFormat, typer.Option(help="How values on the topic are written.")
     ] = ValueFormat.SINGLE_OBJECT,
@@ -119,9 +121,10 @@ def replay(
     flag_duplicates: FlagDuplicatesOption = False,
     duplicate_window: DuplicateWindow = DUPLICATE_WINDOW,
     producer_settings: ProducerSettings = None,
-    workers: Annotated[int, typer.Option(min=1, max=256, help="Python processes, on the DirectRunner.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Python processes of the DirectRunner.")] = 2,
     run_id: Annotated[
-        str | None, typer.Option(help="Name of the replay, in each record as run_id.", show_default="made of the time")
+        str | None,
+        typer.Option(help="Name of the replay; each record holds it as run_id.", show_default="made from the time"),
     ] = None,
     resume: Annotated[str | None, typer.Option(help="Go on with this replay; nothing else is needed.")] = None,
     allow_truncated: Annotated[
@@ -131,7 +134,7 @@ def replay(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print plan and counts as JSON; do not ask.")] = False,
 ) -> None:
-    """Run retained raw records through the pipeline again, exactly those of a time or of offsets.
+    """Run the retained raw records of a time range, or of offsets, through the pipeline again.
 
     A replay that was stopped, in whatever way, continues with --resume. Arguments after `--` are Beam's;
     `-- --runner=FlinkRunner` runs the replay on Flink.
@@ -225,7 +228,7 @@ def replay(
         raise UserError(f"{truncated[0].truncation}{more}; --allow-truncated goes on with what is left")
     if not (yes or as_json):
         if not sys.stdin.isatty():
-            raise UserError("nobody is here to be asked: give --yes")
+            raise UserError("there is no terminal to ask at: give --yes")
         deletes = f", and delete {_words(others)}" if (others := _others(planned)) else ""
         typer.confirm(f"Replay these records to {_target(planned)}{deletes}?", abort=True, err=True)
     run = Run.create(runs, planned)

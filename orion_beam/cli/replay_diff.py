@@ -82,8 +82,10 @@ def diff(
         str | None,
         typer.Option("--to", help="Kafka timestamp to stop before, with its zone.", show_default="all there is now"),
     ] = None,
-    last: Annotated[str | None, typer.Option(help="Instead: from so long ago on, 90s, 30m, 6h")] = None,
-    offsets: Annotated[str | None, typer.Option(help="Instead: COUNTRY:PARTITION=FIRST-END,…")] = None,
+    last: Annotated[str | None, typer.Option(help="Instead of --from: start so long before now: 90s, 30m, 6h")] = None,
+    offsets: Annotated[
+        str | None, typer.Option(help="Instead of times: COUNTRY:PARTITION=FIRST-END,… without END: FR:0=100-2000")
+    ] = None,
     old_version: Annotated[
         Path | None, typer.Option(help="Virtual environment or checkout of the old code.", show_default="this one")
     ] = None,
@@ -103,14 +105,14 @@ def diff(
     tag_partials: TagPartialsOption = False,
     flag_duplicates: FlagDuplicatesOption = False,
     duplicate_window: DuplicateWindow = DUPLICATE_WINDOW,
-    samples: Annotated[int, typer.Option(min=0, max=100, help="Records to show of each difference.")] = 3,
-    workers: Annotated[int, typer.Option(min=1, max=256, help="Python processes.")] = 2,
+    samples: Annotated[int, typer.Option(min=0, max=100, help="Records to show as examples of each difference.")] = 3,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="Python processes of each version.")] = 2,
     allow_truncated: Annotated[
         bool, typer.Option("--allow-truncated", help="Go on although the start of the range is deleted.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Run the same retained records through two versions, and show the differences in the results. Sends nothing.
+    """Run the same retained records through two versions, and show how the results differ. Sends nothing.
 
     --new-profiles compares rules and profiles, --new-cells and --new-subscribers reference data, --old-version or
     --new-version code. Exit code 1 when there are differences.

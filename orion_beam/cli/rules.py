@@ -72,7 +72,7 @@ def _switchable(rule: Rule) -> str:
 def rules(
     context: typer.Context,
     country: Annotated[
-        str | None, typer.Option(help="Severities as this country's profile has them, such as FR.")
+        str | None, typer.Option(help="Show the severities that this country's profile gives, such as FR.")
     ] = None,
     profiles: Profiles = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,

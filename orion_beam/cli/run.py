@@ -92,12 +92,12 @@ def run(
         typer.Option("--input", help="COUNTRY=PATH of a file or pipe, one record a line; - is stdin; repeatable."),
     ] = None,
     encoding: Annotated[
-        str | None, typer.Option(help="Of all --input files: utf-16, latin-1, cp1252…  [default: utf-8]")
+        str | None, typer.Option(help="Text encoding of the --input files: utf-16, latin-1, cp1252…  [default: utf-8]")
     ] = None,
     received_at: Annotated[
         str | None,
         typer.Option(
-            help="When their records arrived: 2026-01-01T00:00Z, or `modified`, as each file was.  [default: now]"
+            help="When the files' records arrived: 2026-01-01T00:00Z, or `modified`: each file's time.  [default: now]"
         ),
     ] = None,
     output: Annotated[
@@ -117,13 +117,16 @@ def run(
     cells: Cells = CELLS,
     subscribers: Subscribers = SUBSCRIBERS,
     reference_refresh: Annotated[
-        str, typer.Option(help="How often a stream looks whether these two have changed: 300s, 5m, 1h, or off.")
+        str, typer.Option(help="How often a stream checks --cells and --subscribers for changes: 300s, 5m, 1h, or off.")
     ] = "300s",
     tag_partials: TagPartialsOption = False,
     flag_duplicates: FlagDuplicatesOption = False,
     duplicate_window: DuplicateWindow = DUPLICATE_WINDOW,
-    detect_gaps: Annotated[bool, typer.Option(help="Report records that are missing by their node's numbers.")] = False,
-    gap_tolerance: Annotated[str, typer.Option(help="How long a stream waits for them at least: 60s, 5m, 1h.")] = "60s",
+    detect_gaps: Annotated[bool, typer.Option(help="Report gaps in the sequence numbers of a node's records.")] = False,
+    gap_tolerance: Annotated[
+        str,
+        typer.Option(help="Least time that a stream waits before it reports a gap: 60s, 5m, 1h."),
+    ] = "60s",
     consumer_settings: ConsumerSettings = None,
     producer_settings: ProducerSettings = None,
     allow_second_job: Annotated[
@@ -188,8 +191,8 @@ def run(
     }
     if inputs:
         if output is None or bootstrap_servers is not None:
-            raise UserError("--input needs --output DIR, and goes without --bootstrap-servers")
-        refuse_unused(context, _OF_STREAMS, "with --input: it is of a stream")
+            raise UserError("--input needs --output DIR, and does not go with --bootstrap-servers")
+        refuse_unused(context, _OF_STREAMS, "with --input: only a stream has it")
         started = datetime.now(UTC)
         source = FileSource(
             inputs=_parse_inputs(inputs),
@@ -340,7 +343,7 @@ def _run_files(
     outcomes = run_direct(config, beam_arguments)
     summary = counts_summary(outcomes)
     if (lines := summary.get(LINES, 0)) != (came_out := summary["records"] + sum(summary[kind] for kind in SKIPPED)):
-        raise JobFailedError(f"{lines} lines were read, and {came_out} came out: a bug of ours, please report it")
+        raise JobFailedError(f"{lines} lines were read, and {came_out} came out: this is a bug, please report it")
     RunReport(
         job="run",
         run_id=str(uuid.uuid4()),
@@ -390,7 +393,9 @@ def _parse_encoding(name: str | None) -> str | None:
         # Names of codecs from bytes to bytes, such as zlib, fail here.
         b"a".decode(known, "replace")
     except (LookupError, UnicodeError):
-        raise UserError(f"--encoding {name}: there is none such; give utf-16, latin-1, cp1252 or the like") from None
+        raise UserError(
+            f"--encoding {name}: there is no such encoding; give utf-16, latin-1, cp1252 or the like"
+        ) from None
     return None if known in ("utf-8", "utf-8-sig", "ascii") else name
 
 
@@ -408,7 +413,7 @@ def _parse_inputs(inputs: list[str]) -> tuple[tuple[str, Path], ...]:
         if not os.access(path, os.R_OK) or path.is_dir():
             raise UserError(f"--input {text}: {_why_not(path)}; give a file that can be read")
         if not path.is_file() and path in (given for _, given in parsed):
-            raise UserError(f"--input {text}: a pipe can be read but once")
+            raise UserError(f"--input {text}: a pipe can be read only once")
         parsed.append((country, path))
     return tuple(parsed)
 

@@ -39,8 +39,11 @@ def _named(name: str) -> type[BaseModel]:
 @app.command(epilog="Example: orion-beam schema show cdr > cdr.avsc")
 def show(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="Such as cdr or dead-letter. Without: list all.")] = None,
-    arrow: Annotated[bool, typer.Option("--arrow", help="The Arrow schema instead of the Avro schema.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Name of a record, such as cdr or dead-letter; without it, list all."),
+    ] = None,
+    arrow: Annotated[bool, typer.Option("--arrow", help="Print the Arrow schema instead of the Avro schema.")] = False,
 ) -> None:
     """Print the Avro or Arrow schema of a record, or list all records."""
     if name is None:
@@ -82,7 +85,8 @@ def _checked_in(schema: str, path: Path) -> str:
 @app.command(epilog="Example: orion-beam schema check cdr-v1.avsc cdr-v2.avsc")
 def check(
     schemas: Annotated[
-        list[Path], typer.Argument(metavar="[OLD] NEW", help="Two .avsc files. Without OLD: the version in use.")
+        list[Path],
+        typer.Argument(metavar="[OLD] NEW", help="Two .avsc files. OLD is by default the version in use."),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

@@ -27,8 +27,8 @@ def top(
     group_id: WatchedGroup = OWN,
     flink: FlinkUrls = None,
     interval: Interval = 2.0,
-    once: Annotated[bool, typer.Option("--once", help="Look twice, print, and end.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As --once, as JSON.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Look twice, print once, and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print once, as JSON.")] = False,
 ) -> None:
     """Show rates, lag, rejects by code and checkpoints of each country, until Ctrl-C.
 

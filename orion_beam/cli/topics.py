@@ -25,7 +25,7 @@ with late_imports():
     from orion_beam.topics.plan import ChangeKind, Plan, TopicChange, plan_topics
     from orion_beam.topics.verify import problems_of
 
-app = typer.Typer(help="Plan, apply and verify the topics.", no_args_is_help=True)
+app = typer.Typer(help="Plan, apply and verify topics and their settings, from a catalogue.", no_args_is_help=True)
 
 CatalogueFile = Annotated[
     Path | None,
@@ -37,7 +37,7 @@ CatalogueFile = Annotated[
 ]
 ProfileName = Annotated[str, typer.Option("--profile", help="Profile of the catalogue: development or production.")]
 TopicCountries = Annotated[
-    str | None, typer.Option(help="Countries whose raw topics there are, all if not given: FR,TN")
+    str | None, typer.Option(help="Countries whose raw topics belong to the cluster; all if not given: FR,TN")
 ]
 
 
@@ -74,7 +74,7 @@ def apply(
     ] = False,
     confirmed: Annotated[
         list[str] | None,
-        typer.Option("--confirm", help="A topic's name, typed here instead of when asked; repeatable."),
+        typer.Option("--confirm", help="Topic whose dangerous changes you confirm here, not when asked; repeatable."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -118,7 +118,9 @@ def verify(
     countries: TopicCountries = None,
     replay_window: Annotated[
         str | None,
-        typer.Option(help="How far back a replay must reach, as 7d; the catalogue's raw retention if not given."),
+        typer.Option(
+            help="How far back a replay must be able to reach: 12h, 7d; if not given, the catalogue's raw retention."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

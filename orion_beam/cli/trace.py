@@ -78,18 +78,26 @@ class _Record:
 def trace(
     bootstrap_servers: ServersOrFiles = None,
     files: Annotated[
-        Path | None, typer.Option("--input", help="Look in the directory of a `run --output` instead.")
+        Path | None, typer.Option("--input", help="Read files from the directory of a `run --output`, not Kafka.")
     ] = None,
-    topic: Annotated[str | None, typer.Option(help="Raw topic of the record; with --input, the file.")] = None,
-    partition: Annotated[int | None, typer.Option(min=0, help="Its partition.")] = None,
-    offset: Annotated[int | None, typer.Option(min=0, help="Its offset; of a file, its line from 0.")] = None,
-    cdr_id: Annotated[str | None, typer.Option(help="Or the id of a CDR on cdr.final, to find its record by.")] = None,
+    topic: Annotated[
+        str | None, typer.Option(help="Raw topic of the record; with --input, the raw file's name.")
+    ] = None,
+    partition: Annotated[int | None, typer.Option(min=0, help="Partition of the record.")] = None,
+    offset: Annotated[
+        int | None, typer.Option(min=0, help="Offset of the record; in a file, its line, counted from 0.")
+    ] = None,
+    cdr_id: Annotated[
+        str | None, typer.Option(help="Instead of topic, partition and offset: the cdr_id of a CDR on cdr.final.")
+    ] = None,
     within: Annotated[
-        str, typer.Option(help="How long after the record to look; with --cdr-id, how far back from now: 6h, 1d.")
+        str, typer.Option(help="How long after the record to search; with --cdr-id, how far back from now: 6h, 1d.")
     ] = "1d",
     cells: Cells = CELLS,
     subscribers: Subscribers = SUBSCRIBERS,
-    reveal: Annotated[bool, typer.Option("--reveal", help="Show subscribers' numbers. It is noted who did.")] = False,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show subscribers' numbers; the topic orion.audit then says who did.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what became of one record: its fields, each stage's verdict, and where its CDR or dead letter lies.
@@ -141,7 +149,7 @@ def _find_in_files(
     with progress_of(f"looking through {files}", _offsets(searched)) as advance:
         if cdr_id is not None:
             if topic is not None or partition is not None or offset is not None:
-                raise UserError("--cdr-id goes without --topic, --partition and --offset: it finds them")
+                raise UserError("--cdr-id does not go with --topic, --partition and --offset: it finds them")
             found = [("final", each) for each in find_id(final, cdr_id, advance)]
             if not found:
                 raise UserError(f"{final.path} has no CDR {cdr_id}")
@@ -179,7 +187,7 @@ def _follow(
         return searched, found
     journal = read_journal(bootstrap_servers, "redrive/")
     ranges = dict(searched)
-    with progress_of("looking for what redrives have sent", 0) as advance:
+    with progress_of("looking for it among redriven records", 0) as advance:
         sent = list(find_redriven(bootstrap_servers, record.place, record.offset, journal, advance))
     for each in sent:
         again = _read(bootstrap_servers, each.place, each.offset)
@@ -204,9 +212,9 @@ def _place_of(
             raise UserError("which record? give --topic, --partition and --offset, or --cdr-id")
         return SourcePartition(topic, partition), offset
     if any(is_given):
-        raise UserError("--cdr-id goes without --topic, --partition and --offset: it finds them")
+        raise UserError("--cdr-id does not go with --topic, --partition and --offset: it finds them")
     if not re.fullmatch("[0-9]{1,39}", cdr_id):
-        raise UserError(f"--cdr-id {cdr_id!r} is not one: it has up to 39 decimal digits, as cdr_id of a CDR has it")
+        raise UserError(f"--cdr-id {cdr_id!r} is no cdr_id: expected up to 39 decimal digits")
     final_topic = own_topics().final.name
     ranges = search_range(bootstrap_servers, final_topic, None, datetime.now(UTC) - window)
     with progress_of(f"looking through {final_topic}", _offsets(ranges)) as advance:
@@ -255,7 +263,7 @@ def _search(
     letters = search_range(bootstrap_servers, own.dead_letters.name, letters_key, since, until)
     finals = {} if imsi is None else search_range(bootstrap_servers, own.final.name, imsi.encode(), since, until)
     found: list[tuple[str, Found]] = []
-    with progress_of("looking for what was made of it", _offsets(letters) + _offsets(finals)) as advance:
+    with progress_of("looking for its results", _offsets(letters) + _offsets(finals)) as advance:
         if imsi is not None:
             final = find_final(bootstrap_servers, finals, imsi, record.place, record.offset, advance)
             found += [("final", each) for each in final]
@@ -325,7 +333,7 @@ def _print(
     console = Console(highlight=False)
     console.print(f"{record.place} offset {record.offset}, {record.country}, arrived {record.arrived or 'unknown'}")
     if record.redrive is not None:
-        console.print(f"  redrive {record.redrive.id} has sent it, of {escape(record.redrive.source)}")
+        console.print(f"  sent by redrive {record.redrive.id}, from {escape(record.redrive.source)}")
     for verdict in judged.verdicts:
         mark = "[green]accepted[/]" if verdict.accepted else "[bold red]refused[/]"
         console.print(f"  {verdict.stage:9} {mark}")
@@ -345,5 +353,5 @@ def _print(
     if not found:
         places = ", ".join(f"{part} {within.low} to {within.high}" for part, within in searched.items())
         console.print(
-            f"nothing was made of it on {places}: it is not processed yet, or on Kafka lies outside of --within"
+            f"no result on {places}: the record is not processed yet, or its result on Kafka lies outside --within"
         )

@@ -18,7 +18,7 @@ def workers(
         int | None, typer.Option(min=1, max=65535, help="Port at which to serve the metrics of all workers.")
     ] = None,
 ) -> None:
-    """Start Python workers when Flink asks for them: run it beside each task manager, and leave it running.
+    """Start Python workers when Flink asks for them. Run it beside each TaskManager, and leave it running.
 
     A job finds them by `--environment_type=EXTERNAL --environment_config=localhost:50000`.
 

@@ -27,14 +27,14 @@ def html_report(statistics: LetterStatistics, topic: str, made_at: datetime, wan
     hours = statistics.hours
     between = f"failed between {hours[0]:%d %B %Y %H:%M} and {hours[-1]:%d %B %Y %H:59} UTC" if hours else "none failed"
     body = (
-        _sections(statistics, hours) if statistics.letters else [_card("Nothing here", "No dead letter is meant.", "")]
+        _sections(statistics, hours) if statistics.letters else [_card("Nothing here", "No dead letter matches.", "")]
     )
     return Template(_PAGE.read_text(encoding="utf-8")).substitute(
         title=f"Dead letters on {escape(topic)}",
         topic=escape(topic),
         lead=f"{between[0].upper()}{between[1:]}{f', {escape(wanted)}' if wanted else ''}",
         body="\n".join([_tiles(statistics), *body]),
-        footer=f"ORION Beam {VERSION}, made {made_at:%d %B %Y %H:%M} UTC. Counts only: no record, no number.",
+        footer=f"ORION Beam {VERSION}, made {made_at:%d %B %Y %H:%M} UTC. Counts only, no records.",
     )
 
 
@@ -60,14 +60,14 @@ def _sections(statistics: LetterStatistics, hours: Sequence[datetime]) -> list[s
               _heat_map(statistics, countries, codes)),
         _card("By stage", "The stage that refused the record.",
               stacked_bars(statistics.by("stage", "country"), stages, countries, {}))
-        + _card("By attempt", "From the second on, the record was redriven before.", _attempts(statistics)),
+        + _card("By attempt", "From the second attempt on, the record is a redriven one.", _attempts(statistics)),
     ]  # fmt: skip
     return [
         _card("Over time", "When letters failed, by country. Point at a column for its figures.",
               over_time, _legend(countries)),
         f'<div class="pair">{"".join(pair)}</div>',
         f'<div class="pair">{second_pair[0]}<div>{second_pair[1]}</div></div>',
-        _card("Broken rules", "All that letters break, most frequent first.", _rules(statistics)),
+        _card("Broken rules", "All broken rules, the most frequent first.", _rules(statistics)),
     ]  # fmt: skip
 
 

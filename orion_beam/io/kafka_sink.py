@@ -205,13 +205,13 @@ class _WriteDeadLettersFn(_WriteFn):
                 break
             self._writer.refused.clear()
         else:
-            self._writer.fail(self._topic, -1, "it takes no dead letter of one record, however short")
+            self._writer.fail(self._topic, -1, "it refuses the dead letter of a record even without the payload")
             self._writer.flush()
         if again is not letter:
             names = ("source_topic", "source_partition", "source_offset", "country")
             topic, partition, offset, country = (letter.column(name)[0].as_py() for name in names)
             _logger.warning(
-                "%s does not take the dead letter of a record: it goes by reference, its payload stays on %s[%s]@%s",
+                "%s refuses a dead letter as too large: the letter goes without the payload, which stays on %s[%s]@%s",
                 self._topic, topic, partition, offset,
                 extra={"event": "letter_by_reference", "country": country,
                        "topic": topic, "partition": partition, "offset": offset},

@@ -130,10 +130,10 @@ def _check_consumer_setting(name: str, value: str) -> None:
     if name not in known and not name.startswith(_FREE_PREFIXES):
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else "see Kafka's documentation of consumer configs"
-        raise UserError(f"consumer setting {name}: Kafka's Java consumer has none of this name; {hint}")
+        raise UserError(f"consumer setting {name}: Kafka's Java consumer has no such setting; {hint}")
     form = _FORMS.get(known.get(name, ""))
     if form is not None and not form[0].fullmatch(value.strip()):
-        raise UserError(f"consumer setting {name} is {form[1]}, and the value is none")
+        raise UserError(f"consumer setting {name}: expected {form[1]}")
 
 
 def _refuse_secrets(kind: str, overrides: Mapping[str, str]) -> None:

@@ -174,7 +174,7 @@ def _as_librdkafka(name: str, value: str, directory: Path, where: str) -> dict[s
     if name in _FILES:
         file = directory / value
         if file.is_dir() or value == "probe":
-            raise UserError(f"{where}: {name} must name a file, whose text workers are handed")
+            raise UserError(f"{where}: {name} must name a file; workers get its content")
         try:
             return {_FILES[name]: file.read_text(encoding="ascii")}
         except (OSError, UnicodeDecodeError) as error:

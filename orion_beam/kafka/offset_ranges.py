@@ -266,7 +266,7 @@ def read_ranges(
                 least, give_up = left, time.monotonic() + STALL_TIMEOUT_S
             elif time.monotonic() > give_up and not fetched.records:
                 slow = next(read for read in by_topic.values() if read.left)
-                raise PrerequisiteError(f"Kafka at {bootstrap_servers} hands out no more of {slow}: is it up?")
+                raise PrerequisiteError(f"Kafka at {bootstrap_servers} returns no more records of {slow}: is it up?")
             for topic, read in by_topic.items():
                 before = read.left
                 if topic in fetched.records:
@@ -360,7 +360,7 @@ class _TopicRead:
                 raise UserError(f"{where} ends at offset {reached}, and was to be read up to {end}")
             self._next[partition] = end
         elif error.code() in _GONE:
-            raise UserError(f"{where} holds no longer what was to be read from offset {start} on")
+            raise UserError(f"{where} no longer holds the records to read from offset {start} on")
         else:
             raise refusal
 

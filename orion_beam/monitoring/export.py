@@ -14,11 +14,11 @@ MetricSample = tuple[Iterable[str], float | None]
 """Values of the labels, and the number; a sample with None is left out."""
 
 _COUNTRY_GAUGES: dict[str, tuple[str, Callable[[CountryStatus], float | None]]] = {
-    "orion_kafka_lag_seconds": ("Age of the oldest record that is not processed.", lambda at: at.lag_s),
+    "orion_kafka_lag_seconds": ("Age of the oldest record that the group has not processed.", lambda at: at.lag_s),
     "orion_kafka_ingestion_rate": ("Records a second that arrive.", lambda at: at.ingestion_rate),
-    "orion_kafka_processing_rate": ("Records a second that are processed, by commits.", lambda at: at.processing_rate),
+    "orion_kafka_processing_rate": ("Records a second that the group's commits pass.", lambda at: at.processing_rate),
     "orion_kafka_standstill_seconds": ("How long a partition with lag has not moved.", lambda at: at.standstill_s),
-    "orion_kafka_commit_age_seconds": ("Time since offsets were committed.", lambda at: at.commit_age_s),
+    "orion_kafka_commit_age_seconds": ("Time since the group last committed offsets.", lambda at: at.commit_age_s),
     "orion_kafka_data_loss_seconds": (
         "Time until retention may delete a record that is not processed.",
         lambda at: at.data_loss_s,
@@ -31,7 +31,10 @@ _COUNTRY_GAUGES: dict[str, tuple[str, Callable[[CountryStatus], float | None]]] 
 }
 _COUNTRY_COUNTERS: dict[str, tuple[str, Callable[[CountryStatus], float]]] = {
     "orion_kafka_arrived_records": ("Records that have arrived since the monitor began.", lambda at: at.arrived),
-    "orion_kafka_processed_records": ("Records processed since the monitor began.", lambda at: at.processed),
+    "orion_kafka_processed_records": (
+        "Records that the group's commits have passed since the monitor began.",
+        lambda at: at.processed,
+    ),
     "orion_kafka_lost_records": ("Records that retention has deleted unprocessed.", lambda at: at.lost),
 }
 _JOB_GAUGES: dict[str, tuple[str, Callable[[JobStatus], float | None]]] = {
@@ -40,9 +43,9 @@ _JOB_GAUGES: dict[str, tuple[str, Callable[[JobStatus], float | None]]] = {
         "Tasks that do not run: they restart, or wait for a TaskManager.",
         lambda job: job.tasks_waiting,
     ),
-    "orion_flink_checkpoint_duration_seconds": ("Of the last checkpoint.", lambda job: job.checkpoint_s),
+    "orion_flink_checkpoint_duration_seconds": ("Duration of the last checkpoint.", lambda job: job.checkpoint_s),
     "orion_flink_checkpoint_timestamp_seconds": (
-        "When the last checkpoint that has completed was triggered.",
+        "Unix time at which the last completed checkpoint was triggered.",
         lambda job: job.checkpoint_at_s,
     ),
 }
@@ -82,12 +85,12 @@ def _of_kafka(snapshot: Snapshot, group: str, countries: dict[str, str]) -> Iter
     if reading is None:
         return
     cluster = {
-        "orion_kafka_brokers": ("Brokers that are there.", reading.brokers),
+        "orion_kafka_brokers": ("Brokers that the cluster has.", reading.brokers),
         "orion_kafka_under_replicated_partitions": (
             "Partitions that lack a replica.",
             reading.under_replicated,
         ),
-        "orion_kafka_leaderless_partitions": ("Partitions that nobody leads.", reading.leaderless),
+        "orion_kafka_leaderless_partitions": ("Partitions without a leader.", reading.leaderless),
     }
     for name, (meaning, number) in cluster.items():
         yield _gauge(name, meaning, (), [((), number)])
@@ -123,12 +126,14 @@ def _of_letters(snapshot: Snapshot, countries: list[str]) -> Iterator[Metric]:
     }
     yield _counter(
         "orion_kafka_errors",
-        "Dead letters since the monitor began.",
+        "Dead letters on cdr.dlq, by country, stage and first code.",
         LetterKind._fields,
         kinds.items(),
     )
     foreign = snapshot.letters.get(FOREIGN, 0)
-    yield _counter("orion_kafka_foreign_letters", "Messages among them that are none of ours.", (), [((), foreign)])
+    yield _counter(
+        "orion_kafka_foreign_letters", "Messages on cdr.dlq that ORION Beam did not write.", (), [((), foreign)]
+    )
 
 
 def _of_flink(snapshot: Snapshot) -> Iterator[Metric]:
@@ -148,7 +153,7 @@ def _of_disks(snapshot: Snapshot) -> Iterator[Metric]:
     used = (((path,), use.used_ratio) for path, use in disks)
     yield _gauge("orion_disk_used_ratio", "Used part of the file system, 0 to 1.", ("path",), used)
     free = (((path,), use.free) for path, use in disks)
-    yield _gauge("orion_disk_free_bytes", "Free on the file system.", ("path",), free)
+    yield _gauge("orion_disk_free_bytes", "Free bytes of the file system.", ("path",), free)
 
 
 def _gauge(name: str, meaning: str, labels: Iterable[str], samples: Iterable[MetricSample]) -> Metric:

@@ -177,9 +177,7 @@ class Monitor:
                 self.look()
             except Exception as error:
                 # Nobody would notice if the thread ended, and the page would go on showing old numbers.
-                _logger.error(
-                    "a look at Kafka and Flink failed by a %s", name_of(error), extra={"event": "look_failed"}
-                )
+                _logger.error("reading Kafka and Flink failed with %s", name_of(error), extra={"event": "look_failed"})
             self._stop.wait(max(0.0, began + self.config.interval_s - time.monotonic()))
 
     def _reject_rates(self, at_s: float, letters: Counter[LetterKind]) -> dict[tuple[str, str], float]:

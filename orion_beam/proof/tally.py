@@ -219,7 +219,7 @@ class Tally:
                 if advance is not None:
                     advance(count)
             elif time.monotonic() > give_up:
-                raise UserError(f"Kafka at {self._bootstrap_servers} hands out no more of {behind[0].topic}")
+                raise UserError(f"Kafka at {self._bootstrap_servers} returns no more records of {behind[0].topic}")
 
     def latencies_ms(self) -> Offsets:
         """Return the latency of each final CDR: its Kafka timestamp minus that of its raw record, in milliseconds.

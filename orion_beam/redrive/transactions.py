@@ -110,7 +110,9 @@ class TransactionalWriter:
         except (KafkaException, KafkaRefusedError) as failure:
             error = failure.error if isinstance(failure, KafkaRefusedError) else failure.args[0]
             if error.code() in _FENCED:
-                raise UserError(f"{self._id}: another one has begun, and goes on from here") from None
+                raise UserError(
+                    f"{self._id}: another redrive of these letters has started, and goes on from here"
+                ) from None
             raise JobFailedError(f"{self._id}: the broker refuses a transaction: {error.str()}") from None
         except PrerequisiteError as error:
             raise JobFailedError(f"{self._id}: {error}") from None

@@ -102,7 +102,7 @@ class Run:
             known = sorted(path.parent.name for path in runs.glob("*/plan.json"))
             raise UserError(f"there is no replay {run_id} in {runs}: there is {', '.join(known) or 'none'}") from None
         except ValidationError:
-            raise UserError(f"{directory / 'plan.json'} is no plan of this version") from None
+            raise UserError(f"{directory / 'plan.json'} cannot be read as a plan of this version") from None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -141,7 +141,9 @@ class Run:
         for path in sorted((self.directory / "done").glob("*.json")):
             mark = json.loads(path.read_text())
             if not isinstance(mark, dict):
-                raise UserError(f"{path} is no mark of this version: replay anew, or go on with the version before")
+                raise UserError(
+                    f"{path} cannot be read by this version: start anew, or resume with the version that wrote it"
+                )
             done |= {number: {} for number in mark["chunks"]}
             done[mark["chunks"][0]] = {RowOutcome(*names): count for *names, count in mark["rows"]}
         return done

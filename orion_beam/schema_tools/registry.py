@@ -77,8 +77,8 @@ def check_registry(url: str) -> None:
             parts = urlsplit("")
         if "@" in each:
             raise UserError(
-                "--schema-registry: who logs in is not said in the address, where everybody on this machine could read"
-                f" it: write {_LOGIN}=USER:PASSWORD into the file that --kafka-config names"
+                "--schema-registry: leave user and password out of the address, where everybody on this machine could"
+                f" read them: write {_LOGIN}=USER:PASSWORD into the file that --kafka-config names"
             )
         if not is_address or parts.query or parts.fragment:
             raise UserError(

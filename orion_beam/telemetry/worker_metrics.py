@@ -41,7 +41,9 @@ class WorkerMetrics:
 
         self._read = counter("orion_records_in", "Records that a stage was given.", "stage", "country")
         self._accepted = counter("orion_records_accepted", "Records that a stage accepted.", "stage", "country")
-        self._rejected = counter("orion_records_rejected", "Records that it rejected.", "stage", "country", "code")
+        self._rejected = counter(
+            "orion_records_rejected", "Records that a stage rejected, by first code.", "stage", "country", "code"
+        )
         self._warned = counter("orion_warnings", "Accepted records that a rule warns of.", "country", "rule")
         self._unread = counter(
             "orion_unread_members", "Records with a member that looks like usage and is not read.", "country", "format",

@@ -54,7 +54,7 @@ def _check_slots(overview: Mapping[str, Any], settings: Mapping[str, str], paral
         return ok("slots", found)
     if any(name in settings for name in _ON_DEMAND):
         return skipped("slots", f"{found}; this cluster starts task managers on demand")
-    return failed("slots", found, "cancel what else runs, start task managers, or lower --parallelism")
+    return failed("slots", found, "cancel other jobs, start task managers, or lower --parallelism")
 
 
 def _check_storage(settings: Mapping[str, str], task_managers: int) -> Check:
@@ -62,7 +62,7 @@ def _check_storage(settings: Mapping[str, str], task_managers: int) -> Check:
     if not directory:
         return warning(
             _STORAGE,
-            "the memory of the job manager: a new one begins at the offsets of the consumer group",
+            "in the job manager's memory: a new job manager begins at the consumer group's offsets",
             "set state.checkpoints.dir to a directory that all hosts share",
         )
     if directory.startswith(("file:", "/")) and task_managers > 1:

@@ -83,7 +83,7 @@ def _check_versions() -> Check:
     java = java_properties()["beam.version"]
     if java != pins["apache-beam"]:
         found = f"Beam is {pins['apache-beam']} in setup.py and {java} in runners/java/pom.xml"
-        return failed("versions", found, "use both of one version of orion-beam")
+        return failed("versions", found, "use setup.py and pom.xml of the same version of orion-beam")
     return ok("versions", f"Beam {java} in Python and Java, all {len(pins)} packages as pinned")
 
 
@@ -93,5 +93,5 @@ def _check_disk(name: str, directory: Path) -> Check:
     free = shutil.disk_usage(directory).free
     found = f"{free / (1 << 30):.1f} GiB free at {directory}"
     if free < FREE_BYTES:
-        return failed(name, found, f"free some: {FREE_BYTES >> 30} GiB are needed; ORION_HOME and TMPDIR move them")
+        return failed(name, found, f"free {FREE_BYTES >> 30} GiB, or name other directories by ORION_HOME and TMPDIR")
     return ok(name, found)

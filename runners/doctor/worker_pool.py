@@ -47,7 +47,7 @@ def checks_from_workers(address: str, bootstrap_servers: str) -> Iterator[Check]
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         yield failed(
-            "from workers", f"a worker of {address} cannot run this version ({reason[0]})", "install it there, the same"
+            "from workers", f"a worker of {address} cannot run this version ({reason[0]})", "install this version there"
         )
         return
     answer: dict[str, Any] = json.loads(done.stdout)

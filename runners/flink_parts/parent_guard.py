@@ -14,6 +14,7 @@ import time
 import psutil
 
 from orion_beam.runners.jars.build import PARENT_VARIABLE
+from orion_beam.runners.local.processes import is_alive
 
 _LOOK_EVERY_S = 0.5
 _GRACE_S = 10.0
@@ -37,19 +38,8 @@ def end_with_parent() -> None:
 
 
 def _outlive(parent: psutil.Process) -> None:
-    while _is_alive(parent):
+    while is_alive(parent):
         time.sleep(_LOOK_EVERY_S)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE_S)
     os._exit(_PARENT_IS_GONE)
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    """Return whether a process runs. A zombie (dead, but not yet reaped) does not."""
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.Error:
-        # The state is unknown this time. The thread must not end because of that.
-        return True

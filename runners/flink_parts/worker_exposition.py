@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.mmap_dict import MmapedDict
@@ -17,6 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from orion_beam.monitoring.server import metrics_page, serving
+from orion_beam.runners.local.processes import is_alive
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Environment variable that names the directory in which prometheus-client, when imported, keeps metrics in files."""
@@ -49,7 +49,7 @@ class _Workers(MultiProcessCollector):
 def _add_up_ended(directory: Path, kind: str) -> None:
     """Add up the files of processes that have ended in one file, and remove them."""
     files = {path: path.stem.rpartition("_")[2] for path in directory.glob(f"{kind}_*.db")}
-    ended = [path for path, pid in files.items() if pid.isdigit() and _has_ended(int(pid))]
+    ended = [path for path, pid in files.items() if pid.isdigit() and not is_alive(int(pid))]
     if not ended:
         return
     total = directory / f"{kind}_{_ENDED}.db"
@@ -67,13 +67,6 @@ def _add_up_ended(directory: Path, kind: str) -> None:
     draft.replace(total)
     for path in ended:
         path.unlink()
-
-
-def _has_ended(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return True
 
 
 class _ProducerErrorRate(Collector):

@@ -4,13 +4,13 @@ import fcntl
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
+import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orion_beam.defaults import BROKER_PORT
@@ -18,6 +18,7 @@ from orion_beam.errors import ServiceFailedError, UserError
 from orion_beam.runners.jars.build import Report, orion_home, silent
 from orion_beam.runners.local.broker import BROKER_STOP_TIMEOUT_S, Ports, is_taken
 from orion_beam.runners.local.kafka import LocalKafka, kept_brokers
+from orion_beam.runners.local.processes import find_alive
 
 _LOOK_EVERY_S = 0.05
 
@@ -28,8 +29,7 @@ class BrokerProcess(BaseModel):
     Attributes:
         number: Node id.
         pid: Process id.
-        started: Start time of the process, as `_start_time` returns it; tells the process from a later one with the
-            same id.
+        created_s: Creation time of the process, in seconds since the epoch. A later process of the same id has another.
         ports: Ports at which the broker listens.
     """
 
@@ -37,13 +37,13 @@ class BrokerProcess(BaseModel):
 
     number: int
     pid: int
-    started: str
+    created_s: float
     ports: Ports
 
     @property
     def running(self) -> bool:
         """Whether this very process still runs."""
-        return _start_time(self.pid) == self.started
+        return find_alive(self.pid, self.created_s) is not None
 
 
 class LocalState(BaseModel):
@@ -104,7 +104,7 @@ def up(
         kept = kept_brokers(directory)
         if brokers is not None and kept not in (None, brokers):
             raise UserError(
-                f"the local Kafka is one of {kept} broker(s), not {brokers}: delete it with"
+                f"the local Kafka has {kept} broker(s), not {brokers}: delete it with"
                 " `orion-beam local down --purge`, or leave out --brokers"
             )
         state = _remembered()
@@ -185,10 +185,13 @@ def _state_of(cluster: LocalKafka, running: Sequence[BrokerProcess]) -> LocalSta
     for broker, ports in zip(cluster.brokers, cluster.ports, strict=True):
         if broker.number in processes:
             continue
-        started = _start_time(broker.pid)
-        if started is None:
-            raise ServiceFailedError(f"the local Kafka ended right after its start (log: {broker.log_file})")
-        processes[broker.number] = BrokerProcess(number=broker.number, pid=broker.pid, started=started, ports=ports)
+        with suppress(psutil.NoSuchProcess):
+            created_s = psutil.Process(broker.pid).create_time()
+            started = BrokerProcess(number=broker.number, pid=broker.pid, created_s=created_s, ports=ports)
+            if started.running:
+                processes[broker.number] = started
+                continue
+        raise ServiceFailedError(f"the local Kafka ended right after its start (log: {broker.log_file})")
     return LocalState(
         brokers=tuple(processes[broker.number] for broker in cluster.brokers),
         bootstrap_servers=cluster.bootstrap_servers,
@@ -231,19 +234,3 @@ def _end(brokers: Sequence[BrokerProcess]) -> None:
     for broker in brokers:
         if broker.running:
             raise ServiceFailedError(f"process {broker.pid}, a broker of the local Kafka, does not end")
-
-
-def _start_time(pid: int) -> str | None:
-    """Return when a process started, as the text of /proc or `ps`; None for a process that has ended or is a zombie."""
-    stat = Path("/proc", str(pid), "stat")
-    if Path("/proc/self/stat").exists():
-        try:
-            # See proc(5). The name (field 2, in parentheses) may hold any character. State and start time are fields 3
-            # and 22.
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            return None
-        return None if fields[0] in "ZX" else fields[19]
-    listed = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    flags, _, started = listed.stdout.strip().partition(" ")
-    return started.strip() if started and "Z" not in flags else None

@@ -152,7 +152,7 @@ class LocalKafka:
             self._await_ready()
         except _PortTakenError:
             self.kill()
-            raise self._failure("somebody else listens on its port", started[0]) from None
+            raise self._failure("another process listens on its port", started[0]) from None
         except BaseException:
             self.kill()
             raise

@@ -130,7 +130,10 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
                     '{country=~"$country", code=~"(.+[.])?internal_error"}[1h])'
                 },
             ),
-            Panel("Messages that are none of ours", {"in an hour": "increase(orion_kafka_foreign_letters_total[1h])"}),
+            Panel(
+                "Messages that ORION Beam did not write",
+                {"in an hour": "increase(orion_kafka_foreign_letters_total[1h])"},
+            ),
         ],
     ),
     "health": (

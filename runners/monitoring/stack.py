@@ -19,6 +19,7 @@ from orion_beam.job_file.environment import environment_name
 from orion_beam.runners.jars.build import orion_home
 from orion_beam.runners.local.broker import BROKER_STOP_TIMEOUT_S, HOST, free_ports, is_taken
 from orion_beam.runners.local.development import LocalState
+from orion_beam.runners.local.processes import find_alive, is_alive
 from orion_beam.runners.monitoring.alerts import AlertLimits, alert_rules
 
 MONITOR_PORT, PROMETHEUS_PORT = 9310, 9090
@@ -117,11 +118,11 @@ def stop_monitoring() -> list[int]:
         running = []
         for pid, created, *port in json.loads(_state_file().read_text()):
             ports += port
-            with suppress(psutil.NoSuchProcess):
-                process = psutil.Process(pid)
-                if process.create_time() == created:
+            process = find_alive(pid, created)
+            if process is not None:
+                with suppress(psutil.NoSuchProcess):
                     process.terminate()
-                    running.append(process)
+                running.append(process)
         for process in psutil.wait_procs(running, BROKER_STOP_TIMEOUT_S)[1]:
             process.kill()
     shutil.rmtree(_directory(), ignore_errors=True)
@@ -141,9 +142,9 @@ def _launch(name: str, command: Sequence[str]) -> psutil.Process:
 def _await_listening(process: psutil.Process, port: int) -> None:
     give_up = time.monotonic() + _START_TIMEOUT_S
     while not is_taken(port):
-        if not process.is_running() or time.monotonic() > give_up:
-            stopped = "has ended" if not process.is_running() else f"does not listen after {_START_TIMEOUT_S:.0f} s"
-            raise ServiceFailedError(f"what was to listen at port {port} {stopped}; {_directory()} holds its log")
+        if not is_alive(process) or time.monotonic() > give_up:
+            stopped = "has ended" if not is_alive(process) else f"does not listen after {_START_TIMEOUT_S:.0f} s"
+            raise ServiceFailedError(f"the process for port {port} {stopped}; {_directory()} holds its log")
         time.sleep(_LOOK_EVERY_S)
 
 

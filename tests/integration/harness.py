@@ -47,6 +47,7 @@ from orion_beam.kafka.offset_ranges import SourcePartition, offset_ranges
 from orion_beam.proof.tally import Tally
 from orion_beam.runners.jars.build import guard_environment
 from orion_beam.runners.local.kafka import LocalKafka
+from orion_beam.runners.local.processes import is_alive
 from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.derive import avro_schema
 from orion_beam.topics.apply import apply_changes, create_topics
@@ -187,14 +188,6 @@ class Job:
         except psutil.NoSuchProcess:
             return
         self._seen |= {child.pid: child for child in children if child.pid not in self._seen}
-
-
-def is_alive(process: psutil.Process) -> bool:
-    """Return whether a process runs. A zombie (dead, but not yet reaped) does not."""
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 StartJob = Callable[..., Job]

@@ -133,8 +133,14 @@ def test_other_topics_and_what_retention_has_taken_from_them(shared_kafka: Local
     cut = audit(outputs, *options)
     assert cut.exit_code == 1
     assert "cdr.raw.SN[0]: 4 of 10 missing, offsets 0-3" in cut.stdout
-    assert "cdr.final.replay: its first 4 records are deleted, and what they came from counts as missing" in cut.stdout
-    assert "cdr.final.replay: 1 records are none of ours, the first is cdr.final.replay[0] at offset 10" in cut.stdout
+    assert (
+        "cdr.final.replay: its first 4 records are deleted, so the raw records that they came from count as missing"
+        in cut.stdout
+    )
+    assert (
+        "cdr.final.replay: ORION Beam did not write 1 records; the first is cdr.final.replay[0] at offset 10"
+        in cut.stdout
+    )
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

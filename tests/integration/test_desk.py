@@ -276,7 +276,7 @@ def test_a_newer_redrive_of_a_topic_shuts_out_the_older(servers, topic):
         if not newer:
             newer.append(redrive_of(servers, topic).run())
 
-    with pytest.raises(UserError, match="another one has begun"):
+    with pytest.raises(UserError, match="another redrive of these letters has started"):
         older.run(wait=begin_newer)
     assert newer[0].fates[Fate.SENT] + older.report.fates[Fate.SENT] == 40
     entries = read_journal(servers, "redrive/")

@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 from orion_beam.defaults import CELLS
-from tests.integration.harness import STOP_TIMEOUT_S, await_until, is_alive, kafka_in
+from orion_beam.runners.local.processes import is_alive
+from tests.integration.harness import STOP_TIMEOUT_S, await_until, kafka_in
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1_800)]
 

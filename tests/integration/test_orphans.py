@@ -9,7 +9,8 @@ import psutil
 import pytest
 
 from orion_beam.runners.local.kafka import LocalKafka
-from tests.integration.harness import START_TIMEOUT_S, STOP_TIMEOUT_S, Feed, await_until, is_alive, records_on
+from orion_beam.runners.local.processes import is_alive
+from tests.integration.harness import START_TIMEOUT_S, STOP_TIMEOUT_S, Feed, await_until, records_on
 
 pytestmark = pytest.mark.integration
 

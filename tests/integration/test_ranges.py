@@ -171,7 +171,7 @@ def test_offsets_that_are_gone_or_not_there_yet_are_named(broker: Broker) -> Non
     with pytest.raises(UserError, match=r"short\[0\] ends at offset 5, and was to be read up to 9"):
         list(read_ranges(broker.servers, {part: OffsetRange(3, 9)}))
     broker.delete_before(part, 3)
-    with pytest.raises(UserError, match=r"short\[0\] holds no longer what was to be read from offset 1 on"):
+    with pytest.raises(UserError, match=r"short\[0\] no longer holds the records to read from offset 1 on"):
         list(read_ranges(broker.servers, {part: OffsetRange(1, 5)}))
     assert broker.read(part) == ["d", "e"]
 

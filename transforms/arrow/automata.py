@@ -87,7 +87,7 @@ _TOKEN = re.compile(r"\(\?:|[()|]|\[(?P<set>(?:\d|-|\\d)+)\]|(?P<digits>\d|\\d)|
 def _parsed(pattern: str) -> _Piece:
     tokens = list(_TOKEN.finditer(pattern))
     if "".join(token[0] for token in tokens) != pattern:
-        raise ValueError(f"{pattern} has something else than digits, sets, groups and repetitions")
+        raise ValueError(f"{pattern} may have only digits, sets, groups and repetitions")
     return _Piece(_alternatives(iter(tokens)))
 
 

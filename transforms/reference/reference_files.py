@@ -342,7 +342,7 @@ class LiveLookup:
     def log_failure(self, error: Exception) -> None:
         """Log that a refresh failed with an unexpected error and will be tried again."""
         _logger.error(
-            "reference data %s: a refresh failed by a %s; version %s stays in use, and it is tried again",
+            "reference data %s: a refresh failed with %s; version %s stays in use until the next refresh",
             self._path,
             name_of(error),
             self.current.version,

@@ -459,7 +459,7 @@ def check_rule(name: str) -> None:
     if name not in RULES_BY_ID:
         raise ValueError("there is no such rule, see `orion-beam rules`")
     if RULES_BY_ID[name].is_fixed:
-        raise ValueError("is always an error: no CDR can do without")
+        raise ValueError("is always an error and cannot be changed")
 
 
 def severity_of(rule: Rule, profile: CountryProfile) -> Severity:

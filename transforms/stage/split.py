@@ -175,7 +175,7 @@ def _break_if_too_many(breaker: Breaker, bugs: Sequence[_Bug], stage: str) -> No
         # The bundle is tried again, perhaps by the same DoFn, so the count starts anew.
         breaker.in_a_row = 0
         raise StageFailedError(
-            f"stage {stage} fails for row after row by a {bugs[-1].name}: this is a bug of {_owner(stage)}. No record"
+            f"stage {stage} fails for row after row with {bugs[-1].name}: this is a bug of {_owner(stage)}. No record"
             " is lost: a version without the bug reads these again"
         )
 

@@ -28,21 +28,30 @@ with late_imports():
     from orion_beam.redrive.sent_records import Redriven, read_redriven
     from orion_beam.topics.names import own_topics
 
-ServersOrFiles = Annotated[str | None, typer.Option(help="Kafka brokers, host:port,…, unless --input says where.")]
+ServersOrFiles = Annotated[str | None, typer.Option(help="Kafka brokers, host:port,…; not needed with --input.")]
 InputOption = Annotated[
     Path | None,
-    typer.Option("--input", help="Letters in files instead: cdr.dlq.avro, or the directory of `run --output`."),
+    typer.Option("--input", help="Read letters from files: cdr.dlq.avro, or the directory of `run --output`."),
 ]
-CodeOption = Annotated[str | None, typer.Option("--code", help="Those that break one of these rules: invalid_imsi,…")]
-CountryOption = Annotated[str | None, typer.Option("--countries", "--country", help="Those of these countries: FR,TN")]
-StageOption = Annotated[str | None, typer.Option("--stage", help="Those that these stages refused: decode,validate")]
+CodeOption = Annotated[str | None, typer.Option("--code", help="Only letters with one of these codes: invalid_imsi,…")]
+CountryOption = Annotated[
+    str | None, typer.Option("--countries", "--country", help="Only letters of these countries: FR,TN")
+]
+StageOption = Annotated[str | None, typer.Option("--stage", help="Only letters of these stages: decode,validate")]
 FromOption = Annotated[
-    str | None, typer.Option("--from", help="Those that failed then or later: 2026-01-01T00:00Z, with an offset.")
+    str | None, typer.Option("--from", help="Only letters that failed at this time or later: 2026-01-01T00:00Z")
 ]
-LastOption = Annotated[str | None, typer.Option(help="Those that failed within the last 30m, 6h, 7d.")]
-ToOption = Annotated[str | None, typer.Option("--to", help="Those that failed before then: 2026-01-02T00:00Z")]
+LastOption = Annotated[
+    str | None, typer.Option(help="Only letters that failed within this time until now: 30m, 6h, 7d")
+]
+ToOption = Annotated[
+    str | None, typer.Option("--to", help="Only letters that failed before this time: 2026-01-02T00:00Z")
+]
 OffsetsOption = Annotated[
-    str | None, typer.Option(help="Those at these offsets of the topic, by partition, the end excluded: 0=100-200,3=17")
+    str | None,
+    typer.Option(
+        help="Only letters at these places of the topic: PARTITION=FIRST-END,… without END, or PARTITION=OFFSET"
+    ),
 ]
 
 _OFFSETS = re.compile(r"([0-9]{1,9})=([0-9]{1,18})(?:-([0-9]{1,18}))?")
@@ -103,7 +112,7 @@ class Letters(NamedTuple):
             return read_redriven(self.servers, self.selection.topic)
         except KafkaRefusedError as error:
             # A user who may read the letters may not be allowed to read the journal.
-            say(f"warning: redriven letters are not told from open ones: {error}", logging.WARNING)
+            say(f"warning: cannot tell redriven letters from open ones: {error}", logging.WARNING)
             return Redriven({}, {})
 
 
@@ -130,7 +139,7 @@ def servers_of(bootstrap_servers: str | None, files: Path | None, topic: str | N
     if (bootstrap_servers is None) == (files is None):
         raise UserError("where to look? give --bootstrap-servers HOST:PORT, or --input with what `run` has written")
     if files is not None and topic not in (None, own_topics().dead_letters.name):
-        raise UserError("--dead-letter-topic goes without --input: files have no topic")
+        raise UserError("--dead-letter-topic does not go with --input: files have no topic")
     return bootstrap_servers
 
 

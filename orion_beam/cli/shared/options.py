@@ -52,7 +52,7 @@ CountriesOption = Annotated[str | None, typer.Option(help="Countries to read.", 
 GroupId = Annotated[
     str,
     typer.Option(
-        help="Consumer group whose offsets say where to go on.",
+        help="Consumer group; its committed offsets are where the job goes on.",
         show_default="orion-beam, after --topic-prefix",
         callback=_own_group,
     ),
@@ -100,14 +100,16 @@ Profiles = Annotated[
         show_default="those shipped, and over them the workspace's",
     ),
 ]
-Cells = Annotated[str, typer.Option(help="Cells, CSV or Parquet.")]
-Subscribers = Annotated[str, typer.Option(help="Subscribers, CSV or Parquet.")]
+Cells = Annotated[str, typer.Option(help="File of cells, CSV or Parquet.")]
+Subscribers = Annotated[str, typer.Option(help="File of subscribers, CSV or Parquet.")]
 TagPartialsOption = Annotated[
-    bool, typer.Option(help="Say of each CDR which of its session's records it is: docs/guides/record-checks.md.")
+    bool, typer.Option(help="Mark partial records of a session with their role: docs/guides/record-checks.md.")
 ]
-FlagDuplicatesOption = Annotated[bool, typer.Option(help="Mark CDRs that came before, by a natural key.")]
+FlagDuplicatesOption = Annotated[
+    bool, typer.Option(help="Mark CDRs that repeat an earlier one: docs/guides/record-checks.md.")
+]
 DuplicateWindow = Annotated[
-    int, typer.Option(help="Rows of a country, in each worker, among which duplicates are found; 84 bytes each.")
+    int, typer.Option(help="CDRs of a country that each worker remembers to find duplicates; 84 bytes each.")
 ]
 
 
@@ -130,7 +132,9 @@ def check_balance(flag_duplicates: bool, beam_arguments: Iterable[str]) -> None:
         UserError: Beam's options let workers share one.
     """
     if flag_duplicates and any(argument.startswith("--load_balance_bundles") for argument in beam_arguments):
-        raise UserError("--flag-duplicates goes without --load_balance_bundles, which lets workers share a partition")
+        raise UserError(
+            "--flag-duplicates does not go with --load_balance_bundles, which lets workers share a partition"
+        )
 
 
 def parse_list(text: str | None) -> tuple[str, ...]:

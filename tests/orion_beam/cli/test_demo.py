@@ -18,7 +18,8 @@ import psutil
 import pytest
 
 from orion_beam.countries import all_profiles
-from tests.integration.harness import await_until, is_alive
+from orion_beam.runners.local.processes import is_alive
+from tests.integration.harness import await_until
 
 COMMAND = [sys.executable, "-m", "orion_beam.cli.main", "demo"]
 
@@ -187,7 +188,7 @@ def test_a_job_that_dies_is_a_failure_that_names_its_log(demo):
     [
         (["--count", "0"], "--count must be at least 1, not 0"),
         (["--fault-rate", "2"], "--fault-rate must be from 0 to 1, not 2.0"),
-        (["--countries", "FR,XX"], f"unknown country 'XX': known are {', '.join(all_profiles())}"),
+        (["--countries", "FR,XX"], f"--countries: unknown country 'XX': known are {', '.join(all_profiles())}"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(orion_beam, arguments, message):

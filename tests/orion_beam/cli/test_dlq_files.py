@@ -130,7 +130,7 @@ def test_where_to_look_is_said_once(orion_beam: Command, command, options) -> No
 
 def test_files_have_no_topic(orion_beam: Command, output: Path) -> None:
     answer = desk(orion_beam, output, "ls", "--dead-letter-topic", "other.dlq")
-    assert (answer.code, "--dead-letter-topic goes without --input" in answer.err) == (2, True)
+    assert (answer.code, "--dead-letter-topic does not go with --input" in answer.err) == (2, True)
 
 
 def traced(orion_beam: Command, output: Path, *arguments: object) -> tuple[int, dict]:

@@ -1,6 +1,8 @@
 """How a command ends, whatever it ends with."""
 
 import socket
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -27,6 +29,17 @@ def test_an_error_of_c_code_is_not_taken_for_a_signal(monkeypatch: pytest.Monkey
     monkeypatch.setattr(main, "app", broken)
     with pytest.raises(SystemError, match="bad argument"):
         main.main()
+
+
+def entries(subcommands: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, entry in subcommands.items():
+        yield before + name, entry
+        yield from entries(entry.subcommands, f"{before}{name} ")
+
+
+@pytest.mark.parametrize(("name", "entry"), list(entries(main.SUBCOMMANDS)))
+def test_the_list_of_commands_says_what_the_command_itself_says_first(name: str, entry: Any) -> None:
+    assert entry.help == " ".join(entry.load(name).help.split("\n\n")[0].split())
 
 
 KAFKA = ("--bootstrap-servers", "127.0.0.1:1")

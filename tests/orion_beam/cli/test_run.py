@@ -209,7 +209,7 @@ def test_a_bug_that_hits_every_row_ends_the_run_with_one_clear_line(run, tmp_pat
     answer = run("--input", f"FR={tmp_path}/fr.csv", "--output", tmp_path)
     assert answer.code == 1
     logged, last = answer.err.splitlines()
-    assert last.startswith("orion-beam: error: stage normalize fails for row after row by a KeyError at test_run.py:")
+    assert last.startswith("orion-beam: error: stage normalize fails for row after row with KeyError at test_run.py:")
     assert "event=stage_failed" in logged
     assert not (tmp_path / "cdr.final.avro").exists()
 
@@ -283,7 +283,7 @@ def assert_refused(answer: Answer, *named: str) -> None:
         (["--input", "FR={files}/fr.csv", "--output", "{files}/sn.txt/out"], ["--output", "sn.txt/out"]),
         (
             ["--input", "FR=-", "--input", "TN=-", "--output", "{files}"],
-            ["--input TN=-", "a pipe can be read but once"],
+            ["--input TN=-", "a pipe can be read only once"],
         ),
         (
             ["--input", "FR={files}/fr.csv", "--output", "{files}", "--encoding", "utf16le-x"],

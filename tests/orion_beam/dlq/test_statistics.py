@@ -63,7 +63,7 @@ def test_the_page_needs_nothing_but_itself_and_holds_no_number():
 
 
 def test_the_page_of_nothing_says_so():
-    assert "No dead letter is meant." in html_report(LetterStatistics(), "cdr.dlq", MADE_AT, "")
+    assert "No dead letter matches." in html_report(LetterStatistics(), "cdr.dlq", MADE_AT, "")
 
 
 def test_a_long_time_is_drawn_in_as_many_columns_as_fit():

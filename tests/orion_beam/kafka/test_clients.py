@@ -30,10 +30,10 @@ def test_a_password_is_refused_on_the_command_line_and_not_repeated(name: str) -
         ("fetch.wait.max.ms", "5", "did you mean fetch.max.wait.ms?"),
         ("Session.Timeout.ms", "5", "did you mean session.timeout.ms?"),
         ("zzz", "5", "see Kafka's documentation"),
-        ("max.poll.records", "many", "setting max.poll.records is a whole number, and the value is none"),
-        ("max.poll.records", "5.0", "is a whole number"),
-        ("check.crcs", "yes", "setting check.crcs is true or false"),
-        ("sasl.login.refresh.window.factor", "x", "is a number"),
+        ("max.poll.records", "many", "setting max.poll.records: expected a whole number"),
+        ("max.poll.records", "5.0", "setting max.poll.records: expected a whole number"),
+        ("check.crcs", "yes", "setting check.crcs: expected true or false"),
+        ("sasl.login.refresh.window.factor", "x", "expected a number"),
     ],
 )
 def test_a_setting_that_the_java_consumer_does_not_have_is_refused_with_the_nearest(name, value, problem) -> None:

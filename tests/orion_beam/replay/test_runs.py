@@ -79,7 +79,7 @@ def test_a_replay_that_is_not_there_is_named_with_those_that_are(tmp_path: Path)
     with pytest.raises(UserError, match="is no name of a replay"):
         Run.load(tmp_path, "../a")
     (tmp_path / "a" / "plan.json").write_text("{}")
-    with pytest.raises(UserError, match="is no plan of this version"):
+    with pytest.raises(UserError, match="cannot be read as a plan of this version"):
         Run.load(tmp_path, "a")
 
 

@@ -178,9 +178,9 @@ def test_a_registry_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        (f"http://{USER}:{PASSWORD}@registry:8081", "who logs in is not said in the address"),
-        (f"http://registry:8081,https://{USER}:{PASSWORD}@other", "who logs in is not said in the address"),
-        (f"{USER}:{PASSWORD}@registry:8081", "who logs in is not said in the address"),
+        (f"http://{USER}:{PASSWORD}@registry:8081", "leave user and password out of the address"),
+        (f"http://registry:8081,https://{USER}:{PASSWORD}@other", "leave user and password out of the address"),
+        (f"{USER}:{PASSWORD}@registry:8081", "leave user and password out of the address"),
         ("registry:8081", "is no address"),
         ("ftp://registry", "is no address"),
         ("http://", "is no address"),

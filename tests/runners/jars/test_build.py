@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from pathlib import Path
 
@@ -15,6 +14,8 @@ import pytest
 from orion_beam.errors import PrerequisiteError
 from orion_beam.runners.jars import build as jars
 from orion_beam.runners.jars.artifacts import Artifact, write_artifacts
+from orion_beam.runners.local.processes import is_alive
+from tests.integration.harness import await_until
 
 
 @pytest.fixture
@@ -205,19 +206,7 @@ def test_a_jvm_does_not_outlive_a_killed_parent() -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    give_up = time.monotonic() + 120
-    while _exists(child) and time.monotonic() < give_up:
-        time.sleep(0.1)
-    assert not _exists(child)
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")
-    return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+    await_until(lambda: not is_alive(child), 120, "the JVM has ended")
 
 
 @pytest.mark.integration

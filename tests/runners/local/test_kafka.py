@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from orion_beam.runners.local import development as local
 from orion_beam.runners.local import kafka as local_kafka
 from orion_beam.runners.local.broker import HOST, Ports, is_taken
 from orion_beam.runners.local.kafka import LocalKafka
+from orion_beam.runners.local.processes import is_alive
 from orion_beam.topics.apply import create_topics
 from tests.command import Command, orion_beam
 from tests.integration.harness import await_until
@@ -91,14 +91,11 @@ def test_a_broker_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
-    assert local._start_time(pid) is not None
+    assert is_alive(pid)
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    give_up = time.monotonic() + 120
-    while local._start_time(pid) is not None and time.monotonic() < give_up:
-        time.sleep(0.1)
-    assert local._start_time(pid) is None
+    await_until(lambda: not is_alive(pid), 120, "the broker has ended")
 
 
 def test_a_broker_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
@@ -132,9 +129,9 @@ def test_up_outlives_its_command_and_down_ends_it(home: Path, orion_beam: Comman
     assert shown["brokers"] == state["brokers"]
 
     assert orion_beam("local", "down").out == "Kafka is stopped\n"
-    assert local._start_time(broker["pid"]) is None
+    assert not is_alive(broker["pid"])
     assert (home / "local" / "kafka").exists()
-    assert orion_beam("local", "down", "--purge").out == "Kafka was not running\nIts data are deleted\n"
+    assert orion_beam("local", "down", "--purge").out == "Kafka was not running\nIts data is deleted\n"
     assert not (home / "local" / "kafka").exists()
     assert json.loads(orion_beam("local", "status", "--json").out) == {"running": False}
 
@@ -164,7 +161,7 @@ def test_a_killed_broker_comes_back_where_it_was_with_its_topics_or_elsewhere_if
 
 def test_a_state_file_of_a_reused_process_id_is_stale(home: Path) -> None:
     (home / "local").mkdir()
-    reused = local.BrokerProcess(number=1, pid=os.getpid(), started="another time", ports=Ports(1, 2))
+    reused = local.BrokerProcess(number=1, pid=os.getpid(), created_s=0.0, ports=Ports(1, 2))
     local._write_state(local.LocalState(brokers=(reused,), bootstrap_servers="127.0.0.1:1", data_dir=str(home)))
     assert local.status() is None
     assert local.down() is False  # and this test is not killed
@@ -188,7 +185,7 @@ def test_three_brokers_outlive_one_of_them_which_is_started_again(orion_beam: Co
 
     fewer = orion_beam("local", "up", "--brokers", "1")
     assert fewer.code == 2
-    assert "is one of 3 broker(s), not 1: delete it with `orion-beam local down --purge`" in fewer.err
+    assert "has 3 broker(s), not 1: delete it with `orion-beam local down --purge`" in fewer.err
 
     first = local.status()
     assert first is not None

@@ -145,7 +145,7 @@ def test_a_bug_that_hits_every_row_fails_the_batch_after_some_dozen_rows_with_on
         split_isolating(split, numbered(32_768), Stage.NORMALIZE, Breaker())
     assert split.calls <= 2 * (MAX_BUGS + 1) + 15
     text = str(failed.value)
-    assert text.startswith("stage normalize fails for row after row by a ValueError at test_split.py:")
+    assert text.startswith("stage normalize fails for row after row with ValueError at test_split.py:")
     # What is rolled back is not said to go to the dead letters, and no error brings a row's text along.
     assert not [record for record in caplog.records if record.name == "orion_beam.transforms.stage.split"]
     assert SECRET not in text
