@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from orion_beam.checks.lint_cases import lint_cases
+from orion_beam.checks.lint_cases import case_folders, lint_cases
 from orion_beam.checks.lint_countries import Profile, lint_countries
 from orion_beam.checks.lint_finding import LintFinding, LintRule, finding_of_error
+from orion_beam.checks.lint_formats import lint_formats
 from orion_beam.checks.lint_stages import lint_stages
 from orion_beam.errors import UserError
 from orion_beam.job_file.read import read_job
@@ -23,6 +24,7 @@ def lint_workspace(workspace: Workspace) -> list[LintFinding]:
     findings = [
         *_job(workspace),
         *lint_countries(workspace, profiles),
+        *lint_formats(workspace, profiles, case_folders(workspace)),
         *lint_cases(workspace, profiles),
     ]
     return sorted(findings, key=lambda found: (str(found.file), found.line, found.rule))

@@ -18,12 +18,12 @@ from orion_beam.checks.lint_finding import (
     line_at,
     toml_lines,
 )
-from orion_beam.countries import ProfileSource, all_profiles
+from orion_beam.countries import FORMATS, ProfileSource, all_profiles, with_formats
 from orion_beam.defaults import SHIPPED_CATALOGUE
 from orion_beam.errors import UserError
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.topics.catalogue import Catalogue, load_catalogue
-from orion_beam.transforms.decoders.registry import check_formats
+from orion_beam.transforms.decoders.registry import check_formats, load_format
 from orion_beam.transforms.rules.plausibility import example_numbers
 from orion_beam.transforms.rules.rules import check_rules
 from orion_beam.workspace import Workspace
@@ -71,6 +71,7 @@ def _read(path: Path, valid: list[Profile]) -> Iterator[LintFinding]:
         text = path.read_text(encoding="utf-8")
         lines = toml_lines(text)
         profile = CountryProfile.model_validate(tomllib.loads(text))
+        profile = _with_formats(profile, path)
     except ValidationError as error:
         yield from findings_of_model(path, LintRule.COUNTRY_FILE, CountryProfile, error, lines)
         return
@@ -79,7 +80,7 @@ def _read(path: Path, valid: list[Profile]) -> Iterator[LintFinding]:
         return
     found = Profile(path, profile, lines)
     checks = {
-        check_formats: "name a format of formats/, or one that `orion-beam country check` lists",
+        check_formats: "name one of these, or declare it in formats/NAME.toml",
         check_rules: "`orion-beam rules` lists the rules",
     }
     broken = False
@@ -92,6 +93,19 @@ def _read(path: Path, valid: list[Profile]) -> Iterator[LintFinding]:
             broken = True
     if not broken:
         valid.append(found)
+
+
+def _with_formats(profile: CountryProfile, path: Path) -> CountryProfile:
+    """Return a profile with its declared formats. A broken format has a finding of its own, and is left out."""
+    broken = []
+    for name in profile.formats:
+        with suppress(OSError):
+            try:
+                load_format(path.parent.parent / FORMATS / f"{name}.toml")
+            except ValueError:
+                broken.append(name)
+    formats = tuple(name for name in profile.formats if name not in broken)
+    return with_formats(profile.model_copy(update={"formats": formats}), path.parent.parent / FORMATS)
 
 
 def _alone(each: Profile, catalogue: Catalogue) -> Iterator[LintFinding]:

@@ -26,6 +26,9 @@ class LintRule(StrEnum):
     MCC_TWICE = "mcc-twice"
     PLMN = "plmn"
     TOPIC_TWICE = "topic-twice"
+    FORMAT_FILE = "format-file"
+    FORMAT_UNUSED = "format-unused"
+    FORMATS_OVERLAP = "formats-overlap"
     STAGE = "stage"
     STAGE_UNUSED = "stage-unused"
     CASES = "cases"
@@ -47,6 +50,9 @@ _MEANINGS: Mapping[LintRule, str] = {
     LintRule.MCC_TWICE: "a mobile country code belongs to one country",
     LintRule.PLMN: "a PLMN begins with an MCC of its country, and belongs to one operator",
     LintRule.TOPIC_TWICE: "a topic has one use: two countries, or a country and a stage, do not share it",
+    LintRule.FORMAT_FILE: "a declared format is valid TOML, and each field keeps its rule",
+    LintRule.FORMAT_UNUSED: "a country names each file of formats/",
+    LintRule.FORMATS_OVERLAP: "one format of a country, and no other, reads each golden case",
     LintRule.STAGE: "a stage that orion.yaml declares can be imported, and takes its options",
     LintRule.STAGE_UNUSED: "orion.yaml declares every file of stages/ but tests",
     LintRule.CASES: "a folder of golden cases is that of a country, and cases.txt describes each line of input.txt",
@@ -73,6 +79,7 @@ class LintFinding(NamedTuple):
 
 
 _PLACE = re.compile(r"^.*?\.(?:yaml|toml|py):(\d+): ")
+_FORMAT_LINE = re.compile(r"^line (\d+): ")
 _TOML_LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)")
 
 
@@ -85,6 +92,8 @@ def finding_of_error(
     """
     message = " ".join(str(error).split()).replace("Value error, ", "")
     if place := _PLACE.match(message):
+        return LintFinding(file, int(place[1]), rule, message[place.end() :], fix)
+    if place := _FORMAT_LINE.match(message):
         return LintFinding(file, int(place[1]), rule, message[place.end() :], fix)
     if place := _TOML_LINE.search(message):
         return LintFinding(file, int(place[1] or 1), rule, message.replace(place[0], ""), fix)

@@ -178,6 +178,59 @@ def test_reference_data_that_cannot_be_loaded_is_found(workspace, lint):
     assert said.startswith("reference.cells: ")
 
 
+HIDDEN = "\u2022"
+FORMAT = """\
+kind = "separated"
+separator = "|"
+columns = ["imsi", "msisdn", "event_type", "duration_s", "bytes_up", "bytes_down"]
+"""
+
+
+@pytest.fixture
+def format_file(workspace) -> Path:
+    """Declare a format and let Mali send it. It has the columns of pipe text."""
+    (workspace / "countries" / "ML.toml").write_text(MALI.replace("formats = []", 'formats = ["ml_pipe"]'))
+    (workspace / "formats").mkdir()
+    path = workspace / "formats" / "ml_pipe.toml"
+    path.write_text(FORMAT.replace('"|"', '","'))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "line", "message"),
+    [
+        ("separated", "nosuch", 1, "kind: is one of"),
+        ('"imsi"', "imsi", 3, "Invalid value"),
+        ('"|"', '"||"', 2, "separator: "),
+        ('"duration_s"', '"imsi"', 3, "imsi"),
+    ],
+)
+def test_a_mistake_in_a_format_has_its_line(format_file, lint, good, bad, line, message):
+    format_file.write_text(FORMAT.replace(good, bad))
+    ((*where, said),) = lint()
+    assert where == ["ml_pipe.toml", line, "format-file"]
+    assert message in said
+
+
+def test_a_format_that_no_country_sends_is_found(format_file, lint):
+    assert lint() == []
+    format_file.rename(format_file.with_stem("other"))
+    assert {each[:3] for each in lint()} == {("other.toml", 1, "format-unused"), ("ML.toml", 8, "country-file")}
+
+
+def test_two_formats_that_read_the_same_record_are_found_with_the_record(format_file, lint):
+    format_file.write_text(FORMAT)
+    assert lint() == [
+        (
+            "ml_pipe.toml",
+            1,
+            "formats-overlap",
+            "ml_pipe and pipe_text both read a record of ML, and ml_pipe gets it:"
+            f" 6100{HIDDEN * 8}789|2237{HIDDEN * 4}456|sms||| (cases/ml/input.txt:1)",
+        )
+    ]
+
+
 STAGES = "version: 1\nstages:\n  - {name: vip, after: enrich}\n"
 GOOD_STAGE = "from orion_beam.custom_stages import split\n\n\ndef vip(batch):\n    return split(batch)\n"
 
