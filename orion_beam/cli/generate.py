@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.offset_options import time_of
 from orion_beam.cli.shared.options import parse_countries
 from orion_beam.cli.shared.paths import local_path
 from orion_beam.errors import UserError
@@ -122,12 +123,7 @@ def _send_paced(streams: Sequence[_Stream], rate: float) -> Iterator[int]:
 
 
 def _parsed_start(text: str) -> datetime:
-    try:
-        start = datetime.fromisoformat(text)
-    except ValueError:
-        raise UserError(f"--start {text!r} is no ISO 8601 time, such as 2026-11-22T18:00:00Z") from None
-    if start.tzinfo is None:
-        raise UserError(f"--start {text!r} has no offset: write {text}Z for UTC")
+    start = time_of(text, "--start")
     if not _FIRST_YEAR <= start.year <= _LAST_YEAR:
         raise UserError(f"--start {text!r} is too far away: expected a year from {_FIRST_YEAR} to {_LAST_YEAR}")
     return start

@@ -37,15 +37,13 @@ class Newest:
         letters = read.letters.select(_SHOWN).append_column("redriven", pa.array(is_redriven))
         for letter in self._newest_of(letters, "failed_at").to_pylist():
             partition, offset = letter.pop("letter_partition"), letter.pop("letter_offset")
-            failed_at = letter["failed_at"]
-            listed = (
-                {"place": f"{partition}@{offset}", "foreign": False} | letter | {"failed_at": failed_at.isoformat()}
-            )
-            self._kept.append((failed_at, partition, offset, listed))
+            failed_at = letter.pop("failed_at")
+            shown = {"failed_at": failed_at.isoformat()} | letter
+            self._kept.append((failed_at, partition, offset, _listed(partition, offset, shown, foreign=False)))
         for message in self._newest_of(read.foreign, "source_timestamp").to_pylist():
             partition, offset = message["source_partition"], message["source_offset"]
             written = message["source_timestamp"] or _NEVER
-            self._kept.append((written, partition, offset, _listed(partition, offset, foreign=True)))
+            self._kept.append((written, partition, offset, _listed(partition, offset, {}, foreign=True)))
         self._kept.sort(key=itemgetter(0, 1, 2), reverse=True)
         del self._kept[self._limit :]
 
@@ -67,5 +65,5 @@ class Newest:
         return self.total - len(self._kept)
 
 
-def _listed(partition: int, offset: int, *, foreign: bool = False, **shown: Any) -> dict[str, Any]:
+def _listed(partition: int, offset: int, shown: dict[str, Any], *, foreign: bool) -> dict[str, Any]:
     return {"place": f"{partition}@{offset}", "foreign": foreign} | shown

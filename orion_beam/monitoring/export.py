@@ -157,15 +157,14 @@ def _of_disks(snapshot: Snapshot) -> Iterator[Metric]:
 
 
 def _gauge(name: str, meaning: str, labels: Iterable[str], samples: Iterable[MetricSample]) -> Metric:
-    family = GaugeMetricFamily(name, meaning, labels=tuple(labels))
-    for values, number in samples:
-        if number is not None:
-            family.add_metric(tuple(values), float(number))
-    return family
+    return _with_samples(GaugeMetricFamily(name, meaning, labels=tuple(labels)), samples)
 
 
 def _counter(name: str, meaning: str, labels: Iterable[str], samples: Iterable[MetricSample]) -> Metric:
-    family = CounterMetricFamily(name, meaning, labels=tuple(labels))
+    return _with_samples(CounterMetricFamily(name, meaning, labels=tuple(labels)), samples)
+
+
+def _with_samples(family: GaugeMetricFamily | CounterMetricFamily, samples: Iterable[MetricSample]) -> Metric:
     for values, number in samples:
         if number is not None:
             family.add_metric(tuple(values), float(number))

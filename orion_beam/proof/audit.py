@@ -119,10 +119,6 @@ def _seen(part: PartitionConservation, records: BitMap64) -> PartitionConservati
 
 def _rounds(parts: Mapping[SourcePartition, PartitionConservation]) -> Iterator[dict[SourcePartition, OffsetRange]]:
     """Yield rounds of ranges to read: each has one range per partition, which covers gaps that are close together."""
-    left = {source: _covers(part) for source, part in parts.items()}
+    left = {source: merge_near(part.missing_ranges(), _READ_THROUGH_OFFSETS) for source, part in parts.items()}
     while ranges := {source: cover for source, covers in left.items() if (cover := next(covers, None)) is not None}:
         yield ranges
-
-
-def _covers(part: PartitionConservation) -> Iterator[OffsetRange]:
-    return merge_near(part.missing_ranges(), _READ_THROUGH_OFFSETS)

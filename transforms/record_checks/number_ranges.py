@@ -50,8 +50,3 @@ def subtract_ranges(ranges: NumberRanges, others: NumberRanges) -> NumberRanges:
         return ranges
     before, behind = [_LEAST, others[0, 0] - 1], [others[-1, 1] + 1, _MOST]
     return intersect_ranges(ranges, np.vstack([before, gaps_of(others), behind]))
-
-
-def size_of(ranges: NumberRanges) -> int:
-    """Return the number of numbers in a set."""
-    return int((ranges[:, 1] - ranges[:, 0] + 1).sum())

@@ -214,7 +214,7 @@ class TextKeys(Keys):
         """Sort the keys and return the row of the key at each position."""
         texts = pa.concat_arrays(self._chunks)
         self._chunks = []
-        self._sorted = _SortedHashes(self._hashed(texts))
+        self._sorted = _SortedHashes(hash_texts(texts, self._seed))
         self._texts = texts.take(pa.array(self._sorted.order))
         twins = self._sorted.twins()
         is_same = mask_of(pc.equal(self._texts.take(pa.array(twins)), self._texts.take(pa.array(twins + 1))))
@@ -230,9 +230,6 @@ class TextKeys(Keys):
         """Return the position of each key; -1 if it is null or not there."""
         found = self._sorted
         return _find_texts(texts_of(keys), self._seed, found.hashes, found.starts, found.shift, texts_of(self._texts))
-
-    def _hashed(self, texts: pa.StringArray) -> _Hashes:
-        return hash_texts(texts, self._seed)
 
 
 def hash_texts(texts: pa.StringArray, seed: int) -> _Hashes:
