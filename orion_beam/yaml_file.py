@@ -68,15 +68,19 @@ class YamlFile:
         field = ".".join(map(str, where))
         return UserError(f"{self.place(where)}: {f'{field}: ' if field else ''}{message}")
 
-    def checked(self, model: type[Model]) -> Model:
+    def checked(self, model: type[Model], data: Any = None) -> Model:
         """Return the content as a model.
+
+        Args:
+            model: The model.
+            data: What to check instead of the content, such as the content over defaults; None for the content.
 
         Raises:
             UserError: A key is unknown, or a value breaks its rule. The message names file, line and field, and the
                 nearest known key.
         """
         try:
-            return model.model_validate(self.data)
+            return model.model_validate(self.data if data is None else data)
         except ValidationError as error:
             problems = [(self._known_part(each["loc"]), each) for each in error.errors(include_url=False)]
             # A misspelt key may be the one that is missing. A value of several types has an error for each of them.

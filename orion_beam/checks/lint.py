@@ -1,6 +1,6 @@
 """Lint of a workspace: every mistake in its files that shows without running anything."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from orion_beam.checks.lint_cases import case_folders, lint_cases
@@ -13,7 +13,6 @@ from orion_beam.job_file.read import read_job
 from orion_beam.topics.catalogue import load_catalogue
 from orion_beam.transforms.reference.reference_files import ReferenceDataError, load_cells, load_subscribers
 from orion_beam.workspace import JOB_FILE, Workspace
-from orion_beam.yaml_file import KeyPath, read_yaml
 
 __all__ = ["files_of", "lint_workspace"]
 
@@ -61,10 +60,8 @@ def _job(workspace: Workspace) -> Iterator[LintFinding]:
 def _topics(workspace: Workspace) -> Iterator[LintFinding]:
     if not workspace.topics.exists():
         return
-    lines: Mapping[KeyPath, int] = {}
     try:
-        lines = read_yaml(workspace.topics).lines
         load_catalogue(workspace.topics)
     except UserError as error:
         fix = "see the page of topics as code, or remove the file to use the catalogue that ORION Beam ships"
-        yield finding_of_error(workspace.topics, LintRule.TOPICS_FILE, error, fix, lines)
+        yield finding_of_error(workspace.topics, LintRule.TOPICS_FILE, error, fix)

@@ -97,7 +97,7 @@ def finding_of_error(
         return LintFinding(file, int(place[1]), rule, message[place.end() :], fix)
     if place := _TOML_LINE.search(message):
         return LintFinding(file, int(place[1] or 1), rule, message.replace(place[0], ""), fix)
-    for prefix in (f"{file}: ", f"country profile {file}: ", f"topic catalogue {file}: "):
+    for prefix in (f"{file}: ", f"country profile {file}: "):
         message = message.removeprefix(prefix)
     where = tuple(int(part) if part.isdecimal() else part for part in message.partition(": ")[0].split("."))
     return LintFinding(file, line_at(where, lines or {}), rule, message, fix)

@@ -4,21 +4,21 @@
 too, those of raw topics. The workspace's `topics.yaml` changes what it mentions.
 """
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from orion_beam.countries import profiles_of
 from orion_beam.defaults import SHIPPED_CATALOGUE
 from orion_beam.durations import parse_duration_s
-from orion_beam.errors import UserError, first_problem
+from orion_beam.errors import UserError
 from orion_beam.job_file.environment import topic_prefix
 from orion_beam.job_file.read import find_job
+from orion_beam.yaml_file import KeyPath, YamlFile, read_yaml
 
 RETENTION = "retention.ms"
 MIN_INSYNC = "min.insync.replicas"
@@ -197,17 +197,6 @@ class Catalogue(_Model):
         )
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML loader for plain data that refuses repeated keys; other YAML loaders take the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        names = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        for name in names:
-            if names.count(name) > 1:
-                raise yaml.MarkedYAMLError("a mapping", node.start_mark, f"{name} is there twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def load_catalogue(path: Path | None = None, prefix: str | None = None) -> Catalogue:
     """Return the topics of this environment: the shipped ones, with the changes of a file, behind the topic prefix.
 
@@ -221,39 +210,36 @@ def load_catalogue(path: Path | None = None, prefix: str | None = None) -> Catal
         prefix: Prefix of the names; by default that of this environment.
 
     Raises:
-        UserError: The file cannot be read, is not YAML, or a field breaks its rule; names the file and the field.
+        UserError: The file cannot be read, is not YAML, or a field breaks its rule; names the file, line and field.
     """
-    names: tuple[tuple[str, str | None], ...] = ()
+    names: tuple[tuple[str, str], ...] = ()
     if (job := find_job()) is not None:
-        named, own = job.settings.topics, job.workspace.topics
-        names = (("final", named.final), ("dead_letters", named.dead_letters))
-        path = own if path is None and own.exists() else path
-    return _loaded(path, names).behind(topic_prefix() if prefix is None else prefix)
+        given = job.settings.topics.model_dump(include={"final", "dead_letters"}, exclude_none=True)
+        names = tuple(given.items())
+        path = job.workspace.topics if path is None and job.workspace.topics.exists() else path
+    changed_ns = path.stat().st_mtime_ns if path is not None and path.exists() else 0
+    return _loaded(path, changed_ns, names).behind(topic_prefix() if prefix is None else prefix)
 
 
 @cache
-def _loaded(path: Path | None, names: tuple[tuple[str, str | None], ...]) -> Catalogue:
-    where = f"topic catalogue {path or 'with the names of the job file'}"
-    try:
-        found = yaml.load(SHIPPED_CATALOGUE.read_text(encoding="utf-8"), _StrictLoader)
-        if path is not None:
-            changes = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
-            found = _merged(found, {} if changes is None else changes)
-        for field, name in names:
-            if name is not None:
-                found = _merged(found, {"topics": {field: {"name": name}}})
-        return Catalogue.model_validate(found)
-    except ValidationError as error:
-        raise UserError(f"{where}: {first_problem(error)}") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{where}: {error}") from None
+def _loaded(path: Path | None, _changed_ns: int, names: tuple[tuple[str, str], ...]) -> Catalogue:
+    source = read_yaml(SHIPPED_CATALOGUE)
+    found = source.data
+    if path is not None:
+        source = read_yaml(path)
+        found = found if source.data is None else _merged(found, source.data, source)
+    elif names and (job := find_job()) is not None:
+        source = job.source
+    for field, name in names:
+        found = _merged(found, {"topics": {field: {"name": name}}}, source)
+    return source.checked(Catalogue, found)
 
 
-def _merged(before: Mapping[str, Any], changes: object, field: str = "the file") -> dict[str, Any]:
+def _merged(before: Mapping[str, Any], changes: object, source: YamlFile, where: KeyPath = ()) -> dict[str, Any]:
     if not isinstance(changes, Mapping):
-        raise ValueError(f"{field}: Input should be a mapping of names to values")
+        raise source.error(where, "expected keys and values")
     merged = {**before}
     for name, value in changes.items():
         is_merged = isinstance(before.get(name), Mapping) and value is not None
-        merged[name] = _merged(before[name], value, name) if is_merged else value
+        merged[name] = _merged(before[name], value, source, (*where, name)) if is_merged else value
     return {name: value for name, value in merged.items() if value is not None}

@@ -16,7 +16,7 @@ Call = Callable[..., Answer]
     [
         (["--profile", "staging"], "the topic catalogue has no profile 'staging': it has development, production"),
         (["--countries", "fr,xx"], "unknown country 'XX'"),
-        (["--catalogue", "nowhere.yaml"], "topic catalogue nowhere.yaml: "),
+        (["--catalogue", "nowhere.yaml"], "nowhere.yaml: No such file"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(orion_beam: Call, command: str, options: list[str], says: str) -> None:
@@ -37,8 +37,8 @@ def test_an_error_in_a_catalogue_names_file_and_field(orion_beam: Call, tmp_path
     path.write_text("topics: {final: {partitions: 0}}\n")
     answer = orion_beam("topics", "plan", "--bootstrap-servers", "127.0.0.1:1", "--catalogue", path)
     assert answer.code == 2
-    says = f"{path}: topics.final.partitions: Input should be greater than or equal to 1"
-    assert answer.err == f"orion-beam: error: topic catalogue {says}\n"
+    says = f"{path}:1: topics.final.partitions: expected greater than or equal to 1"
+    assert answer.err == f"orion-beam: error: {says}\n"
 
 
 @pytest.mark.parametrize("command", ["plan", "apply", "verify"])

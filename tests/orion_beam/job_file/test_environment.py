@@ -142,9 +142,15 @@ def test_a_catalogue_that_gives_a_raw_topic_away_is_refused(workspace: Path) -> 
         load_catalogue().topics_of(["FR"], "production")
 
 
+def test_names_of_the_job_file_are_refused_with_their_place(workspace: Path) -> None:
+    (workspace / JOB_FILE).write_text("version: 1\ntopics:\n  final: cdr.dlq\n")
+    with pytest.raises(UserError, match=rf"{JOB_FILE}:1: topic cdr\.dlq is there twice"):
+        own_topics()
+
+
 def test_a_broken_catalogue_is_named_before_a_job_starts(workspace: Path) -> None:
     (workspace / "topics.yaml").write_text("topics: {finel: {}}")
-    with pytest.raises(UserError, match=r"topics\.yaml: topics\.finel: Extra inputs"):
+    with pytest.raises(UserError, match=r"topics\.yaml:1: topics\.finel: there is no such key; did you mean final"):
         own_topics()
     with pytest.raises(UserError, match=r"topics\.yaml"):
         JobConfig(

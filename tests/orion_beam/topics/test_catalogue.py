@@ -78,15 +78,15 @@ SHIPPED = SHIPPED_CATALOGUE.read_text()
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("partitions: 1\n", "partitions: 0\n", "topics.audit.partitions: Input should be greater than"),
-        ("partitions: 1\n", "partitions: many\n", "topics.audit.partitions: Input should be a valid integer"),
+        ("partitions: 1\n", "partitions: 0\n", "topics.audit.partitions: expected greater than"),
+        ("partitions: 1\n", "partitions: many\n", "topics.audit.partitions: expected an integer"),
         ("retention: 30d", "retention: 30 days", "topics.dead_letters.retention: .*'30 days' is no duration"),
         ("retention: 30d", "retention: 30", "topics.dead_letters.retention: .*such as 12h or 7d, or forever"),
         ("cleanup.policy: compact", "retention.ms: 1", "topics.audit.settings: .*is written as `retention`"),
         ("name: cdr.final", "name: cdr final", "topics.final.name: String should match pattern"),
         ("name: cdr.final", "name: cdr.dlq", "topic cdr.dlq is there twice"),
-        ("  final:", "  finel:", "topics.finel: Extra inputs are not permitted"),
-        ("others: []", "others: []\nextra: 1", "extra: Extra inputs are not permitted"),
+        ("  final:", "  finel:", "topics.finel: there is no such key; did you mean final"),
+        ("others: []", "others: []\nextra: 1", "extra: there is no such key; known are topics, others, profiles"),
         ("    name: cdr.final", "    name: cdr.final\n    name: cdr.other", "name is there twice"),
         (
             "min.insync.replicas: 2",
@@ -94,16 +94,16 @@ SHIPPED = SHIPPED_CATALOGUE.read_text()
             "profiles.production: .*min.insync.replicas is 4: with replication 3 nothing could be written",
         ),
         ("min.insync.replicas: 2", "min.insync.replicas: two", "profiles.production: .*min.insync.replicas is two"),
-        ("topics:", "topics: !!python/object/apply:os.getpid []\nx:", "could not determine a constructor for the tag"),
-        ("topics:", "topics: [", "while parsing a flow sequence"),
-        (SHIPPED, "- a list", "the file: Input should be a mapping"),
+        ("topics:", "topics: !!python/object/apply:os.getpid []\nx:", "tag.*os.getpid: only plain values are read"),
+        ("topics:", "topics: [", "expected .*, but got"),
+        (SHIPPED, "- a list", "expected keys and values"),
     ],
 )  # fmt: skip
 def test_errors_name_the_file_and_the_field(tmp_path: Path, old: str, new: str, problem: str) -> None:
     assert SHIPPED.count(old) >= 1
     path = tmp_path / "mine.yaml"
     path.write_text(SHIPPED.replace(old, new, 1))
-    with pytest.raises(UserError, match=f"(?s)topic catalogue {path}: .*{problem}"):
+    with pytest.raises(UserError, match=f"^{path}:[0-9]+: {problem}"):
         load_catalogue(path)
 
 
