@@ -14,6 +14,7 @@ from rich.table import Table
 
 from orion_beam.schemas.codes import Code
 from orion_beam.telemetry.masking import mask
+from orion_beam.topics.names import own_topics
 
 _RATE_WINDOW_S = 3.0
 _LINE_INTERVAL_S = 5.0
@@ -224,9 +225,10 @@ def further_steps(bootstrap_servers: str | None) -> Sequence[str]:
         bootstrap_servers: Brokers of the demo's Kafka. None: it is not running any more.
     """
     if bootstrap_servers is not None:
+        letters = own_topics().dead_letters.name
         return (
             f"Kafka stays up at {bootstrap_servers}, until Ctrl-C. Look at it from another terminal, for instance:",
-            f"  why records were rejected: kcat -C -e -b {bootstrap_servers} -t cdr.dlq -f '%h\\n'",
+            f"  why records were rejected: kcat -C -e -b {bootstrap_servers} -t {letters} -f '%h\\n'",
             f"  process new records:       orion-beam run --bootstrap-servers {bootstrap_servers}",
             f"  send some:                 orion-beam generate --count 10000 --bootstrap-servers {bootstrap_servers}",
         )

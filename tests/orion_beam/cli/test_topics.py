@@ -15,7 +15,7 @@ Call = Callable[..., Answer]
     ("options", "says"),
     [
         (["--profile", "staging"], "the topic catalogue has no profile 'staging': it has development, production"),
-        (["--countries", "fr,xx"], "unknown country 'XX'"),
+        (["--countries", "fr,xx"], "--countries: unknown country 'XX'"),
         (["--catalogue", "nowhere.yaml"], "nowhere.yaml: No such file"),
     ],
 )
