@@ -2,21 +2,40 @@
 
 import json
 import os
-from typing import Annotated, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orion_beam.cli.shared.job_defaults import job_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.job_file.environment import PREFIX_VARIABLE, default_group
+from orion_beam.job_file.options import KEYS_OF_OPTIONS, beam_options_of
 from orion_beam.kafka import CONFIG_VARIABLE
+from orion_beam.telemetry.masking import without_secrets
 from orion_beam.workspace import WORKSPACE_VARIABLE
 
+if TYPE_CHECKING:
+    from orion_beam.yaml_file import KeyPath
+
 with late_imports():
-    from orion_beam.job_file.effective import EffectiveValue, effective_values
+    from orion_beam.job_file.effective import DEFAULT, EffectiveValue, effective_values
     from orion_beam.job_file.read import find_job
     from orion_beam.topics.names import own_topics
 
 app = typer.Typer(help="Show the effective configuration of the workspace.", no_args_is_help=True)
+
+
+_KEYS_OF_NAMES = {
+    "group_id": "group",
+    "final_topic": "topics.final",
+    "dead_letter_topic": "topics.dead_letters",
+    "dlq_topic": "topics.dead_letters",
+}
+"""Keys of names that get the topic prefix, by the parameters of their options."""
+
+_ON_FLINK = ("run", "doctor")
 
 
 @app.callback()
@@ -24,15 +43,63 @@ def _config() -> None:
     """Show the effective configuration of the workspace."""
 
 
-@app.command(epilog="Example: orion-beam config show")
+@app.command(
+    epilog="Example: orion-beam config show\n\nExample: orion-beam config show run --group-id a -- --parallelism=4",
+    # What follows the name of a command are its options.
+    context_settings={"allow_interspersed_args": False},
+)
 def show(
-    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False
+    context: typer.Context,
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="[COMMAND [OPTIONS]]", help="Show what this command would run with.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
 ) -> None:
     """Print every value of the job, and where it comes from: file and line, environment, option or default.
 
-    Secrets are masked. The names of topics and of the group have the topic prefix. Without a workspace, all values are
-    defaults.
+    With a command, print the values of its options instead. Nothing is started. Secrets are masked. The names of topics
+    and of the group have the topic prefix. Without a workspace, all values are defaults.
     """
+    _print(list(_values_of(context, command)) if command else _job_values(context), as_json)
+
+
+def _values_of(context: typer.Context, words: list[str]) -> Iterator[EffectiveValue]:
+    """Yield the values of a command's options, Beam's last."""
+    from orion_beam.cli.main import command_context  # the table of commands imports this module
+
+    asked = command_context(words, context.find_root())
+    job = job_of(asked)
+    for parameter in asked.command.params:
+        if parameter.hidden or parameter.name not in asked.params:
+            continue
+        key = KEYS_OF_OPTIONS.get(parameter.name) or _KEYS_OF_NAMES.get(parameter.name)
+        match asked.get_parameter_source(parameter.name).name:
+            case "COMMANDLINE":
+                source = "option"
+            case "ENVIRONMENT":
+                source = f"environment {parameter.envvar}"
+            case _ if job is not None and key is not None and job.is_given(key):
+                source = job.source.place(tuple(key.split(".")))
+            case _:
+                source = DEFAULT
+        value = asked.params[parameter.name]
+        shown = list(value) if isinstance(value, tuple | list) else value
+        name = parameter.opts[0]
+        yield EffectiveValue(name, without_secrets(str(shown)) if isinstance(shown, str | Path) else shown, source)
+    if job is not None and words[0] in _ON_FLINK:
+        given = {argument.partition("=")[0] for argument in asked.args}
+        for argument in beam_options_of(job, given):
+            name, _, text = argument.partition("=")
+            key = name.removeprefix("--")
+            keys: list[KeyPath] = [("flink", "options", key), ("flink", key), ("flink",)]
+            where = next(each for each in keys if each in job.source.lines)
+            yield EffectiveValue(f"-- {name}", text or True, job.source.place(where))
+    for argument in asked.args:
+        name, _, text = argument.partition("=")
+        yield EffectiveValue(f"-- {name}", without_secrets(text) or True, "option")
+
+
+def _job_values(context: typer.Context) -> list[EffectiveValue]:
     job = find_job()
     outer = {}
     if login := os.environ.get(CONFIG_VARIABLE):
@@ -41,7 +108,7 @@ def show(
         outer["topics.prefix"] = (prefix, _source(context, "topic_prefix", PREFIX_VARIABLE))
     own = own_topics()
     names = {"group": default_group(), "topics.final": own.final.name, "topics.dead_letters": own.dead_letters.name}
-    values = [
+    return [
         EffectiveValue(
             "workspace",
             None if job is None else str(job.workspace.root),
@@ -49,6 +116,9 @@ def show(
         ),
         *(each._replace(value=names.get(each.key, each.value)) for each in effective_values(job, outer)),
     ]
+
+
+def _print(values: list[EffectiveValue], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([value._asdict() for value in values], indent=2))
         return

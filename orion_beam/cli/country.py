@@ -122,6 +122,8 @@ def new(
         test.parent.mkdir(parents=True, exist_ok=True)
         test.write_text(_TEST.format(code=code, name=name), encoding="utf-8")
         typer.echo(f"{shown_path(test)}: runs the cases and the kit; `make golden` writes what comes out: read it")
+    else:
+        typer.echo("then: orion-beam test --update writes what comes out: read it")
     typer.echo(f"then: orion-beam country check {code}")
 
 

@@ -7,7 +7,7 @@ seconds to import and `--help` should not.
 import logging
 import os
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from importlib import import_module
@@ -184,6 +184,23 @@ class _LazyCommand(TyperCommand):
         if isinstance(command, TyperGroup):
             defaults = dict.fromkeys(command.commands, defaults)
         return command.make_context(info_name, args, parent, default_map=defaults, **extra)
+
+
+def command_context(words: Sequence[str], parent: Any) -> Any:
+    """Return the context of a command line, with the values of its options, without running it.
+
+    Raises:
+        UserError: There is no such command.
+    """
+    name, *rest = words
+    if name not in SUBCOMMANDS:
+        raise UserError(f"there is no command {name}: `orion-beam --help` lists them")
+    context = _LazyCommand(name, SUBCOMMANDS[name]).make_context(name, rest, parent)
+    if isinstance(context.command, TyperGroup):
+        inner, command, rest = context.command.resolve_command(context, rest)
+        assert command is not None, "an unknown name is an error"
+        context = command.make_context(inner, rest, context)
+    return context
 
 
 class _LazyGroup(TyperGroup):

@@ -9,11 +9,13 @@ from orion_beam.job_file.model import JobFile
 from orion_beam.job_file.read import Job
 from orion_beam.job_file.secrets import is_secret
 from orion_beam.telemetry.masking import without_secrets
+from orion_beam.yaml_file import KeyPath
 
 __all__ = ["DEFAULT", "EffectiveValue", "effective_values"]
 
 DEFAULT = "default"
 _MASKED = "********"
+_PATHS = {"login", "reference.cells", "reference.subscribers"}
 
 
 class EffectiveValue(NamedTuple):
@@ -43,24 +45,29 @@ def effective_values(job: Job | None, outer: Mapping[str, tuple[object, str]]) -
             yield EffectiveValue(top, *outer[top])
             continue
         for key, value in _leaves((top,), getattr(settings, top)):
-            name = ".".join(key)
+            name = ".".join(map(str, key))
             if name in outer:
                 yield EffectiveValue(name, *outer[name])
                 continue
-            source = job.source.place(key) if job is not None and key in job.source.lines else DEFAULT
+            source = DEFAULT if job is None or key not in job.source.lines else job.source.place(key)
+            if job is not None and source != DEFAULT and name in _PATHS:
+                value = job.path(value)
             if is_secret(name):
                 yield EffectiveValue(name, _MASKED, f"{source}, {value}")
             else:
                 yield EffectiveValue(name, _masked(value), source)
 
 
-def _leaves(key: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _leaves(key: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
     if isinstance(value, BaseModel):
         for name in type(value).model_fields:
             yield from _leaves((*key, name), getattr(value, name))
     elif isinstance(value, Mapping) and value:
         for name, each in value.items():
             yield from _leaves((*key, name), each)
+    elif isinstance(value, tuple) and any(isinstance(each, BaseModel) for each in value):
+        for place, each in enumerate(value):
+            yield from _leaves((*key, place), each)
     else:
         yield key, value
 

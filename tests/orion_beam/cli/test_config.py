@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from orion_beam.job_file.model import JobFile
 from orion_beam.kafka import CONFIG_VARIABLE
 
@@ -66,3 +68,60 @@ def test_the_schema_is_that_of_the_model(orion_beam):
     code, out, _ = orion_beam("schema", "job")
     assert code == 0
     assert json.loads(out) == JobFile.model_json_schema()
+
+
+JOB = """\
+version: 1
+brokers: one:9092
+countries: [FR]
+group: nightly
+topics: {prefix: staging.}
+reference: {cells: reference/cells.csv}
+stages:
+  - {name: mine, after: validate, options: {share: 0.5}}
+flink:
+  parallelism: 3
+  options: {max_bundle_size: 32}
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    (tmp_path / "orion.yaml").write_text(JOB)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_paths_and_stages_are_as_they_are_used(orion_beam, workspace):
+    shown = {each["key"]: each for each in json.loads(orion_beam("config", "show", "--json").out)}
+    assert shown["reference.cells"]["value"] == str(workspace / "reference" / "cells.csv")
+    assert shown["stages.0.options.share"] == {"key": "stages.0.options.share", "value": 0.5, "source": "orion.yaml:8"}
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_commands_options_are_shown_with_where_each_comes_from(orion_beam):
+    answer = orion_beam("config", "show", "--json", "run", "--countries", "TN", "--", "--max_bundle_size=8")
+    assert answer.code == 0, answer.err
+    shown = {each["key"]: (each["value"], each["source"]) for each in json.loads(answer.out)}
+    assert shown["--bootstrap-servers"] == ("one:9092", "orion.yaml:2")
+    assert shown["--countries"] == ("TN", "option")
+    assert shown["--group-id"] == ("staging.nightly", "orion.yaml:4")
+    assert shown["--reference-refresh"] == ("300s", "default")
+    assert shown["-- --parallelism"] == ("3", "orion.yaml:10")
+    assert shown["-- --max_bundle_size"] == ("8", "option")
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("command", [("topics", "plan"), ("dlq", "stats"), ("replay", "diff"), ("audit",), ("top",)])
+def test_so_are_those_of_commands_within_commands(orion_beam, command):
+    answer = orion_beam("config", "show", "--json", *command)
+    assert answer.code == 0, answer.err
+    shown = {each["key"]: (each["value"], each["source"]) for each in json.loads(answer.out)}
+    assert shown["--bootstrap-servers"] == ("one:9092", "orion.yaml:2")
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_command_that_does_not_exist_is_named(orion_beam):
+    code, _, err = orion_beam("config", "show", "frob")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "there is no command frob" in err
