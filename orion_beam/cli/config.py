@@ -44,7 +44,7 @@ def _config() -> None:
 
 
 @app.command(
-    epilog="Example: orion-beam config show\n\nExample: orion-beam config show run --group-id a -- --parallelism=4",
+    epilog="Example: orion-beam config show\n\nExample: orion-beam config show run -- --parallelism=4",
     # What follows the name of a command are its options.
     context_settings={"allow_interspersed_args": False},
 )
