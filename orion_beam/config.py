@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from orion_beam.countries import ProfileSource, all_profiles, profile_source, profiles_of
-from orion_beam.custom_stages.declaration import JobStage
+from orion_beam.custom_stages.declaration import JobStage, final_model_of
 from orion_beam.defaults import (
     CELLS,
     DUPLICATE_WINDOW,
@@ -16,10 +16,11 @@ from orion_beam.defaults import (
     FileFormat,
 )
 from orion_beam.kafka.lease import new_lease
+from orion_beam.schemas.avro_format import SINGLE_OBJECT_MARKER, single_object_header
 from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.codes import Stage
 from orion_beam.schemas.country import CountryProfile
-from orion_beam.schemas.extra_fields import ExtraBlock, extended
+from orion_beam.schemas.derive import avro_schema
 from orion_beam.topics.catalogue import TopicName
 from orion_beam.topics.names import own_topics, stage_topics
 
@@ -197,6 +198,9 @@ class JobConfig(_Model):
                     f"stage {each.name} adds fields after {each.after}, and a job that starts from {self.start_from}"
                     f" has them no more: let it run after {self.start_from}"
                 )
+        header = single_object_header(avro_schema(self.final_model))
+        if self.wire_prefix and self.wire_prefix.startswith(SINGLE_OBJECT_MARKER) and self.wire_prefix != header:
+            raise ValueError("wire_prefix has the fingerprint of another schema than the job's CDRs")
         if self.publish:
             _ = self.kafka_sink
         if self.start_from:
@@ -245,14 +249,9 @@ class JobConfig(_Model):
         return () if is_done else tuple(each for each in self.stages if each.after is stage)
 
     @property
-    def extra_blocks(self) -> tuple[ExtraBlock, ...]:
-        """The blocks of fields that the user's own stages add to a CDR, in order."""
-        return tuple(each.block for stage in Stage for each in self.stages_after(stage) if each.block)
-
-    @property
     def final_model(self) -> type[UnifiedCdr]:
         """The model of a value on cdr.final: UnifiedCdr with the blocks of the user's own stages."""
-        return extended(UnifiedCdr, self.extra_blocks)
+        return final_model_of(self.stages)
 
     @property
     def profiles(self) -> Mapping[str, CountryProfile]:

@@ -5,6 +5,7 @@ from uuid import uuid4
 import apache_beam as beam
 
 from orion_beam.config import JobConfig
+from orion_beam.custom_stages.declaration import extra_blocks_of
 from orion_beam.flow import Flow
 from orion_beam.io.write import WriteCdrs, WriteDeadLetters
 from orion_beam.schemas.cdr import UnifiedCdr
@@ -32,7 +33,8 @@ def build_pipeline(pipeline: beam.Pipeline, config: JobConfig) -> None:
     enrich = EnrichCdrs(profiles, operators, config.cells, config.subscribers, config.reference_refresh_s)
     # Each chunk of a replay is a job of its own. The run ID lets these jobs share the keys that a process remembers.
     flag_duplicates = FlagDuplicates(profiles, config.duplicate_window, run_id or uuid4().hex)
-    encode = EncodeCdrs(UnifiedCdr, Wire(config.wire_prefix), run_id, config.extra_blocks)
+    blocks = extra_blocks_of(config.stages)
+    encode = EncodeCdrs(UnifiedCdr, Wire(config.wire_prefix), run_id, blocks)
 
     cdrs = Flow(pipeline, config)
     cdrs.split(Stage.DECODE, "DecodeCdrs" >> DecodeCdrs(profiles))
@@ -49,7 +51,7 @@ def build_pipeline(pipeline: beam.Pipeline, config: JobConfig) -> None:
     cdrs.split(Stage.ENRICH, "EnrichCdrs" >> enrich)
     cdrs.publish(Stage.ENRICH)
     cdrs.custom(Stage.ENRICH)
-    cdrs.split(Stage.ENCODE, "UnifyCdrs" >> UnifyCdrs(run_id, config.extra_blocks), when=config.keeps_columns)
+    cdrs.split(Stage.ENCODE, "UnifyCdrs" >> UnifyCdrs(run_id, blocks), when=config.keeps_columns)
     cdrs.split(Stage.ENCODE, "EncodeCdrs" >> encode, when=not config.keeps_columns)
     cdrs.batches | "WriteCdrs" >> WriteCdrs(config)
     cdrs.dead_letters | "WriteDeadLetters" >> WriteDeadLetters(config)

@@ -210,13 +210,20 @@ def _text_schema(model: type[BaseModel], count: int) -> str:
 def encode_json(batch: pa.RecordBatch) -> pa.BinaryArray:
     """Encode rows as JSON objects. Times are in ISO 8601; nulls are written."""
     frame = pl.DataFrame(batch)
-    times = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime)]
-    dates = [name for name, kind in frame.schema.items() if kind == pl.Date]
-    readable = frame.with_columns(
-        pl.col(times).dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ"), pl.col(dates).dt.strftime("%Y-%m-%d")
-    )
-    texts = readable.select(pl.struct(pl.all()).struct.json_encode()).to_series()
+    readable = [_readable(pl.col(name), kind) for name, kind in frame.schema.items()]
+    texts = frame.select(pl.struct(readable).struct.json_encode()).to_series()
     return texts.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string()).cast(pa.binary())
+
+
+def _readable(column: pl.Expr, kind: Any) -> pl.Expr:
+    if isinstance(kind, pl.Datetime):
+        return column.dt.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
+    if kind == pl.Date:
+        return column.dt.strftime("%Y-%m-%d")
+    if isinstance(kind, pl.Struct):
+        fields = [_readable(column.struct.field(field.name), field.dtype) for field in kind.fields]
+        return pl.when(column.is_not_null()).then(pl.struct(fields)).name.keep()
+    return column
 
 
 def encode_batch(batch: pa.RecordBatch, model: type[BaseModel], wire: Wire, run_id: str | None = None) -> SplitBatch:

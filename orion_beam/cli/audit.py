@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from orion_beam.cli.shared.job_defaults import stages_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.offset_options import held_between, held_offsets, offsets_by_partition, time_of
 from orion_beam.cli.shared.options import OWN, DeadLetterTopic, FinalTopic, parse_countries
@@ -20,6 +21,7 @@ from orion_beam.errors import UserError
 
 with late_imports():
     from orion_beam.countries import all_profiles, profiles_of
+    from orion_beam.custom_stages.declaration import final_model_of
     from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition, offset_ranges
     from orion_beam.proof.audit import Audit
     from orion_beam.proof.audit import audit as audit_offsets
@@ -27,11 +29,13 @@ with late_imports():
     from orion_beam.proof.conservation import ConservationReport
     from orion_beam.proof.tally_processes import MakeReader
     from orion_beam.schema_tools.registry import check_registry
+    from orion_beam.schemas.derive import avro_schema
 
 _RANGES_IN_JSON = 100
 
 
 def audit(
+    context: typer.Context,
     bootstrap_servers: Annotated[str, typer.Option(help="Kafka brokers, host:port,…")],
     countries: Annotated[str | None, typer.Option(help="Countries, all if not given: FR,TN")] = None,
     start: Annotated[
@@ -82,7 +86,8 @@ def audit(
     Example: orion-beam audit --bootstrap-servers broker:9092 --countries FR --from 2026-01-01T00:00Z
     """
     wanted = _wanted(bootstrap_servers, countries, start, end, offsets)
-    make_reader = _reader(schema_registry, schemas or [])
+    own = avro_schema(final_model_of(stages_of(context)))
+    make_reader = _reader(schema_registry, schemas or [], own)
     total = sum(held.offsets for held in offset_ranges(bootstrap_servers, [final_topic, dead_letter_topic]).values())
     with progress_of("reading", total) as advance:
         found = audit_offsets(
@@ -117,11 +122,11 @@ def _wanted(
     return held_between(bootstrap_servers, topics, first, time_of(end, "--to") if end else None)
 
 
-def _reader(registry: str | None, schemas: list[Path]) -> MakeReader:
+def _reader(registry: str | None, schemas: list[Path], own: str) -> MakeReader:
     if registry is not None:
         check_registry(registry)
     try:
-        make_reader = partial(CdrReader, registry, [path.read_text(encoding="utf-8") for path in schemas])
+        make_reader = partial(CdrReader, registry, [own, *(path.read_text(encoding="utf-8") for path in schemas)])
         make_reader()
     except OSError as error:
         raise UserError(f"--schema {error.filename}: {error.strerror}") from None

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orion_beam.cli.shared.given import refuse_unused
+from orion_beam.cli.shared.job_defaults import stages_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.letters import (
     CodeOption,
@@ -47,6 +48,7 @@ with late_imports():
 
 
 def retest(
+    context: typer.Context,
     bootstrap_servers: ServersOrFiles = None,
     files: InputOption = None,
     code: CodeOption = None,
@@ -65,7 +67,9 @@ def retest(
     """Run today's rules on dead letters: how many would pass, fail alike, fail differently. Sends nothing."""
     wanted = filter_of(code, country, stage, since, until, offsets, last)
     selection = letters_at(bootstrap_servers, files, dlq_topic, wanted).selection
-    judge = Judge(selection.topic, load_reference(cells, subscribers, profiles), all_profiles(profiles))
+    judge = Judge(
+        selection.topic, load_reference(cells, subscribers, profiles), all_profiles(profiles), stages_of(context)
+    )
     report = RetestReport()
     with progress_of("testing", selection.offsets) as advance:
         for read in selection.read(advance, follow=True):
@@ -147,7 +151,7 @@ def redrive(
         function, name, validate, max_attempts, rate, again, _reason(restamp), tuple(drop_headers or ())
     )
     selection = Selection.of(bootstrap_servers, dlq_topic, wanted)
-    judge = Judge(dlq_topic, load_reference(cells, subscribers))
+    judge = Judge(dlq_topic, load_reference(cells, subscribers), stages=stages_of(context))
     targets = Targets.of(bootstrap_servers, dlq_topic)
     if not execute:
         journal = read_journal(bootstrap_servers) if journal_topic() in topic_names(bootstrap_servers) else {}

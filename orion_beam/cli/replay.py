@@ -61,6 +61,7 @@ with late_imports():
     from orion_beam.cli.shared.counts import counts_summary, counts_table
     from orion_beam.config import FileSink, KafkaRanges, KafkaSink
     from orion_beam.countries import all_profiles, profile_source, profiles_of
+    from orion_beam.custom_stages.declaration import final_model_of
     from orion_beam.io.files import DEAD_LETTER_DIRECTORY, FINAL_DIRECTORY
     from orion_beam.kafka.admin import require_topics
     from orion_beam.kafka.clients import producer_config
@@ -171,6 +172,7 @@ def replay(
     codes = countries_of(asked, countries, profiles)
     chosen = profiles_of(codes, profiles)
     sink: FileSink | KafkaSink
+    stages = stages_of(context)
     if output is None:
         sink = KafkaSink(
             bootstrap_servers=bootstrap_servers,
@@ -181,7 +183,7 @@ def replay(
         if {final_topic, dead_letter_topic} & {profile.topic for profile in all_profiles(profiles).values()}:
             raise UserError("a raw topic is no place for results: choose another --final-topic and --dead-letter-topic")
         require_topics(bootstrap_servers, [final_topic, dead_letter_topic])
-        wire_prefix = wire_prefix_of(value_format, schema_registry, final_topic)
+        wire_prefix = wire_prefix_of(value_format, schema_registry, final_topic, final_model_of(stages))
     else:
         if cluster is not None and cluster.master is not None:
             raise UserError("--output: a cluster does not see this machine's files; leave --flink_master out")
@@ -205,7 +207,7 @@ def replay(
             flag_duplicates=flag_duplicates,
             duplicate_window=duplicate_window,
             profile_source=profile_source(profiles),
-            stages=stages_of(context),
+            stages=stages,
         ),
         partitions=tuple(plans),
         lanes=lanes_of(plans, workers if cluster is None else cluster.parallelism),

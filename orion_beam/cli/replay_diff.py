@@ -27,6 +27,7 @@ from orion_beam.cli.shared.options import (
 )
 from orion_beam.defaults import CELLS, DUPLICATE_WINDOW, SUBSCRIBERS
 from orion_beam.errors import JobFailedError, UserError
+from orion_beam.workspace import JOB_FILE, WORKSPACE_VARIABLE, find_workspace
 
 with late_imports():
     from orion_beam.chain import load_reference
@@ -44,6 +45,7 @@ class _Version:
     profiles: Path | None
     cells: str
     subscribers: str
+    workspace: Path | None
 
     def interpreter(self) -> tuple[str, dict[str, str]]:
         """Return the Python that runs this version, and environment variables that say where its modules are.
@@ -105,6 +107,12 @@ def diff(
     tag_partials: TagPartialsOption = False,
     flag_duplicates: FlagDuplicatesOption = False,
     duplicate_window: DuplicateWindow = DUPLICATE_WINDOW,
+    old_workspace: Annotated[
+        Path | None, typer.Option(help="The old workspace: stages, countries…", show_default="the one in use")
+    ] = None,
+    new_workspace: Annotated[
+        Path | None, typer.Option(help="The new workspace.", show_default="the one in use")
+    ] = None,
     samples: Annotated[int, typer.Option(min=0, max=100, help="Records to show as examples of each difference.")] = 3,
     workers: Annotated[int, typer.Option(min=1, max=256, help="Python processes of each version.")] = 2,
     allow_truncated: Annotated[
@@ -114,20 +122,32 @@ def diff(
 ) -> None:
     """Run the same retained records through two versions, and show how the results differ. Sends nothing.
 
-    --new-profiles compares rules and profiles, --new-cells and --new-subscribers reference data, --old-version or
-    --new-version code. Exit code 1 when there are differences.
+    --new-workspace compares stages of your own and whatever else a workspace declares, --new-profiles rules and
+    profiles, --new-cells and --new-subscribers reference data, --old-version or --new-version code. Exit code 1 when
+    there are differences.
 
     Example: orion-beam replay diff --bootstrap-servers localhost:9092 --countries FR --last 1h --new-profiles profiles
     """
     old = _Version(
-        "old", old_version, old_profiles and old_profiles.absolute(), absolute(old_cells), absolute(old_subscribers)
+        "old",
+        old_version,
+        old_profiles and old_profiles.absolute(),
+        absolute(old_cells),
+        absolute(old_subscribers),
+        _root_of(old_workspace, "--old-workspace"),
     )
     new = _Version(
-        "new", new_version, new_profiles and new_profiles.absolute(), absolute(new_cells), absolute(new_subscribers)
+        "new",
+        new_version,
+        new_profiles and new_profiles.absolute(),
+        absolute(new_cells),
+        absolute(new_subscribers),
+        _root_of(new_workspace, "--new-workspace"),
     )
-    if (old.installed, *old.options()) == (new.installed, *new.options()):
+    if (old.installed, old.workspace, *old.options()) == (new.installed, new.workspace, *new.options()):
         raise UserError(
-            "old and new are the same: give --new-profiles, --new-cells, --new-subscribers or --new-version"
+            "old and new are the same: give --new-workspace, --new-profiles, --new-cells, --new-subscribers or"
+            " --new-version"
         )
     refuse_unused_checks(context, flag_duplicates)
     checks = ["--tag-partials"] if tag_partials else []
@@ -161,6 +181,14 @@ def diff(
         raise typer.Exit(1)
 
 
+def _root_of(workspace: Path | None, option: str) -> Path | None:
+    """Return the directory of a workspace that an option names, or of the one in use; None without one."""
+    if workspace is not None and not (workspace / JOB_FILE).is_file():
+        raise UserError(f"{option} {workspace}: there is no {JOB_FILE}")
+    found = find_workspace()
+    return workspace.absolute() if workspace is not None else None if found is None else found.root
+
+
 def _range_of(plan: PartitionPlan, country_of: dict[str, str]) -> str:
     return f"{country_of[plan.topic]}:{plan.partition}={plan.low}-{plan.high}"
 
@@ -172,7 +200,11 @@ def _replay(version: _Version, directory: Path, options: Sequence[str], workers:
     # ORION_HOME is the temporary directory: plan and progress are deleted with the files, as nothing can be resumed.
     done = subprocess.run(
         command,
-        env=os.environ | modules | {"ORION_HOME": str(directory)},
+        env=os.environ
+        | modules
+        | {"ORION_HOME": str(directory)}
+        # The command runs in another directory than this one, so it does not find the workspace by itself.
+        | ({} if version.workspace is None else {WORKSPACE_VARIABLE: str(version.workspace)}),
         # Not the user's directory, in which `-m` would look for the modules first.
         cwd=directory,
         capture_output=True,

@@ -59,6 +59,7 @@ with late_imports():
     from orion_beam.cli.shared.counts import counts_summary, counts_table
     from orion_beam.config import FileSink, FileSource, JobConfig, KafkaSink, KafkaSource
     from orion_beam.countries import profiles_of
+    from orion_beam.custom_stages.declaration import final_model_of
     from orion_beam.doctor.kafka_checks import KafkaNeeds, loss_checks, start_checks
     from orion_beam.inspect.job_graph import JobGraph, job_graph
     from orion_beam.inspect.lookalikes import described
@@ -72,8 +73,8 @@ with late_imports():
     from orion_beam.runners.flink_parts.beam_options import check_beam_options, check_environment
     from orion_beam.runners.jars.build import ensure_jars
     from orion_beam.runners.job_target import JobTarget
-    from orion_beam.schemas.cdr import UNIFIED_SCHEMA
     from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
+    from orion_beam.schemas.derive import arrow_schema
     from orion_beam.telemetry.masking import shown
     from orion_beam.telemetry.run_counters import LINES, SKIPPED
 
@@ -179,6 +180,7 @@ def run(
     refuse_unused_checks(context, flag_duplicates)
     if not detect_gaps:
         refuse_unused(context, ["gap_tolerance"], "without --detect-gaps")
+    stages = stages_of(context)
     options = {
         "cells": cells,
         "subscribers": subscribers,
@@ -187,7 +189,7 @@ def run(
         "duplicate_window": duplicate_window,
         "detect_gaps": detect_gaps,
         "gap_tolerance_s": duration_of(gap_tolerance, "--gap-tolerance"),
-        "stages": stages_of(context),
+        "stages": stages,
     }
     if inputs:
         if output is None or bootstrap_servers is not None:
@@ -245,7 +247,9 @@ def run(
         sink=sink,
         publish=published,
         start_from=start,
-        wire_prefix=wire_prefix_of(value_format, schema_registry, sink.final_topic, registers=not dry_run),
+        wire_prefix=wire_prefix_of(
+            value_format, schema_registry, sink.final_topic, final_model_of(stages), registers=not dry_run
+        ),
         reference_refresh_s=None
         if reference_refresh == "off"
         else duration_of(reference_refresh, "--reference-refresh"),
@@ -351,7 +355,7 @@ def _run_files(
         ended=datetime.now(UTC),
         inputs=[input_file(path) for _, path in source.inputs],
         outputs=[
-            output_file(output / FINAL_FILE, summary["final"], UNIFIED_SCHEMA),
+            output_file(output / FINAL_FILE, summary["final"], arrow_schema(config.final_model)),
             output_file(output / DEAD_LETTER_FILE, summary["dead_letters"], DEAD_LETTER_SCHEMA),
         ],
         counts=summary,

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orion_beam.cli.shared.job_defaults import stages_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.letters import ServersOrFiles, audit_reveal, servers_of
 from orion_beam.cli.shared.options import Cells, Subscribers, duration_of
@@ -25,6 +26,7 @@ with late_imports():
 
     from orion_beam.chain import chain_of, load_reference
     from orion_beam.countries import all_profiles
+    from orion_beam.custom_stages.declaration import JobStage, final_model_of
     from orion_beam.inspect.find_in_files import find_id, find_source, output_of
     from orion_beam.inspect.find_in_kafka import (
         Found,
@@ -41,6 +43,7 @@ with late_imports():
     from orion_beam.kafka.admin import topic_names
     from orion_beam.kafka.offset_ranges import CLOCK_SKEW, OffsetRange, SourcePartition
     from orion_beam.redrive.journal import journal_topic, read_journal
+    from orion_beam.schemas.cdr import UnifiedCdr
     from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
     from orion_beam.schemas.raw import RAW_CDR_SCHEMA
     from orion_beam.topics.names import own_topics
@@ -75,7 +78,25 @@ class _Record:
         return key
 
 
+@dataclass(frozen=True)
+class _Today:
+    """What today's chain needs: reference data, and the user's own stages."""
+
+    reference: ReferenceData
+    stages: tuple[JobStage, ...]
+
+    @property
+    def model(self) -> type[UnifiedCdr]:
+        """The model of the job's CDRs."""
+        return final_model_of(self.stages)
+
+    def judge(self, record: _Record) -> Judged:
+        """Run the chain over a record."""
+        return judge(chain_of(all_profiles()[record.country], self.reference, self.stages), record.row)
+
+
 def trace(
+    context: typer.Context,
     bootstrap_servers: ServersOrFiles = None,
     files: Annotated[
         Path | None, typer.Option("--input", help="Read files from the directory of a `run --output`, not Kafka.")
@@ -113,21 +134,21 @@ def trace(
     Example: orion-beam trace --input out --topic fr.csv --offset 17
     """
     servers = servers_of(bootstrap_servers, files)
-    reference = load_reference(cells, subscribers)
+    today = _Today(load_reference(cells, subscribers), stages_of(context))
     if servers is None:
         assert files is not None
-        record, searched, found = _find_in_files(files, topic, partition, offset, cdr_id)
+        record, searched, found = _find_in_files(files, topic, partition, offset, cdr_id, today)
         judged = Judged((), found[0][1].record if found else {})
         if record.row is not None:
-            judged = _judge(record, reference)
+            judged = today.judge(record)
     else:
         window = timedelta(seconds=duration_of(within, "--within"))
-        place, at = _place_of(servers, topic, partition, offset, cdr_id, window)
+        place, at = _place_of(servers, topic, partition, offset, cdr_id, window, today)
         record = _read(servers, place, at)
         if reveal:
             audit_reveal(servers, "trace", place.topic, {"offsets": {str(place.partition): [at, at + 1]}})
-        judged = _judge(record, reference)
-        searched, found = _follow(servers, record, judged, reference, window)
+        judged = today.judge(record)
+        searched, found = _follow(servers, record, judged, today, window)
     fields = dict(judged.fields) if reveal else masked(judged.fields)
     if as_json:
         typer.echo(json.dumps(_as_json(record, judged, fields, searched, found), indent=2, default=str))
@@ -138,10 +159,15 @@ def trace(
 
 
 def _find_in_files(
-    files: Path, topic: str | None, partition: int | None, offset: int | None, cdr_id: str | None
+    files: Path,
+    topic: str | None,
+    partition: int | None,
+    offset: int | None,
+    cdr_id: str | None,
+    today: _Today,
 ) -> tuple[_Record, SearchRanges, list[tuple[str, Found]]]:
     """Return a record of a file, the places searched in its run's output, and its results there."""
-    final, letters = output_of(files)
+    final, letters = output_of(files, today.model)
     if cdr_id is None and (topic is None or offset is None):
         raise UserError("which record? give --topic and --offset, the file and the line from 0, or --cdr-id")
     searched = {SourcePartition(str(each.path), 0): OffsetRange(0, each.count) for each in (final, letters)}
@@ -173,15 +199,11 @@ def _find_in_files(
     return _Record(source, offset, made["country"], made["source_timestamp"], row), searched, found
 
 
-def _judge(record: _Record, reference: ReferenceData) -> Judged:
-    return judge(chain_of(all_profiles()[record.country], reference), record.row)
-
-
 def _follow(
-    bootstrap_servers: str, record: _Record, judged: Judged, reference: ReferenceData, window: timedelta
+    bootstrap_servers: str, record: _Record, judged: Judged, today: _Today, window: timedelta
 ) -> tuple[SearchRanges, list[tuple[str, Found]]]:
     """Search for the results of a record, and of its copies that redrives have sent, and of their copies."""
-    searched, found = _search(bootstrap_servers, record, judged, window)
+    searched, found = _search(bootstrap_servers, record, judged, today, window)
     is_rejected = any(outcome == "dead letter" for outcome, _ in found)
     if not is_rejected or journal_topic() not in topic_names(bootstrap_servers):
         return searched, found
@@ -191,7 +213,7 @@ def _follow(
         sent = list(find_redriven(bootstrap_servers, record.place, record.offset, journal, advance))
     for each in sent:
         again = _read(bootstrap_servers, each.place, each.offset)
-        more, made = _follow(bootstrap_servers, again, _judge(again, reference), reference, window)
+        more, made = _follow(bootstrap_servers, again, today.judge(again), today, window)
         ranges |= more
         found += [("redriven", each), *made]
     return ranges, found
@@ -204,6 +226,7 @@ def _place_of(
     offset: int | None,
     cdr_id: str | None,
     window: timedelta,
+    today: _Today,
 ) -> tuple[SourcePartition, int]:
     """Return the place of the raw record, from the options or from the CDR that was made of it."""
     is_given = [part is not None for part in (topic, partition, offset)]
@@ -218,7 +241,7 @@ def _place_of(
     final_topic = own_topics().final.name
     ranges = search_range(bootstrap_servers, final_topic, None, datetime.now(UTC) - window)
     with progress_of(f"looking through {final_topic}", _offsets(ranges)) as advance:
-        for found in find_cdr(bootstrap_servers, ranges, cdr_id, advance):
+        for found in find_cdr(bootstrap_servers, ranges, cdr_id, today.model, advance):
             record = found.record
             return SourcePartition(record["source_topic"], record["source_partition"]), record["source_offset"]
     raise UserError(f"{final_topic} has no CDR {cdr_id} of the last {_hours(window)}: try a longer --within")
@@ -244,7 +267,7 @@ def _read(bootstrap_servers: str, place: SourcePartition, offset: int) -> _Recor
 
 
 def _search(
-    bootstrap_servers: str, record: _Record, judged: Judged, window: timedelta
+    bootstrap_servers: str, record: _Record, judged: Judged, today: _Today, window: timedelta
 ) -> tuple[SearchRanges, list[tuple[str, Found]]]:
     """Search both topics whatever today's verdict is, because the code of its time may have decided otherwise."""
     since = until = None
@@ -265,7 +288,7 @@ def _search(
     found: list[tuple[str, Found]] = []
     with progress_of("looking for its results", _offsets(letters) + _offsets(finals)) as advance:
         if imsi is not None:
-            final = find_final(bootstrap_servers, finals, imsi, record.place, record.offset, advance)
+            final = find_final(bootstrap_servers, finals, imsi, record.place, record.offset, today.model, advance)
             found += [("final", each) for each in final]
         dead = find_letters(bootstrap_servers, letters, record.key, record.place, record.offset, advance)
         found += [("dead letter", each) for each in dead]

@@ -1,15 +1,16 @@
 """A declared stage of the user's own as a job takes it to its workers."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from orion_beam.job_file.stage_declaration import TAKEN_NAMES, StageDeclaration
-from orion_beam.schemas.codes import CUSTOM_NAME
-from orion_beam.schemas.extra_fields import ExtraBlock, ExtraField
+from orion_beam.schemas.cdr import UnifiedCdr
+from orion_beam.schemas.codes import CUSTOM_NAME, Stage
+from orion_beam.schemas.extra_fields import ExtraBlock, ExtraField, extended
 
-__all__ = ["JobStage"]
+__all__ = ["JobStage", "extra_blocks_of", "final_model_of"]
 
 
 class JobStage(StageDeclaration):
@@ -43,3 +44,14 @@ class JobStage(StageDeclaration):
     def block(self) -> ExtraBlock | None:
         """The block of its fields; None if it adds none."""
         return ExtraBlock(stage=self.name, fields=self.fields) if self.fields else None
+
+
+def extra_blocks_of(stages: Iterable[JobStage]) -> tuple[ExtraBlock, ...]:
+    """Return the blocks of the stages that add fields, in the order in which they run."""
+    in_order = sorted(stages, key=lambda stage: list(Stage).index(stage.after))
+    return tuple(stage.block for stage in in_order if stage.block)
+
+
+def final_model_of(stages: Iterable[JobStage]) -> type[UnifiedCdr]:
+    """Return the model of a value on cdr.final: UnifiedCdr with the blocks of stages."""
+    return extended(UnifiedCdr, extra_blocks_of(stages))

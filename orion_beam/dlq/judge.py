@@ -1,6 +1,6 @@
 """Judge of dead letters: runs today's chain over the original records, without sending anything."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from orion_beam.chain import chain_of, places_of, run_chain
 from orion_beam.countries import all_profiles
+from orion_beam.custom_stages.declaration import JobStage
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.raw import RAW_CDR_SCHEMA
 from orion_beam.transforms.arrow.texts import Mask, is_in
@@ -71,11 +72,13 @@ class Judge:
         topic: Topic that the letters are on.
         reference: Reference data for enrichment.
         profiles: Profiles by country code.
+        stages: The user's own stages.
     """
 
     topic: str
     reference: ReferenceData
     profiles: Mapping[str, CountryProfile] = field(default_factory=all_profiles)
+    stages: Sequence[JobStage] = ()
     _chains: dict[str, Mapping[str, Split]] = field(default_factory=dict)
 
     def judge(self, letters: pa.RecordBatch) -> Judgement:
@@ -98,7 +101,7 @@ class Judge:
 
     def _chain(self, country: str) -> Mapping[str, Split]:
         if country not in self._chains:
-            self._chains[country] = chain_of(self.profiles[country], self.reference)
+            self._chains[country] = chain_of(self.profiles[country], self.reference, self.stages)
         return self._chains[country]
 
 

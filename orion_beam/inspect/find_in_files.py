@@ -11,19 +11,24 @@ from orion_beam.inspect.find_in_kafka import Found
 from orion_beam.io.files import DEAD_LETTER_DIRECTORY, DEAD_LETTER_FILE, FINAL_DIRECTORY, FINAL_FILE
 from orion_beam.io.output_files import RecordFiles, records_in
 from orion_beam.kafka.offset_ranges import Advance, SourcePartition
-from orion_beam.schemas.cdr import UNIFIED_SCHEMA, UnifiedCdr
+from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
+from orion_beam.schemas.derive import arrow_schema
 from orion_beam.transforms.arrow.texts import mask_of
 from orion_beam.transforms.stage.batches import filter_rows
 
 
-def output_of(path: Path) -> tuple[RecordFiles, RecordFiles]:
+def output_of(path: Path, model: type[UnifiedCdr] = UnifiedCdr) -> tuple[RecordFiles, RecordFiles]:
     """Find the CDRs and the dead letters that a run has written to a directory.
+
+    Args:
+        path: The directory.
+        model: Model of the CDRs. Fields of a stage that the run did not have are null.
 
     Raises:
         UserError: The directory lacks them; names the directory and what was expected there.
     """
-    final = records_in(path, FINAL_FILE, FINAL_DIRECTORY, UnifiedCdr, UNIFIED_SCHEMA)
+    final = records_in(path, FINAL_FILE, FINAL_DIRECTORY, model, arrow_schema(model))
     return final, records_in(path, DEAD_LETTER_FILE, DEAD_LETTER_DIRECTORY, DeadLetter, DEAD_LETTER_SCHEMA)
 
 

@@ -76,7 +76,10 @@ def _rules(letter: Mapping[str, Any]) -> tuple[str, ...]:
 
 def masked(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return fields with subscribers' numbers masked, in every field but `_IDS`."""
-    return {
-        name: mask_field(name, value) if isinstance(value, str) and name not in _IDS else value
-        for name, value in fields.items()
-    }
+    return {name: _masked(name, value) for name, value in fields.items()}
+
+
+def _masked(name: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return masked(value)
+    return mask_field(name, value) if isinstance(value, str) and name not in _IDS else value

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from orion_beam.chain import normalizing_chain_of, run_chain
 from orion_beam.config import JobConfig, KafkaRanges
+from orion_beam.custom_stages.declaration import JobStage
 from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition, offset_ranges, read_ranges
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.transforms.record_checks.duplicates import flag_duplicates, memory_of
@@ -28,12 +29,14 @@ class DuplicatesBefore:
         profiles: Country profile of each topic.
         window: Rows of a country that a process remembers. Partitions that are read side by side share the window.
         run_id: Name of the replay, which has a duplicate memory of its own.
+        stages: The user's own stages. Those before the look for duplicates drop and change records, as in the stream.
     """
 
     bootstrap_servers: str
     profiles: Mapping[str, CountryProfile]
     window: int
     run_id: str
+    stages: tuple[JobStage, ...] = ()
 
     @classmethod
     def of(cls, config: JobConfig) -> Self:
@@ -41,7 +44,7 @@ class DuplicatesBefore:
         assert isinstance(config.source, KafkaRanges)
         assert config.run_id is not None
         profiles = {profile.topic: profile for profile in config.profiles.values()}
-        return cls(config.source.bootstrap_servers, profiles, config.duplicate_window, config.run_id)
+        return cls(config.source.bootstrap_servers, profiles, config.duplicate_window, config.run_id, config.stages)
 
     def learn(self, ranges: Mapping[SourcePartition, OffsetRange]) -> None:
         """Remember the records that precede ranges of one topic, unless this process has just read them.
@@ -60,7 +63,7 @@ class DuplicatesBefore:
         profile, share = self.profiles[topic], max(1, self.window // len(ranges))
         held = offset_ranges(self.bootstrap_servers, [topic])
         before = {part: OffsetRange(max(held[part].low, low - share), low) for part, low in unknown.items()}
-        chain, memory = normalizing_chain_of(profile), memory_of(self.run_id, profile.code, self.window)
+        chain, memory = normalizing_chain_of(profile, self.stages), memory_of(self.run_id, profile.code, self.window)
         for batch in read_ranges(self.bootstrap_servers, before, committed_only=True):
             rows = run_chain(chain, batch.append_column("country", pa.repeat(profile.code, batch.num_rows))).accepted
             if rows.num_rows:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import polars as pl
 
 from orion_beam.io.files import DEAD_LETTER_DIRECTORY, FINAL_DIRECTORY
-from orion_beam.telemetry.masking import mask
+from orion_beam.telemetry.masking import mask, mask_field
 
 COORDINATES = ("source_topic", "source_partition", "source_offset")
 
@@ -126,15 +126,25 @@ class _Side:
 
     def of(self, topic: str, partition: int) -> _Rows:
         within = (pl.col("source_topic") == topic) & (pl.col("source_partition") == partition)
-        return _Rows(
-            *(_empty() if rows is None else rows.filter(within).collect() for rows in (self._final, self._dead))
+        final, dead = (
+            _empty() if rows is None else rows.filter(within).collect() for rows in (self._final, self._dead)
         )
+        return _Rows(_flat(final), dead)
 
 
 def _scan(directory: Path) -> pl.LazyFrame | None:
     if not any(directory.rglob("*.parquet")):
         return None
     return pl.scan_parquet(directory / "**/*.parquet", hive_partitioning=True)
+
+
+def _flat(rows: pl.DataFrame) -> pl.DataFrame:
+    """Replace the block of each stage of the user's own by its fields, as columns `STAGE.field`."""
+    for name, kind in rows.schema.items():
+        if isinstance(kind, pl.Struct):
+            rows = rows.with_columns(pl.col(name).struct.rename_fields([f"{name}.{each.name}" for each in kind.fields]))
+            rows = rows.unnest(name)
+    return rows
 
 
 def _empty() -> pl.DataFrame:
@@ -201,4 +211,6 @@ def _readable(name: str, value: object) -> str:
         return ""
     if name in _NUMBERS:
         return mask(str(value))
+    if isinstance(value, str):
+        return mask_field(name, value) if "." in name else value
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -224,7 +224,7 @@ def checked_config(**fields: object) -> JobConfig:
 
 
 def wire_prefix_of(
-    value_format: ValueFormat, registry: str | None, topic: str, *, registers: bool = True
+    value_format: ValueFormat, registry: str | None, topic: str, model: type[UnifiedCdr], *, registers: bool = True
 ) -> bytes | None:
     """Return the header of each value on a topic, after registering the schema if there is a registry; None for JSON.
 
@@ -232,6 +232,7 @@ def wire_prefix_of(
         value_format: How values are written.
         registry: URL of a schema registry.
         topic: The topic.
+        model: Model of the values.
         registers: If false, the registry is not asked, and the header is empty.
 
     Raises:
@@ -240,8 +241,8 @@ def wire_prefix_of(
     if registry is not None or value_format is ValueFormat.CONFLUENT:
         if registry is None:
             raise UserError("--value-format confluent needs --schema-registry URL")
-        return register_schema(registry, f"{topic}-value", avro_schema(UnifiedCdr)) if registers else b""
-    return None if value_format is ValueFormat.JSON else single_object_header(avro_schema(UnifiedCdr))
+        return register_schema(registry, f"{topic}-value", avro_schema(model)) if registers else b""
+    return None if value_format is ValueFormat.JSON else single_object_header(avro_schema(model))
 
 
 def absolute(path: str) -> str:

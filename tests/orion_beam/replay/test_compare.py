@@ -101,3 +101,19 @@ def test_records_of_one_side_only_are_counted_and_samples_are_few(compare) -> No
 
 def test_replays_without_a_record_are_equal(compare) -> None:
     assert compare(([], {}), ([], {})).is_equal
+
+
+def test_fields_of_ones_own_stages_are_compared_one_by_one_and_masked(compare) -> None:
+    old, new = {"score": 0.5, "twin": "208011234567890"}, {"score": 0.25, "twin": "208019999999999"}
+    found = compare(([final(0, tag=old), final(1, tag=old)], {}), ([final(0, tag=new), final(1, tag=None)], {}))
+    assert dict(found.counts) == {
+        Difference(DifferenceKind.CHANGED, "FR", "tag.score"): 2,
+        Difference(DifferenceKind.CHANGED, "FR", "tag.twin"): 2,
+    }
+    assert found.samples[Difference(DifferenceKind.CHANGED, "FR", "tag.score")][0] == ("raw[0]@0", "0.5", "0.25")
+    assert "208011234567890" not in str(found.samples)
+
+
+def test_a_stage_that_only_one_version_has_is_held_against_null(compare) -> None:
+    found = compare(([final(0)], {}), ([final(0, tag={"score": 0.25})], {}))
+    assert dict(found.counts) == {Difference(DifferenceKind.CHANGED, "FR", "tag.score"): 1}
