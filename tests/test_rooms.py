@@ -50,7 +50,6 @@ def test_every_module_is_imported_by_its_one_name() -> None:
 
 
 NAMES_OF_A_KIND = {
-    **dict.fromkeys(("FORMAT", "LAYOUT", "RENDERING", "decode"), "what each module of a raw format holds"),
     **dict.fromkeys(("main", "app", "audit", "check", "down", "show", "status", "up"), "a command, and what it calls"),
 }
 

@@ -9,7 +9,8 @@ import polars as pl
 
 from orion_beam.generator.draws import Bits, Index, below, chance, spread
 from orion_beam.generator.faults import alter_fields, alter_payloads, choices, expected_codes
-from orion_beam.generator.formats import renderings
+from orion_beam.generator.formats import Rendering
+from orion_beam.generator.formats.declared import renderings_of
 from orion_beam.generator.population import POPULATION_SIZE
 from orion_beam.generator.times import in_order, last_gap
 from orion_beam.generator.traffic import Traffic, arrivals_ms
@@ -52,9 +53,12 @@ class GeneratedBatch:
         return len(self) - self.expected_code.null_count()
 
 
+_ABSENT = pl.lit(None, pl.String)
+
+
 def _format_table(profile: CountryProfile) -> tuple[tuple[str, ...], Index]:
     """Return the country's formats and a table of 1,024 positions in them, each as often as its share says."""
-    own = [name for name in profile.formats if name in renderings()]
+    own = [name for name in profile.formats if name not in SHARES_OF_ALL]
     share = (1 - sum(SHARES_OF_ALL.values())) / max(1, len(own))
     return (*own, *SHARES_OF_ALL), spread([*[share] * len(own), *SHARES_OF_ALL.values()], 1024)
 
@@ -123,10 +127,11 @@ class CdrGenerator:
 
     def _parts(self, rows: Bits, arrivals: Index, raw_format: str) -> Iterator[tuple[pl.DataFrame, Index]]:
         """Yield key, value and expected code of the unaltered, then the altered rows, with their places in `rows`."""
-        rendering = renderings()[raw_format]
+        rendering = renderings_of(self._profile)[raw_format]
         texts = self._traffic.events(rows, arrivals, rendering)
-        frame = pl.DataFrame(texts).with_columns(country=pl.lit(self._profile.code))
-        alterations = self._alterations(rows, raw_format)
+        frame = pl.DataFrame(texts)
+        frame = frame.with_columns(**{name: _ABSENT for name in rendering.fields if name not in frame.columns})
+        alterations = self._alterations(rows, rendering)
         plain, altered = np.flatnonzero(alterations < 0), np.flatnonzero(alterations >= 0)
         untouched = frame if not len(altered) else frame[plain]
         yield (
@@ -144,8 +149,8 @@ class CdrGenerator:
             arrival_ms=pl.Series(arrivals[altered]),
             skipped_time=pl.lit(self._skipped_time, pl.String),
         )
-        after = alter_fields(before, raw_format)
-        value = alter_payloads(after.with_columns(payload=rendering.payload))
+        after = alter_fields(before, rendering)
+        value = alter_payloads(after.with_columns(payload=rendering.payload), rendering)
         yield (
             pl.DataFrame(
                 {
@@ -157,7 +162,7 @@ class CdrGenerator:
             altered,
         )
 
-    def _alterations(self, rows: Bits, raw_format: str) -> Index:
+    def _alterations(self, rows: Bits, rendering: Rendering) -> Index:
         """Return each row's alteration as a position in ALTERATIONS; -1: none."""
         has_gap = self._skipped_time is not None
         is_faulty = chance(self._traffic.draw(rows, "faulty"), self._fault_rate)
@@ -165,7 +170,7 @@ class CdrGenerator:
         which = self._traffic.draw(rows, "alteration")
         alterations = np.full(len(rows), -1, dtype=np.int64)
         for mask, faulty in ((is_faulty, True), (is_odd, False)):
-            candidates = choices(raw_format, faulty=faulty, fits_lines=self._fits_lines, has_gap=has_gap)
+            candidates = choices(rendering, faulty=faulty, fits_lines=self._fits_lines, has_gap=has_gap)
             alterations[mask] = candidates[below(which[mask], len(candidates))]
         return alterations
 

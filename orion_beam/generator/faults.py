@@ -4,7 +4,8 @@ An alteration works on columns of the rows concerned: on a field before the reco
 afterwards, or on both. A row gets at most one, so the code that it breaks is known.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,23 +13,35 @@ import numpy as np
 import polars as pl
 
 from orion_beam.generator.draws import Index
-from orion_beam.generator.formats import Spoil, renderings
+from orion_beam.generator.formats import Rendering, Spoil
 from orion_beam.schemas.codes import Code
 
 OVERSIZED_BYTES = 70 * 1024
 """More than the largest payload that is decoded, less than the largest message that brokers take."""
 
 _USUAL_WEIGHT = 8
-_ALL = frozenset(renderings())
-_JSON = frozenset(name for name, rendering in renderings().items() if rendering.is_json)
-_FIXED = frozenset(name for name, rendering in renderings().items() if rendering.is_fixed_width)
-_DELIMITED = _ALL - _JSON - _FIXED
-_NOT_FIXED = _ALL - _FIXED
 _JSON_NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 _COUNTS = ("duration_s", "bytes_up", "bytes_down", "message_length")
 _ARABIC_INDIC = dict(zip("0123456789", "٠١٢٣٤٥٦٧٨٩", strict=True))
 _MINUTE_MS = 60_000
+_TIME_CHARS = len("2026-06-01T10:00:00Z")
 _YEAR_MS = 525_960 * _MINUTE_MS
+
+
+def _all(_: Rendering) -> bool:
+    return True
+
+
+def _json(rendering: Rendering) -> bool:
+    return rendering.is_json
+
+
+def _not_fixed(rendering: Rendering) -> bool:
+    return not rendering.is_fixed_width
+
+
+def _delimited(rendering: Rendering) -> bool:
+    return not rendering.is_json and not rendering.is_fixed_width
 
 
 @dataclass(frozen=True)
@@ -43,7 +56,8 @@ class Alteration:
         spoil: Expression that changes the field's good text. Null where the field is absent.
         payload: Expression that changes the whole payload.
         bad_bytes: Bytes, in hexadecimal, that replace the payload's eleventh byte.
-        formats: The formats that it applies to.
+        breakage: Name in `Rendering.breakages` of the expression that changes the whole payload.
+        formats: Test for the formats that it applies to.
         fits_lines: Whether a file with one record per line can hold the record without changing its outcome.
         needs_gap: Whether the country's clocks must skip an hour each year.
         weight: How often it is chosen, relative to others.
@@ -56,14 +70,24 @@ class Alteration:
     spoil: Spoil | None = None
     payload: Spoil | None = None
     bad_bytes: str | None = None
-    formats: frozenset[str] = _ALL
+    breakage: str | None = None
+    formats: Callable[[Rendering], bool] = _all
     fits_lines: bool = True
     needs_gap: bool = False
     weight: int = _USUAL_WEIGHT
 
-    def suits(self, raw_format: str) -> bool:
+    def suits(self, rendering: Rendering) -> bool:
         """Return whether records of this format can be altered in this way."""
-        return raw_format in self.formats and (self.field is None or self.field in renderings()[raw_format].fields)
+        if self.field is not None and self.field not in rendering.fields:
+            return False
+        text = self.text or ""
+        width = rendering.widths.get(self.field or "", len(text))
+        mark = rendering.decimal_mark
+        is_count = mark is not None and re.fullmatch(rf"[0-9]+{re.escape(mark)}[0-9]+", text, re.ASCII) is not None
+        is_possible = self.breakage is None or self.breakage in rendering.breakages
+        if self.spoil is not None and self.field == "event_time":
+            is_possible &= rendering.widths.get("event_time", _TIME_CHARS) >= _TIME_CHARS
+        return is_possible and self.formats(rendering) and len(text) <= width and not is_count
 
 
 def _only(text: str) -> Spoil:
@@ -87,7 +111,9 @@ def _ahead(ms: int) -> Spoil:
     return lambda _: pl.from_epoch(pl.col("arrival_ms") + ms, time_unit="ms").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _each(code: Code | None, field: str, texts: Sequence[str], formats: frozenset[str]) -> list[Alteration]:
+def _each(
+    code: Code | None, field: str, texts: Sequence[str], formats: Callable[[Rendering], bool]
+) -> list[Alteration]:
     return [
         Alteration(f"{field} {text!r}", code, field, text=text, formats=formats, fits_lines="\n" not in text)
         for text in texts
@@ -97,14 +123,10 @@ def _each(code: Code | None, field: str, texts: Sequence[str], formats: frozense
 def _payload_faults() -> list[Alteration]:
     malformed, encoding, empty = Code.MALFORMED_PAYLOAD, Code.INVALID_ENCODING, Code.EMPTY_PAYLOAD
     return [
-        Alteration("JSON cut off", malformed, payload=lambda p: p.str.head(p.str.len_chars() // 2), formats=_JSON),
+        Alteration("JSON cut off", malformed, payload=lambda p: p.str.head(p.str.len_chars() // 2), formats=_json),
         Alteration("start of JSON", malformed, payload=lambda _: pl.lit('{"event_type":"data","imsi":"')),
         Alteration("trailer of a file", malformed, payload=_only("### TRAILER RECORDS 000017 ###")),
-        *[
-            Alteration(f"{name} {breakage}", malformed, payload=spoil, formats=frozenset({name}))
-            for name, rendering in renderings().items()
-            for breakage, spoil in rendering.breakages.items()
-        ],
+        *[Alteration(name, malformed, breakage=name) for name in ("columns missing", "columns too many", "cut off")],
         Alteration("byte 0xFF", encoding, bad_bytes="ff"),
         Alteration("UTF-8 sequence cut off", encoding, bad_bytes="c328"),
         Alteration("surrogate in UTF-8", encoding, bad_bytes="eda080"),
@@ -127,8 +149,8 @@ def _missing_fields() -> list[Alteration]:
         Alteration("msisdn empty", code, "msisdn", text=""),
         Alteration("msisdn absent", code, "msisdn", spoil=_absent),
         # Blanks at the end of a fixed-width record may be trimmed: the record is then cut off, its field not empty.
-        Alteration("event_time empty", code, "event_time", text="", formats=_NOT_FIXED),
-        Alteration("event_time absent", code, "event_time", spoil=_absent, formats=_NOT_FIXED),
+        Alteration("event_time empty", code, "event_time", text="", formats=_not_fixed),
+        Alteration("event_time absent", code, "event_time", spoil=_absent, formats=_not_fixed),
     ]
 
 
@@ -136,7 +158,7 @@ def _identity_faults() -> list[Alteration]:
     imsi, msisdn, imei = Code.INVALID_IMSI, Code.INVALID_MSISDN, Code.INVALID_IMEI
     return [
         Alteration("imsi too short", imsi, "imsi", spoil=lambda good: good.str.head(13)),
-        Alteration("imsi too long", imsi, "imsi", spoil=lambda good: good + pl.lit("0"), formats=_NOT_FIXED),
+        Alteration("imsi too long", imsi, "imsi", spoil=lambda good: good + pl.lit("0"), formats=_not_fixed),
         Alteration("imsi with letters", imsi, "imsi", spoil=_with_inside("O")),
         Alteration("imsi with blank", imsi, "imsi", spoil=_with_inside(" ")),
         Alteration("imsi with quote", imsi, "imsi", spoil=_with_inside('"')),
@@ -153,9 +175,9 @@ def _identity_faults() -> list[Alteration]:
         Alteration("msisdn with letters", msisdn, "msisdn", spoil=_with_inside("x")),
         Alteration("msisdn with newline", msisdn, "msisdn", spoil=_with_inside("\n"), fits_lines=False),
         Alteration("msisdn in other digits", msisdn, "msisdn", spoil=_in_other_digits),
-        *_each(msisdn, "msisdn", ["anonymous", "++33612345678", "3.36123E+10", "+", "+33 6 12 34 56"], _ALL),
-        *_each(imei, "imei", ["3539111012345", "35391110ABCDEF9", "3.53911E+14", "353911-10-12345", "unknown"], _ALL),
-        *_each(imei, "imei", ["35391110123456789", "٣٥٣٩١١١٠١٢٣٤٥٦٧", "35391110\x001234567"], _NOT_FIXED),
+        *_each(msisdn, "msisdn", ["anonymous", "++33612345678", "3.36123E+10", "+", "+33 6 12 34 56"], _all),
+        *_each(imei, "imei", ["3539111012345", "35391110ABCDEF9", "3.53911E+14", "353911-10-12345", "unknown"], _all),
+        *_each(imei, "imei", ["35391110123456789", "٣٥٣٩١١١٠١٢٣٤٥٦٧", "35391110\x001234567"], _not_fixed),
     ]  # fmt: skip
 
 
@@ -168,8 +190,8 @@ def _time_faults() -> list[Alteration]:
         "2026-01-01", "٢٠٢٦-٠١-٠١T١٠:٠٠:٠٠Z",
     ]  # fmt: skip
     return [
-        *_each(code, name, wrong, _ALL),
-        *_each(code, name, ["2026-01-01T10:00:00+25:00", "2026-01-01T10:00:00 Europe/Paris"], _NOT_FIXED),
+        *_each(code, name, wrong, _all),
+        *_each(code, name, ["2026-01-01T10:00:00+25:00", "2026-01-01T10:00:00 Europe/Paris"], _not_fixed),
         Alteration("event_time that clocks skip", code, name, spoil=lambda _: pl.col("skipped_time"), needs_gap=True),
         # In a file, the arrival time is when the file was written, whatever `start` was.
         Alteration(
@@ -182,14 +204,14 @@ def _time_faults() -> list[Alteration]:
 def _value_faults() -> list[Alteration]:
     number, rat, event_type = Code.INVALID_NUMBER, Code.UNKNOWN_RAT, Code.UNKNOWN_EVENT_TYPE
     return [
-        *_each(number, "bytes_up", ["-1", "1.5", "1e3", "NaN", "0x1F", "1 234", "١٢٣٤"], _ALL),
-        *_each(number, "bytes_down", ["-4096", "5.0", "1E+12", "Infinity", "1,234", "12 kB", "+5"], _ALL),
-        *_each(number, "bytes_down", ["9223372036854775808", "18446744073709551616", "12\n34"], _NOT_FIXED),
-        *_each(number, "duration_s", ["-30", "00:02:17", "1e2", "NaN"], _ALL),
-        *_each(number, "message_length", ["-1", "160 chars"], _ALL),
-        *_each(rat, "rat", ["03", "04", "99", "6G"], _ALL),
-        *_each(rat, "rat", ["WIMAX", "WLAN", "Virtual", "LTE!"], _NOT_FIXED),
-        *_each(event_type, "event_type", ["mms", "video", "VOIX", "data usage", "", "0"], _ALL),
+        *_each(number, "bytes_up", ["-1", "1.5", "1e3", "NaN", "0x1F", "1 234", "١٢٣٤"], _all),
+        *_each(number, "bytes_down", ["-4096", "5.0", "1E+12", "Infinity", "1,234", "12 kB", "+5"], _all),
+        *_each(number, "bytes_down", ["9223372036854775808", "18446744073709551616", "12\n34"], _not_fixed),
+        *_each(number, "duration_s", ["-30", "00:02:17", "1e2", "NaN"], _all),
+        *_each(number, "message_length", ["-1", "160 chars"], _all),
+        *_each(rat, "rat", ["03", "04", "99", "6G"], _all),
+        *_each(rat, "rat", ["WIMAX", "WLAN", "Virtual", "LTE!"], _not_fixed),
+        *_each(event_type, "event_type", ["mms", "video", "VOIX", "data usage", "", "0"], _all),
     ]
 
 
@@ -198,7 +220,7 @@ def _oddities() -> list[Alteration]:
         Alteration("carriage return", None, payload=lambda p: p + pl.lit("\r"), weight=32),
         Alteration("byte order mark", None, payload=lambda p: pl.lit("\ufeff") + p),
         Alteration("blanks after", None, payload=lambda p: p + pl.lit(" \t ")),
-        Alteration("leading zeros", None, "bytes_up", spoil=lambda good: pl.lit("0000") + good, formats=_DELIMITED),
+        Alteration("leading zeros", None, "bytes_up", spoil=lambda good: pl.lit("0000") + good, formats=_delimited),
         Alteration("cell with newline", None, "cell_id", spoil=_with_inside("\n"), fits_lines=False),
         Alteration("cell with quote", None, "cell_id", spoil=_with_inside('"')),
         Alteration("cell with NUL", None, "cell_id", spoil=_with_inside("\0")),
@@ -220,7 +242,7 @@ _CODES = pl.Series([alteration.code for alteration in ALTERATIONS], dtype=pl.Str
 
 
 @cache
-def choices(raw_format: str, *, faulty: bool, fits_lines: bool, has_gap: bool) -> Index:
+def choices(rendering: Rendering, *, faulty: bool, fits_lines: bool, has_gap: bool) -> Index:
     """Return the alterations of a format, as positions in ALTERATIONS, each repeated as its weight says."""
     wanted = FAULTS if faulty else ODDITIES
     return np.array(
@@ -228,7 +250,7 @@ def choices(raw_format: str, *, faulty: bool, fits_lines: bool, has_gap: bool) -
             position
             for position, alteration in enumerate(ALTERATIONS)
             if alteration in wanted
-            and alteration.suits(raw_format)
+            and alteration.suits(rendering)
             and (alteration.fits_lines or not fits_lines)
             and (has_gap or not alteration.needs_gap)
             for _ in range(alteration.weight)
@@ -251,13 +273,13 @@ def _applied(column: pl.Expr, spoils: Sequence[tuple[int, Spoil]]) -> pl.Expr:
     return altered
 
 
-def alter_fields(frame: pl.DataFrame, raw_format: str) -> pl.DataFrame:
+def alter_fields(frame: pl.DataFrame, rendering: Rendering) -> pl.DataFrame:
     """Return rows with their fields altered; in JSON formats, texts are escaped and texts that are no number quoted.
 
     Args:
         frame: The fields of rows of one format as text, `alteration` (position in ALTERATIONS), and two columns that
             alterations read: `arrival_ms` and `skipped_time` (null when the country's clocks skip no hour).
-        raw_format: The format of all rows.
+        rendering: The format of all rows.
     """
     present = [(position, ALTERATIONS[position]) for position in frame["alteration"].unique().sort()]
     texts = _TEXTS.gather(frame["alteration"])
@@ -270,7 +292,7 @@ def alter_fields(frame: pl.DataFrame, raw_format: str) -> pl.DataFrame:
         spoils = [(p, alteration.spoil) for p, alteration in of_field if alteration.spoil is not None]
         altered[field] = _applied(column, spoils)
     frame = frame.with_columns(**altered)
-    return _as_json(frame) if renderings()[raw_format].is_json else frame
+    return _as_json(frame) if rendering.is_json else frame
 
 
 def _as_json(frame: pl.DataFrame) -> pl.DataFrame:
@@ -287,10 +309,14 @@ def _as_json(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def alter_payloads(frame: pl.DataFrame) -> pl.Series:
-    """Return the payloads (Binary; null: no value) of rows with `payload` (text), `alteration` and their fields."""
+def alter_payloads(frame: pl.DataFrame, rendering: Rendering) -> pl.Series:
+    """Return the payloads (Binary; null: no value) of rows with `payload` (text), `alteration` and their fields.
+
+    All rows are of the format `rendering`.
+    """
     found = [(position, ALTERATIONS[position]) for position in frame["alteration"].unique().sort()]
     texts = [(position, alteration.payload) for position, alteration in found if alteration.payload is not None]
+    texts += [(position, rendering.breakages[each.breakage]) for position, each in found if each.breakage is not None]
     bad_bytes = [(position, alteration.bad_bytes) for position, alteration in found if alteration.bad_bytes is not None]
     payload = _applied(pl.col("payload"), texts).cast(pl.Binary)
     if bad_bytes:

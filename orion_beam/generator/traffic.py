@@ -45,6 +45,11 @@ _SMS_TYPES = ["mo"] * 8 + ["mt"] * 8
 _APNS = ["internet"] * 12 + ["ims", "mms", "iot.corp", "wap"]
 _SHORT_CODES = ["123", "888", "1515", "SAMU"]
 
+_NETWORK = frozenset({"cell_id", "rat", "imei", "lac_tac"})
+_CONVERSATION = frozenset({
+    "peer_msisdn", "call_type", "apn", "sms_type", "message_length", "charging_id", "subscriber_type",
+})  # fmt: skip
+
 TextColumns = dict[str, pl.Series]
 
 
@@ -105,6 +110,8 @@ class Traffic:
         is_extreme |= self._population.is_suspicious[who] & (part(look, 3) < 0x8000)
         has_type = "event_type" in rendering.fields
         event_type = _EVENT_MIX[below(self.draw(rows, "type"), 256)] if has_type else None
+        if rendering.event_type is not None:
+            event_type = np.full(len(rows), EVENT_TYPES.index(rendering.event_type), np.int64)
 
         someone = pl.Series(who)
         imsi = self._people["imsi"].gather(someone)
@@ -114,7 +121,7 @@ class Traffic:
             "msisdn": _choice(_NUMBER_PREFIXES, look) + self._people["msisdn"].gather(someone),
         }
         texts |= self._usage(event_type, how_much, is_extreme)
-        if "cell_id" in rendering.fields:
+        if not _NETWORK.isdisjoint(rendering.fields):
             texts |= self._network(whose, who, look, rendering)
         if rendering.spellings:
             times = self._event_times_ms(rows, arrivals_ms)
@@ -127,7 +134,7 @@ class Traffic:
             step = (part(look, 1) & np.uint64(15)).astype(np.int64) * len(EVENT_TYPES)
             spelling_of = pl.Series(_EVENT_SPELLINGS, dtype=pl.String)
             texts["event_type"] = spelling_of.gather(pl.Series(event_type + step))
-            if "peer_msisdn" in rendering.fields:
+            if not _CONVERSATION.isdisjoint(rendering.fields):
                 texts["subscriber_type"] = self._people["subscriber_type"].gather(someone)
                 texts |= self._conversation(rows, event_type, is_extreme)
         return texts

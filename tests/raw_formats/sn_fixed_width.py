@@ -34,7 +34,7 @@ def read(text: str, size: int) -> dict[str, Any] | None:
         return None
     starts = [0, *accumulate(_WIDTHS.values())]
     # Without its event time it could be cut off anywhere, unless it has its full length in blanks.
-    if len(text) > starts[-1] or (len(text) <= starts[-2] and size != starts[-1]):
+    if len(text) > starts[-1] or (len(text) <= starts[-2] and size < starts[-1]):
         raise ValueError("neither 102 characters nor 102 with the last blanks trimmed")
     return by_place([text[start:end] for start, end in pairwise(starts)], tuple(_WIDTHS), exact=True)
 

@@ -233,9 +233,9 @@ def _fixed_width(declaration: FixedWidthFormat, fields: _Fields) -> _Parts:
 
     def claims(payloads: Payloads) -> Mask:
         # A record may be shorter, because the blanks that pad its last column may have been trimmed on the way. A
-        # record with a blank last column must have the full length.
+        # record with a blank last column must have had its full length.
         length = payloads.characters(payloads.ends)
-        is_long_enough = (length > last_column_at) | (payloads.characters(payloads.untrimmed_ends) == width)
+        is_long_enough = (length > last_column_at) | (payloads.characters(payloads.untrimmed_ends) >= width)
         is_mine: Mask = is_long_enough & (length <= width)
         return is_mine if is_told else is_mine & ~payloads.hold(_OTHERS_SEPARATORS)
 

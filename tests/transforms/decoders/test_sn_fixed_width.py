@@ -59,3 +59,8 @@ def test_a_newline_inside_takes_one_place_and_no_other_row():
     accepted = decode("SN", [RECORD, broken, RECORD])
     assert [row["cell_id"] for row in accepted] == ["SN-DKR-001", 'SN\nKR\x00"011', "SN-DKR-001"]
     assert accepted[0] == accepted[2] == EXPECTED
+
+
+@pytest.mark.parametrize("end", [b"", b"\r", b" \r\n"])
+def test_a_blank_last_column_may_be_followed_by_blanks(end):
+    assert decode_one("SN", RECORD[:82] + b" " * 20 + end) == {k: v for k, v in EXPECTED.items() if k != "event_time"}
