@@ -15,12 +15,13 @@ from orion_beam.errors import UserError
 if TYPE_CHECKING:
     from orion_beam.job_file.read import Job
 
-__all__ = ["PREFIX_VARIABLE", "default_group", "environment_name", "topic_prefix"]
+__all__ = ["PREFIX_PATTERN", "PREFIX_VARIABLE", "default_group", "environment_name", "topic_prefix"]
 
 PREFIX_VARIABLE = "ORION_TOPIC_PREFIX"
 """Environment variable with the prefix; `orion-beam --topic-prefix` sets it."""
 
-_PREFIX = re.compile(r"[a-zA-Z0-9._-]{0,100}")
+PREFIX_PATTERN = r"^[a-zA-Z0-9._-]{0,100}$"
+"""A topic's name has 249 characters at most."""
 
 
 def topic_prefix() -> str:
@@ -32,7 +33,7 @@ def topic_prefix() -> str:
     prefix = os.environ.get(PREFIX_VARIABLE)
     if prefix is None:
         return "" if (job := _job()) is None else job.settings.topics.prefix
-    if _PREFIX.fullmatch(prefix) is None:
+    if re.fullmatch(PREFIX_PATTERN, prefix) is None:
         raise UserError(
             f"{PREFIX_VARIABLE}: {prefix!r} is no prefix of topics: letters, digits, ., _ and -, at most 100"
         )

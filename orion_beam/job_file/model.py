@@ -16,6 +16,7 @@ from orion_beam.defaults import (
     ValueFormat,
 )
 from orion_beam.durations import parse_duration_s
+from orion_beam.job_file.environment import PREFIX_PATTERN
 from orion_beam.job_file.secrets import check_secrets, refuse_secrets
 from orion_beam.job_file.stage_declaration import StageDeclaration
 from orion_beam.schemas.codes import Severity
@@ -63,7 +64,7 @@ class TopicSettings(_Section):
 
     prefix: str = Field(
         default="",
-        pattern=r"^[a-zA-Z0-9._-]{0,100}$",
+        pattern=PREFIX_PATTERN,
         description="put before the name of each topic and group, so that environments can share a cluster",
     )
     final: str | None = Field(

@@ -18,6 +18,8 @@ import psutil
 import pytest
 
 from orion_beam.countries import all_profiles
+from orion_beam.job_file.environment import PREFIX_VARIABLE
+from orion_beam.kafka.admin import admin_client, topic_names
 from orion_beam.runners.local.processes import is_alive
 from tests.integration.harness import await_until
 
@@ -155,9 +157,15 @@ def test_ctrl_c_ends_all_it_started(demo, moment):
 
 
 @pytest.mark.integration
-def test_kept_kafka_stays_up_until_ctrl_c(demo):
+def test_kept_kafka_stays_up_until_ctrl_c_with_the_environment_s_topics_and_group(demo, monkeypatch):
+    monkeypatch.setenv(PREFIX_VARIABLE, "staging.")
     run = demo("--count", "400", "--countries", "FR", "--keep")
     run.wait_for(lambda: "stays up at" in run.out)
+    (servers,) = re.findall(r"stays up at (\S+),", run.out)
+    assert {name for name in topic_names(servers) if not name.startswith(("staging.", "__"))} == set()
+    groups = admin_client(servers).list_consumer_groups(request_timeout=60).result().valid
+    assert {group.group_id for group in groups} == {"staging.orion-beam"}
+    assert "-t staging.cdr.dlq " in run.out
     assert "Conservation holds" in run.out
     assert "••••" in run.out
     assert not re.search(r"\d{10}", run.out + run.err)
