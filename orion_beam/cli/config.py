@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 with late_imports():
     from orion_beam.job_file.effective import DEFAULT, EffectiveValue, effective_values
     from orion_beam.job_file.read import find_job
+    from orion_beam.topics.catalogue import name_place
     from orion_beam.topics.names import own_topics
 
 app = typer.Typer(help="Show the effective configuration of the workspace.", no_args_is_help=True)
@@ -81,7 +82,7 @@ def _values_of(context: typer.Context, words: list[str]) -> Iterator[EffectiveVa
             case _ if job is not None and key is not None and job.is_given(key):
                 source = job.source.place(tuple(key.split(".")))
             case _:
-                source = DEFAULT
+                source = _default_source(key)
         value = asked.params[parameter.name]
         shown = list(value) if isinstance(value, tuple | list) else value
         name = parameter.opts[0]
@@ -114,8 +115,21 @@ def _job_values(context: typer.Context) -> list[EffectiveValue]:
             None if job is None else str(job.workspace.root),
             _source(context, "workspace", WORKSPACE_VARIABLE, "found from the current directory upwards"),
         ),
-        *(each._replace(value=names.get(each.key, each.value)) for each in effective_values(job, outer)),
+        *(
+            each._replace(
+                value=names.get(each.key, each.value),
+                source=_default_source(each.key) if each.source == DEFAULT else each.source,
+            )
+            for each in effective_values(job, outer)
+        ),
     ]
+
+
+def _default_source(key: str | None) -> str:
+    """Return where a value comes from that neither options nor the job file give."""
+    if key is None or not key.startswith("topics."):
+        return DEFAULT
+    return name_place(key.removeprefix("topics.")) or DEFAULT
 
 
 def _print(values: list[EffectiveValue], as_json: bool) -> None:

@@ -138,8 +138,7 @@ class Tally:
         Raises:
             PrerequisiteError: The broker cannot be reached, or lacks a topic.
         """
-        own = own_topics()
-        topics = [final_topic or own.final.name, dead_letter_topic or own.dead_letters.name]
+        topics = [final_topic or own_topics().final.name, dead_letter_topic or own_topics().dead_letters.name]
         ends = offset_ranges(bootstrap_servers, topics)
         self.account = Account()
         self._bootstrap_servers = bootstrap_servers

@@ -221,6 +221,21 @@ def load_catalogue(path: Path | None = None, prefix: str | None = None) -> Catal
     return _loaded(path, changed_ns, names).behind(topic_prefix() if prefix is None else prefix)
 
 
+def name_place(field: str) -> str | None:
+    """Return `file:line` where the workspace's `topics.yaml` names a topic; None if it does not.
+
+    Args:
+        field: The topic's field of `OwnTopics`.
+
+    Raises:
+        UserError: The file cannot be read, or is not YAML.
+    """
+    if (job := find_job()) is None or not job.workspace.topics.exists():
+        return None
+    source, where = read_yaml(job.workspace.topics), ("topics", field, "name")
+    return source.place(where) if where in source.lines else None
+
+
 @cache
 def _loaded(path: Path | None, _changed_ns: int, names: tuple[tuple[str, str], ...]) -> Catalogue:
     source = read_yaml(SHIPPED_CATALOGUE)

@@ -35,6 +35,12 @@ def test_names_are_shown_as_commands_use_them(orion_beam, tmp_path, monkeypatch)
     assert shown["topics.prefix"] == ("prod.", "option --topic-prefix")
     assert shown["topics.final"] == ("prod.unified", f"{tmp_path / 'orion.yaml'}:2")
     assert shown["topics.dead_letters"] == ("prod.cdr.dlq", "default")
+    (tmp_path / "topics.yaml").write_text("topics:\n  dead_letters:\n    name: rejects\n")
+    for command in ((), ("audit", "--bootstrap-servers", "localhost:1")):
+        answer = orion_beam(*arguments[:-1], "--json", *command)
+        key = "--dead-letter-topic" if command else "topics.dead_letters"
+        (found,) = [each for each in json.loads(answer.out) if each["key"] == key]
+        assert (found["value"], found["source"]) == ("prod.rejects", f"{tmp_path / 'topics.yaml'}:3")
     assert shown["group"] == ("prod.orion-beam", "default")
 
 
