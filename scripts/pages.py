@@ -1,4 +1,4 @@
-"""Pages of docs/reference that are made from code: raw formats, rules, codes, commands, country profiles.
+"""Pages of docs/reference that are made from code: raw formats, rules, codes, commands, country profiles, job file.
 
 `python -m scripts.pages` rewrites them. tests/test_docs.py fails when a page differs from what this module makes.
 """
@@ -7,16 +7,19 @@ import json
 import re
 import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from enum import StrEnum
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import NoneType
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 import typer
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 
 from orion_beam.cli.main import SUBCOMMANDS
 from orion_beam.cli.rules import markdown as rules_page
 from orion_beam.countries import all_profiles
+from orion_beam.job_file.model import JobFile
 from orion_beam.monitoring.letters import known_kinds
 from orion_beam.schemas.codes import Code
 from orion_beam.schemas.country import CountryProfile, Town
@@ -230,8 +233,9 @@ _PROFILES = """\
 # Country profiles
 
 Written by `make docs` from `schemas/country.py`. A profile is one TOML file, `CODE.toml`. The shipped profiles are
-in `orion_beam/profiles`. A profile is checked when it is loaded; an error names the file and the field. Commands with
-the option `--profiles DIR` take profiles of your own. [Add a country](../guides/add-a-country.md) says how to begin.
+in `orion_beam/profiles`; those in `countries/` of a [workspace](../guides/workspace.md) replace them or add to them. A
+profile is checked when it is loaded; an error names the file and the field. `--profiles DIR` takes the profiles of a
+directory instead of all these. [Add a country](../guides/add-a-country.md) says how to begin.
 
 ## Fields of a profile
 
@@ -286,9 +290,77 @@ def _toml_default(name: str, field: Mapping[str, Any], required: Collection[str]
     return "none" if default is None else f"`{json.dumps(default)}`"
 
 
+_JOB_FILE = """\
+# The job file
+
+Written by `make docs` from `orion_beam/job_file/model.py`. The file is `orion.yaml` of [a workspace of your
+own](../guides/workspace.md). A key that is left out has its default, which is that of the command's option. A duration
+is 90s, 15m, 12h or 7d. `orion-beam schema job` prints the JSON Schema.
+
+| key | type | default | meaning |
+|---|---|---|---|
+"""
+
+
+def job_file_page() -> str:
+    """Return the page of all keys of the job file in Markdown."""
+    rows = []
+    for key, field in _job_keys(JobFile):
+        default = "required" if field.is_required() else _yaml_default(field.get_default(call_default_factory=True))
+        rows.append(f"| `{key}` | {_yaml_type(field.annotation)} | {default} | {_cell(field.description or '')} |\n")
+    return _JOB_FILE + "".join(rows)
+
+
+def _job_keys(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each key with its field; a section by its keys only."""
+    for name, field in model.model_fields.items():
+        inner = [kind for kind in (field.annotation, *get_args(field.annotation)) if _is_section(kind)]
+        if not inner or field.description:
+            yield f"{above}{name}", field
+        below = f"{above}{name}[]." if get_origin(field.annotation) is tuple else f"{above}{name}."
+        for kind in inner:
+            yield from _job_keys(kind, below)
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+_YAML: Mapping[Any, str] = {str: "text", int: "number", float: "number", bool: "true or false", JsonValue: "any"}
+
+
+def _yaml_type(kind: Any) -> str:
+    arguments = [each for each in get_args(kind) if each not in (Ellipsis, NoneType)]
+    if kind in _YAML:
+        return _YAML[kind]
+    if _is_section(kind) or get_origin(kind) is Mapping:
+        return "keys and values"
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return _either(kind)
+    if get_origin(kind) is Literal:
+        return _either(arguments)
+    if get_origin(kind) is Annotated:
+        return _yaml_type(arguments[0])
+    if get_origin(kind) is tuple:
+        return "list"
+    return " or ".join(dict.fromkeys(map(_yaml_type, arguments)))
+
+
+def _either(values: Iterable[Any]) -> str:
+    return " or ".join(f"`{getattr(value, 'value', value)}`" for value in values)
+
+
+def _yaml_default(value: Any) -> str:
+    if value is None or value in ("", (), {}):
+        return "none"
+    text = json.dumps(value) if isinstance(value, bool) else str(value)
+    return f"`{text.replace(f'{ROOT}/', '')}`"
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "codes.md": codes_page,
     "commands.md": commands_page,
+    "job-file.md": job_file_page,
     "profiles.md": profiles_page,
     "raw-formats.md": raw_formats_page,
     "rules.md": rules_page,

@@ -40,7 +40,13 @@ class StageDeclaration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Annotated[str, AfterValidator(_is_free)]
-    run: str | None = Field(default=None, min_length=1)
-    after: Literal[Stage.VALIDATE, Stage.NORMALIZE, Stage.ENRICH]
-    options: Mapping[str, JsonValue] = {}
+    name: Annotated[str, AfterValidator(_is_free)] = Field(
+        description="first part of the stage's codes, and the block of its fields"
+    )
+    run: str | None = Field(
+        default=None,
+        min_length=1,
+        description="its code: a file stages/NAME.py, an entry point, or module:name; if none, its name",
+    )
+    after: Literal[Stage.VALIDATE, Stage.NORMALIZE, Stage.ENRICH] = Field(description="stage behind which it runs")
+    options: Mapping[str, JsonValue] = Field(default={}, description="options of its code")
