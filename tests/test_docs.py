@@ -180,7 +180,7 @@ def test_every_fate_of_a_dead_letter_is_explained():
 
 
 OF_TESTS = {"ORION_REQUIRE_ALL"}
-BETWEEN_PROCESSES = {"ORION_PROGRESS_FD"}
+BETWEEN_PROCESSES = {"ORION_PROGRESS_FD", "ORION_WITHOUT_JOB"}
 
 
 def test_every_variable_of_the_environment_is_explained():

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from orion_beam.cli.shared.late import late_imports
-from orion_beam.cli.shared.options import CountriesOption, parse_countries
+from orion_beam.cli.shared.options import Cells, CountriesOption, Subscribers, parse_countries
 from orion_beam.cli.shared.paths import local_path
 from orion_beam.cli.shared.progress import progress_of
 from orion_beam.defaults import CELLS, SUBSCRIBERS
@@ -38,6 +38,8 @@ def capture(
             help="File with the key of the pseudonyms, 16 bytes or more. By default a new key that is not kept."
         ),
     ] = None,
+    cells: Cells = CELLS,
+    subscribers: Subscribers = SUBSCRIBERS,
     as_json: Annotated[bool, typer.Option("--json", help="Print counts as JSON.")] = False,
 ) -> None:
     """Write the newest raw records to golden-case files, with pseudonyms in place of subscribers' numbers.
@@ -45,7 +47,7 @@ def capture(
     Example: orion-beam capture --bootstrap-servers localhost:9092 --countries TN --count 1000 --output cases
     """
     profiles = profiles_of(parse_countries(countries))
-    taker = Capture(bootstrap_servers, count, _key(key_file), load_reference(CELLS, SUBSCRIBERS))
+    taker = Capture(bootstrap_servers, count, _key(key_file), load_reference(cells, subscribers))
     found = {}
     for code, profile in profiles.items():
         with progress_of(f"capturing {code}", sum(each.offsets for each in taker.ranges(profile).values())) as advance:

@@ -21,6 +21,7 @@ from rich.markup import escape
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import parse_countries
 from orion_beam.errors import UserError
+from orion_beam.job_file.options import WITHOUT_JOB
 from orion_beam.kafka import CONFIG_VARIABLE
 from orion_beam.telemetry.logs import LogFollower
 
@@ -112,7 +113,7 @@ class _Command:
                 stdout=output,
                 stderr=log,
                 start_new_session=True,
-                env=os.environ | guard_environment(),
+                env=os.environ | guard_environment() | WITHOUT_JOB,
             )
 
     @property

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orion_beam.cli.shared.given import refuse_unused
-from orion_beam.cli.shared.job_defaults import beam_arguments
+from orion_beam.cli.shared.job_defaults import beam_arguments, job_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import (
     OWN,
@@ -81,6 +81,8 @@ def doctor(
     beam_options = beam_arguments(context)
     check_beam_options(beam_options, ["FlinkRunner"])
     cluster = JobTarget.of(beam_options)
+    job = job_of(context)
+    savepoints = None if job is None else job.settings.flink.savepoint_directory
     if from_workers and (cluster.pool is None or bootstrap_servers is None):
         raise UserError(
             "--from-workers needs --bootstrap-servers HOST:PORT and, behind `--`, the pool:"
@@ -105,7 +107,7 @@ def doctor(
         yield from _given_checks(cells, subscribers, needs, consumer, producer)
         if bootstrap_servers is not None:
             yield from _kafka_checks(needs, window_ms)
-        yield from _cluster_checks(cluster, beam_options)
+        yield from _cluster_checks(cluster, beam_options, savepoints)
         if from_workers and cluster.pool is not None:
             yield from checks_from_workers(cluster.pool, needs.bootstrap_servers)
 
@@ -146,7 +148,7 @@ def _kafka_checks(needs: KafkaNeeds, window_ms: int) -> Iterator[Check]:
     yield from other_checks(needs, window_ms)
 
 
-def _cluster_checks(cluster: JobTarget, beam_arguments: Sequence[str]) -> Iterator[Check]:
+def _cluster_checks(cluster: JobTarget, beam_arguments: Sequence[str], savepoints: str | None) -> Iterator[Check]:
     try:
         check_environment(beam_arguments)
     except UserError as error:
@@ -155,7 +157,7 @@ def _cluster_checks(cluster: JobTarget, beam_arguments: Sequence[str]) -> Iterat
         reached = check_flink(cluster.master)
         yield reached
         if reached.status is Status.OK:
-            yield from capacity_checks(cluster.master, cluster.parallelism)
+            yield from capacity_checks(cluster.master, cluster.parallelism, savepoints)
     if cluster.pool is not None:
         yield check_pool(cluster.pool)
 

@@ -16,6 +16,7 @@ from rich.table import Table
 
 import orion_beam
 from orion_beam.cli.replay import asked_for, countries_of
+from orion_beam.cli.shared.given import given_options
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import (
     CountriesOption,
@@ -150,9 +151,15 @@ def diff(
             " --new-version"
         )
     refuse_unused_checks(context, flag_duplicates)
-    checks = ["--tag-partials"] if tag_partials else []
-    if flag_duplicates:
-        checks += ["--flag-duplicates", "--duplicate-window", str(duplicate_window)]
+    checks = []
+    # What is not given here, each version takes from its workspace.
+    given = given_options(context)
+    if "tag_partials" in given:
+        checks.append("--tag-partials" if tag_partials else "--no-tag-partials")
+    if "flag_duplicates" in given:
+        checks.append("--flag-duplicates" if flag_duplicates else "--no-flag-duplicates")
+    if "duplicate_window" in given:
+        checks += ["--duplicate-window", str(duplicate_window)]
     for version in (old, new):
         version.interpreter()
         load_reference(version.cells, version.subscribers)

@@ -128,7 +128,9 @@ class FlinkSettings(_Section):
     parallelism: int = Field(default=2, ge=1, description="parallel subtasks of each step")
     checkpointing_interval: _Duration = Field(default="10s", description="time between checkpoints of a stream")
     restart: RestartSettings | None = Field(default=None, description="restart of a failed stream")
-    savepoint_directory: str | None = Field(default=None, description="directory or address for savepoints of the job")
+    savepoint_directory: str | None = Field(
+        default=None, description="where the cluster keeps savepoints of the job; `doctor` compares it with the cluster"
+    )
     workers: str | None = Field(
         default=None, description="host:port of `orion-beam workers`, as task managers see it; needed with `master`"
     )

@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     # The command line imports this module, and its help should be quick.
     from orion_beam.job_file.read import Job
 
-__all__ = ["KEYS_OF_OPTIONS", "beam_options_of", "option_value"]
+__all__ = ["KEYS_OF_OPTIONS", "WITHOUT_JOB", "beam_options_of", "option_value"]
+
+WITHOUT_JOB = {"ORION_WITHOUT_JOB": "1"}
+"""Environment of a command that takes nothing from the job file: its Kafka and Flink are those of this machine."""
 
 
 def _list(_: "Job", values: Sequence[str]) -> str:

@@ -30,12 +30,13 @@ def check_flink(master: str) -> Check:
     return ok("Flink", f"{found}, asked from here")
 
 
-def capacity_checks(master: str, parallelism: int) -> Iterator[Check]:
-    """Check slots and checkpoint storage of a cluster that answers.
+def capacity_checks(master: str, parallelism: int, savepoints: str | None = None) -> Iterator[Check]:
+    """Check slots, checkpoint storage and directory of savepoints of a cluster that answers.
 
     Args:
         master: URL of the cluster's REST API.
         parallelism: Parallelism of the job. All steps share slots, so the job needs that many.
+        savepoints: Directory where the job's savepoints should be; None for no check.
     """
     try:
         cluster = FlinkRest(master)
@@ -43,6 +44,8 @@ def capacity_checks(master: str, parallelism: int) -> Iterator[Check]:
         settings = {entry["key"]: entry["value"] for entry in cluster.get("jobmanager/config")}
         yield _check_slots(overview, settings, parallelism)
         yield _check_storage(settings, overview["taskmanagers"])
+        if savepoints is not None:
+            yield _check_savepoints(settings, savepoints)
     except _BROKEN as error:
         yield skipped("slots", f"{master} does not tell its slots and settings ({error})")
 
@@ -72,3 +75,14 @@ def _check_storage(settings: Mapping[str, str], task_managers: int) -> Check:
             "make sure that this path is the same directory on all hosts, or use HDFS or S3",
         )
     return ok(_STORAGE, directory)
+
+
+def _check_savepoints(settings: Mapping[str, str], wanted: str) -> Check:
+    directory = settings.get("state.savepoints.dir", "")
+    if directory.rstrip("/") == wanted.rstrip("/"):
+        return ok("savepoints", directory)
+    return warning(
+        "savepoints",
+        f"the cluster writes them to {directory or 'no directory of its own'}, and the job file says {wanted}",
+        f"set state.savepoints.dir to {wanted}, or mend flink.savepoint_directory",
+    )

@@ -1,6 +1,7 @@
 """Monitoring of the development cluster: the monitor and a Prometheus with the alert rules, as background processes."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import psutil
 from orion_beam.durations import parse_duration_s
 from orion_beam.errors import ServiceFailedError
 from orion_beam.job_file.environment import environment_name
+from orion_beam.job_file.options import WITHOUT_JOB
 from orion_beam.runners.jars.build import orion_home
 from orion_beam.runners.local.broker import BROKER_STOP_TIMEOUT_S, HOST, free_ports, is_taken
 from orion_beam.runners.local.development import LocalState
@@ -132,7 +134,12 @@ def stop_monitoring() -> list[int]:
 def _launch(name: str, command: Sequence[str]) -> psutil.Process:
     with (_directory() / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=os.environ | WITHOUT_JOB,
         )
     # The process goes on without this one. The thread reaps it if it ends before this process.
     threading.Thread(target=process.wait, name=f"orion-{name}-reaper", daemon=True).start()

@@ -186,5 +186,8 @@ def test_a_flink_cluster_is_judged_by_its_rest_api(tmp_path: Path) -> None:
         assert (slots.status, slots.found) == ("failed", "1 of 1 slots free on 1 task managers, 2 needed")
         assert storage.status == "warning"
         assert "set state.checkpoints.dir" in storage.fix
+        *_, savepoints = capacity_checks(cluster.address, parallelism=2, savepoints="s3://bucket/savepoints")
+        assert savepoints.status == "warning"
+        assert "the job file says s3://bucket/savepoints" in savepoints.found
     assert check_flink(cluster.address).status == "failed"
     assert "does not answer as Flink's REST API does" in check_flink(cluster.address).found

@@ -3,13 +3,14 @@
 Imports of what reads the file stand within functions, because help should be quick.
 """
 
+import os
 import re
 from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from orion_beam.errors import UserError
-from orion_beam.job_file.options import KEYS_OF_OPTIONS, beam_options_of, option_value
+from orion_beam.job_file.options import KEYS_OF_OPTIONS, WITHOUT_JOB, beam_options_of, option_value
 
 if TYPE_CHECKING:
     from orion_beam.custom_stages.declaration import JobStage
@@ -38,7 +39,7 @@ class JobDefaults:
         """The job of the workspace, with its login in use; None without a workspace."""
         from orion_beam.job_file.read import find_job
 
-        job = find_job()
+        job = None if WITHOUT_JOB.items() <= os.environ.items() else find_job()
         if job is not None:
             job.use_login()
         return job

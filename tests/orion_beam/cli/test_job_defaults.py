@@ -6,6 +6,8 @@ from pathlib import Path
 import fastavro
 import pytest
 
+from orion_beam.job_file.options import WITHOUT_JOB
+
 RECORD = "208011234567890;+33612345678;;FR-PAR-001;LTE;10;20;2026-01-02T03:04:05Z\n"
 JOB = """\
 version: 1
@@ -102,3 +104,14 @@ def test_the_rules_of_a_country_are_the_jobs(orion_beam, workspace):
     workspace("version: 1\nrules:\n  FR: {luhn_failed: error}\n")
     listed = {rule["id"]: rule for rule in json.loads(orion_beam("rules", "--country", "FR", "--json").out)}
     assert listed["luhn_failed"]["severity"] == "error"
+
+
+def test_a_command_for_this_machines_own_kafka_takes_nothing_from_the_file(orion_beam, workspace, monkeypatch):
+    workspace()
+    for name, value in WITHOUT_JOB.items():
+        monkeypatch.setenv(name, value)
+    code, _, err = orion_beam("run", "--dry-run")
+    assert code == 2
+    assert "nothing to read: give --input" in err
+    shown = graph(orion_beam("run", "--bootstrap-servers", "localhost:1", "--dry-run", "--json"))
+    assert not any(word in shown for word in ("TagPartials", "cdr.validated", "keep"))
