@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from orion_beam.job_file.environment import PREFIX_VARIABLE
 from orion_beam.runners.monitoring.alerts import AlertLimits, alert_rules
 from tests.debian import require_program
 from tests.integration.harness import await_until, scrape
@@ -31,7 +32,7 @@ def is_up(monitor: str) -> bool:
     return [sample.value for sample in scrape(f"{monitor}metrics") if sample.name == "orion_kafka_up"] == [1]
 
 
-def test_it_brings_up_all_that_watches_kafka_and_down_ends_it(local: Local) -> None:
+def test_it_brings_up_all_that_watches_kafka_and_down_ends_it(local: Local, monkeypatch: pytest.MonkeyPatch) -> None:
     require_program("prometheus", package="prometheus")
     up = local.up(["FR", "TN"], "--monitoring", "--limit=lag_s=17")
     assert {"cdr.raw.FR", "cdr.raw.TN", "cdr.final", "cdr.dlq"} <= set(up["topics_created"])
@@ -50,8 +51,13 @@ def test_it_brings_up_all_that_watches_kafka_and_down_ends_it(local: Local) -> N
     assert set(rules) == set(re.findall(r"alert: (\w+)", alert_rules(AlertLimits()))) != set()
     assert rules["OrionLag"] == "orion_kafka_lag_seconds > 17"
     await_until(lambda: {"orion-monitor", "kafka"} <= healthy(), PATIENCE_S, "Prometheus has scraped both")
+    # An environment on the same Kafka has topics of its own, and Prometheus says what is of it.
+    monkeypatch.setenv(PREFIX_VARIABLE, "staging.")
     again = local("up", "--countries", "FR,TN", "--monitoring")
     assert (again["monitor"], again["prometheus"]) == (up["monitor"], up["prometheus"])
+    assert sorted(again["topics_created"]) == sorted(f"staging.{name}" for name in up["topics_created"])
+    targets = {each["labels"]["job"]: each["labels"].get("environment") for each in get("targets")["activeTargets"]}
+    assert targets == {"orion-monitor": "staging", "orion-workers": "staging", "kafka": None}
 
     local("down", "--purge")
     for address in (up["monitor"], up["prometheus"], f"kafka://{up['bootstrap_servers']}"):
