@@ -31,7 +31,15 @@ def lint_workspace(workspace: Workspace) -> list[LintFinding]:
 
 def files_of(workspace: Workspace) -> list[Path]:
     """Return the files that lint reads, in order."""
-    patterns = ("reference/*", "countries/*.toml", "formats/*.toml", "stages/*.py", "cases/*/*.txt", "cases/*/*.jsonl")
+    patterns = (
+        "reference/*",
+        "countries/*.toml",
+        "countries/*.csv",
+        "formats/*.toml",
+        "stages/*.py",
+        "cases/*/*.txt",
+        "cases/*/*.jsonl",
+    )
     found = [workspace.job_file, workspace.topics]
     found += [path for pattern in patterns for path in workspace.root.glob(pattern)]
     return sorted(path for path in found if path.is_file())

@@ -21,7 +21,8 @@ from orion_beam.checks.lint_finding import (
 from orion_beam.countries import FORMATS, ProfileSource, all_profiles, with_formats
 from orion_beam.defaults import SHIPPED_CATALOGUE
 from orion_beam.errors import UserError
-from orion_beam.schemas.country import CountryProfile
+from orion_beam.generator.towns import read_towns
+from orion_beam.schemas.country import CountryProfile, Town
 from orion_beam.topics.catalogue import Catalogue, load_catalogue
 from orion_beam.transforms.decoders.registry import check_formats, load_format
 from orion_beam.transforms.rules.plausibility import example_numbers
@@ -47,6 +48,7 @@ def lint_countries(workspace: Workspace, valid: list[Profile]) -> Iterator[LintF
     """Yield the findings in the country profiles of a workspace; append the profiles that are valid to `valid`."""
     for path in sorted(workspace.countries.glob("*.toml")):
         yield from _read(path, valid)
+    yield from _towns(workspace)
     own = {each.profile.code for each in valid}
     shipped = {code: profile for code, profile in all_profiles(ProfileSource()).items() if code not in own}
     known = [*((profile, f"shipped {code}") for code, profile in shipped.items())]
@@ -56,6 +58,19 @@ def lint_countries(workspace: Workspace, valid: list[Profile]) -> Iterator[LintF
         for other, name in known:
             yield from _together(each, other, name)
         known.append((each.profile, str(each.file.name)))
+
+
+def _towns(workspace: Workspace) -> Iterator[LintFinding]:
+    for path in sorted(workspace.countries.glob("*.csv")):
+        code = path.name.removesuffix(".towns.csv")
+        if code not in all_profiles():
+            fix = "rename it to CODE.towns.csv, with the code of a country"
+            yield LintFinding(path, 1, LintRule.TOWNS_FILE, f"there is no country {code}", fix)
+        try:
+            read_towns(path)
+        except UserError as error:
+            fix = f"write the columns {', '.join(Town.model_fields)}, as the page of country profiles explains"
+            yield finding_of_error(path, LintRule.TOWNS_FILE, error, fix)
 
 
 def _catalogue() -> Catalogue:

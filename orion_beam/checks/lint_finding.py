@@ -22,6 +22,7 @@ class LintRule(StrEnum):
     REFERENCE_DATA = "reference-data"
     COUNTRY_FILE = "country-file"
     COUNTRY_FILE_NAME = "country-file-name"
+    TOWNS_FILE = "towns-file"
     NUMBERING_PLAN = "numbering-plan"
     MCC_TWICE = "mcc-twice"
     PLMN = "plmn"
@@ -46,6 +47,7 @@ _MEANINGS: Mapping[LintRule, str] = {
     LintRule.REFERENCE_DATA: "the job's cells and subscribers can be loaded",
     LintRule.COUNTRY_FILE: "a country profile is valid TOML, and each field keeps its rule",
     LintRule.COUNTRY_FILE_NAME: "the profile of a country is the file CODE.toml",
+    LintRule.TOWNS_FILE: "the towns of a country are in CODE.towns.csv, and each column keeps its rule",
     LintRule.NUMBERING_PLAN: "calling code and number length fit the example numbers of the country's numbering plan",
     LintRule.MCC_TWICE: "a mobile country code belongs to one country",
     LintRule.PLMN: "a PLMN begins with an MCC of its country, and belongs to one operator",
@@ -78,7 +80,7 @@ class LintFinding(NamedTuple):
     fix: str
 
 
-_PLACE = re.compile(r"^.*?\.(?:yaml|toml|py):(\d+): ")
+_PLACE = re.compile(r"^.*?\.(?:yaml|toml|py|csv):(\d+): ")
 _FORMAT_LINE = re.compile(r"^line (\d+): ")
 _TOML_LINE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)")
 

@@ -113,6 +113,15 @@ def test_all_mistakes_are_found_at_once(workspace, lint):
     ]
 
 
+def test_a_mistake_in_a_file_of_towns_has_its_line(workspace, lint):
+    (workspace / "countries" / "ML.towns.csv").write_text("code,place,lat\nBKO,Bamako,12.6\nSIK,Sikasso,112\n")
+    (workspace / "countries" / "NE.towns.csv").write_text("code,place\nNIM,Niamey\n")
+    assert lint() == [
+        ("ML.towns.csv", 3, "towns-file", "lat: Input should be less than or equal to 90"),
+        ("NE.towns.csv", 1, "towns-file", "there is no country NE"),
+    ]
+
+
 def test_an_mcc_of_two_profiles_of_the_workspace_is_found(workspace, lint):
     niger = MALI.replace("ML", "NE").replace("Mali", "Niger", 1).replace("223", "227")
     (workspace / "countries" / "NE.toml").write_text(niger)
