@@ -159,6 +159,9 @@ SUBCOMMANDS = {
         "Check the files of the workspace: job, topics, countries, formats, stages, reference data and cases.",
         from_job=(),
     ),
+    "format": _Entry(
+        "orion_beam.cli.format:app", "Try a file under each known raw format; draft a format from a sample."
+    ),
     "country": _Entry("orion_beam.cli.country:app", "Begin a new country; check one against the conformance kit."),
     "dlq": _Entry("orion_beam.cli.dlq:app", "Look at dead letters, try them again, and send them back."),
     "rules": _Entry(
