@@ -1,22 +1,22 @@
 """The country profiles. A TOML file defines a country: shipped in `orion_beam/profiles`, or the workspace's own."""
 
 import logging
-import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from orion_beam.defaults import PROFILES_DIRECTORY
-from orion_beam.errors import UserError, first_problem
+from orion_beam.errors import UserError
 from orion_beam.job_file.environment import topic_prefix
 from orion_beam.job_file.read import Job, find_job
 from orion_beam.schemas.codes import Severity
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.raw_formats.declaration import FormatDeclaration
 from orion_beam.telemetry.logs import say
+from orion_beam.toml_file import read_toml
 from orion_beam.transforms.decoders.registry import check_formats, load_format
 from orion_beam.transforms.rules.rules import check_rule, check_rules
 
@@ -40,18 +40,18 @@ def load_profile(path: Path) -> CountryProfile:
 
     Raises:
         UserError: The file or that of a declared format is not TOML, a field breaks its rule, or a format or rule is
-            unknown. The message names file and field.
+            unknown. The message names file, line and field.
     """
+    source = read_toml(path)
+    profile = source.checked(CountryProfile)
     try:
-        profile = CountryProfile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
         profile = with_formats(profile, path.absolute().parent.parent / FORMATS)
         check_formats(profile)
         check_rules(profile)
         return profile
-    except ValidationError as error:
-        raise UserError(f"country profile {path}: {first_problem(error)}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"country profile {path}: {error}") from None
+    except ValueError as error:
+        field, _, message = str(error).partition(": ")
+        raise source.error(tuple(field.split(".")), message) from None
 
 
 def with_formats(profile: CountryProfile, directory: Path) -> CountryProfile:

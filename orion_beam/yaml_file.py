@@ -60,6 +60,9 @@ class YamlFile:
     def place(self, where: KeyPath = ()) -> str:
         """Return `file:line` of a value; of the nearest value around it if the file does not have it."""
         while where and where not in self.lines:
+            # The tables of a TOML array have lines, and the array has none.
+            if within := [line for key, line in self.lines.items() if key[: len(where)] == where]:
+                return f"{shown_path(self.path)}:{min(within)}"
             where = where[:-1]
         return f"{shown_path(self.path)}:{self.lines.get(where, 1)}"
 
@@ -103,9 +106,10 @@ class YamlFile:
     def _known_part(self, location: Sequence[str | int]) -> KeyPath:
         """Return the keys of an error's location. Pydantic adds the names of a union's types to it."""
         where: KeyPath = ()
+        value: Any = self.data
         for part in location:
-            if (*where, part) in self.lines:
-                where = (*where, part)
+            if part in (value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()):
+                where, value = (*where, part), value[part]
         return where
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
+from orion_beam.toml_file import toml_lines
 from orion_beam.yaml_file import KeyPath
 
 __all__ = ["LintFinding", "LintRule", "finding_of_error", "findings_of_model", "line_at", "toml_lines"]
@@ -134,29 +135,3 @@ def line_at(where: KeyPath, lines: Mapping[KeyPath, int]) -> int:
     while where and where not in lines:
         where = where[:-1]
     return lines.get(where, 1)
-
-
-_TABLE = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?")
-_KEY = re.compile(r"""^\s*("[^"]*"|'[^']*'|[\w.-]+)\s*=""")
-
-
-def toml_lines(text: str) -> dict[KeyPath, int]:
-    """Return the line of each table and key of a TOML file, from 1.
-
-    It reads line by line: a text of several lines that looks like a key is taken for one.
-    """
-    lines: dict[KeyPath, int] = {}
-    table: KeyPath = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        if found := _TABLE.match(line):
-            table = _keys(found[2])
-            if found[1] == "[[":
-                table = (*table, sum(1 for each in lines if each[:-1] == table and isinstance(each[-1], int)))
-            lines[table] = number
-        elif found := _KEY.match(line):
-            lines[*table, *_keys(found[1])] = number
-    return lines
-
-
-def _keys(text: str) -> KeyPath:
-    return tuple(part.strip().strip("\"'") for part in text.split("."))

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from orion_beam.cli.shared.given import refuse_unused
-from orion_beam.cli.shared.job_defaults import beam_arguments, job_of
+from orion_beam.cli.shared.job_defaults import beam_arguments, job_of, stages_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import (
     OWN,
@@ -105,6 +105,8 @@ def doctor(
     def all_checks() -> Iterator[Check]:
         yield from machine_checks()
         yield from _given_checks(cells, subscribers, needs, consumer, producer)
+        if job is not None and job.settings.stages:
+            yield _check_stages(context)
         if bootstrap_servers is not None:
             yield from _kafka_checks(needs, window_ms)
         yield from _cluster_checks(cluster, beam_options, savepoints)
@@ -135,6 +137,14 @@ def _given_checks(
         yield ok("Kafka settings", "none is known to lose records")
     except UserError as error:
         yield refused("Kafka settings", error)
+
+
+def _check_stages(context: typer.Context) -> Check:
+    """Check that the user's own stages can be imported, and take their options."""
+    try:
+        return ok("stages", ", ".join(stage.name for stage in stages_of(context)))
+    except UserError as error:
+        return refused("stages", error)
 
 
 def _kafka_checks(needs: KafkaNeeds, window_ms: int) -> Iterator[Check]:

@@ -106,7 +106,9 @@ def test_formats_are_declared_in_files_of_their_own(tmp_path):
         '[[declared_formats]]\nname = "a"\nkind = "pairs"\nseparator = ";"\nfields = {imsi = "i", msisdn = "m"}\n'
     )
     path.write_text(f"{shipped}\n{declared}")
-    with pytest.raises(UserError, match=r"FR\.toml: declared_formats: cannot be set; declare a format in formats/NAME"):
+    with pytest.raises(
+        UserError, match=r"FR\.toml:\d+: declared_formats: cannot be set; declare a format in formats/NAME"
+    ):
         load_profile(path)
 
 

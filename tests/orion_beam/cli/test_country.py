@@ -115,7 +115,7 @@ def test_the_kit_takes_a_profile_of_ones_own(orion_beam, tmp_path):
     own.write_text((PROFILES_DIRECTORY / "FR.toml").read_text().replace('["fr_semicolon"]', '["csv"]'))
     code, _, err = orion_beam("country", "check", "FR", "--profiles", tmp_path)
     assert (code, err.count("\n")) == (2, 1)
-    assert "FR.toml: formats: there is no raw format 'csv'" in err
+    assert "FR.toml:14: formats: there is no raw format 'csv'" in err
     own.write_text((PROFILES_DIRECTORY / "FR.toml").read_text().replace('name = "France"', 'name = "Francia"'))
     assert orion_beam("country", "check", "FR", "--profiles", own, "--json").code == 0
 

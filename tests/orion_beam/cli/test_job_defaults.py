@@ -115,3 +115,10 @@ def test_a_command_for_this_machines_own_kafka_takes_nothing_from_the_file(orion
     assert "nothing to read: give --input" in err
     shown = graph(orion_beam("run", "--bootstrap-servers", "localhost:1", "--dry-run", "--json"))
     assert not any(word in shown for word in ("TagPartials", "cdr.validated", "keep"))
+
+
+def test_doctor_looks_at_the_jobs_stages(orion_beam, workspace):
+    workspace("version: 1\nstages:\n  - {name: keep, after: validate}\n  - {name: lost, after: validate}\n")
+    checks = {check["name"]: check for check in json.loads(orion_beam("doctor", "--json").out)["checks"]}
+    assert checks["stages"]["status"] == "failed"
+    assert "lost" in checks["stages"]["found"]

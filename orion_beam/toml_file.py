@@ -1,0 +1,51 @@
+"""TOML files with the line of each key, so that a message can say where a mistake is."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from orion_beam.errors import UserError
+from orion_beam.yaml_file import KeyPath, YamlFile, shown_path
+
+__all__ = ["read_toml", "toml_lines"]
+
+_TABLE = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?")
+_KEY = re.compile(r"""^\s*("[^"]*"|'[^']*'|[\w.-]+)\s*=""")
+
+
+def read_toml(path: Path) -> YamlFile:
+    """Read a TOML file. It has the shape of a YAML file: plain data, and lines.
+
+    Raises:
+        UserError: The file cannot be read, or is not TOML. The message names file and line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        return YamlFile(path, tomllib.loads(text), toml_lines(text))
+    except OSError as error:
+        raise UserError(f"{shown_path(path)}: {error.strerror}") from None
+    except ValueError as error:
+        reason = "is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise UserError(f"{shown_path(path)}: {reason}") from None
+
+
+def toml_lines(text: str) -> dict[KeyPath, int]:
+    """Return the line of each table and key of a TOML file, from 1.
+
+    It reads line by line: a text of several lines that looks like a key is taken for one.
+    """
+    lines: dict[KeyPath, int] = {}
+    table: KeyPath = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if found := _TABLE.match(line):
+            table = _keys(found[2])
+            if found[1] == "[[":
+                table = (*table, sum(1 for each in lines if each[:-1] == table and isinstance(each[-1], int)))
+            lines[table] = number
+        elif found := _KEY.match(line):
+            lines[*table, *_keys(found[1])] = number
+    return lines
+
+
+def _keys(text: str) -> KeyPath:
+    return tuple(part.strip().strip("\"'") for part in text.split("."))
