@@ -66,6 +66,8 @@ DEV_DEPENDENCIES = [
     "pytest-xdist==3.8.0",
     "ruff==0.17.6",
     "types-pyyaml==6.0.12.20261113",
+    # The tutorial's test builds the wheel with setuptools, which needs it.
+    "wheel==0.48.0",
 ]
 
 setup(
