@@ -152,7 +152,7 @@ def job_graph(config: JobConfig, value_format: ValueFormat = ValueFormat.SINGLE_
 def _stage_of(part: AppliedPTransform) -> str | None:
     if not any(made.tag == DEAD_LETTER_TAG for made in part.outputs.values()):
         return None
-    stages = (node.transform.stage for node in _within(part) if isinstance(node.transform, StageTransform))
+    stages = (node.transform.named for node in _within(part) if isinstance(node.transform, StageTransform))
     return str(next(stages, getattr(part.transform, "stage", None)))
 
 

@@ -67,6 +67,19 @@ def test_a_stream_shows_steps_topics_and_schemas(dry_run):
     assert ("NormalizeCdrs", "FlagDuplicates") in edges_of(graph, rejects=False)
 
 
+def test_stages_of_the_workspace_stand_in_their_places(dry_run, tmp_path, monkeypatch):
+    (tmp_path / "orion.yaml").write_text(
+        "version: 1\nbrokers: localhost:1\ncountries: [FR]\nstages:\n  - {name: vip, after: normalize}\n"
+    )
+    (tmp_path / "stages").mkdir()
+    code = "from orion_beam.custom_stages import split\n\n\ndef vip(batch):\n    return split(batch)\n"
+    (tmp_path / "stages" / "vip.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    graph = graph_of(dry_run("--json"))
+    assert {"name": "vip", "stage": "vip", "reads": [], "writes": []} in graph["steps"]
+    assert {("NormalizeCdrs", "vip"), ("vip", "EnrichCdrs")} <= set(edges_of(graph, rejects=False))
+
+
 def test_a_job_behind_a_stage_reads_the_topic_of_the_stage(dry_run):
     graph = graph_of(dry_run(*BROKERS, "--countries", "FR", "--start-from", "normalized", "--json"))
     assert [step["name"] for step in graph["steps"]][:2] == ["ReadStage", "EnrichCdrs"]
