@@ -18,6 +18,8 @@ from orion_beam.schemas.fields import BLANKS
 from orion_beam.telemetry.run_counters import BLANK_LINES, HEADER_LINES, TRAILER_LINES
 from orion_beam.transforms.arrow.texts import mask_of
 from orion_beam.transforms.decode import column_names_of
+from orion_beam.transforms.decoders.layouts import Separated
+from orion_beam.transforms.decoders.registry import formats_of
 
 _BLOCK_BYTES = 1 << 20
 
@@ -71,7 +73,7 @@ def kind_of(line: bytes, profile: CountryProfile) -> str | None:
     text = line.decode("utf-8-sig", errors="replace").strip(BLANKS)
     if not text:
         return BLANK_LINES
-    if _SEPARATOR_LINE.fullmatch(text) or _names_of(text) in column_names_of(profile):
+    if _SEPARATOR_LINE.fullmatch(text) or _names_of(text) in _headers(profile):
         return HEADER_LINES
     mark = _MARK.match(text)
     if mark is None or _IMSI.search(text) or "=" in text.partition("|")[0] or _has_all_columns(text, profile):
@@ -81,13 +83,18 @@ def kind_of(line: bytes, profile: CountryProfile) -> str | None:
 
 def _has_all_columns(text: str, profile: CountryProfile) -> bool:
     """Return whether a line has as many columns as a record of a format; then it is a record, however it begins."""
-    counted = ((names, separator) for names in column_names_of(profile) for separator in ";|" if separator in names)
-    return any(text.count(separator) >= names.count(separator) for names, separator in counted)
+    layouts = (each.layout for each in formats_of(profile) if isinstance(each.layout, Separated))
+    return any(text.count(layout.separator) >= len(layout.fields) - 1 for layout in layouts)
+
+
+@cache
+def _headers(profile: CountryProfile) -> frozenset[str]:
+    return frozenset(map(_names_of, column_names_of(profile)))
 
 
 def _names_of(text: str) -> str:
-    names = re.sub(r'[" \t]', "", text.lower())
-    return names[:-1] if names.endswith((";", "|")) else names
+    """Return a line of names in one writing: small letters, without quotes, blanks, and a separator at the end."""
+    return re.sub(r"[^\w\s]?$", "", re.sub(r'[" \t]', "", text.lower()))
 
 
 def count_in(trailer: bytes) -> int | None:

@@ -240,6 +240,20 @@ def test_two_formats_that_read_the_same_record_are_found_with_the_record(format_
     ]
 
 
+def test_two_formats_that_claim_the_same_record_are_found_without_a_case_of_it(format_file, lint):
+    """Both have the separator of the other, so the second one's records never reach it."""
+    mali = format_file.parents[1] / "countries" / "ML.toml"
+    mali.write_text(mali.read_text().replace('["ml_pipe"]', '["ml_short", "ml_pipe"]'))
+    short = 'kind = "separated"\nseparator = ","\ncolumns = ["imsi", "msisdn", "event_time"]\n'
+    (format_file.parent / "ml_short.toml").write_text(short)
+    ((file, _, rule, message),) = lint()
+    assert (file, rule) == ("ml_short.toml", "formats-overlap")
+    assert message.startswith("ml_short and ml_pipe both claim a record of ML, and ml_short gets it: ")
+    assert message.endswith(" (a generated record)")
+    (format_file.parent / "ml_short.toml").write_text(short + "[recognised_by]\nseparators = 2\n")
+    assert lint() == []
+
+
 STAGES = "version: 1\nstages:\n  - {name: vip, after: enrich}\n"
 GOOD_STAGE = "from orion_beam.custom_stages import split\n\n\ndef vip(batch):\n    return split(batch)\n"
 

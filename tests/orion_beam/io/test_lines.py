@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from orion_beam.countries import all_profiles
 from orion_beam.io.lines import count_in, kind_of, kinds_of, lines_of
+from orion_beam.schemas.raw_formats.declaration import SeparatedFormat
 from orion_beam.telemetry.run_counters import BLANK_LINES, HEADER_LINES, TRAILER_LINES
 from orion_beam.transforms.decode import column_names_of
 from tests.strategies import payloads
@@ -130,3 +131,20 @@ def test_the_column_names_of_a_country_are_headers(country):
 )
 def test_a_trailer_has_a_count_if_it_has_one_number(trailer, count):
     assert count_in(trailer) == count
+
+
+@pytest.mark.parametrize("separator", [",", "\t", "~"])
+@pytest.mark.parametrize("header", [None, "T;IMSI;A NUMBER;TRAILER"])
+def test_the_header_of_a_declared_format_is_known(separator, header):
+    names = ("T", "IMSI", "A NUMBER", "TRAILER")
+    declared = SeparatedFormat(
+        name="own", kind="separated", separator=separator, columns=names, header=header,
+        fields={"imsi": "IMSI", "msisdn": "A NUMBER"},
+    )  # fmt: skip
+    profile = PROFILES["FR"].model_copy(update={"formats": ("own",), "declared_formats": (declared,)})
+    line = header or separator.join(names)
+    quoted = separator.join(f'"{name}"' for name in names)
+    for text in (line, line.lower(), line + separator, *([] if header else [quoted])):
+        assert kind_of(text.encode(), profile) == HEADER_LINES
+        assert kinds_of(pa.array([text.encode()], pa.binary()), profile) == {0: HEADER_LINES}
+    assert kind_of(separator.join(["T", "1", "2", "3"]).encode(), profile) is None
