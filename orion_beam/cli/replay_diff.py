@@ -28,6 +28,7 @@ from orion_beam.cli.shared.options import (
 )
 from orion_beam.defaults import CELLS, DUPLICATE_WINDOW, SUBSCRIBERS
 from orion_beam.errors import JobFailedError, UserError
+from orion_beam.job_file.environment import PREFIX_VARIABLE, topic_prefix
 from orion_beam.workspace import JOB_FILE, WORKSPACE_VARIABLE, find_workspace
 
 with late_imports():
@@ -209,7 +210,8 @@ def _replay(version: _Version, directory: Path, options: Sequence[str], workers:
         command,
         env=os.environ
         | modules
-        | {"ORION_HOME": str(directory)}
+        # Both read the topics of which the offsets are, whatever their workspaces say.
+        | {"ORION_HOME": str(directory), PREFIX_VARIABLE: topic_prefix()}
         # The command runs in another directory than this one, so it does not find the workspace by itself.
         | ({} if version.workspace is None else {WORKSPACE_VARIABLE: str(version.workspace)}),
         # Not the user's directory, in which `-m` would look for the modules first.

@@ -14,6 +14,7 @@ from orion_beam.kafka.offset_ranges import offset_ranges
 from orion_beam.redrive.sending import transactional_id
 from orion_beam.redrive.transactions import Outgoing, TransactionalWriter
 from orion_beam.runners.local.kafka import LocalKafka
+from orion_beam.workspace import JOB_FILE
 from tests.command import Command
 from tests.integration.harness import read_topic
 
@@ -83,6 +84,11 @@ def test_two_environments_do_not_touch_each_other(
     assert checks["topics"]["status"] == "ok"
     assert "group staging.orion-beam has read nothing yet" in checks["unread records"]["found"]
     assert run(STAGING, "capture", "--countries", "FR", "--count", "50", "--output", tmp_path / "cases")["countries"]
+    # A workspace of another environment, which has no topics, is compared over the records of this one.
+    (tmp_path / JOB_FILE).write_text("version: 1\ntopics: {prefix: nowhere.}\n")
+    over = "--offsets", "FR:0=0-3", "--new-workspace", tmp_path, "--workers", "1"
+    compared = run(STAGING, "replay", "diff", *over)
+    assert (compared["records"], compared["differences"]) == (3, [])
     assert held(servers, PROD) == before
 
     # Production has all of its records still, and comes to the same result.
