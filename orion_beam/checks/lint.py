@@ -7,12 +7,13 @@ from orion_beam.checks.lint_cases import case_folders, lint_cases
 from orion_beam.checks.lint_countries import Profile, lint_countries
 from orion_beam.checks.lint_finding import LintFinding, LintRule, finding_of_error
 from orion_beam.checks.lint_formats import lint_formats
+from orion_beam.checks.lint_job import lint_job
 from orion_beam.checks.lint_stages import lint_stages
+from orion_beam.countries import ProfileSource, all_profiles
 from orion_beam.errors import UserError
 from orion_beam.job_file.read import read_job
 from orion_beam.topics.catalogue import load_catalogue
-from orion_beam.transforms.reference.reference_files import ReferenceDataError, load_cells, load_subscribers
-from orion_beam.workspace import JOB_FILE, Workspace
+from orion_beam.workspace import Workspace
 
 __all__ = ["files_of", "lint_workspace"]
 
@@ -51,18 +52,10 @@ def _job(workspace: Workspace) -> Iterator[LintFinding]:
     except UserError as error:
         yield finding_of_error(workspace.job_file, LintRule.JOB_FILE, error, "`orion-beam schema job` shows all keys")
         return
+    own = {path.stem for path in workspace.countries.glob("*.toml")}
+    yield from lint_job(job, own | set(all_profiles(ProfileSource())))
     yield from _topics(workspace)
     yield from lint_stages(job)
-    for name, load in (("cells", load_cells), ("subscribers", load_subscribers)):
-        key = f"reference.{name}"
-        # Data at an address is not a file of the workspace.
-        if "://" not in (text := job.value(key)):
-            try:
-                load(job.path(text))
-            except ReferenceDataError as error:
-                line = job.source.lines.get(("reference", name), 1)
-                fix = f"mend the file, or {key} in {JOB_FILE}"
-                yield LintFinding(workspace.job_file, line, LintRule.REFERENCE_DATA, f"{key}: {error}", fix)
 
 
 def _topics(workspace: Workspace) -> Iterator[LintFinding]:

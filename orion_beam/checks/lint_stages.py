@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from orion_beam.checks.lint_finding import LintFinding, LintRule
+from orion_beam.checks.lint_finding import LintFinding, LintRule, line_at
 from orion_beam.custom_stages.code import load_stage
 from orion_beam.errors import UserError
 from orion_beam.job_file.read import Job
@@ -19,7 +19,14 @@ def lint_stages(job: Job) -> Iterator[LintFinding]:
     """Import every stage that the job declares, and yield the findings in them."""
     directory, source = job.workspace.stages, job.workspace.job_file
     declared = job.settings.stages
+    first: dict[str, int] = {}
     for place, each in enumerate(declared):
+        line = line_at(("stages", place), job.source.lines)
+        if first.setdefault(each.name, line) != line:
+            message = f"two stages are named {each.name}; line {first[each.name]} has the other"
+            yield LintFinding(
+                source, line, LintRule.STAGE, message, "give each stage a name of its own; run names the code"
+            )
         try:
             load_stage(each, directory)
         except UserError as error:
@@ -29,7 +36,6 @@ def lint_stages(job: Job) -> Iterator[LintFinding]:
                 fix = "mend the code"
                 yield LintFinding(Path(found["file"]), int(found["line"]), LintRule.STAGE, found["message"], fix)
             else:
-                line = job.source.lines.get(("stages", place), 1)
                 fix = f"write {directory.name}/{each.run or each.name}.py, or mend the declaration"
                 yield LintFinding(source, line, LintRule.STAGE, message, fix)
     used = {each.run or each.name for each in declared}

@@ -72,6 +72,13 @@ def _parts(workspace: Workspace, *, update: bool) -> Iterator[tuple[str, list[Ch
         linted = lint_results(files_of(workspace), findings)
     yield "lint", linted
     folders = case_folders(workspace)
+    for code in list(folders):
+        try:
+            profiles_of([code])
+        except UserError as error:
+            # One broken profile does not stop the checks of other countries.
+            del folders[code]
+            yield f"golden {code}", [_not_run("golden", error)]
     if folders:
         with status(f"golden cases of {', '.join(folders)}"):
             try:

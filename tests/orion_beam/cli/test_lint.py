@@ -169,6 +169,10 @@ def test_a_raw_topic_that_topics_yaml_gives_another_use_is_found(workspace, lint
         ("version: 1\nbrokres: [a:1]\n", 2, "brokres: there is no such key; did you mean brokers?"),
         ("version: 1\nflink:\n  parallelism: 0\n", 3, "flink.parallelism: "),
         ("version: 1\n- x\n", 2, ""),
+        ("version: 1\ncountries:\n  - ML\n  - XX\n", 4, "countries: there is no country XX"),
+        ("version: 1\nrules:\n  XX: {luhn_failed: error}\n", 3, "rules: there is no country XX"),
+        ("version: 1\nrules:\n  ML:\n    nosuch: error\n", 4, "rules.ML.nosuch"),
+        ("version: 1\nflink:\n  options:\n    nosuch_option: 1\n", 2, "nosuch_option"),
     ],
 )
 def test_a_mistake_in_the_job_file_has_its_line(workspace, lint, text, line, message):
@@ -275,6 +279,13 @@ def test_a_stage_that_cannot_run_is_found(workspace, lint, code, place, message)
     ((*where, said),) = lint()
     assert tuple(where) == place
     assert message in said
+
+
+def test_two_stages_of_one_name_are_found(workspace, lint):
+    (workspace / "orion.yaml").write_text(STAGES + "  - {name: vip, after: validate}\n")
+    (workspace / "stages").mkdir()
+    (workspace / "stages" / "vip.py").write_text(GOOD_STAGE)
+    assert lint() == [("orion.yaml", 4, "stage", "two stages are named vip; line 3 has the other")]
 
 
 def test_a_stage_that_no_job_runs_is_found_and_its_tests_are_not(workspace, lint):
