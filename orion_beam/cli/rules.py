@@ -1,6 +1,7 @@
 """`orion-beam rules`: the rules that a CDR must keep, the effect of breaking each, and the standard behind it."""
 
 import json
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -8,12 +9,14 @@ from rich.console import Console
 from rich.table import Table
 
 from orion_beam.cli.shared.given import refuse_unused
+from orion_beam.cli.shared.job_defaults import stages_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import Profiles
-from orion_beam.schemas.codes import Code, Severity
+from orion_beam.schemas.codes import Code, CustomCode, Severity, internal_error_of
 
 with late_imports():
     from orion_beam.countries import profiles_of
+    from orion_beam.custom_stages.declaration import JobStage
     from orion_beam.transforms.rules.rules import RULES, Rule, severity_of
 
 _HEADING = """# The rules of validation
@@ -69,6 +72,21 @@ def _switchable(rule: Rule) -> str:
     return "yes; clears the field" if rule.clears_field else "yes"
 
 
+def _entries_of(stage: JobStage) -> Iterator[dict[str, object]]:
+    """Yield an entry for each code of a stage of the user's own."""
+    own = [CustomCode(f"{stage.name}.{code}", meaning) for code, meaning in stage.codes.items()]
+    for code in (*own, internal_error_of(stage.name)):
+        yield {
+            "id": code.value,
+            "code": code.value,
+            "field": "",
+            "severity": Severity.ERROR.value,
+            "fixed": True,
+            "meaning": code.meaning,
+            "source": f"the stage {stage.name}, after {stage.after}",
+        }
+
+
 def rules(
     context: typer.Context,
     country: Annotated[
@@ -78,7 +96,7 @@ def rules(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print docs/reference/rules.md.")] = False,
 ) -> None:
-    """List the rules of validation: id, field, severity, meaning, source.
+    """List the rules of validation: id, field, severity, meaning, source; then the codes of your own stages.
 
     Example: orion-beam rules --country FR --json
 
@@ -103,7 +121,7 @@ def rules(
             "source": rule.source,
         }
         for rule in RULES
-    ] + [_SWITCHED_ON]
+    ] + [_SWITCHED_ON, *(entry for stage in stages_of(context) for entry in _entries_of(stage))]
     if as_json:
         typer.echo(json.dumps(listed, indent=2))
     elif as_markdown:

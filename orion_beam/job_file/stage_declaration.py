@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 from orion_beam.schemas.cdr import DecodedFields, EnrichedCdr, UnifiedCdr, ValidatedCdr
 from orion_beam.schemas.codes import CUSTOM_NAME, Stage
 
-__all__ = ["TAKEN_NAMES", "StageDeclaration"]
+__all__ = ["StageDeclaration", "TAKEN_NAMES"]
 
 TAKEN_NAMES = (
     {stage.value for stage in Stage}

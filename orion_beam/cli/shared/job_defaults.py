@@ -95,7 +95,9 @@ def stages_of(context: Any) -> "tuple[JobStage, ...]":
     Raises:
         UserError: A stage cannot run.
     """
+    job = job_of(context)
+    if job is None or not job.settings.stages:
+        return ()
     from orion_beam.custom_stages.code import load_stages
 
-    job = job_of(context)
-    return () if job is None else load_stages(job.settings.stages, job.workspace.stages)
+    return load_stages(job.settings.stages, job.workspace.stages)
