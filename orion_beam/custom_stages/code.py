@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
+import apache_beam as beam
 from pydantic import BaseModel, ValidationError
 
 from orion_beam.custom_stages.contract import AFTER_ATTRIBUTE, CODES_ATTRIBUTE, FIELDS_ATTRIBUTE
@@ -187,10 +188,13 @@ def made_ready(stage: JobStage, code: Any) -> Split:
     Raises:
         UserError: The code refuses its options.
     """
+    is_stage_transform = isinstance(code, type) and issubclass(code, StageTransform)
+    if isinstance(code, type) and issubclass(code, beam.PTransform) and not is_stage_transform:
+        raise UserError(f"stage {stage.name}: {code.__name__} is a PTransform: derive it from StageTransform")
     arguments = _arguments_of(stage, code)
     made: Split
     try:
-        if isinstance(code, type) and issubclass(code, StageTransform):
+        if is_stage_transform:
             made = code(**arguments).prepare()
             return made
         if isinstance(code, type):

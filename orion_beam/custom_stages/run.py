@@ -54,7 +54,7 @@ def checked(run: Split, stage: JobStage) -> Split:
         columns = _expected_columns(outcome.accepted, batch.schema, fields)
         kept = batch.select([name for name in _KEPT if name in batch.schema.names])
         columns |= columns_of(filter_rows(kept, is_accepted))
-        if nulls := [name for name in required if columns[name].null_count]:
+        if nulls := [name for name in required if name in columns and columns[name].null_count]:
             raise BrokenContractError(f"the column {nulls[0]} holds a null, and every CDR has a value there")
         names = [*batch.schema.names, *(f"{stage.name}.{name}" for name in fields.names)]
         accepted = pa.RecordBatch.from_arrays(list(columns.values()), names=names)

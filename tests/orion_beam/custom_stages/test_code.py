@@ -9,9 +9,10 @@ import pytest
 
 from orion_beam.custom_stages.code import load_stage, load_stages, runnable
 from orion_beam.custom_stages.declaration import JobStage
+from orion_beam.custom_stages.run import RunCustomStage
 from orion_beam.errors import UserError
 from orion_beam.job_file.stage_declaration import StageDeclaration
-from orion_beam.testing import raw_batch
+from orion_beam.testing import raw_batch, run_stage
 
 TAG = """
 from pydantic import BaseModel
@@ -96,9 +97,29 @@ def test_a_class_is_made_once_and_called_for_each_batch(tmp_path):
         run(raw_batch("FR", [b"x"]))
 
 
+def test_a_stage_transform_is_a_stage(tmp_path):
+    (tmp_path / "tag.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from orion_beam.custom_stages import Reject, custom_stage, split\n"
+        "from orion_beam.transforms.stage.split import StageTransform\n"
+        "@custom_stage(codes={'odd': 'it is odd'})\n"
+        "@dataclass(eq=False)\n"
+        "class tag(StageTransform):\n"
+        "    options: dict\n"
+        "    def prepare(self):\n"
+        "        rows = self.options['rows']\n"
+        "        return lambda batch: split(batch, Reject('odd', 'value', rows))\n"
+    )
+    stage = load_stage(declared(options={"rows": [True, False]}), tmp_path)
+    outcome = run_stage(RunCustomStage(stage), [raw_batch("FR", [b"x", b"y"])])
+    assert [row["source_offset"] for row in outcome.accepted] == [1]
+    assert [letter["code"] for letter in outcome.dead_letters] == ["tag.odd"]
+
+
 @pytest.mark.parametrize(
     ("code", "message"),
     [
+        ("import apache_beam\ntag = apache_beam.Create\n", "is a PTransform: derive it from StageTransform"),
         ("import nosuch_package\n", "/tag.py:1: ModuleNotFoundError: No module named 'nosuch_package'"),
         ("x = 1\ndef tag(:\n", "/tag.py:2: SyntaxError: invalid syntax"),
         ("def f():\n    return {}['a']\nf()\n", "/tag.py:2: KeyError: 'a'"),

@@ -155,6 +155,6 @@ def test_a_stage_that_fails_for_everything_stops_the_job(batch, tmp_path):
     with pytest.raises(StageFailedError) as failed:
         run_stage(failing, [batch])
     text = str(failed.value)
-    assert text.startswith("stage tag fails for row after row by a KeyError at tag.py:2: this is a bug of that stage")
+    assert text.startswith("stage tag fails for row after row with KeyError at tag.py:2: this is a bug of that stage")
     assert "208011" not in text
     assert batch.num_rows > MAX_BUGS
