@@ -205,6 +205,7 @@ _CODES = """\
 Written by `make docs` from `schemas/codes.py`. A record that a stage rejects becomes a [dead
 letter](../concepts/dead-letters.md) with every code that applies. A code of which all rules only warn goes into the
 CDR's `warnings` instead, unless the country's profile says otherwise; [the rules](rules.md) have the details.
+[A stage of your own](../guides/own-stages.md) has codes `STAGE.CODE`; `orion-beam rules` lists them.
 
 | code | stage | by default | meaning |
 |---|---|---|---|
