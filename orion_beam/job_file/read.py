@@ -70,7 +70,9 @@ class Job:
                 try:
                     value = resolve_secret(text, self.workspace.root)
                 except ValueError as error:
-                    raise self.source.error(("login", name), str(error)) from None
+                    # Not `NAME: …`: what follows the name of a secret and a colon is masked as its value.
+                    where = self.source.place(("login", name))
+                    raise UserError(f"{where}: login: {name} is not known, since {error}") from None
             elif name.removeprefix("schema.registry.") in _LOGIN_FILES:
                 value = self.path(text)
             lines.append(f"{name}={value}\n")

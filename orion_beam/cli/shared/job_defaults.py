@@ -36,13 +36,10 @@ class JobDefaults:
 
     @cached_property
     def job(self) -> "Job | None":
-        """The job of the workspace, with its login in use; None without a workspace."""
+        """The job of the workspace; None without a workspace."""
         from orion_beam.job_file.read import find_job
 
-        job = None if WITHOUT_JOB.items() <= os.environ.items() else find_job()
-        if job is not None:
-            job.use_login()
-        return job
+        return None if WITHOUT_JOB.items() <= os.environ.items() else find_job()
 
     def get(self, parameter: str) -> object:
         """Return the value of an option by the name of its parameter; None: the file gives none."""
@@ -56,6 +53,17 @@ def job_of(context: Any) -> "Job | None":
     """Return the job of the workspace; None without a workspace, and for a command that takes nothing from it."""
     defaults = context.default_map
     return defaults.job if isinstance(defaults, JobDefaults) else None
+
+
+def use_login(context: Any) -> None:
+    """Use the login of the job file, if a command asks Kafka. Other commands work where the secrets are not known.
+
+    Raises:
+        UserError: The login cannot be read. The message names file, line and key.
+    """
+    is_dry_run = context.command.name == "run" and context.params["dry_run"]
+    if context.params.get("bootstrap_servers") and not is_dry_run and (job := job_of(context)) is not None:
+        job.use_login()
 
 
 def with_origin(error: UserError, context: Any) -> UserError:

@@ -122,3 +122,22 @@ def test_doctor_looks_at_the_jobs_stages(orion_beam, workspace):
     checks = {check["name"]: check for check in json.loads(orion_beam("doctor", "--json").out)["checks"]}
     assert checks["stages"]["status"] == "failed"
     assert "lost" in checks["stages"]["found"]
+
+
+@pytest.mark.parametrize(
+    ("command", "works"),
+    [
+        (("run", "--input", "FR=fr.csv", "--output", "out"), True),
+        (("run", "--dry-run"), True),
+        (("rules", "--country", "FR"), True),
+        (("config", "show", "audit"), True),
+        (("audit",), False),
+        (("dlq", "stats"), False),
+    ],
+)
+def test_a_secret_is_needed_only_where_kafka_is_asked(orion_beam, workspace, command, works):
+    workspace("version: 1\nbrokers: broker.invalid:9092\nlogin:\n  sasl.password: ${NO_SUCH_VARIABLE}\n")
+    code, _, err = orion_beam(*command)
+    assert code == (0 if works else 2), err
+    says = "orion.yaml:4: login: sasl.password is not known, since the environment has no variable NO_SUCH_VARIABLE"
+    assert (says in err) is not works

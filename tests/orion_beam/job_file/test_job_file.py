@@ -212,7 +212,9 @@ def test_a_secret_that_is_not_there_is_named_with_its_line(
     job, monkeypatch: pytest.MonkeyPatch, secret: str, message: str
 ) -> None:
     monkeypatch.setenv(CONFIG_VARIABLE, "")
-    with pytest.raises(UserError, match=f"^orion.yaml:6: login.sasl.password: {re.escape(message)}"):
+    with pytest.raises(
+        UserError, match=f"^orion.yaml:6: login: sasl.password is not known, since {re.escape(message)}"
+    ):
         job(LOGIN.replace("{secret}", secret)).use_login()
 
 
