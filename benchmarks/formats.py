@@ -3,7 +3,7 @@
     python -m benchmarks.formats [--rows 100000] [--rounds 3] [--json]
 
 It measures this process's CPU time. The decoders by hand do what those of the shipped formats did before they were
-declared.
+declared; JSON has one reader for both.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from orion_beam.countries import all_profiles
 from orion_beam.transforms.arrow.compiled import texts_of
 from orion_beam.transforms.arrow.texts import index_in, take_texts
 from orion_beam.transforms.decoders import Decoded
+from orion_beam.transforms.decoders.json import JsonReader
 from orion_beam.transforms.decoders.pairs import values_of_pairs
 from orion_beam.transforms.decoders.payloads import Payloads
 from orion_beam.transforms.decoders.registry import formats_of
@@ -91,11 +92,25 @@ def _sn_fixed_width(payloads: Payloads) -> Decoded:
     return Decoded(dict(zip(_WIDTHS, fields, strict=True)), np.zeros(len(payloads), np.bool_))
 
 
+_TN = {
+    "imsi": "subscriber.imsi", "msisdn": "subscriber.msisdn", "imei": "subscriber.imei", "cell_id": "network.cell",
+    "rat": "network.rat", "bytes_up": "usage.up", "bytes_down": "usage.down", "event_time": "timestamp",
+    "event_type": "event_type",
+}  # fmt: skip
+_TN_READER = JsonReader(tuple(_TN.values()), ("subscriber", "network", "usage"))
+
+
+def _tn_json(payloads: Payloads) -> Decoded:
+    read = _TN_READER.decode(payloads)
+    return read._replace(texts={field: read.texts[path] for field, path in _TN.items() if path in read.texts})
+
+
 BY_HAND: Mapping[str, tuple[str, Decode]] = {
     "fr_semicolon": ("FR", _fr_semicolon),
     "ci_semicolon": ("CI", _ci_semicolon),
     "sn_key_value": ("SN", _sn_key_value),
     "sn_fixed_width": ("SN", _sn_fixed_width),
+    "tn_json": ("TN", _tn_json),
 }
 """Country and decoder by format."""
 

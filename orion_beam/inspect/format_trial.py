@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from orion_beam.errors import UserError
+from orion_beam.schemas.raw_formats.sources import UNIFIED_FIELDS
 from orion_beam.transforms.arrow.texts import to_list
 from orion_beam.transforms.decoders import RawFormat
 from orion_beam.transforms.decoders.declared import compiled_format
@@ -96,7 +97,7 @@ def _trial(raw_format: RawFormat, payloads: Payloads, rows: int) -> Trial:
     if not len(claimed):
         return Trial(raw_format.name, 0, [])
     decoded = raw_format.decode(claimed)
-    texts = {field: to_list(column) for field, column in decoded.texts.items()}
+    texts = {field: to_list(decoded.texts[field]) for field in UNIFIED_FIELDS if field in decoded.texts}
     faults = [decoded.is_malformed, *decoded.unmapped.values()]
     if decoded.is_for_others is not None:
         faults.append(decoded.is_for_others)
