@@ -30,7 +30,7 @@ from orion_beam.schemas.raw_formats.declaration import (
     SeparatedFormat,
 )
 from orion_beam.transforms.decoders import RawFormat
-from orion_beam.transforms.decoders.registry import all_formats
+from orion_beam.transforms.decoders.registry import SENT_BY_ALL, all_formats
 from orion_beam.transforms.rules.rules import COUNTS, RULES
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +66,6 @@ class _Place(NamedTuple):
 def _places(raw_format: RawFormat) -> tuple[str, list[_Place]]:
     """Return the heading of the table's first column, and the fields of a format."""
     declaration = raw_format.declaration
-    assert declaration is not None
     if isinstance(declaration, JsonFormat):
         found = [(each.sources, each.field) for each in declaration.sources]
         return "member", [_Place(", else ".join(f"`{path}`" for path in paths), field) for paths, field in found]
@@ -100,8 +99,7 @@ def _kind(raw_format: RawFormat, field: str) -> str:
 def _section(raw_format: RawFormat) -> Iterator[str]:
     countries = [code for code, profile in all_profiles().items() if raw_format.name in profile.formats]
     yield f"\n## {raw_format.name}\n"
-    yield f"Sent by {'every country' if raw_format.is_sent_by_all else ', '.join(countries)}.\n"
-    assert raw_format.declaration is not None
+    yield f"Sent by {'every country' if raw_format.name in SENT_BY_ALL else ', '.join(countries)}.\n"
     yield raw_format.declaration.description.strip() + "\n"
     heading, places = _places(raw_format)
     yield f"| {heading} | unified field | read as |"

@@ -42,27 +42,38 @@ class RawFormat:
     """A raw format: how to recognize and decode it.
 
     Attributes:
-        name: Name in profiles and CDRs.
+        declaration: The declaration of the format.
         claims: Function that returns which payloads are of this format. None of the payloads is empty.
         decode: Function that decodes claimed payloads.
-        is_told_by_first_byte: Whether the first byte identifies the format. Such formats are tried before those that a
-            separator inside the payload identifies.
-        is_sent_by_all: Whether every country may send the format. Profiles need not name it.
-        has_event_type: Whether every record holds an event type. In other formats a record without one is taken for
-            data usage.
-        has_event_time: Whether a record holds its event time; if not, the Kafka timestamp is used.
-        layout: Positions of the fields, needed to mend or pseudonymise records; None if that is not supported.
+        layout: Positions of the fields, needed to mend or pseudonymise records.
         column_names: The header line that a file of this format may begin with; None if there is none.
-        declaration: The declaration of the format; None if it is not declared.
     """
 
-    name: str
+    declaration: FormatDeclaration
     claims: Callable[[Payloads], Mask]
     decode: Callable[[Payloads], Decoded]
-    is_told_by_first_byte: bool = False
-    is_sent_by_all: bool = False
-    has_event_type: bool = False
-    has_event_time: bool = True
-    layout: Layout | None = None
+    layout: Layout
     column_names: str | None = None
-    declaration: FormatDeclaration | None = None
+
+    @property
+    def name(self) -> str:
+        """Name in profiles and CDRs."""
+        return self.declaration.name
+
+    @property
+    def is_told_by_first_byte(self) -> bool:
+        """Whether the first byte identifies the format.
+
+        Such formats are tried before those that a separator inside the payload identifies.
+        """
+        return self.declaration.kind == "json" or self.declaration.recognised_by.begins_with is not None
+
+    @property
+    def has_event_type(self) -> bool:
+        """Whether every record holds an event type. In other formats a record without one is taken for data usage."""
+        return self.declaration.has_event_type
+
+    @property
+    def has_event_time(self) -> bool:
+        """Whether a record holds its event time; if not, the Kafka timestamp is used."""
+        return self.declaration.has_event_time

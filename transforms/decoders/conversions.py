@@ -96,7 +96,12 @@ def _same(text: str) -> str:
 
 def _without_filler(filler: str) -> Conversion:
     characters = filler.lower() + filler.upper()
-    return Conversion(lambda texts: empty_as_null(pc.ascii_rtrim(texts, characters=characters)), _same)
+
+    def write(text: str) -> str:
+        # The filler makes the number of digits even, 3GPP TS 29.002 (TBCD-STRING).
+        return text + filler if len(text) % 2 else text
+
+    return Conversion(lambda texts: empty_as_null(pc.ascii_rtrim(texts, characters=characters)), write)
 
 
 def _scaled(factor: int, divisor: int, mark: str | None) -> Conversion:

@@ -54,17 +54,7 @@ def compiled_format(declaration: FormatDeclaration) -> RawFormat:
         own, decode, layout, header = _fixed_width(declaration, fields)
     else:
         own, decode, layout, header = _json(declaration, fields)
-    return RawFormat(
-        declaration.name,
-        _recognition(declaration, own),
-        decode,
-        is_told_by_first_byte=declaration.kind == "json" or declaration.recognised_by.begins_with is not None,
-        has_event_type=declaration.has_event_type,
-        has_event_time=declaration.has_event_time,
-        layout=layout,
-        column_names=header,
-        declaration=declaration,
-    )
+    return RawFormat(declaration, _recognition(declaration, own), decode, layout, header)
 
 
 class _Parts(NamedTuple):

@@ -3,7 +3,6 @@
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -61,8 +60,7 @@ def _problem(error: ValidationError, table: Mapping[str, Any], text: str) -> str
 @cache
 def all_formats() -> Mapping[str, RawFormat]:
     """Return all raw formats that ship, by name."""
-    formats = {path.stem: compiled_format(load_format(path)) for path in sorted(SHIPPED.glob("*.toml"))}
-    return {name: replace(formats[name], is_sent_by_all=name in SENT_BY_ALL) for name in formats}
+    return {path.stem: compiled_format(load_format(path)) for path in sorted(SHIPPED.glob("*.toml"))}
 
 
 @cache

@@ -56,11 +56,7 @@ _UNDRAWN = {"node_id": "NODE-1", "cause_for_record_closing": "0"}
 @cache
 def renderings_of(profile: CountryProfile) -> Mapping[str, Rendering]:
     """Return how each raw format of a country is written, by its name."""
-    return {
-        each.name: _rendering_of(each.declaration, profile.zone)
-        for each in formats_of(profile)
-        if each.declaration is not None
-    }
+    return {each.name: _rendering_of(each.declaration, profile.zone) for each in formats_of(profile)}
 
 
 def _rendering_of(declaration: FormatDeclaration, zone: ZoneInfo) -> Rendering:

@@ -247,6 +247,7 @@ def test_a_fixed_width_record_with_a_constant_may_hold_separators():
     [
         ('duration_s = { from = "x", unit = "milliseconds" }', "61999", "60", "60000"),
         ('bytes_up = { from = "x", unit = "kibibytes" }', "1", "2048", "2"),
+        ('imei = { from = "x", filler = "F" }', "1F", "352099001761481", "352099001761481F"),
         ('event_time = { from = "x", pattern = "DD/MM/YY hh:mm:ss" }', "?", "2026-06-01T10:20:30", "01/06/26 10:20:30"),
         ('event_time = { from = "x", pattern = "YYMMDDhhmmss+hhmm" }', "", "2026-06-01T10:20:30-03:30",
          "260601102030-0330"),

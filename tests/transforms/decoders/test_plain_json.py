@@ -17,7 +17,6 @@ from orion_beam.transforms.decoders.registry import all_formats
 
 def paths_of(name: str) -> tuple[str, ...]:
     declaration = all_formats()[name].declaration
-    assert declaration is not None
     return tuple(path for source in declaration.sources for path in source.sources)
 
 
