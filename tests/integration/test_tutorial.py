@@ -19,7 +19,8 @@ from orion_beam.defaults import BROKER_PORT
 from orion_beam.runners.jars.build import ensure_jars, orion_home
 from tests.integration.harness import await_until
 
-pytestmark = pytest.mark.integration
+# Installing, compiling, testing and streaming one after the other: two minutes on a quiet machine.
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(2400)]
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "start" / "tutorial.md"
