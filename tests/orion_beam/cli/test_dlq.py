@@ -16,7 +16,7 @@ DESK = ("--bootstrap-servers", "127.0.0.1:1")
         (("ls", "--last", "1h", "--to", "2026-01-02T00:00Z"), "--last 1h is not before --to"),
         (("ls", "--code", "invalid_imsi,bad"), "--code bad: expected some of malformed_payload"),
         (("ls", "--country", "XX"), "--countries XX: expected some of"),
-        (("retest", "--stage", "write"), "--stage write: expected some of decode"),
+        (("retest", "--stage", "Write"), "--stage Write: expected some of decode"),
         (("stats", "--offsets", "0:1-2"), "PARTITION=FROM-TO"),
         (("stats", "--offsets", "0=5-5"), "the end must be behind the start"),
         (("show", "3-17"), "PARTITION@OFFSET"),
