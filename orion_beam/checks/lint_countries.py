@@ -1,5 +1,6 @@
 """Lint of the country profiles of a workspace."""
 
+import difflib
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -24,7 +25,7 @@ from orion_beam.errors import UserError
 from orion_beam.generator.towns import read_towns
 from orion_beam.schemas.country import CountryProfile, Town
 from orion_beam.topics.catalogue import Catalogue, load_catalogue
-from orion_beam.transforms.decoders.registry import check_formats, load_format
+from orion_beam.transforms.decoders.registry import check_formats, formats_known_to, load_format
 from orion_beam.transforms.rules.plausibility import example_numbers
 from orion_beam.transforms.rules.rules import check_rules
 from orion_beam.workspace import Workspace
@@ -94,8 +95,11 @@ def _read(path: Path, valid: list[Profile]) -> Iterator[LintFinding]:
         yield finding_of_error(path, LintRule.COUNTRY_FILE, error, "write it as TOML 1.0 in UTF-8")
         return
     found = Profile(path, profile, lines)
+    declared = [each.stem for each in (path.parent.parent / FORMATS).glob("*.toml")]
+    unknown = next((name for name in profile.formats if name not in formats_known_to(profile)), "")
+    near = difflib.get_close_matches(unknown, [*declared, *formats_known_to(profile)], n=1)
     checks = {
-        check_formats: "name one of these, or declare it in formats/NAME.toml",
+        check_formats: f"write {near[0]}" if near else f"declare it in {FORMATS}/{unknown}.toml, or name one of these",
         check_rules: "`orion-beam rules` lists the rules",
     }
     broken = False

@@ -56,7 +56,9 @@ def _results(report: Path) -> Iterator[CheckResult]:
         skipped = case.find("skipped")
         if bad is not None:
             lines = [mask_line(line) for line in (bad.text or bad.get("message") or "").splitlines() if line.strip()]
-            yield CheckResult(_SUITE, name, CheckState.FAILED, tuple(lines))
+            # pytest marks what went wrong with E, and ends with the place; the rest is code around it.
+            told = [line.removeprefix("E").strip() for line in lines if line.startswith("E ")]
+            yield CheckResult(_SUITE, name, CheckState.FAILED, tuple([*told, lines[-1].strip()] if told else lines))
         elif skipped is not None:
             yield CheckResult(_SUITE, name, CheckState.SKIPPED, (mask_line(skipped.get("message") or "skipped"),))
         else:

@@ -1,8 +1,10 @@
 """`orion-beam test`: all checks of a workspace."""
 
 import json
+import logging
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +26,7 @@ with late_imports():
     from orion_beam.checks.results import CheckResult, CheckState, lint_results, sums_of, write_junit
     from orion_beam.checks.stage_tests import run_stage_tests
     from orion_beam.countries import profiles_of
+    from orion_beam.transforms.stage import split
     from orion_beam.transforms.stage.split import StageFailedError
 
 
@@ -45,10 +48,11 @@ def run_tests(
     workspace = needed_workspace()
     began = time.monotonic()
     results: list[CheckResult] = []
-    for what, found in _parts(workspace, update=update):
-        results += found
-        if not as_json:
-            _print(what, found)
+    with _first_of_each_exception():
+        for what, found in _parts(workspace, update=update):
+            results += found
+            if not as_json:
+                _print(what, found)
     sums, seconds = sums_of(results), time.monotonic() - began
     if junit is not None:
         write_junit(junit, results)
@@ -62,6 +66,26 @@ def run_tests(
         typer.echo(", ".join(f"{number} {state}" for state, number in sums.items()) + f" in {seconds:.1f} s")
     if sums[CheckState.FAILED]:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _first_of_each_exception() -> Iterator[None]:
+    """Log each exception of a stage once: mutated cases repeat it by the hundred."""
+    seen: set[object] = set()
+
+    def is_first(record: logging.LogRecord) -> bool:
+        # The arguments are stage, exception, and the place of the record.
+        key = record.args[:2] if isinstance(record.args, tuple) else record.getMessage()
+        is_new = key not in seen
+        seen.add(key)
+        return is_new
+
+    logger = logging.getLogger(split.__name__)
+    logger.addFilter(is_first)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_first)
 
 
 def _parts(workspace: Workspace, *, update: bool) -> Iterator[tuple[str, list[CheckResult]]]:

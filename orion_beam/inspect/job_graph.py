@@ -162,7 +162,7 @@ def _endpoints_of(part: AppliedPTransform, config: JobConfig, value_format: Valu
     if isinstance(step, PublishStage | ReadStage):
         schema, values = _name_of(STAGE_MODELS[step.stage]), _VALUES[ValueFormat.SINGLE_OBJECT]
     else:
-        schema, values = _name_of(UnifiedCdr), _VALUES[value_format]
+        schema, values = _final_schema(config), _VALUES[value_format]
     for inner in (node.transform for node in _within(part)):
         match inner:
             case ReadFrames() if isinstance(step, ReadStage):
@@ -181,13 +181,13 @@ def _endpoints_of(part: AppliedPTransform, config: JobConfig, value_format: Valu
                 for topic, code in inner.countries.items():
                     yield Endpoint("topic", topic, "read", *_raw(config, code))
             case WriteParquet():
-                model = UnifiedCdr if isinstance(step, WriteCdrs) else DeadLetter
-                yield Endpoint("file", shown(inner.directory), "written", _name_of(model), "Parquet files")
+                record = _final_schema(config) if isinstance(step, WriteCdrs) else _name_of(DeadLetter)
+                yield Endpoint("file", shown(inner.directory), "written", record, "Parquet files")
             case ReportSequenceGaps() if isinstance(inner.sink, FileSink):
                 yield Endpoint("file", shown(inner.sink.directory / GAP_FILE), "written", "SequenceGap", "JSON lines")
             case WriteAvroFile():
-                model = UnifiedCdr if isinstance(step, WriteCdrs) else DeadLetter
-                yield Endpoint("file", shown(inner.path), "written", _name_of(model), _CONTAINER)
+                record = _final_schema(config) if isinstance(step, WriteCdrs) else _name_of(DeadLetter)
+                yield Endpoint("file", shown(inner.path), "written", record, _CONTAINER)
 
 
 def _within(part: AppliedPTransform) -> Iterator[AppliedPTransform]:
@@ -199,6 +199,11 @@ def _within(part: AppliedPTransform) -> Iterator[AppliedPTransform]:
 def _raw(config: JobConfig, code: str) -> tuple[str, str]:
     formats = ", ".join(each.name for each in formats_of(config.profiles[code]))
     return f"raw CDRs of {code}", f"one of: {formats}"
+
+
+def _final_schema(config: JobConfig) -> str:
+    blocks = [name for name in config.final_model.model_fields if name not in UnifiedCdr.model_fields]
+    return _name_of(UnifiedCdr) + (f" with fields of {', '.join(blocks)}" if blocks else "")
 
 
 def _name_of(model: type[BaseModel]) -> str:

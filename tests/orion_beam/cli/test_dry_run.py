@@ -72,11 +72,19 @@ def test_stages_of_the_workspace_stand_in_their_places(dry_run, tmp_path, monkey
         "version: 1\nbrokers: localhost:1\ncountries: [FR]\nstages:\n  - {name: vip, after: normalize}\n"
     )
     (tmp_path / "stages").mkdir()
-    code = "from orion_beam.custom_stages import split\n\n\ndef vip(batch):\n    return split(batch)\n"
+    code = (
+        "from orion_beam.custom_stages import custom_stage, split\n\n\n@custom_stage(fields={'is_vip': bool})\n"
+        "def vip(batch):\n    return split(batch)\n"
+    )
     (tmp_path / "stages" / "vip.py").write_text(code)
     monkeypatch.chdir(tmp_path)
     graph = graph_of(dry_run("--json"))
     assert {"name": "vip", "stage": "vip", "reads": [], "writes": []} in graph["steps"]
+    assert {each["name"]: each["schema"] for each in graph["endpoints"]} == {
+        "cdr.raw.FR": "raw CDRs of FR",
+        "cdr.final": "orion.cdr.UnifiedCdr with fields of vip",
+        "cdr.dlq": "orion.cdr.DeadLetter",
+    }
     assert {("NormalizeCdrs", "vip"), ("vip", "EnrichCdrs")} <= set(edges_of(graph, rejects=False))
 
 

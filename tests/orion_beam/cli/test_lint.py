@@ -231,6 +231,13 @@ def test_a_format_that_no_country_sends_is_found(format_file, lint):
     assert {each[:3] for each in lint()} == {("other.toml", 1, "format-unused"), ("ML.toml", 8, "country-file")}
 
 
+def test_the_fix_of_a_misspelt_format_is_its_name(format_file, orion_beam):
+    format_file.rename(format_file.with_stem("ml_pipes"))
+    answer = orion_beam("lint")
+    assert "ML.toml:8: country-file: formats: there is no raw format 'ml_pipe'" in answer.out
+    assert "fix: write ml_pipes" in answer.out
+
+
 def test_two_formats_that_read_the_same_record_are_found_with_the_record(format_file, lint):
     format_file.write_text(FORMAT)
     assert lint() == [
