@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import ClassVar, NamedTuple
 
 import apache_beam as beam
@@ -159,14 +160,25 @@ def _isolated(split: Split, batch: pa.RecordBatch, stage: str, breaker: Breaker 
             _break_if_too_many(breaker, bugs, stage)
         violations = (Violation(internal_error_of(stage), PAYLOAD_FIELD),)
         return SplitBatch(batch.slice(0, 0), dead_letters(batch, stage, [violations]))
-    middle = batch.num_rows // 2
+    middle, bugs_before = batch.num_rows // 2, len(bugs)
     halves = [
         _isolated(split, batch.slice(0, middle), stage, breaker, bugs),
         _isolated(split, batch.slice(middle), stage, breaker, bugs),
     ]
+    if len(bugs) == bugs_before:
+        _warn_of_batches(stage, name)
     # A row that a bug rejects leaves an empty batch with the input schema, so only batches with rows are joined.
     accepted = [half.accepted for half in halves if half.accepted.num_rows] or [halves[0].accepted]
     return SplitBatch(concat_batches(accepted), concat_batches([half.rejected for half in halves]))
+
+
+@cache
+def _warn_of_batches(stage: str, name: str) -> None:
+    """Warn, once a process, of a stage that fails for several rows together and for none of them alone."""
+    _logger.warning(
+        "stage %s fails for rows together and not for each alone, with %s: it works, and is far slower", stage, name,
+        extra={"event": "batch_failed", "stage": str(stage)},
+    )  # fmt: skip
 
 
 def _break_if_too_many(breaker: Breaker, bugs: Sequence[_Bug], stage: str) -> None:

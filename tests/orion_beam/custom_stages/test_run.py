@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from prometheus_client import CollectorRegistry
 
 from orion_beam.chain import chain_of, load_reference, run_chain
 from orion_beam.countries import all_profiles
@@ -13,9 +14,11 @@ from orion_beam.custom_stages import Reject, SplitBatch, split
 from orion_beam.custom_stages.declaration import JobStage
 from orion_beam.custom_stages.run import RunCustomStage, checked
 from orion_beam.schemas.codes import Stage
+from orion_beam.telemetry.worker_metrics import WorkerMetrics
 from orion_beam.testing import raw_batch, rows, run_stage
 from orion_beam.transforms.stage.batches import batch_of, columns_of
 from orion_beam.transforms.stage.exceptions import BrokenContractError
+from orion_beam.transforms.stage.observing import observe
 from orion_beam.transforms.stage.rejects import no_rejects
 from orion_beam.transforms.stage.split import MAX_BUGS, StageFailedError, split_isolating
 
@@ -158,3 +161,33 @@ def test_a_stage_that_fails_for_everything_stops_the_job(batch, tmp_path):
     assert text.startswith("stage tag fails for row after row with KeyError at tag.py:2: this is a bug of that stage")
     assert "208011" not in text
     assert batch.num_rows > MAX_BUGS
+
+
+def test_a_stage_that_fails_for_rows_together_only_is_warned_of_once(batch, caplog):
+    def tag_together(rows: pa.RecordBatch) -> SplitBatch:
+        return split(with_fields(rows).take(pa.array(range(len(rows))[::-1])))
+
+    for _ in range(2):
+        outcome = split_isolating(checked(tag_together, STAGE), batch, "tag_together")
+        assert outcome.accepted.num_rows == 40
+    warnings = [record for record in caplog.records if "fails for rows together" in record.getMessage()]
+    assert len(warnings) == 1
+
+
+def test_metrics_have_the_stages_name(batch, tmp_path):
+    registry = CollectorRegistry()
+    observe(WorkerMetrics(registry))
+    code = (
+        "from orion_beam.custom_stages import Reject, custom_stage, split\n"
+        "@custom_stage(codes={'first': 'it is the first'})\n"
+        "def tag(batch):\n"
+        "    return split(batch, Reject('first', 'value', [n == 0 for n in batch['source_offset'].to_pylist()]))\n"
+    )
+    try:
+        run_stage(RunCustomStage(write(tmp_path, code).model_copy(update={"codes": {"first": "it is"}})), [batch])
+    finally:
+        observe(None)
+    labels = {"stage": "tag", "country": "FR"}
+    assert registry.get_sample_value("orion_records_in_total", labels) == 40
+    assert registry.get_sample_value("orion_records_accepted_total", labels) == 39
+    assert registry.get_sample_value("orion_records_rejected_total", labels | {"code": "tag.first"}) == 1
