@@ -131,7 +131,7 @@ def _imported(stage: JobStage) -> Any:
         module_name, _, name = stage.run.partition(":")
         try:
             module = importlib.import_module(module_name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"stage {stage.name}: {_last_line(error, module_name)}") from None
     code: Any = module
     for part in name.split("."):
@@ -154,7 +154,7 @@ def _module_of(source: str, path: str, stage: str) -> ModuleType:
     sys.modules[name] = module
     try:
         exec(compile(source, path, "exec"), module.__dict__)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UserError(f"stage {stage}: {_last_line(error, path)}") from None
     return module

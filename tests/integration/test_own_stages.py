@@ -1,6 +1,7 @@
 """Stages of one's own in a stream: workers run them, and trace, retest, audit and a replay see the same stages."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,10 +102,10 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         workspace.job_file.write_text(JOB.format(servers=servers))
         environment.setenv("ORION_WORKSPACE", str(workspace.root))
 
-        def command(*arguments: str) -> Any:
+        def command(*arguments: str, code: int = 0) -> Any:
             program = [sys.executable, "-m", "orion_beam.cli.main", *arguments, "--json"]
             done = subprocess.run(program, capture_output=True, text=True, timeout=START_TIMEOUT_S)
-            assert done.returncode == 0, done.stderr
+            assert done.returncode == code, done.stderr
             return json.loads(done.stdout)
 
         with jobs_in(directory / "jobs") as start_job:
@@ -135,6 +136,9 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         command("replay", "--output", str(directory / "replayed"), "--last", "1d", "--yes")
         table = ds.dataset(directory / "replayed" / "cdr.final", format="parquet", partitioning="hive").to_table()
         replayed = {source_of_record(record): record for record in table.to_pylist()}
+        other = shutil.copytree(workspace.root, directory / "other")
+        (other / "orion.yaml").write_text(workspace.job_file.read_text().replace("[test_imsi]", "[same_party]"))
+        told["diff"] = command("replay", "diff", "--last", "1d", "--new-workspace", str(other), code=1)
         raw = {record.source: record for record in read_topic(servers, TOPIC)}
         yield Outcome(raw, by_source, letters, log, told, replayed)
 
@@ -187,3 +191,9 @@ def test_a_replay_has_the_same_stages(outcome: Outcome):
     assert {
         source: {name: record[name] for name in compared} for source, record in outcome.replayed.items()
     } == expected
+
+
+def test_two_versions_of_a_workspace_are_compared_by_their_stages(outcome: Outcome):
+    told = {(each["kind"], each["what"]): each["records"] for each in outcome.told["diff"]["differences"]}
+    assert outcome.told["diff"]["records"] == RECORDS
+    assert told == {("fixed_reject", "no_tests.dropped"): 6}

@@ -122,6 +122,7 @@ def test_a_stage_transform_is_a_stage(tmp_path):
         ("import apache_beam\ntag = apache_beam.Create\n", "is a PTransform: derive it from StageTransform"),
         ("import nosuch_package\n", "/tag.py:1: ModuleNotFoundError: No module named 'nosuch_package'"),
         ("x = 1\ndef tag(:\n", "/tag.py:2: SyntaxError: invalid syntax"),
+        ("import sys\nsys.exit(3)\n", "/tag.py:2: SystemExit: 3"),
         ("def f():\n    return {}['a']\nf()\n", "/tag.py:2: KeyError: 'a'"),
         ("def other(batch): pass\n", "/tag.py has no tag: the stage's function or class"),
         ("tag = 3\n", "tag in .*/tag.py is no function and no class"),

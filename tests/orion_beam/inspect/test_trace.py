@@ -70,3 +70,9 @@ def test_a_stage_of_ones_own_is_a_stage_with_its_own_meanings():
     found = judge(chain_of(all_profiles()["FR"], load_reference(), [stage]), raw_batch("FR", [GOOD]))
     assert [verdict.stage for verdict in found.verdicts] == ["decode", "validate", "normalize", "tag"]
     assert found.verdicts[-1].rules == ("imsi: tag.odd: it is odd; very", "value: tag.even: it is even")
+
+
+def test_numbers_in_fields_of_ones_own_stages_are_masked_too() -> None:
+    shown = masked({"tag.twin": IMSI, "tag": {"twin": IMSI, "score": 0.5}, "late": None})
+    assert shown["tag"]["score"] == 0.5
+    assert IMSI not in str(shown)
