@@ -7,10 +7,9 @@ from functools import cache, partial
 from typing import Any
 
 import fastavro
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyruhvro
 from pydantic import BaseModel
 
@@ -18,8 +17,7 @@ from orion_beam.schemas.cdr import SCHEMA_VERSION, UnifiedCdr
 from orion_beam.schemas.codes import Code, Stage
 from orion_beam.schemas.derive import arrow_schema, avro_schema, required_fields
 from orion_beam.schemas.extra_fields import ExtraBlock, extended
-from orion_beam.transforms.arrow.compiled import BYTES, INT64, TEXTS, Bytes, Texts, compiled, copy_bytes, texts_of
-from orion_beam.transforms.arrow.texts import lengths_of, to_bytes
+from orion_beam.transforms.arrow.texts import lengths_of, text_offsets
 from orion_beam.transforms.stage.batches import SplitBatch, batch_of, columns_of, filter_rows
 from orion_beam.transforms.stage.extra_columns import structs_of
 from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
@@ -46,6 +44,9 @@ A unified CDR stays far below it: its texts come from a payload of at most 64 Ki
 character, which gives less than 400 KiB. A value on a stage's topic may reach the limit, because it holds the original
 message with its key and headers.
 """
+
+_LARGEST_COLUMN = (1 << 31) - 1
+"""Most bytes of a binary column, whose offsets have 32 bits."""
 
 ENCODED_SCHEMA = pa.schema([("key", pa.binary()), ("value", pa.binary()), ("country", pa.string())])
 """A message of a CDR topic, and its country. The key is the IMSI, so a subscriber's CDRs stay in one partition."""
@@ -110,32 +111,11 @@ def _framed(bodies: pa.BinaryArray, prefix: bytes, zeros: int = 0) -> pa.BinaryA
     Raises:
         OverflowError: The result is more than 2 GiB.
     """
-    offsets, values = _frame(texts_of(bodies), to_bytes(prefix), zeros)
-    if offsets[-1] != len(values):
+    offsets = text_offsets(bodies)
+    if int(offsets[-1]) - int(offsets[0]) + len(bodies) * (len(prefix) + zeros) > _LARGEST_COLUMN:
         raise OverflowError(f"{len(bodies)} bodies are more than 2 GiB")
-    return pa.Array.from_buffers(pa.binary(), len(bodies), [None, pa.py_buffer(offsets), pa.py_buffer(values)])
-
-
-@compiled(TEXTS, BYTES, INT64)
-def _frame(bodies: Texts, prefix: Bytes, zeros: int) -> tuple[npt.NDArray[np.int32], Bytes]:
-    """Return the offsets and data of a binary array: for each row `prefix | body | zeros`, without gaps.
-
-    The last offset differs from the size of the data if the offsets overflow 32 bits.
-    """
-    rows = len(bodies.offsets) - 1
-    size = np.int64(bodies.offsets[rows]) - bodies.offsets[0] + rows * (len(prefix) + zeros)
-    offsets, values = np.empty(rows + 1, np.int32), np.empty(size, np.uint8)
-    offsets[0] = written = 0
-    for row in range(rows):
-        start, end = bodies.offsets[row], bodies.offsets[row + 1]
-        copy_bytes(values, written, prefix, 0, len(prefix))
-        written += len(prefix)
-        copy_bytes(values, written, bodies.data, start, end - start)
-        written += end - start
-        values[written : written + zeros] = 0
-        written += zeros
-        offsets[row + 1] = written
-    return offsets, values
+    before, behind, between = (pa.scalar(each, pa.binary()) for each in (prefix, bytes(zeros), b""))
+    return pc.binary_join_element_wise(before, bodies, behind, between)
 
 
 def _columns_up_to_last_value(batch: pa.RecordBatch) -> int:

@@ -20,7 +20,7 @@ from ffx import FF1
 
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.transforms.rules.networks import are_assigned, home_networks, mobile_country_codes
-from orion_beam.transforms.rules.plausibility import are_plausible
+from orion_beam.transforms.rules.plausibility import is_plausible
 
 _AES_KEY_BYTES = 32
 _LEAST_DIGITS = 6
@@ -75,8 +75,7 @@ class Pseudonyms:
 
     def _national(self, code: str, digits: str) -> str:
         def plausible(nationals: list[str]) -> list[bool]:
-            numbers = pa.array([f"+{code}{national}" for national in nationals])
-            return [bool(each) for each in are_plausible(numbers, self._profile.calling_code)]
+            return [is_plausible(f"+{code}{national}") for national in nationals]
 
         (was_plausible,) = plausible([digits])
         return self._permuted(

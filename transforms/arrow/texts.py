@@ -36,7 +36,6 @@ from orion_beam.transforms.arrow.compiled import Mask as Mask
 from orion_beam.transforms.arrow.compiled import Offsets as Offsets
 
 ZERO = ord("0")
-_HEAD_BYTES = 8
 
 
 def text_offsets(column: pa.Array) -> npt.NDArray[np.int32]:
@@ -243,12 +242,6 @@ def to_bytes(text: str | bytes) -> Bytes:
     return np.frombuffer(text.encode() if isinstance(text, str) else text, np.uint8)
 
 
-@compiled(BYTE)
-def _lowered(byte: int) -> int:
-    """Return an ASCII letter in lower case, and any other byte unchanged."""
-    return byte + 32 if 65 <= byte <= 90 else byte
-
-
 @compiled(BYTES, INT64, INT64)
 def are_digits(data: Bytes, start: int, end: int) -> bool:
     """Return whether data[start:end] are ASCII digits only. For use in compiled functions."""
@@ -293,39 +286,7 @@ def index_among(texts: pa.StringArray, options: tuple[str, ...]) -> npt.NDArray[
 
     The options are in lower case. ASCII letters are compared without regard to case.
     """
-    return _places_among(texts_of(texts), texts_of(_array(options)))
-
-
-@compiled(TEXTS, TEXTS)
-def _places_among(texts: Texts, options: Texts) -> npt.NDArray[np.int32]:
-    """Return the indices of `index_among`. It compares the first 8 bytes as a number, then the rest byte by byte."""
-    places = np.full(len(texts.offsets) - 1, -1, np.int32)
-    count = len(options.offsets) - 1
-    heads = np.array([_head(options, option) for option in range(count)])
-    for row in range(len(places)):
-        if not is_valid(texts, row):
-            continue
-        head, start = _head(texts, row), texts.offsets[row]
-        length = texts.offsets[row + 1] - start
-        for option in range(count):
-            first = options.offsets[option]
-            if heads[option] == head and options.offsets[option + 1] - first == length:
-                at = min(length, _HEAD_BYTES)
-                while at < length and _lowered(texts.data[start + at]) == options.data[first + at]:
-                    at += 1
-                if at == length:
-                    places[row] = option
-                    break
-    return places
-
-
-@compiled(TEXTS, INT64)
-def _head(texts: Texts, row: int) -> np.uint64:
-    """Return the first 8 bytes of a text, in lower case, as one big-endian number. Most texts differ in them."""
-    start, head = texts.offsets[row], np.uint64(0)
-    for place in range(start, min(start + _HEAD_BYTES, texts.offsets[row + 1])):
-        head = (head << np.uint64(8)) | np.uint64(_lowered(texts.data[place]))
-    return head
+    return index_in(pc.ascii_lower(texts), _array(options))
 
 
 @cache

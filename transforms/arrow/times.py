@@ -18,7 +18,6 @@ from orion_beam.schemas.zones import zone_of
 from orion_beam.transforms.arrow.compiled import (
     BYTES,
     INT64,
-    INT64S,
     TEXTS,
     Bytes,
     Mask,
@@ -275,49 +274,23 @@ def to_local(instants: Times, zone: str) -> Times:
     return _moved(instants, _utc_periods(zone), partial(_from_utc, zone_of(zone)))
 
 
-@compiled(INT64S)
 def dates_and_hours(local: Times) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Return the dates of local times as days since 1970, and the hours of the day. No time may be NONE."""
-    dates, hours = np.empty(len(local), np.int32), np.empty(len(local), np.int32)
-    for row in range(len(local)):
-        hour = local[row] // _HOUR_MS
-        dates[row] = hour // 24
-        hours[row] = hour - hour // 24 * 24
-    return dates, hours
+    hours = local // _HOUR_MS
+    return (hours // 24).astype(np.int32), (hours % 24).astype(np.int32)
 
 
 def _moved(times: Times, periods: _Periods, clock: Callable[[int], int]) -> Times:
     """Convert times to another clock. A time outside all periods is converted by the function `clock`, each once."""
-    moved, is_open = _looked_up(times, *periods)
+    starts, ends, shifts = periods
+    is_open = (times != NONE) & ((times < starts[0]) | (times >= ends[-1]))
+    period = np.minimum(np.searchsorted(ends, times, "right"), len(ends) - 1)
+    # A time that is NONE, or between two periods, gives NONE.
+    moved = np.where((times != NONE) & (times >= starts[period]), times + shifts[period], NONE)
     if is_open.any():
         distinct, places = np.unique(times[is_open], return_inverse=True)
         moved[is_open] = np.array([clock(time) for time in distinct.tolist()])[places]
     return moved
-
-
-@compiled(INT64S, INT64S, INT64S, INT64S)
-def _looked_up(times: Times, starts: Times, ends: Times, shifts: Times) -> tuple[Times, Mask]:
-    """Return each time plus the shift of its period, and whether it lies before or after all periods.
-
-    A time that is NONE, or between two periods, gives NONE.
-    """
-    moved, is_open = np.full(len(times), NONE), np.zeros(len(times), np.bool_)
-    first, last_end = starts[0], ends[len(ends) - 1]
-    start, end, shift = starts[0], ends[0], shifts[0]
-    for row in range(len(times)):
-        time = times[row]
-        if time == NONE:
-            continue
-        if time < first or time >= last_end:
-            is_open[row] = True
-            continue
-        # Successive rows mostly lie in the same period, so the search is rare.
-        if time < start or time >= end:
-            period = np.searchsorted(ends, time, "right")
-            start, end, shift = starts[period], ends[period], shifts[period]
-        if time >= start:
-            moved[row] = time + shift
-    return moved, is_open
 
 
 @cache

@@ -9,10 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.fields import number_digits
-from orion_beam.transforms.arrow.automata import STEPS, Automaton, accepts, automaton_of
+from orion_beam.transforms.arrow.automata import STEPS, accepts
 from orion_beam.transforms.arrow.compiled import (
     BYTES,
     INT64,
@@ -28,7 +29,7 @@ from orion_beam.transforms.arrow.compiled import (
     set_valid,
     texts_of,
 )
-from orion_beam.transforms.arrow.texts import ZERO, are_digits, begins_with, row_by_row, take_texts, to_bytes
+from orion_beam.transforms.arrow.texts import ZERO, are_digits, begins_with, mask_of, row_by_row, take_texts, to_bytes
 from orion_beam.transforms.rules.plausibility import assigned_number, by_library, is_assigned, plan_automaton
 
 _PLUS = ord("+")
@@ -255,23 +256,14 @@ def _of_country(text: str, national: str, profile: CountryProfile) -> tuple[str,
 
 def are_test_numbers(numbers: pa.StringArray) -> Mask:
     """Return which numbers, E.164 with +, a regulator reserves for tests or fiction. No subscriber has such numbers."""
-    return _are_accepted(texts_of(numbers), *_test_numbers())
-
-
-@compiled(TEXTS, STEPS, MASK)
-def _are_accepted(numbers: Texts, steps: npt.NDArray[np.int32], accepting: Mask) -> Mask:
-    """Return which numbers an automaton accepts, without their first character, the +."""
-    mask = np.zeros(len(numbers.offsets) - 1, np.bool_)
-    for row in range(len(mask)):
-        start, end = numbers.offsets[row], numbers.offsets[row + 1]
-        mask[row] = is_valid(numbers, row) and accepts(steps, accepting, numbers.data, start + 1, end)
-    return mask
+    return mask_of(pc.match_substring_regex(numbers, pattern=_test_numbers()))
 
 
 @cache
-def _test_numbers() -> Automaton:
+def _test_numbers() -> str:
+    """Return the regular expression of all these numbers."""
     with _TEST_NUMBERS.open(encoding="utf-8", newline="") as file:
-        return automaton_of([row["pattern"]] for row in csv.DictReader(file))
+        return rf"^\+(?:{'|'.join(row['pattern'] for row in csv.DictReader(file))})$"
 
 
 _TEST_NUMBERS = Path(__file__).parent / "data" / "test_numbers.csv"

@@ -1,55 +1,23 @@
 """Plausibility of subscriber numbers by the numbering plans (ITU-T E.164) that libphonenumber keeps.
 
-A number is plausible if the plan of its country calling code assigns numbers of its form. An automaton checks the
-country's own numbers in columns. The others, a few in a hundred, are matched one by one with precompiled patterns. Only
-numbers that the patterns leave open go through the library itself.
+A number is plausible if the plan of its country calling code assigns numbers of its form. `rules.numbering` checks the
+country's own numbers in columns, by an automaton. The others, a few in a hundred, are matched here one by one with
+precompiled patterns. Only numbers that the patterns leave open go through the library itself.
 """
 
 import re
 from collections.abc import Iterator
 from functools import cache, lru_cache
 
-import numpy as np
-import numpy.typing as npt
 import phonenumbers
-import pyarrow as pa
 
-from orion_beam.transforms.arrow.automata import STEPS, Automaton, accepts, automaton_of
-from orion_beam.transforms.arrow.compiled import BYTES, MASK, TEXTS, Bytes, Mask, Texts, compiled, is_valid, texts_of
-from orion_beam.transforms.arrow.texts import begins_with, row_by_row, to_bytes
+from orion_beam.transforms.arrow.automata import Automaton, automaton_of
 
 _LONGEST_CALLING_CODE = 3
 _KINDS = (
     "premium_rate", "toll_free", "shared_cost", "voip", "personal_number", "pager", "uan", "voicemail", "fixed_line",
     "mobile",
 )  # fmt: skip
-
-
-def are_plausible(numbers: pa.StringArray, calling_code: str) -> Mask:
-    """Return which numbers the numbering plans assign.
-
-    Args:
-        numbers: Numbers in E.164 with +. A null counts as plausible.
-        calling_code: Calling code of the country that most numbers belong to.
-    """
-    mask = _match_plan(texts_of(numbers), to_bytes(calling_code), *plan_automaton(calling_code))
-    open_rows = np.flatnonzero(~mask)
-    if len(open_rows):
-        mask[open_rows] = row_by_row(open_rows, numbers, is_plausible)
-    return mask
-
-
-@compiled(TEXTS, BYTES, STEPS, MASK)
-def _match_plan(numbers: Texts, calling_code: Bytes, steps: npt.NDArray[np.int32], accepting: Mask) -> Mask:
-    """Return which numbers are null, or begin with the calling code and belong to its plan."""
-    mask = np.ones(len(numbers.offsets) - 1, np.bool_)
-    for row in range(len(mask)):
-        if is_valid(numbers, row):
-            start, end = numbers.offsets[row] + 1, numbers.offsets[row + 1]
-            national = start + len(calling_code)
-            is_own = begins_with(numbers.data, start, end, calling_code)
-            mask[row] = is_own and accepts(steps, accepting, numbers.data, national, end)
-    return mask
 
 
 @cache
