@@ -222,6 +222,7 @@ def rat_indices(rats: pa.StringArray) -> npt.NDArray[np.int32]:
     if len(others):
         numbers = rats.take(pa.array(others))
         without_zeros = if_else(digit_counts(numbers) > 0, pc.ascii_ltrim(numbers, characters="0"), None)
+        indices = indices.copy()
         indices[others] = index_among(without_zeros, _RATS)
     return indices
 
