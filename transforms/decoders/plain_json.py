@@ -1,7 +1,8 @@
 """Decoding of plain JSON in columns. One compiled pass finds the values at known paths in each payload.
 
 Plain JSON is what operators send: an object of strings without escapes, whole numbers and nulls, and of objects and
-arrays of such values. Any other payload, valid JSON (RFC 8259) or not, is left to a full parser.
+arrays of such values. Members that are not read may also hold fractions and booleans. Any other payload, valid JSON
+(RFC 8259) or not, is left to a full parser.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -24,13 +25,15 @@ from orion_beam.transforms.arrow.compiled import (
     compiled,
     texts_of,
 )
-from orion_beam.transforms.arrow.texts import ZERO
+from orion_beam.transforms.arrow.texts import ZERO, begins_with, to_bytes
 from orion_beam.transforms.decoders.payloads import Payloads, Spans
 from orion_beam.transforms.decoders.unread_members import distinct_names, names_of
 
 _QUOTE, _ESCAPE, _COLON, _COMMA, _OPEN, _CLOSE, _OPEN_ARRAY, _CLOSE_ARRAY, _MINUS = map(ord, '"\\:,{}[]-')
 _N, _U, _L = map(ord, "nul")
 _BLANK, _TAB, _LINE_FEED, _RETURN = map(ord, " \t\n\r")
+_PLUS, _DOT, _E, _CAPITAL_E = map(ord, "+.eE")
+_TRUE, _FALSE = to_bytes(b"true"), to_bytes(b"false")
 _MOST_DIGITS = 18
 _NOT_PLAIN = -1
 _MOST_DEPTH = 32
@@ -178,6 +181,35 @@ def _null_end(data: Bytes, place: int, end: int) -> int:
     return place + 4 if is_null else _NOT_PLAIN
 
 
+@compiled(BYTES, INT64, INT64)
+def _behind_digits(data: Bytes, place: int, end: int) -> int:
+    """Return the position of the first byte from `place` on that is no digit; _NOT_PLAIN if `place` has none."""
+    first = place
+    while place < end and 0 <= int(data[place]) - ZERO <= 9:
+        place += 1
+    return place if place > first else _NOT_PLAIN
+
+
+@compiled(BYTES, INT64, INT64)
+def _unread_end(data: Bytes, place: int, end: int) -> int:
+    """Return the position after any number, true or false that is not read; _NOT_PLAIN if it is none of them."""
+    for word in (_TRUE, _FALSE):
+        if begins_with(data, place, end, word) and end - place >= len(word):
+            return place + len(word)
+    first = place + (data[place] == _MINUS)
+    place = _behind_digits(data, first, end)
+    if place < 0 or (data[first] == ZERO and place - first > 1):
+        return _NOT_PLAIN
+    if place < end and data[place] == _DOT:
+        place = _behind_digits(data, place + 1, end)
+    if 0 <= place < end and (data[place] == _E or data[place] == _CAPITAL_E):
+        place += 1
+        if place < end and (data[place] == _PLUS or data[place] == _MINUS):
+            place += 1
+        place = _behind_digits(data, place, end)
+    return place
+
+
 @compiled(BYTES, INT64, INT64, TEXTS, INT64S, INT64)
 def _member(data: Bytes, start: int, end: int, names: Texts, outer: npt.NDArray[np.int64], within: int) -> int:
     """Return the index of the place in object `within` that is named data[start:end]; -1 if there is none."""
@@ -297,8 +329,10 @@ def _read(
                 elif data[place] == _N:
                     place = value_end = _null_end(data, place, end)
                     value = value_end
-                else:
+                elif member >= 0:
                     place = value_end = _number_end(data, place, end)
+                else:
+                    place = value_end = _unread_end(data, place, end)
                 if value_end < 0:
                     break
                 if member >= 0:

@@ -111,6 +111,7 @@ def test_plain_payloads_are_read_as_the_parser_reads_them(kind, raw, cut):
         "{}",
         '{"timestamp":-5,"other":"é","imsi":0,"up":999999999999999999}',
         '{"other":{"x":[1,{"y":null}],"z":[]},"timestamp":1}',
+        '{"other":[true,false,1.5,-0,-0.5e-3,1E+400,123456789012345678901234567890],"lat":48.85}',
     ],
 )
 def test_what_operators_send_is_plain(text):
@@ -126,7 +127,8 @@ def test_what_operators_send_is_plain(text):
         '{"timestamp":1,"timestamp":2}', '{"subscriber":{},"subscriber":{}}', '{"subscriber":1}', '{"other":{}',
         '{"other":[1,]}', '{"other":[1 2]}', '{"other":[1}', '{"other":{"x":1]}',
         '{"other":' + "[" * 40 + "]" * 40 + "}",
-        '{"subscriber":[]}', '{"subscriber":"null"}',
+        '{"subscriber":[]}', '{"subscriber":"null"}', '{"x":01}', '{"x":1.}', '{"x":.5}', '{"x":1e}', '{"x":tru}',
+        '{"x":-}', '{"x":1e+}', '{"x":truex}', '{"x":+1}', '{"x":NaN}',
         '{"subscriber":{"imsi":{}}}', '{"subscriber":{"imsi":"1"}', '{"subscriber":{"imsi":"1",}}', '{"a":"', '{"a":-}',
     ],
 )  # fmt: skip
