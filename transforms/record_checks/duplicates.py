@@ -147,7 +147,7 @@ class FlagDuplicates(StageTransform):
         job: ID that separates the memories of jobs in one process.
     """
 
-    stage = Stage.NORMALIZE
+    stage = Stage.ENRICH
 
     profiles: Mapping[str, CountryProfile]
     window: int

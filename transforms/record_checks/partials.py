@@ -81,7 +81,7 @@ class TagPartials(StageTransform):
     TS 32.298).
     """
 
-    stage = Stage.NORMALIZE
+    stage = Stage.ENRICH
 
     @property
     def counted_as(self) -> str:

@@ -5,7 +5,10 @@ import json
 import pyarrow as pa
 import pytest
 
+from orion_beam.countries import default_profiles
 from orion_beam.testing import rows, run_stage
+from orion_beam.transforms.record_checks import duplicates, partials
+from orion_beam.transforms.record_checks.duplicates import FlagDuplicates
 from orion_beam.transforms.record_checks.partials import (
     CAUSES_OF_END,
     CAUSES_OF_PARTIAL,
@@ -72,3 +75,15 @@ def test_the_transform_tags_what_it_passes_on():
     batch = normalized("FR", [payload(cause_for_record_closing=16, record_sequence_number=1)])
     outcome = run_stage(TagPartials(), [batch, batch.slice(0, 0)])
     assert ([row["partial"] for row in outcome.accepted], outcome.dead_letters) == (["first"], [])
+
+
+@pytest.mark.parametrize("check", [TagPartials(), FlagDuplicates(default_profiles(), window=10)])
+def test_a_bug_gives_a_dead_letter_of_the_stage_that_reads_normalized_records(check, monkeypatch):
+    def raise_a_bug(*_):
+        raise KeyError
+
+    monkeypatch.setattr(partials, "partials_of", raise_a_bug)
+    monkeypatch.setattr(duplicates, "memory_of", raise_a_bug)
+    outcome = run_stage(check, [normalized("FR", [payload()])])
+    letters = [(letter["stage"], letter["code"]) for letter in outcome.dead_letters]
+    assert (outcome.accepted, letters) == ([], [("enrich", "internal_error")])
