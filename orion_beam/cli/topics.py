@@ -1,4 +1,4 @@
-"""`orion-beam topics`: compare the topic catalogue with a cluster. Plan shows, apply changes, verify checks."""
+"""`orion-beam topics`: compare the topic catalogue with a cluster. Plan prints, apply changes, verify checks."""
 
 import json
 from collections.abc import Iterable

@@ -1,4 +1,8 @@
-"""Progress derived from successive readings of Kafka: rates, standstill, records that retention took or will take."""
+"""Progress of a country, derived from successive readings of Kafka.
+
+That is the lag in seconds, rates, standstill, and records that retention took or will take. The lag of a partition in
+records is in `reading`, which needs one reading only.
+"""
 
 from collections import deque
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""One look at Kafka: each raw partition's offsets and commit, the age of the next record, and the jobs that read.
+"""One look at Kafka: each raw partition's offsets, commit and lag, the next record's time, and the jobs that read.
 
 It costs the brokers one request for metadata, two per broker for offsets, one for the group's commits, two per broker
 for the jobs that are alive, and a fetch for each partition whose commit has moved.

@@ -1,4 +1,7 @@
-"""Plan: the differences between a cluster and the topic catalogue, and the changes that remove them."""
+"""Plan: the differences between a cluster and the topic catalogue, and the changes that remove them.
+
+`cli.topics` prints a plan.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
