@@ -52,14 +52,20 @@ class Conversion:
     Attributes:
         read: Function from a column as the format writes it to the unified writing. Null stays null.
         write: Function from one unified text to the format's writing. It raises NotWritableError.
+        is_scale: Whether the conversion is one of units only.
     """
 
     read: Callable[[pa.StringArray], pa.StringArray]
     write: Callable[[str], str]
+    is_scale: bool = False
 
-    def read_text(self, text: str) -> str:
-        """Convert one text; a text that becomes null is empty."""
-        return str(self.read(pa.array([text or None], pa.string()))[0].as_py() or "")
+    def read_text(self, text: str) -> str | None:
+        """Convert one text; None if writing the result would not give the same text, as of a broken one."""
+        unified = str(self.read(pa.array([text or None], pa.string()))[0].as_py() or "")
+        try:
+            return unified if self.write(unified) == text else None
+        except NotWritableError:
+            return None
 
 
 def conversion_of(source: FieldSource, decimal_mark: str | None, *, is_count: bool) -> Conversion | None:
@@ -116,7 +122,7 @@ def _scaled(factor: int, divisor: int, mark: str | None) -> Conversion:
             raise NotWritableError(f"the format counts in units of {factor}, and the count is no multiple of it")
         return str(int(text) * divisor // factor)
 
-    return Conversion(read, write)
+    return Conversion(read, write, is_scale=True)
 
 
 @compiled(TEXTS, INT64, INT64, BYTE)

@@ -35,7 +35,8 @@ class Layout(ABC):
     def edit(self, record: str, change: FieldChange) -> str:
         """Return a record with each text replaced by the result of `change`. Names of fields are texts, too.
 
-        `change` takes and returns texts in the unified writing.
+        `change` takes and returns texts in the unified writing, but counts, and texts that do not keep to the format's
+        writing, as the record has them.
 
         Raises:
             NoSuchFieldError: A new text has no writing in the format.
@@ -61,9 +62,10 @@ class Layout(ABC):
     def _converted(self, change: FieldChange) -> FieldChange:
         def changed(field: str | None, text: str) -> str:
             conversion = self.conversions.get(field or "")
-            if conversion is None:
+            # A count in the unified unit may have as many digits as a number.
+            unified = None if conversion is None or conversion.is_scale else conversion.read_text(text)
+            if unified is None:
                 return change(field, text)
-            unified = conversion.read_text(text)
             new = change(field, unified)
             return text if new == unified else self._written(field or "", new)
 
@@ -82,6 +84,7 @@ class Layout(ABC):
             NoSuchFieldError: The format has no such field, or the field is too short for the text.
         """
         self.place_of(field)
+        written = self._written(field, text)
         seen = []
 
         def change(found: str | None, old: str) -> str:
@@ -89,10 +92,10 @@ class Layout(ABC):
             if found != field:
                 return old
             seen.append(found)
-            return text
+            return written
 
-        edited = self.edit(record, change)
-        return edited if seen else self._append(record, field, self._written(field, text))
+        edited = self._edit(record, change)
+        return edited if seen else self._append(record, field, written)
 
 
 def _replaced(record: str, spans: Iterator["_Span"], change: FieldChange) -> str:
