@@ -166,7 +166,8 @@ SUBCOMMANDS = {
     "country": _Entry("orion_beam.cli.country:app", "Begin a new country; check one against the conformance kit."),
     "dlq": _Entry("orion_beam.cli.dlq:app", "Look at dead letters, try them again, and send them back."),
     "rules": _Entry(
-        "orion_beam.cli.rules:rules", "List the rules of validation: id, field, severity, meaning, source."
+        "orion_beam.cli.rules:rules",
+        "List the rules of validation: id, field, severity, meaning, source; then the codes of your own stages.",
     ),
     "schema": _Entry("orion_beam.cli.schema:app", "Show the records' schemas; check that a changed one is compatible."),
 }

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
+from orion_beam.transforms.arrow.row_copies import take
 from orion_beam.transforms.arrow.texts import Mask
 from orion_beam.transforms.decoders.unread_members import UnreadMember
 
@@ -47,7 +49,7 @@ def batch_of(columns: Mapping[str, pa.Array], schema: pa.Schema) -> pa.RecordBat
 
 def filter_rows(batch: pa.RecordBatch, mask: Mask) -> pa.RecordBatch:
     """Return the rows of a batch for which the mask is true, in order."""
-    return batch if mask.all() else batch.filter(pa.array(mask))
+    return batch if mask.all() else take(batch, np.flatnonzero(mask))
 
 
 def empty_batch(schema: pa.Schema) -> pa.RecordBatch:
