@@ -19,7 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from orion_beam import __version__
 from orion_beam.cli.shared import interrupts
-from orion_beam.cli.shared.job_defaults import JobDefaults, use_login, with_origin
+from orion_beam.cli.shared.job_defaults import JobDefaults, use_job_login, with_origin
 from orion_beam.cli.shared.late import deferring, load_late_imports
 from orion_beam.errors import JobFailedError, ServiceFailedError, UserError
 from orion_beam.job_file.environment import PREFIX_VARIABLE
@@ -74,7 +74,7 @@ def _loading_late_imports(command: Any) -> Any:
             load_late_imports()
             interrupts.raise_from_now_on()
             try:
-                use_login(context)
+                use_job_login(context)
                 return run(context)
             except UserError as error:
                 raise with_origin(error, context) from error.__cause__

@@ -55,7 +55,7 @@ def job_of(context: Any) -> "Job | None":
     return defaults.job if isinstance(defaults, JobDefaults) else None
 
 
-def use_login(context: Any) -> None:
+def use_job_login(context: Any) -> None:
     """Use the login of the job file, if a command asks Kafka. Other commands work where the secrets are not known.
 
     Raises:
