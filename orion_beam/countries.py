@@ -16,7 +16,7 @@ from orion_beam.schemas.codes import Severity
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.raw_formats.declaration import FormatDeclaration
 from orion_beam.telemetry.logs import say
-from orion_beam.toml_file import read_toml
+from orion_beam.text_files.toml_file import read_toml
 from orion_beam.transforms.decoders.registry import check_formats, load_format
 from orion_beam.transforms.rules.rules import check_rule, check_rules
 

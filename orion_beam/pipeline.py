@@ -10,7 +10,7 @@ from orion_beam.flow import Flow
 from orion_beam.io.write import WriteCdrs, WriteDeadLetters
 from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.codes import Stage
-from orion_beam.telemetry.sequence_gaps import ReportSequenceGaps
+from orion_beam.sequence_gaps import ReportSequenceGaps
 from orion_beam.transforms.decode import DecodeCdrs
 from orion_beam.transforms.encode import EncodeCdrs, UnifyCdrs, Wire
 from orion_beam.transforms.enrich import EnrichCdrs, operators_of

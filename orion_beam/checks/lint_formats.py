@@ -14,12 +14,12 @@ from orion_beam.countries import ProfileSource, all_profiles
 from orion_beam.generator import generate_batches
 from orion_beam.io.lines import records_among
 from orion_beam.telemetry.masking import mask_numbers
+from orion_beam.text_files.yaml_file import shown_path
 from orion_beam.transforms.arrow.texts import Mask, is_null
 from orion_beam.transforms.decoders import Decoded, RawFormat
 from orion_beam.transforms.decoders.payloads import Payloads, are_utf8
 from orion_beam.transforms.decoders.registry import formats_of, load_format
 from orion_beam.workspace import Workspace
-from orion_beam.yaml_file import shown_path
 
 __all__ = ["lint_formats"]
 

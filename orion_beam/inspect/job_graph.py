@@ -23,8 +23,8 @@ from orion_beam.pipeline import build_pipeline
 from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.dead_letter import DeadLetter
 from orion_beam.schemas.derive import avro_schema
+from orion_beam.sequence_gaps import GAP_FILE, ReportSequenceGaps
 from orion_beam.telemetry.masking import shown
-from orion_beam.telemetry.sequence_gaps import GAP_FILE, ReportSequenceGaps
 from orion_beam.transforms.decoders.registry import formats_of
 from orion_beam.transforms.stage.split import DEAD_LETTER_TAG, StageTransform
 from orion_beam.transforms.stage.stage_decoding import STAGE_MODELS

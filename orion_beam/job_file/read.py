@@ -11,8 +11,8 @@ from orion_beam.errors import UserError
 from orion_beam.job_file.model import JobFile
 from orion_beam.job_file.secrets import is_secret, resolve_secret
 from orion_beam.kafka import CONFIG_VARIABLE
+from orion_beam.text_files.yaml_file import KeyPath, YamlFile, read_yaml, shown_path
 from orion_beam.workspace import Workspace, find_workspace
-from orion_beam.yaml_file import KeyPath, YamlFile, read_yaml, shown_path
 
 __all__ = ["Job", "find_job", "read_job"]
 

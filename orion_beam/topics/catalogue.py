@@ -18,7 +18,7 @@ from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError
 from orion_beam.job_file.environment import topic_prefix
 from orion_beam.job_file.read import find_job
-from orion_beam.yaml_file import KeyPath, YamlFile, read_yaml
+from orion_beam.text_files.yaml_file import KeyPath, YamlFile, read_yaml
 
 RETENTION = "retention.ms"
 MIN_INSYNC = "min.insync.replicas"

@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.table import Table
 
+from orion_beam.sequence_gaps import SEQUENCE_GAP
 from orion_beam.telemetry.run_counters import DEAD_LETTER, FINAL_ROW, LINES, SKIPPED, RowOutcome
-from orion_beam.telemetry.sequence_gaps import SEQUENCE_GAP
 from orion_beam.transforms.record_checks.duplicates import DUPLICATE
 from orion_beam.transforms.stage.split import UNREAD_MEMBER
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from orion_beam.errors import UserError
-from orion_beam.yaml_file import read_yaml
+from orion_beam.text_files.yaml_file import read_yaml
 
 
 @pytest.fixture

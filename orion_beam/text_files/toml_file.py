@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 from orion_beam.errors import UserError
-from orion_beam.yaml_file import KeyPath, YamlFile, shown_path
+from orion_beam.text_files.yaml_file import KeyPath, YamlFile, shown_path
 
 __all__ = ["read_toml", "toml_lines"]
 
