@@ -27,7 +27,7 @@ def replay_of(run_id: str = "a") -> Replay:
         countries=("FR",),
         source=KafkaRanges(bootstrap_servers="localhost:1", lanes=()),
         sink=FileSink(directory=Path("out")),
-        wire_prefix=b"\xc3\x01",
+        wire_prefix=b"\0\0\0\0\x01",
         run_id=run_id,
     )
     return Replay(
@@ -61,7 +61,7 @@ def test_a_chunk_s_job_reads_its_slices_and_writes_where_it_is_told(tmp_path: Pa
     assert isinstance(job.source, KafkaRanges)
     assert job.source.lanes == (chunk.slices,)
     assert job.sink == FileSink(directory=tmp_path)
-    assert (job.run_id, job.wire_prefix) == ("a", b"\xc3\x01")
+    assert (job.run_id, job.wire_prefix) == ("a", b"\0\0\0\0\x01")
 
 
 def test_a_replay_is_not_planned_twice_nor_run_by_two(tmp_path: Path) -> None:
