@@ -117,8 +117,37 @@ class _Span(NamedTuple):
     is_quoted: bool = False
 
 
+class _InParts(Layout):
+    """Base class of layouts whose fields are parts of the text between separators."""
+
+    @abstractmethod
+    def _spans(self, record: str) -> Iterator[_Span]:
+        """Yield the parts of a record."""
+
+    def _edit(self, record: str, change: FieldChange) -> str:
+        return _replaced(record, self._spans(record), change)
+
+    def with_field(self, record: str, field: str, text: str) -> str:
+        """Return a record with a field set to `text`.
+
+        Raises:
+            NoSuchFieldError: The format has no such field, or the change would move other fields: the text holds a
+                separator, or quotes of the record have no partner.
+        """
+        changed = super().with_field(record, field, text)
+        before = self._others(record, field)
+        if self._others(changed, field)[: len(before)] != before:
+            raise NoSuchFieldError(f"this text for {field} would move other fields, by a separator or a lone quote")
+        return changed
+
+    def _others(self, record: str, field: str) -> list[tuple[str | None, str]]:
+        """Return the names and texts of all parts but those of one field."""
+        spans = self._spans(record)
+        return [(span.field, record[span.start : span.end].strip(BLANKS)) for span in spans if span.field != field]
+
+
 @dataclass(frozen=True)
-class Separated(Layout):
+class Separated(_InParts):
     """Fields in a fixed order between separators, with or without quotes. Trailing fields may be missing.
 
     Attributes:
@@ -131,10 +160,6 @@ class Separated(Layout):
     separator: str
     fields: tuple[str, ...]
     may_be_quoted: bool = True
-
-    def _edit(self, record: str, change: FieldChange) -> str:
-        """Change the texts between separators."""
-        return _replaced(record, self._spans(record), change)
 
     def place_of(self, field: str) -> str:
         """Return the field itself."""
@@ -163,7 +188,7 @@ class Separated(Layout):
 
 
 @dataclass(frozen=True)
-class Pairs(Layout):
+class Pairs(_InParts):
     """Pairs of name and text, such as `NAME=text`, between separators.
 
     Attributes:
@@ -175,10 +200,6 @@ class Pairs(Layout):
     separator: str
     names: Mapping[str, tuple[str, ...]]
     sign: str = "="
-
-    def _edit(self, record: str, change: FieldChange) -> str:
-        """Change the names and the texts of all pairs."""
-        return _replaced(record, self._spans(record), change)
 
     def place_of(self, field: str) -> str:
         """Return the field's name in the record."""

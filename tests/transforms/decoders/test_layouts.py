@@ -56,8 +56,13 @@ def test_a_decoder_reads_what_was_put_into_a_field_and_the_rest_as_before(name, 
     field = data.draw(st.sampled_from([each for each in DecodedFields.model_fields if has_place(name, each)]))
     if before is None or before["raw_format"] != name:
         return
-    after = decoded(name, layout_of(name).with_field(text, field, "42"))
-    assert after == before | {field: "42"}
+    try:
+        changed = layout_of(name).with_field(text, field, "42")
+    except NoSuchFieldError:
+        # A lone quote before the field finds its partner behind it when the quote between them goes.
+        assert text.count('"') > 1
+        return
+    assert decoded(name, changed) == before | {field: "42"}
 
 
 def has_place(name, field):
@@ -92,6 +97,19 @@ def test_names_of_fields_and_unknown_members_are_shown_too():
     layout_of("sn_key_value").edit("IMSI=1|208011234567890=x", lambda field, text: seen.append((field, text)) or text)
     layout_of("flat_json").edit('{"33612345678":[{"imsi":"5"}]}', lambda _, text: seen.append(text) or text)
     assert seen == [(None, "IMSI"), ("imsi", "1"), (None, "208011234567890"), (None, "x"), "33612345678", "imsi", "5"]
+
+
+@pytest.mark.parametrize(
+    ("name", "record", "field", "text"),
+    [
+        ("ma_semicolon", '"a;b"c;d"', "msisdn", "42"),
+        ("ma_semicolon", "a;b;c", "msisdn", "4;2"),
+        ("sn_key_value", "IMSI=1|RAT=4G", "imsi", "1|2"),
+    ],
+)
+def test_a_change_that_would_move_other_fields_is_refused(name, record, field, text):
+    with pytest.raises(NoSuchFieldError, match="move other fields"):
+        layout_of(name).with_field(record, field, text)
 
 
 @pytest.mark.parametrize(
