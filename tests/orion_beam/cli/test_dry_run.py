@@ -46,7 +46,7 @@ def test_a_stream_shows_steps_topics_and_schemas(dry_run):
         ("Publish cdr.validated", "encode"),
         ("NormalizeCdrs", "normalize"),
         ("ReportSequenceGaps", None),
-        ("FlagDuplicates", "normalize"),
+        ("FlagDuplicates", "enrich"),
         ("EnrichCdrs", "enrich"),
         ("EncodeCdrs", "encode"),
         ("WriteCdrs", None),
