@@ -69,7 +69,11 @@ def type_allocation_codes(imeis: pa.StringArray) -> pa.StringArray:
 
 @compiled(TEXTS, INT64)
 def _first_bytes(texts: Texts, length: int) -> tuple[npt.NDArray[np.int32], Bytes, Bytes]:
-    """Return the offsets, bytes and validity bitmap of a column of the first `length` bytes of each text."""
+    """Return the offsets, bytes and validity bitmap of a column of the characters in the first bytes of each text.
+
+    A character that goes beyond `length` bytes is left out, so that the column stays UTF-8: a profile may switch the
+    rule off that lets only digits pass.
+    """
     rows = len(texts.offsets) - 1
     offsets, data = np.zeros(rows + 1, np.int32), np.empty(rows * length, np.uint8)
     validity = np.zeros((rows + 7) // 8, np.uint8)
@@ -77,8 +81,10 @@ def _first_bytes(texts: Texts, length: int) -> tuple[npt.NDArray[np.int32], Byte
     for row in range(rows):
         if is_valid(texts, row):
             set_valid(validity, row)
-            start = texts.offsets[row]
-            some = min(length, texts.offsets[row + 1] - start)
+            start, end = texts.offsets[row], texts.offsets[row + 1]
+            some = min(length, end - start)
+            while some and start + some < end and texts.data[start + some] & 0xC0 == 0x80:
+                some -= 1
             copy_bytes(data, written, texts.data, start, some)
             written += some
         offsets[row + 1] = written

@@ -2,14 +2,21 @@
 
 import traceback
 
+_LIBRARIES = ("/pyarrow/", "/numpy/", "/polars/", "/pandas/")
+
 
 class BrokenContractError(Exception):
     """A stage breaks the contract of stages. The text never holds a row's value, so that logs may show it."""
 
 
 def name_of(error: BaseException) -> str:
-    """Return type, file and line of a raised exception. Its text is left out: it may hold a subscriber's number."""
+    """Return type, file and line of a raised exception. Its text is left out: it may hold a subscriber's number.
+
+    If a library for columns raises it, the line is the one that calls the library.
+    """
     if isinstance(error, BrokenContractError):
         return f"{type(error).__name__}: {error}"
-    place = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    callers = [each for each in frames if not any(name in f"/{each.filename}" for name in _LIBRARIES)]
+    place = (callers or frames)[-1]
     return f"{type(error).__name__} at {place.filename.rpartition('/')[2]}:{place.lineno}"

@@ -11,7 +11,7 @@ import pytest
 
 from orion_beam.countries import all_profiles
 from orion_beam.schemas.country import CountryProfile
-from orion_beam.transforms.rules.numbering import e164, subscriber_numbers
+from orion_beam.transforms.rules.numbering import e164, subscriber_numbers, type_allocation_codes
 from tests.oracle import international
 
 PROFILES = all_profiles()
@@ -135,3 +135,10 @@ def test_a_spelling_is_read_as_its_plan_has_it(country, text, expected, is_plaus
     numbers = subscriber_numbers(pa.array([None, text, "+33612345678"]), PROFILES[country])
     assert numbers.numbers.to_pylist() == [None, expected, "+33612345678"]
     assert numbers.is_plausible.tolist() == [True, is_plausible, True]
+
+
+def test_a_type_allocation_code_is_cut_between_characters():
+    imeis = ["356938035643809", "1234567é", "1234567é9", "é", "", None]
+    codes = type_allocation_codes(pa.array(imeis, pa.string()))
+    codes.validate(full=True)
+    assert codes.to_pylist() == ["35693803", "1234567", "1234567", "é", "", None]
