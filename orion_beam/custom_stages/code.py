@@ -21,21 +21,16 @@ from pydantic import BaseModel, ValidationError
 
 from orion_beam.custom_stages.contract import AFTER_ATTRIBUTE, CODES_ATTRIBUTE, FIELDS_ATTRIBUTE
 from orion_beam.custom_stages.declaration import JobStage
+from orion_beam.custom_stages.shipped import SHIPPED_STAGES
 from orion_beam.errors import UserError, first_problem
 from orion_beam.job_file.stage_declaration import StageDeclaration
 from orion_beam.schemas.extra_fields import ExtraType
 from orion_beam.transforms.stage.split import Split, StageTransform
 
-__all__ = ["ENTRY_POINTS", "SHIPPED_STAGES", "load_stage", "load_stages", "runnable"]
+__all__ = ["ENTRY_POINTS", "load_stage", "load_stages", "runnable"]
 
 ENTRY_POINTS = "orion_beam.stages"
 """Group of entry points with which an installed package offers stages."""
-
-SHIPPED_STAGES = {
-    "drop_rows": "orion_beam.custom_stages.shipped.drop_rows:DropRows",
-    "pseudonymise": "orion_beam.custom_stages.shipped.pseudonymise:Pseudonymise",
-}
-"""Stages that ORION Beam offers itself."""
 
 _OPTIONS, _AFTER = "options", "after"
 """Arguments that the code of a stage may take: its options, and the stage that it follows."""

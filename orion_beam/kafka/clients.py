@@ -69,7 +69,7 @@ _LOSSY_PRODUCER = {
     "delivery.report.only.error": (_FALSE, "it is what the writer counts on"),
 }
 
-_CONSUMER_SETTINGS = Path(__file__).with_name("consumer_settings.csv")
+_CONSUMER_SETTINGS = Path(__file__).with_name("known_consumer_settings.csv")
 _FREE_PREFIXES = ("config.providers.",)
 """Prefixes of settings whose names the user makes up."""
 

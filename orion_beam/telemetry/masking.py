@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 NUMBER_FIELDS = frozenset({"imsi", "msisdn", "imei", "peer_msisdn"})
-"""The fields of CDRs that hold subscribers' numbers."""
+"""The fields of CDRs that hold subscribers' numbers. Log lines have no fields: `mask_line` knows numbers by length."""
 
 _SHORTEST_NUMBER = 10
 """Least digits of a subscriber's number in other fields; shorter runs of digits are shown."""

@@ -34,5 +34,5 @@ def test_consumer_settings_are_those_of_the_java_client() -> None:
     command = [find_java(), "-cp", path, "org.apache.kafka.clients.consumer.ConsumerConfig"]
     page = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     entries = re.findall(r'<h4><a id="([^"]+)">.*?<tr><th>Type:</th><td>(\w+)</td>', page, re.DOTALL)
-    # When it fails after an upgrade of Beam or Kafka, write these into orion_beam/kafka/consumer_settings.csv.
+    # When it fails after an upgrade of Beam or Kafka, write these into orion_beam/kafka/known_consumer_settings.csv.
     assert dict(entries) == known_consumer_settings()

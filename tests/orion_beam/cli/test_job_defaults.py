@@ -141,3 +141,10 @@ def test_a_secret_is_needed_only_where_kafka_is_asked(orion_beam, workspace, com
     assert code == (0 if works else 2), err
     says = "orion.yaml:4: login: sasl.password is not known, since the environment has no variable NO_SUCH_VARIABLE"
     assert (says in err) is not works
+
+
+def test_the_address_of_the_monitor_is_not_that_of_the_worker_pool(orion_beam, workspace):
+    workspace('version: 1\nbrokers: b:1\nmetrics: {listen: "0.0.0.0:9310", port: 9311}\n')
+    assert "0.0.0.0:9310" in graph(orion_beam("config", "show", "monitor"))
+    shown = graph(orion_beam("config", "show", "workers"))
+    assert not any(port in shown for port in ("9310", "9311"))
