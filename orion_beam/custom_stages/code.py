@@ -145,6 +145,8 @@ def _module_of(source: str, path: str, stage: str) -> ModuleType:
         return sys.modules[name]
     module = ModuleType(name)
     module.__file__ = path
+    # Standard output is for a command's results, such as --json; lines on standard error are masked.
+    module.__dict__["print"] = _print
     # pydantic and dataclasses look up the module of a class.
     sys.modules[name] = module
     try:
@@ -153,6 +155,10 @@ def _module_of(source: str, path: str, stage: str) -> ModuleType:
         del sys.modules[name]
         raise UserError(f"stage {stage}: {_last_line(error, path)}") from None
     return module
+
+
+def _print(*values: object, file: Any = None, **options: Any) -> None:
+    print(*values, file=sys.stderr if file is None else file, **options)
 
 
 def _last_line(error: BaseException, file: str) -> str:
@@ -194,15 +200,30 @@ def made_ready(stage: JobStage, code: Any) -> Split:
             return made
         if isinstance(code, type):
             made = code(**arguments)
-            if not callable(made):
+            if not callable(made) or not _takes_batch(made):
                 raise UserError(f"stage {stage.name}: objects of {code.__name__} cannot be called with a batch")
             return made
     except UserError as error:
         raise UserError(str(error) if str(error).startswith("stage ") else f"stage {stage.name}: {error}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"stage {stage.name}: {_last_line(error, stage.path or stage.run)}") from None
     made = partial(code, **arguments) if arguments else code
+    if not _takes_batch(made):
+        raise UserError(
+            f"stage {stage.name}: {stage.run} cannot be called with a batch: write `def {stage.run}(batch)`"
+        )
     return made
+
+
+def _takes_batch(code: Callable[..., Any]) -> bool:
+    """Return whether code can be called with one argument; True if its arguments are not known."""
+    try:
+        inspect.signature(code).bind(None)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
 
 
 def _arguments_of(stage: JobStage, code: Callable[..., Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ _Stage = TypeVar("_Stage", bound=Callable[..., Any])
 CODES_ATTRIBUTE = "orion_codes"
 FIELDS_ATTRIBUTE = "orion_fields"
 AFTER_ATTRIBUTE = "orion_after"
+_PLACES = ("validate", "normalize", "enrich")
 
 
 def _in_workspace(path: str, info: ValidationInfo) -> str:
@@ -36,7 +37,7 @@ def custom_stage(
     *,
     codes: Mapping[str, str] | None = None,
     fields: Mapping[str, type] | None = None,
-    after: Collection[str] = ("validate", "normalize", "enrich"),
+    after: Collection[str] = _PLACES,
 ) -> Callable[[_Stage], _Stage]:
     """Say which codes and fields a stage has, and where it may run. A stage without any needs no decorator.
 
@@ -47,7 +48,16 @@ def custom_stage(
         fields: Type of each field that the stage adds: str, int, float, bool, datetime or date. Each is a column that
             the stage appends to the batch, and a nullable field of the block `STAGE` of cdr.final.
         after: Stages that it may follow.
+
+    Raises:
+        TypeError: `codes` or `fields` is no mapping.
+        ValueError: `after` is not a collection of these stages.
     """
+    for name, value in (("codes", codes), ("fields", fields)):
+        if not isinstance(value or {}, Mapping):
+            raise TypeError(f"{name} of custom_stage: expected a dict, got a {type(value).__name__}")
+    if isinstance(after, str) or not after or not set(after) <= set(_PLACES):
+        raise ValueError(f"after of custom_stage: expected some of {', '.join(_PLACES)}, in a tuple")
 
     def described(stage: _Stage) -> _Stage:
         setattr(stage, CODES_ATTRIBUTE, dict(codes or {}))

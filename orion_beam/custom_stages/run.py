@@ -1,5 +1,7 @@
 """RunCustomStage: runs a stage of the user's own, and checks what it returns for each batch."""
 
+import re
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -24,6 +26,8 @@ from orion_beam.transforms.stage.stage_decoding import STAGE_MODELS
 
 __all__ = ["RunCustomStage", "checked", "custom_splits"]
 
+_FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?")
+
 _KEPT = (*RAW_CDR_SCHEMA.names, "cdr_id")
 """Columns that a stage cannot change: the original message, its place, and the idempotence key."""
 
@@ -47,7 +51,13 @@ def checked(run: Split, stage: JobStage) -> Split:
     reasons = lru_cache(maxsize=4096)(partial(_reasons, stage))
 
     def split(batch: pa.RecordBatch) -> SplitBatch:
-        outcome = run(batch)
+        try:
+            outcome = run(batch)
+        except (SystemExit, GeneratorExit) as error:
+            # A signal that ends the process raises SystemExit, too.
+            if isinstance(error, SystemExit) and error.code == 128 + signal.SIGTERM:
+                raise
+            raise BrokenContractError(f"it raises {type(error).__name__}") from None
         if not isinstance(outcome, SplitBatch):
             raise BrokenContractError(f"it returns a {type(outcome).__name__} where a SplitBatch is expected")
         is_accepted = _accepted_rows(batch, outcome)
@@ -70,6 +80,9 @@ def checked(run: Split, stage: JobStage) -> Split:
 def _reasons(stage: JobStage, codes: tuple[str, ...], fields: tuple[str, ...]) -> tuple[Violation, ...]:
     if unknown := [code for code in codes if code not in stage.codes]:
         raise BrokenContractError(f"the code {unknown[0]} is new: declare it in codes=… of custom_stage")
+    if not all(map(_FIELD_NAME.fullmatch, fields)):
+        # It is not shown: it may be a subscriber's number.
+        raise BrokenContractError("the field of a reject is no name: it is that of a column, or `value`")
     return tuple(
         Violation(CustomCode(f"{stage.name}.{code}", stage.codes[code]), field)
         for code, field in zip(codes, fields, strict=True)
@@ -138,7 +151,11 @@ def _expected_columns(accepted: pa.RecordBatch, before: pa.Schema, fields: pa.Sc
         raise BrokenContractError(f"the column {unknown[0]} is new: declare it in fields=… of custom_stage")
     if missing := [field.name for field in expected if field.name not in given]:
         raise BrokenContractError(f"accepted rows lack the column {missing[0]}")
-    return {field.name: _typed(given[field.name], field) for field in expected}
+    columns = {field.name: _typed(given[field.name], field) for field in expected}
+    for field in fields:
+        if _is_text(field.type):
+            _check_text(columns[field.name])
+    return columns
 
 
 def _typed(column: pa.Array, field: pa.Field) -> pa.Array:
@@ -151,6 +168,14 @@ def _typed(column: pa.Array, field: pa.Field) -> pa.Array:
     except pa.ArrowException:
         pass
     raise BrokenContractError(f"the column {field.name} has type {column.type}, and its values do not fit {field.type}")
+
+
+def _check_text(column: pa.Array) -> None:
+    """Check that a text is UTF-8: a reader of cdr.final would fail at any other, and lose the rest of the file."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowException:
+        raise BrokenContractError("a field of the stage holds text that is not UTF-8") from None
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -7,11 +7,11 @@ from pydantic import BaseModel
 
 from orion_beam.job_file.model import JobFile
 from orion_beam.job_file.read import Job
-from orion_beam.job_file.secrets import is_secret
+from orion_beam.job_file.secrets import is_reference, is_secret
 from orion_beam.telemetry.masking import without_secrets
 from orion_beam.text_files.yaml_file import KeyPath
 
-__all__ = ["DEFAULT", "EffectiveValue", "effective_values"]
+__all__ = ["DEFAULT", "EffectiveValue", "effective_values", "masked"]
 
 DEFAULT = "default"
 _MASKED = "********"
@@ -52,10 +52,9 @@ def effective_values(job: Job | None, outer: Mapping[str, tuple[object, str]]) -
             source = DEFAULT if job is None or key not in job.source.lines else job.source.place(key)
             if job is not None and source != DEFAULT and name in _PATHS:
                 value = job.path(value)
-            if is_secret(name):
-                yield EffectiveValue(name, _MASKED, f"{source}, {value}")
-            else:
-                yield EffectiveValue(name, _masked(value), source)
+            if is_secret(name) and is_reference(value):
+                source = f"{source}, {value}"
+            yield EffectiveValue(name, masked(name, value), source)
 
 
 def _leaves(key: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
@@ -72,5 +71,14 @@ def _leaves(key: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
         yield key, value
 
 
-def _masked(value: Any) -> Any:
-    return without_secrets(value) if isinstance(value, str) else list(value) if isinstance(value, tuple) else value
+def masked(name: str, value: Any) -> Any:
+    """Return the value of a setting without secrets: hidden by the setting's name, and within texts."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Mapping):
+        return {key: masked(key, each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(name, each) for each in value]
+    if is_secret(name) or without_secrets(f"{name}={_MASKED}") != f"{name}={_MASKED}":
+        return _MASKED
+    return without_secrets(value) if isinstance(value, str) else value

@@ -48,7 +48,7 @@ def _country_code(code: str) -> str:
 
 
 _Texts = Annotated[tuple[str, ...], BeforeValidator(_split, json_schema_input_type=str | tuple[str, ...])]
-_Duration = Annotated[str, AfterValidator(_duration), Field(pattern=r"^[0-9]{1,9}[smhd]$")]
+_Duration = Annotated[str, BeforeValidator(_text), AfterValidator(_duration), Field(pattern=r"^[0-9]{1,9}[smhd]$")]
 _CountryCode = Annotated[str, AfterValidator(_country_code)]
 _StageTopic = Literal["validated", "normalized", "enriched"]
 _TOPIC = r"^[a-zA-Z0-9._-]{1,149}$"

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from orion_beam.kafka import SECRETS
 
-__all__ = ["is_secret", "resolve_secret", "refuse_secrets", "check_secrets"]
+__all__ = ["is_secret", "resolve_secret", "refuse_secrets", "check_secrets", "is_reference"]
 
 REFERENCE = re.compile(r"\$\{(?:file:(?P<path>[^}]+)|(?P<name>[A-Za-z_][A-Za-z0-9_]*))\}")
 
 
 def is_secret(setting: str) -> bool:
     """Return whether a setting of a Kafka client holds a secret, by its name."""
-    return setting.endswith(SECRETS)
+    return setting.lower().endswith(SECRETS)
 
 
 def check_secrets(settings: Mapping[str, str]) -> Mapping[str, str]:
@@ -24,9 +24,14 @@ def check_secrets(settings: Mapping[str, str]) -> Mapping[str, str]:
         ValueError: A secret is written as it is; names the setting.
     """
     for name, value in settings.items():
-        if is_secret(name) and not REFERENCE.fullmatch(value):
-            raise ValueError(f"{name} is a secret: write it as ${{NAME}} for the environment, or ${{file:PATH}}")
+        if is_secret(name) and not is_reference(value):
+            raise ValueError(f"{name} is a secret, so write it as ${{NAME}} for the environment, or ${{file:PATH}}")
     return settings
+
+
+def is_reference(value: object) -> bool:
+    """Return whether a value is a reference to a secret, which may be shown."""
+    return isinstance(value, str) and REFERENCE.fullmatch(value) is not None
 
 
 def refuse_secrets(settings: Mapping[str, str]) -> Mapping[str, str]:
@@ -36,7 +41,7 @@ def refuse_secrets(settings: Mapping[str, str]) -> Mapping[str, str]:
         ValueError: There is one; names the setting.
     """
     for name in filter(is_secret, settings):
-        raise ValueError(f"{name} is a secret: write it under `login`")
+        raise ValueError(f"{name} is a secret, so write it under `login`")
     return settings
 
 

@@ -138,7 +138,7 @@ def _check_consumer_setting(name: str, value: str) -> None:
 
 def _refuse_secrets(kind: str, overrides: Mapping[str, str]) -> None:
     for name in overrides:
-        if name.endswith(SECRETS):
+        if name.lower().endswith(SECRETS):
             where = f"{CONSUMER_PREFIX}{name}" if kind == "consumer" else name
             raise UserError(
                 f"{kind} setting {name} is refused on the command line, where everybody on this machine could read it:"

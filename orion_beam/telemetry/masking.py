@@ -18,7 +18,8 @@ _MASK = "\u2022"
 
 _USER_INFO = re.compile(r"//[^/\s@]*(?:@[^/\s@]*)*@(?=[^/\s@]+)")
 _SECRET_OPTION = re.compile(
-    r"""((?:password|passwd|passphrase|secret|secret_access_key|access_token|session_token|api_key|jaas\.config|user\.info)
+    r"""((?:password|passwd|passphrase|secret|secret[._-]?(?:access[._-]?)?key|account\.key
+        |(?:access|auth|session)[._-]?token|api[._-]?key|jaas\.config|user\.info)
         ["']?\s*[=:]\s*)(?:"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,;"']+)""",
     re.IGNORECASE | re.VERBOSE,
 )

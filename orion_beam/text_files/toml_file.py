@@ -20,13 +20,15 @@ def read_toml(path: Path) -> YamlFile:
         UserError: The file cannot be read, or is not TOML. The message names file and line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         return YamlFile(path, tomllib.loads(text), toml_lines(text))
     except OSError as error:
         raise UserError(f"{shown_path(path)}: {error.strerror}") from None
     except ValueError as error:
         reason = "is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
         raise UserError(f"{shown_path(path)}: {reason}") from None
+    except RecursionError:
+        raise UserError(f"{shown_path(path)}: too many levels") from None
 
 
 def toml_lines(text: str) -> dict[KeyPath, int]:

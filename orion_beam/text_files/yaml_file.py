@@ -40,6 +40,12 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
+_MOST_VALUES = 100_000
+"""Most values of a file. Aliases of aliases are a few lines of text and any number of values."""
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""Characters that no path, and no line on a screen, can hold: NUL, and halves of surrogate pairs."""
+
 _COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
@@ -92,6 +98,7 @@ class YamlFile:
                 key=lambda each: (
                     each[1]["type"] != "extra_forbidden",
                     self.lines.get(each[0], 0),
+                    -len(each[0]),
                     each[1]["type"].endswith("_type"),
                 ),
             )
@@ -158,7 +165,17 @@ def _plain(loader: _Loader, node: yaml.Node, where: KeyPath, lines: dict[KeyPath
         for place, item in enumerate(node.value):
             lines[*where, place] = item.start_mark.line + 1
         return [_plain(loader, item, (*where, place), lines) for place, item in enumerate(node.value)]
-    return loader.construct_object(node, deep=True)
+    if len(lines) > _MOST_VALUES:
+        problem = f"more than {_MOST_VALUES:,} values: use fewer aliases"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+    try:
+        value = loader.construct_object(node, deep=True)
+    except (ValueError, LookupError, AttributeError, TypeError, OverflowError):
+        problem = f"no {node.tag.rpartition(':')[2]} that can be read; write a text in quotes"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
+    if isinstance(value, str) and _NO_TEXT.search(value):
+        raise yaml.MarkedYAMLError(problem="a character that no text can hold", problem_mark=node.start_mark)
+    return value
 
 
 def _refuse_repeated(node: yaml.MappingNode) -> None:
@@ -176,6 +193,7 @@ def _in_words(message: str) -> str:
     words = message.removeprefix("Value error, ").partition(", unable")[0].replace("Input should be", "expected")
     if "a valid dictionary" in words:
         return "expected keys and values"
+    words = re.sub(r"<\w+\.\w+: ('\w*')>", r"\1", words)
     return words.replace("a valid tuple", "a list").replace("a valid", "a").replace("a integer", "an integer")
 
 

@@ -1,12 +1,13 @@
 """Where the fields of a declared format come from: columns, keys or members, constants, and maps of values."""
 
 import re
-from typing import Annotated, Literal
+from itertools import chain
+from typing import Annotated, Literal, get_args
 from zoneinfo import available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from orion_beam.schemas.cdr import DecodedFields
+from orion_beam.schemas.cdr import DecodedFields, UnifiedCdr
 from orion_beam.schemas.zones import NO_ZONES
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
 
 UNIFIED_FIELDS = tuple(name for name in DecodedFields.model_fields if name != "raw_format")
 """Names of the fields that a format may give."""
+
+_EVENT_TYPES: tuple[str, ...] = get_args(UnifiedCdr.model_fields["event_type"].annotation)
 
 COUNT_FIELDS = (
     "duration_s",
@@ -68,7 +71,16 @@ TIME_PARTS = {
 
 TIME_PART = re.compile(r"\+hh:?mm|YYYY|YY|MM|DD|hh|mm|ss|SSS")
 
-Character = Annotated[str, Field(pattern=r"^[\x00-\x7f]$")]
+
+def _one_character(text: str) -> str:
+    if len(text) != 1 or not text.isascii():
+        raise ValueError("is not one ASCII character")
+    if text.isdecimal() or text in "\r\n":
+        raise ValueError("is a digit or the end of a line, which records hold for other reasons")
+    return text
+
+
+Character = Annotated[str, AfterValidator(_one_character)]
 Name = Annotated[str, Field(min_length=1)]
 
 
@@ -76,6 +88,14 @@ class Frozen(BaseModel):
     """Base class of the models of a declaration."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _check_text(field: str, text: str) -> None:
+    """Check the text that a declaration gives a field: no record with a wrong one could be valid."""
+    if field == "event_type" and text.lower() not in _EVENT_TYPES:
+        raise ValueError(f"{field}: {text!r} is no event type, only {', '.join(_EVENT_TYPES)}")
+    if field in COUNT_FIELDS and not (text.isascii() and text.isdecimal()):
+        raise ValueError(f"{field}: {text!r} is no whole number")
 
 
 def _as_tuple(value: object) -> object:
@@ -114,6 +134,8 @@ class FieldSource(Frozen):
             raise ValueError("optional: only event_type has it; every other field may be blank")
         if self.zone is not None and "+" in (self.pattern or ""):
             raise ValueError("zone: the pattern has an offset, so times need no zone")
+        if self.constant is not None:
+            _check_text(self.field, self.constant)
         if self.constant is not None and (self.unit or self.pattern or self.zone or self.filler or self.is_optional):
             raise ValueError("constant: is taken as it is, so the source can have no unit, pattern, zone or filler")
         return self
@@ -169,6 +191,8 @@ class ValueMap(Frozen):
         names = [value.lower() for value, _ in self.values]
         if len(names) > len(set(names)):
             raise ValueError("values: two differ only in their case")
+        for field, text in chain.from_iterable(given for _, given in self.values):
+            _check_text(field, text)
         return self
 
     @property

@@ -25,7 +25,7 @@ from orion_beam.transforms.decoders.plain_json import Path, Shape, path_text, re
 # Type of a field's value. An object or array in its place makes the payload malformed.
 Scalar = str | int | float | bool | None
 
-_PATH_PART = re.compile(r"(?:^|\.)([^.\[\]]+)|\[([0-9]+)\]")
+_PATH_PART = re.compile(r"(?:^|\.)([^.\[\]]+)|\[([0-9]{1,4})\]")
 
 
 def path_of(text: str) -> Path:

@@ -27,8 +27,11 @@ def load_format(path: Path) -> FormatDeclaration:
         OSError: The file cannot be read.
         ValueError: The file is not TOML, or a field breaks its rule. The message names line and field.
     """
-    text = path.read_text(encoding="utf-8")
-    table = tomllib.loads(text)
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("too many levels") from None
     try:
         declaration = format_of(path.stem, table)
     except ValidationError as error:
@@ -45,8 +48,13 @@ def _problem(error: ValidationError, table: Mapping[str, Any], text: str) -> str
     else:
         # The first part is the kind of the format, which pydantic puts before the field.
         where, message = [str(part) for part in first["loc"][1:]], first["msg"].removeprefix("Value error, ")
-    if where[:1] == ["fields"] and len(where) > 1:
+    if where[:1] == ["fields"] and len(where) > 1 and isinstance(table["fields"], dict):
         where[1] = list(table["fields"])[int(where[1])]
+    if where[:1] == ["maps"] and where[2:3] == ["values"] and len(where) > 3:
+        given = list(table["maps"][int(where[1])]["values"].items())[int(where[3])]
+        # A value and its table are a pair; so are a field of the table and its text.
+        where[3:] = [given[0], *(list(given[1])[int(part)] for part in where[5:6] if isinstance(given[1], dict))]
+    message = message.replace("Input should be a valid tuple", "expected a table or a list")
     # The rule of a whole table begins with the name that it is about.
     about = re.findall(r"\w+(?=[:.]|$)", message.partition(":")[0]) if ":" in message else []
     for name in [*reversed(about), *(part for part in reversed(where) if not part.isdecimal())]:

@@ -112,7 +112,7 @@ def _test_of(place: str, condition: Condition, schema: pa.Schema, after: Stage) 
     if "." not in name:
         try:
             test(pa.nulls(0, schema.field(name).type))
-        except (pa.ArrowException, ValueError, TypeError) as error:
+        except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
             raise UserError(f"{place}: {name} {operator} {list(values)}: {str(error).splitlines()[0]}") from None
     return test
 

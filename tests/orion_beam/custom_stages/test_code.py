@@ -138,6 +138,18 @@ def test_a_stage_transform_is_a_stage(tmp_path):
             "    def __call__(self, batch): pass\n",
             "/tag.py:3: FileNotFoundError: .*/nosuch",
         ),
+        (
+            "class tag:\n    def __init__(self, options: dict):\n        raise SystemExit(3)\n"
+            "    def __call__(self, batch): pass\n",
+            "/tag.py:3: SystemExit: 3",
+        ),
+        (
+            "class tag:\n    def __init__(self, options: dict): pass\n    def __call__(self): pass\n",
+            "objects of tag cannot be called with a batch",
+        ),
+        ("def tag(options: dict): pass\n", "tag cannot be called with a batch: write `def tag"),
+        (TAG.replace("@custom_stage(", "@custom_stage(after='normalize', "), "after of custom_stage: expected some of"),
+        (TAG.replace("@custom_stage(", "@custom_stage(after=['decode'], "), "after of custom_stage: expected some of"),
         ("class tag:\n    def __init__(self, options: dict): pass\n", "objects of tag cannot be called with a batch"),
     ],
 )
@@ -145,6 +157,13 @@ def test_code_that_cannot_run_is_refused_with_file_and_line(code, message, tmp_p
     text = refusal(code, tmp_path)
     assert text.startswith("stage tag: ")
     assert re.search(message, text)
+
+
+def test_what_a_stage_prints_is_no_part_of_a_commands_output(tmp_path, capsys):
+    (tmp_path / "tag.py").write_text("print('imported')\ndef tag(batch, options):\n    print(len(batch), end=';')\n")
+    runnable(load_stage(declared(), tmp_path))(raw_batch("FR", [b"x"]))
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "imported\n1;")
 
 
 def test_an_installed_package_is_named_by_module_and_name():

@@ -1,6 +1,8 @@
 """A stage of the user's own in the chain: what it may do, and what becomes of a row if it does something else."""
 
 import logging
+import signal
+import sys
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -114,6 +116,10 @@ BREACHES = {
         changed(with_fields(rows), imsi=pa.nulls(len(rows), pa.string()))
     ),
     "the code nosuch is new": lambda rows: split(with_fields(rows), Reject("nosuch", "value", [True] * len(rows))),
+    "it raises SystemExit": lambda _: sys.exit(3),
+    "the field of a reject is no name": lambda rows: split(
+        with_fields(rows), Reject("odd", rows.column("imsi")[0].as_py(), [True] * len(rows))
+    ),
     "are not as many as those of the batch": lambda rows: split(with_fields(rows), Reject("odd", "imsi", [])),
 }
 
@@ -130,6 +136,18 @@ def test_a_breach_of_the_contract_says_what_is_wrong_and_loses_no_row(breach, ba
     if breach != "each once, in order":
         assert {row["code"] for row in kept} == {"tag.internal_error"}
         assert "internal_error in stage tag, BrokenContractError: " in caplog.text
+
+
+def test_a_signal_that_ends_the_process_is_no_bug_of_a_stage(batch):
+    with pytest.raises(SystemExit):
+        checked(lambda _: sys.exit(128 + signal.SIGTERM), STAGE)(batch)
+
+
+def test_text_that_no_reader_could_read_is_a_breach(batch):
+    stage = JobStage(**dict(STAGE) | {"fields": [{"name": "note", "type": "string"}]})
+    broken = pa.array([b"\xff"] * len(batch), pa.binary()).view(pa.string())
+    with pytest.raises(BrokenContractError, match="a field of the stage holds text that is not UTF-8"):
+        checked(lambda rows: split(rows.append_column("note", broken)), stage)(batch)
 
 
 def test_rows_taken_for_others_are_found(batch):

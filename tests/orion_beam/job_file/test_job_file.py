@@ -15,6 +15,7 @@ from orion_beam.job_file.model import JobFile
 from orion_beam.job_file.options import KEYS_OF_OPTIONS, beam_options_of, option_value
 from orion_beam.job_file.read import find_job, read_job
 from orion_beam.kafka import CONFIG_VARIABLE
+from orion_beam.telemetry.masking import without_secrets
 from orion_beam.workspace import JOB_FILE, Workspace
 
 FULL = """\
@@ -154,14 +155,20 @@ def test_defaults_are_those_of_the_options() -> None:
         ),
         ("version: 1\ngroup: ${HOME}\n", "2: group: write the value itself: ${…} is for secrets only, under `login`"),
         ("version: 1\nbrokers: [a:1,\n  '${B}']\n", "3: brokers.1: write the value itself"),
-        ("version: 1\nlogin: {sasl.password: x}\n", "2: login: sasl.password is a secret: write it as ${NAME} for"),
+        ("version: 1\nlogin: {sasl.password: x}\n", "2: login: sasl.password is a secret, so write it as ${NAME} for"),
         ("version: 1\nlogin: {sasl.username: '${ME}'}\n", "2: login.sasl.username: write the value itself"),
-        ("version: 1\nkafka: {producer: {ssl.key.password: x}}\n", "2: kafka.producer: ssl.key.password is a secret: "),
+        ("version: 1\nkafka: {producer: {ssl.key.password: x}}\n", "2: kafka.producer: ssl.key.password is a secret, "),
+        ("version: 1\nlogin: {SASL.Password: x}\n", "2: login: SASL.Password is a secret, so write it as ${NAME} for"),
+        ("version: 1\nlogin: {sasl.username: [x]}\n", "2: login.sasl.username: expected a string"),
+        ("version: 1\nreference: {refresh: 5}\n", "2: reference.refresh: '5' is no duration: write"),
+        ("version: 1\nstages: [{name: a, after: decode}]\n", "2: stages.0.after: expected 'validate', "),
     ],
 )
 def test_a_mistake_is_one_line_with_file_line_field_and_fix(job, text: str, message: str) -> None:
-    with pytest.raises(UserError, match=f"^orion.yaml:{re.escape(message)}"):
+    with pytest.raises(UserError, match=f"^orion.yaml:{re.escape(message)}") as error:
         job(text)
+    # Lines on the screen are masked, and masking must leave the message as it is.
+    assert without_secrets(str(error.value)) == str(error.value)
 
 
 def test_a_changed_file_is_read_again(job) -> None:
@@ -175,6 +182,24 @@ def test_a_secret_is_shown_by_its_reference_only(job, monkeypatch: pytest.Monkey
     shown = {value.key: value for value in effective_values(job(text), {})}
     assert shown["login.sasl.password"] == ("login.sasl.password", "********", "orion.yaml:4, ${KAFKA_PASSWORD}")
     assert shown["login.sasl.username"].value == "me"
+    assert "hunter2" not in str(shown)
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("flink.options.password", "flink: {options: {password: hunter2}}"),
+        ("flink.options.s3.secret-key", "flink: {options: {s3.secret-key: hunter2}}"),
+        ("flink.options.s3_secret_access_key", "flink: {options: {s3_secret_access_key: [hunter2, x]}}"),
+        ("stages.0.options.api_key", "stages: [{name: a, after: validate, options: {api_key: hunter2}}]"),
+        ("stages.0.options.pins", "stages: [{name: a, after: validate, options: {pins: [{password: hunter2}]}}]"),
+        ("brokers", "brokers: ['SASL_SSL://me:hunter2@host:9092']"),
+        ("kafka.consumer.x", "kafka: {consumer: {x: 'password=hunter2'}}"),
+    ],
+)
+def test_no_value_that_looks_like_a_secret_is_shown(job, key: str, text: str) -> None:
+    shown = {value.key: value for value in effective_values(job(f"version: 1\n{text}\n"), {})}
+    assert shown[key].source == "orion.yaml:2"
     assert "hunter2" not in str(shown)
 
 

@@ -1,6 +1,7 @@
 """YAML with lines: core schema, and messages that say where a mistake is."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,10 @@ def test_a_mapping_may_take_over_another(read) -> None:
     assert read("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\n").data["b"] == {"x": 1, "y": 3}
 
 
+ALIASES = "".join(f"{new}: &{new} [*{old}, *{old}, *{old}, *{old}]\n" for old, new in pairwise("abcdefghijklm"))
+"""Lines that each hold the one before four times: four to the power of twelve values."""
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -54,6 +59,12 @@ def test_a_mapping_may_take_over_another(read) -> None:
         ("a: &a [*a]\n", "a.yaml: holds itself"),
         ("[" * 5000, "a.yaml: holds itself, or too many levels"),
         ("a: \0", "a.yaml: "),
+        ("a: 1\nb: !!bool abc\n", "a.yaml:2: no bool that can be read"),
+        ("a: 1\nb: !!timestamp abc\n", "a.yaml:2: no timestamp that can be read"),
+        ("a: 1\nb: " + "9" * 5000, "a.yaml:2: no int that can be read"),
+        ('a: 1\nb: "\\ud800"\n', "a.yaml:2: a character that no text can hold"),
+        ('a: 1\nb: "x\\0"\n', "a.yaml:2: a character that no text can hold"),
+        ("a: &a [1, 1, 1, 1]\n" + ALIASES, "a.yaml:1: more than 100,000 values"),
     ],
 )
 def test_what_is_no_plain_yaml_is_one_error_with_its_line(read, text: str, message: str) -> None:

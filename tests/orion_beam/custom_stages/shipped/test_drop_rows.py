@@ -75,6 +75,7 @@ def test_rows_that_meet_all_conditions_are_dead_letters(batch, where, dropped):
         ({"field": "imsi", "operator": "less", "values": ["1", "2"]}, r"options\.where\.0\.values: less takes 1"),
         ({"field": "imsi", "operator": "is_null", "values": ["1"]}, r"options\.where\.0\.values: is_null takes 0"),
         ({"field": "bytes_up", "values": ["many"]}, r"options\.where\.0: bytes_up in \['many'\]"),
+        ({"field": "bytes_up", "values": [10**30]}, r"options\.where\.0: bytes_up in"),
         ({"field": "bytes_up", "operator": "starts_with", "values": ["1"]}, r"options\.where\.0: bytes_up starts_with"),
         (
             {"field": "event_time", "operator": "less", "values": ["2026-01-01"]},
