@@ -81,7 +81,8 @@ def find_workspace(start: Path | None = None) -> Workspace | None:
             raise UserError(f"workspace {root}: there is no {JOB_FILE}; `orion-beam init {root}` makes a workspace")
         return Workspace(root)
     first = (start or Path.cwd()).absolute()
-    return next((Workspace(each) for each in (first, *first.parents) if (each / JOB_FILE).is_file()), None)
+    # A directory, or a broken link, of this name is a mistake to tell of: without it, a job would run with defaults.
+    return next((Workspace(each) for each in (first, *first.parents) if os.path.lexists(each / JOB_FILE)), None)
 
 
 def needed_workspace() -> Workspace:

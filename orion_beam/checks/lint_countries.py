@@ -1,7 +1,6 @@
 """Lint of the country profiles of a workspace."""
 
 import difflib
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -24,6 +23,7 @@ from orion_beam.defaults import SHIPPED_CATALOGUE
 from orion_beam.errors import UserError
 from orion_beam.generator.towns import read_towns
 from orion_beam.schemas.country import CountryProfile, Town
+from orion_beam.text_files.toml_file import parse_toml
 from orion_beam.topics.catalogue import Catalogue, load_catalogue
 from orion_beam.transforms.decoders.registry import check_formats, formats_known_to, load_format
 from orion_beam.transforms.rules.plausibility import example_numbers
@@ -84,9 +84,9 @@ def _catalogue() -> Catalogue:
 def _read(path: Path, valid: list[Profile]) -> Iterator[LintFinding]:
     lines: dict[tuple[str | int, ...], int] = {}
     try:
-        text = path.read_text(encoding="utf-8")
+        text, data = parse_toml(path)
         lines = toml_lines(text)
-        profile = CountryProfile.model_validate(tomllib.loads(text))
+        profile = CountryProfile.model_validate(data)
         profile = _with_formats(profile, path)
     except ValidationError as error:
         yield from findings_of_model(path, LintRule.COUNTRY_FILE, CountryProfile, error, lines)

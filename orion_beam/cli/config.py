@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from orion_beam.text_files.yaml_file import KeyPath
 
 with late_imports():
-    from orion_beam.job_file.effective import DEFAULT, EffectiveValue, effective_values, masked
+    from orion_beam.job_file.effective import DEFAULT, EffectiveValue, effective_values, masked_setting
     from orion_beam.job_file.read import find_job
     from orion_beam.topics.catalogue import name_place
     from orion_beam.topics.names import own_topics
@@ -84,7 +84,7 @@ def _values_of(context: typer.Context, words: list[str]) -> Iterator[EffectiveVa
                 source = _default_source(key)
         value = asked.params[parameter.name]
         name = parameter.opts[0]
-        yield EffectiveValue(name, masked(name, str(value) if isinstance(value, Path) else value), source)
+        yield EffectiveValue(name, masked_setting(name, str(value) if isinstance(value, Path) else value), source)
     if job is not None and words[0] in _ON_FLINK:
         given = {argument.partition("=")[0] for argument in asked.args}
         for argument in beam_options_of(job, given):
@@ -92,10 +92,10 @@ def _values_of(context: typer.Context, words: list[str]) -> Iterator[EffectiveVa
             key = name.removeprefix("--")
             keys: list[KeyPath] = [("flink", "options", key), ("flink", key), ("flink",)]
             where = next(each for each in keys if each in job.source.lines)
-            yield EffectiveValue(f"-- {name}", (text and masked(name, text)) or True, job.source.place(where))
+            yield EffectiveValue(f"-- {name}", (text and masked_setting(name, text)) or True, job.source.place(where))
     for argument in asked.args:
         name, _, text = argument.partition("=")
-        yield EffectiveValue(f"-- {name}", (text and masked(name, text)) or True, "option")
+        yield EffectiveValue(f"-- {name}", (text and masked_setting(name, text)) or True, "option")
 
 
 def _job_values(context: typer.Context) -> list[EffectiveValue]:

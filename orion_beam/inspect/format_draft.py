@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from orion_beam.errors import UserError
 from orion_beam.schemas.fields import BLANKS, EVENT_TYPES, RAT_GENERATIONS
 from orion_beam.schemas.raw_formats.sources import UNIFIED_FIELDS, FieldSource
+from orion_beam.telemetry.masking import mask_numbers
 from orion_beam.transforms.arrow.times import NONE, parse_event_times
 from orion_beam.transforms.decoders.conversions import conversion_of
 from orion_beam.transforms.rules.networks import are_assigned, mobile_country_codes
@@ -28,6 +30,10 @@ _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _CODE = re.compile(r"[A-Za-z_-]{1,12}[0-9]{0,3}|[0-9]{1,3}")
 """Values that may be shown: too short to be a subscriber's number."""
 _MOST_CODES = 12
+_LONGEST = 4096
+"""Most characters of a record that is not JSON."""
+_MOST_CHARACTERS = 100_000
+"""About how many characters of a sample the search for columns of fixed width looks at."""
 
 _PATTERNS = (
     "DD/MM/YYYY hh:mm:ss", "DD-MM-YYYY hh:mm:ss", "DD.MM.YYYY hh:mm:ss", "YYYY/MM/DD hh:mm:ss", "DD/MM/YYYY hh:mm",
@@ -76,10 +82,19 @@ class _Found(NamedTuple):
 
 
 def draft(lines: Sequence[bytes]) -> str:
-    """Return the draft of a declaration, in TOML, of the format of some lines; at least one."""
+    """Return the draft of a declaration, in TOML, of the format of some lines; at least one.
+
+    Raises:
+        UserError: A record is so long that the search for its columns would take minutes.
+    """
     texts = [line.decode("utf-8", errors="replace").strip(BLANKS) for line in lines]
     texts = [text for text in texts if text]
-    sample = _json(texts) or _pairs(texts) or _separated(texts) or _fixed_width(texts)
+    sample = _json(texts)
+    if sample is None and (longest := max(map(len, texts))) > _LONGEST:
+        raise UserError(
+            f"a record has {longest:,} characters, and a draft is made of up to {_LONGEST:,}: give one record a line"
+        )
+    sample = sample or _pairs(texts) or _separated(texts) or _fixed_width(texts)
     found = dict(_fields_of(sample.columns))
     body = ["# A draft: check each field, and delete these remarks.", *sample.head, "", "[fields]"]
     before = len(body)
@@ -99,7 +114,8 @@ def draft(lines: Sequence[bytes]) -> str:
     maps = [line for name, values in sample.columns.items() if name not in used for line in _map(name, values)]
     if maps and "event_type" not in found:
         body += ["", "# These columns hold few codes. If one is the record type, say what each code means:", *maps]
-    return "\n".join(body) + "\n"
+    # A member's name, or a line taken for a header, may hold a number.
+    return mask_numbers("\n".join(body)) + "\n"
 
 
 def _quoted(text: str) -> str:
@@ -173,7 +189,11 @@ def _separated(texts: Sequence[str]) -> _Sample | None:
     rows = [[part.strip(BLANKS) for part in row] for row in rows if len(row) <= count]
     names = [f"column{place + 1}" for place in range(count)]
     first = rows[0]
-    if len(first) == count == len(set(first)) and not any(re.search(r"\d{4}", name) for name in first) and all(first):
+    if (
+        len(first) == count == len(set(first))
+        and not any(len(re.findall(r"\d", name)) > 3 for name in first)
+        and all(first)
+    ):
         names, rows = first, rows[1:] or rows
     columns = {name: [row[place] if place < len(row) else "" for row in rows] for place, name in enumerate(names)}
     listed = [*names]
@@ -229,7 +249,7 @@ def _anchor(
     texts: Sequence[str], test: Callable[[Sequence[str]], bool], lengths: Sequence[int]
 ) -> tuple[int, int] | None:
     """Return start and end of the first place, of the longest possible length, that passes a test in most records."""
-    some = texts[:200]
+    some = texts[: max(1, min(200, _MOST_CHARACTERS // len(texts[0])))]
     for length in lengths:
         for start in range(len(some[0]) - length + 1):
             if test([text[start : start + length].strip() for text in some]):

@@ -11,7 +11,7 @@ from orion_beam.job_file.secrets import is_reference, is_secret
 from orion_beam.telemetry.masking import without_secrets
 from orion_beam.text_files.yaml_file import KeyPath
 
-__all__ = ["DEFAULT", "EffectiveValue", "effective_values", "masked"]
+__all__ = ["DEFAULT", "EffectiveValue", "effective_values", "masked_setting"]
 
 DEFAULT = "default"
 _MASKED = "********"
@@ -54,7 +54,7 @@ def effective_values(job: Job | None, outer: Mapping[str, tuple[object, str]]) -
                 value = job.path(value)
             if is_secret(name) and is_reference(value):
                 source = f"{source}, {value}"
-            yield EffectiveValue(name, masked(name, value), source)
+            yield EffectiveValue(name, masked_setting(name, value), source)
 
 
 def _leaves(key: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
@@ -71,14 +71,14 @@ def _leaves(key: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
         yield key, value
 
 
-def masked(name: str, value: Any) -> Any:
+def masked_setting(name: str, value: Any) -> Any:
     """Return the value of a setting without secrets: hidden by the setting's name, and within texts."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, Mapping):
-        return {key: masked(key, each) for key, each in value.items()}
+        return {key: masked_setting(key, each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [masked(name, each) for each in value]
+        return [masked_setting(name, each) for each in value]
     if is_secret(name) or without_secrets(f"{name}={_MASKED}") != f"{name}={_MASKED}":
         return _MASKED
     return without_secrets(value) if isinstance(value, str) else value

@@ -1,6 +1,7 @@
 """A new workspace: its files, which are package data, its directories, and the schema of the job file for editors."""
 
 import json
+import os
 from pathlib import Path
 
 from orion_beam.defaults import SKELETON_DIRECTORY
@@ -29,7 +30,7 @@ def make_workspace(root: Path) -> list[Path]:
         UserError: The directory holds a workspace, or a file that would be overwritten, or cannot be written to.
     """
     workspace = Workspace(root)
-    if workspace.job_file.exists():
+    if os.path.lexists(workspace.job_file):
         raise UserError(f"{root} is a workspace already: {JOB_FILE} is there; choose another directory")
     contents = {
         root / (f".{each.name}" if each.name == "gitignore" else each.name): each.read_text(encoding="utf-8")
@@ -39,7 +40,7 @@ def make_workspace(root: Path) -> list[Path]:
     contents |= {directory / ".gitkeep": "" for directory in directories}
     contents[root / _SCHEMA_FILE] = job_schema()
     for path in contents:
-        if path.exists():
+        if os.path.lexists(path):
             raise UserError(f"{path} is there already: choose another directory, or move it away")
     try:
         # The job file makes the directory a workspace, so it comes last.

@@ -3,11 +3,12 @@
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 from orion_beam.errors import UserError
 from orion_beam.text_files.yaml_file import KeyPath, YamlFile, shown_path
 
-__all__ = ["read_toml", "toml_lines"]
+__all__ = ["parse_toml", "read_toml", "toml_lines"]
 
 _TABLE = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?")
 _KEY = re.compile(r"""^\s*("[^"]*"|'[^']*'|[\w.-]+)\s*=""")
@@ -20,15 +21,27 @@ def read_toml(path: Path) -> YamlFile:
         UserError: The file cannot be read, or is not TOML. The message names file and line.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        return YamlFile(path, tomllib.loads(text), toml_lines(text))
+        text, data = parse_toml(path)
+        return YamlFile(path, data, toml_lines(text))
     except OSError as error:
         raise UserError(f"{shown_path(path)}: {error.strerror}") from None
     except ValueError as error:
         reason = "is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
         raise UserError(f"{shown_path(path)}: {reason}") from None
+
+
+def parse_toml(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return the text of a TOML file, without a byte order mark, and its content.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is not TOML in UTF-8.
+    """
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        return text, tomllib.loads(text)
     except RecursionError:
-        raise UserError(f"{shown_path(path)}: too many levels") from None
+        raise ValueError("too many levels") from None
 
 
 def toml_lines(text: str) -> dict[KeyPath, int]:

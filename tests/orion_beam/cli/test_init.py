@@ -78,6 +78,9 @@ def test_a_place_that_cannot_be_written_to_is_named(orion_beam, tmp_path):
     code, _, err = orion_beam("init", tmp_path / "file" / "w")
     assert (code, err.count("\n")) == (2, 1)
     assert "Not a directory" in err
+    code, _, err = orion_beam("init", tmp_path / ("w" * 300))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "File name too long" in err
     code, _, err = orion_beam("init", "s3://bucket/w")
     assert (code, err.count("\n")) == (2, 1)
 

@@ -78,6 +78,7 @@ PROFILE_MISTAKES = {
     "misspelt field": ("time_zone", "timezone", 7, "country-file", "timezone: there is no such field"),
     "no zone": ("Africa/Bamako", "Mali", 7, "country-file", "is no IANA time zone"),
     "not TOML": ('name = "Mali"', "name = Mali", 2, "country-file", "Invalid value"),
+    "too many levels": ('name = "Mali"', f"name = {'[' * 5000}", 1, "country-file", "too many levels"),
     "nested": ('plmns = ["61002"]', 'plmns = ["6100"]', 17, "country-file", "operators.1.plmns.0: "),
     "unknown format": ("formats = []", 'formats = ["nosuch"]', 8, "country-file", "nosuch"),
     "unknown rule": ("[[operators]]", '[rules]\nnosuch = "off"\n[[operators]]', 12, "country-file", "rules.nosuch"),
@@ -129,6 +130,11 @@ def test_an_mcc_of_two_profiles_of_the_workspace_is_found(workspace, lint):
     for name in ("input.txt", "cases.txt"):
         shutil.copy(workspace / "cases" / "ml" / name, workspace / "cases" / "ne" / name)
     assert [each[2:] for each in lint()] == [("mcc-twice", "mccs: 610 is Mali's as well (ML.toml)")]
+
+
+def test_a_byte_order_mark_is_no_mistake(workspace, lint):
+    (workspace / "countries" / "ML.toml").write_text(f"\ufeff{MALI}", encoding="utf-8")
+    assert lint() == []
 
 
 def test_a_profile_may_replace_a_shipped_one(workspace, lint):

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from orion_beam.countries import all_profiles
+from orion_beam.errors import UserError
 from orion_beam.generator import generate_batches
 from orion_beam.inspect.format_draft import draft
 from orion_beam.inspect.format_trial import trials
@@ -94,3 +95,24 @@ def test_trials_name_the_format_that_reads_most_and_show_its_records():
     assert (first.format, first.read, len(first.rows)) == ("sn_key_value", 50, 2)
     assert {"imsi", "msisdn", "event_time"} <= first.rows[0].keys()
     assert others == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"06 12 34 56 78;33 6 98 76 54 32;1",
+        b'{"208011234567890": "33612345678", "33612345679": "208011234567891"}',
+        b"208011234567890=33612345678|33612345679=208011234567891",
+        "٢٠٨٠١١٢٣٤٥٦٧٨٩٠;a;b".encode(),
+    ],
+)
+def test_a_name_that_is_a_number_is_not_shown(line):
+    drafted = draft([line] * 3)
+    assert not re.search(r"\d(?:[ .]?\d){6,}", drafted), drafted
+
+
+def test_a_record_that_takes_minutes_is_refused_and_a_long_one_is_drafted():
+    with pytest.raises(UserError, match="a record has 300,000 characters, and a draft is made of up to 4,096"):
+        draft([b"208011234567890" * 20_000])
+    assert "fixed_width" in draft([b"208011234567890" + b"x" * 4000] * 200)
+    assert "json" in draft([b'{"a": "' + b"x" * 10_000 + b'"}'])
