@@ -56,8 +56,13 @@ def test_it_brings_up_all_that_watches_kafka_and_down_ends_it(local: Local, monk
     again = local("up", "--countries", "FR,TN", "--monitoring")
     assert (again["monitor"], again["prometheus"]) == (up["monitor"], up["prometheus"])
     assert sorted(again["topics_created"]) == sorted(f"staging.{name}" for name in up["topics_created"])
-    targets = {each["labels"]["job"]: each["labels"].get("environment") for each in get("targets")["activeTargets"]}
-    assert targets == {"orion-monitor": "staging", "orion-workers": "staging", "kafka": None}
+    expected = {"orion-monitor": "staging", "orion-workers": "staging", "kafka": None}
+
+    def environments() -> dict[str, str | None]:
+        targets = get("targets")["activeTargets"]
+        return {each["labels"]["job"]: each["labels"].get("environment") for each in targets}
+
+    await_until(lambda: environments() == expected, PATIENCE_S, f"the targets of Prometheus are {expected}")
 
     local("down", "--purge")
     for address in (up["monitor"], up["prometheus"], f"kafka://{up['bootstrap_servers']}"):

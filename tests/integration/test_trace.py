@@ -164,7 +164,7 @@ def test_redrives_are_followed_to_the_cdr_that_came_of_them_and_back(traced: Tra
     assert record["offset"] == second["offset"]
     assert record["redriven_from"] == f"{TOPIC}[{first['partition']}]@{first['offset']}"
     _, shown = trace(traced.servers, "--topic", TOPIC, "--partition", first["partition"], "--offset", second["offset"])
-    assert f"redrive {second['id']} has sent it" in shown
+    assert f"sent by redrive {second['id']}, from {TOPIC}[" in shown
 
 
 def test_only_one_partition_of_each_topic_is_looked_at(traced: Traced) -> None:
