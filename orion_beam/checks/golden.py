@@ -129,7 +129,7 @@ def _by_input(path: Path) -> dict[str, list[Any]]:
 
 
 def _compared(code: str, folder: Path, found: Mapping[str, list[Any]], update: bool) -> list[CheckResult]:
-    cases = (folder / CASES_FILE).read_text(encoding="utf-8").splitlines() if (folder / CASES_FILE).exists() else []
+    cases = _text_of(folder / CASES_FILE).splitlines()
     actual = {name: _by_line(_records(iter(records), cases, _OF_DATA)) for name, records in found.items()}
     expected = {name: _by_line(_read(folder / file)) for name, file in EXPECTED.items()}
     lines = sorted({line for side in (actual, expected) for records in side.values() for line in records})
@@ -147,7 +147,10 @@ def _compared(code: str, folder: Path, found: Mapping[str, list[Any]], update: b
         for name, file in EXPECTED.items():
             text = "".join(f"{_json(record)}\n" for record in actual[name].values())
             if actual[name] != expected[name] or not (folder / file).exists():
-                (folder / file).write_text(text, encoding="utf-8")
+                try:
+                    (folder / file).write_text(text, encoding="utf-8")
+                except OSError as error:
+                    raise UserError(f"{shown_path(folder / file)}: {error.strerror}") from None
     return results
 
 
@@ -155,11 +158,25 @@ def _by_line(records: Iterator[dict[str, Any]]) -> _Lines:
     return {record["line"]: record for record in records}
 
 
+def _text_of(path: Path) -> str:
+    """Return the text of a file; an empty one if it does not exist.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise UserError(f"{shown_path(path)}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{shown_path(path)}: is no UTF-8 text") from None
+
+
 def _read(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a file of expected outputs; none if it does not exist yet."""
-    if not path.exists():
-        return
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(_text_of(path).splitlines(), 1):
         try:
             record = json.loads(line)
             record["line"] = int(record["line"])

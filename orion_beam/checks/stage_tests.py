@@ -42,7 +42,7 @@ def run_stage_tests(workspace: Workspace) -> list[CheckResult]:
             check=False,
         )
         results = list(_results(report)) if report.exists() else []
-    if not results and ended.returncode:
+    if not results:  # a conftest.py that exits with 0 has run none, too
         said = (ended.stderr.strip() or ended.stdout.strip()).splitlines()
         reason = mask_line(said[-1]) if said else f"exit code {ended.returncode}"
         return [CheckResult(_SUITE, "pytest", CheckState.FAILED, (reason,))]

@@ -209,6 +209,29 @@ def test_the_job_of_golden_cases_has_the_record_checks_of_the_job_file(workspace
     assert [json.loads(line).get("warnings") for line in final][-1] == ["duplicate"]
 
 
+@pytest.mark.parametrize("file", ["cases.txt", "expected_final.jsonl", "expected_dead_letters.jsonl"])
+def test_a_file_of_golden_cases_that_is_no_text_is_one_line(updated, orion_beam, file):
+    path = next(updated.glob(f"cases/*/{file}"))
+    path.write_bytes(b"\xff")
+    answer = orion_beam("test", "--update")
+    assert answer.code != 0
+    assert f"{path.relative_to(updated)}: is no UTF-8 text" in answer.out + answer.err
+    path.unlink()
+    path.mkdir()
+    answer = orion_beam("test", "--update")
+    assert answer.code != 0
+    assert f"{path.relative_to(updated)}: Is a directory" in answer.out + answer.err
+
+
+def test_tests_of_stages_that_end_pytest_have_not_passed(updated, orion_beam):
+    (updated / "stages").mkdir()
+    (updated / "stages" / "test_vip.py").write_text("def test_bad(): assert False\n")
+    (updated / "stages" / "conftest.py").write_text("raise SystemExit(0)\n")
+    answer = orion_beam("test")
+    assert answer.code == 1
+    assert "failed pytest" in answer.out
+
+
 def test_without_pytest_the_tests_of_stages_are_skipped_and_one_line_says_so(updated, orion_beam, monkeypatch):
     (updated / "stages").mkdir()
     for name in ("test_a.py", "test_b.py"):
