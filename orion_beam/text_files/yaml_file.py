@@ -72,6 +72,10 @@ class YamlFile:
             where = where[:-1]
         return f"{shown_path(self.path)}:{self.lines.get(where, 1)}"
 
+    def _line(self, where: KeyPath) -> int:
+        """Return the line of a value, or of the nearest value around it; 0 for the file as a whole."""
+        return next((self.lines[where[:end]] for end in range(len(where), 0, -1) if where[:end] in self.lines), 0)
+
     def error(self, where: KeyPath, message: str) -> UserError:
         """Return the error of a value: `file:line: field: message`."""
         field = ".".join(map(str, where))
@@ -97,7 +101,7 @@ class YamlFile:
                 problems,
                 key=lambda each: (
                     each[1]["type"] != "extra_forbidden",
-                    self.lines.get(each[0], 0),
+                    self._line(each[0]),
                     -len(each[0]),
                     each[1]["type"].endswith("_type"),
                 ),
