@@ -1,7 +1,6 @@
 """The raw formats by name: each `shipped/NAME.toml`, and those that a country's profile carries. There is no list."""
 
 import re
-import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from pydantic import ValidationError
 
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.raw_formats.declaration import FormatDeclaration, format_of
+from orion_beam.text_files.toml_file import parse_toml
 from orion_beam.transforms.decoders import RawFormat
 from orion_beam.transforms.decoders.declared import compiled_format
 
@@ -27,11 +27,7 @@ def load_format(path: Path) -> FormatDeclaration:
         OSError: The file cannot be read.
         ValueError: The file is not TOML, or a field breaks its rule. The message names line and field.
     """
-    text = path.read_text(encoding="utf-8-sig")
-    try:
-        table = tomllib.loads(text)
-    except RecursionError:
-        raise ValueError("too many levels") from None
+    text, table = parse_toml(path)
     try:
         declaration = format_of(path.stem, table)
     except ValidationError as error:
