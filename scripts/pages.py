@@ -29,9 +29,10 @@ from orion_beam.schemas.raw_formats.declaration import (
     PairsFormat,
     SeparatedFormat,
 )
+from orion_beam.schemas.raw_formats.sources import COUNT_FIELDS
 from orion_beam.transforms.decoders import RawFormat
 from orion_beam.transforms.decoders.registry import SENT_BY_ALL, all_formats
-from orion_beam.transforms.rules.rules import COUNTS, RULES
+from orion_beam.transforms.rules.rules import RULES
 
 ROOT = Path(__file__).parents[1]
 
@@ -91,7 +92,7 @@ def _places(raw_format: RawFormat) -> tuple[str, list[_Place]]:
 
 
 def _kind(raw_format: RawFormat, field: str) -> str:
-    kind = "count" if field in COUNTS else "time" if field == "event_time" else "text"
+    kind = "count" if field in COUNT_FIELDS else "time" if field == "event_time" else "text"
     is_required = field in _REQUIRED or (field == "event_type" and raw_format.has_event_type)
     return f"{kind}, required" if is_required else kind
 

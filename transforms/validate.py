@@ -12,9 +12,10 @@ from orion_beam.schemas.cdr import VALIDATED_SCHEMA
 from orion_beam.schemas.codes import Severity, Stage
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.fields import EVENT_TYPES
+from orion_beam.schemas.raw_formats.sources import COUNT_FIELDS
 from orion_beam.transforms.arrow.texts import if_else, take_texts
 from orion_beam.transforms.arrow.times import as_timestamps, plausible_or_null
-from orion_beam.transforms.rules.rules import COUNTS, RULES, DecodedRows, severities_of
+from orion_beam.transforms.rules.rules import RULES, DecodedRows, severities_of
 from orion_beam.transforms.stage.batches import SplitBatch, batch_of, filter_rows
 from orion_beam.transforms.stage.rejects import Violation, dead_letters, no_rejects
 from orion_beam.transforms.stage.split import Split, StageTransform
@@ -34,7 +35,7 @@ def validate_batch(batch: pa.RecordBatch, profiles: Mapping[str, CountryProfile]
         codes of a rejected row are all error rules that it breaks, in the order of `rules.RULES`.
     """
     rows = DecodedRows.of(batch, profiles)
-    columns = dict(rows.texts) | {name: rows.counts[name].values for name in COUNTS}
+    columns = dict(rows.texts) | {name: rows.counts[name].values for name in COUNT_FIELDS}
     # Bit `index` of a row's value is set if the row breaks rule `index`. A batch has few different sets of bits.
     errors, warnings = np.zeros(batch.num_rows, np.uint64), np.zeros(batch.num_rows, np.uint64)
     by_rule = zip(*(severities_of(profile) for profile in rows.countries.profiles), strict=True)

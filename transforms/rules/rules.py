@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from orion_beam.schemas.codes import Code, Severity
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.fields import EVENT_TYPES, FUTURE_TOLERANCE, MAX_COUNT, RAT_GENERATIONS
+from orion_beam.schemas.raw_formats.sources import COUNT_FIELDS
 from orion_beam.transforms.arrow.compiled import (
     TEXTS,
     Bytes,
@@ -51,17 +52,6 @@ from orion_beam.transforms.stage.batches import columns_of
 from orion_beam.transforms.stage.join_countries import Countries
 from orion_beam.transforms.stage.rejects import Violation
 
-COUNTS = (
-    "duration_s",
-    "bytes_up",
-    "bytes_down",
-    "message_length",
-    "local_sequence_number",
-    "record_sequence_number",
-    "cause_for_record_closing",
-)
-"""Fields that hold whole numbers."""
-
 _RATS = tuple(RAT_GENERATIONS)
 _FUTURE_TOLERANCE_MS = round(FUTURE_TOLERANCE.total_seconds() * 1000)
 
@@ -94,7 +84,7 @@ class DecodedRows:
         is_arrival_odd: Whether a source timestamp is not plausible.
         event_times: Instants of the events. A format without event time (pipe text) uses the Kafka timestamp instead.
         is_ambiguous: Whether an event time is a local time that comes twice.
-        counts: The fields COUNTS by name.
+        counts: The fields COUNT_FIELDS by name.
     """
 
     countries: Countries
@@ -118,7 +108,7 @@ class DecodedRows:
         pieces = countries.pieces(texts["event_time"], _event_times)
         read, is_ambiguous = map(np.concatenate, zip(*pieces, strict=True))
         event_times = np.where(traits & _HAS_NO_EVENT_TIME != 0, arrived, read)
-        counts = {name: _counts(texts[name]) for name in COUNTS}
+        counts = {name: _counts(texts[name]) for name in COUNT_FIELDS}
         return cls(
             countries=countries,
             texts=texts,
@@ -367,7 +357,7 @@ RULES: tuple[Rule, ...] = (
         source="3GPP TS 29.274 clause 8.17, TS 29.061 clause 16.4.7.2",
         clears_field=True,
     ),
-    *map(_no_count, COUNTS),
+    *map(_no_count, COUNT_FIELDS),
     Rule(
         Violation(Code.MISSING_FIELD, "event_time"),
         lambda rows: is_null(rows.texts["event_time"]) & (rows.event_times == NONE),
