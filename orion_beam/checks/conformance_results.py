@@ -9,7 +9,7 @@ from orion_beam.custom_stages.declaration import JobStage
 from orion_beam.inspect.conformance import check_country
 from orion_beam.io.lines import records_among
 from orion_beam.schemas.country import CountryProfile
-from orion_beam.text_files.yaml_file import shown_path
+from orion_beam.text_files.text_file import shown_path
 
 __all__ = ["check_conformance"]
 

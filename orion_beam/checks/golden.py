@@ -23,7 +23,7 @@ from orion_beam.errors import UserError
 from orion_beam.io.files import DEAD_LETTER_FILE, FINAL_FILE
 from orion_beam.runners.direct import run_direct
 from orion_beam.telemetry.masking import mask_field
-from orion_beam.text_files.yaml_file import shown_path
+from orion_beam.text_files.text_file import shown_path
 
 __all__ = ["EXPECTED", "RECEIVED_AT", "check_golden", "golden_lines"]
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
+from orion_beam.text_files.text_file import KeyPath
 from orion_beam.text_files.toml_file import toml_lines
-from orion_beam.text_files.yaml_file import KeyPath
 
 __all__ = ["LintFinding", "LintRule", "finding_of_error", "findings_of_model", "line_at", "toml_lines"]
 

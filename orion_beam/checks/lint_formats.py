@@ -14,7 +14,7 @@ from orion_beam.countries import ProfileSource, all_profiles
 from orion_beam.generator import generate_batches
 from orion_beam.io.lines import records_among
 from orion_beam.telemetry.masking import mask_numbers
-from orion_beam.text_files.yaml_file import shown_path
+from orion_beam.text_files.text_file import shown_path
 from orion_beam.transforms.arrow.texts import Mask, is_null
 from orion_beam.transforms.decoders import Decoded, RawFormat
 from orion_beam.transforms.decoders.payloads import Payloads, are_utf8

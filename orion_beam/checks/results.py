@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from orion_beam.checks.lint_finding import LintFinding
 from orion_beam.errors import UserError
-from orion_beam.text_files.yaml_file import shown_path
+from orion_beam.text_files.text_file import shown_path
 
 __all__ = ["CheckResult", "CheckState", "lint_results", "sums_of", "write_junit"]
 

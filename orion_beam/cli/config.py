@@ -16,7 +16,7 @@ from orion_beam.kafka import CONFIG_VARIABLE
 from orion_beam.workspace import WORKSPACE_VARIABLE
 
 if TYPE_CHECKING:
-    from orion_beam.text_files.yaml_file import KeyPath
+    from orion_beam.text_files.text_file import KeyPath
 
 with late_imports():
     from orion_beam.job_file.effective import DEFAULT, EffectiveValue, effective_values, masked_setting

@@ -22,7 +22,7 @@ with late_imports():
     from orion_beam.inspect.conformance import Finding, check_country
     from orion_beam.io.lines import records_among
     from orion_beam.schemas.country import CountryProfile
-    from orion_beam.text_files.yaml_file import shown_path
+    from orion_beam.text_files.text_file import shown_path
     from orion_beam.transforms.rules.plausibility import example_numbers
 
 app = typer.Typer(help="Begin a new country; check one against the conformance kit.", no_args_is_help=True)

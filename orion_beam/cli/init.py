@@ -12,7 +12,7 @@ from orion_beam.cli.shared.paths import local_path
 
 with late_imports():
     from orion_beam.job_file.new_workspace import make_workspace
-    from orion_beam.text_files.yaml_file import shown_path
+    from orion_beam.text_files.text_file import shown_path
 
 
 def init(

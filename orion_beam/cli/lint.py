@@ -14,7 +14,7 @@ with late_imports():
     from orion_beam.checks.lint import files_of, lint_workspace
     from orion_beam.checks.lint_finding import LintFinding
     from orion_beam.checks.results import lint_results, write_junit
-    from orion_beam.text_files.yaml_file import shown_path
+    from orion_beam.text_files.text_file import shown_path
 
 
 def lint(

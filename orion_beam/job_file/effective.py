@@ -9,7 +9,7 @@ from orion_beam.job_file.model import JobFile
 from orion_beam.job_file.read import Job
 from orion_beam.job_file.secrets import is_reference, is_secret
 from orion_beam.telemetry.masking import without_secrets
-from orion_beam.text_files.yaml_file import KeyPath
+from orion_beam.text_files.text_file import KeyPath
 
 __all__ = ["DEFAULT", "EffectiveValue", "effective_values", "masked_setting"]
 

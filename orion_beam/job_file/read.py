@@ -11,7 +11,8 @@ from orion_beam.errors import UserError
 from orion_beam.job_file.model import JobFile
 from orion_beam.job_file.secrets import is_secret, resolve_secret
 from orion_beam.kafka import CONFIG_VARIABLE
-from orion_beam.text_files.yaml_file import KeyPath, YamlFile, read_yaml, shown_path
+from orion_beam.text_files.text_file import KeyPath, TextFile, shown_path
+from orion_beam.text_files.yaml_file import read_yaml
 from orion_beam.workspace import Workspace, find_workspace
 
 __all__ = ["Job", "find_job", "read_job"]
@@ -31,7 +32,7 @@ class Job:
 
     workspace: Workspace
     settings: JobFile
-    source: YamlFile
+    source: TextFile
 
     def is_given(self, key: str) -> bool:
         """Return whether the file has a key, such as `flink.parallelism`."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from orion_beam.errors import UserError
-from orion_beam.text_files.yaml_file import KeyPath, YamlFile, shown_path
+from orion_beam.text_files.text_file import KeyPath, TextFile, shown_path
 
 __all__ = ["parse_toml", "read_toml", "toml_lines"]
 
@@ -14,15 +14,15 @@ _TABLE = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?")
 _KEY = re.compile(r"""^\s*("[^"]*"|'[^']*'|[\w.-]+)\s*=""")
 
 
-def read_toml(path: Path) -> YamlFile:
-    """Read a TOML file. It has the shape of a YAML file: plain data, and lines.
+def read_toml(path: Path) -> TextFile:
+    """Read a TOML file.
 
     Raises:
         UserError: The file cannot be read, or is not TOML. The message names file and line.
     """
     try:
         text, data = parse_toml(path)
-        return YamlFile(path, data, toml_lines(text))
+        return TextFile(path, data, toml_lines(text))
     except OSError as error:
         raise UserError(f"{shown_path(path)}: {error.strerror}") from None
     except ValueError as error:

@@ -4,25 +4,16 @@ Values are those of YAML 1.2's core schema: `NO` is a text and not false, `0123`
 a date is a text. A key is always a text. Tags that make objects are refused.
 """
 
-import difflib
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
 from orion_beam.errors import UserError
+from orion_beam.text_files.text_file import KeyPath, TextFile, shown_path
 
-__all__ = ["KeyPath", "YamlFile", "read_yaml", "shown_path"]
-
-Model = TypeVar("Model", bound=BaseModel)
-
-KeyPath = tuple[str | int, ...]
-"""Keys and list positions from the top of a file to a value."""
+__all__ = ["read_yaml"]
 
 
 class _Loader(yaml.SafeLoader):
@@ -49,82 +40,7 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
-@dataclass(frozen=True)
-class YamlFile:
-    """Content of a YAML file.
-
-    Attributes:
-        path: The file.
-        data: Mappings, lists, texts, numbers, booleans and None.
-        lines: Line of each key and list item, from 1.
-    """
-
-    path: Path
-    data: Any
-    lines: Mapping[KeyPath, int]
-
-    def place(self, where: KeyPath = ()) -> str:
-        """Return `file:line` of a value; of the nearest value around it if the file does not have it."""
-        while where and where not in self.lines:
-            # The tables of a TOML array have lines, and the array has none.
-            if within := [line for key, line in self.lines.items() if key[: len(where)] == where]:
-                return f"{shown_path(self.path)}:{min(within)}"
-            where = where[:-1]
-        return f"{shown_path(self.path)}:{self.lines.get(where, 1)}"
-
-    def _line(self, where: KeyPath) -> int:
-        """Return the line of a value, or of the nearest value around it; 0 for the file as a whole."""
-        return next((self.lines[where[:end]] for end in range(len(where), 0, -1) if where[:end] in self.lines), 0)
-
-    def error(self, where: KeyPath, message: str) -> UserError:
-        """Return the error of a value: `file:line: field: message`."""
-        field = ".".join(map(str, where))
-        return UserError(f"{self.place(where)}: {f'{field}: ' if field else ''}{message}")
-
-    def checked(self, model: type[Model], data: Any = None) -> Model:
-        """Return the content as a model.
-
-        Args:
-            model: The model.
-            data: What to check instead of the content, such as the content over defaults; None for the content.
-
-        Raises:
-            UserError: A key is unknown, or a value breaks its rule. The message names file, line and field, and the
-                nearest known key.
-        """
-        try:
-            return model.model_validate(self.data if data is None else data)
-        except ValidationError as error:
-            problems = [(self._known_part(each["loc"]), each) for each in error.errors(include_url=False)]
-            # A misspelt key may be the one that is missing. A value of several types has an error for each of them.
-            where, problem = min(
-                problems,
-                key=lambda each: (
-                    each[1]["type"] != "extra_forbidden",
-                    self._line(each[0]),
-                    -len(each[0]),
-                    each[1]["type"].endswith("_type"),
-                ),
-            )
-            if problem["type"] == "extra_forbidden":
-                message = f"there is no such key; {_hint(str(where[-1]), _keys_at(model, where[:-1]))}"
-            elif problem["type"] == "missing":
-                where, message = (*where, str(problem["loc"][-1])), "is required"
-            else:
-                message = _in_words(problem["msg"])
-            raise self.error(where, message) from None
-
-    def _known_part(self, location: Sequence[str | int]) -> KeyPath:
-        """Return the keys of an error's location. Pydantic adds the names of a union's types to it."""
-        where: KeyPath = ()
-        value: Any = self.data
-        for part in location:
-            if part in (value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()):
-                where, value = (*where, part), value[part]
-        return where
-
-
-def read_yaml(path: Path) -> YamlFile:
+def read_yaml(path: Path) -> TextFile:
     """Read a YAML file.
 
     Raises:
@@ -135,7 +51,7 @@ def read_yaml(path: Path) -> YamlFile:
     try:
         loader = _Loader(path.read_text(encoding="utf-8"))
         node = loader.get_single_node()
-        return YamlFile(path, None if node is None else _plain(loader, node, (), lines), lines)
+        return TextFile(path, None if node is None else _plain(loader, node, (), lines), lines)
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
         raise UserError(f"{shown_path(path)}{line}: {error.problem}") from None
@@ -146,11 +62,6 @@ def read_yaml(path: Path) -> YamlFile:
         raise UserError(f"{shown_path(path)}: {reason}") from None
     except RecursionError:
         raise UserError(f"{shown_path(path)}: holds itself, or too many levels") from None
-
-
-def shown_path(path: Path) -> str:
-    """Return a path for people: relative if it is within the current directory."""
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _plain(loader: _Loader, node: yaml.Node, where: KeyPath, lines: dict[KeyPath, int]) -> Any:
@@ -190,44 +101,3 @@ def _refuse_repeated(node: yaml.MappingNode) -> None:
         if key.value in seen:
             raise yaml.MarkedYAMLError(problem=f"{key.value} is there twice", problem_mark=key.start_mark)
         seen.add(key.value)
-
-
-def _in_words(message: str) -> str:
-    """Return pydantic's message in the words of YAML."""
-    words = message.removeprefix("Value error, ").partition(", unable")[0].replace("Input should be", "expected")
-    if "a valid dictionary" in words:
-        return "expected keys and values"
-    words = re.sub(r"<\w+\.\w+: ('\w*')>", r"\1", words)
-    return words.replace("a valid tuple", "a list").replace("a valid", "a").replace("a integer", "an integer")
-
-
-def _hint(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-
-
-def _keys_at(model: type[BaseModel], where: KeyPath) -> list[str]:
-    """Return the keys that a model takes at a place."""
-    kinds: list[Any] = [model]
-    for part in where:
-        kinds = [inner for kind in kinds for inner in _inner(kind, part)]
-    return [field.alias or name for kind in kinds if _is_model(kind) for name, field in kind.model_fields.items()]
-
-
-def _inner(kind: Any, part: str | int) -> list[Any]:
-    """Return the types of what a type holds at a key or list position."""
-    if _is_model(kind):
-        fields = {field.alias or name: field.annotation for name, field in kind.model_fields.items()}
-        return _alternatives(fields[str(part)]) if part in fields else []
-    arguments = [each for each in get_args(kind) if each is not Ellipsis]
-    return _alternatives(arguments[-1]) if arguments else []
-
-
-def _alternatives(kind: Any) -> list[Any]:
-    if get_origin(kind) in (Union, UnionType):
-        return [inner for each in get_args(kind) for inner in _alternatives(each)]
-    return _alternatives(get_args(kind)[0]) if get_origin(kind) is Annotated else [kind]
-
-
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)

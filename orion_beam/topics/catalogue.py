@@ -18,7 +18,8 @@ from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError
 from orion_beam.job_file.environment import topic_prefix
 from orion_beam.job_file.read import find_job
-from orion_beam.text_files.yaml_file import KeyPath, YamlFile, read_yaml
+from orion_beam.text_files.text_file import KeyPath, TextFile
+from orion_beam.text_files.yaml_file import read_yaml
 
 RETENTION = "retention.ms"
 MIN_INSYNC = "min.insync.replicas"
@@ -250,7 +251,7 @@ def _loaded(path: Path | None, _changed_ns: int, names: tuple[tuple[str, str], .
     return source.checked(Catalogue, found)
 
 
-def _merged(before: Mapping[str, Any], changes: object, source: YamlFile, where: KeyPath = ()) -> dict[str, Any]:
+def _merged(before: Mapping[str, Any], changes: object, source: TextFile, where: KeyPath = ()) -> dict[str, Any]:
     if not isinstance(changes, Mapping):
         raise source.error(where, "expected keys and values")
     merged = {**before}
