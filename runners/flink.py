@@ -32,8 +32,9 @@ from orion_beam.kafka.offset_ranges import Advance
 from orion_beam.monitoring.flink_rest import FlinkRest
 from orion_beam.pipeline import build_pipeline
 from orion_beam.runners.flink_parts.servers import Server, await_listening, launch, servers, stop
-from orion_beam.runners.flink_parts.workers import silence_lost_peers, worker_pool
 from orion_beam.runners.jars.build import Jars, guard_environment
+from orion_beam.runners.worker_pool.pool import silence_lost_peers, worker_pool
+from orion_beam.runners.worker_pool.versions import with_versions
 from orion_beam.telemetry.run_counters import RowOutcome, outcomes_of
 
 EMBEDDED_MASTER = "[local]"
@@ -106,11 +107,14 @@ class TerminatedError(BaseException):
 
 
 def flink_arguments(jars: Jars, beam_arguments: Sequence[str], *, bounded: bool = False) -> list[str]:
-    """Return Beam's options for a stream or a bounded job on Flink: the user's options, and defaults for the others."""
+    """Return Beam's options for a stream or a bounded job on Flink: the user's options, and defaults for the others.
+
+    The address of a worker pool gets the job's versions, by which the pool judges the job.
+    """
     given = {argument.partition("=")[0] for argument in beam_arguments} | (_OF_STREAMS if bounded else set())
     defaults = dict(_DEFAULTS) | {"--flink_job_server_jar": str(jars.flink_job_server)}
     kept = [name if value is None else f"{name}={value}" for name, value in defaults.items() if name not in given]
-    return [*kept, *beam_arguments]
+    return with_versions([*kept, *beam_arguments])
 
 
 def run_flink(config: JobConfig, arguments: Sequence[str], metrics_listen: str | None = None) -> None:

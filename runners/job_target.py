@@ -9,6 +9,7 @@ from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOpt
 
 from orion_beam.runners.flink import EMBEDDED_MASTER, flink_arguments
 from orion_beam.runners.jars.build import Jars
+from orion_beam.runners.worker_pool.versions import pool_address
 
 
 @dataclass(frozen=True)
@@ -33,5 +34,6 @@ class JobTarget:
         master = None if flink.flink_master in (EMBEDDED_MASTER, "[auto]") else flink.flink_master
         if master is not None and not master.startswith(("http://", "https://")):
             master = f"http://{master}"
-        pool = portable.environment_config if portable.environment_type == "EXTERNAL" else None
+        has_pool = portable.environment_type == "EXTERNAL" and portable.environment_config
+        pool = pool_address(portable.environment_config) if has_pool else None
         return cls(master, flink.parallelism, pool)

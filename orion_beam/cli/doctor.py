@@ -169,7 +169,7 @@ def _cluster_checks(cluster: JobTarget, beam_arguments: Sequence[str], savepoint
         if reached.status is Status.OK:
             yield from capacity_checks(cluster.master, cluster.parallelism, savepoints)
     if cluster.pool is not None:
-        yield check_pool(cluster.pool)
+        yield check_pool(cluster.pool, cluster.master)
 
 
 def _gathered(checks: Iterator[Check], *, is_quiet: bool) -> list[Check]:

@@ -69,6 +69,7 @@ with late_imports():
     from orion_beam.monitoring.minute import telling
     from orion_beam.runners.direct import run_direct
     from orion_beam.runners.doctor.flink_cluster import capacity_checks, check_flink
+    from orion_beam.runners.doctor.worker_pool import check_pool
     from orion_beam.runners.flink import TerminatedError, flink_arguments, run_flink
     from orion_beam.runners.flink_parts.beam_options import check_beam_options, check_environment
     from orion_beam.runners.jars.build import ensure_jars
@@ -311,6 +312,8 @@ def _check(needs: KafkaNeeds, cluster: JobTarget) -> None:
     found = loss_checks(needs)
     if cluster.master is not None:
         require([check_flink(cluster.master)])
+        if cluster.pool is not None:
+            require([check_pool(cluster.pool, cluster.master)])
         found = chain(found, capacity_checks(cluster.master, cluster.parallelism))
     for check in found:
         if check.status in (Status.WARNING, Status.FAILED):

@@ -9,7 +9,7 @@ from orion_beam.cli.shared import interrupts
 from orion_beam.cli.shared.late import late_imports
 
 with late_imports():
-    from orion_beam.runners.flink_parts.workers import worker_pool
+    from orion_beam.runners.worker_pool.pool import worker_pool
 
 
 def workers(

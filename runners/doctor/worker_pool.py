@@ -5,32 +5,57 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
 
 from orion_beam.doctor.findings import Check, failed, ok, skipped, warning
 from orion_beam.doctor.kafka_checks import CLOCK_TOLERANCE_S
 from orion_beam.kafka.reach import why_not_reached
 from orion_beam.runners.doctor.machine import differences, installed_versions, pinned_versions
+from orion_beam.runners.worker_pool.versions import ask_versions, own_versions, refusal
 
 _PROBE_TIMEOUT_S = 60.0
 _POOL = "worker pool"
-_LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
+_LOOPBACK = {"localhost", "127.0.0.1", "[::1]", "::1"}
+_OTHER_VERSION = "run `orion-beam workers` of the job's version there, or submit from an environment of the pool's"
 
 
-def check_pool(address: str) -> Check:
-    """Check whether the pool can be reached from here. Whether task managers can reach it is not checked."""
+def check_pool(address: str, master: str | None = None) -> Check:
+    """Check whether the pool answers and has the versions of this machine. Whether task managers reach it is not asked.
+
+    A pool at a loopback address is on each task manager's own host. When it is not this host, the pool itself judges
+    the job's versions as soon as Flink asks it for a worker.
+
+    Args:
+        address: Address of the pool (host:port), as task managers see it.
+        master: URL of the JobManager. At a loopback address, the cluster and its pools are on this host.
+    """
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         return failed(_POOL, f"{address!r} is no host:port", "mend --environment_config")
-    reason = why_not_reached(host, int(port))
-    if not reason:
-        return ok(_POOL, f"{address} takes connections from here; the task managers were not asked")
-    if host in _LOOPBACK:
-        return skipped(_POOL, f"{address} is on each task manager's own host, where this cannot look: run doctor there")
-    return failed(
-        _POOL,
-        f"{address} cannot be reached from here ({reason}); the task managers were not asked",
-        "start it there: orion-beam workers --listen HOST:PORT",
-    )
+    if reason := why_not_reached(host, int(port)):
+        if _is_loopback(host) and not _is_loopback(urlsplit(master or "").hostname or ""):
+            found = f"{address} is on each task manager's own host, where this cannot look: run doctor there"
+            return skipped(_POOL, found)
+        return failed(
+            _POOL,
+            f"{address} cannot be reached from here ({reason}); the task managers were not asked",
+            "start it there: orion-beam workers --listen HOST:PORT",
+        )
+    try:
+        versions = ask_versions(address)
+    except grpc.RpcError as error:
+        return failed(_POOL, f"{address} does not answer ({error.code().name})", "look at the log of the worker pool")
+    if versions is None:
+        return failed(_POOL, f"{address} is no worker pool of this version", _OTHER_VERSION)
+    if why := refusal(own_versions(), versions):
+        return failed(_POOL, why, _OTHER_VERSION)
+    return ok(_POOL, f"{address} answers and has the versions of this machine; the task managers were not asked")
+
+
+def _is_loopback(host: str) -> bool:
+    return host in _LOOPBACK
 
 
 def checks_from_workers(address: str, bootstrap_servers: str) -> Iterator[Check]:

@@ -1,4 +1,4 @@
-"""Parts of `runners/flink.py`: Beam's servers, Python workers, Beam's options, Flink's settings.
+"""Parts of `runners/flink.py`: Beam's servers, Beam's options, Flink's settings.
 
-A Flink cluster for development is in `local`.
+Python workers are in `worker_pool`, a Flink cluster for development in `local`.
 """

@@ -17,8 +17,8 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from orion_beam.kafka.admin import admin_client
-from orion_beam.runners.flink_parts.worker_exposition import worker_exposition
 from orion_beam.runners.local.broker import free_ports
+from orion_beam.runners.worker_pool.exposition import worker_exposition
 from tests.debian import require_program
 from tests.integration.harness import Feed, await_until, limit_messages
 from tests.integration.local import Local, limit_options, local_in

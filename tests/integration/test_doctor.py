@@ -21,8 +21,8 @@ from orion_beam.cli.main import app
 from orion_beam.errors import PrerequisiteError
 from orion_beam.kafka.admin import admin_client
 from orion_beam.runners.doctor.flink_cluster import capacity_checks, check_flink
-from orion_beam.runners.flink_parts.workers import worker_pool
 from orion_beam.runners.local.flink import LocalFlink
+from orion_beam.runners.worker_pool.pool import worker_pool
 from tests.integration.harness import Feed, await_until, kafka_in
 from tests.topics import raw_topic
 

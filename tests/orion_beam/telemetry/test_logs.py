@@ -215,7 +215,7 @@ def test_a_follower_reads_our_events_once_and_waits_for_the_rest_of_a_line(lines
 
 def test_a_worker_that_imports_beam_says_nothing_about_packages_that_nobody_needs():
     done = subprocess.run(
-        [sys.executable, "-c", "import orion_beam.runners.flink_parts.workers"],
+        [sys.executable, "-c", "import orion_beam.runners.worker_pool.pool"],
         capture_output=True,
         text=True,
         check=True,

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from orion_beam.config import KafkaSink
 from orion_beam.countries import profiles_of
 from orion_beam.io.write import PublishStage
-from orion_beam.runners.flink_parts.worker_exposition import DIRECTORY_VARIABLE, worker_exposition
 from orion_beam.runners.local.broker import free_ports
+from orion_beam.runners.worker_pool.exposition import DIRECTORY_VARIABLE, worker_exposition
 from orion_beam.schemas.codes import Stage
 from orion_beam.telemetry.worker_metrics import WorkerMetrics
 from orion_beam.testing import raw_batch, run_stage

@@ -23,7 +23,8 @@ from orion_beam.kafka.offset_ranges import Advance
 from orion_beam.monitoring.server import host_and_port
 from orion_beam.runners.flink_parts.collector import look_at_less
 from orion_beam.runners.flink_parts.parent_guard import end_with_parent
-from orion_beam.runners.flink_parts.worker_exposition import is_wanted, worker_exposition
+from orion_beam.runners.worker_pool.exposition import is_wanted, worker_exposition
+from orion_beam.runners.worker_pool.versions import own_versions, refusal, versions_handler
 from orion_beam.telemetry.logs import set_up_logging
 from orion_beam.telemetry.worker_metrics import install
 from orion_beam.transforms.arrow.compiled import compile_all
@@ -35,6 +36,8 @@ SAMPLING_PERIOD_MS = 5
 """Period of Beam's sampler of step times. A bundle ends only when the sampler wakes up: by default up to a fifth of the
 bundle's time later."""
 
+
+_logger = logging.getLogger(__name__)
 
 _PROGRESS = "ORION_PROGRESS_FD"
 """Environment variable with the descriptor of a pipe. A worker writes to it, line by line, how many offsets it read."""
@@ -58,7 +61,7 @@ class _WorkerPool(BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]
     def _start(self) -> "subprocess.Popen[str]":
         # In a session of its own a worker does not get Ctrl-C. The submitting process gets it, and stops the workers.
         return subprocess.Popen(
-            [sys.executable, "-m", "orion_beam.runners.flink_parts.workers"],
+            [sys.executable, "-m", "orion_beam.runners.worker_pool.pool"],
             stdin=subprocess.PIPE,
             text=True,
             start_new_session=True,
@@ -67,7 +70,10 @@ class _WorkerPool(BeamFnExternalWorkerPoolServicer):  # type: ignore[misc]
         )
 
     def StartWorker(self, request: beam_fn_api_pb2.StartWorkerRequest, _: object) -> object:  # noqa: N802 - Beam's name
-        """Tell a worker to connect to the JVM."""
+        """Tell a worker to connect to the JVM, unless the job has other versions than this pool."""
+        if why := refusal(request.params, own_versions()):
+            _logger.warning(why)
+            return beam_fn_api_pb2.StartWorkerResponse(error=why)
         try:
             worker = self._spares.pop()
         except IndexError:
@@ -113,6 +119,7 @@ def worker_pool(
         except RuntimeError:
             raise PrerequisiteError(f"cannot listen on {listen}: choose another address") from None
         beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
+        server.add_generic_rpc_handlers([versions_handler()])
         server.start()
         try:
             yield f"{host}:{port}"
