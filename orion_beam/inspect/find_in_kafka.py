@@ -11,6 +11,7 @@ from orion_beam.chain import places_of
 from orion_beam.errors import UserError
 from orion_beam.inspect.final_values import read_final_value
 from orion_beam.io.letter_headers import MAX_REFERENCE_KEY_BYTES, letters_of, redrives_of
+from orion_beam.kafka.entries import Entry
 from orion_beam.kafka.offset_ranges import (
     Advance,
     OffsetRange,
@@ -21,7 +22,6 @@ from orion_beam.kafka.offset_ranges import (
 )
 from orion_beam.kafka.partitioner import partition_of
 from orion_beam.proof.ledger import merge_near
-from orion_beam.redrive.journal import Entry
 from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.transforms.arrow.texts import is_null, mask_of
 from orion_beam.transforms.stage.batches import filter_rows

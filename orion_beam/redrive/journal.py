@@ -1,24 +1,10 @@
 """Journal: a compacted topic that records who did what with dead letters, and which records were sent back."""
 
-import json
-from collections.abc import Iterator, Mapping
-from typing import Any
-
-from confluent_kafka import KafkaError, Producer
-
-from orion_beam.errors import UserError
 from orion_beam.kafka.admin import admin_client, cluster_metadata, create
-from orion_beam.kafka.clients import producer_config
-from orion_beam.kafka.offset_ranges import offset_ranges, read_ranges
-from orion_beam.kafka.retry import DEADLINE_S
+from orion_beam.kafka.entries import Entry, read_entries, write_entry
 from orion_beam.topics.apply import new_topic
 from orion_beam.topics.catalogue import load_catalogue
 from orion_beam.topics.names import own_topics, profile_for
-from orion_beam.transforms.arrow.texts import to_list
-
-_FLUSH_S = 0.5
-
-Entry = Mapping[str, Any]
 
 
 def journal_topic() -> str:
@@ -46,48 +32,14 @@ def read_journal(bootstrap_servers: str, prefix: str = "") -> dict[str, Entry]:
     Raises:
         PrerequisiteError: The broker cannot be reached, or lacks the topic.
     """
-    entries: dict[str, Entry] = {}
-    ranges = offset_ranges(bootstrap_servers, [journal_topic()], committed_only=True)
-    for batch in read_ranges(bootstrap_servers, ranges, committed_only=True):
-        keys, values = to_list(batch.column("raw_key")), to_list(batch.column("raw_value"))
-        for key, entry in _entries(zip(keys, values, strict=True)):
-            if key.startswith(prefix):
-                entries[key] = entry
-    return entries
-
-
-def _entries(messages: Iterator[tuple[bytes | None, bytes | None]]) -> Iterator[tuple[str, Entry]]:
-    for key, value in messages:
-        try:
-            entry = json.loads(value or b"")
-            name = (key or b"").decode()
-        except ValueError:
-            continue
-        if isinstance(entry, dict):
-            yield name, entry
-
-
-def entry_bytes(entry: Entry) -> bytes:
-    """Encode an entry as JSON, as the topic holds it."""
-    return json.dumps(entry, ensure_ascii=False, sort_keys=True).encode()
+    return {key: entry for key, entry in read_entries(bootstrap_servers, journal_topic()) if key.startswith(prefix)}
 
 
 def write_journal(bootstrap_servers: str, key: str, entry: Entry) -> None:
     """Write one entry; the broker has it when this returns.
 
     Raises:
-        UserError: The broker did not take the entry within DEADLINE_S.
+        UserError: The broker did not take the entry before the deadline.
     """
     ensure_journal(bootstrap_servers)
-    settings = producer_config(bootstrap_servers, {}) | {"log_level": 0, "message.timeout.ms": round(DEADLINE_S * 1000)}
-    failed: list[KafkaError] = []
-    journal = journal_topic()
-    producer = Producer(settings | {"on_delivery": lambda error, _: failed.append(error)})
-    producer.produce(journal, entry_bytes(entry), key.encode())
-    # Short calls, so that Ctrl-C takes effect. The deadline is the message's own timeout, which fails its delivery.
-    while producer.flush(_FLUSH_S):
-        pass
-    if failed:
-        raise UserError(
-            f"Kafka at {bootstrap_servers}: {journal} took no entry within {DEADLINE_S:.0f} s: {failed[0].str()}"
-        )
+    write_entry(bootstrap_servers, journal_topic(), key, entry)

@@ -25,9 +25,10 @@ from orion_beam.io.letter_headers import (
     ReadLetters,
 )
 from orion_beam.job_file.environment import topic_prefix
+from orion_beam.kafka.entries import Entry
 from orion_beam.kafka.offset_ranges import Advance, offset_ranges
 from orion_beam.redrive.fates import RedriveReport
-from orion_beam.redrive.journal import Entry, write_journal
+from orion_beam.redrive.journal import write_journal
 from orion_beam.redrive.sent_records import Redriven, redriven_of
 from orion_beam.redrive.sorter import RedriveOptions, Sorter
 from orion_beam.redrive.targets import Targets

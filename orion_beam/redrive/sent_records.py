@@ -19,9 +19,10 @@ from pyroaring import BitMap64
 from orion_beam.countries import all_profiles
 from orion_beam.io.letter_headers import letters_of
 from orion_beam.kafka.admin import topic_ids, topic_names
+from orion_beam.kafka.entries import Entry
 from orion_beam.kafka.offset_ranges import OffsetRange, offset_ranges, read_ranges
 from orion_beam.proof.ledger import bitmap_of, bitmap_of_range
-from orion_beam.redrive.journal import Entry, journal_topic, read_journal
+from orion_beam.redrive.journal import journal_topic, read_journal
 from orion_beam.transforms.arrow.compiled import Offsets
 from orion_beam.transforms.arrow.texts import Mask
 from orion_beam.transforms.stage.batches import filter_rows

@@ -8,8 +8,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from orion_beam.errors import JobFailedError, PrerequisiteError, UserError
 from orion_beam.kafka.clients import producer_config
+from orion_beam.kafka.entries import Entry, entry_bytes
 from orion_beam.kafka.retry import KafkaRefusedError, retried
-from orion_beam.redrive.journal import Entry, ensure_journal, entry_bytes, journal_topic, read_journal
+from orion_beam.redrive.journal import ensure_journal, journal_topic, read_journal
 
 Headers = list[tuple[str, str | bytes | None]]
 """Kafka headers as confluent-kafka takes them."""

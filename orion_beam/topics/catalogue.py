@@ -89,11 +89,20 @@ class OwnTopics(_Model):
     final: NamedTopic
     dead_letters: NamedTopic
     audit: NamedTopic
+    jobs: NamedTopic
 
     @property
     def named(self) -> tuple[NamedTopic, ...]:
         """All topics but the raw ones."""
-        return (self.validated, self.normalized, self.enriched, self.final, self.dead_letters, self.audit)
+        return (
+            self.validated,
+            self.normalized,
+            self.enriched,
+            self.final,
+            self.dead_letters,
+            self.audit,
+            self.jobs,
+        )
 
 
 class BrokerProfile(_Model):

@@ -68,6 +68,7 @@ def test_every_name_has_the_prefix() -> None:
             "cdr.final",
             "cdr.dlq",
             "orion.audit",
+            "orion.jobs",
         )
     ]
     monitor = MonitorConfig(bootstrap_servers="kafka:9092", group_id=default_group(), profiles=default_profiles())

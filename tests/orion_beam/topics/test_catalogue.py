@@ -23,12 +23,13 @@ def test_there_is_a_raw_topic_for_each_country_named_by_its_profile() -> None:
         "cdr.final",
         "cdr.dlq",
         "orion.audit",
+        "orion.jobs",
     ]
 
 
 def test_topics_are_kept_for_as_long_as_they_are_needed() -> None:
     topics = {topic.name: topic for topic in CATALOGUE.topics_of(["FR"], PRODUCTION)}
-    audit = topics.pop("orion.audit")
+    audit, jobs = topics.pop("orion.audit"), topics.pop("orion.jobs")
     assert {name: int(topic.settings["retention.ms"]) / DAY_MS for name, topic in topics.items()} == {
         "cdr.raw.FR": 7,
         "cdr.validated": 3,
@@ -39,7 +40,8 @@ def test_topics_are_kept_for_as_long_as_they_are_needed() -> None:
     }
     assert {topic.partitions for topic in topics.values()} == {12}
     assert audit.settings["cleanup.policy"] == "compact"
-    assert audit.settings["retention.ms"] == "-1"
+    assert audit.settings["retention.ms"] == jobs.settings["retention.ms"] == "-1"
+    assert "cleanup.policy" not in jobs.settings
 
 
 @pytest.mark.parametrize(("profile", "replication", "in_sync"), [("development", 1, "1"), ("production", 3, "2")])
