@@ -95,7 +95,7 @@ test-all: test ## Run unit and integration tests, and fail where a Debian packag
 test-deep: jars ## Run the tests that take minutes, such as a million records against the oracle
 	$(BIN)/pytest -v -m deep --durations=15
 
-golden: $(INSTALLED) ## Rewrite the expected outputs of the golden tests; review the diff
+golden: $(INSTALLED) ## Rewrite the expected outputs of the golden tests and the fingerprint of the job graph; review the diff
 	$(BIN)/pytest -m "not integration and not deep" -k golden --update-golden
 
 schemas: $(INSTALLED) ## Rewrite the checked-in Avro schemas from the pydantic models

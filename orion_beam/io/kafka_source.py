@@ -71,8 +71,8 @@ class ReadFrames(beam.PTransform):  # type: ignore[misc]
             self.source.max_wait_ms,
         )
         if service is None:
-            # The job is only drawn. This stands for the read, which only Java can expand.
-            return pipeline | beam.Impulse()
+            # The job is only drawn. This stands for the read, which only Java can expand, and has its label.
+            return pipeline | f"ExternalTransform({BATCHED_READ_URN})/ReadFrames" >> beam.Impulse()
         if service.endswith(".jar"):
             # The task's class path already has the classes of the read. Without --filesToStage the service would hash
             # and hand over all jars of its own class path, 250 MB for each read.

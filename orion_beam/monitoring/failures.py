@@ -4,7 +4,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orion_beam.monitoring.flink_rest import FlinkRest
@@ -51,6 +51,35 @@ class RecentFailures:
         if self.same == self.times:
             return f"{within} for the same reason: {self.reason}"
         return f"{within}, {self.same} of them for the last reason: {self.reason}"
+
+
+@dataclass(frozen=True)
+class FailureReason:
+    """Failures of a job for one reason, among the last ones that Flink lists.
+
+    Attributes:
+        times: How many of them there are.
+        last_at_s: Time of the last one, in seconds since the epoch.
+        reason: The reason of the last one, with numbers and secrets masked; one line.
+    """
+
+    times: int
+    last_at_s: float
+    reason: str
+
+
+def failure_reasons(answer: Mapping[str, Any]) -> list[FailureReason]:
+    """Return the reasons in an answer of `/jobs/:jobid/exceptions` (Flink 1.19), the latest one first."""
+    entries = sorted(answer["exceptionHistory"]["entries"], key=lambda entry: entry["timestamp"], reverse=True)
+    found: dict[str, FailureReason] = {}
+    for entry in entries:
+        reason = _reason_of(entry)
+        kind = _kind_of(reason)
+        if kind in found:
+            found[kind] = replace(found[kind], times=found[kind].times + 1)
+        else:
+            found[kind] = FailureReason(1, entry["timestamp"] / 1000, mask_line(reason)[:_LONGEST_REASON])
+    return list(found.values())
 
 
 def recent_failures(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from orion_beam.monitoring.failures import failures_in
+from orion_beam.monitoring.failures import failure_reasons, failures_in
 
 NOW_S = 1_800_000_000.0
 LOST = """org.apache.flink.runtime.jobmaster.JobMasterException: TaskManager with id 127.0.0.1:{port}-{id} is no longer
@@ -79,3 +79,9 @@ def test_failures_within_the_window_are_said_in_a_line(history: dict[str, Any], 
 @pytest.mark.parametrize("history", [answer(), answer(LOST)], ids=["none ever", "none lately"])
 def test_a_job_that_did_not_fail_lately_says_nothing(history: dict[str, Any]) -> None:
     assert failures_in(history, 600, NOW_S + 601) is None
+
+
+def test_reasons_are_listed_once_with_their_count_the_latest_first() -> None:
+    reasons = failure_reasons(answer(LOST.format(port=1, id="a1"), BUG.format(number=1), LOST.format(port=2, id="b2")))
+    assert [(each.times, each.last_at_s) for each in reasons] == [(2, NOW_S), (1, NOW_S - 60)]
+    assert reasons[1].reason.startswith("OtherVersionError: no schema for 2080••••••••890, password=••••")
