@@ -40,7 +40,7 @@ setup: $(INSTALLED) ## Install everything into .venv
 jars: need-java $(INSTALLED) ## Build the Java side: expansion service, job server, development Kafka and Flink
 	$(BIN)/python -m orion_beam.runners.jars.build
 
-uber-jar: need-maven $(INSTALLED) ## Build the one jar for submission to a Flink cluster
+uber-jar: need-java $(INSTALLED) ## Build the jar that `orion-beam submit` puts a job into
 	$(BIN)/python -c 'from orion_beam.runners.jars.build import build_uber_jar; print(build_uber_jar(print))'
 
 lock: $(INSTALLED) ## Write the newest versions that fit together into setup.py; CHECK=1 prints them only

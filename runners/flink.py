@@ -6,12 +6,12 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import apache_beam as beam
 import grpc
@@ -36,6 +36,8 @@ from orion_beam.runners.jars.build import Jars, guard_environment
 from orion_beam.runners.worker_pool.pool import silence_lost_peers, worker_pool
 from orion_beam.runners.worker_pool.versions import with_versions
 from orion_beam.telemetry.run_counters import RowOutcome, outcomes_of
+
+_T = TypeVar("_T")
 
 EMBEDDED_MASTER = "[local]"
 
@@ -162,13 +164,20 @@ def _flink(
     arguments: Sequence[str], metrics_listen: str | None = None, advance: Advance | None = None
 ) -> Iterator[list[str]]:
     """Prepare this process for a job on Flink; yield Beam's options for it."""
-    os.environ.update(guard_environment())
     signal.signal(signal.SIGTERM, _terminate)
-    logging.getLogger("apache_beam.options.pipeline_options").addFilter(_is_not_about_options)
     FlinkBeamJob.cancel = _cancel_on_cluster
     FlinkBeamJob.get = _get_from_cluster
-    with _scratch(), servers(), _embedded(arguments, metrics_listen, advance) as options:
+    with building(), _embedded(arguments, metrics_listen, advance) as options:
         yield [*arguments, *options]
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Let this process build pipelines: with a temporary directory, and JVMs that end with the block."""
+    os.environ.update(guard_environment())
+    logging.getLogger("apache_beam.options.pipeline_options").addFilter(_is_not_about_options)
+    with _scratch(), servers():
+        yield
 
 
 @contextmanager
@@ -228,35 +237,56 @@ def _run(config: JobConfig, arguments: Sequence[str]) -> PipelineResult:
     return result
 
 
-def _start(config: JobConfig, arguments: Sequence[str], attempts: int = 3) -> PipelineResult:
-    """Submit the job, again when a JVM does not start.
+def _start(config: JobConfig, arguments: Sequence[str]) -> PipelineResult:
+    """Submit the job.
+
+    Raises:
+        ServiceFailedError: Its JVMs do not start.
+    """
+
+    def submit() -> PipelineResult:
+        options = PipelineOptions(list(arguments), save_main_session=False)
+        job_server = _embedded_job_server(options)
+        try:
+            pipeline = built_pipeline(config, options)
+            if job_server:
+                await_listening(job_server)
+                pipeline.options.view_as(PortableOptions).job_endpoint = job_server[1]
+            return pipeline.run()
+        except RuntimeError:
+            if job_server:
+                stop(job_server, is_whole=False)  # the next attempt starts another one
+            raise
+
+    return starting_jvms(submit, _jvm_of(PipelineOptions(list(arguments))))
+
+
+def built_pipeline(config: JobConfig, options: PipelineOptions) -> beam.Pipeline:
+    """Build the pipeline of a job. All its reads share one expansion service, instead of a JVM each."""
+    with SubprocessServer.cache_subprocesses():
+        pipeline = beam.Pipeline(options=options)
+        build_pipeline(pipeline, config)
+        return pipeline
+
+
+def starting_jvms(start: Callable[[], _T], jvm_options: Sequence[str] = (), attempts: int = 3) -> _T:
+    """Call a function that starts JVMs, again when one of them does not start.
 
     Beam picks free ports before its JVMs bind them, so that another process may take a port in between.
 
     Raises:
         ServiceFailedError: No attempt could start its JVMs.
     """
-    options = PipelineOptions(list(arguments), save_main_session=False)
-    job_server = _embedded_job_server(options)
     try:
-        # All reads share one expansion service, instead of a JVM each.
-        with SubprocessServer.cache_subprocesses():
-            pipeline = beam.Pipeline(options=options)
-            build_pipeline(pipeline, config)
-        if job_server:
-            await_listening(job_server)
-            pipeline.options.view_as(PortableOptions).job_endpoint = job_server[1]
-        return pipeline.run()
+        return start()
     except RuntimeError as error:
         if "failed to start up" not in str(error):
             raise
-        if job_server:
-            stop(job_server, is_whole=False)  # the next attempt starts another one
         if attempts == 1:
-            options_of_ours = [] if "JDK_JAVA_OPTIONS" in os.environ else _jvm_of(options)
+            options_of_ours = [] if "JDK_JAVA_OPTIONS" in os.environ else jvm_options
             say_why = " ".join(["java", *options_of_ours, "-version"])
             raise ServiceFailedError(f"a JVM of the job does not start: {error}; `{say_why}` may show why") from None
-        return _start(config, arguments, attempts - 1)
+        return starting_jvms(start, jvm_options, attempts - 1)
 
 
 def _embedded_job_server(options: PipelineOptions) -> Server | None:

@@ -3,17 +3,41 @@
 import json
 import time
 import urllib.request
+import uuid
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 
 _TIMEOUT_S = 10.0
+_CHANGE_TIMEOUT_S = 180.0
+"""Longest wait for an answer to a request that changes something. To run a jar, Flink first translates its pipeline."""
+_CHUNK_BYTES = 1 << 20
 _CANCEL_TIMEOUT_S = 60.0
 _LOOK_EVERY_S = 0.2
+_MAX_REASON = 300
 ENDED_STATES = {"CANCELED", "FAILED", "FINISHED"}
 _NOT_NOW = {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 """Statuses of a JobManager that elects a leader, or of a proxy in front of one that starts."""
+
+
+class FlinkRefusedError(OSError):
+    """The cluster answers that it does not do what it was asked to.
+
+    Attributes:
+        status: HTTP status of the answer.
+        text: All that the cluster says, with Java's stack traces.
+    """
+
+    def __init__(self, status: int, text: str) -> None:
+        """Take the answer; the message is the innermost cause that it names."""
+        causes = [line.partition("Caused by: ")[2].strip() for line in text.splitlines() if "Caused by: " in line]
+        first = text.strip().partition("\n")[0]
+        super().__init__((causes[-1] if causes else first)[:_MAX_REASON] or f"HTTP status {status}")
+        self.status = status
+        self.text = text
 
 
 class FlinkRest:
@@ -39,6 +63,51 @@ class FlinkRest:
         """
         return self._ask("GET", path, wait_s)
 
+    def post(self, path: str, body: Mapping[str, Any] | None = None, wait_s: float = 0.0) -> Any:
+        """Send a JSON object and return the JSON answer. A repeated request must do no harm: see `wait_s` of `get`.
+
+        Raises:
+            FlinkRefusedError: the cluster refuses.
+            OSError: the cluster does not answer.
+        """
+        data = None if body is None else json.dumps(body).encode()
+        return self._ask("POST", path, wait_s, data, {"Content-Type": "application/json"}, _CHANGE_TIMEOUT_S)
+
+    def upload(self, jar: Path, name: str) -> str:
+        """Upload a jar under a name, and return the id by which the cluster knows it.
+
+        Raises:
+            OSError: the cluster does not answer, or refuses.
+        """
+        boundary = uuid.uuid4().hex
+        head = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="jarfile"; filename="{name}"\r\n'
+            "Content-Type: application/java-archive\r\n\r\n"
+        ).encode()
+        tail = f"\r\n--{boundary}--\r\n".encode()
+
+        def parts() -> Iterator[bytes]:
+            yield head
+            with jar.open("rb") as file:
+                while chunk := file.read(_CHUNK_BYTES):
+                    yield chunk
+            yield tail
+
+        headers = {
+            "Content-Type": f"multipart/form-data; boundary={boundary}",
+            "Content-Length": str(len(head) + jar.stat().st_size + len(tail)),
+        }
+        answer = self._ask("POST", "jars/upload", 0.0, parts(), headers, _CHANGE_TIMEOUT_S)
+        return str(answer["filename"]).rpartition("/")[2]
+
+    def delete(self, path: str) -> None:
+        """Delete what a path names, such as `jars/ID`.
+
+        Raises:
+            OSError: the cluster does not answer, or refuses.
+        """
+        self._ask("DELETE", path, 0.0)
+
     def cancel(self, job_id: str) -> None:
         """Cancel a job and wait until it has ended.
 
@@ -53,19 +122,40 @@ class FlinkRest:
                 raise TimeoutError(f"job {job_id} has not ended {_CANCEL_TIMEOUT_S:.0f} s after it was cancelled")
             time.sleep(_LOOK_EVERY_S)
 
-    def _ask(self, method: str, path: str, wait_s: float) -> Any:
-        request = urllib.request.Request(f"{self._address}/v1/{path}", method=method)
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        wait_s: float,
+        data: bytes | Iterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> Any:
+        url = f"{self._address}/v1/{path}"
         give_up = time.monotonic() + wait_s
         while True:
+            request = urllib.request.Request(url, data=data, headers=dict(headers or {}), method=method)
             try:
-                with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+                with urllib.request.urlopen(request, timeout=timeout_s) as response:
                     return json.load(response)
             except (OSError, HTTPException) as error:
                 if not _passes(error) or time.monotonic() >= give_up:
-                    raise error if isinstance(error, OSError) else ConnectionError(repr(error)) from None
+                    raise _told(error) from None
                 if isinstance(error, HTTPError):
                     error.close()
             time.sleep(_LOOK_EVERY_S)
+
+
+def _told(error: OSError | HTTPException) -> OSError:
+    """Return an error as this module raises it: with the words of the cluster, if it has answered."""
+    if not isinstance(error, HTTPError):
+        return error if isinstance(error, OSError) else ConnectionError(repr(error))
+    with error:
+        try:
+            text = "\n".join(json.load(error)["errors"])
+        except (ValueError, KeyError, TypeError, OSError, HTTPException):
+            text = f"HTTP status {error.code} {error.reason}"
+    return FlinkRefusedError(error.code, text)
 
 
 def _passes(error: OSError | HTTPException) -> bool:

@@ -4,7 +4,7 @@
 
 builds the jars when they are missing and prints their paths. `--uber` builds the one jar for submission to a Flink
 cluster. `--lock` writes `java/artifacts.txt`, the list of third-party jars (see `jars.artifacts`), as Maven resolves
-the pom. Only these two options need Maven.
+the pom. Only this option needs Maven.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from orion_beam.runners.jars.artifacts import (
     read_artifacts,
     write_artifacts,
 )
+from orion_beam.runners.jars.merge import merge_jars, needed_on_cluster
 
 JAVA_SOURCES = Path(__file__).parents[1] / "java"
 """Directory of the Maven project, in a checkout and in an installed package alike."""
@@ -48,6 +49,8 @@ PARENT_VARIABLE = "ORION_PARENT_PID"
 `flink_parts.parent_guard`."""
 
 GUARD = "dev.orion.beam.ParentGuard"
+PIPELINE_RUNNER = "org.apache.beam.runners.flink.FlinkPipelineRunner"
+"""Class whose `main` runs, on a cluster, the pipeline that its jar holds."""
 _LAUNCHERS = {
     "flink-job-server.jar": "org.apache.beam.runners.flink.FlinkJobServerDriver",
     "expansion-service.jar": "org.apache.beam.sdk.expansion.service.ExpansionService",
@@ -57,8 +60,6 @@ _PARTS = {"job": "job", "broker": "kafka", "flink": "flink"}
 """Directory of the jars of each part of the pom."""
 
 _OUR_JAR = "orion-beam-1.jar"
-
-_NO_TESTS = ("-DskipTests", "-Dmaven.test.skip=true")  # neither run tests nor compile them
 
 # Packages of the JDK that Flink 1.19 and Beam access by reflection on Java 17. The manifests name them, so that
 # `java -jar` needs no flags.
@@ -219,16 +220,23 @@ def are_built() -> bool:
 def build_uber_jar(report: Report = silent) -> Path:
     """Return the path of the one jar to submit to a Flink cluster, building it first when it is missing.
 
+    It holds Beam, Kafka IO and this product's classes, but no pipeline and nothing of Flink: see `cluster.job_jar`.
+
     Raises:
-        PrerequisiteError: Java or Maven is missing or too old, or Maven cannot reach its repository.
-        ServiceFailedError: The build fails. The message names its log.
+        PrerequisiteError, ServiceFailedError: As `ensure_jars`.
     """
-    jar = orion_home() / "jars" / f"orion-beam-uber-{_key()}.jar"
+    directory = ensure_jars(report).guard.parent
+    jar = directory.with_name(f"orion-beam-cluster-{directory.name}.jar")
     with _published(jar, report) as scratch:
         if scratch is not None:
             report("building the jar for clusters")
-            _maven(scratch, [*_NO_TESTS, "-Puber", "package"], report)
-            (scratch / "target" / "orion-beam-uber.jar").rename(jar)
+            merged = scratch / jar.name
+            merge_jars(
+                needed_on_cluster((directory / "job").glob("*.jar")),
+                merged,
+                _manifest({"Main-Class": PIPELINE_RUNNER, "Created-By": "orion-beam"}),
+            )
+            merged.rename(jar)
     return jar
 
 

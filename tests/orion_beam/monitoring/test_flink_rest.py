@@ -8,11 +8,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.error import HTTPError, URLError
+from urllib.error import URLError
 
 import pytest
 
-from orion_beam.monitoring.flink_rest import FlinkRest
+from orion_beam.monitoring.flink_rest import FlinkRefusedError, FlinkRest
 
 PATIENCE_S = 60.0
 
@@ -70,16 +70,21 @@ def test_a_cluster_that_does_not_listen_yet_is_waited_for(port: int) -> None:
 
 @pytest.mark.parametrize("code", [400, 401, 404, 500])
 def test_a_refusal_is_an_error_at_once(port: int, code: int) -> None:
-    with serving(port, code) as asked, pytest.raises(HTTPError, match=str(code)) as refused:
+    with serving(port, code) as asked, pytest.raises(FlinkRefusedError, match=str(code)) as refused:
         FlinkRest(f"http://127.0.0.1:{port}").get("overview", PATIENCE_S)
-    refused.value.close()
+    assert refused.value.status == code
     assert len(asked) == 1
 
 
 def test_who_does_not_wait_has_the_error_at_once(port: int) -> None:
     with pytest.raises(URLError, match="refused"):
         FlinkRest(f"http://127.0.0.1:{port}").get("overview")
-    with serving(port, 503) as asked, pytest.raises(HTTPError, match="503") as refused:
+    with serving(port, 503) as asked, pytest.raises(FlinkRefusedError, match="503"):
         FlinkRest(f"http://127.0.0.1:{port}").get("overview")
-    refused.value.close()
     assert len(asked) == 1
+
+
+def test_a_refusal_names_the_innermost_cause() -> None:
+    text = "org.A: failed\n\tat org.B\nCaused by: org.C: it\n\tat org.D\nCaused by: java.E: No such file: x\n\t... 9"
+    assert str(FlinkRefusedError(500, text)) == "java.E: No such file: x"
+    assert str(FlinkRefusedError(400, "no such jar")) == "no such jar"

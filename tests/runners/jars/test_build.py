@@ -105,7 +105,7 @@ def test_a_java_without_a_compiler_is_refused_before_anything_is_fetched(tools: 
 def test_a_missing_maven_is_named_with_the_fix(tools: Path) -> None:
     install(tools, "java", JAVA)
     with pytest.raises(PrerequisiteError, match="no mvn on PATH: install Maven"):
-        jars.build_uber_jar()
+        jars.lock()
 
 
 def test_an_old_maven_is_refused(tools: Path) -> None:
@@ -120,7 +120,7 @@ def test_an_unreachable_registry_is_told_from_a_broken_build(tools: Path) -> Non
     error = "[ERROR] Failed to execute goal: Could not transfer artifact a:b:jar:1: Unknown host registry"
     install(tools, "mvn", f"{MAVEN_VERSION}\necho '{error}'\nexit 1")
     with pytest.raises(PrerequisiteError, match="Maven cannot get what it needs from its registry") as caught:
-        jars.build_uber_jar()
+        jars.lock()
     assert "\n" not in str(caught.value)
 
 

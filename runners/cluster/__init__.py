@@ -1,0 +1,1 @@
+"""Jobs on a Flink cluster: built as a jar, submitted, stopped, upgraded."""

@@ -1,0 +1,55 @@
+"""A job's jar says what it holds, and its hash depends on what the job does only."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orion_beam.config import JobConfig, KafkaSink, KafkaSource
+from orion_beam.errors import UserError
+from orion_beam.runners.cluster.job_jar import JobManifest, configuration_hash, job_name, orion_of
+
+OPTIONS = ["--flink_master=http://a:8081", "--environment_type=EXTERNAL", "--environment_config=localhost:50000"]
+
+
+def job(**changes: Any) -> JobConfig:
+    source = KafkaSource(bootstrap_servers="b:9092", group_id="g", expansion_service=changes.pop("service", None))
+    return JobConfig(
+        **{"countries": ("FR",), "source": source, "sink": KafkaSink(bootstrap_servers="b:9092"), "wire_prefix": None}
+        | changes
+    )
+
+
+def test_a_job_is_named_by_group_and_countries() -> None:
+    assert job_name("orion-beam", ["FR", "TN"]) == "orion-orion-beam-FR-TN"
+
+
+def test_where_and_when_a_job_is_submitted_does_not_change_its_hash() -> None:
+    elsewhere = ["--flink_master=http://b:8081", *OPTIONS[1:], "--savepoint_path=file:/s", "--parallelism=2"]
+    assert configuration_hash(job(), OPTIONS) == configuration_hash(job(service="host:1"), elsewhere)
+
+
+@pytest.mark.parametrize("changes", [{"countries": ("TN",)}, {"tag_partials": True}, {"wire_prefix": b"x"}])
+def test_what_a_job_does_changes_its_hash(changes: dict[str, Any]) -> None:
+    assert configuration_hash(job(), OPTIONS) != configuration_hash(job(**changes), OPTIONS)
+
+
+def test_beams_options_change_the_hash() -> None:
+    assert configuration_hash(job(), OPTIONS) != configuration_hash(job(), [*OPTIONS, "--parallelism=3"])
+
+
+def test_a_running_job_shows_what_it_is() -> None:
+    shown = {"orionVersion": "1.2.3", "orionSchemaVersion": "2", "orionCountries": "FR,TN", "parallelism": "2"}
+    assert orion_of(shown) == {"version": "1.2.3", "schema_version": "2", "countries": "FR,TN"}
+
+
+def test_a_file_that_is_no_job_is_refused(tmp_path: Path) -> None:
+    text, other = tmp_path / "text", tmp_path / "other.jar"
+    text.write_text("no jar")
+    zipfile.ZipFile(other, "w").close()
+    for path in (text, other):
+        with pytest.raises(UserError, match=f"^{path} is no jar that `orion-beam submit --to-jar` has written$"):
+            JobManifest.of(path)
+    with pytest.raises(UserError, match="No such file"):
+        JobManifest.of(tmp_path / "missing.jar")
