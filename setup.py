@@ -93,7 +93,7 @@ setup(
         "orion_beam.runners": ["java/pom.xml", "java/artifacts.txt", "java/src/**/*"],
         "orion_beam.runners.flink_parts": ["*.csv", "flink_conf/*.yaml"],
         "orion_beam.runners.monitoring": ["*.yml", "dashboards/*.json"],
-        "orion_beam.schemas": ["avro/*.avsc"],
+        "orion_beam.schemas": ["avro/*.avsc", "avro/*.csv", "avro/older/*.avsc"],
         "orion_beam.topics": ["*.yaml"],
         "orion_beam.transforms.decoders": ["shipped/*.toml"],
         "orion_beam.transforms.rules": ["data/*"],

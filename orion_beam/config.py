@@ -157,6 +157,7 @@ class JobConfig(_Model):
         stages: The user's own stages, in order.
         profile_source: Origin of the country profiles; by default the shipped ones and the workspace's.
         stage_topics: Topic of each stage whose output can be published.
+        kept_schemas: Avro schemas of other versions, as JSON text. A job that starts from a stage reads their records.
     """
 
     countries: tuple[str, ...] = Field(min_length=1)
@@ -177,6 +178,7 @@ class JobConfig(_Model):
     stages: tuple[JobStage, ...] = ()
     profile_source: ProfileSource = Field(default_factory=profile_source)
     stage_topics: Mapping[Stage, TopicName] = Field(default_factory=stage_topics)
+    kept_schemas: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _stages_fit(self) -> Self:

@@ -27,7 +27,7 @@ class Flow:
             self.batches = pipeline | "ReadRawCdrs" >> ReadRawCdrs(config)
         else:
             topic = config.stage_topics[config.start_from]
-            read = ReadStage(config.kafka_source, config.start_from, topic, config.profiles)
+            read = ReadStage(config.kafka_source, config.start_from, topic, config.profiles, config.kept_schemas)
             self.batches, dead_letters = pipeline | "ReadStage" >> read
             self._dead_letters.append(dead_letters)
 

@@ -57,6 +57,11 @@ class Workspace:
         return self.root / "topics.yaml"
 
     @property
+    def schemas(self) -> Path:
+        """Avro schemas of other versions, RECORD-FINGERPRINT.avsc, whose records are read as well."""
+        return self.root / "schemas"
+
+    @property
     def cases(self) -> Path:
         """Golden cases of the countries."""
         return self.root / "cases"

@@ -17,6 +17,11 @@ def fingerprint(schema_json: str) -> bytes:
     return bytes.fromhex(fastavro_fingerprint(to_parsing_canonical_form(json.loads(schema_json)), "CRC-64-AVRO"))
 
 
+def fingerprint_digits(schema_json: str) -> str:
+    """Return a schema's fingerprint as 16 hexadecimal digits, most significant first, as other tools show it."""
+    return fingerprint(schema_json)[::-1].hex()
+
+
 def single_object_header(schema_json: str) -> bytes:
     """Return the header of Avro's single-object encoding: 10 bytes, marker and fingerprint, before the record."""
     return SINGLE_OBJECT_MARKER + fingerprint(schema_json)

@@ -88,8 +88,9 @@ class ValidatedFields(BaseModel):
     local_sequence_number: int | None
     record_sequence_number: int | None
     cause_for_record_closing: int | None
-    event_type_inferred: bool
-    warnings: list[str]
+    # With defaults, records of the first version, which lack these two, can be read.
+    event_type_inferred: bool = False
+    warnings: list[str] = Field(default_factory=list)
 
 
 class _Identity(BaseModel):

@@ -13,6 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 AVRO_NAMESPACE = "orion.cdr"
+AVRO_DIRECTORY = Path(__file__).parent / "avro"
+"""Directory of the checked-in Avro schemas."""
 
 
 class Int32Width:
@@ -101,6 +103,11 @@ def _avro_type(annotation: Any) -> Any:
     return _AVRO_SCALARS[annotation]
 
 
+def default_of(field: FieldInfo) -> Any:
+    """Return the value of a field in a record that was written without it: its default, or null if it has none."""
+    return None if field.is_required() else field.get_default(call_default_factory=True)
+
+
 def _avro_fields(model: type[BaseModel]) -> list[dict[str, Any]]:
     fields = []
     for name, field in model.model_fields.items():
@@ -108,10 +115,8 @@ def _avro_fields(model: type[BaseModel]) -> list[dict[str, Any]]:
         avro = _avro_type(annotation)
         entry: dict[str, Any] = {"name": name, "type": ["null", avro] if nullable else avro}
         # With a default, a reader of this version can read a record that was written without the field.
-        if not field.is_required():
-            entry["default"] = field.get_default(call_default_factory=True)
-        elif nullable:
-            entry["default"] = None
+        if nullable or not field.is_required():
+            entry["default"] = default_of(field)
         if field.description:
             entry["doc"] = field.description
         fields.append(entry)
@@ -134,4 +139,4 @@ def required_fields(model: type[BaseModel]) -> tuple[str, ...]:
 
 def avsc_path(model: type[BaseModel]) -> Path:
     """Return the path of the checked-in `.avsc` of a model."""
-    return Path(__file__).parent / "avro" / f"{model.__name__}.avsc"
+    return AVRO_DIRECTORY / f"{model.__name__}.avsc"

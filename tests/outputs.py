@@ -1,9 +1,12 @@
 """Output of a job, written without a job: CDRs and dead letters of given sources."""
 
+import io
+import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import fastavro
 import pyarrow as pa
 from confluent_kafka import Producer
 
@@ -39,6 +42,13 @@ def bodies_of(rows: Iterable[Mapping[str, Any]]) -> list[bytes]:
         pa.RecordBatch.from_pydict(columns, schema=UNIFIED_SCHEMA), UnifiedCdr
     ).to_pylist()
     return bodies
+
+
+def with_schema(schema: str, row: Mapping[str, Any]) -> bytes:
+    """Return a row as the Avro single object of a version of its schema, without the fields that the version lacks."""
+    body = io.BytesIO()
+    fastavro.schemaless_writer(body, fastavro.parse_schema(json.loads(schema)), row)
+    return single_object_header(schema) + body.getvalue()
 
 
 class Outputs:

@@ -33,6 +33,7 @@ __all__ = [
     "encode_avro",
     "encode_batch",
     "encode_json",
+    "text_schema",
     "unified",
     "unify_batch",
 ]
@@ -101,7 +102,7 @@ def encode_avro(batch: pa.RecordBatch, model: type[BaseModel], prefix: bytes = b
             texts = texts.cast(_text_layout(model, count))
     except pa.ArrowInvalid:
         return _framed(_encode_avro_by_row(batch, model), prefix)
-    (bodies,) = pyruhvro.serialize_record_batch(texts, _text_schema(model, count), 1)
+    (bodies,) = pyruhvro.serialize_record_batch(texts, text_schema(model, count), 1)
     return _framed(bodies, prefix, batch.num_columns - count)
 
 
@@ -173,8 +174,8 @@ def _text_layout(model: type[BaseModel], count: int) -> pa.Schema:
 
 
 @cache
-def _text_schema(model: type[BaseModel], count: int) -> str:
-    """Return the Avro schema of the model's first `count` fields with string for bytes."""
+def text_schema(model: type[BaseModel], count: int | None = None) -> str:
+    """Return the Avro schema of the model's first `count` fields, by default of all, with string for bytes."""
 
     def text(part: Any) -> Any:
         if isinstance(part, dict):

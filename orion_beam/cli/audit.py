@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Iterable
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -28,8 +29,9 @@ with late_imports():
     from orion_beam.proof.cdr_reader import CdrReader
     from orion_beam.proof.conservation import ConservationReport
     from orion_beam.proof.tally_processes import MakeReader
+    from orion_beam.schema_tools.kept_schemas import kept_schemas
     from orion_beam.schema_tools.registry import check_registry
-    from orion_beam.schemas.derive import avro_schema
+    from orion_beam.schemas.older import readable_schemas
 
 _RANGES_IN_JSON = 100
 
@@ -86,8 +88,8 @@ def audit(
     Example: orion-beam audit --bootstrap-servers broker:9092 --countries FR --from 2026-01-01T00:00Z
     """
     wanted = _wanted(bootstrap_servers, countries, start, end, offsets)
-    own = avro_schema(final_model_of(stages_of(context)))
-    make_reader = _reader(schema_registry, schemas or [], own)
+    own = readable_schemas(final_model_of(stages_of(context)), kept_schemas())
+    make_reader = _reader(schema_registry, schemas or [], own.values())
     total = sum(held.offsets for held in offset_ranges(bootstrap_servers, [final_topic, dead_letter_topic]).values())
     with progress_of("reading", total) as advance:
         found = audit_offsets(
@@ -122,11 +124,11 @@ def _wanted(
     return held_between(bootstrap_servers, topics, first, time_of(end, "--to") if end else None)
 
 
-def _reader(registry: str | None, schemas: list[Path], own: str) -> MakeReader:
+def _reader(registry: str | None, schemas: list[Path], own: Iterable[str]) -> MakeReader:
     if registry is not None:
         check_registry(registry)
     try:
-        make_reader = partial(CdrReader, registry, [own, *(path.read_text(encoding="utf-8") for path in schemas)])
+        make_reader = partial(CdrReader, registry, [*own, *(path.read_text(encoding="utf-8") for path in schemas)])
         make_reader()
     except OSError as error:
         raise UserError(f"--schema {error.filename}: {error.strerror}") from None

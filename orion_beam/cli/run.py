@@ -74,6 +74,7 @@ with late_imports():
     from orion_beam.runners.flink_parts.beam_options import check_beam_options, check_environment
     from orion_beam.runners.jars.build import ensure_jars
     from orion_beam.runners.job_target import JobTarget
+    from orion_beam.schema_tools.kept_schemas import kept_schemas
     from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
     from orion_beam.schemas.derive import arrow_schema
     from orion_beam.telemetry.masking import shown
@@ -248,6 +249,7 @@ def run(
         sink=sink,
         publish=published,
         start_from=start,
+        kept_schemas=() if start is None else kept_schemas(),
         wire_prefix=wire_prefix_of(
             value_format, schema_registry, sink.final_topic, final_model_of(stages), registers=not dry_run
         ),

@@ -20,9 +20,11 @@ with late_imports():
 
     from orion_beam.job_file.new_workspace import job_schema
     from orion_beam.schema_tools.avro_compatibility import compatibility
+    from orion_beam.schema_tools.kept_schemas import keep_schema
     from orion_beam.schemas.cdr import UnifiedCdr
     from orion_beam.schemas.derive import arrow_schema, avro_schema
     from orion_beam.schemas.write import WRITTEN_MODELS
+    from orion_beam.workspace import needed_workspace
 
 app = typer.Typer(help="Show the records' schemas; check that a changed one is compatible.", no_args_is_help=True)
 
@@ -97,6 +99,19 @@ def _in_use(schema: str, path: Path, context: typer.Context) -> str:
     except (ValueError, TypeError, KeyError):
         raise UserError(f"{path} declares no record: give OLD and NEW, or a record of ORION Beam") from None
     return avro_schema(_named(str(name).rpartition(".")[2], context))
+
+
+@app.command(epilog="Example: orion-beam schema keep cdr")
+def keep(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of a record, such as cdr or normalized-cdr.")] = "cdr",
+) -> None:
+    """Write the schema of a record to the workspace's `schemas/`, before it changes.
+
+    The job's versions to come read the records that were written with it. A version that was rolled back reads those of
+    the newer one, if the newer one's schema is kept. The schemas of ORION Beam's own older versions are known.
+    """
+    typer.echo(keep_schema(needed_workspace(), _named(name, context)))
 
 
 @app.command(epilog="Example: orion-beam schema check cdr-v1.avsc cdr-v2.avsc")

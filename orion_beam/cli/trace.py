@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from orion_beam.cli.shared.options import Cells, Subscribers, duration_of
 from orion_beam.cli.shared.progress import progress_of
 from orion_beam.defaults import CELLS, SUBSCRIBERS
 from orion_beam.errors import UserError
+from orion_beam.telemetry.logs import say
 
 with late_imports():
     import pyarrow as pa
@@ -27,6 +29,7 @@ with late_imports():
     from orion_beam.chain import chain_of, load_reference
     from orion_beam.countries import all_profiles
     from orion_beam.custom_stages.declaration import JobStage, final_model_of
+    from orion_beam.inspect.final_values import FinalReader
     from orion_beam.inspect.find_in_files import find_id, find_source, output_of
     from orion_beam.inspect.find_in_kafka import (
         Found,
@@ -43,6 +46,7 @@ with late_imports():
     from orion_beam.kafka.admin import topic_names
     from orion_beam.kafka.offset_ranges import CLOCK_SKEW, OffsetRange, SourcePartition
     from orion_beam.redrive.journal import journal_topic, read_journal
+    from orion_beam.schema_tools.kept_schemas import kept_schemas
     from orion_beam.schemas.cdr import UnifiedCdr
     from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
     from orion_beam.schemas.raw import RAW_CDR_SCHEMA
@@ -89,6 +93,11 @@ class _Today:
     def model(self) -> type[UnifiedCdr]:
         """The model of the job's CDRs."""
         return final_model_of(self.stages)
+
+    @cached_property
+    def reader(self) -> FinalReader:
+        """Reader of CDRs on cdr.final."""
+        return FinalReader(self.model, kept_schemas())
 
     def judge(self, record: _Record) -> Judged:
         """Run the chain over a record."""
@@ -149,6 +158,8 @@ def trace(
             audit_reveal(servers, "trace", place.topic, {"offsets": {str(place.partition): [at, at + 1]}})
         judged = today.judge(record)
         searched, found = _follow(servers, record, judged, today, window)
+    if today.reader.unknown:
+        say(f"{today.reader.unknown} CDRs were left out: this version does not know their schema, see `schema keep`")
     fields = dict(judged.fields) if reveal else masked(judged.fields)
     if as_json:
         typer.echo(json.dumps(_as_json(record, judged, fields, searched, found), indent=2, default=str))
@@ -241,7 +252,7 @@ def _place_of(
     final_topic = own_topics().final.name
     ranges = search_range(bootstrap_servers, final_topic, None, datetime.now(UTC) - window)
     with progress_of(f"looking through {final_topic}", _offsets(ranges)) as advance:
-        for found in find_cdr(bootstrap_servers, ranges, cdr_id, today.model, advance):
+        for found in find_cdr(bootstrap_servers, ranges, cdr_id, today.reader, advance):
             record = found.record
             return SourcePartition(record["source_topic"], record["source_partition"]), record["source_offset"]
     raise UserError(f"{final_topic} has no CDR {cdr_id} of the last {_hours(window)}: try a longer --within")
@@ -288,7 +299,7 @@ def _search(
     found: list[tuple[str, Found]] = []
     with progress_of("looking for its results", _offsets(letters) + _offsets(finals)) as advance:
         if imsi is not None:
-            final = find_final(bootstrap_servers, finals, imsi, record.place, record.offset, today.model, advance)
+            final = find_final(bootstrap_servers, finals, imsi, record.place, record.offset, today.reader, advance)
             found += [("final", each) for each in final]
         dead = find_letters(bootstrap_servers, letters, record.key, record.place, record.offset, advance)
         found += [("dead letter", each) for each in dead]

@@ -30,6 +30,7 @@ from orion_beam.kafka.offset_ranges import (
 )
 from orion_beam.kafka.reach import unreached_brokers
 from orion_beam.kafka.retry import KafkaRefusedError, retried
+from orion_beam.schema_tools.kept_schemas import kept_schemas
 from orion_beam.topics.cluster_state import describe_cluster
 from orion_beam.topics.names import stage_topics
 from orion_beam.topics.verify import problems_of
@@ -75,7 +76,7 @@ class KafkaNeeds:
 def start_checks(needs: KafkaNeeds) -> Iterator[Check]:
     """Check what every job needs to start, within a second.
 
-    These are the topics, the rights to read and write them, and, on stage topics, that no record has another version.
+    These are the topics, the rights to read and write them, and, on stage topics, that no record's version is unknown.
     """
     try:
         require_topics(needs.bootstrap_servers, needs.topics)
@@ -202,14 +203,15 @@ def _check_versions(needs: KafkaNeeds) -> Check:
     lows = {part: max(within.low, committed.get(part, within.low)) for part, within in held.items()}
     firsts = {part: OffsetRange(low, min(low + 1, held[part].high)) for part, low in lows.items()}
     lasts = {part: OffsetRange(max(low, held[part].high - 1), held[part].high) for part, low in lows.items()}
+    kept = kept_schemas()
     try:
         for ends in (firsts, lasts):
             for batch in read_ranges(needs.bootstrap_servers, ends, committed_only=True):
-                refuse_other_versions(batch)
+                refuse_other_versions(batch, kept)
     except OtherVersionError as error:
         found, _, fix = str(error).partition("; ")
         return failed("stage records", found, fix)
-    return ok("stage records", "the first and the last that wait are of this version")
+    return ok("stage records", "the first and the last that wait are of this version, or of a known one")
 
 
 def _named(counts: Mapping[SourcePartition, int], held: Mapping[SourcePartition, OffsetRange]) -> str:

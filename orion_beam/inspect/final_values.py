@@ -2,54 +2,78 @@
 
 import io
 import json
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import fastavro
 
 from orion_beam.schema_tools.registry import CONFLUENT_HEADER_BYTES, MAGIC_BYTE
-from orion_beam.schemas.avro_format import single_object_header
+from orion_beam.schemas.avro_format import SINGLE_OBJECT_HEADER_BYTES, SINGLE_OBJECT_MARKER
 from orion_beam.schemas.cdr import UnifiedCdr
-from orion_beam.schemas.derive import avro_schema
+from orion_beam.schemas.derive import avro_schema, default_of, required_fields
+from orion_beam.schemas.older import readable_schemas
 
 
-def read_final_value(value: bytes, model: type[UnifiedCdr] = UnifiedCdr) -> dict[str, Any] | None:
-    """Return the fields of a CDR; None if the value is not a CDR of this version.
+@dataclass
+class FinalReader:
+    """Reader of CDRs of this version and of older ones; all get the fields of this version.
 
-    Args:
-        value: Avro single object, Avro in Confluent's wire format, or JSON.
+    Attributes:
         model: Model of the CDRs of the job, with the fields of its own stages. CDRs without these are read as well.
+        kept: Avro schemas of further versions, as JSON text.
+        unknown: Number of values so far that have a schema that is not known.
     """
-    if value.startswith(b"{"):
-        return _from_json(value)
-    for each in (model, UnifiedCdr):
-        header = single_object_header(avro_schema(each))
-        if value.startswith(header):
-            return _from_avro(value[len(header) :], each)
-    if not value.startswith(MAGIC_BYTE):
-        return None
-    # The registry's id of the schema is not asked for: a record of one of the two is none of the other.
-    body = value[CONFLUENT_HEADER_BYTES:]
-    return _from_avro(body, model) or _from_avro(body, UnifiedCdr)
+
+    model: type[UnifiedCdr] = UnifiedCdr
+    kept: tuple[str, ...] = ()
+    unknown: int = 0
+
+    def read(self, value: bytes) -> dict[str, Any] | None:
+        """Return the fields of a CDR; None if the value is not a CDR of a known version.
+
+        Args:
+            value: Avro single object, Avro in Confluent's wire format, or JSON.
+        """
+        if value.startswith(b"{"):
+            return _from_json(value, self.model)
+        schemas = readable_schemas(self.model, self.kept)
+        if value.startswith(SINGLE_OBJECT_MARKER):
+            schema = schemas.get(value[:SINGLE_OBJECT_HEADER_BYTES])
+            self.unknown += schema is None
+            return None if schema is None else _from_avro(value[SINGLE_OBJECT_HEADER_BYTES:], schema, self.model)
+        if not value.startswith(MAGIC_BYTE):
+            return None
+        # The registry's id of the schema is not asked for: a record of one version is none of another.
+        body = value[CONFLUENT_HEADER_BYTES:]
+        records = (_from_avro(body, schema, self.model) for schema in schemas.values())
+        return next((record for record in records if record is not None), None)
 
 
-def _from_avro(body: bytes, model: type[UnifiedCdr]) -> dict[str, Any] | None:
+def _from_avro(body: bytes, schema: str, model: type[UnifiedCdr]) -> dict[str, Any] | None:
     content = io.BytesIO(body)
     try:
-        record = fastavro.schemaless_reader(content, _schema(model), None)
+        record = fastavro.schemaless_reader(content, _parsed(schema), _parsed(avro_schema(model)))
     except (EOFError, ValueError, IndexError, OverflowError):
         return None
     return record if isinstance(record, dict) and not content.read(1) else None
 
 
-def _from_json(value: bytes) -> dict[str, Any] | None:
+def _from_json(value: bytes, model: type[UnifiedCdr]) -> dict[str, Any] | None:
     try:
         record = json.loads(value)
     except ValueError:
         return None
-    return record if isinstance(record, dict) and UnifiedCdr.model_fields.keys() <= record.keys() else None
+    if not isinstance(record, dict) or not set(_fields_ever(model)) <= record.keys():
+        return None
+    return {name: default_of(field) for name, field in model.model_fields.items()} | record
+
+
+def _fields_ever(model: type[UnifiedCdr]) -> list[str]:
+    """Return the fields that the CDRs of all versions have."""
+    return [name for name in required_fields(model) if model.model_fields[name].is_required()]
 
 
 @cache
-def _schema(model: type[UnifiedCdr]) -> Any:
-    return fastavro.parse_schema(json.loads(avro_schema(model)))
+def _parsed(schema: str) -> Any:
+    return fastavro.parse_schema(json.loads(schema))

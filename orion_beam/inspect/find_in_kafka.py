@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from orion_beam.chain import places_of
 from orion_beam.errors import UserError
-from orion_beam.inspect.final_values import read_final_value
+from orion_beam.inspect.final_values import FinalReader
 from orion_beam.io.letter_headers import MAX_REFERENCE_KEY_BYTES, letters_of, redrives_of
 from orion_beam.kafka.entries import Entry
 from orion_beam.kafka.offset_ranges import (
@@ -22,7 +22,6 @@ from orion_beam.kafka.offset_ranges import (
 )
 from orion_beam.kafka.partitioner import partition_of
 from orion_beam.proof.ledger import merge_near
-from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.transforms.arrow.texts import is_null, mask_of
 from orion_beam.transforms.stage.batches import filter_rows
 
@@ -86,7 +85,7 @@ def find_final(
     imsi: str,
     source: SourcePartition,
     offset: int,
-    model: type[UnifiedCdr],
+    reader: FinalReader,
     advance: Advance,
 ) -> Iterator[Found]:
     """Yield the CDRs that were made from a raw record; there are several after a restart or a replay."""
@@ -94,20 +93,20 @@ def find_final(
     def is_wanted(batch: pa.RecordBatch) -> pa.BooleanArray:
         return pc.equal(batch.column("raw_key"), imsi.encode())
 
-    for found in _final_records(bootstrap_servers, ranges, is_wanted, model, advance):
+    for found in _final_records(bootstrap_servers, ranges, is_wanted, reader, advance):
         if _source_of(found.record) == (source, offset):
             yield found
 
 
 def find_cdr(
-    bootstrap_servers: str, ranges: SearchRanges, cdr_id: str, model: type[UnifiedCdr], advance: Advance
+    bootstrap_servers: str, ranges: SearchRanges, cdr_id: str, reader: FinalReader, advance: Advance
 ) -> Iterator[Found]:
     """Yield the CDRs with an id."""
 
     def is_wanted(batch: pa.RecordBatch) -> pa.BooleanArray:
         return pc.match_substring(batch.column("raw_value"), cdr_id)
 
-    for found in _final_records(bootstrap_servers, ranges, is_wanted, model, advance):
+    for found in _final_records(bootstrap_servers, ranges, is_wanted, reader, advance):
         if found.record["cdr_id"] == cdr_id:
             yield found
 
@@ -168,12 +167,12 @@ def _final_records(
     bootstrap_servers: str,
     ranges: SearchRanges,
     is_wanted: Callable[[pa.RecordBatch], pa.BooleanArray],
-    model: type[UnifiedCdr],
+    reader: FinalReader,
     advance: Advance,
 ) -> Iterator[Found]:
     for batch in read_ranges(bootstrap_servers, ranges, advance=advance):
         for row in filter_rows(batch, mask_of(is_wanted(batch))).to_pylist():
-            record = read_final_value(row["raw_value"] or b"", model)
+            record = reader.read(row["raw_value"] or b"")
             if record is not None:
                 place = SourcePartition(row["source_topic"], row["source_partition"])
                 yield Found(place, row["source_offset"], row["source_timestamp"], record)

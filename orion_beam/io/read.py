@@ -47,16 +47,24 @@ class ReadStage(beam.PTransform):  # type: ignore[misc]
     Out: StageOutput of accepted batches (the stage's schema) and dead letters; see DecodeStage. At least once.
     """
 
-    def __init__(self, source: KafkaSource, stage: Stage, topic: str, profiles: Mapping[str, CountryProfile]) -> None:
-        """Take the Kafka source, the stage, its topic, and the profiles of the job's countries."""
+    def __init__(
+        self,
+        source: KafkaSource,
+        stage: Stage,
+        topic: str,
+        profiles: Mapping[str, CountryProfile],
+        kept_schemas: tuple[str, ...] = (),
+    ) -> None:
+        """Take the Kafka source, the stage, its topic, the profiles of the job's countries, and the kept schemas."""
         super().__init__()
         self.source = source
         self.stage = stage
         self.topic = topic
         self.profiles = profiles
+        self.kept_schemas = kept_schemas
 
     @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
     def expand(self, pipeline: beam.Pipeline) -> StageOutput:
         """Read and decode."""
         messages = pipeline | ReadKafka(self.source, {self.topic: None})
-        return messages | DecodeStage(self.stage, self.profiles)  # type: ignore[no-any-return]
+        return messages | DecodeStage(self.stage, self.profiles, self.kept_schemas)  # type: ignore[no-any-return]

@@ -17,6 +17,7 @@ from orion_beam.schema_tools.registry import CONFLUENT_HEADER_BYTES, MAGIC_BYTE,
 from orion_beam.schemas.avro_format import SINGLE_OBJECT_HEADER_BYTES, SINGLE_OBJECT_MARKER, single_object_header
 from orion_beam.schemas.cdr import UNIFIED_SCHEMA, UnifiedCdr
 from orion_beam.schemas.derive import avro_schema
+from orion_beam.schemas.older import readable_schemas
 
 SampleReader = Callable[[dict[str, Any]], None]
 
@@ -43,12 +44,15 @@ class CdrReader:
     """
 
     def __init__(self, registry: str | None = None, schemas: Iterable[str] = ()) -> None:
-        """Take the registry and further schemas; this version's schema is always known."""
+        """Take the registry and further schemas; those of this version and of older ones are always known."""
         self.samples: dict[str, dict[str, Any]] = {}
         self._registry = registry
         self._avro = {
-            single_object_header(schema): _AvroReader(schema, SINGLE_OBJECT_HEADER_BYTES, self._sample)
-            for schema in (_SCHEMA, *schemas)
+            header: _AvroReader(schema, SINGLE_OBJECT_HEADER_BYTES, self._sample)
+            for header, schema in (
+                *readable_schemas(UnifiedCdr).items(),
+                *((single_object_header(schema), schema) for schema in schemas),
+            )
         }
 
     def read(self, values: Sequence[bytes]) -> Sources:
@@ -77,8 +81,11 @@ class CdrReader:
         if header in self._avro:
             return self._avro[header].read(values, rows)
         if header.startswith(SINGLE_OBJECT_MARKER) and len(header) == SINGLE_OBJECT_HEADER_BYTES:
-            fingerprint = header.removeprefix(SINGLE_OBJECT_MARKER).hex()
-            raise UserError(f"there are CDRs of another schema, with fingerprint {fingerprint}: give it with --schema")
+            fingerprint = header.removeprefix(SINGLE_OBJECT_MARKER)[::-1].hex(":")
+            raise UserError(
+                f"there are CDRs of another schema, with fingerprint {fingerprint}: give it with --schema, or keep it"
+                " in the workspace's schemas/"
+            )
         return concat_sources([])
 
     def _read_json(self, values: Sequence[bytes], rows: npt.NDArray[np.int64]) -> Sources:

@@ -53,6 +53,7 @@ from orion_beam.schemas.derive import avro_schema
 from orion_beam.topics.apply import apply_changes, create_topics
 from orion_beam.topics.cluster_state import describe_cluster
 from orion_beam.topics.plan import ChangeKind, TopicChange
+from orion_beam.workspace import WORKSPACE_VARIABLE
 from tests.topics import DEAD_LETTERS, FINAL, FINAL_PARTITIONS, raw_topic
 
 FREQUENT_CHECKPOINTS = "--checkpointing_interval=1000"
@@ -117,8 +118,11 @@ class Record(NamedTuple):
 class Job:
     """A child process of `orion-beam run`, in a session of its own, with its output in a file."""
 
-    def __init__(self, log: Path, servers: str, *arguments: str, beam: Sequence[str] = ()) -> None:
+    def __init__(
+        self, log: Path, servers: str, *arguments: str, beam: Sequence[str] = (), workspace: Path | None = None
+    ) -> None:
         self.log_file = log
+        named = {} if workspace is None else {WORKSPACE_VARIABLE: str(workspace)}
         self._seen: dict[int, psutil.Process] = {}
         command = [sys.executable, "-m", "orion_beam.cli.main", "run", "--bootstrap-servers", servers, *arguments]
         with log.open("wb") as output:
@@ -128,7 +132,7 @@ class Job:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env=os.environ | guard_environment(),
+                env=os.environ | guard_environment() | named,
             )
         self._handle = psutil.Process(self._process.pid)
 
@@ -426,11 +430,10 @@ def jobs_in(directory: Path) -> Iterator[StartJob]:
     """Yield a function that starts jobs; afterwards kill those that still run, and print the ends of their logs."""
     with ExitStack() as started:
 
-        def start(servers: str, *arguments: str, beam: Sequence[str] = ()) -> Job:
+        def start(servers: str, *arguments: str, beam: Sequence[str] = (), workspace: Path | None = None) -> Job:
             directory.mkdir(exist_ok=True)
-            job = Job(
-                directory / f"job-{len(list(directory.glob('job-*.log'))) + 1}.log", servers, *arguments, beam=beam
-            )
+            log = directory / f"job-{len(list(directory.glob('job-*.log'))) + 1}.log"
+            job = Job(log, servers, *arguments, beam=beam, workspace=workspace)
             started.callback(_show, job)
             started.callback(job.clean_up)
             return job

@@ -1,11 +1,13 @@
 """A chain that is split: one job publishes the stages, another goes on from a stage's topic."""
 
+import json
 import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,8 @@ from pydantic import BaseModel
 
 from orion_beam.schemas.avro_format import single_object_header
 from orion_beam.schemas.cdr import EnrichedCdr, NormalizedCdr, UnifiedCdr, ValidatedCdr
-from orion_beam.schemas.derive import avro_schema
+from orion_beam.schemas.derive import avro_schema, default_of
+from orion_beam.schemas.older import readable_schemas
 from tests.integration.harness import (
     START_TIMEOUT_S,
     Feed,
@@ -29,6 +32,7 @@ from tests.integration.harness import (
     source_of_letter,
     source_of_record,
 )
+from tests.outputs import with_schema
 from tests.topics import DEAD_LETTERS, ENRICHED, FINAL, NORMALIZED, VALIDATED
 
 pytestmark = pytest.mark.integration
@@ -43,14 +47,20 @@ FOREIGN = {
     "cut short": single_object_header(avro_schema(NormalizedCdr)) + b"\x1e20801",
     "record of another stage": single_object_header(avro_schema(ValidatedCdr)) + b"\x00" * 100,
 }
-OLDER = b"\xc3\x01" + bytes.fromhex("efcdab8967452301") + b"\x1e208011234567890"
-"""An Avro single object of a schema that no record of this version has."""
-SAYS = "the record's schema has the fingerprint 01:23:45:67:89:ab:cd:ef, which this version does not read"
+NEWER = b"\xc3\x01" + bytes.fromhex("efcdab8967452301") + b"\x1e208011234567890"
+"""An Avro single object of a schema that no version so far has."""
+SAYS = "the record's schema has the fingerprint 01:23:45:67:89:ab:cd:ef, which this version does not know"
+KEPT = avro_schema(NormalizedCdr).replace('"name": "charging_id"', '"name": "charging"')
+"""A schema that the workspace keeps: what stands in `charging` is dropped, and `charging_id` is null."""
+OTHER_SCHEMAS = [*list(readable_schemas(NormalizedCdr).values())[1:], KEPT]
+OTHER_RECORDS = 20
+"""Records of each of these schemas. They are copies of others, as if from offsets that lie FURTHER for each schema."""
+FURTHER = 10_000_000
 
 
 @dataclass(frozen=True)
-class Older:
-    """What became of a record that an older version left on the topic of the second job.
+class Newer:
+    """What became of a record that an newer version left on the topic of the second job.
 
     Attributes:
         source: where it is.
@@ -75,11 +85,12 @@ class Chain:
     stages: dict[str, list[Record]]
     final_of_first: list[Record]
     final_of_second: list[Record]
+    final_of_others: list[Record]
     letters_of_first: list[Record]
     letters_of_second: list[Record]
     foreign: dict[str, Source]
     exit_codes: list[int]
-    older: Older
+    newer: Newer
 
 
 @pytest.fixture(scope="module")
@@ -115,18 +126,22 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
             )
             strangers.flush()
             (foreign[name],) = set(strangers.expected) - before
-        second = start_job(servers, "--countries", countries, "--group-id", "second", "--start-from", "normalized")
-        awaited = 2 * len(final) + len(letters) + len(FOREIGN)
+        leave_other_versions(strangers, stages[NORMALIZED.name])
+        from_normalized = ("--group-id", "second", "--start-from", "normalized")
+        second = start_job(
+            servers, "--countries", countries, *from_normalized, workspace=workspace_in(directory / "workspace")
+        )
+        awaited = 2 * len(final) + len(letters) + len(FOREIGN) + len(OTHER_SCHEMAS) * OTHER_RECORDS
         second.await_until(
             lambda: records_on(servers, FINAL.name, DEAD_LETTERS.name) >= awaited,
             START_TIMEOUT_S,
             "every normalized record has come out",
         )
         before = set(strangers.expected)
-        strangers.send(NORMALIZED.name, b"key", OLDER, code=None, partition=5)
+        strangers.send(NORMALIZED.name, b"key", NEWER, code=None, partition=5)
         strangers.flush()
-        (older,) = set(strangers.expected) - before
-        second.await_until(lambda: SAYS in second.log, START_TIMEOUT_S, "the older record is named")
+        (newer,) = set(strangers.expected) - before
+        second.await_until(lambda: SAYS in second.log, START_TIMEOUT_S, "the newer record is named")
         second.send(signal.SIGTERM)
         exit_codes.append(second.exit_code())
         refusal = subprocess.run(
@@ -135,24 +150,47 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
             capture_output=True, text=True, timeout=START_TIMEOUT_S,
         )  # fmt: skip
         final_places = {message.source for message in final}
+        of_second = [message for message in read_topic(servers, FINAL.name) if message.source not in final_places]
+        is_other = [source_of_record(record).offset >= FURTHER for record in records(of_second)]
         letter_places = {letter.source for letter in letters}
         yield Chain(
             feed.expected,
             stages,
             final,
-            [message for message in read_topic(servers, FINAL.name) if message.source not in final_places],
+            [message for message, other in zip(of_second, is_other, strict=True) if not other],
+            [message for message, other in zip(of_second, is_other, strict=True) if other],
             letters,
             [letter for letter in read_topic(servers, DEAD_LETTERS.name) if letter.source not in letter_places],
             foreign,
             exit_codes,
-            Older(
-                older,
+            Newer(
+                newer,
                 second.log,
                 refusal,
-                committed_offset(servers, "second", older),
-                [letter for letter in read_topic(servers, DEAD_LETTERS.name) if source_of_letter(letter) == older],
+                committed_offset(servers, "second", newer),
+                [letter for letter in read_topic(servers, DEAD_LETTERS.name) if source_of_letter(letter) == newer],
             ),
         )
+
+
+def workspace_in(directory: Path) -> Path:
+    """Make a workspace that keeps a schema of another version."""
+    (directory / "schemas").mkdir(parents=True)
+    (directory / "orion.yaml").write_text("version: 1\n")
+    (directory / "schemas" / "NormalizedCdr-kept.avsc").write_text(KEPT, encoding="utf-8")
+    return directory
+
+
+def leave_other_versions(feed: Feed, normalized: list[Record]) -> None:
+    """Send copies of normalized records as other versions have written them."""
+    read = avro_reader(NormalizedCdr)
+    for number, schema in enumerate(OTHER_SCHEMAS, 1):
+        for message in normalized[:OTHER_RECORDS]:
+            row = read(message.payload)
+            row["source_offset"] += number * FURTHER
+            value = with_schema(schema, row | {"charging": "dropped"})
+            feed.send(NORMALIZED.name, message.key, value, code=None, partition=message.partition)
+    feed.flush()
 
 
 def committed_offset(servers: str, group_id: str, source: Source) -> int:
@@ -191,6 +229,20 @@ def test_a_job_that_starts_from_a_stage_gives_the_same_values(chain: Chain) -> N
     assert {len(messages) for messages in second.values()} == {1}
 
 
+@pytest.mark.parametrize("number", range(1, len(OTHER_SCHEMAS) + 1))
+def test_records_of_other_versions_come_out_with_the_fields_of_this_one(chain: Chain, number: int) -> None:
+    had = {field["name"] for field in json.loads(OTHER_SCHEMAS[number - 1])["fields"]}
+    lacks = {name: default_of(field) for name, field in NormalizedCdr.model_fields.items() if name not in had}
+    assert lacks
+    found = [record for record in records(chain.final_of_others) if record["source_offset"] // FURTHER == number]
+    assert len(found) == OTHER_RECORDS
+    originals = {source_of_record(record): record for record in records(chain.final_of_first)}
+    for record in found:
+        source = source_of_record(record)
+        original = originals[source._replace(offset=source.offset % FURTHER)]
+        assert record == original | lacks | {"source_offset": source.offset}
+
+
 def test_a_job_that_starts_from_a_stage_keeps_the_order_of_a_subscriber(chain: Chain) -> None:
     for messages in (chain.final_of_first, chain.final_of_second):
         offsets = defaultdict(list)
@@ -213,14 +265,14 @@ def test_a_job_that_starts_from_a_stage_rejects_nothing_else(chain: Chain) -> No
     assert {source_of_letter(letter) for letter in chain.letters_of_second} == set(chain.foreign.values())
 
 
-def test_a_record_of_an_older_version_is_held_and_named_not_dead_lettered(chain: Chain) -> None:
-    older = chain.older
-    where = f"{NORMALIZED.name}[{older.source.partition}] offset {older.source.offset}: {SAYS}"
-    assert where in older.log
-    assert older.letters == []
-    assert older.committed <= older.source.offset
-    assert older.refusal.returncode == 2
-    (line,) = older.refusal.stderr.splitlines()
+def test_a_record_of_an_newer_version_is_held_and_named_not_dead_lettered(chain: Chain) -> None:
+    newer = chain.newer
+    where = f"{NORMALIZED.name}[{newer.source.partition}] offset {newer.source.offset}: {SAYS}"
+    assert where in newer.log
+    assert newer.letters == []
+    assert newer.committed <= newer.source.offset
+    assert newer.refusal.returncode == 2
+    (line,) = newer.refusal.stderr.splitlines()
     assert where in line
     assert "kafka-consumer-groups --reset-offsets" in line
 

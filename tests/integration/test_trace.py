@@ -8,6 +8,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 import pytest
+from confluent_kafka import Producer
 from typer.testing import CliRunner
 
 from orion_beam.cli.main import app
@@ -20,12 +21,14 @@ from orion_beam.redrive.journal import read_journal
 from orion_beam.schemas.avro_format import single_object_header
 from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.derive import avro_schema
+from orion_beam.schemas.older import readable_schemas
 from orion_beam.transforms.decode import DecodeCdrs
 from orion_beam.transforms.encode import EncodeCdrs, Wire
 from orion_beam.transforms.enrich import EnrichCdrs, operators_of
 from orion_beam.transforms.normalize import NormalizeCdrs
 from orion_beam.transforms.validate import ValidateCdrs
 from tests.integration.harness import Feed, Source, kafka_in
+from tests.outputs import cdr, with_schema
 from tests.topics import DEAD_LETTERS, FINAL, raw_topic
 
 pytestmark = pytest.mark.integration
@@ -35,6 +38,7 @@ GOOD = f"{IMSI};{MSISDN};;FR-1;4G;1;2;2025-06-01T12:00:00Z".encode()
 BAD = f"{IMSI};{MSISDN};;FR-1;6G;1;two;2025-06-01T12:00:00Z".encode()
 FAILS_TWICE = f"{IMSI};{MSISDN};x;FR-1;6G;1;2;2025-06-01T12:30:00Z".encode()
 TOPIC = raw_topic("FR").name
+UPGRADED_ID = "184731026435209961077405413298734912045"
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Traced:
     good: Source
     bad: Source
     redriven: Source
+    upgraded: Source
     unprocessed: Source
 
 
@@ -60,7 +65,9 @@ def traced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traced]:
         done = _process(servers, done)
         _redrive(servers, "--set", "imei=", "--code", "invalid_imei")
         _process(servers, done)
-        yield Traced(servers, good, bad, redriven, _send(feed, GOOD))
+        upgraded = _send(feed, GOOD)
+        _write_as_the_first_version(servers, upgraded)
+        yield Traced(servers, good, bad, redriven, upgraded, _send(feed, GOOD))
 
 
 def _redrive(servers: str, *options: str) -> None:
@@ -76,6 +83,15 @@ def _send(feed: Feed, value: bytes) -> Source:
     feed.flush()
     (source,) = set(feed.expected) - before
     return source
+
+
+def _write_as_the_first_version(servers: str, source: Source) -> None:
+    """Write the CDR of a raw record to cdr.final with the oldest schema."""
+    oldest = list(readable_schemas(UnifiedCdr).values())[-1]
+    row = cdr(*source, imsi=IMSI, cdr_id=UPGRADED_ID)
+    producer = Producer({"bootstrap.servers": servers, "partitioner": "murmur2_random", "log_level": 0})
+    producer.produce(FINAL.name, with_schema(oldest, row), IMSI.encode())
+    assert producer.flush(60) == 0
 
 
 def _process(servers: str, done: Mapping[SourcePartition, OffsetRange]) -> Mapping[SourcePartition, OffsetRange]:
@@ -134,6 +150,20 @@ def test_an_accepted_record_is_followed_to_its_cdr_and_back(traced: Traced) -> N
     assert code == 0
     assert json.loads(text)["record"]["offset"] == traced.good.offset
     assert json.loads(text)["found"] == [final]
+
+
+def test_a_cdr_of_an_older_version_is_found_and_accounted_for(traced: Traced) -> None:
+    code, found = trace_json(traced, traced.upgraded)
+    assert code == 0
+    assert [(each["outcome"], each["cdr_id"]) for each in found["found"]] == [("final", UPGRADED_ID)]
+    code, text = trace(traced.servers, "--cdr-id", UPGRADED_ID, "--json")
+    assert code == 0
+    assert json.loads(text)["record"]["offset"] == traced.upgraded.offset
+    source = traced.upgraded
+    offsets = f"FR:{source.partition}={source.offset}-{source.offset + 1}"
+    answer = CliRunner().invoke(app, ["audit", "--bootstrap-servers", traced.servers, "--offsets", offsets, "--json"])
+    assert answer.exit_code == 0
+    assert [part["final"] for part in json.loads(answer.stdout)["partitions"]] == [1]
 
 
 def test_a_refused_record_is_followed_to_its_dead_letter_with_all_rules(traced: Traced) -> None:

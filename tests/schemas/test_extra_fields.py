@@ -9,7 +9,7 @@ import fastavro
 import pyarrow as pa
 import pytest
 
-from orion_beam.inspect.final_values import read_final_value
+from orion_beam.inspect.final_values import FinalReader
 from orion_beam.proof.cdr_reader import CdrReader
 from orion_beam.schema_tools.avro_compatibility import compatibility
 from orion_beam.schemas.avro_format import single_object_header
@@ -83,12 +83,12 @@ def test_a_reader_with_the_plain_schema_reads_both(enriched, with_fields):
 
 @pytest.mark.parametrize("prefix", [single_object_header(EXTENDED_SCHEMA), b"\0\0\0\0\7", None])
 def test_our_reader_of_single_values_reads_both(enriched, with_fields, prefix):
-    value = read_final_value(values_of(with_fields, MODEL, prefix)[0], MODEL)
+    value = FinalReader(MODEL).read(values_of(with_fields, MODEL, prefix)[0])
     assert value is not None
     expected = VALUES if prefix is not None else VALUES | {"seen": "2026-01-02T03:04:05.006Z", "day": "2026-01-02"}
     assert value["tag"] == expected
     plain_prefix = single_object_header(PLAIN_SCHEMA) if prefix and prefix.startswith(b"\xc3") else prefix
-    plain = read_final_value(values_of(enriched, UnifiedCdr, plain_prefix)[0], MODEL)
+    plain = FinalReader(MODEL).read(values_of(enriched, UnifiedCdr, plain_prefix)[0])
     assert plain is not None
     assert plain["imsi"] == "208011234567890"
 

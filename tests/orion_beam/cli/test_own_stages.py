@@ -5,6 +5,10 @@ import json
 import fastavro
 import pytest
 
+from orion_beam.schema_tools.kept_schemas import kept_schemas
+from orion_beam.schemas.cdr import UnifiedCdr
+from orion_beam.schemas.older import readable_schemas
+
 STAGE = """
 from orion_beam.custom_stages import Reject, custom_stage, split
 import pyarrow.compute as pc
@@ -40,6 +44,15 @@ def test_the_schema_of_cdrs_has_their_fields(orion_beam, workspace):
     assert json.loads(shown)["fields"][-1]["name"] == "tag"
     (workspace / "shown.avsc").write_text(shown)
     assert orion_beam("schema", "check", workspace / "shown.avsc").code == 0
+
+
+def test_keep_writes_it_so_that_versions_to_come_read_its_records(orion_beam, workspace):
+    kept = orion_beam("schema", "keep")
+    assert kept.out == f"{next((workspace / 'schemas').iterdir())}\n"
+    assert kept_schemas() == (orion_beam("schema", "show", "cdr").out,)
+    # The job's next version has another field, and no record of this one is lost for it.
+    (workspace / "orion.yaml").write_text("version: 1\n")
+    assert any('"vip"' in schema for schema in readable_schemas(UnifiedCdr, kept_schemas()).values())
 
 
 def test_a_run_has_them_and_so_have_trace_and_retest(orion_beam, workspace):

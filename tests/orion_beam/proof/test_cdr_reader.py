@@ -14,7 +14,8 @@ from orion_beam.proof.sources import Sources
 from orion_beam.schemas.avro_format import single_object_header
 from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.derive import avro_schema
-from tests.outputs import bodies_of, cdr
+from orion_beam.schemas.older import readable_schemas
+from tests.outputs import bodies_of, cdr, with_schema
 
 SCHEMA = avro_schema(UnifiedCdr)
 OTHER_SCHEMA = SCHEMA.replace('"name": "UnifiedCdr"', '"name": "OlderCdr"')
@@ -48,6 +49,13 @@ def test_what_was_written_is_read_at_once_and_again() -> None:
         "cdr.raw.FR": 3,
         "cdr.raw.TN": 0,
     }
+
+
+def test_cdrs_of_older_versions_are_read_among_those_of_this_one() -> None:
+    row = cdr("cdr.raw.FR", 3, 5)
+    values = [with_schema(schema, row) for schema in readable_schemas(UnifiedCdr).values() for _ in range(3)]
+    assert len(values) > 3
+    assert places(CdrReader().read(values)) == [(place, "cdr.raw.FR", 3, 5) for place in range(len(values))]
 
 
 def test_ordinary_cdrs_are_read_from_their_ends() -> None:
@@ -94,7 +102,7 @@ def test_a_schema_of_a_registry_that_is_no_cdr_s_is_named(monkeypatch: pytest.Mo
 
 def test_cdrs_of_another_version_need_their_schema() -> None:
     values = single_objects(cdr("cdr.raw.FR", 3, 5), schema=OTHER_SCHEMA)
-    fingerprint = single_object_header(OTHER_SCHEMA)[2:].hex()
+    fingerprint = single_object_header(OTHER_SCHEMA)[:1:-1].hex(":")
     with pytest.raises(UserError, match=f"with fingerprint {fingerprint}: give it with --schema"):
         CdrReader().read(values)
     assert places(CdrReader(schemas=[OTHER_SCHEMA]).read(values)) == [(0, "cdr.raw.FR", 3, 5)]

@@ -31,7 +31,7 @@ def test_a_record_of_an_unknown_schema_is_named_by_place_and_fingerprint() -> No
         "cdr.normalized[3] offset 71: the record's schema has the fingerprint 01:23:45:67:89:ab:cd:ef,"
     )
     assert "208011234567890" not in str(refused.value)
-    assert "; let the version that wrote it read the topic to its end first" in str(refused.value)
+    assert "a newer one wrote it; upgrade this job" in str(refused.value)
 
 
 @pytest.mark.parametrize(
