@@ -132,6 +132,24 @@ def avro_schema(model: type[BaseModel]) -> str:
 
 
 @cache
+def text_schema(model: type[BaseModel], count: int | None = None) -> str:
+    """Return the Avro schema of the model's first `count` fields, by default of all, with string for bytes.
+
+    Avro encodes both alike (Avro 1.12 specification, Binary encoding).
+    """
+
+    def text(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {key: value if key in ("name", "doc") else text(value) for key, value in part.items()}
+        if isinstance(part, list):
+            return [text(item) for item in part]
+        return "string" if part == "bytes" else part
+
+    schema = text(json.loads(avro_schema(model)))
+    return json.dumps(schema | {"fields": schema["fields"][:count]})
+
+
+@cache
 def required_fields(model: type[BaseModel]) -> tuple[str, ...]:
     """Return the names of the fields of a model that are never null."""
     return tuple(name for name, field in model.model_fields.items() if not _type_of(field)[1])

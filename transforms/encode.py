@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from orion_beam.schemas.cdr import SCHEMA_VERSION, UnifiedCdr
 from orion_beam.schemas.codes import Code, Stage
-from orion_beam.schemas.derive import arrow_schema, avro_schema, required_fields
+from orion_beam.schemas.derive import arrow_schema, avro_schema, required_fields, text_schema
 from orion_beam.schemas.extra_fields import ExtraBlock, extended
 from orion_beam.transforms.arrow.texts import lengths_of, text_offsets
 from orion_beam.transforms.stage.batches import SplitBatch, batch_of, columns_of, filter_rows
@@ -33,7 +33,6 @@ __all__ = [
     "encode_avro",
     "encode_batch",
     "encode_json",
-    "text_schema",
     "unified",
     "unify_batch",
 ]
@@ -171,21 +170,6 @@ def _text_layout(model: type[BaseModel], count: int) -> pa.Schema:
         return kind
 
     return pa.schema([(field.name, text(field.type)) for field in list(arrow_schema(model))[:count]])
-
-
-@cache
-def text_schema(model: type[BaseModel], count: int | None = None) -> str:
-    """Return the Avro schema of the model's first `count` fields, by default of all, with string for bytes."""
-
-    def text(part: Any) -> Any:
-        if isinstance(part, dict):
-            return {key: value if key in ("name", "doc") else text(value) for key, value in part.items()}
-        if isinstance(part, list):
-            return [text(item) for item in part]
-        return "string" if part == "bytes" else part
-
-    schema = text(json.loads(avro_schema(model)))
-    return json.dumps(schema | {"fields": schema["fields"][:count]})
 
 
 def encode_json(batch: pa.RecordBatch) -> pa.BinaryArray:

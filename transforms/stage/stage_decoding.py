@@ -20,11 +20,10 @@ from orion_beam.schemas.avro_format import SINGLE_OBJECT_HEADER_BYTES
 from orion_beam.schemas.cdr import EnrichedCdr, NormalizedCdr, ValidatedCdr
 from orion_beam.schemas.codes import Code, Stage
 from orion_beam.schemas.country import CountryProfile
-from orion_beam.schemas.derive import arrow_schema, avro_schema
+from orion_beam.schemas.derive import arrow_schema, avro_schema, text_schema
 from orion_beam.schemas.older import readable_schemas
 from orion_beam.transforms.arrow.row_copies import take
 from orion_beam.transforms.arrow.texts import Mask, Offsets, is_in, to_list
-from orion_beam.transforms.encode import text_schema
 from orion_beam.transforms.stage.batches import concat_batches, empty_batch, filter_rows
 from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_letters
 from orion_beam.transforms.stage.split import ACCEPTED_TAG, DEAD_LETTER_TAG, StageOutput, typed_outputs
