@@ -20,11 +20,15 @@ class JobTarget:
         master: URL of Flink's REST API; None when Flink is embedded.
         parallelism: Parallelism of the job.
         pool: Address (host:port) of the worker pool, as task managers see it; None when there is no pool.
+        savepoint: Savepoint to restore (`--savepoint_path`); None for none.
+        allow_non_restored: Whether the job starts although no step takes some state of the savepoint.
     """
 
     master: str | None
     parallelism: int
     pool: str | None
+    savepoint: str | None = None
+    allow_non_restored: bool = False
 
     @classmethod
     def of(cls, beam_arguments: Sequence[str]) -> Self:
@@ -36,4 +40,5 @@ class JobTarget:
             master = f"http://{master}"
         has_pool = portable.environment_type == "EXTERNAL" and portable.environment_config
         pool = pool_address(portable.environment_config) if has_pool else None
-        return cls(master, flink.parallelism, pool)
+        given = options.get_all_options(retain_unknown_options=True)
+        return cls(master, flink.parallelism, pool, given.get("savepoint_path"), "allow_non_restored_state" in given)

@@ -99,6 +99,12 @@ SUBCOMMANDS = {
         "Turn raw CDRs into unified ones: from files to files, or from Kafka to Kafka until it is stopped.",
         cls=_PassThroughCommand,
     ),
+    "submit": _Entry(
+        "orion_beam.cli.submit:submit",
+        "Submit a stream from Kafka to Kafka to a Flink cluster, and end when the job has completed its first"
+        " checkpoint.",
+        cls=_PassThroughCommand,
+    ),
     "replay": _Entry(
         "orion_beam.cli.replay:replay",
         "Run the retained raw records of a time range, or of offsets, through the pipeline again.",

@@ -6,10 +6,10 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,37 +18,37 @@ from rich.console import Console
 from rich.table import Table
 
 from orion_beam.cli.shared.given import refuse_unused
-from orion_beam.cli.shared.job_defaults import beam_arguments, stages_of
+from orion_beam.cli.shared.job_defaults import beam_arguments
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.offset_options import time_of
 from orion_beam.cli.shared.options import (
     OWN,
+    AllowSecondJob,
     Cells,
     ConsumerSettings,
     CountriesOption,
+    DetectGaps,
     DuplicateWindow,
     FlagDuplicatesOption,
+    GapTolerance,
     GroupId,
+    LogFormatOption,
     ProducerSettings,
     Publish,
+    Quiet,
+    ReferenceRefresh,
+    SchemaRegistry,
+    SpreadCountries,
     StartFrom,
     Subscribers,
     TagPartialsOption,
-    check_balance,
+    ValueFormatOption,
     checked_config,
-    duration_of,
-    kafka_needs,
-    parse_countries,
-    parse_list,
-    parse_pairs,
-    parse_stage,
-    refuse_unused_checks,
-    refuse_unused_format,
-    wire_prefix_of,
 )
 from orion_beam.cli.shared.paths import local_path
+from orion_beam.cli.shared.stream import Stream, record_options
+from orion_beam.cli.shared.submission import submit_and_stay
 from orion_beam.defaults import CELLS, DUPLICATE_WINDOW, SUBSCRIBERS, ValueFormat
-from orion_beam.doctor.findings import Status, require
 from orion_beam.errors import JobFailedError, UserError
 from orion_beam.telemetry.logs import FORMAT_VARIABLE, JOB_VARIABLE, LogFormat, say, set_up_logging
 
@@ -57,24 +57,17 @@ with late_imports():
 
     from orion_beam.chain import load_reference
     from orion_beam.cli.shared.counts import counts_summary, counts_table
-    from orion_beam.config import FileSink, FileSource, JobConfig, KafkaSink, KafkaSource
+    from orion_beam.config import FileSink, FileSource, JobConfig
     from orion_beam.countries import profiles_of
-    from orion_beam.custom_stages.declaration import final_model_of
-    from orion_beam.doctor.kafka_checks import KafkaNeeds, loss_checks, start_checks
     from orion_beam.inspect.job_graph import JobGraph, job_graph
     from orion_beam.inspect.lookalikes import described
     from orion_beam.io.files import DEAD_LETTER_FILE, FINAL_FILE
-    from orion_beam.kafka.clients import consumer_config, producer_config
-    from orion_beam.kafka.lease import await_free
     from orion_beam.monitoring.minute import telling
     from orion_beam.runners.direct import run_direct
-    from orion_beam.runners.doctor.flink_cluster import capacity_checks, check_flink
-    from orion_beam.runners.doctor.worker_pool import check_pool
     from orion_beam.runners.flink import TerminatedError, flink_arguments, run_flink
     from orion_beam.runners.flink_parts.beam_options import check_beam_options, check_environment
     from orion_beam.runners.jars.build import ensure_jars
     from orion_beam.runners.job_target import JobTarget
-    from orion_beam.schema_tools.kept_schemas import kept_schemas
     from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
     from orion_beam.schemas.derive import arrow_schema
     from orion_beam.telemetry.masking import shown
@@ -111,43 +104,25 @@ def run(
     group_id: GroupId = OWN,
     publish: Publish = "",
     start_from: StartFrom = None,
-    value_format: Annotated[
-        ValueFormat, typer.Option(help="How values on cdr.final are written.")
-    ] = ValueFormat.SINGLE_OBJECT,
-    schema_registry: Annotated[
-        str | None, typer.Option(help="URL of a schema registry; values then have Confluent's wire format.")
-    ] = None,
+    value_format: ValueFormatOption = ValueFormat.SINGLE_OBJECT,
+    schema_registry: SchemaRegistry = None,
     cells: Cells = CELLS,
     subscribers: Subscribers = SUBSCRIBERS,
-    reference_refresh: Annotated[
-        str, typer.Option(help="How often a stream checks --cells and --subscribers for changes: 300s, 5m, 1h, or off.")
-    ] = "300s",
+    reference_refresh: ReferenceRefresh = "300s",
     tag_partials: TagPartialsOption = False,
     flag_duplicates: FlagDuplicatesOption = False,
     duplicate_window: DuplicateWindow = DUPLICATE_WINDOW,
-    detect_gaps: Annotated[bool, typer.Option(help="Report gaps in the sequence numbers of a node's records.")] = False,
-    gap_tolerance: Annotated[
-        str,
-        typer.Option(help="Least time that a stream waits before it reports a gap: 60s, 5m, 1h."),
-    ] = "60s",
+    detect_gaps: DetectGaps = False,
+    gap_tolerance: GapTolerance = "60s",
     consumer_settings: ConsumerSettings = None,
     producer_settings: ProducerSettings = None,
-    allow_second_job: Annotated[
-        bool,
-        typer.Option(
-            "--allow-second-job", help="Start although a job of this group is alive: every record then comes out twice."
-        ),
-    ] = False,
-    spread_countries: Annotated[
-        bool, typer.Option(help="Let every worker read every country, for countries of very different traffic.")
-    ] = False,
+    allow_second_job: AllowSecondJob = False,
+    spread_countries: SpreadCountries = False,
     metrics_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Port for the metrics of embedded Flink's workers.")
     ] = None,
-    log_format: Annotated[LogFormat, typer.Option(help="How log lines are written, workers' too.")] = LogFormat.TEXT,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="Leave out the line a minute on what a stream reads and writes.")
-    ] = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
+    quiet: Quiet = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the job's graph: steps, topics, schemas. Nothing is started.")
     ] = False,
@@ -158,7 +133,8 @@ def run(
 ) -> None:
     """Turn raw CDRs into unified ones: from files to files, or from Kafka to Kafka until it is stopped.
 
-    Everything after `--` is handed to Beam untouched.
+    Without a cluster, Flink is embedded, and the stream lives as long as this command. With --flink_master, this is
+    `orion-beam submit --attached`. Everything after `--` is handed to Beam untouched.
 
     Example: orion-beam run --input FR=fr.csv --input TN=tn.jsonl --output out
 
@@ -178,21 +154,17 @@ def run(
     check_beam_options(beam_options, ["DirectRunner"] if inputs else ["FlinkRunner"])
     check_environment(beam_options)
     reference_version = load_reference(cells, subscribers).version
-    check_balance(flag_duplicates, beam_options)
-    refuse_unused_checks(context, flag_duplicates)
-    if not detect_gaps:
-        refuse_unused(context, ["gap_tolerance"], "without --detect-gaps")
-    stages = stages_of(context)
-    options = {
-        "cells": cells,
-        "subscribers": subscribers,
-        "tag_partials": tag_partials,
-        "flag_duplicates": flag_duplicates,
-        "duplicate_window": duplicate_window,
-        "detect_gaps": detect_gaps,
-        "gap_tolerance_s": duration_of(gap_tolerance, "--gap-tolerance"),
-        "stages": stages,
-    }
+    options = record_options(
+        context,
+        beam_options,
+        cells=cells,
+        subscribers=subscribers,
+        tag_partials=tag_partials,
+        flag_duplicates=flag_duplicates,
+        duplicate_window=duplicate_window,
+        detect_gaps=detect_gaps,
+        gap_tolerance=gap_tolerance,
+    )
     if inputs:
         if output is None or bootstrap_servers is not None:
             raise UserError("--input needs --output DIR, and does not go with --bootstrap-servers")
@@ -216,59 +188,55 @@ def run(
         raise UserError("nothing to read: give --input COUNTRY=PATH or --bootstrap-servers HOST:PORT")
     if output is not None:
         raise UserError("--output goes with --input; a stream writes to cdr.final and cdr.dlq")
-    refuse_unused_format(context, value_format, schema_registry)
     if not dry_run:
         why = "without --input or --dry-run: a stream does not end, and `orion-beam top --json` counts"
         refuse_unused(context, ["as_json"], why)
     cluster = JobTarget.of(beam_options)
     if cluster.master is not None or cluster.pool is not None:
         refuse_unused(context, ["metrics_port"], "with workers that `orion-beam workers --metrics-port` starts")
-    codes = parse_countries(countries)
-    published = tuple(parse_stage(name, "--publish") for name in parse_list(publish))
-    start = None if start_from is None else parse_stage(start_from, "--start-from")
-    consumer = parse_pairs(consumer_settings, "--consumer-config")
-    producer = parse_pairs(producer_settings, "--producer-config")
-    reading = consumer_config(bootstrap_servers, group_id, consumer)
-    producer_config(bootstrap_servers, producer)
-    sink = KafkaSink(bootstrap_servers=bootstrap_servers, producer_config=producer)
-    needs = kafka_needs(sink, group_id, codes, published, start)
-    if not dry_run:
-        _check(needs, cluster)
-        if not allow_second_job:
-            await_free(bootstrap_servers, group_id, needs.sources, reading, say)
-    jars = None if dry_run else ensure_jars(say)
-    config = checked_config(
-        countries=codes,
-        source=KafkaSource(
-            bootstrap_servers=bootstrap_servers,
-            group_id=group_id,
-            expansion_service=None if jars is None else str(jars.expansion_service),
-            consumer_config=consumer,
-            spread=spread_countries,
-        ),
-        sink=sink,
-        publish=published,
-        start_from=start,
-        kept_schemas=() if start is None else kept_schemas(),
-        wire_prefix=wire_prefix_of(
-            value_format, schema_registry, sink.final_topic, final_model_of(stages), registers=not dry_run
-        ),
-        reference_refresh_s=None
-        if reference_refresh == "off"
-        else duration_of(reference_refresh, "--reference-refresh"),
-        **options,
+    stream = Stream.of(
+        context,
+        bootstrap_servers=bootstrap_servers,
+        group_id=group_id,
+        countries=countries,
+        publish=publish,
+        start_from=start_from,
+        consumer_settings=consumer_settings,
+        producer_settings=producer_settings,
+        value_format=value_format,
+        schema_registry=schema_registry,
+        reference_refresh=reference_refresh,
+        spread_countries=spread_countries,
+        options=options,
     )
-    if jars is None:
+    if dry_run:
         values = value_format if schema_registry is None else ValueFormat.CONFLUENT
-        _print_graph(job_graph(config, values), dot=dot, as_json=as_json)
-        return
+        _print_graph(job_graph(stream.config(None), values), dot=dot, as_json=as_json)
+    elif cluster.master is not None:
+        submit_and_stay(stream, beam_options, allow_second_job=allow_second_job, quiet=quiet)
+    else:
+        _run_embedded(stream, beam_options, metrics_port, allow_second_job=allow_second_job, quiet=quiet)
+
+
+def _run_embedded(
+    stream: Stream, beam_options: Sequence[str], metrics_port: int | None, *, allow_second_job: bool, quiet: bool
+) -> None:
+    """Run a stream on embedded Flink until it is stopped."""
+    stream.check()
+    if not allow_second_job:
+        stream.await_free()
+    jars = ensure_jars(say)
+    config = stream.config(str(jars.expansion_service))
     arguments = flink_arguments(jars, beam_options)
-    say(f"reading {', '.join(needs.sources)} as group {group_id}, writing {', '.join(needs.sinks)}; Ctrl-C stops it")
+    needs = stream.needs
+    say(
+        f"reading {', '.join(needs.sources)} as group {stream.group_id}, writing {', '.join(needs.sinks)};"
+        " Ctrl-C stops it"
+    )
     say(f"Beam options: {' '.join(arguments)}")
-    topics = (sink.final_topic, sink.dead_letter_topic)
-    lines = nullcontext() if quiet else telling(bootstrap_servers, group_id, needs.sources, topics, say)
+    lines = telling(stream.bootstrap_servers, stream.group_id, needs.sources, stream.topics, say)
     try:
-        with lines:
+        with nullcontext() if quiet else lines:
             run_flink(config, arguments, None if metrics_port is None else f"127.0.0.1:{metrics_port}")
     except TerminatedError:
         say("terminated; offsets are committed up to the last checkpoint")
@@ -306,20 +274,6 @@ def _endpoints(graph: JobGraph) -> Table:
     for endpoint in graph.endpoints:
         table.add_row(endpoint.name, endpoint.use, endpoint.schema, endpoint.values)
     return table
-
-
-def _check(needs: KafkaNeeds, cluster: JobTarget) -> None:
-    """Make the quick checks of `orion-beam doctor`: refuse what cannot work, and warn of records that may be lost."""
-    require(start_checks(needs))
-    found = loss_checks(needs)
-    if cluster.master is not None:
-        require([check_flink(cluster.master)])
-        if cluster.pool is not None:
-            require([check_pool(cluster.pool, cluster.master)])
-        found = chain(found, capacity_checks(cluster.master, cluster.parallelism))
-    for check in found:
-        if check.status in (Status.WARNING, Status.FAILED):
-            say(f"warning: {check.name}: {check.found}; {check.fix}", logging.WARNING)
 
 
 def _file_config(source: FileSource, output: Path, options: Mapping[str, object]) -> JobConfig:

@@ -27,6 +27,7 @@ from orion_beam.errors import UserError
 from orion_beam.runners.doctor.machine import flink_version
 from orion_beam.runners.flink import building, built_pipeline, flink_arguments, starting_jvms
 from orion_beam.runners.jars.build import Jars, Report, build_uber_jar, ensure_jars, silent
+from orion_beam.runners.job_target import JobTarget
 from orion_beam.schemas.cdr import SCHEMA_VERSION
 
 MANIFEST_PATH = "META-INF/orion-job.json"
@@ -144,6 +145,7 @@ def write_job_jar(config: JobConfig, arguments: Sequence[str], path: Path, repor
         # The jar has the classes of the read, and the workers have this package: nothing is staged.
         del environment.dependencies[:]
     group = config.kafka_source.group_id
+    target = JobTarget.of(arguments)
     given = _all_of(options)
     name = given["job_name"] = given["job_name"] or job_name(group, config.countries)
     manifest = JobManifest(
@@ -154,8 +156,8 @@ def write_job_jar(config: JobConfig, arguments: Sequence[str], path: Path, repor
         group=group,
         countries=config.countries,
         configuration=configuration_hash(config, arguments),
-        workers=given.get("environment_config") if given.get("environment_type") == "EXTERNAL" else None,
-        parallelism=given["parallelism"],
+        workers=target.pool,
+        parallelism=target.parallelism,
         written_at=datetime.now(UTC),
     )
     for option in _OF_SUBMISSION - {"job_name"}:

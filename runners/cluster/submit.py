@@ -1,18 +1,22 @@
-"""Submission of a job's jar to a Flink cluster, by its REST API."""
+"""Submission of jobs to a Flink cluster, by its REST API."""
 
 import tempfile
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from orion_beam.config import JobConfig
+from orion_beam.doctor.findings import Status, require
 from orion_beam.errors import JobFailedError, UserError
 from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRefusedError, FlinkRest
-from orion_beam.runners.cluster.job_jar import JobManifest, write_job_jar
+from orion_beam.runners.cluster.job_jar import JobManifest, orion_of, write_job_jar
+from orion_beam.runners.doctor.flink_cluster import SLOTS, capacity_checks, check_flink
+from orion_beam.runners.doctor.worker_pool import check_pool
 from orion_beam.runners.jars.build import PIPELINE_RUNNER, Report, silent
 from orion_beam.runners.job_target import JobTarget
+from orion_beam.telemetry.masking import mask_line
 
 _PATIENCE_S = 120.0
 """Longest time without an answer of a JobManager that elects a leader or restarts."""
@@ -27,16 +31,39 @@ class SubmittedJob:
         id: Flink's id of the job.
         name: Name of the job.
         address: Address of the cluster's REST API.
+        manifest: What the jar says of the job.
     """
 
     id: str
     name: str
     address: str
+    manifest: JobManifest
 
     @property
     def page(self) -> str:
         """Address of the job's page in Flink's web interface."""
         return f"{self.address}/#/job/running/{self.id}/overview"
+
+
+@dataclass(frozen=True)
+class RunningJob:
+    """A job of this product that a cluster runs.
+
+    Attributes:
+        id: Flink's id of the job.
+        name: Name of the job.
+        configuration: Hash of its configuration, see `configuration_hash`.
+        version: Version of this product that built it.
+        group: Its consumer group.
+        countries: Countries that it reads.
+    """
+
+    id: str
+    name: str
+    configuration: str
+    version: str
+    group: str
+    countries: tuple[str, ...]
 
 
 def submit(
@@ -57,7 +84,8 @@ def submit(
         report: Receives progress lines.
 
     Raises:
-        UserError: The cluster does not answer or does not take the job. Nothing has been changed.
+        UserError: The cluster does not answer or does not take the job, for instance because it cannot restore the
+            savepoint. No record has been read.
         PrerequisiteError, ServiceFailedError: See `write_job_jar`.
     """
     address = JobTarget.of(options).master
@@ -72,30 +100,83 @@ def submit(
 def start_jar(
     jar: Path, address: str, *, savepoint: str | None = None, allow_non_restored: bool = False, report: Report = silent
 ) -> SubmittedJob:
-    """Start the job of a jar on a cluster; see `submit`.
-
-    The cluster drops the uploaded file again, once it has started the job from it: the job's own copy is in Flink's
-    store of blobs.
-    """
+    """Upload the jar of a job to a cluster and start it there; see `submit`."""
     manifest = JobManifest.of(jar)
-    rest = FlinkRest(address)
-    name = f"{manifest.name}-{manifest.configuration}.jar"
+    # With an id that is chosen here, a request that is repeated cannot start a second job.
+    request: dict[str, object] = {"entryClass": PIPELINE_RUNNER, "jobId": _new_id()}
+    if savepoint is not None:
+        request |= {"savepointPath": savepoint, "allowNonRestoredState": allow_non_restored}
     report(f"uploading {manifest.name}, {jar.stat().st_size / 1e6:.0f} MB, to {address}")
+    rest = FlinkRest(address)
     try:
-        uploaded = rest.upload(jar, name)
+        jar_id = rest.upload(jar, f"{manifest.name}.jar")
         try:
-            # With an id that is chosen here, a repeated request cannot start a second job.
-            request: dict[str, object] = {"entryClass": PIPELINE_RUNNER, "jobId": uuid.uuid4().hex}
-            if savepoint is not None:
-                request |= {"savepointPath": savepoint, "allowNonRestoredState": allow_non_restored}
-            job_id = str(rest.post(f"jars/{uploaded}/run", request)["jobid"])
+            job_id = str(rest.post(f"jars/{jar_id}/run", request)["jobid"])
         finally:
-            rest.delete(f"jars/{uploaded}")
+            # A job that runs has its own copy, in Flink's store of blobs.
+            rest.delete(f"jars/{jar_id}")
     except FlinkRefusedError as error:
-        raise UserError(f"{address} does not take the job: {error}") from None
+        what = "the job" if savepoint is None else f"the job with savepoint {savepoint}"
+        raise UserError(f"{address} does not take {what}: {error}") from None
     except OSError as error:
-        raise UserError(f"{address} does not answer as Flink's REST API does ({error}); check --flink_master") from None
-    return SubmittedJob(job_id, manifest.name, address)
+        raise UserError(f"{address} does not answer as Flink's REST API does ({error}): check --flink_master") from None
+    return SubmittedJob(job_id, manifest.name, address, manifest)
+
+
+def _new_id() -> str:
+    """Return a random id that the masking of subscribers' numbers leaves as it is."""
+    while True:
+        found = uuid.uuid4().hex
+        if mask_line(found) == found:
+            return found
+
+
+def check_target(target: JobTarget, warn: Report, *, jobs: int = 1, needs_slots: bool = True) -> None:
+    """Check that a cluster can take jobs, before anything is changed: it answers, its version, slots, worker pool.
+
+    Args:
+        target: The cluster, and the place of each job on it.
+        warn: Receives what a job can live with.
+        jobs: Number of jobs.
+        needs_slots: Whether the slots must be free now; those of a job that is replaced become free.
+
+    Raises:
+        PrerequisiteError: It cannot. The message names what is wrong and the fix.
+    """
+    assert target.master is not None
+    require([check_flink(target.master)])
+    if target.pool is not None:
+        require([check_pool(target.pool, target.master)])
+    for check in capacity_checks(target.master, target.parallelism * jobs):
+        if check.name == SLOTS:
+            require([check] if needs_slots else [])
+        elif check.status is Status.WARNING:
+            warn(f"warning: {check.name}: {check.found}; {check.fix}")
+
+
+def running_jobs(address: str) -> Iterator[RunningJob]:
+    """Yield the jobs of this product that a cluster runs or restarts.
+
+    Raises:
+        OSError: The cluster does not answer.
+    """
+    rest = FlinkRest(address)
+    for job in rest.get("jobs/overview", _PATIENCE_S)["jobs"]:
+        if job["state"] in ENDED_STATES:
+            continue
+        # Another job has no configuration yet, or none of ours.
+        shown = (rest.get(f"jobs/{job['jid']}/config").get("execution-config") or {}).get("user-config") or {}
+        about = orion_of(shown)
+        if "configuration" in about:
+            countries = tuple(about["countries"].split(","))
+            yield RunningJob(
+                job["jid"], job["name"], about["configuration"], about["version"], about["group"], countries
+            )
+
+
+def same_job(running: Iterable[RunningJob], group: str, countries: Collection[str]) -> RunningJob | None:
+    """Return a running job of a group that reads one of these countries; None if there is none."""
+    return next((job for job in running if job.group == group and not set(countries).isdisjoint(job.countries)), None)
 
 
 def await_running(job: SubmittedJob, timeout_s: float) -> None:
@@ -110,17 +191,27 @@ def await_running(job: SubmittedJob, timeout_s: float) -> None:
         state = rest.get(f"jobs/{job.id}", _PATIENCE_S)["state"]
         if state in ENDED_STATES:
             raise JobFailedError(f"job {job.id} has ended before its first checkpoint: {root_cause(job)}")
-        checkpoints = rest.get(f"jobs/{job.id}/checkpoints", _PATIENCE_S)
-        if checkpoints["counts"]["completed"]:
+        if rest.get(f"jobs/{job.id}/checkpoints", _PATIENCE_S)["counts"]["completed"]:
             return
         if time.monotonic() > give_up:
-            raise JobFailedError(
-                f"job {job.id} has completed no checkpoint within {timeout_s:.0f} s: {root_cause(job)}"
-            )
+            late = f"job {job.id} has completed no checkpoint within {timeout_s:.0f} s"
+            raise JobFailedError(f"{late}: {root_cause(job)}; it is still there: `orion-beam jobs cancel {job.id}`")
         time.sleep(_LOOK_EVERY_S)
 
 
+def await_end(job: SubmittedJob) -> str:
+    """Wait until a job has ended, and return its state in Flink's words, such as `CANCELED`.
+
+    Raises:
+        OSError: The cluster has not answered for minutes.
+    """
+    rest = FlinkRest(job.address)
+    while (state := str(rest.get(f"jobs/{job.id}", _PATIENCE_S)["state"])) not in ENDED_STATES:
+        time.sleep(1)
+    return state
+
+
 def root_cause(job: SubmittedJob) -> str:
-    """Return the innermost cause of a job's latest failure, in Flink's words; `no failure is known` without one."""
+    """Return the innermost cause of a job's latest failure, in Flink's words."""
     entries = FlinkRest(job.address).get(f"jobs/{job.id}/exceptions", _PATIENCE_S)["exceptionHistory"]["entries"]
-    return str(FlinkRefusedError(0, entries[0]["stacktrace"])) if entries else "no failure is known"
+    return str(FlinkRefusedError(0, entries[0]["stacktrace"])) if entries else "Flink names no failure"

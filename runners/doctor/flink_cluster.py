@@ -7,6 +7,7 @@ from orion_beam.doctor.findings import Check, failed, ok, skipped, warning
 from orion_beam.monitoring.flink_rest import FlinkRest
 from orion_beam.runners.doctor.machine import flink_version
 
+SLOTS = "slots"
 _STORAGE = "checkpoint storage"
 _ON_DEMAND = ("kubernetes.cluster-id", "yarn.application.id")
 """Settings of clusters that start task managers when a job asks for them."""
@@ -47,17 +48,17 @@ def capacity_checks(master: str, parallelism: int, savepoints: str | None = None
         if savepoints is not None:
             yield _check_savepoints(settings, savepoints)
     except _BROKEN as error:
-        yield skipped("slots", f"{master} does not tell its slots and settings ({error})")
+        yield skipped(SLOTS, f"{master} does not tell its slots and settings ({error})")
 
 
 def _check_slots(overview: Mapping[str, Any], settings: Mapping[str, str], parallelism: int) -> Check:
     total, available, managers = (overview[name] for name in ("slots-total", "slots-available", "taskmanagers"))
     found = f"{available} of {total} slots free on {managers} task managers, {parallelism} needed"
     if available >= parallelism:
-        return ok("slots", found)
+        return ok(SLOTS, found)
     if any(name in settings for name in _ON_DEMAND):
-        return skipped("slots", f"{found}; this cluster starts task managers on demand")
-    return failed("slots", found, "cancel other jobs, start task managers, or lower --parallelism")
+        return skipped(SLOTS, f"{found}; this cluster starts task managers on demand")
+    return failed(SLOTS, found, "cancel other jobs, start task managers, or lower --parallelism")
 
 
 def _check_storage(settings: Mapping[str, str], task_managers: int) -> Check:

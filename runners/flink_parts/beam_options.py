@@ -61,12 +61,15 @@ def _check_values(given: Namespace, runners: Collection[str]) -> None:
 
 
 def check_environment(arguments: Sequence[str]) -> None:
-    """Check that the options of a job on a cluster name the source of its Python workers.
+    """Check that the options of a job on a cluster name the source of its Python workers, and those elsewhere fit.
 
     Raises:
-        UserError: They do not. Flink would start containers of Beam's image, which lacks this package.
+        UserError: They do not. Flink would start containers of Beam's image, which lacks this package. Or embedded
+            Flink should restore a savepoint, which it does not.
     """
     given, _ = _parser().parse_known_args(list(arguments))
+    if given.flink_master in _EMBEDDED and given.savepoint_path is not None:
+        raise UserError("--savepoint_path: embedded Flink restores none; give --flink_master, or leave it out")
     if given.flink_master not in _EMBEDDED and given.environment_type is None and given.environment_config is None:
         raise UserError(
             "--flink_master without --environment_type has Flink start the Python workers by `docker run`, from an"

@@ -13,6 +13,7 @@ from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError, first_problem
 from orion_beam.job_file.environment import default_group
 from orion_beam.schemas.codes import Stage
+from orion_beam.telemetry.logs import LogFormat
 
 with late_imports():
     from pydantic import ValidationError
@@ -111,6 +112,27 @@ FlagDuplicatesOption = Annotated[
 DuplicateWindow = Annotated[
     int, typer.Option(help="CDRs of a country that each worker remembers to find duplicates; 84 bytes each.")
 ]
+
+ValueFormatOption = Annotated[ValueFormat, typer.Option(help="How values on cdr.final are written.")]
+SchemaRegistry = Annotated[
+    str | None, typer.Option(help="URL of a schema registry; values then have Confluent's wire format.")
+]
+ReferenceRefresh = Annotated[
+    str, typer.Option(help="How often a stream checks --cells and --subscribers for changes: 300s, 5m, 1h, or off.")
+]
+DetectGaps = Annotated[bool, typer.Option(help="Report gaps in the sequence numbers of a node's records.")]
+GapTolerance = Annotated[str, typer.Option(help="Least time that a stream waits before it reports a gap: 60s, 5m, 1h.")]
+AllowSecondJob = Annotated[
+    bool,
+    typer.Option(
+        "--allow-second-job", help="Start although a job of this group is alive: every record then comes out twice."
+    ),
+]
+SpreadCountries = Annotated[
+    bool, typer.Option(help="Let every worker read every country, for countries of very different traffic.")
+]
+LogFormatOption = Annotated[LogFormat, typer.Option(help="How log lines are written, workers' too.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Leave out the line a minute on what a stream reads and writes.")]
 
 
 def refuse_unused_format(context: typer.Context, value_format: ValueFormat, registry: str | None) -> None:

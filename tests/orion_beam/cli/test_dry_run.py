@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from orion_beam.cli import run as run_module
+from orion_beam.cli.shared import stream as stream_module
 from orion_beam.kafka import admin
 
 BROKERS = ("--bootstrap-servers", "localhost:1")
@@ -19,8 +20,10 @@ def dry_run(orion_beam, monkeypatch):
     def is_not_called(*_: object, **__: object) -> None:
         raise AssertionError("a dry run starts nothing")
 
-    for name in ("ensure_jars", "start_checks", "loss_checks", "await_free", "run_flink", "run_direct"):
+    for name in ("ensure_jars", "submit_and_stay", "run_flink", "run_direct"):
         monkeypatch.setattr(run_module, name, is_not_called)
+    for name in ("start_checks", "loss_checks", "await_free"):
+        monkeypatch.setattr(stream_module, name, is_not_called)
     monkeypatch.setattr(admin, "AdminClient", is_not_called)
     monkeypatch.setattr("orion_beam.cli.shared.options.register_schema", is_not_called)
     return partial(orion_beam, "run", "--dry-run")

@@ -6,6 +6,7 @@ from orion_beam.errors import UserError
 from orion_beam.runners.flink import flink_arguments
 from orion_beam.runners.flink_parts.beam_options import check_beam_options, check_environment, flink_options
 from orion_beam.runners.jars.build import Jars
+from orion_beam.runners.job_target import JobTarget
 
 
 @pytest.mark.parametrize(
@@ -82,3 +83,11 @@ def test_a_cluster_must_be_told_where_python_workers_come_from(arguments: list[s
         return
     with pytest.raises(UserError, match="--environment_type=EXTERNAL --environment_config=localhost:50000"):
         check_environment(on_cluster)
+
+
+def test_embedded_flink_refuses_a_savepoint_since_it_would_restore_nothing() -> None:
+    with pytest.raises(UserError, match="--savepoint_path: embedded Flink restores none"):
+        check_environment(["--savepoint_path=file:/savepoint"])
+    on_cluster = ["--flink_master=http://jobmanager:8081", "--environment_type=EXTERNAL", "--savepoint_path=file:/s"]
+    check_environment(on_cluster)
+    assert JobTarget.of(on_cluster).savepoint == "file:/s"

@@ -1,0 +1,211 @@
+"""Submission of a stream to a Flink cluster, as `submit` does it, and `run` with a cluster's address."""
+
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from orion_beam.cli.shared import interrupts
+from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.stream import Stream
+from orion_beam.errors import JobFailedError, UserError
+from orion_beam.telemetry.logs import say
+
+with late_imports():
+    from orion_beam.config import JobConfig
+    from orion_beam.monitoring.flink_rest import FlinkRest
+    from orion_beam.monitoring.minute import telling
+    from orion_beam.runners.cluster.job_jar import JobManifest, configuration_hash, write_job_jar
+    from orion_beam.runners.cluster.submit import (
+        SubmittedJob,
+        await_end,
+        await_running,
+        check_target,
+        running_jobs,
+        same_job,
+        start_jar,
+    )
+    from orion_beam.runners.jars.build import ensure_jars
+    from orion_beam.runners.job_target import JobTarget
+
+PATIENCE_S = 300.0
+"""Longest wait for the first checkpoint of a job, by default."""
+CANCEL_WITHIN_S = 2.0
+"""Time after a first Ctrl-C within which a second one cancels the job."""
+
+
+def write_jar(stream: Stream, beam_options: Sequence[str], path: Path) -> JobManifest:
+    """Write the self-contained jar of a stream.
+
+    Raises:
+        UserError: The path cannot be written, or the jar cannot be built.
+    """
+    return write_job_jar(stream.config(str(ensure_jars(say).expansion_service)), beam_options, path, say)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """How a job is submitted.
+
+    Attributes:
+        savepoint: See `cluster.submit.submit`. None: that of Beam's options, if there is one.
+        allow_non_restored: See `cluster.submit.submit`.
+        allow_second_job: Whether a job of the same group may run.
+        replace: Whether the job takes the place of one that runs.
+        patience_s: Longest wait for the first checkpoint.
+    """
+
+    savepoint: str | None = None
+    allow_non_restored: bool = False
+    allow_second_job: bool = False
+    replace: bool = False
+    patience_s: float = PATIENCE_S
+
+
+def submit_streams(
+    streams: Sequence[Stream], beam_options: Sequence[str], submission: Submission
+) -> list[SubmittedJob]:
+    """Submit streams to the cluster that Beam's options name, and wait for the first checkpoint of each.
+
+    What can be checked is checked for all of them before the first one is submitted.
+
+    Args:
+        streams: The streams, each to become a job.
+        beam_options: Beam's options.
+        submission: How they are submitted.
+
+    Raises:
+        UserError: A job cannot run. The message names what is wrong and the fix.
+        JobFailedError: A job has ended, or has no checkpoint in time.
+    """
+    # What is submitted lives on when SIGTERM ends this command.
+    interrupts.clean_up_on_sigterm()
+    target = JobTarget.of(beam_options)
+    assert target.master is not None
+    check_target(target, _warn, jobs=len(streams), needs_slots=not submission.replace)
+    for stream in streams:
+        stream.check()
+    jars = ensure_jars(say)
+    configs = [stream.config(str(jars.expansion_service)) for stream in streams]
+    if not submission.allow_second_job:
+        for stream, config in zip(streams, configs, strict=True):
+            _refuse_running(target.master, stream, configuration_hash(config, beam_options))
+            stream.await_free()
+    jobs: list[SubmittedJob] = []
+    try:
+        for config in configs:
+            jobs.append(_start(config, beam_options, target, submission))
+            say(f"job {jobs[-1].id} ({jobs[-1].name}) is submitted; waiting for its first checkpoint")
+        for job in jobs:
+            await_running(job, submission.patience_s)
+    except BaseException:
+        for job in jobs:
+            say(f"job {job.id} ({job.name}) is on {job.address}, with or without this command", logging.WARNING)
+        raise
+    return jobs
+
+
+def _start(config: JobConfig, beam_options: Sequence[str], target: JobTarget, submission: Submission) -> SubmittedJob:
+    assert target.master is not None
+    with tempfile.TemporaryDirectory(prefix="orion-beam-") as directory:
+        jar = Path(directory, "job.jar")
+        write_job_jar(config, beam_options, jar, say)
+        return start_jar(
+            jar,
+            target.master,
+            savepoint=submission.savepoint or target.savepoint,
+            allow_non_restored=submission.allow_non_restored or target.allow_non_restored,
+            report=say,
+        )
+
+
+def _refuse_running(address: str, stream: Stream, configuration: str) -> None:
+    """Refuse a stream whose group and countries a job on the cluster reads already."""
+    try:
+        found = same_job(running_jobs(address), stream.group_id, stream.countries)
+    except OSError as error:
+        raise UserError(f"{address} does not tell its jobs ({error}): check --flink_master") from None
+    if found is not None:
+        same = "the same" if found.configuration == configuration else "another"
+        raise UserError(
+            f"job {found.id} ({found.name}, version {found.version}) runs on {address} already, as group {found.group}"
+            f" with {same} configuration: --replace puts this job in its place, `orion-beam jobs stop` ends that one"
+        )
+
+
+def submit_and_stay(stream: Stream, beam_options: Sequence[str], *, allow_second_job: bool, quiet: bool) -> None:
+    """Submit a stream and stay with it, as `submit --attached` does and `run` with a cluster's address."""
+    (job,) = submit_streams([stream], beam_options, Submission(allow_second_job=allow_second_job))
+    show_jobs([job], as_json=False)
+    stay_attached(job, stream, quiet=quiet)
+
+
+def show_jobs(jobs: Sequence[SubmittedJob], *, as_json: bool) -> None:
+    """Print the jobs that run now, and where to look."""
+    if as_json:
+        typer.echo(json.dumps({"jobs": [_described(job) for job in jobs]}))
+        return
+    for job in jobs:
+        typer.echo(f"{job.id}  {job.name}")
+        typer.echo(f"  {job.page}")
+        typer.echo(f"  orion-beam jobs show {job.id} --flink {job.address}")
+
+
+def _described(job: SubmittedJob) -> dict[str, object]:
+    about = job.manifest
+    return {
+        "id": job.id,
+        "name": job.name,
+        "cluster": job.address,
+        "page": job.page,
+        "group": about.group,
+        "countries": list(about.countries),
+        "parallelism": about.parallelism,
+        "version": about.version,
+        "configuration": about.configuration,
+    }
+
+
+def stay_attached(job: SubmittedJob, stream: Stream, *, quiet: bool) -> None:
+    """Tell how a job gets on until it ends. Ctrl-C and SIGTERM end this command only; a second Ctrl-C cancels the job.
+
+    Raises:
+        JobFailedError: The job has ended by itself.
+        typer.Exit: After Ctrl-C, with exit code 130; after SIGTERM, with 143.
+    """
+    say(f"attached to job {job.id}: Ctrl-C leaves it running, a second one within {CANCEL_WITHIN_S:.0f} s cancels it")
+    needs = stream.needs
+    lines = telling(stream.bootstrap_servers, stream.group_id, needs.sources, stream.topics, say)
+    with nullcontext() if quiet else lines:
+        try:
+            state = await_end(job)
+        except KeyboardInterrupt:
+            _detach(job)
+            raise typer.Exit(interrupts.INTERRUPTED) from None
+        except SystemExit:
+            say(f"terminated: job {job.id} lives on, see {job.page}")
+            raise
+        except OSError as error:
+            gone = f"{job.address} has not answered for minutes ({error}): job {job.id} may live on"
+            raise JobFailedError(gone) from None
+    raise JobFailedError(f"job {job.id} has ended on the cluster, as {state}: `orion-beam jobs show {job.id}` says why")
+
+
+def _detach(job: SubmittedJob) -> None:
+    """Say that a job lives on; cancel it if a second Ctrl-C comes soon."""
+    try:
+        say(f"detached: job {job.id} lives on, see {job.page}; Ctrl-C within {CANCEL_WITHIN_S:.0f} s cancels it")
+        time.sleep(CANCEL_WITHIN_S)
+    except KeyboardInterrupt:
+        FlinkRest(job.address).cancel(job.id)
+        say(f"job {job.id} is cancelled; offsets are committed up to the last checkpoint")
+
+
+def _warn(line: str) -> None:
+    say(line, logging.WARNING)
