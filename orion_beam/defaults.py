@@ -23,6 +23,9 @@ BROKER_PORT = 9092
 WORKERS_PORT = 9311
 """Ports of a local Kafka's first broker and of the metrics of a local job's workers."""
 
+MAX_PARALLELISM = 32_768
+"""Flink's upper bound of parallelism."""
+
 DUPLICATE_WINDOW = 1_000_000
 MAX_DUPLICATE_WINDOW = 100_000_000
 """Rows among which FlagDuplicates looks. A row takes 84 bytes, so the maximum takes 8.4 GB of a worker's memory."""

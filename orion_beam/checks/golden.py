@@ -148,7 +148,9 @@ def _compared(code: str, folder: Path, found: Mapping[str, list[Any]], update: b
             text = "".join(f"{_json(record)}\n" for record in actual[name].values())
             if actual[name] != expected[name] or not (folder / file).exists():
                 try:
-                    (folder / file).write_text(text, encoding="utf-8")
+                    draft = folder / f".{file}.part"
+                    draft.write_text(text, encoding="utf-8")
+                    draft.replace(folder / file)
                 except OSError as error:
                     raise UserError(f"{shown_path(folder / file)}: {error.strerror}") from None
     return results

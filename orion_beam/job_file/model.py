@@ -1,7 +1,9 @@
 """The model of `orion.yaml`. A field that is left out has the default of the command's option."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -11,6 +13,7 @@ from orion_beam.defaults import (
     DUPLICATE_WINDOW,
     GROUP,
     MAX_DUPLICATE_WINDOW,
+    MAX_PARALLELISM,
     PRODUCTION,
     SUBSCRIBERS,
     ValueFormat,
@@ -41,16 +44,37 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int | float) else value
 
 
+def _address(text: str) -> str:
+    """Check an address, `host:port`; an IPv6 address stands in brackets."""
+    host, _, port = text.rpartition(":")
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) <= _LAST_PORT:
+        raise ValueError(f"{text!r} is no address: write it as host:port, with a port from 1 to {_LAST_PORT}")
+    return text
+
+
+def _master(text: str) -> str:
+    """Check the addresses of a cluster's JobManagers. Their port may be left out."""
+    for address in text.split(","):
+        try:
+            _ = urlsplit(address if "//" in address else f"//{address}").port if not address.startswith("[") else None
+        except ValueError as error:
+            raise ValueError(f"{address!r} is no address of a JobManager: {error}") from None
+    return text
+
+
 def _country_code(code: str) -> str:
     if not (len(code) == 2 and code.isascii() and code.isupper()):
         raise ValueError("a country is two capital letters, such as FR")
     return code
 
 
-_Texts = Annotated[tuple[str, ...], BeforeValidator(_split, json_schema_input_type=str | tuple[str, ...])]
+_LAST_PORT = 65535
+_Address = Annotated[str, AfterValidator(_address)]
+_Addresses = Annotated[tuple[_Address, ...], BeforeValidator(_split, json_schema_input_type=str | tuple[str, ...])]
 _Duration = Annotated[str, BeforeValidator(_text), AfterValidator(_duration), Field(pattern=r"^[0-9]{1,9}[smhd]$")]
 _CountryCode = Annotated[str, AfterValidator(_country_code)]
 _StageTopic = Literal["validated", "normalized", "enriched"]
+_MOST_RESTARTS = 2**31 - 1
 _TOPIC = r"^[a-zA-Z0-9._-]{1,149}$"
 _Setting = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | int | float | bool)]
 
@@ -117,21 +141,23 @@ class RecordCheckSettings(_Section):
 class RestartSettings(_Section):
     """Restart of a failed stream by Flink. Without it, Flink's settings apply."""
 
-    attempts: int = Field(ge=0, description="restarts before the job ends")
+    attempts: int = Field(ge=0, le=_MOST_RESTARTS, description="restarts before the job ends")
     delay: _Duration = Field(default="10s", description="time before each restart")
 
 
 class FlinkSettings(_Section):
     """Place and settings of a job on Flink."""
 
-    master: str | None = Field(default=None, description="address of the JobManager; without it Flink is embedded")
-    parallelism: int = Field(default=2, ge=1, description="parallel subtasks of each step")
+    master: Annotated[str, AfterValidator(_master)] | None = Field(
+        default=None, description="address of the JobManager; without it Flink is embedded"
+    )
+    parallelism: int = Field(default=2, ge=1, le=MAX_PARALLELISM, description="parallel subtasks of each step")
     checkpointing_interval: _Duration = Field(default="10s", description="time between checkpoints of a stream")
     restart: RestartSettings | None = Field(default=None, description="restart of a failed stream")
     savepoint_directory: str | None = Field(
         default=None, description="where the cluster keeps savepoints of the job; `doctor` compares it with the cluster"
     )
-    workers: str | None = Field(
+    workers: _Address | None = Field(
         default=None, description="host:port of `orion-beam workers`, as task managers see it; needed with `master`"
     )
     spread_countries: bool = Field(default=False, description="let every worker read every country")
@@ -159,7 +185,7 @@ class JobFile(_Section):
     """A job, and what every command of its workspace needs to know of it."""
 
     version: Literal[1] = Field(description="version of this file's format")
-    brokers: _Texts = Field(default=(), description="Kafka brokers, host:port: a list, or one text with commas")
+    brokers: _Addresses = Field(default=(), description="Kafka brokers, host:port: a list, or one text with commas")
     login: str | Annotated[Mapping[str, _Setting], AfterValidator(check_secrets)] | None = Field(
         default=None,
         description="login to Kafka: a properties file, or its settings, with secrets as ${NAME} or ${file:PATH}",

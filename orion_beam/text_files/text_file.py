@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -63,8 +63,13 @@ class TextFile:
             UserError: A key is unknown, or a value breaks its rule. The message names file, line and field, and the
                 nearest known key.
         """
+        content = self.data if data is None else data
         try:
-            return model.model_validate(self.data if data is None else data)
+            checked = model.model_validate(content)
+            # Pydantic takes true for 1.
+            for where in _numbers_from_booleans(content, checked):
+                raise self.error(where, "expected a number, not true or false")
+            return checked
         except ValidationError as error:
             problems = [(self._known_part(each["loc"]), each) for each in error.errors(include_url=False)]
             # A misspelt key may be the one that is missing. A value of several types has an error for each of them.
@@ -93,6 +98,26 @@ class TextFile:
             if part in (value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()):
                 where, value = (*where, part), value[part]
         return where
+
+
+def _numbers_from_booleans(content: Any, checked: Any, where: KeyPath = ()) -> Iterator[KeyPath]:
+    """Yield the places where a file says true or false, and its model has a number."""
+    if isinstance(content, bool) and isinstance(checked, int | float) and not isinstance(checked, bool):
+        yield where
+    elif isinstance(content, dict):
+        for part, value in content.items():
+            yield from _numbers_from_booleans(value, _value_at(checked, part), (*where, part))
+    elif isinstance(content, list) and isinstance(checked, list | tuple):
+        for place, (value, made) in enumerate(zip(content, checked, strict=False)):
+            yield from _numbers_from_booleans(value, made, (*where, place))
+
+
+def _value_at(checked: Any, part: Any) -> Any:
+    """Return what a checked value has for a key; None if it cannot be told."""
+    if isinstance(checked, BaseModel):
+        fields = {field.alias or name: name for name, field in type(checked).model_fields.items()}
+        return getattr(checked, fields.get(part, part), None)
+    return checked.get(part) if isinstance(checked, Mapping) else None
 
 
 def shown_path(path: Path) -> str:

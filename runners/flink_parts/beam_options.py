@@ -8,6 +8,7 @@ job server.
 
 import csv
 import difflib
+import re
 from argparse import Namespace
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -15,10 +16,12 @@ from typing import Any, NoReturn
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from orion_beam.defaults import MAX_PARALLELISM
 from orion_beam.errors import UserError
 
 _FLINK_OPTIONS = Path(__file__).with_name("flink_options.csv")
 _DEFAULT_PARALLELISM = -1
+_WHOLE = re.compile("-?[0-9]{1,18}")
 _EMBEDDED = ("[auto]", "[local]", "[collection]")
 
 
@@ -56,6 +59,12 @@ def _check_values(given: Namespace, runners: Collection[str]) -> None:
         raise UserError(f"--flink_job_server_jar={jar}: there is no such file; `make uber-jar` says where one is")
     if given.parallelism < 1 and given.parallelism != _DEFAULT_PARALLELISM:
         raise UserError(f"--parallelism={given.parallelism}: expected 1 or more")
+    if given.parallelism > MAX_PARALLELISM:
+        raise UserError(f"--parallelism={given.parallelism}: Flink's maximum is {MAX_PARALLELISM}")
+    for name, kind in flink_options().items():
+        # Beam takes any text for some of these numbers, and Flink refuses it when the job is submitted.
+        if kind == "integer" and not _WHOLE.fullmatch(str(value := getattr(given, name) or 0)):
+            raise UserError(f"--{name}={value}: expected a whole number of at most 18 digits")
     if given.direct_num_workers < 0:
         raise UserError(f"--direct_num_workers={given.direct_num_workers}: expected 1 or more, or 0 for one a core")
 

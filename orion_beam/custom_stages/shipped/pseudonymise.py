@@ -1,6 +1,7 @@
 """The stage `pseudonymise`: subscribers' numbers become other numbers of the same form, by a keyed hash."""
 
 import hmac
+import stat
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -48,8 +49,8 @@ class PseudonymOptions(BaseModel):
 
     Attributes:
         fields: Fields that it changes.
-        key_file: File with the key, 16 bytes or more: `openssl rand -hex 32 > KEY`. Blanks at its ends do not count.
-            Workers read the file as well, so it must be there on each of them.
+        key_file: File with the key, 16 bytes or more: `(umask 077; openssl rand -hex 32 > KEY)`. Blanks at its ends do
+            not count. Workers read the file as well, so it must be there on each of them.
     """
 
     fields: tuple[Literal["imsi", "msisdn", "imei", "peer_msisdn"], ...] = Field(
@@ -74,16 +75,28 @@ class Pseudonymise:
         """Read the key.
 
         Raises:
-            UserError: The file cannot be read, or its key is too short.
+            UserError: The file cannot be read, everybody may read it, or its key is too short or one byte repeated.
         """
+        path = Path(options.key_file)
         try:
-            key = Path(options.key_file).read_bytes().strip()
+            key = path.read_bytes().strip()
+            is_public = path.stat().st_mode & stat.S_IROTH
         except OSError as error:
             raise UserError(f"options.key_file: {options.key_file}: {error.strerror}") from None
         if len(key) < _LEAST_KEY_BYTES:
             raise UserError(
                 f"options.key_file: {options.key_file} has {len(key)} bytes, and a key has {_LEAST_KEY_BYTES} or more:"
                 " `openssl rand -hex 32` makes one"
+            )
+        if len(set(key)) == 1:
+            raise UserError(
+                f"options.key_file: {options.key_file} has the same byte {len(key)} times, which anybody can guess:"
+                " `openssl rand -hex 32` makes a key"
+            )
+        if is_public:
+            raise UserError(
+                f"options.key_file: every user of this machine may read {options.key_file}: `chmod o-r` mends it, or"
+                " `defaultMode: 0440` for a secret of Kubernetes"
             )
         self._fields = options.fields
         self._imsi, self._imei, self._number = (

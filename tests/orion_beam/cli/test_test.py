@@ -112,8 +112,12 @@ def test_a_difference_names_case_field_and_values_and_update_shows_it_once(updat
         'CDR: msisdn: expected "+3361\u2022\u2022\u2022\u2022679", and it is "+3361\u2022\u2022\u2022\u2022678"'
     ]
     assert second["problems"] == ["CDR: bytes_up: expected 11, and it is 10"]
+    # The file is replaced, not written over: what is interrupted halfway leaves it whole.
+    different = updated / "before.jsonl"
+    different.hardlink_to(path)
     assert [each["state"] for each in results("golden", "--update")] == ["passed"] * 4
     assert path.read_text() == good
+    assert different.read_text() != good
     assert results("golden", "--update")[1]["problems"] == []
 
 

@@ -135,6 +135,19 @@ def test_defaults_are_those_of_the_options() -> None:
         ("", "1: the file is empty: it needs at least `version: 1`"),
         ("brokers: x:1\n", "1: version: is required"),
         ("version: 2\n", "1: version: expected 1"),
+        ("version: true\n", "1: version: expected a number, not true or false"),
+        ("version: 1\nflink: {parallelism: true}\n", "2: flink.parallelism: expected a number, not true or false"),
+        (
+            f"version: 1\nflink: {{parallelism: {'9' * 30}}}\n",
+            "2: flink.parallelism: expected less than or eq",
+        ),
+        (
+            "version: 1\nflink: {master: 'flink:99999'}\n",
+            "2: flink.master: 'flink:99999' is no address of a Job",
+        ),
+        ("version: 1\nflink: {workers: localhost}\n", "2: flink.workers: 'localhost' is no address: write it as host:"),
+        ("version: 1\nbrokers: host:99999\n", "2: brokers: 'host:99999' is no address: write it as host:port, with"),
+        ("version: 1\nbrokers:\n- one:1\n- two\n", "4: brokers.1: 'two' is no address: write it as host:port"),
         ("- 1\n", "1: expected "),
         ("version: 1\nbokers: x:1\n", "2: bokers: there is no such key; did you mean brokers?"),
         (

@@ -22,7 +22,12 @@ FIELDS = ("imsi", "msisdn", "imei", "peer_msisdn")
 @pytest.fixture(scope="module")
 def key(tmp_path_factory):
     path = tmp_path_factory.mktemp("keys") / "key"
-    path.write_text("0123456789abcdef0123456789abcdef\n")
+    return key_in(path, "0123456789abcdef0123456789abcdef\n")
+
+
+def key_in(path, text, mode=0o640):
+    path.write_text(text)
+    path.chmod(mode)
     return path
 
 
@@ -96,8 +101,7 @@ def test_a_number_has_one_pseudonym_as_subscriber_and_as_peer_and_in_any_slice(p
 
 
 def test_another_key_gives_other_pseudonyms(pseudonymise, tmp_path):
-    other = tmp_path / "key"
-    other.write_bytes(b"another key, of 16 bytes or more")
+    other = key_in(tmp_path / "key", "another key, of 16 bytes or more")
     numbers = [f"+3361234{number:04d}" for number in range(100)]
     found = changed(Pseudonymise(PseudonymOptions(key_file=str(other))), "msisdn", numbers)
     assert not set(found) & set(changed(pseudonymise, "msisdn", numbers))
@@ -126,12 +130,19 @@ def test_it_is_found_by_its_name_and_its_key_in_the_workspace(key):
         ({}, r"options\.key_file: Field required"),
         ({"key_file": "nosuch"}, r"options\.key_file: .*/nosuch: No such file"),
         ({"key_file": "short"}, r"options\.key_file: .*/short has 7 bytes, and a key has 16 or more"),
+        ({"key_file": "zeros"}, r"options\.key_file: .*/zeros has the same byte 64 times, which anybody can guess"),
+        (
+            {"key_file": "public"},
+            r"options\.key_file: every user of this machine may read .*/public: `chmod o-r`",
+        ),
         ({"key_file": "key", "fields": ["iban"]}, r"options\.fields\.0: Input should be 'imsi'"),
         ({"key_file": "key", "field": ["imsi"]}, r"options\.field is no option; there are fields, key_file"),
     ],
 )
 def test_wrong_options_are_refused(key, options, message):
     (key.parent / "short").write_text(" short-7\n")
+    key_in(key.parent / "zeros", "0" * 64)
+    key_in(key.parent / "public", key.read_text(), 0o644)
     with pytest.raises(UserError, match=f"stage mask: {message}"):
         load_stage(declared(**options), key.parent / "stages")
 
