@@ -33,8 +33,9 @@ from orion_beam.monitoring.flink_rest import FlinkRest
 from orion_beam.pipeline import build_pipeline
 from orion_beam.runners.flink_parts.servers import Server, await_listening, launch, servers, stop
 from orion_beam.runners.jars.build import Jars, guard_environment
-from orion_beam.runners.worker_pool.pool import silence_lost_peers, worker_pool
+from orion_beam.runners.worker_pool.pool import PoolLimits, worker_pool
 from orion_beam.runners.worker_pool.versions import with_versions
+from orion_beam.runners.worker_pool.worker import silence_lost_peers
 from orion_beam.telemetry.run_counters import RowOutcome, outcomes_of
 
 _T = TypeVar("_T")
@@ -210,7 +211,7 @@ def _embedded(arguments: Sequence[str], metrics_listen: str | None, advance: Adv
     workers = str(PipelineOptions(list(arguments)).view_as(PortableOptions).sdk_worker_parallelism)
     # Beam accepts any text as this number; Flink refuses it later.
     spares = int(workers) if workers.isdecimal() else 0
-    with worker_pool(metrics_listen=metrics_listen, spares=spares, advance=advance) as address:
+    with worker_pool(metrics_listen=metrics_listen, limits=PoolLimits(spares=spares), advance=advance) as address:
         yield [*settings, "--environment_type=EXTERNAL", f"--environment_config={address}"]
 
 

@@ -147,8 +147,6 @@ SUBCOMMANDS = {
     "workers": _Entry(
         "orion_beam.cli.workers:workers",
         "Start Python workers when Flink asks for them. Run it beside each TaskManager, and leave it running.",
-        # The file's `metrics.listen` is the address of the monitor. Here `--listen` is that of the worker pool.
-        from_job=(),
     ),
     "monitor": _Entry(
         "orion_beam.cli.monitor:monitor",

@@ -1,32 +1,89 @@
 """`orion-beam workers`: the Python workers of a Flink cluster's task manager."""
 
 import signal
+import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orion_beam.cli.shared import interrupts
 from orion_beam.cli.shared.late import late_imports
+from orion_beam.cli.shared.options import duration_of
+from orion_beam.cli.shared.paths import local_path
+from orion_beam.errors import UserError
+from orion_beam.sizes import parse_size_bytes
 
 with late_imports():
-    from orion_beam.runners.worker_pool.pool import worker_pool
+    from orion_beam.runners.worker_pool.pool import PoolLimits, worker_pool
+    from orion_beam.runners.worker_pool.worker import load
+
+_LEAST_MEMORY = 512 << 20
 
 
 def workers(
-    listen: Annotated[str, typer.Option(help="Where task managers ask for workers.")] = "127.0.0.1:50000",
-    metrics_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Port at which to serve the metrics of all workers.")
+    pool_listen: Annotated[
+        str, typer.Option("--listen", help="Address at which task managers ask for workers.")
+    ] = "127.0.0.1:50000",
+    pool_metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics-listen", help="HOST:PORT of /metrics (all workers), /live and /ready; 0.0.0.0 for other hosts."
+        ),
     ] = None,
+    spares: Annotated[
+        int, typer.Option(min=0, max=256, help="Workers that are kept loaded, so that a job starts at once.")
+    ] = 2,
+    worker_memory: Annotated[
+        str | None,
+        typer.Option(help="Memory of a worker: above it, it finishes its bundles and is replaced; 512MiB, 2GiB."),
+    ] = None,
+    drain_limit: Annotated[
+        str, typer.Option(help="How long workers may finish their bundles after SIGTERM or Ctrl-C: 30s, 2m.")
+    ] = "30s",
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            callback=local_path,
+            envvar="ORION_WORKERS_TOKEN_FILE",
+            help="File with a token that whoever asks for a worker must know; needed with other hosts in --listen.",
+        ),
+    ] = None,
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Compile the hot path, so that later starts are quick, and end.")
+    ] = False,
 ) -> None:
     """Start Python workers when Flink asks for them. Run it beside each TaskManager, and leave it running.
 
     A job finds them by `--environment_type=EXTERNAL --environment_config=localhost:50000`.
 
-    Example: orion-beam workers --metrics-port 9311
+    Example: orion-beam workers --metrics-listen 0.0.0.0:9311 --worker-memory 2GiB
     """
+    limits = PoolLimits(
+        spares=spares,
+        keeps_spares=True,
+        memory_bytes=None if worker_memory is None else _size_of(worker_memory),
+        drain_s=duration_of(drain_limit, "--drain-limit"),
+    )
+    if warm:
+        began = time.monotonic()
+        load()
+        typer.echo(f"the hot path is compiled, in {time.monotonic() - began:.1f} s")
+        return
     interrupts.clean_up_on_sigterm()
-    metrics_listen = None if metrics_port is None else f"{listen.rpartition(':')[0]}:{metrics_port}"
-    with worker_pool(listen, metrics_listen) as address:
-        served = "" if metrics_listen is None else f", metrics at http://{metrics_listen}/metrics"
+    with worker_pool(pool_listen, pool_metrics, limits=limits, token_file=token_file) as address:
+        served = "" if pool_metrics is None else f", metrics and probes at http://{pool_metrics}"
         typer.echo(f"workers at {address}{served}  (Ctrl-C stops)")
         signal.pause()
+
+
+def _size_of(text: str) -> int:
+    try:
+        size = parse_size_bytes(text)
+    except ValueError as error:
+        raise UserError(f"--worker-memory {error}") from None
+    if size < _LEAST_MEMORY:
+        raise UserError(
+            f"--worker-memory {text}: expected 512MiB or more; a worker has 400 MiB before its first record"
+        )
+    return size

@@ -23,6 +23,7 @@ from orion_beam.job_file.environment import PREFIX_PATTERN
 from orion_beam.job_file.secrets import check_secrets, refuse_secrets
 from orion_beam.job_file.stage_declaration import StageDeclaration
 from orion_beam.schemas.codes import Severity
+from orion_beam.sizes import parse_size_bytes
 from orion_beam.telemetry.logs import LogFormat
 
 __all__ = ["JobFile"]
@@ -34,6 +35,11 @@ def _split(value: object) -> object:
 
 def _duration(text: str) -> str:
     parse_duration_s(text)
+    return text
+
+
+def _size(text: str) -> str:
+    parse_size_bytes(text)
     return text
 
 
@@ -72,6 +78,7 @@ _LAST_PORT = 65535
 _Address = Annotated[str, AfterValidator(_address)]
 _Addresses = Annotated[tuple[_Address, ...], BeforeValidator(_split, json_schema_input_type=str | tuple[str, ...])]
 _Duration = Annotated[str, BeforeValidator(_text), AfterValidator(_duration), Field(pattern=r"^[0-9]{1,9}[smhd]$")]
+_Size = Annotated[str, AfterValidator(_size)]
 _CountryCode = Annotated[str, AfterValidator(_country_code)]
 _StageTopic = Literal["validated", "normalized", "enriched"]
 _MOST_RESTARTS = 2**31 - 1
@@ -166,6 +173,21 @@ class FlinkSettings(_Section):
     )
 
 
+class WorkersSettings(_Section):
+    """Pool of Python workers beside a task manager: the options of `orion-beam workers`."""
+
+    listen: str = Field(default="127.0.0.1:50000", description="address at which task managers ask for workers")
+    metrics_listen: str | None = Field(default=None, description="address of the workers' metrics, /live and /ready")
+    spares: int = Field(default=2, ge=0, le=256, description="workers that are kept loaded")
+    memory: _Size | None = Field(
+        default=None, description="memory of a worker, above which it is replaced: 512MiB, 2GiB"
+    )
+    drain_limit: _Duration = Field(default="30s", description="how long workers may finish their bundles at the end")
+    token_file: str | None = Field(
+        default=None, description="file with a token that whoever asks for a worker must know"
+    )
+
+
 class MetricsSettings(_Section):
     """Metrics of the job and of `orion-beam monitor`."""
 
@@ -209,5 +231,6 @@ class JobFile(_Section):
         default={}, description="severity of rules by country, over those of its profile; see `orion-beam rules`"
     )
     flink: FlinkSettings = FlinkSettings()
+    workers: WorkersSettings = WorkersSettings()
     metrics: MetricsSettings = MetricsSettings()
     logging: LogSettings = LogSettings()

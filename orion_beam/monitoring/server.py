@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,14 +24,21 @@ _LAST_PORT = 65_535
 Answer = tuple[str, bytes]
 """Content type and body."""
 
+Page = Callable[[str], Answer]
+"""Function that makes the answer from the request's `Accept` header."""
+
+
+class UnavailableError(Exception):
+    """Raised by a page that answers with status 503 and this text: what it stands for is not ready."""
+
 
 @contextmanager
-def serving(address: str, pages: dict[str, Callable[[str], Answer]]) -> Iterator[str]:
+def serving(address: str, pages: Mapping[str, Page]) -> Iterator[str]:
     """Serve pages while the block runs; yield the server's URL.
 
     Args:
         address: Address as `host:port`; port 0 takes any free one.
-        pages: Function that makes each path's answer from the request's `Accept` header.
+        pages: The page of each path.
 
     Raises:
         UserError: `address` is not of this form.
@@ -44,8 +51,12 @@ def serving(address: str, pages: dict[str, Callable[[str], Answer]]) -> Iterator
             if page is None:
                 self.send_error(404)
                 return
-            kind, body = page(self.headers.get("Accept", ""))
-            self.send_response(200)
+            status = 200
+            try:
+                kind, body = page(self.headers.get("Accept", ""))
+            except UnavailableError as error:
+                status, kind, body = 503, "text/plain; charset=utf-8", f"{error}\n".encode()
+            self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Cache-Control", "no-store")
@@ -83,7 +94,7 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def metrics_page(registry: CollectorRegistry) -> Callable[[str], Answer]:
+def metrics_page(registry: CollectorRegistry) -> Page:
     """Return the page that Prometheus scrapes."""
 
     def page(accept: str) -> Answer:
@@ -93,7 +104,7 @@ def metrics_page(registry: CollectorRegistry) -> Callable[[str], Answer]:
     return page
 
 
-def monitor_pages(monitor: Monitor) -> dict[str, Callable[[str], Answer]]:
+def monitor_pages(monitor: Monitor) -> dict[str, Page]:
     """Return the monitor's pages: `/`, `/metrics` and `/api/status`."""
     registry = CollectorRegistry()
     registry.register(MonitorCollector(monitor))

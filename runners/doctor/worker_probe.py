@@ -28,6 +28,7 @@ from orion_beam.errors import UserError
 from orion_beam.kafka.login import login_settings, use_login
 from orion_beam.kafka.reach import unreached_brokers
 from orion_beam.runners.doctor.machine import installed_versions, pinned_versions
+from orion_beam.runners.worker_pool.token import with_token
 
 _NAMESPACE, _ANSWER = "orion", "answer"
 
@@ -85,6 +86,8 @@ def _listen_for(pool: str) -> None:
         own = route.getsockname()[0]
     worker_handlers.ExternalWorkerHandler.host_from_worker = lambda _: own
     worker_handlers.grpc = SimpleNamespace(**vars(grpc) | {"server": partial(_server_at, own)})
+    plain = worker_handlers.GRPCChannelFactory.insecure_channel
+    worker_handlers.GRPCChannelFactory = SimpleNamespace(insecure_channel=lambda *given: with_token(plain(*given)))
 
 
 def _server_at(address: str, *arguments: Any, **options: Any) -> Any:

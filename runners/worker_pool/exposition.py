@@ -1,12 +1,14 @@
 """Exposition of the metrics of all worker processes of a pool at one port."""
 
+import fcntl
 import os
+import shutil
 import tempfile
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -15,7 +17,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from orion_beam.monitoring.server import metrics_page, serving
+from orion_beam.monitoring.server import Page, metrics_page, serving
 from orion_beam.runners.local.processes import is_alive
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -25,6 +27,9 @@ _ERRORS, _ERROR_RATE = "orion_produce_errors", "kafka_producer_record_error_rate
 _RATE_WINDOW_S = 60.0
 _KINDS = ("counter", "histogram")
 """Kinds of metrics that workers keep. Each process has one file of each kind, such as `counter_4711.db`."""
+_one_at_a_time = threading.Lock()
+_PREFIX = "orion-beam-metrics-"
+_YOUNG_S = 60.0
 _ENDED = "ended"
 """Stands in the place of the process id in the name of the file with the sums of processes that have ended."""
 
@@ -36,18 +41,22 @@ class _Workers(MultiProcessCollector):
     """
 
     def __init__(self, registry: CollectorRegistry, directory: str) -> None:
-        self._one_at_a_time = threading.Lock()
         super().__init__(registry, path=directory)  # type: ignore[no-untyped-call]
 
     def collect(self) -> list[Metric]:
-        with self._one_at_a_time:
-            for kind in _KINDS:
-                _add_up_ended(Path(self._path), kind)
+        add_up_ended(self._path)
+        with _one_at_a_time:
             return list(super().collect())  # type: ignore[no-untyped-call]
 
 
+def add_up_ended(directory: str) -> None:
+    """Add up the metric files of processes that have ended in one file of each kind, and remove them."""
+    with _one_at_a_time:
+        for kind in _KINDS:
+            _add_up_ended(Path(directory), kind)
+
+
 def _add_up_ended(directory: Path, kind: str) -> None:
-    """Add up the files of processes that have ended in one file, and remove them."""
     files = {path: path.stem.rpartition("_")[2] for path in directory.glob(f"{kind}_*.db")}
     ended = [path for path, pid in files.items() if pid.isdigit() and not is_alive(int(pid))]
     if not ended:
@@ -94,13 +103,17 @@ class _ProducerErrorRate(Collector):
 
 
 @contextmanager
-def worker_exposition(listen: str | None) -> Iterator[dict[str, str]]:
+def worker_exposition(
+    listen: str | None, others: Collector | None = None, pages: Mapping[str, Page] | None = None
+) -> Iterator[dict[str, str]]:
     """Serve the metrics of worker processes while the block runs.
 
     Processes that have ended stay in the sums, so that counters never decrease while the pool lives.
 
     Args:
         listen: Address as `host:port`; with None, nothing is served and workers count nothing.
+        others: Metrics to serve beside those of the workers.
+        pages: Pages to serve beside `/metrics`, by their paths.
 
     Yields:
         The variables that the workers must have in their environment.
@@ -111,12 +124,30 @@ def worker_exposition(listen: str | None) -> Iterator[dict[str, str]]:
     if listen is None:
         yield {}
         return
-    with tempfile.TemporaryDirectory(prefix="orion-beam-metrics-") as directory:
+    with _metric_files() as directory:
         registry = CollectorRegistry()
         workers = _Workers(registry, directory)
         registry.register(_ProducerErrorRate(workers))
-        with serving(listen, {"/metrics": metrics_page(registry)}):
+        if others is not None:
+            registry.register(others)
+        with serving(listen, {**(pages or {}), "/metrics": metrics_page(registry)}):
             yield {DIRECTORY_VARIABLE: directory}
+
+
+@contextmanager
+def _metric_files() -> Iterator[str]:
+    """Yield a new directory for metric files, and remove those of pools that were killed.
+
+    A lock tells whether a directory's pool lives. Process ids would not: containers share directories, not processes.
+    """
+    for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/lock"):
+        with suppress(OSError), lock.open() as file:
+            if time.time() - lock.stat().st_mtime > _YOUNG_S:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.parent, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as directory, Path(directory, "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield directory
 
 
 def is_wanted() -> bool:

@@ -46,6 +46,8 @@ flink:
   workers: localhost:50000
   spread_countries: true
   options: {max_bundle_size: 32, object_reuse: true, disable_metrics: false, experiments: [a, b]}
+workers: {listen: "127.0.0.1:50001", metrics_listen: "0.0.0.0:9311", spares: 1, memory: 2GiB, drain_limit: 1m,
+  token_file: secrets/token}
 metrics: {port: 9311, listen: "0.0.0.0:9310", disks: [data]}
 logging: {format: json, quiet: true}
 """
@@ -84,6 +86,12 @@ def test_every_key_gives_the_option_of_its_name(job, tmp_path: Path) -> None:
         "gap_tolerance": "5m",
         "spread_countries": True,
         "flink": ["http://jobmanager:8081"],
+        "pool_listen": "127.0.0.1:50001",
+        "pool_metrics": "0.0.0.0:9311",
+        "spares": 1,
+        "worker_memory": "2GiB",
+        "drain_limit": "1m",
+        "token_file": str(tmp_path / "secrets/token"),
         "metrics_port": 9311,
         "listen": "0.0.0.0:9310",
         "disk": [str(tmp_path / "data")],
@@ -118,7 +126,7 @@ def test_what_is_left_out_gives_nothing(job) -> None:
 def test_defaults_are_those_of_the_options() -> None:
     """`config show` says what a command does without a value."""
     settings = JobFile(version=1)
-    for name in ("run", "replay", "audit", "doctor", "monitor", "top"):
+    for name in ("run", "replay", "audit", "doctor", "monitor", "top", "workers"):
         for parameter in SUBCOMMANDS[name].load(name).params:
             key = KEYS_OF_OPTIONS.get(parameter.name)
             if key is None or parameter.default is None or not parameter.default:
