@@ -193,7 +193,7 @@ def run(
         refuse_unused(context, ["as_json"], why)
     cluster = JobTarget.of(beam_options)
     if cluster.master is not None or cluster.pool is not None:
-        refuse_unused(context, ["metrics_port"], "with workers that `orion-beam workers --metrics-port` starts")
+        refuse_unused(context, ["metrics_port"], "with workers that `orion-beam workers --metrics-listen` starts")
     stream = Stream.of(
         context,
         bootstrap_servers=bootstrap_servers,

@@ -50,6 +50,8 @@ READY, CONNECTED, FINISH = "ready", "connected", "finish"
 
 _NEXT_BUNDLE_S = 2.0
 """Time in which a worker that ends answers a next bundle with its reason, so that Flink's exceptions show it."""
+_CONNECTED_AFTER_S = 1.0
+"""Time after which the task manager has the connection of a harness that runs."""
 _LOOK_EVERY_S = 0.1
 _GRACE_S = 2.0
 
@@ -85,7 +87,7 @@ class _Harness(sdk_worker.SdkHarness):  # type: ignore[misc]
                 self._under_way -= 1
                 self._bundles.notify_all()
 
-    def end_when_let_go(self) -> None:
+    def await_end(self) -> None:
         """Wait until the task manager has let go of this worker, and end the process if bundles still hold it then.
 
         A bundle may wait for a broker, and nobody takes its results any more. Flink's StopWorker is no help: ids of
@@ -135,10 +137,9 @@ class _Pool:
         return self._requests.get()
 
     def use(self, harness: _Harness) -> None:
-        """Tell the pool that the task manager has this worker, and let the pool end its harness from now on."""
+        """Let the pool know and end a harness that is about to run."""
         self._harness = harness
-        threading.Thread(target=harness.end_when_let_go, name="orion-let-go", daemon=True).start()
-        self.tell(CONNECTED)
+        threading.Thread(target=self._accompany, args=(harness,), name="orion-harness", daemon=True).start()
 
     def _listen(self) -> None:
         for line in self._stream:
@@ -148,6 +149,12 @@ class _Pool:
             else:
                 self._requests.put((word, rest))
         self._end("the pool of this worker has ended")
+
+    def _accompany(self, harness: _Harness) -> None:
+        # A task manager that waits says nothing when it gets the connection, so this much must do.
+        time.sleep(_CONNECTED_AFTER_S)
+        self.tell(CONNECTED)
+        harness.await_end()
 
     def _on_sigterm(self, _: int, __: FrameType | None) -> None:
         # A signal's handler must not wait.

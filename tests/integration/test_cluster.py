@@ -51,7 +51,7 @@ def workers(log_file: Path, metrics_port: int) -> Iterator[str]:
     (port,) = free_ports(1)
     address = f"{HOST}:{port}"
     command = [sys.executable, "-m", "orion_beam.cli.main", "workers", "--listen", address]
-    command += ["--metrics-port", str(metrics_port)]
+    command += ["--metrics-listen", f"{HOST}:{metrics_port}"]
     with log_file.open("wb") as log:
         pool = subprocess.Popen(command, env=os.environ | guard_environment(), stdout=log, stderr=log)
     try:

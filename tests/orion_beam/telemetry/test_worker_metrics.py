@@ -119,7 +119,7 @@ def test_processes_that_have_ended_leave_one_file_a_kind_and_stay_counted() -> N
             for started in [_worker(environment, records) for records in (3, 4)]:
                 assert started.wait() == 0
             scraped = _scrape(port)
-            assert sorted(path.name for path in directory.iterdir()) == ["counter_ended.db", "histogram_ended.db"]
+            assert sorted(path.name for path in directory.glob("*.db")) == ["counter_ended.db", "histogram_ended.db"]
         assert scraped["orion_produced_records_total"] == 3 * 7
         assert scraped["orion_produce_seconds_sum"] == 3 * 2 * 0.5
         # One that is not reaped has ended, too, and one that was killed as it began has left an empty file.
@@ -127,7 +127,7 @@ def test_processes_that_have_ended_leave_one_file_a_kind_and_stay_counted() -> N
         zombie = _worker(environment, 5)
         await_until(lambda: psutil.Process(zombie.pid).status() == psutil.STATUS_ZOMBIE, 30, "a worker has ended")
         assert _scrape(port)["orion_produced_records_total"] == 3 * 7 + 5
-        assert sorted(path.name for path in directory.iterdir()) == ["counter_ended.db", "histogram_ended.db"]
+        assert sorted(path.name for path in directory.glob("*.db")) == ["counter_ended.db", "histogram_ended.db"]
         zombie.wait()
 
 

@@ -10,7 +10,13 @@ from orion_beam.telemetry.worker_metrics import WorkerMetrics
 from tests.orion_beam.monitoring.snapshots import monitor, snapshot
 
 OF_PROMETHEUS = {"up"}
-OF_THE_POOL = {"kafka_producer_record_error_rate"}
+OF_THE_POOL = {
+    "kafka_producer_record_error_rate",
+    "orion_workers",
+    "orion_worker_spares",
+    "orion_worker_memory_bytes",
+    "orion_workers_ended_total",
+}
 
 
 def exported() -> set[str]:

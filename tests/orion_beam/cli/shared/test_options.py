@@ -42,7 +42,7 @@ WITHOUT_EFFECT = [
         "--value-format",
         "with --schema-registry",
     ),
-    ((*STREAM, "--metrics-port", "9000", *POOL), "--metrics-port", "orion-beam workers --metrics-port"),
+    ((*STREAM, "--metrics-port", "9000", *POOL), "--metrics-port", "orion-beam workers --metrics-listen"),
     ((*REPLAY, "--format", "parquet"), "--format", "without --output DIR: topics would be written"),
     (
         (*REPLAY, "--value-format", "json", "--schema-registry", "http://127.0.0.1:1"),
