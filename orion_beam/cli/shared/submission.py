@@ -5,7 +5,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,11 +179,15 @@ def stay_attached(job: SubmittedJob, stream: Stream, *, quiet: bool) -> None:
         JobFailedError: The job has ended by itself.
         typer.Exit: After Ctrl-C, with exit code 130; after SIGTERM, with 143.
     """
-    say(f"attached to job {job.id}: Ctrl-C leaves it running, a second one within {CANCEL_WITHIN_S:.0f} s cancels it")
     needs = stream.needs
-    lines = telling(stream.bootstrap_servers, stream.group_id, needs.sources, stream.topics, say)
-    with nullcontext() if quiet else lines:
+    with ExitStack() as lines:
         try:
+            leave = f"Ctrl-C leaves it running, a second one within {CANCEL_WITHIN_S:.0f} s cancels it"
+            say(f"attached to job {job.id}: {leave}")
+            if not quiet:
+                lines.enter_context(
+                    telling(stream.bootstrap_servers, stream.group_id, needs.sources, stream.topics, say)
+                )
             state = await_end(job)
         except KeyboardInterrupt:
             _detach(job)
