@@ -53,3 +53,15 @@ class ExportFormat(StrEnum):
     """Records of `orion.cdr.DeadLetter`. They hold the original bytes, so the export needs --reveal."""
     JSONL = "jsonl"
     """One JSON object a line: decoded and masked, or the original bytes with --reveal."""
+
+
+class Role(StrEnum):
+    """Role of a user on a Kafka cluster; `orion_beam.access.roles` says what each may do."""
+
+    STREAM = "stream"
+    JOBS = "jobs"
+    REPLAY = "replay"
+    DESK = "desk"
+    MONITOR = "monitor"
+    AUDIT = "audit"
+    TOPICS = "topics"

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 import typer
 from pydantic import BaseModel, JsonValue
 
+from orion_beam.access.roles import ROLES
 from orion_beam.cli.main import SUBCOMMANDS
 from orion_beam.cli.rules import markdown as rules_page
 from orion_beam.countries import all_profiles
@@ -357,12 +358,30 @@ def _yaml_default(value: Any) -> str:
     return f"`{text.replace(f'{ROOT}/', '')}`"
 
 
+_ROLES = """\
+# Roles and their rights
+
+Written by `make docs` from `orion_beam/access/roles.py`. [Rights of each role](../operate/acls.md) says how users get
+them. READ and WRITE include DESCRIBE, and ALTER_CONFIGS includes DESCRIBE_CONFIGS.
+"""
+
+
+def roles_page() -> str:
+    """Return the page of all roles in Markdown: the commands of each, and the rights that they need."""
+    lines = [_ROLES.rstrip("\n")]
+    for role, (commands, needs) in ROLES.items():
+        lines += [f"\n## {role}\n", f"For {commands}.\n", "| right | on | to |", "|---|---|---|"]
+        lines += [f"| {need.operation.name} | {need.place.words} | {need.purpose} |" for need in needs]
+    return "\n".join(lines) + "\n"
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "codes.md": codes_page,
     "commands.md": commands_page,
     "job-file.md": job_file_page,
     "profiles.md": profiles_page,
     "raw-formats.md": raw_formats_page,
+    "roles.md": roles_page,
     "rules.md": rules_page,
 }
 """Pages of docs/reference that are not written by hand: file name to the function that makes the page."""

@@ -18,12 +18,15 @@ from orion_beam.cli.shared.offset_options import held_between, held_offsets, off
 from orion_beam.cli.shared.options import OWN, DeadLetterTopic, FinalTopic, parse_countries
 from orion_beam.cli.shared.paths import local_path
 from orion_beam.cli.shared.progress import progress_of
+from orion_beam.defaults import Role
 from orion_beam.errors import UserError
 
 with late_imports():
+    from orion_beam.access.rights import require_rights
+    from orion_beam.access.roles import Place
     from orion_beam.countries import all_profiles, profiles_of
     from orion_beam.custom_stages.declaration import final_model_of
-    from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition, offset_ranges
+    from orion_beam.kafka.offset_ranges import READERS_GROUP, OffsetRange, SourcePartition, offset_ranges
     from orion_beam.proof.audit import Audit
     from orion_beam.proof.audit import audit as audit_offsets
     from orion_beam.proof.cdr_reader import CdrReader
@@ -88,6 +91,13 @@ def audit(
     Example: orion-beam audit --bootstrap-servers broker:9092 --countries FR --from 2026-01-01T00:00Z
     """
     wanted = _wanted(bootstrap_servers, countries, start, end, offsets)
+    names = {
+        Place.RAW: sorted({part.topic for part in wanted}),
+        Place.FINAL: [final_topic],
+        Place.DEAD_LETTERS: [dead_letter_topic],
+        Place.READERS: [READERS_GROUP],
+    }
+    require_rights(bootstrap_servers, Role.AUDIT, names)
     own = readable_schemas(final_model_of(stages_of(context)), kept_schemas())
     make_reader = _reader(schema_registry, schemas or [], own.values())
     total = sum(held.offsets for held in offset_ranges(bootstrap_servers, [final_topic, dead_letter_topic]).values())

@@ -136,6 +136,7 @@ SUBCOMMANDS = {
     "topics": _Entry(
         "orion_beam.cli.topics:app", "Plan, apply and verify topics and their settings, from a catalogue."
     ),
+    "acls": _Entry("orion_beam.cli.acls:app", "Plan, apply and verify the ACLs of each role's users."),
     "capture": _Entry(
         "orion_beam.cli.capture:capture",
         "Write the newest raw records to golden-case files, with pseudonyms in place of subscribers' numbers.",

@@ -1,6 +1,8 @@
 """`orion-beam monitor`: metrics and a status page of Kafka, the jobs' progress and the dead letters."""
 
+import logging
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +11,17 @@ import typer
 from orion_beam.cli.shared import interrupts
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import OWN, BootstrapServers, WatchedGroup, parse_countries
+from orion_beam.defaults import Role
+from orion_beam.errors import UserError
+from orion_beam.telemetry.logs import say
 
 with late_imports():
+    from orion_beam.access.rights import fix_of, lacking, words_of
+    from orion_beam.access.roles import Place, rights_of
     from orion_beam.countries import profiles_of
+    from orion_beam.kafka.lease import lease_group
     from orion_beam.monitoring.monitor import Monitor, MonitorConfig
+    from orion_beam.monitoring.reading import READING_TIMEOUT_S
     from orion_beam.monitoring.server import monitor_pages, serving
 
 DEFAULT_LISTEN = "127.0.0.1:9310"
@@ -41,9 +50,27 @@ def monitor(
     """
     config = config_of(bootstrap_servers, countries, group_id, flink, interval, disk)
     interrupts.clean_up_on_sigterm()
+    warn_of_missing_rights(config)
     with Monitor(config) as watched, serving(listen, monitor_pages(watched)) as url:
         typer.echo(f"status page {url}/  metrics {url}/metrics  (Ctrl-C stops)")
         signal.pause()
+
+
+def warn_of_missing_rights(config: "MonitorConfig") -> None:
+    """Say which rights this user lacks to watch all that is to be watched; nothing if Kafka does not answer."""
+    names = {
+        Place.SOURCES: [profile.topic for profile in config.profiles.values()],
+        Place.FINAL: [config.final_topic],
+        Place.DEAD_LETTERS: [config.dead_letter_topic],
+        Place.GROUP: [config.group_id],
+        Place.LEASE: [lease_group(config.group_id)],
+    }
+    with suppress(UserError):
+        if lacks := lacking(config.bootstrap_servers, rights_of(Role.MONITOR, names), READING_TIMEOUT_S):
+            say(
+                f"warning: this user may not {words_of(lacks)}, so figures are missing: {fix_of(Role.MONITOR)}",
+                logging.WARNING,
+            )
 
 
 def config_of(

@@ -27,17 +27,20 @@ from orion_beam.cli.shared.letters import (
 )
 from orion_beam.cli.shared.options import OWN, Cells, DeadLetterTopic, Profiles, Subscribers
 from orion_beam.cli.shared.progress import progress_of
-from orion_beam.defaults import CELLS, SUBSCRIBERS
+from orion_beam.defaults import CELLS, SUBSCRIBERS, Role
 from orion_beam.errors import UserError
 from orion_beam.telemetry.logs import say
 from orion_beam.telemetry.masking import mask_numbers
 
 with late_imports():
+    from orion_beam.access.rights import require_rights
+    from orion_beam.access.roles import Place
     from orion_beam.chain import load_reference
     from orion_beam.countries import all_profiles
     from orion_beam.dlq.filters import Selection
     from orion_beam.dlq.judge import Judge
     from orion_beam.kafka.admin import topic_names
+    from orion_beam.kafka.offset_ranges import READERS_GROUP
     from orion_beam.redrive.fates import Fate, RedriveReport
     from orion_beam.redrive.journal import journal_topic, read_journal
     from orion_beam.redrive.patches import Patch, load_patch, setting
@@ -152,6 +155,8 @@ def redrive(
     )
     selection = Selection.of(bootstrap_servers, dlq_topic, wanted)
     judge = Judge(dlq_topic, load_reference(cells, subscribers), stages=stages_of(context))
+    if execute:
+        _require_rights(bootstrap_servers, dlq_topic)
     targets = Targets.of(bootstrap_servers, dlq_topic)
     if not execute:
         journal = read_journal(bootstrap_servers) if journal_topic() in topic_names(bootstrap_servers) else {}
@@ -170,6 +175,18 @@ def redrive(
         )
         raise
     _show(redrive.report, redrive.id, as_json)
+
+
+def _require_rights(bootstrap_servers: str, letter_topic: str) -> None:
+    """Check the rights to send letters of the raw topics that this user sees."""
+    raw = {profile.topic for profile in all_profiles().values()} & topic_names(bootstrap_servers)
+    names = {
+        Place.DEAD_LETTERS: [letter_topic],
+        Place.RAW: sorted(raw),
+        Place.JOURNAL: [journal_topic()],
+        Place.READERS: [READERS_GROUP],
+    }
+    require_rights(bootstrap_servers, Role.DESK, names)
 
 
 def _patch(patch: Path | None, assignments: list[str] | None) -> tuple[Patch | None, str | None]:

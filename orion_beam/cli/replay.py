@@ -52,11 +52,14 @@ from orion_beam.defaults import (
     DUPLICATE_WINDOW,
     SUBSCRIBERS,
     FileFormat,
+    Role,
     ValueFormat,
 )
 from orion_beam.errors import UserError
 
 with late_imports():
+    from orion_beam.access.rights import require_rights
+    from orion_beam.access.roles import Place
     from orion_beam.chain import load_reference
     from orion_beam.cli.shared.counts import counts_summary, counts_table
     from orion_beam.config import FileSink, KafkaRanges, KafkaSink
@@ -65,7 +68,7 @@ with late_imports():
     from orion_beam.io.files import DEAD_LETTER_DIRECTORY, FINAL_DIRECTORY
     from orion_beam.kafka.admin import require_topics
     from orion_beam.kafka.clients import producer_config
-    from orion_beam.kafka.offset_ranges import Advance, OffsetRange, SourcePartition
+    from orion_beam.kafka.offset_ranges import READERS_GROUP, Advance, OffsetRange, SourcePartition
     from orion_beam.replay.plan import PartitionPlan, lanes_of, plan_offsets, plan_times, round_of
     from orion_beam.replay.runs import Replay, Run, files_of_others
     from orion_beam.runners.flink import TerminatedError, flink_arguments, run_flink_bounded
@@ -190,6 +193,9 @@ def replay(
         if output.exists() and not output.is_dir():
             raise UserError(f"--output {output} is a file: give a directory")
         sink, wire_prefix = FileSink(directory=output.absolute(), file_format=file_format), b""
+    raw = [chosen[code].topic for code in codes]
+    targets = {} if output is not None else {Place.FINAL: [final_topic], Place.DEAD_LETTERS: [dead_letter_topic]}
+    require_rights(bootstrap_servers, Role.REPLAY, {Place.RAW: raw, Place.READERS: [READERS_GROUP], **targets})
     plans = asked.plan(bootstrap_servers, chosen.values())
     name = run_id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")[:-3]
     planned = Replay(

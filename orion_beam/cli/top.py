@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from orion_beam.cli.monitor import FlinkUrls, Interval, WatchedCountries, config_of
+from orion_beam.cli.monitor import FlinkUrls, Interval, WatchedCountries, config_of, warn_of_missing_rights
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import OWN, BootstrapServers, WatchedGroup
 from orion_beam.errors import PrerequisiteError
@@ -38,16 +38,16 @@ def top(
     """
     config = config_of(bootstrap_servers, countries, group_id, flink, interval)
     names = {code: profile.name for code, profile in config.profiles.items()}
+    warn_of_missing_rights(config)
     watched = Monitor(config)
     watched.look()
     if once or as_json or not sys.stdout.isatty():
         with closing(watched):
             # Rates need two looks.
             time.sleep(interval)
-            if not watched.look().is_up:
-                raise PrerequisiteError(
-                    f"Kafka at {bootstrap_servers} does not answer: check the address, and the brokers"
-                )
+            seen = watched.look()
+            if not seen.is_up:
+                raise PrerequisiteError(seen.problem)
             if as_json:
                 typer.echo(json.dumps(status_of(watched)))
             else:

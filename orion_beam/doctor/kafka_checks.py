@@ -2,18 +2,17 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
-from enum import Enum
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import Consumer, KafkaError, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
-    AclOperation,
-    ConsumerGroupDescription,
     OffsetSpec,
     TopicDescription,
 )
 
+from orion_beam.access.rights import fix_of, lacking, words_of
+from orion_beam.access.roles import Place, rights_of
+from orion_beam.defaults import Role
 from orion_beam.doctor.findings import Check, failed, ok, refused, skipped, warning
 from orion_beam.durations import format_duration
 from orion_beam.errors import UserError
@@ -40,11 +39,6 @@ CLOCK_TOLERANCE_S = 5.0
 """Most tolerated difference of clocks; clocks kept by NTP differ by far less."""
 
 _SHOWN = 3
-_DENIED = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-}
 
 
 @dataclass(frozen=True)
@@ -116,52 +110,21 @@ def _guarded(name: str, check: Callable[[], Check]) -> Iterator[Check]:
 
 
 def _check_rights(needs: KafkaNeeds) -> Check:
-    """Ask the broker what this user may do. A broker without an authorizer lets everybody do everything."""
-    admin = admin_client(needs.bootstrap_servers)  # kept in a variable: its answers are valid only while it exists
-
-    def ask(timeout_s: float) -> dict[str, list[Enum] | None]:
-        answers = at_controller(admin).describe_topics(
-            TopicCollection(list(needs.topics)), include_authorized_operations=True, request_timeout=timeout_s
-        )
-        return {topic: _granted(answer) for topic, answer in answers.items()}
-
-    granted = retried("what this user may do", needs.bootstrap_servers, ask)
-    wanted = [(topic, AclOperation.READ) for topic in needs.sources]
-    wanted += [(topic, AclOperation.WRITE) for topic in needs.sinks]
-    lacking = []
-    for topic, needed in wanted:
-        operations = granted[topic]
-        if operations is None:
-            return skipped("rights", "this broker does not tell what a user may do")
-        if needed not in operations:
-            lacking.append(f"{needed.name} on {topic}")
-    if lacking:
-        return failed("rights", f"this user may not {', nor '.join(lacking)}", "have it granted (kafka-acls)")
+    """Ask the broker what this user may do to the topics."""
+    names = {Place.SOURCES: needs.sources, Place.FINAL: needs.sinks}
+    lacks = lacking(needs.bootstrap_servers, rights_of(Role.STREAM, names))
+    if lacks is None:
+        return skipped("rights", "this broker does not tell what a user may do")
+    if lacks:
+        return failed("rights", f"this user may not {words_of(lacks)}", fix_of(Role.STREAM))
     return ok("rights", "this user may read what the job reads, and write what it writes")
 
 
-def _granted(answer: "Future[TopicDescription] | Future[ConsumerGroupDescription]") -> list[Enum] | None:
-    try:
-        return answer.result().authorized_operations
-    except KafkaException as error:
-        if error.args[0].code() not in _DENIED:
-            raise
-        return []
-
-
 def _check_group_rights(needs: KafkaNeeds) -> Check:
-    groups = [needs.group_id, lease_group(needs.group_id)]
-    admin = admin_client(needs.bootstrap_servers)  # kept in a variable, as above
-
-    def ask(timeout_s: float) -> dict[str, list[Enum] | None]:
-        answers = admin.describe_consumer_groups(groups, include_authorized_operations=True, request_timeout=timeout_s)
-        return {group: _granted(answer) for group, answer in answers.items()}
-
-    granted = retried("what this user may do", needs.bootstrap_servers, ask)
-    lacking = [group for group, may in granted.items() if may is not None and AclOperation.READ not in may]
-    if lacking:
-        what = f"this user may not read as group {', nor '.join(lacking)}"
-        return failed("group rights", what, "have READ on it granted (kafka-acls --group)")
+    groups = (needs.group_id, lease_group(needs.group_id))
+    names = {Place.GROUP: groups[:1], Place.LEASE: groups[1:]}
+    if lacks := lacking(needs.bootstrap_servers, rights_of(Role.STREAM, names)):
+        return failed("group rights", f"this user may not {words_of(lacks)}", fix_of(Role.STREAM))
     return ok("group rights", f"this user may read as {' and '.join(groups)}")
 
 

@@ -15,7 +15,14 @@ from orion_beam.errors import UserError
 if TYPE_CHECKING:
     from orion_beam.job_file.read import Job
 
-__all__ = ["PREFIX_PATTERN", "PREFIX_VARIABLE", "default_group", "environment_name", "topic_prefix"]
+__all__ = [
+    "PREFIX_PATTERN",
+    "PREFIX_VARIABLE",
+    "default_group",
+    "environment_name",
+    "topic_prefix",
+    "transactional_id",
+]
 
 PREFIX_VARIABLE = "ORION_TOPIC_PREFIX"
 """Environment variable with the prefix; `orion-beam --topic-prefix` sets it."""
@@ -47,6 +54,11 @@ def default_group() -> str:
         UserError: As `topic_prefix`.
     """
     return f"{topic_prefix()}{GROUP if (job := _job()) is None else job.settings.group}"
+
+
+def transactional_id() -> str:
+    """Return the id of all redrives of this environment, whatever their letters' topic: they share a journal."""
+    return f"{topic_prefix()}orion-redrive"
 
 
 def environment_name() -> str:

@@ -16,10 +16,12 @@ from orion_beam.defaults import (
     MAX_PARALLELISM,
     PRODUCTION,
     SUBSCRIBERS,
+    Role,
     ValueFormat,
 )
 from orion_beam.durations import parse_duration_s
 from orion_beam.job_file.environment import PREFIX_PATTERN
+from orion_beam.job_file.principals import check_principal
 from orion_beam.job_file.secrets import check_secrets, refuse_secrets
 from orion_beam.job_file.stage_declaration import StageDeclaration
 from orion_beam.schemas.codes import Severity
@@ -31,6 +33,11 @@ __all__ = ["JobFile"]
 
 def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _one_or_more(value: object) -> object:
+    # A principal of a certificate has commas: User:CN=orion,O=Telco.
+    return [value] if isinstance(value, str) else value
 
 
 def _duration(text: str) -> str:
@@ -77,6 +84,10 @@ def _country_code(code: str) -> str:
 _LAST_PORT = 65535
 _Address = Annotated[str, AfterValidator(_address)]
 _Addresses = Annotated[tuple[_Address, ...], BeforeValidator(_split, json_schema_input_type=str | tuple[str, ...])]
+_Principal = Annotated[str, AfterValidator(check_principal)]
+_Principals = Annotated[
+    tuple[_Principal, ...], BeforeValidator(_one_or_more, json_schema_input_type=str | tuple[str, ...])
+]
 _Duration = Annotated[str, BeforeValidator(_text), AfterValidator(_duration), Field(pattern=r"^[0-9]{1,9}[smhd]$")]
 _Size = Annotated[str, AfterValidator(_size)]
 _CountryCode = Annotated[str, AfterValidator(_country_code)]
@@ -215,6 +226,9 @@ class JobFile(_Section):
     countries: tuple[_CountryCode, ...] = Field(default=(), description="countries to read; the default ones if none")
     group: str = Field(default=GROUP, min_length=1, description="consumer group of the job, without the prefix")
     topics: TopicSettings = TopicSettings()
+    acls: Mapping[Role, _Principals] = Field(
+        default={}, description="users of each role, for `orion-beam acls`: stream: User:orion-stream, or a list"
+    )
     publish: tuple[_StageTopic, ...] = Field(default=(), description="stages whose output is written to topics as well")
     start_from: _StageTopic | None = Field(default=None, description="topic to read instead of the raw ones")
     value_format: ValueFormat = Field(

@@ -31,6 +31,10 @@ def _paths(job: "Job", texts: Sequence[str]) -> list[str]:
     return [job.path(text) for text in texts]
 
 
+def _principals(_: "Job", users: Mapping[str, Sequence[str]]) -> list[str]:
+    return [f"{role}={user}" for role, given in users.items() for user in given]
+
+
 def _same(_: "Job", value: object) -> object:
     return value
 
@@ -39,6 +43,7 @@ _OPTIONS: Mapping[str, tuple[str, Callable[["Job", Any], object]]] = {
     "bootstrap_servers": ("brokers", _list),
     "countries": ("countries", _list),
     "profile": ("topics.profile", _same),
+    "principals": ("acls", _principals),
     "publish": ("publish", _list),
     "start_from": ("start_from", _same),
     "value_format": ("value_format", _same),

@@ -132,17 +132,38 @@ def require_topics(bootstrap_servers: str, topics: Iterable[str]) -> None:
 
 
 def require_among(known: Iterable[str], bootstrap_servers: str, topics: Iterable[str]) -> None:
-    """Check that topics are among those that the broker has.
+    """Check that topics are among those that the broker has shown.
 
     Raises:
-        PrerequisiteError: The broker lacks a topic; names both and the fix.
+        PrerequisiteError: The broker lacks a topic, or does not let this user see it; names both and the fix.
     """
     missing = sorted(set(topics) - set(known))
+    if hidden := _hidden(bootstrap_servers, missing):
+        raise PrerequisiteError(
+            f"Kafka at {bootstrap_servers} does not let this user see topic {', '.join(hidden)}: have the rights of its"
+            " role granted with `orion-beam acls apply`"
+        )
     if missing:
         raise PrerequisiteError(
             f"Kafka at {bootstrap_servers} has no topic {', '.join(missing)}: create it with"
             " `orion-beam topics apply`, for development with `orion-beam local up`"
         )
+
+
+def _hidden(bootstrap_servers: str, topics: list[str]) -> list[str]:
+    """Return the topics that this user may not see, whether they exist or not: a list of all topics leaves them out."""
+    admin = admin_client(bootstrap_servers)
+
+    def ask(timeout_s: float) -> list[str]:
+        answers = at_controller(admin).describe_topics(TopicCollection(topics), request_timeout=timeout_s)
+        errors = {topic: answer.exception() for topic, answer in answers.items()}
+        return [
+            topic
+            for topic, error in errors.items()
+            if isinstance(error, KafkaException) and error.args[0].code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+        ]
+
+    return retried(f"whether it has {', '.join(topics)}", bootstrap_servers, ask) if topics else []
 
 
 class QuietAdminClient(AdminClient):

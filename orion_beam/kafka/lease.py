@@ -153,5 +153,5 @@ def _asked(lease: Lease, group_id: str) -> list[Holder]:
             raise
         raise UserError(
             f"this user may not read as group {lease_group(group_id)}, which says what jobs of {group_id} are alive:"
-            " have READ on it granted (kafka-acls --group); --allow-second-job starts without a look"
+            " have READ on it granted (`orion-beam acls` knows how); --allow-second-job starts without a look"
         ) from None

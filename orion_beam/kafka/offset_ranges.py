@@ -30,6 +30,10 @@ CLOCK_SKEW = timedelta(minutes=10)
 STALL_TIMEOUT_S = 60.0
 """Seconds without progress after which a bounded read gives up."""
 
+READERS_GROUP = "orion-beam-ranges"
+"""Group of consumers that read given offsets. librdkafka requires one, and asks for its coordinator, for which a user
+needs DESCRIBE on the group. Nobody joins it, and nothing is committed."""
+
 _POLL_S = 0.1
 _GONE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 _HEADERS_TYPE = RAW_MESSAGE_SCHEMA.field("raw_headers").type
@@ -285,8 +289,7 @@ def read_ranges(
 def _reader_config(bootstrap_servers: str, committed_only: bool) -> dict[str, Any]:
     return login_settings() | {
         "bootstrap.servers": bootstrap_servers,
-        # librdkafka requires a name. The broker never sees the group, since there is no subscription and no commit.
-        "group.id": "orion-beam-ranges",
+        "group.id": READERS_GROUP,
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         # Reports a partition's end even if its last offsets hold no record, so that the read does not wait for one.
@@ -301,6 +304,16 @@ def _reader_config(bootstrap_servers: str, committed_only: bool) -> dict[str, An
         "queued.max.messages.kbytes": 16 << 10,
         "log_level": 0,
     }
+
+
+def refuse_group(error: KafkaError) -> None:
+    """Raise if an error says that this user may not look for the coordinator of READERS_GROUP.
+
+    Raises:
+        KafkaRefusedError: It says so; names the right.
+    """
+    if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+        raise KafkaRefusedError(f"Kafka refuses to be read: this user may not DESCRIBE group {READERS_GROUP}", error)
 
 
 class _TopicRead:
@@ -350,6 +363,7 @@ class _TopicRead:
         # librdkafka continues by itself after a transient error.
         if topic not in (self._topic, "") or is_retriable(error) or (is_end and partition not in self._open):
             return
+        refuse_group(error)
         where = SourcePartition(self._topic, partition)
         refusal = KafkaRefusedError(f"Kafka refuses to read {where}: {error.str()}", error)
         if partition not in self._open:

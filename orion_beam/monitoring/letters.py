@@ -58,8 +58,15 @@ class LetterCounter:
         counts: Dead letters that arrived since the first `poll`, by kind.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str, countries: frozenset[str]) -> None:
-        """Prepare a consumer of the topic; `countries` are the codes that a dead letter may name."""
+    def __init__(self, bootstrap_servers: str, topic: str, countries: frozenset[str], group_id: str) -> None:
+        """Prepare a consumer of the topic.
+
+        Args:
+            bootstrap_servers: The brokers.
+            topic: Topic of dead letters.
+            countries: Codes that a dead letter may name.
+            group_id: Group whose coordinator librdkafka looks for.
+        """
         self.counts: Counter[LetterKind] = Counter()
         self._topic = topic
         self._countries = countries
@@ -69,7 +76,7 @@ class LetterCounter:
             login_settings()
             | {
                 "bootstrap.servers": bootstrap_servers,
-                "group.id": "orion-beam-monitor",
+                "group.id": group_id,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "earliest",

@@ -72,6 +72,7 @@ class Snapshot:
     Attributes:
         at_s: Time of the look, in seconds since the epoch.
         is_up: Whether Kafka answered.
+        problem: Why it could not be read; empty if it was.
         reading: Kafka's state. None: Kafka did not answer.
         countries: State of each country whose topic exists; empty while Kafka does not answer.
         letters: Dead letters since the monitor started, by kind.
@@ -83,6 +84,7 @@ class Snapshot:
 
     at_s: float
     is_up: bool = False
+    problem: str = ""
     reading: Reading | None = None
     countries: Mapping[str, CountryStatus] = field(default_factory=dict)
     letters: Mapping[LetterKind, int] = field(default_factory=dict)
@@ -105,7 +107,7 @@ class Monitor:
         sinks = (config.final_topic, config.dead_letter_topic)
         self._reader = KafkaReader(config.bootstrap_servers, config.group_id, topics, sinks)
         countries = frozenset(all_profiles()) | config.profiles.keys()
-        self._letters = LetterCounter(config.bootstrap_servers, config.dead_letter_topic, countries)
+        self._letters = LetterCounter(config.bootstrap_servers, config.dead_letter_topic, countries, config.group_id)
         self._progress = Progress(topics)
         self._written_before: Mapping[str, int] = {}
         self._written: Counter[str] = Counter()
@@ -127,12 +129,14 @@ class Monitor:
 
     def look(self) -> Snapshot:
         """Look once and remember the result."""
-        at_s = time.time()
+        at_s, problem = time.time(), ""
         try:
             reading = self._reader.read()
             self._letters.poll()
-        except (KafkaException, UserError):
-            reading = None
+        except (KafkaException, UserError) as error:
+            reading, problem = None, str(error)
+            if self.latest is None or self.latest.problem != problem:
+                _logger.warning("Kafka cannot be read: %s", problem, extra={"event": "kafka_unread"})
         letters = self._letters.counts.copy()
         if reading is not None:
             for topic, end in reading.written.items():
@@ -141,6 +145,7 @@ class Monitor:
         snapshot = Snapshot(
             at_s=at_s if reading is None else reading.at_s,
             is_up=reading is not None,
+            problem=problem,
             reading=reading,
             countries={} if reading is None else self._progress.add(reading),
             letters=letters,

@@ -17,7 +17,15 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from orion_beam.errors import UserError
 from orion_beam.kafka.login import login_settings
-from orion_beam.kafka.offset_ranges import STALL_TIMEOUT_S, Advance, OffsetRange, SourcePartition, offset_ranges
+from orion_beam.kafka.offset_ranges import (
+    READERS_GROUP,
+    STALL_TIMEOUT_S,
+    Advance,
+    OffsetRange,
+    SourcePartition,
+    offset_ranges,
+    refuse_group,
+)
 from orion_beam.kafka.retry import is_retriable
 from orion_beam.proof.avro_tail import NO_TIMESTAMP
 from orion_beam.proof.cdr_reader import CdrReader
@@ -150,8 +158,7 @@ class Tally:
             login_settings()
             | {
                 "bootstrap.servers": bootstrap_servers,
-                # librdkafka requires a name. The broker never sees the group: there is no subscription and no commit.
-                "group.id": "orion-beam-tally",
+                "group.id": READERS_GROUP,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 # Reports a partition's end even if its last offsets hold no record.
@@ -257,6 +264,8 @@ class Tally:
         if error is not None and is_retriable(error):
             return
         if error is None or error.code() != KafkaError._PARTITION_EOF:
+            if error is not None:
+                refuse_group(error)
             raise KafkaException(error)
         assert topic is not None
         assert partition is not None

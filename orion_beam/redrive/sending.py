@@ -24,7 +24,7 @@ from orion_beam.io.letter_headers import (
     REDRIVE_SOURCE_HEADER,
     ReadLetters,
 )
-from orion_beam.job_file.environment import topic_prefix
+from orion_beam.job_file.environment import transactional_id
 from orion_beam.kafka.entries import Entry
 from orion_beam.kafka.offset_ranges import Advance, offset_ranges
 from orion_beam.redrive.fates import RedriveReport
@@ -39,11 +39,6 @@ from orion_beam.transforms.stage.rejects import ATTEMPT_HEADER
 
 MAX_TRANSACTION_ROWS = 1000
 """Maximum letters of a transaction: enough to spread its cost, and few enough that consumers do not wait long."""
-
-
-def transactional_id() -> str:
-    """Return the id of all redrives of this environment, whatever their letters' topic: they share a journal."""
-    return f"{topic_prefix()}orion-redrive"
 
 
 def plan_redrive(

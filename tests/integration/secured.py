@@ -1,4 +1,4 @@
-"""Kafka broker that demands TLS and a password."""
+"""Kafka broker that demands TLS and a password, and lets users do only what ACLs allow."""
 
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     UserScramCredentialUpsertion,
 )
 
-from orion_beam.defaults import DEVELOPMENT
+from orion_beam.defaults import DEVELOPMENT, Role
 from orion_beam.kafka.admin import admin_client
 from orion_beam.runners.jars.build import ensure_jars
 from orion_beam.runners.local.broker import HOST, Broker, Ports, free_ports
@@ -31,10 +31,21 @@ class Secured(NamedTuple):
     servers: str
     ca: Path
 
+    def login(self, user: str) -> str:
+        """Return the properties with which a user logs in by SCRAM."""
+        return (
+            f"ssl.ca.location={self.ca}\nsecurity.protocol=SASL_SSL\nsasl.mechanism=SCRAM-SHA-256\n"
+            f"sasl.username={user}\nsasl.password={PASSWORD}\n"
+        )
+
 
 @contextmanager
 def secured_kafka(directory: Path) -> Iterator[Secured]:
-    """Run a broker with a listener for SASL over TLS, and a user who can log in by SCRAM-SHA-256 and by PLAIN."""
+    """Run a broker with a listener for SASL over TLS.
+
+    USER may do everything, and can log in by SCRAM-SHA-256 and by PLAIN. A user of each role, of the role's name, can
+    log in by SCRAM, and may do nothing yet.
+    """
     directory.mkdir()
     store, ca = _certificate(directory)
     port, controller, internal = free_ports(3)
@@ -61,6 +72,8 @@ def secured_kafka(directory: Path) -> Iterator[Secured]:
         "transaction.state.log.num.partitions": "4",
         "group.initial.rebalance.delay.ms": "0",
         "auto.create.topics.enable": "false",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": f"User:ANONYMOUS;User:{USER}",  # without a login: the controller, and this module
     }
     jars = ensure_jars()
     broker = Broker(1, directory, ["-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"], detached=False)
@@ -72,8 +85,8 @@ def secured_kafka(directory: Path) -> Iterator[Secured]:
         admin = admin_client(f"{HOST}:{internal}")
         await_until(lambda: _answers(admin, broker), KAFKA_START_TIMEOUT_S, "the broker is there")
         scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096)
-        user = UserScramCredentialUpsertion(USER, scram, PASSWORD.encode())
-        for done in admin.alter_user_scram_credentials([user]).values():
+        users = [UserScramCredentialUpsertion(user, scram, PASSWORD.encode()) for user in (USER, *Role)]
+        for done in admin.alter_user_scram_credentials(users).values():
             done.result(30)
         yield Secured(f"{HOST}:{port}", ca)
     finally:

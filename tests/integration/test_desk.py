@@ -23,12 +23,13 @@ from orion_beam.dlq.filters import LetterFilter, Selection
 from orion_beam.dlq.judge import Judge
 from orion_beam.dlq.statistics import LetterStatistics
 from orion_beam.errors import UserError
+from orion_beam.job_file.environment import transactional_id
 from orion_beam.kafka.admin import topic_names
 from orion_beam.kafka.offset_ranges import OffsetRange
 from orion_beam.redrive.fates import Fate
 from orion_beam.redrive.journal import journal_topic, read_journal, write_journal
 from orion_beam.redrive.patches import setting
-from orion_beam.redrive.sending import RedriveRun, plan_redrive, transactional_id
+from orion_beam.redrive.sending import RedriveRun, plan_redrive
 from orion_beam.redrive.sorter import RedriveOptions
 from orion_beam.redrive.targets import Targets
 from orion_beam.redrive.transactions import TransactionalWriter

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from orion_beam.job_file.environment import PREFIX_VARIABLE
+from orion_beam.job_file.environment import PREFIX_VARIABLE, transactional_id
 from orion_beam.kafka.admin import topic_names
 from orion_beam.kafka.offset_ranges import offset_ranges
-from orion_beam.redrive.sending import transactional_id
 from orion_beam.redrive.transactions import Outgoing, TransactionalWriter
 from orion_beam.runners.local.kafka import LocalKafka
 from orion_beam.workspace import JOB_FILE

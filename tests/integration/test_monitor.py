@@ -202,6 +202,4 @@ def test_top_without_a_broker_is_an_error(option: str) -> None:
     ]
     done = subprocess.run([*command, option], capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines()[-1] == (
-        "orion-beam: error: Kafka at 127.0.0.1:1 does not answer: check the address, and the brokers"
-    )
+    assert done.stderr.splitlines()[-1].startswith("orion-beam: error: Kafka at 127.0.0.1:1 does not answer (")

@@ -1,44 +1,81 @@
-"""A cluster that wants a login: every command takes it from one file, and without it says so."""
+"""A cluster that wants a login and has ACLs: commands log in by one file, and need the rights of their role."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from confluent_kafka.admin import AclOperation  # type: ignore[attr-defined]  # re-exported implicitly
 
+from orion_beam.access.acls import EVERYBODY, Acl, apply_acls, await_acls, plan_acls, wanted_acls
+from orion_beam.access.roles import Place, Right, kind_name, names_of, rights_of
+from orion_beam.defaults import GROUP, Role
+from orion_beam.errors import UserError
+from orion_beam.jobs.events import JobAction, JobEvent
+from orion_beam.jobs.history import read_history, record_event
 from orion_beam.kafka import CONFIG_VARIABLE
+from orion_beam.kafka.admin import admin_client, topic_names
 from orion_beam.runners.local.broker import HOST, free_ports, is_taken
+from orion_beam.topics.apply import create_topics
+from orion_beam.topics.cluster_state import describe_cluster
+from tests.command import Answer, Command
 from tests.integration.harness import FREQUENT_CHECKPOINTS, START_TIMEOUT_S, StartJob, await_until, records_on, scrape
 from tests.integration.secured import PASSWORD, PLAIN_PASSWORD, USER, Secured, secured_kafka
 
 pytestmark = pytest.mark.integration
 
+CHANGED = "cdr.validated"
+NAMES = names_of(["FR"], GROUP, [], None)
+ONE_TOPIC = NAMES | {Place.ALL_TOPICS: (CHANGED,)}
+
 RECORDS = 2_000
 ALL = ("--from", "2020-01-01T00:00Z", "--to", "2100-01-01T00:00Z")
 
 
+LogIn = Callable[[str], None]
+
+
 @pytest.fixture(scope="module")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """A broker with a user of each role, who has the ACLs of the role."""
     with secured_kafka(tmp_path_factory.mktemp("secured") / "kafka") as secured:
+        file = tmp_path_factory.mktemp("login") / "client.properties"
+        file.write_text(secured.login(USER))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(CONFIG_VARIABLE, str(file))
+            grant(secured.servers, wanted_acls({role: [f"User:{role}"] for role in Role}, NAMES))
         yield secured
 
 
 @pytest.fixture
-def login(kafka: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file, which the environment names: what is in this process and all that it starts goes by it."""
-    (tmp_path / "ca.pem").write_bytes(kafka.ca.read_bytes())
-    file = tmp_path / "client.properties"
-    file.write_text(
-        "# the CA beside this file\nssl.ca.location = ca.pem\nsecurity.protocol=SASL_SSL\n"
-        f"sasl.mechanism=SCRAM-SHA-256\nsasl.username={USER}\nsasl.password={PASSWORD}\n"
-    )
-    monkeypatch.setenv(CONFIG_VARIABLE, str(file))
-    return file
+def log_in(kafka: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LogIn:
+    """A function that makes this process, and all that it starts, log in as a user, by a file."""
+
+    def log_in(user: str) -> None:
+        file = tmp_path / f"{user}.properties"
+        # The CA is beside the file.
+        file.write_text("# of a test\n" + kafka.login(user).replace(str(kafka.ca), kafka.ca.name))
+        (tmp_path / kafka.ca.name).write_bytes(kafka.ca.read_bytes())
+        monkeypatch.setenv(CONFIG_VARIABLE, str(file))
+
+    return log_in
+
+
+def grant(servers: str, acls: Sequence[Acl]) -> None:
+    assert apply_acls(servers, acls, []) == []
+    assert not await_acls(partial(plan_acls, servers, acls), acls, []).missing
+
+
+def take_away(servers: str, acl: Acl) -> None:
+    assert apply_acls(servers, [], [acl]) == []
+    await_until(lambda: acl in plan_acls(servers, [acl]).missing, START_TIMEOUT_S, "the ACL is gone")
 
 
 def call(*arguments: object, code: int = 0) -> str:
@@ -51,14 +88,16 @@ def call(*arguments: object, code: int = 0) -> str:
     return printed if code else done.stdout
 
 
-@pytest.mark.usefixtures("login")
-def test_every_command_logs_in_by_the_file_that_the_environment_names(
-    kafka: Secured, tmp_path: Path, start_job: StartJob
+def test_every_command_logs_in_by_the_file_that_the_environment_names_and_needs_the_acls_of_its_role(
+    kafka: Secured, tmp_path: Path, start_job: StartJob, log_in: LogIn
 ) -> None:
     servers = ["--bootstrap-servers", kafka.servers]
     of_france = [*servers, "--countries", "FR"]
+    log_in(Role.TOPICS)
     call("topics", "apply", *of_france, "--profile", "development", "--yes")
+    log_in(USER)
     call("generate", *of_france, "--count", RECORDS, "--fault-rate", "0.05")
+    log_in(Role.STREAM)
     checks = json.loads(call("doctor", *of_france, "--json"))["checks"]
     assert {"topics", "rights", "brokers"} <= {check["name"] for check in checks if check["status"] == "ok"}
 
@@ -69,16 +108,21 @@ def test_every_command_logs_in_by_the_file_that_the_environment_names(
     assert job.exit_code() == 130
     assert PASSWORD not in job.log
 
+    log_in(Role.AUDIT)
     audit = json.loads(call("audit", *of_france, "--json"))
     assert (audit["records"], audit["missing"]) == (RECORDS, 0)
+    call("trace", *servers, "--topic", "cdr.raw.FR", "--partition", "0", "--offset", "0")
+    log_in(Role.DESK)
     rejected = json.loads(call("dlq", "stats", *servers, "--json"))["letters"]
-    assert rejected == records_on(kafka.servers, "cdr.dlq")
+    assert rejected == audit["dead_letters"]
+    log_in(Role.REPLAY)
     call("replay", *of_france, *ALL, "--yes", "--output", tmp_path / "out")
     files = list((tmp_path / "out").rglob("*.parquet"))
     assert sum(pq.read_metadata(file).num_rows for file in files if "cdr.final" in str(file)) == RECORDS - rejected
+    log_in(Role.DESK)
     sent = json.loads(call("dlq", "redrive", *servers, "--execute", "--no-validate", "--json"))
     assert sent["fates"] == {"sent": rejected}
-    call("trace", *servers, "--topic", "cdr.raw.FR", "--partition", "0", "--offset", "0")
+    log_in(Role.MONITOR)
     with monitor(kafka.servers) as url:
         await_until(
             lambda: value_of(f"{url}/metrics", "orion_kafka_up") == 1, START_TIMEOUT_S, "the monitor has logged in"
@@ -138,3 +182,101 @@ def test_who_is_not_let_in_is_told_why_and_what_to_do(
     assert reason in shown
     assert "--kafka-config" in shown
     assert "wrong" not in shown.replace("wrong version", "")
+
+
+def test_a_plan_of_acls_says_what_is_missing_and_what_is_too_much(
+    kafka: Secured, log_in: LogIn, orion_beam: Command
+) -> None:
+    log_in(USER)
+    options = ("--bootstrap-servers", kafka.servers, "--countries", "FR", "--principal", f"desk=User:{Role.DESK}")
+    needed = Acl(f"User:{Role.DESK}", "topic", "cdr.raw.FR", "WRITE")
+    wider = Acl(f"User:{Role.DESK}", "topic", "cdr.", "READ", "PREFIXED")
+    of_everybody = Acl(EVERYBODY, "topic", "other", "READ", "LITERAL", "DENY", "10.0.0.1")
+    assert orion_beam("acls", "verify", *options).code == 0
+    assert apply_acls(kafka.servers, [wider, of_everybody], [needed]) == []
+    lines = [f"+ {needed}", f"- {wider}", f"? {of_everybody}"]
+    await_until(
+        lambda: all(line in orion_beam("acls", "plan", *options).out for line in lines), START_TIMEOUT_S, "it is seen"
+    )
+    verified = orion_beam("acls", "verify", *options, "--json")
+    assert verified.code == 1
+    assert json.loads(verified.out) == {
+        "ok": False,
+        "plan": {"add": [needed._asdict()], "too_much": [wider._asdict()], "everybody": [of_everybody._asdict()]},
+    }
+    added = orion_beam("acls", "apply", *options, "--yes")
+    assert (added.code, "Plan: 0 to add, 1 too much." in added.out) == (1, True)
+    assert orion_beam("acls", "apply", *options, "--yes", "--revoke").code == 0
+    apply_acls(kafka.servers, [], [of_everybody])
+
+
+def test_who_may_not_see_or_change_acls_is_told_which_right_is_missing(
+    kafka: Secured, log_in: LogIn, orion_beam: Command
+) -> None:
+    log_in(Role.DESK)
+    options = ("--bootstrap-servers", kafka.servers, "--principal", "desk=User:desk")
+    answer = orion_beam("acls", "plan", *options)
+    assert (answer.code, answer.out) == (2, "")
+    assert "this user may not see ACLs: log in as one who has DESCRIBE on the cluster" in answer.err
+    refused = apply_acls(kafka.servers, [Acl("User:desk", "topic", "x", "READ")], [])
+    assert "this user may not change ACLs: log in as one who has ALTER on the cluster" in refused[0]
+
+
+COMMANDS: Mapping[Role, tuple[object, ...]] = {
+    Role.STREAM: ("doctor", "--countries", "FR", "--json"),
+    Role.REPLAY: ("replay", "--countries", "FR", *ALL, "--yes"),
+    Role.DESK: ("dlq", "redrive", "--no-validate", "--execute"),
+    Role.MONITOR: ("top", "--once", "--countries", "FR", "--interval", "0.2"),
+    Role.AUDIT: ("audit", "--countries", "FR"),
+    Role.TOPICS: ("topics", "apply", "--countries", "FR", "--profile", "development", "--yes"),
+}
+"""A command of each role."""
+
+
+@pytest.mark.parametrize(
+    ("role", "right"),
+    [pytest.param(role, right, id=f"{role} without {right}") for role in Role for right in rights_of(role, ONE_TOPIC)],
+)
+def test_a_role_without_one_of_its_rights_is_told_which(
+    kafka: Secured, log_in: LogIn, orion_beam: Command, tmp_path: Path, role: Role, right: Right
+) -> None:
+    log_in(USER)
+    create_topics(kafka.servers, ["FR"])
+    command = [*COMMANDS.get(role, ()), "--bootstrap-servers", kafka.servers]
+    if role is Role.TOPICS:
+        more = describe_cluster(kafka.servers, [CHANGED]).topics[CHANGED].partitions + 1
+        changes = tmp_path / "topics.yaml"
+        changes.write_text(f"topics: {{validated: {{partitions: {more}}}}}\n")
+        command += ["--catalogue", changes, "--allow-destructive", "--confirm", CHANGED]
+    if right.operation is AclOperation.CREATE:
+        delete_topic(kafka.servers, right.name)
+    acl = Acl(f"User:{role}", kind_name(right.kind), right.name, right.operation.name)
+    take_away(kafka.servers, acl)
+    log_in(role)
+    try:
+        refused = history(kafka.servers) if role is Role.JOBS else orion_beam(*command)
+    finally:
+        log_in(USER)
+        grant(kafka.servers, [acl])
+    told = refused.out + refused.err
+    assert right.name in told
+    assert re.search(f"may not .*{re.escape(str(right))}|not let this user see|[Aa]uthorization failed", told)
+    # Figures that may be shown are shown.
+    assert refused.code in ((0, 2) if role is Role.MONITOR else (1, 2))
+
+
+def history(servers: str) -> Answer:
+    """Write to the history of jobs and read it, which is a part of each command that changes a job."""
+    event = JobEvent(action=JobAction.STOPPED, job_id="0", name="orion", cluster="flink:8081")
+    try:
+        record_event(servers, event)
+        read_history(servers)
+    except UserError as error:
+        return Answer(2, "", str(error))
+    return Answer(0, "", "")
+
+
+def delete_topic(servers: str, topic: str) -> None:
+    admin = admin_client(servers)
+    admin.delete_topics([topic])[topic].result(START_TIMEOUT_S)
+    await_until(lambda: topic not in topic_names(servers), START_TIMEOUT_S, "the topic is gone")

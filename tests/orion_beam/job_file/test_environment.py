@@ -8,10 +8,15 @@ import pytest
 from orion_beam.config import FileSink, JobConfig, KafkaRanges, KafkaSink
 from orion_beam.countries import all_profiles, default_profiles, profiles_of
 from orion_beam.errors import UserError
-from orion_beam.job_file.environment import PREFIX_VARIABLE, default_group, environment_name, topic_prefix
+from orion_beam.job_file.environment import (
+    PREFIX_VARIABLE,
+    default_group,
+    environment_name,
+    topic_prefix,
+    transactional_id,
+)
 from orion_beam.monitoring.monitor import MonitorConfig
 from orion_beam.redrive.journal import journal_topic
-from orion_beam.redrive.sending import transactional_id
 from orion_beam.topics.catalogue import load_catalogue
 from orion_beam.topics.names import own_topics, stage_topics
 from orion_beam.workspace import JOB_FILE, WORKSPACE_VARIABLE

@@ -23,6 +23,7 @@ version: 1
 brokers: [one:9092, two:9092]
 countries: [FR, NO]
 group: nightly
+acls: {stream: "User:a", desk: ["User:CN=b,O=Telco", "User:c"]}
 topics: {final: cdr.final.x, dead_letters: cdr.dlq.x, profile: development}
 publish: [validated, enriched]
 start_from: normalized
@@ -68,6 +69,7 @@ def test_every_key_gives_the_option_of_its_name(job, tmp_path: Path) -> None:
     given = {name: option_value(job(FULL), name) for name in KEYS_OF_OPTIONS}
     assert given == {
         "bootstrap_servers": "one:9092,two:9092",
+        "principals": ["stream=User:a", "desk=User:CN=b,O=Telco", "desk=User:c"],
         "countries": "FR,NO",
         "profile": "development",
         "publish": "validated,enriched",

@@ -6,7 +6,7 @@ from orion_beam.monitoring.letters import LetterCounter, LetterKind
 
 
 def test_letters_of_ones_own_stages_are_kinds_and_few_of_them():
-    with closing(LetterCounter("localhost:1", "cdr.dlq", frozenset({"FR"}))) as counter:
+    with closing(LetterCounter("localhost:1", "cdr.dlq", frozenset({"FR"}), "orion-beam")) as counter:
         assert counter.is_counted(LetterKind("FR", "validate", "invalid_imsi"))
         assert counter.is_counted(LetterKind("FR", "tag", "tag.no_cell"))
         for kind in [("XX", "tag", "tag.no_cell"), ("FR", "tag", "other.no_cell"), ("FR", "tag", "no_cell")]:

@@ -1,0 +1,219 @@
+"""The rights of each role on a Kafka cluster: the one table from which ACLs, `doctor` and the documentation follow.
+
+Kafka's own rules keep the table short: READ, WRITE, ALTER and DELETE on something include DESCRIBE, ALTER_CONFIGS
+includes DESCRIBE_CONFIGS, and WRITE on any topic is enough for an idempotent producer (brokers from 3.0 on).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]  # re-exported implicitly
+
+from orion_beam.countries import profiles_of
+from orion_beam.defaults import Role
+from orion_beam.job_file.environment import transactional_id
+from orion_beam.kafka.lease import lease_group
+from orion_beam.kafka.offset_ranges import READERS_GROUP
+from orion_beam.schemas.codes import Stage
+from orion_beam.topics.catalogue import load_catalogue
+from orion_beam.topics.names import own_topics, stage_topics
+
+CLUSTER_NAME = "kafka-cluster"
+"""Kafka's name of the one resource of its type."""
+
+
+_KIND_NAMES = {ResourceType.BROKER: "cluster", ResourceType.TRANSACTIONAL_ID: "transactional id"}
+
+
+class Place(Enum):
+    """What a right is on. The value is the kind of resource and a name for people."""
+
+    RAW = ResourceType.TOPIC, "the raw topics"
+    SOURCES = ResourceType.TOPIC, "the topics that the job reads: raw, or that of `start_from`"
+    FINAL = ResourceType.TOPIC, "the topic of final CDRs"
+    DEAD_LETTERS = ResourceType.TOPIC, "the topic of dead letters"
+    PUBLISHED = ResourceType.TOPIC, "the topics of `publish`"
+    JOURNAL = ResourceType.TOPIC, "the redrives' journal, `orion.audit`"
+    HISTORY = ResourceType.TOPIC, "the history of jobs, `orion.jobs`"
+    ALL_TOPICS = ResourceType.TOPIC, "every topic of the catalogue"
+    GROUP = ResourceType.GROUP, "the job's consumer group"
+    LEASE = ResourceType.GROUP, "the group's leases, `GROUP.lease`"
+    READERS = ResourceType.GROUP, f"the group `{READERS_GROUP}`, in which no offset is ever committed"
+    REDRIVE = ResourceType.TRANSACTIONAL_ID, "the redrives' transactional id, `orion-redrive`"
+    CLUSTER = ResourceType.BROKER, "the cluster"
+
+    @property
+    def kind(self) -> ResourceType:
+        """Kafka's type of the resources."""
+        return self.value[0]
+
+    @property
+    def words(self) -> str:
+        """The name for people."""
+        return self.value[1]
+
+
+class Need(NamedTuple):
+    """One right of a role.
+
+    Attributes:
+        operation: Kafka's operation.
+        place: What it is on.
+        purpose: What it is for.
+    """
+
+    operation: AclOperation
+    place: Place
+    purpose: str
+
+
+class Right(NamedTuple):
+    """An operation on one resource."""
+
+    kind: ResourceType
+    name: str
+    operation: AclOperation
+
+    def __str__(self) -> str:
+        """Return a description for people, such as `READ topic cdr.final`."""
+        return f"{self.operation.name} {kind_name(self.kind)} {self.name}"
+
+
+def kind_name(kind: ResourceType) -> str:
+    """Return the name of a kind of resource for people: topic, group, transactional id or cluster."""
+    return _KIND_NAMES.get(kind, kind.name.lower())
+
+
+class RoleRights(NamedTuple):
+    """Rights of a role.
+
+    Attributes:
+        commands: The commands that work with them.
+        needs: The rights.
+    """
+
+    commands: str
+    needs: tuple[Need, ...]
+
+
+_READ, _WRITE, _DESCRIBE = AclOperation.READ, AclOperation.WRITE, AclOperation.DESCRIBE
+_DESCRIBE_CONFIGS = AclOperation.DESCRIBE_CONFIGS
+
+
+_LOOK_UP = Need(_DESCRIBE, Place.READERS, "be a consumer of librdkafka, which asks for its group's coordinator")
+
+ROLES: Mapping[Role, RoleRights] = {
+    Role.STREAM: RoleRights(
+        "`run`, the workers of a job, `doctor`",
+        (
+            Need(_READ, Place.SOURCES, "read records"),
+            Need(_WRITE, Place.FINAL, "write CDRs"),
+            Need(_WRITE, Place.DEAD_LETTERS, "write rejects"),
+            Need(_WRITE, Place.PUBLISHED, "write the output of stages"),
+            Need(_READ, Place.GROUP, "commit offsets, and go on from them"),
+            Need(_READ, Place.LEASE, "keep a second job from reading the same records"),
+        ),
+    ),
+    Role.JOBS: RoleRights(
+        "`submit`, `jobs`; who submits has the role stream as well, as the job logs in as that user",
+        (
+            Need(_READ, Place.HISTORY, "know what happened to jobs"),
+            Need(_WRITE, Place.HISTORY, "note what is done to a job"),
+            _LOOK_UP,
+        ),
+    ),
+    Role.REPLAY: RoleRights(
+        "`replay`",
+        (
+            Need(_READ, Place.RAW, "read records again"),
+            Need(_WRITE, Place.FINAL, "write CDRs; not needed for files"),
+            Need(_WRITE, Place.DEAD_LETTERS, "write rejects; not needed for files"),
+            _LOOK_UP,
+        ),
+    ),
+    Role.DESK: RoleRights(
+        "`dlq ls`, `show`, `stats`, `export`, `retest`, `redrive`",
+        (
+            Need(_READ, Place.DEAD_LETTERS, "read letters"),
+            Need(_READ, Place.RAW, "follow letters by reference"),
+            Need(_WRITE, Place.RAW, "send records back"),
+            Need(_DESCRIBE_CONFIGS, Place.RAW, "know what their topic accepts"),
+            Need(_READ, Place.JOURNAL, "know what was sent"),
+            Need(_WRITE, Place.JOURNAL, "note what is sent, and who reveals numbers"),
+            Need(_WRITE, Place.REDRIVE, "send a record and its note in one transaction"),
+            _LOOK_UP,
+        ),
+    ),
+    Role.MONITOR: RoleRights(
+        "`monitor`, `top`",
+        (
+            Need(_READ, Place.SOURCES, "know how old the next record is"),
+            Need(_DESCRIBE_CONFIGS, Place.SOURCES, "know when unread records are deleted"),
+            Need(_DESCRIBE, Place.FINAL, "count what is written"),
+            Need(_READ, Place.DEAD_LETTERS, "count letters by code"),
+            Need(_DESCRIBE, Place.GROUP, "know what is committed"),
+            Need(_DESCRIBE, Place.LEASE, "count the jobs that are alive"),
+        ),
+    ),
+    Role.AUDIT: RoleRights(
+        "`audit`, `trace`, `capture`, `replay diff`",
+        (
+            Need(_READ, Place.RAW, "know what came in"),
+            Need(_READ, Place.FINAL, "know what came out"),
+            Need(_READ, Place.DEAD_LETTERS, "know what was rejected"),
+            _LOOK_UP,
+        ),
+    ),
+    Role.TOPICS: RoleRights(
+        "`topics plan`, `apply`, `verify`",
+        (
+            Need(AclOperation.CREATE, Place.ALL_TOPICS, "create topics"),
+            Need(AclOperation.ALTER, Place.ALL_TOPICS, "add partitions"),
+            Need(AclOperation.ALTER_CONFIGS, Place.ALL_TOPICS, "read and change settings of topics"),
+            Need(_DESCRIBE_CONFIGS, Place.CLUSTER, "read settings of brokers"),
+        ),
+    ),
+}
+"""Who applies ACLs has none of these roles: it takes ALTER and DESCRIBE on the cluster, or a super user."""
+
+
+def rights_of(role: Role, names: Mapping[Place, Iterable[str]]) -> list[Right]:
+    """Return the rights of a role on resources.
+
+    Args:
+        role: The role.
+        names: Names of the resources of each place.
+    """
+    return [
+        Right(need.place.kind, name, need.operation) for need in ROLES[role].needs for name in names.get(need.place, ())
+    ]
+
+
+def names_of(
+    countries: Sequence[str], group_id: str, published: Iterable[Stage], start: Stage | None
+) -> dict[Place, tuple[str, ...]]:
+    """Return the names of all resources of this environment.
+
+    Raises:
+        UserError: There is no such country, or the workspace's catalogue is invalid.
+    """
+    raw = tuple(profile.topic for profile in profiles_of(countries).values())
+    own, of_stage = own_topics(), stage_topics()
+    catalogue = load_catalogue()
+    every = (*raw, *(topic.name for topic in (*catalogue.topics.named, *catalogue.others)))
+    return {
+        Place.RAW: raw,
+        Place.SOURCES: raw if start is None else (of_stage[start],),
+        Place.FINAL: (own.final.name,),
+        Place.DEAD_LETTERS: (own.dead_letters.name,),
+        Place.PUBLISHED: tuple(of_stage[stage] for stage in published),
+        Place.JOURNAL: (own.audit.name,),
+        Place.HISTORY: (own.jobs.name,),
+        Place.ALL_TOPICS: tuple(dict.fromkeys(every)),
+        Place.GROUP: (group_id,),
+        Place.LEASE: (lease_group(group_id),),
+        Place.READERS: (READERS_GROUP,),
+        Place.REDRIVE: (transactional_id(),),
+        Place.CLUSTER: (CLUSTER_NAME,),
+    }
