@@ -116,6 +116,7 @@ SUBCOMMANDS = {
             )
         },
     ),
+    "jobs": _Entry("orion_beam.cli.jobs:app", "List, show, stop, upgrade and roll back the jobs on a Flink cluster."),
     "doctor": _Entry(
         "orion_beam.cli.doctor:doctor",
         "Check what a job needs before it is submitted, and say how to fix what is wrong. Changes nothing.",

@@ -39,6 +39,10 @@ def _same(_: "Job", value: object) -> object:
     return value
 
 
+def _url(master: str) -> str:
+    return master if "://" in master else f"http://{master}"
+
+
 _OPTIONS: Mapping[str, tuple[str, Callable[["Job", Any], object]]] = {
     "bootstrap_servers": ("brokers", _list),
     "countries": ("countries", _list),
@@ -59,13 +63,15 @@ _OPTIONS: Mapping[str, tuple[str, Callable[["Job", Any], object]]] = {
     "detect_gaps": ("record_checks.detect_gaps", _same),
     "gap_tolerance": ("record_checks.gap_tolerance", _same),
     "spread_countries": ("flink.spread_countries", _same),
-    "flink": ("flink.master", lambda _, master: [master if "://" in master else f"http://{master}"]),
     "pool_listen": ("workers.listen", _same),
     "pool_metrics": ("workers.metrics_listen", _same),
     "spares": ("workers.spares", _same),
     "worker_memory": ("workers.memory", _same),
     "drain_limit": ("workers.drain_limit", _same),
     "token_file": ("workers.token_file", _path),
+    "flink": ("flink.master", lambda _, master: [_url(master)]),
+    "cluster": ("flink.master", lambda _, master: _url(master)),
+    "savepoint_dir": ("flink.savepoint_directory", _same),
     "metrics_port": ("metrics.port", _same),
     "listen": ("metrics.listen", _same),
     "disk": ("metrics.disks", _paths),

@@ -10,6 +10,9 @@ NUMBER_FIELDS = frozenset({"imsi", "msisdn", "imei", "peer_msisdn"})
 _SHORTEST_NUMBER = 10
 """Least digits of a subscriber's number in other fields; shorter runs of digits are shown."""
 _LONG_NUMBER = re.compile(rf"\d{{{_SHORTEST_NUMBER},}}")
+_FLINK_ID = r"(?<!\w)(?:savepoint-[0-9a-f]{6}-[0-9a-f]{12}|(?=\d*[a-f])[0-9a-f]{32})(?!\w)"
+"""A job's id, or the name of a savepoint. Some have ten digits in a row by chance."""
+_FLINK_ID_OR_NUMBER = re.compile(rf"({_FLINK_ID})|{_LONG_NUMBER.pattern}")
 _KEPT_AT_START = 4
 """Enough for any calling code or MCC; of an ordinary number it tells only the number range."""
 _KEPT_AT_END = 3
@@ -27,7 +30,7 @@ _SECRET_OPTION = re.compile(
 
 def mask_line(text: str) -> str:
     """Mask what may be a subscriber's number or a secret in a line; other libraries' messages may hold either."""
-    return _LONG_NUMBER.sub(lambda found: mask(found[0]), without_secrets(text))
+    return _FLINK_ID_OR_NUMBER.sub(lambda found: found[1] or mask(found[0]), without_secrets(text))
 
 
 def mask(number: str | None) -> str:
