@@ -2,32 +2,40 @@
 
 import json
 import logging
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from orion_beam.cli.shared import interrupts
 from orion_beam.cli.shared.late import late_imports
-from orion_beam.cli.shared.options import AsJson, BootstrapServers
+from orion_beam.cli.shared.options import AsJson, BootstrapServers, duration_of
+from orion_beam.doctor.findings import require
 from orion_beam.errors import PrerequisiteError, UserError
 from orion_beam.telemetry.logs import say
 from orion_beam.telemetry.masking import mask_line
 
 with late_imports():
     from orion_beam.jobs.cluster_jobs import ClusterJob, JobDetails, details_of, find_job, jobs_on
-    from orion_beam.jobs.events import JobAction, JobEvent
+    from orion_beam.jobs.events import JobAction, JobEvent, version_before
     from orion_beam.jobs.history import read_history, record_event, require_history
     from orion_beam.monitoring.flink_rest import FlinkRest
+    from orion_beam.runners.cluster.job_jar import JobManifest, with_parallelism
+    from orion_beam.runners.cluster.kept_jars import kept_jar
+    from orion_beam.runners.cluster.replace import Replacement, plan_replacement, replace_job
     from orion_beam.runners.cluster.stop import (
         cancel_job,
         require_running,
         savepoint_directory,
         stop_with_savepoint,
     )
+    from orion_beam.runners.doctor.flink_cluster import check_flink
 
 app = typer.Typer(help="List, show, stop, upgrade and roll back the jobs on a Flink cluster.", no_args_is_help=True)
 
@@ -44,6 +52,17 @@ SavepointDirectory = Annotated[
         help="Where the savepoint goes, as the cluster sees it.", show_default="the cluster's state.savepoints.dir"
     ),
 ]
+FromOffsets = Annotated[
+    bool,
+    typer.Option(
+        "--from-offsets", help="Leave the savepoint's state behind, and go on from the group's committed offsets."
+    ),
+]
+RunningJar = Annotated[
+    Path | None,
+    typer.Option(help="Jar of the running version, for the way back.", show_default="the one that this host has kept"),
+]
+Timeout = Annotated[str, typer.Option(help="Longest time until the first checkpoint of the new job: 90s, 5m.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -157,9 +176,11 @@ def stop(
             " state.savepoints.dir on the cluster; `orion-beam jobs cancel` stops without one"
         )
     event = _last_event(bootstrap_servers, found, cluster)
-    path = stop_with_savepoint(rest, found, directory, drain=drain, report=say)
+    path, interrupt = stop_with_savepoint(rest, found, directory, drain=drain, report=say)
     record_event(bootstrap_servers, event.then(JobAction.STOPPED, savepoint=path))
     typer.echo(json.dumps({"job": found.id, "name": found.name, "savepoint": path}, indent=2) if as_json else path)
+    if interrupt is not None:
+        raise interrupt
 
 
 @app.command(epilog="Example: orion-beam jobs cancel orion-orion-beam-FR --flink http://jobmanager:8081 --yes")
@@ -186,6 +207,116 @@ def cancel(
     record_event(bootstrap_servers, event.then(JobAction.CANCELLED))
     done = {"job": found.id, "name": found.name, "state": "CANCELED"}
     typer.echo(json.dumps(done, indent=2) if as_json else f"{found.name} ({found.id}) is cancelled")
+
+
+@app.command(epilog="Example: orion-beam jobs upgrade orion-orion-beam-FR --jar job.jar --flink http://jobmanager:8081")
+def upgrade(
+    job: JobArgument,
+    cluster: Cluster,
+    bootstrap_servers: BootstrapServers,
+    jar: Annotated[Path, typer.Option(help="Jar of the new version, which `orion-beam submit --to-jar` writes.")],
+    from_offsets: FromOffsets = False,
+    savepoint_dir: SavepointDirectory = None,
+    running_jar: RunningJar = None,
+    timeout: Timeout = "5m",
+    as_json: AsJson = False,
+) -> None:
+    """Replace a running job by another version of it.
+
+    The job stops with a savepoint, and the new version starts from it. If the new version completes no checkpoint, the
+    old one starts again from the same savepoint, and the exit code is 1. So it does when this command is interrupted.
+    A job that cannot make a savepoint is cancelled, and the new version goes on from the group's committed offsets.
+    """
+    found, event, old = _running(job, cluster, bootstrap_servers, running_jar)
+    plan = plan_replacement(
+        cluster, bootstrap_servers, found, event, old, jar, savepoint_dir=savepoint_dir, from_offsets=from_offsets
+    )
+    _replace(plan, JobAction.UPGRADED, timeout, as_json)
+
+
+@app.command(epilog="Example: orion-beam jobs rollback orion-orion-beam-FR --flink http://jobmanager:8081")
+def rollback(
+    job: JobArgument,
+    cluster: Cluster,
+    bootstrap_servers: BootstrapServers,
+    jar: Annotated[
+        Path | None, typer.Option(help="Jar of the previous version.", show_default="the one that this host has kept")
+    ] = None,
+    from_offsets: FromOffsets = False,
+    savepoint_dir: SavepointDirectory = None,
+    running_jar: RunningJar = None,
+    timeout: Timeout = "5m",
+    as_json: AsJson = False,
+) -> None:
+    """Replace a running job by its previous version in the history, as `upgrade` does by a newer one."""
+    found, event, old = _running(job, cluster, bootstrap_servers, running_jar)
+    if jar is None:
+        before = version_before(read_history(bootstrap_servers, found.name), event)
+        if before is None:
+            raise UserError(f"the history of {found.name} has no version before the one that runs")
+        jar = kept_jar(found.name, before.jar)
+        if jar is None:
+            raise UserError(
+                f"--jar: this host does not keep the jar of version {before.version}, configuration"
+                f" {before.configuration}: name it, or run this on the host that submitted job {before.job_id}"
+            )
+    plan = plan_replacement(
+        cluster, bootstrap_servers, found, event, old, jar, savepoint_dir=savepoint_dir, from_offsets=from_offsets
+    )
+    _replace(plan, JobAction.ROLLED_BACK, timeout, as_json)
+
+
+@app.command(epilog="Example: orion-beam jobs scale orion-orion-beam-FR --parallelism 4 --flink http://jobmanager:8081")
+def scale(
+    job: JobArgument,
+    cluster: Cluster,
+    bootstrap_servers: BootstrapServers,
+    parallelism: Annotated[int, typer.Option(min=1, help="Parallel subtasks of each step.")],
+    savepoint_dir: SavepointDirectory = None,
+    running_jar: RunningJar = None,
+    timeout: Timeout = "5m",
+    as_json: AsJson = False,
+) -> None:
+    """Let a running job go on at another parallelism, from a savepoint. If it does not run so, the old one goes on."""
+    found, event, old = _running(job, cluster, bootstrap_servers, running_jar)
+    if (present := JobManifest.of(old).parallelism) == parallelism:
+        raise UserError(f"--parallelism {parallelism}: job {found.id} ({found.name}) runs at {present} already")
+    with tempfile.TemporaryDirectory(prefix="orion-beam-") as directory:
+        jar = Path(directory, "job.jar")
+        with_parallelism(old, parallelism, jar)
+        plan = plan_replacement(cluster, bootstrap_servers, found, event, old, jar, savepoint_dir=savepoint_dir)
+        _replace(plan, JobAction.SCALED, timeout, as_json)
+
+
+def _running(
+    job: str, cluster: str, bootstrap_servers: str, running_jar: Path | None
+) -> tuple[ClusterJob, JobEvent, Path]:
+    """Return a job that runs, its newest event, and its jar: without it, there is no way back.
+
+    Raises:
+        UserError: There is no such job, no history, or no jar.
+    """
+    require([check_flink(cluster)])
+    found = find_job(jobs_on(FlinkRest(cluster), cluster), job)
+    require_history(bootstrap_servers)
+    event = _last_event(bootstrap_servers, found, cluster)
+    jar = running_jar or kept_jar(found.name, event.jar)
+    if jar is None:
+        raise UserError(
+            f"--running-jar: this host does not keep the jar of job {found.id} ({found.name}), and without it there is"
+            " no way back: name it, or run this on the host that submitted the job"
+        )
+    return found, event, jar
+
+
+def _replace(plan: Replacement, action: JobAction, timeout: str, as_json: bool) -> None:
+    wait_s = duration_of(timeout, "--timeout")
+    interrupts.clean_up_on_sigterm()
+    event = replace_job(plan, action, timeout_s=wait_s, report=say)
+    if as_json:
+        typer.echo(event.model_dump_json(indent=2, exclude={"states"}))
+    else:
+        typer.echo(f"{event.name} is {event.action}: job {event.job_id} runs version {event.version}")
 
 
 def _history(bootstrap_servers: str | None) -> list[JobEvent]:

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from orion_beam.schemas.version import VERSION
 
-__all__ = ["JobAction", "JobEvent", "runs_of"]
+__all__ = ["JobAction", "JobEvent", "runs_of", "version_before"]
 
 
 class JobAction(StrEnum):
@@ -36,6 +36,10 @@ class JobAction(StrEnum):
     """It ended without a savepoint."""
     FAILED = "failed"
     """It was given up, or ended by itself."""
+
+
+_RAN = {JobAction.RUNNING, JobAction.UPGRADED, JobAction.SCALED, JobAction.ROLLED_BACK}
+"""Events of a job that has completed a checkpoint."""
 
 
 def _now() -> datetime:
@@ -104,3 +108,19 @@ def runs_of(events: Iterable[JobEvent]) -> list[list[JobEvent]]:
     for event in events:
         runs.setdefault(event.job_id, []).append(event)
     return list(runs.values())
+
+
+def version_before(events: Iterable[JobEvent], present: JobEvent) -> JobEvent | None:
+    """Return the last event of the newest job before the present one that has run, and from another jar.
+
+    Args:
+        events: Events of jobs of one name.
+        present: An event of the job that runs now.
+    """
+    runs = runs_of(events)
+    ids = [run[0].job_id for run in runs]
+    earlier = runs[: ids.index(present.job_id)] if present.job_id in ids else runs
+    for run in reversed(earlier):
+        if run[-1].jar != present.jar and any(event.action in _RAN for event in run):
+            return run[-1]
+    return None

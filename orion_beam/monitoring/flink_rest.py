@@ -4,11 +4,11 @@ import json
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.error import HTTPError, URLError
 
 _TIMEOUT_S = 10.0
@@ -62,6 +62,14 @@ class FlinkRest:
             OSError: the cluster does not answer, or refuses.
         """
         return self._ask("GET", path, wait_s)
+
+    def text(self, path: str) -> str:
+        """Return the answer for a path as text, such as that of a log file.
+
+        Raises:
+            OSError: the cluster does not answer, or refuses.
+        """
+        return str(self._ask("GET", path, 0.0, read=_as_text))
 
     def post(self, path: str, body: Mapping[str, Any] | None = None, wait_s: float = 0.0) -> Any:
         """Send a JSON object and return the JSON answer. A repeated request must do no harm: see `wait_s` of `get`.
@@ -130,6 +138,7 @@ class FlinkRest:
         data: bytes | Iterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float = _TIMEOUT_S,
+        read: Callable[[IO[bytes]], Any] = json.load,
     ) -> Any:
         url = f"{self._address}/v1/{path}"
         give_up = time.monotonic() + wait_s
@@ -137,13 +146,17 @@ class FlinkRest:
             request = urllib.request.Request(url, data=data, headers=dict(headers or {}), method=method)
             try:
                 with urllib.request.urlopen(request, timeout=timeout_s) as response:
-                    return json.load(response)
+                    return read(response)
             except (OSError, HTTPException) as error:
                 if not _passes(error) or time.monotonic() >= give_up:
                     raise _told(error) from None
                 if isinstance(error, HTTPError):
                     error.close()
             time.sleep(_LOOK_EVERY_S)
+
+
+def _as_text(answer: IO[bytes]) -> str:
+    return answer.read().decode(errors="replace")
 
 
 def _told(error: OSError | HTTPException) -> OSError:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.portable_runner import JobServiceHandle, PortableRunner
 from google.protobuf import json_format
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
@@ -24,6 +25,7 @@ import orion_beam
 from orion_beam import __version__
 from orion_beam.config import JobConfig
 from orion_beam.errors import UserError
+from orion_beam.inspect.savepoint_graph import savepoint_graph
 from orion_beam.runners.doctor.machine import flink_version
 from orion_beam.runners.flink import building, built_pipeline, flink_arguments, starting_jvms
 from orion_beam.runners.jars.build import Jars, Report, build_uber_jar, ensure_jars, silent
@@ -34,6 +36,8 @@ MANIFEST_PATH = "META-INF/orion-job.json"
 
 _FOLDER = "BEAM-PIPELINE"
 _NAME = "pipeline"
+_PIPELINE_PATH = f"{_FOLDER}/{_NAME}/pipeline.json"
+_OPTIONS_PATH = f"{_FOLDER}/{_NAME}/pipeline-options.json"
 
 _OF_SUBMISSION = {
     "runner", "flink_master", "flink_job_server_jar", "flink_submit_uber_jar", "savepoint_path",
@@ -166,14 +170,38 @@ def write_job_jar(config: JobConfig, arguments: Sequence[str], path: Path, repor
     given |= {f"orion_{field}": _text(getattr(manifest, field)) for field in _SHOWN}
     files = {
         MANIFEST_PATH: manifest.model_dump_json(indent=2),
-        f"{_FOLDER}/{_NAME}/pipeline.json": json_format.MessageToJson(proto),
-        f"{_FOLDER}/{_NAME}/pipeline-options.json": json_format.MessageToJson(
-            JobServiceHandle.encode_pipeline_options(given)
-        ),
+        _PIPELINE_PATH: json_format.MessageToJson(proto),
+        _OPTIONS_PATH: json_format.MessageToJson(JobServiceHandle.encode_pipeline_options(given)),
         f"{_FOLDER}/pipeline-manifest.json": json.dumps({"defaultJobName": _NAME}),
     }
     _write(library, files, path)
     return manifest
+
+
+def with_parallelism(jar: Path, parallelism: int, path: Path) -> JobManifest:
+    """Write a copy of a job's jar with another parallelism; see `write_job_jar`.
+
+    Raises:
+        UserError: The file is no jar of a job, or the path cannot be written.
+    """
+    manifest = JobManifest.of(jar).model_copy(update={"parallelism": parallelism})
+    with zipfile.ZipFile(jar) as file:
+        options = json.loads(file.read(_OPTIONS_PATH))
+    options["beam:option:parallelism:v1"] = parallelism
+    _write(jar, {MANIFEST_PATH: manifest.model_dump_json(indent=2), _OPTIONS_PATH: json.dumps(options)}, path)
+    return manifest
+
+
+def graph_of(jar: Path) -> dict[str, str]:
+    """Return what a savepoint of a jar's job holds, see `orion_beam.inspect.savepoint_graph`.
+
+    Raises:
+        UserError: The file is no jar of a job.
+    """
+    JobManifest.of(jar)
+    with zipfile.ZipFile(jar) as file:
+        pipeline = json_format.Parse(file.read(_PIPELINE_PATH), beam_runner_api_pb2.Pipeline())
+    return savepoint_graph(pipeline)
 
 
 def _text(value: object) -> str:
@@ -186,7 +214,7 @@ def _all_of(options: PipelineOptions) -> dict[str, Any]:
 
 
 def _write(library: Path, files: Mapping[str, str], path: Path) -> None:
-    """Write a copy of the library with more files."""
+    """Write a copy of a jar with more files, or with other ones of the same names."""
     try:
         # A temporary file can be read by its owner only.
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
@@ -197,7 +225,10 @@ def _write(library: Path, files: Mapping[str, str], path: Path) -> None:
         with os.fdopen(handle, "wb") as copy, library.open("rb") as source:
             shutil.copyfileobj(source, copy)
         with zipfile.ZipFile(part, "a", zipfile.ZIP_DEFLATED) as jar:
+            # What the directory of the file does not list is not there for its readers.
+            jar.filelist = [each for each in jar.filelist if each.filename not in files]
             for name, text in files.items():
+                jar.NameToInfo.pop(name, None)
                 jar.writestr(name, text)
         part.replace(path)
     except OSError as error:

@@ -1,18 +1,32 @@
 """Stop of a job on a Flink cluster: with a savepoint, or cancelled."""
 
 import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from orion_beam.errors import JobFailedError, UserError
 from orion_beam.jobs.cluster_jobs import ClusterJob
 from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRefusedError, FlinkRest
 from orion_beam.runners.jars.build import Report, silent
 
-__all__ = ["cancel_job", "require_running", "savepoint_directory", "stop_with_savepoint"]
+__all__ = ["Stopped", "cancel_job", "require_running", "savepoint_directory", "stop_with_savepoint"]
 
 _PATIENCE_S = 120.0
 """Longest time without an answer of a JobManager that elects a leader or restarts."""
 _LOOK_EVERY_S = 0.2
 _TELL_EVERY_S = 10.0
+
+
+class Stopped(NamedTuple):
+    """A job that has been stopped.
+
+    Attributes:
+        savepoint: Path of its savepoint.
+        interrupt: The interrupt that came meanwhile; None: there was none.
+    """
+
+    savepoint: str
+    interrupt: BaseException | None
 
 
 def require_running(job: ClusterJob) -> None:
@@ -46,10 +60,11 @@ def savepoint_directory(rest: FlinkRest, wanted: str | None) -> str | None:
 
 def stop_with_savepoint(
     rest: FlinkRest, job: ClusterJob, directory: str, *, drain: bool = False, report: Report = silent
-) -> str:
-    """Stop a job: it makes a savepoint, commits the offsets that it holds, and ends. Return the savepoint's path.
+) -> Stopped:
+    """Stop a job: it makes a savepoint, commits the offsets that it holds, and ends.
 
-    Flink goes on with this when this process ends. A job that cannot make the savepoint goes on running.
+    A job that cannot make the savepoint goes on running. Flink goes on with a stop that has begun, so this waits for
+    its end even when it is interrupted. A second interrupt ends the wait.
 
     Args:
         rest: Client of the cluster.
@@ -64,25 +79,36 @@ def stop_with_savepoint(
     """
     report(f"stopping {job.name} ({job.id}) with a savepoint in {directory}")
     began = told = time.monotonic()
+    interrupt: BaseException | None = None
     try:
         trigger = rest.post(f"jobs/{job.id}/stop", {"targetDirectory": directory, "drain": drain})["request-id"]
-        while True:
-            answer = rest.get(f"jobs/{job.id}/savepoints/{trigger}", _PATIENCE_S)
-            if answer["status"]["id"] == "COMPLETED":
-                break
+        while (done := _operation(rest, job, trigger)) is None:
+            try:
+                time.sleep(_LOOK_EVERY_S)
+            except (KeyboardInterrupt, SystemExit) as hit:
+                if interrupt is not None:
+                    raise
+                interrupt = hit
+                report("the stop has begun, so this waits for its end; a second interrupt ends the wait only")
             if time.monotonic() - told >= _TELL_EVERY_S:
                 told = time.monotonic()
                 report(f"waiting for the savepoint for {told - began:.0f} s")
-            time.sleep(_LOOK_EVERY_S)
     except FlinkRefusedError as error:
         raise JobFailedError(f"job {job.id} is not stopped: {error}") from None
-    operation = answer["operation"]
-    if "location" not in operation:
-        reason = FlinkRefusedError(0, operation["failure-cause"]["stack-trace"])
-        raise JobFailedError(f"job {job.id} makes no savepoint, and goes on: {reason}")
-    while rest.get(f"jobs/{job.id}", _PATIENCE_S)["state"] not in ENDED_STATES:
-        time.sleep(_LOOK_EVERY_S)
-    return str(operation["location"])
+    if "location" not in done:
+        reason = FlinkRefusedError(0, done["failure-cause"]["stack-trace"])
+        raise JobFailedError(f"job {job.id} makes no savepoint, and goes on: {reason}") from interrupt
+    return Stopped(str(done["location"]), interrupt)
+
+
+def _operation(rest: FlinkRest, job: ClusterJob, trigger: str) -> Mapping[str, Any] | None:
+    """Return how a stop has ended; None: it goes on."""
+    answer = rest.get(f"jobs/{job.id}/savepoints/{trigger}", _PATIENCE_S)
+    if answer["status"]["id"] != "COMPLETED":
+        return None
+    operation: Mapping[str, Any] = answer["operation"]
+    has_ended = rest.get(f"jobs/{job.id}", _PATIENCE_S)["state"] in ENDED_STATES
+    return operation if has_ended or "location" not in operation else None
 
 
 def cancel_job(rest: FlinkRest, job: ClusterJob) -> None:

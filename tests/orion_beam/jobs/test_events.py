@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from orion_beam.jobs.events import JobAction, JobEvent, runs_of
+from orion_beam.jobs.events import JobAction, JobEvent, runs_of, version_before
 
 EVENT = JobEvent(
     action=JobAction.SUBMITTED,
@@ -44,3 +44,21 @@ def test_runs_are_grouped_by_job_in_their_order() -> None:
         ["submitted", "stopped"],
         ["submitted", "running"],
     ]
+
+
+def run(job_id: str, jar: str, *actions: JobAction) -> list[JobEvent]:
+    first = EVENT.model_copy(update={"job_id": job_id, "jar": jar})
+    return [first, *(first.then(action) for action in actions)]
+
+
+def test_the_version_before_is_the_last_one_that_ran_and_is_another() -> None:
+    first = run("1", "a", JobAction.RUNNING, JobAction.STOPPED)
+    failed = run("2", "b", JobAction.FAILED)
+    again = run("3", "a", JobAction.ROLLED_BACK)
+    newest = run("4", "c", JobAction.UPGRADED)
+    events = [*first, *failed, *again, *newest]
+    before = version_before(events, newest[-1])
+    assert before is not None
+    assert (before.job_id, before.jar) == ("3", "a")
+    assert version_before(events, again[-1]) is None
+    assert version_before(first, first[-1]) is None

@@ -1,0 +1,298 @@
+"""Replacement of a running job by another version, by an older one, or by itself at another parallelism.
+
+The job stops with a savepoint, and the other one starts from it. When that one completes no checkpoint, the job before
+starts again from the same savepoint. Everything that can be refused is refused before the job is stopped.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from orion_beam.errors import JobFailedError, UserError
+from orion_beam.inspect.savepoint_graph import changes_between
+from orion_beam.jobs.cluster_jobs import ClusterJob
+from orion_beam.jobs.events import JobAction, JobEvent
+from orion_beam.jobs.history import record_event, require_history
+from orion_beam.monitoring.failures import failure_reasons
+from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRest
+from orion_beam.runners.cluster.job_jar import JobManifest, graph_of
+from orion_beam.runners.cluster.kept_jars import keep_jar
+from orion_beam.runners.cluster.stop import cancel_job, savepoint_directory, stop_with_savepoint
+from orion_beam.runners.cluster.submit import start_jar
+from orion_beam.runners.jars.build import Report, silent
+from orion_beam.telemetry.masking import mask_line
+
+__all__ = ["Replacement", "launch", "plan_replacement", "replace_job"]
+
+_PATIENCE_S = 120.0
+_LOOK_EVERY_S = 0.5
+_TELL_EVERY_S = 15.0
+_SAME_FAILURES = 3
+"""Failures for one reason after which a version that has completed no checkpoint is given up."""
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A checked plan: nothing has been changed yet.
+
+    Attributes:
+        address: Address of the cluster.
+        bootstrap_servers: Brokers that keep the history.
+        job: The job that runs now.
+        event: The newest event of that job.
+        old: Its jar.
+        new: The jar that takes its place.
+        directory: Where the savepoint goes; None: none is made, see `why_offsets`.
+        why_offsets: Why the new job goes on from the group's committed offsets; None: it starts from the savepoint.
+    """
+
+    address: str
+    bootstrap_servers: str
+    job: ClusterJob
+    event: JobEvent
+    old: Path
+    new: Path
+    directory: str | None
+    why_offsets: str | None
+
+
+def launch(
+    jar: Path,
+    address: str,
+    bootstrap_servers: str,
+    *,
+    savepoint: str | None = None,
+    allow_non_restored: bool = False,
+    report: Report = silent,
+) -> JobEvent:
+    """Start the job of a jar, keep the jar, and record the submission; see `start_jar`.
+
+    Returns:
+        The event that was recorded.
+
+    Raises:
+        UserError: The cluster does not take the job, or the jar cannot be kept.
+    """
+    manifest = JobManifest.of(jar)
+    digest = keep_jar(jar, manifest.name)
+    job = start_jar(jar, address, savepoint=savepoint, allow_non_restored=allow_non_restored, report=report)
+    event = JobEvent(
+        action=JobAction.SUBMITTED,
+        version=manifest.version,
+        job_id=job.id,
+        name=job.name,
+        cluster=address,
+        group=manifest.group,
+        countries=manifest.countries,
+        parallelism=manifest.parallelism,
+        configuration=manifest.configuration,
+        jar=digest,
+        savepoint=savepoint,
+        states=graph_of(jar),
+    )
+    _record(bootstrap_servers, event)
+    return event
+
+
+def _record(bootstrap_servers: str, event: JobEvent) -> None:
+    """Record an event of a change that has been made: the change stands, whether Kafka takes the event or not."""
+    try:
+        record_event(bootstrap_servers, event)
+    except UserError as error:
+        _logger.warning("the history lacks that job %s was %s: %s", event.job_id, event.action, error)
+
+
+def plan_replacement(
+    address: str,
+    bootstrap_servers: str,
+    job: ClusterJob,
+    event: JobEvent,
+    old: Path,
+    new: Path,
+    *,
+    savepoint_dir: str | None = None,
+    from_offsets: bool = False,
+) -> Replacement:
+    """Check whether a jar can take the place of a running job.
+
+    Args:
+        address: Address of the cluster.
+        bootstrap_servers: Brokers that keep the history.
+        job: The job that runs.
+        event: Its newest event.
+        old: Its jar, for the way back.
+        new: The jar that takes its place.
+        savepoint_dir: Where the savepoint goes; None for the cluster's own directory.
+        from_offsets: Whether the new job leaves the state behind, and goes on from the committed offsets.
+
+    Raises:
+        UserError: It cannot; names the reason and the fix. Nothing has been changed.
+        OSError: The cluster does not answer.
+    """
+    if job.has_ended:
+        raise UserError(f"job {job.id} ({job.name}) has ended, it is {job.state}: `orion-beam submit` starts it again")
+    require_history(bootstrap_servers)
+    was, will = JobManifest.of(old), JobManifest.of(new)
+    for what, before, after in (
+        ("consumer group", was.group, will.group),
+        ("countries", was.countries, will.countries),
+        ("name", job.name, will.name),
+    ):
+        if before != after:
+            raise UserError(
+                f"{new} is of another job: its {what} is {_text(after)}, and that of {job.id} {_text(before)}"
+            )
+    rest = FlinkRest(address)
+    _require_slots(rest, job, was, will)
+    why = None
+    directory = savepoint_directory(rest, savepoint_dir)
+    if from_offsets:
+        why = "as --from-offsets says"
+    elif breaking := [each for each in changes_between(graph_of(old), graph_of(new)) if each.breaks]:
+        raise UserError(
+            f"a savepoint of job {job.id} is of another graph than {new}: {breaking[0].operator} {breaking[0].what};"
+            " --from-offsets leaves the state behind, and goes on from the committed offsets"
+        )
+    if directory is None:
+        why = "the cluster has no directory for savepoints (--savepoint-dir)"
+    elif job.state != "RUNNING" or job.tasks_running < job.tasks:
+        directory, why = None, f"the job makes no savepoint now: {job.tasks_running} of {job.tasks} tasks run"
+    return Replacement(address, bootstrap_servers, job, event, old, new, directory, why)
+
+
+def _require_slots(rest: FlinkRest, job: ClusterJob, was: JobManifest, will: JobManifest) -> None:
+    overview = rest.get("overview", _PATIENCE_S)
+    # A cluster that starts task managers on demand has no slots of its own.
+    if not overview["slots-total"] or will.parallelism <= was.parallelism:
+        return
+    free = overview["slots-available"] + was.parallelism
+    if free < will.parallelism:
+        raise UserError(
+            f"parallelism {will.parallelism} needs as many slots, and {free} will be free when {job.id} has stopped:"
+            " start task managers, cancel other jobs, or take a lower parallelism"
+        )
+
+
+def replace_job(
+    plan: Replacement, action: JobAction, *, timeout_s: float, report: Report = silent, reason: str | None = None
+) -> JobEvent:
+    """Stop the job of a plan and start the other one; go back to the job before, if that one does not run.
+
+    Args:
+        plan: The plan.
+        action: What the history says: UPGRADED, SCALED or ROLLED_BACK.
+        timeout_s: Longest time until the new job has completed its first checkpoint.
+        report: Receives progress lines.
+        reason: Why, for the history.
+
+    Returns:
+        The event of the new job, recorded.
+
+    Raises:
+        JobFailedError: The job could not be stopped and goes on, or the new one does not run and the job before runs
+            again; the message says which and why. Or neither runs; the message says how to start one.
+        BaseException: An interrupt; the job before runs again.
+    """
+    savepoint, interrupt = _stop(plan, report)
+    start = None if plan.why_offsets else savepoint
+    origin = f"savepoint {start}" if start else f"the committed offsets of group {plan.event.group}: {plan.why_offsets}"
+    report(f"starting from {origin}")
+    started: list[JobEvent] = []
+    try:
+        started.append(launch(plan.new, plan.address, plan.bootstrap_servers, savepoint=start, report=report))
+        await_checkpoint(plan.address, started[0], timeout_s, report)
+    except BaseException as error:
+        why = mask_line(" ".join(str(error).split())) or "interrupted"
+        back = _roll_back(plan, started[0] if started else None, savepoint, why, timeout_s, report)
+        if not isinstance(error, JobFailedError | UserError | OSError):
+            raise
+        raise JobFailedError(
+            f"the new version was given up: {why}; job {back.job_id} runs the version before, from"
+            f" {f'savepoint {savepoint}' if savepoint else 'the committed offsets'}"
+        ) from None
+    event = started[0].then(action, savepoint=start, reason=reason or (None if start else f"from {origin}"))
+    _record(plan.bootstrap_servers, event)
+    return event
+
+
+def _stop(plan: Replacement, report: Report) -> tuple[str | None, BaseException | None]:
+    """Stop the job; return the savepoint's path, or None if it was cancelled, and the interrupt that came meanwhile."""
+    rest, event = FlinkRest(plan.address), plan.event
+    if plan.directory is not None:
+        stopped = stop_with_savepoint(rest, plan.job, plan.directory, report=report)
+        _record(plan.bootstrap_servers, event.then(JobAction.STOPPED, savepoint=stopped.savepoint))
+        return stopped
+    report(f"cancelling {plan.job.name} ({plan.job.id}): what it wrote since its last checkpoint comes out twice")
+    interrupt: BaseException | None = None
+    try:
+        cancel_job(rest, plan.job)
+    except (KeyboardInterrupt, SystemExit) as hit:
+        interrupt = hit
+        _end(plan.address, plan.job.id)
+    _record(plan.bootstrap_servers, event.then(JobAction.CANCELLED, reason=plan.why_offsets))
+    return None, interrupt
+
+
+def _roll_back(
+    plan: Replacement, failed: JobEvent | None, savepoint: str | None, why: str, timeout_s: float, report: Report
+) -> JobEvent:
+    report(f"the new version is given up: {why}")
+    if failed is not None:
+        _end(plan.address, failed.job_id)
+        _record(plan.bootstrap_servers, failed.then(JobAction.FAILED, reason=why))
+    report("starting the version before again")
+    try:
+        event = launch(plan.old, plan.address, plan.bootstrap_servers, savepoint=savepoint, report=report)
+        await_checkpoint(plan.address, event, timeout_s, report)
+    except (JobFailedError, UserError, OSError) as error:
+        origin = f"with savepoint {savepoint}" if savepoint else "from the committed offsets"
+        raise JobFailedError(
+            f"the new version was given up ({why}), and the version before does not start {origin} ({error});"
+            f" nothing is lost: mend the cluster, and submit {plan.old} again"
+        ) from None
+    event = event.then(JobAction.ROLLED_BACK, savepoint=savepoint, reason=why)
+    _record(plan.bootstrap_servers, event)
+    return event
+
+
+def _end(address: str, job_id: str) -> None:
+    """Cancel a job that may have ended already."""
+    rest = FlinkRest(address)
+    if rest.get(f"jobs/{job_id}", _PATIENCE_S)["state"] not in ENDED_STATES:
+        rest.cancel(job_id)
+
+
+def await_checkpoint(address: str, event: JobEvent, timeout_s: float, report: Report = silent) -> None:
+    """Wait until all tasks of a job run and its first checkpoint is complete.
+
+    Raises:
+        JobFailedError: It has ended, fails again and again for the same reason, or needs longer than `timeout_s`.
+        OSError: The cluster does not answer any more.
+    """
+    rest = FlinkRest(address)
+    path = f"jobs/{event.job_id}"
+    began = told = time.monotonic()
+    while True:
+        state = rest.get(path, _PATIENCE_S)["state"]
+        if rest.get(f"{path}/checkpoints", _PATIENCE_S)["counts"]["completed"]:
+            return
+        failures = failure_reasons(rest.get(f"{path}/exceptions", _PATIENCE_S))
+        last = f": {failures[0].reason}" if failures else ""
+        if state in ENDED_STATES:
+            raise JobFailedError(f"it has ended before its first checkpoint{last}")
+        if failures and failures[0].times >= _SAME_FAILURES:
+            raise JobFailedError(f"it has failed {failures[0].times} times for the same reason{last}")
+        now = time.monotonic()
+        if now - began > timeout_s:
+            raise JobFailedError(f"it has completed no checkpoint within {timeout_s:.0f} s{last}")
+        if now - told >= _TELL_EVERY_S:
+            told = now
+            report(f"waiting for the first checkpoint for {now - began:.0f} s, the job is {state}{last}")
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
