@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability import common_urns
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.portability.portable_runner import JobServiceHandle, PortableRunner
 from google.protobuf import json_format
@@ -198,10 +199,26 @@ def graph_of(jar: Path) -> dict[str, str]:
     Raises:
         UserError: The file is no jar of a job.
     """
+    return savepoint_graph(_pipeline_of(jar))
+
+
+def versions_of(jar: Path) -> dict[str, str]:
+    """Return the versions that a jar's job tells its worker pool, see `orion_beam.runners.worker_pool.versions`.
+
+    Raises:
+        UserError: The file is no jar of a job.
+    """
+    versions: dict[str, str] = {}
+    for environment in _pipeline_of(jar).components.environments.values():
+        if environment.urn == common_urns.environments.EXTERNAL.urn:
+            versions |= beam_runner_api_pb2.ExternalPayload.FromString(environment.payload).params
+    return versions
+
+
+def _pipeline_of(jar: Path) -> Any:
     JobManifest.of(jar)
     with zipfile.ZipFile(jar) as file:
-        pipeline = json_format.Parse(file.read(_PIPELINE_PATH), beam_runner_api_pb2.Pipeline())
-    return savepoint_graph(pipeline)
+        return json_format.Parse(file.read(_PIPELINE_PATH), beam_runner_api_pb2.Pipeline())
 
 
 def _text(value: object) -> str:

@@ -6,8 +6,11 @@ starts again from the same savepoint. Everything that can be refused is refused 
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import grpc
 
 from orion_beam.errors import JobFailedError, UserError
 from orion_beam.inspect.savepoint_graph import changes_between
@@ -16,11 +19,12 @@ from orion_beam.jobs.events import JobAction, JobEvent
 from orion_beam.jobs.history import record_event, require_history
 from orion_beam.monitoring.failures import failure_reasons
 from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRest
-from orion_beam.runners.cluster.job_jar import JobManifest, graph_of
+from orion_beam.runners.cluster.job_jar import JobManifest, graph_of, versions_of
 from orion_beam.runners.cluster.kept_jars import keep_jar
 from orion_beam.runners.cluster.stop import cancel_job, savepoint_directory, stop_with_savepoint
 from orion_beam.runners.cluster.submit import start_jar
 from orion_beam.runners.jars.build import Report, silent
+from orion_beam.runners.worker_pool.versions import ask_versions, refusal
 from orion_beam.telemetry.masking import mask_line
 
 __all__ = ["Replacement", "launch", "plan_replacement", "replace_job"]
@@ -145,6 +149,8 @@ def plan_replacement(
             raise UserError(
                 f"{new} is of another job: its {what} is {_text(after)}, and that of {job.id} {_text(before)}"
             )
+    for jar, manifest in ((new, will), (old, was)):
+        _require_pool(jar, manifest)
     rest = FlinkRest(address)
     _require_slots(rest, job, was, will)
     why = None
@@ -161,6 +167,20 @@ def plan_replacement(
     elif job.state != "RUNNING" or job.tasks_running < job.tasks:
         directory, why = None, f"the job makes no savepoint now: {job.tasks_running} of {job.tasks} tasks run"
     return Replacement(address, bootstrap_servers, job, event, old, new, directory, why)
+
+
+def _require_pool(jar: Path, manifest: JobManifest) -> None:
+    """Check that the worker pool of a jar has the jar's versions, if the pool can be asked from here."""
+    if manifest.workers is None:
+        return
+    pool = None
+    with suppress(grpc.RpcError):
+        pool = ask_versions(manifest.workers)
+    if pool is not None and (why := refusal(versions_of(jar), pool)):
+        raise UserError(
+            f"{jar}, worker pool {manifest.workers}: {why}; each version needs a pool of its own: start one beside the"
+            " other, at another port"
+        )
 
 
 def _require_slots(rest: FlinkRest, job: ClusterJob, was: JobManifest, will: JobManifest) -> None:
