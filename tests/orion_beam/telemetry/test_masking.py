@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orion_beam.telemetry.masking import mask, without_secrets
+from orion_beam.telemetry.masking import mask, mask_line, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,12 @@ def test_logins_are_hidden(text: str, shown: str) -> None:
     assert "pass@" not in without_secrets(text)
     assert "hunter2" not in without_secrets(text)
     assert 'a\\"b' not in without_secrets(text)
+
+
+def test_the_id_of_a_flink_job_is_no_number_of_a_subscriber() -> None:
+    line = "job 20f12345678901919c224c164df1dae7 of 208011234567890: file:/s/savepoint-fb66ca-e12345678901"
+    assert mask_line(line) == (
+        "job 20f12345678901919c224c164df1dae7 of 2080••••••••890: file:/s/savepoint-fb66ca-e12345678901"
+    )
+    assert mask_line("12345678901234567890123456789012") == "1234•••••••••••••••••••••••••012"
+    assert mask_line("imsi208011234567890") == "imsi2080••••••••890"
