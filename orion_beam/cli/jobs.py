@@ -24,11 +24,11 @@ from orion_beam.telemetry.masking import mask_line
 with late_imports():
     from orion_beam.jobs.cluster_jobs import ClusterJob, JobDetails, details_of, find_job, jobs_on
     from orion_beam.jobs.events import JobAction, JobEvent, version_before
-    from orion_beam.jobs.history import read_history, record_event, require_history
+    from orion_beam.jobs.history import latest_event, read_history, record_event, require_history
     from orion_beam.monitoring.flink_rest import FlinkRest
     from orion_beam.runners.cluster.job_jar import JobManifest, with_parallelism
     from orion_beam.runners.cluster.kept_jars import kept_jar
-    from orion_beam.runners.cluster.replace import Replacement, plan_replacement, replace_job
+    from orion_beam.runners.cluster.replace import Replacement, plan_replacement, replace_job, way_back
     from orion_beam.runners.cluster.stop import (
         cancel_job,
         require_running,
@@ -175,7 +175,7 @@ def stop(
             "--savepoint-dir: the cluster has no directory for savepoints: give one that all its hosts share, or set"
             " state.savepoints.dir on the cluster; `orion-beam jobs cancel` stops without one"
         )
-    event = _last_event(bootstrap_servers, found, cluster)
+    event = latest_event(bootstrap_servers, found.id, found.name, cluster)
     path, interrupt = stop_with_savepoint(rest, found, directory, drain=drain, report=say)
     record_event(bootstrap_servers, event.then(JobAction.STOPPED, savepoint=path))
     typer.echo(json.dumps({"job": found.id, "name": found.name, "savepoint": path}, indent=2) if as_json else path)
@@ -202,7 +202,7 @@ def cancel(
             abort=True,
             err=True,
         )
-    event = _last_event(bootstrap_servers, found, cluster)
+    event = latest_event(bootstrap_servers, found.id, found.name, cluster)
     cancel_job(rest, found)
     record_event(bootstrap_servers, event.then(JobAction.CANCELLED))
     done = {"job": found.id, "name": found.name, "state": "CANCELED"}
@@ -299,14 +299,7 @@ def _running(
     require([check_flink(cluster)])
     found = find_job(jobs_on(FlinkRest(cluster), cluster), job)
     require_history(bootstrap_servers)
-    event = _last_event(bootstrap_servers, found, cluster)
-    jar = running_jar or kept_jar(found.name, event.jar)
-    if jar is None:
-        raise UserError(
-            f"--running-jar: this host does not keep the jar of job {found.id} ({found.name}), and without it there is"
-            " no way back: name it, or run this on the host that submitted the job"
-        )
-    return found, event, jar
+    return (found, *way_back(cluster, bootstrap_servers, found, running_jar))
 
 
 def _replace(plan: Replacement, action: JobAction, timeout: str, as_json: bool) -> None:
@@ -328,13 +321,6 @@ def _history(bootstrap_servers: str | None) -> list[JobEvent]:
     except UserError as error:
         say(f"warning: no history: {error}", logging.WARNING)
         return []
-
-
-def _last_event(bootstrap_servers: str, job: ClusterJob, cluster: str) -> JobEvent:
-    """Return the newest event of a job; a new one for a job that was submitted by other means."""
-    events = [event for event in read_history(bootstrap_servers, job.name) if event.job_id == job.id]
-    submitted = JobEvent(action=JobAction.SUBMITTED, job_id=job.id, name=job.name, cluster=cluster, version="unknown")
-    return events[-1] if events else submitted
 
 
 def _means(event: JobEvent, wanted: str) -> bool:

@@ -92,6 +92,13 @@ def submit(
         bool,
         typer.Option("--replace", help="If the job runs, stop it with a savepoint, and start this one from it."),
     ] = False,
+    savepoint_dir: Annotated[
+        str | None,
+        typer.Option(
+            help="With --replace: where the savepoint of the running job goes, as the cluster sees it.",
+            show_default="the cluster's state.savepoints.dir",
+        ),
+    ] = None,
     wait: Annotated[str, typer.Option(help="Longest wait for the first checkpoint: 90s, 5m.")] = "5m",
     group_id: GroupId = OWN,
     publish: Publish = "",
@@ -148,6 +155,8 @@ def submit(
         check_environment(beam_options)
     if not attached:
         refuse_unused(context, ["quiet"], "without --attached")
+    if not replace:
+        refuse_unused(context, ["savepoint_dir"], "without --replace")
     patience_s = duration_of(wait, "--wait")
     load_reference(cells, subscribers)
     stream = Stream.of(
@@ -193,6 +202,7 @@ def submit(
         allow_non_restored=allow_non_restored,
         allow_second_job=allow_second_job,
         replace=replace,
+        savepoint_dir=savepoint_dir,
         patience_s=patience_s,
     )
     jobs = submit_streams(streams, beam_options, submission)

@@ -2,13 +2,13 @@
 
 from pydantic import ValidationError
 
-from orion_beam.jobs.events import JobEvent
+from orion_beam.jobs.events import JobAction, JobEvent
 from orion_beam.kafka.admin import require_topics
 from orion_beam.kafka.entries import read_entries, write_entry
 from orion_beam.telemetry.masking import without_secrets
 from orion_beam.topics.names import own_topics
 
-__all__ = ["history_topic", "read_history", "record_event", "require_history"]
+__all__ = ["history_topic", "latest_event", "read_history", "record_event", "require_history"]
 
 
 def history_topic() -> str:
@@ -42,6 +42,17 @@ def read_history(bootstrap_servers: str, name: str | None = None) -> list[JobEve
         except ValidationError:
             continue
     return events
+
+
+def latest_event(bootstrap_servers: str, job_id: str, name: str, cluster: str) -> JobEvent:
+    """Return the newest event of a job; a new one for a job that was submitted by other means.
+
+    Raises:
+        PrerequisiteError: The broker cannot be reached, or lacks the topic.
+    """
+    events = [event for event in read_history(bootstrap_servers, name) if event.job_id == job_id]
+    unknown = JobEvent(action=JobAction.SUBMITTED, job_id=job_id, name=name, cluster=cluster, version="unknown")
+    return events[-1] if events else unknown
 
 
 def record_event(bootstrap_servers: str, event: JobEvent) -> None:

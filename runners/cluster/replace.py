@@ -16,18 +16,18 @@ from orion_beam.errors import JobFailedError, UserError
 from orion_beam.inspect.savepoint_graph import changes_between
 from orion_beam.jobs.cluster_jobs import ClusterJob
 from orion_beam.jobs.events import JobAction, JobEvent
-from orion_beam.jobs.history import record_event, require_history
+from orion_beam.jobs.history import latest_event, record_event, require_history
 from orion_beam.monitoring.failures import failure_reasons
 from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRest
 from orion_beam.runners.cluster.job_jar import JobManifest, graph_of, versions_of
-from orion_beam.runners.cluster.kept_jars import keep_jar
+from orion_beam.runners.cluster.kept_jars import keep_jar, kept_jar
 from orion_beam.runners.cluster.stop import cancel_job, savepoint_directory, stop_with_savepoint
 from orion_beam.runners.cluster.submit import start_jar
 from orion_beam.runners.jars.build import Report, silent
 from orion_beam.runners.worker_pool.versions import ask_versions, refusal
 from orion_beam.telemetry.masking import mask_line
 
-__all__ = ["Replacement", "launch", "plan_replacement", "replace_job"]
+__all__ = ["Replacement", "await_checkpoint", "launch", "plan_replacement", "replace_job", "way_back"]
 
 _PATIENCE_S = 120.0
 _LOOK_EVERY_S = 0.5
@@ -107,6 +107,31 @@ def _record(bootstrap_servers: str, event: JobEvent) -> None:
         record_event(bootstrap_servers, event)
     except UserError as error:
         _logger.warning("the history lacks that job %s was %s: %s", event.job_id, event.action, error)
+
+
+def way_back(
+    address: str, bootstrap_servers: str, job: ClusterJob, running_jar: Path | None = None
+) -> tuple[JobEvent, Path]:
+    """Return the newest event of a job that runs, and its jar, from which it is started again if need be.
+
+    Args:
+        address: Address of the cluster.
+        bootstrap_servers: Brokers that keep the history.
+        job: The job.
+        running_jar: Its jar, if the user names it; None for the one that this host keeps.
+
+    Raises:
+        UserError: This host does not keep the jar.
+        PrerequisiteError: The broker cannot be reached, or lacks the history's topic.
+    """
+    event = latest_event(bootstrap_servers, job.id, job.name, address)
+    jar = running_jar or kept_jar(job.name, event.jar)
+    if jar is None:
+        raise UserError(
+            f"this host does not keep the jar of job {job.id} ({job.name}), and without it there is no way back: name"
+            " it (`orion-beam jobs upgrade --running-jar`), or run this on the host that submitted the job"
+        )
+    return event, jar
 
 
 def plan_replacement(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import typer
 
@@ -18,18 +19,21 @@ from orion_beam.errors import JobFailedError, UserError
 from orion_beam.telemetry.logs import say
 
 with late_imports():
-    from orion_beam.config import JobConfig
+    from orion_beam.jobs.cluster_jobs import find_job, jobs_on
+    from orion_beam.jobs.events import JobAction, JobEvent
+    from orion_beam.jobs.history import record_event, require_history
     from orion_beam.monitoring.flink_rest import FlinkRest
     from orion_beam.monitoring.minute import telling
     from orion_beam.runners.cluster.job_jar import JobManifest, configuration_hash, write_job_jar
+    from orion_beam.runners.cluster.replace import Replacement, launch, plan_replacement, replace_job, way_back
     from orion_beam.runners.cluster.submit import (
+        RunningJob,
         SubmittedJob,
         await_end,
         await_running,
         check_target,
         running_jobs,
         same_job,
-        start_jar,
     )
     from orion_beam.runners.jars.build import ensure_jars
     from orion_beam.runners.job_target import JobTarget
@@ -58,6 +62,7 @@ class Submission:
         allow_non_restored: See `cluster.submit.submit`.
         allow_second_job: Whether a job of the same group may run.
         replace: Whether the job takes the place of one that runs.
+        savepoint_dir: Where the savepoint of that one goes; None for the cluster's own directory.
         patience_s: Longest wait for the first checkpoint.
     """
 
@@ -65,6 +70,7 @@ class Submission:
     allow_non_restored: bool = False
     allow_second_job: bool = False
     replace: bool = False
+    savepoint_dir: str | None = None
     patience_s: float = PATIENCE_S
 
 
@@ -93,17 +99,49 @@ def submit_streams(
         stream.check()
     jars = ensure_jars(say)
     configs = [stream.config(str(jars.expansion_service)) for stream in streams]
-    if not submission.allow_second_job:
-        for stream, config in zip(streams, configs, strict=True):
-            _refuse_running(target.master, stream, configuration_hash(config, beam_options))
-            stream.await_free()
+    require_history(streams[0].bootstrap_servers)
+    running = [_running(target.master, stream) for stream in streams]
+    for stream, config, found in zip(streams, configs, running, strict=True):
+        if submission.allow_second_job or (found is not None and submission.replace):
+            continue
+        if found is not None:
+            _refuse(target.master, found, configuration_hash(config, beam_options))
+        stream.await_free()
+    with tempfile.TemporaryDirectory(prefix="orion-beam-") as directory:
+        built = [Path(directory, f"{place}.jar") for place in range(len(configs))]
+        for config, jar in zip(configs, built, strict=True):
+            write_job_jar(config, beam_options, jar, say)
+        plans = [
+            None if found is None or not submission.replace else _plan(target.master, stream, found, jar, submission)
+            for stream, found, jar in zip(streams, running, built, strict=True)
+        ]
+        return _start_all(streams, built, plans, target, submission)
+
+
+def _start_all(
+    streams: Sequence[Stream],
+    jars: Sequence[Path],
+    plans: Sequence[Replacement | None],
+    target: JobTarget,
+    submission: Submission,
+) -> list[SubmittedJob]:
+    """Start the jobs, each in the place of the one that its plan names, and wait for their first checkpoints."""
+    assert target.master is not None
     jobs: list[SubmittedJob] = []
+    events: list[JobEvent] = []
     try:
-        for config in configs:
-            jobs.append(_start(config, beam_options, target, submission))
-            say(f"job {jobs[-1].id} ({jobs[-1].name}) is submitted; waiting for its first checkpoint")
-        for job in jobs:
-            await_running(job, submission.patience_s)
+        for stream, jar, plan in zip(streams, jars, plans, strict=True):
+            if plan is None:
+                event = _start(jar, stream, target, submission)
+                say(f"job {event.job_id} ({event.name}) is submitted; waiting for its first checkpoint")
+            else:
+                event = replace_job(plan, JobAction.UPGRADED, timeout_s=submission.patience_s, report=say)
+            events.append(event)
+            jobs.append(SubmittedJob(event.job_id, event.name, target.master, JobManifest.of(jar)))
+        for stream, event, job in zip(streams, events, jobs, strict=True):
+            if event.action is JobAction.SUBMITTED:
+                await_running(job, submission.patience_s)
+                record_event(stream.bootstrap_servers, event.then(JobAction.RUNNING, savepoint=event.savepoint))
     except BaseException:
         for job in jobs:
             say(f"job {job.id} ({job.name}) is on {job.address}, with or without this command", logging.WARNING)
@@ -111,32 +149,41 @@ def submit_streams(
     return jobs
 
 
-def _start(config: JobConfig, beam_options: Sequence[str], target: JobTarget, submission: Submission) -> SubmittedJob:
+def _start(jar: Path, stream: Stream, target: JobTarget, submission: Submission) -> JobEvent:
     assert target.master is not None
-    with tempfile.TemporaryDirectory(prefix="orion-beam-") as directory:
-        jar = Path(directory, "job.jar")
-        write_job_jar(config, beam_options, jar, say)
-        return start_jar(
-            jar,
-            target.master,
-            savepoint=submission.savepoint or target.savepoint,
-            allow_non_restored=submission.allow_non_restored or target.allow_non_restored,
-            report=say,
-        )
+    return launch(
+        jar,
+        target.master,
+        stream.bootstrap_servers,
+        savepoint=submission.savepoint or target.savepoint,
+        allow_non_restored=submission.allow_non_restored or target.allow_non_restored,
+        report=say,
+    )
 
 
-def _refuse_running(address: str, stream: Stream, configuration: str) -> None:
-    """Refuse a stream whose group and countries a job on the cluster reads already."""
+def _plan(address: str, stream: Stream, running: RunningJob, jar: Path, submission: Submission) -> Replacement:
+    """Check whether a stream's jar can take the place of a running job, before anything is changed."""
+    job = find_job(jobs_on(FlinkRest(address), address), running.id)
+    event, old = way_back(address, stream.bootstrap_servers, job)
+    directory = submission.savepoint_dir
+    return plan_replacement(address, stream.bootstrap_servers, job, event, old, jar, savepoint_dir=directory)
+
+
+def _running(address: str, stream: Stream) -> RunningJob | None:
+    """Return the job on the cluster that reads a stream's group and countries already."""
     try:
-        found = same_job(running_jobs(address), stream.group_id, stream.countries)
+        return same_job(running_jobs(address), stream.group_id, stream.countries)
     except OSError as error:
         raise UserError(f"{address} does not tell its jobs ({error}): check --flink_master") from None
-    if found is not None:
-        same = "the same" if found.configuration == configuration else "another"
-        raise UserError(
-            f"job {found.id} ({found.name}, version {found.version}) runs on {address} already, as group {found.group}"
-            f" with {same} configuration: --replace puts this job in its place, `orion-beam jobs stop` ends that one"
-        )
+
+
+def _refuse(address: str, found: RunningJob, configuration: str) -> NoReturn:
+    """Refuse a stream whose group and countries a job on the cluster reads already."""
+    same = "the same" if found.configuration == configuration else "another"
+    raise UserError(
+        f"job {found.id} ({found.name}, version {found.version}) runs on {address} already, as group {found.group}"
+        f" with {same} configuration: --replace puts this job in its place, `orion-beam jobs stop` ends that one"
+    )
 
 
 def submit_and_stay(stream: Stream, beam_options: Sequence[str], *, allow_second_job: bool, quiet: bool) -> None:
