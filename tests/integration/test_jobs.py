@@ -6,41 +6,37 @@ where the one before has stopped.
 
 import json
 import re
+import shutil
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orion_beam.config import JobConfig, KafkaSink, KafkaSource
-from orion_beam.jobs.events import JobAction
-from orion_beam.jobs.history import read_history, record_event
+from orion_beam.defaults import CELLS
+from orion_beam.jobs.events import JobEvent
+from orion_beam.jobs.history import read_history
 from orion_beam.proof.audit import conservation
-from orion_beam.runners.cluster.job_jar import MANIFEST_PATH, JobManifest, graph_of, write_job_jar
-from orion_beam.runners.cluster.replace import await_checkpoint, launch
-from orion_beam.runners.jars.build import ensure_jars, orion_home
+from orion_beam.runners.cluster.job_jar import MANIFEST_PATH, JobManifest
+from orion_beam.runners.cluster.kept_jars import kept_jar
+from orion_beam.runners.jars.build import orion_home
 from orion_beam.runners.local.broker import free_ports
 from orion_beam.runners.local.flink import LocalFlink
-from orion_beam.runners.local.kafka import LocalKafka
-from orion_beam.schemas.avro_format import single_object_header
-from orion_beam.schemas.cdr import UnifiedCdr
-from orion_beam.schemas.derive import avro_schema
 from tests.command import Command
 from tests.integration.harness import (
-    FREQUENT_CHECKPOINTS,
     START_TIMEOUT_S,
     Feed,
+    Source,
     await_until,
     committed_offsets,
     kafka_in,
     outcomes,
-    records_on,
 )
 from tests.integration.test_cluster import workers
-from tests.topics import FINAL, raw_topic
+from tests.integration.test_submit import Scene
+from tests.topics import raw_topic
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
@@ -85,113 +81,80 @@ def murmur3_128(data: bytes) -> bytes:
     return h1.to_bytes(8, "little") + h2.to_bytes(8, "little")
 
 
-@dataclass(frozen=True)
-class Place:
-    """A cluster with workers, a broker, and the jars of a job's versions."""
-
-    cluster: LocalFlink
-    kafka: LocalKafka
-    workers: str
-    directory: Path
-
-    @property
-    def servers(self) -> str:
-        return self.kafka.bootstrap_servers
+class Place(Scene):
+    """A cluster with workers and a broker, and an ORION_HOME of its own, in which the jars of jobs are kept."""
 
     @property
     def options(self) -> list[str]:
         """Options of `orion-beam jobs` that name this place."""
-        return ["--flink", self.cluster.address, "--bootstrap-servers", self.servers]
+        return ["--flink", self.flink.address, "--bootstrap-servers", self.servers]
 
     @property
     def savepoints(self) -> list[str]:
-        return ["--savepoint-dir", str(self.directory / "savepoints")]
+        """Option that names a place for savepoints."""
+        return ["--savepoint-dir", f"{self.directory}/savepoints"]
 
-    def jar(self, version: str, **options: Any) -> Path:
+    def jar(self, name: str, *options: str) -> Path:
         """Write the jar of a version of the job."""
-        path = self.directory / f"{version}.jar"
-        config = JobConfig.model_validate(
-            {
-                "countries": (COUNTRY,),
-                "source": KafkaSource(
-                    bootstrap_servers=self.servers,
-                    group_id=GROUP,
-                    expansion_service=str(ensure_jars().expansion_service),
-                ),
-                "sink": KafkaSink(bootstrap_servers=self.servers),
-                "wire_prefix": single_object_header(avro_schema(UnifiedCdr)),
-                "detect_gaps": True,
-                **options,
-            }
-        )
-        beam = [
-            f"--flink_master={self.cluster.address}",
-            "--environment_type=EXTERNAL",
-            f"--environment_config={self.workers}",
-            "--parallelism=1",
-            FREQUENT_CHECKPOINTS,
-        ]
-        write_job_jar(config, beam, path)
+        path = self.directory / f"{name}.jar"
+        done = self.submit("--countries", COUNTRY, "--to-jar", str(path), *options)
+        assert done.returncode == 0
         return path
 
-    def submit(self, jar: Path) -> str:
-        """Start a job; return its id when its first checkpoint is complete."""
-        event = launch(jar, self.cluster.address, self.servers)
-        await_checkpoint(self.cluster.address, event, START_TIMEOUT_S)
-        record_event(self.servers, event.then(JobAction.RUNNING))
-        return event.job_id
+    def running_job(self) -> str:
+        """Return the id of the job that runs."""
+        (job_id,) = self.running
+        return job_id
 
-    def running(self) -> list[Mapping[str, Any]]:
-        """Return the jobs that run."""
-        return [job for job in self.cluster.rest.get("jobs/overview")["jobs"] if job["state"] == "RUNNING"]
+    def history(self) -> list[JobEvent]:
+        """Return the history of the job, in its order."""
+        return read_history(self.servers, NAME)
 
     def actions(self) -> list[str]:
-        """Return what the history says, in its order."""
-        return [event.action.value for event in read_history(self.servers, NAME)]
+        """Return what has happened to the job, in its order."""
+        return [event.action.value for event in self.history()]
+
+    def came_out(self) -> Counter[Source]:
+        """Count the outputs of each record."""
+        return outcomes(self.servers, raw_topic(COUNTRY).name)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     directory = tmp_path_factory.mktemp("jobs")
-    with ExitStack() as stack:
-        home = stack.enter_context(pytest.MonkeyPatch.context())
-        cluster = stack.enter_context(LocalFlink(directory / "flink", slots=2))
-        kafka = stack.enter_context(kafka_in(directory / "kafka"))
-        (port,) = free_ports(1)
-        address = stack.enter_context(workers(directory / "workers.log", port))
-        home.setenv("ORION_HOME", str(_home_with_jars(directory / "home")))
-        yield Place(cluster, kafka, address, directory)
-
-
-def _home_with_jars(home: Path) -> Path:
-    """Return an ORION_HOME of this test's own, with the jars that are built already."""
+    home = directory / "home"
     home.mkdir()
     (home / "jars").symlink_to(orion_home() / "jars")
-    return home
+    (metrics_port,) = free_ports(1)
+    with (
+        kafka_in(directory / "kafka") as broker,
+        LocalFlink(directory / "flink", slots=2) as flink,
+        workers(directory / "workers.log", metrics_port) as pool,
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        environment.setenv("ORION_HOME", str(home))
+        yield Place(broker.bootstrap_servers, flink, pool, directory)
 
 
 def once(place: Place) -> int:
     """Return how many records have come out; each has done so once."""
-    found = outcomes(place.servers, raw_topic(COUNTRY).name)
-    twice = {source: count for source, count in found.items() if count > 1}
-    assert not twice
+    found = place.came_out()
+    assert not {source: count for source, count in found.items() if count > 1}
     return len(found)
 
 
 def test_a_job_lives_through_changes_and_each_record_comes_out_once(place: Place, orion_beam: Command) -> None:
-    first = place.jar("first")
-    second = place.jar("second", tag_partials=True)
     feed = Feed(place.servers)
     with feed.flowing(COUNTRY, RECORDS_PER_SECOND):
-        job_id = place.submit(first)
-        await_until(lambda: records_on(place.servers, FINAL.name) > 0, START_TIMEOUT_S, "the first record is out")
-        ids = {vertex["id"] for vertex in place.cluster.rest.get(f"jobs/{job_id}")["vertices"]}
-        heads = {murmur3_128(name.encode()).hex() for name in graph_of(first)}
-        assert ids <= heads, "the fingerprint names the operators as Flink does"
+        (submitted,) = place.submitted("--countries", COUNTRY, "--detect-gaps")
+        job_id, first = submitted["id"], submitted["configuration"]
+        await_until(place.came_out, START_TIMEOUT_S, "the first record is out")
+        heads = {vertex["id"] for vertex in place.flink.rest.get(f"jobs/{job_id}")["vertices"]}
+        assert heads <= {murmur3_128(name.encode()).hex() for name in place.history()[-1].states}
 
         listed = json.loads(orion_beam("jobs", "ls", *place.options, "--json").out)
         assert [(job["id"], job["name"], job["state"]) for job in listed] == [(job_id, NAME, "RUNNING")]
-        assert listed[0]["version"] == JobManifest.of(first).version
+        assert (listed[0]["version"], listed[0]["configuration"]) == (submitted["version"], first)
 
         scaled = orion_beam("jobs", "scale", job_id[:8], "--parallelism", 2, *place.options, *place.savepoints)
         assert scaled.code == 0, scaled.err
@@ -203,26 +166,27 @@ def test_a_job_lives_through_changes_and_each_record_comes_out_once(place: Place
             "submitted", "running", "stopped", "submitted", "scaled",
         ]  # fmt: skip
 
-        upgraded = orion_beam("jobs", "upgrade", NAME, "--jar", second, *place.options, *place.savepoints, "--json")
-        assert upgraded.code == 0, upgraded.err
-        assert json.loads(upgraded.out)["configuration"] == JobManifest.of(second).configuration
+        options = ("--countries", COUNTRY, "--detect-gaps", "--tag-partials", "--replace", *place.savepoints)
+        (upgraded,) = place.submitted(*options)
+        assert place.running_job() == upgraded["id"]
+        second = upgraded["configuration"]
+        assert second != first
         back = orion_beam("jobs", "rollback", NAME, *place.options, *place.savepoints, "--json")
         assert back.code == 0, back.err
-        assert json.loads(back.out)["configuration"] == JobManifest.of(first).configuration
-        assert json.loads(back.out)["parallelism"] == 2
+        assert (json.loads(back.out)["configuration"], json.loads(back.out)["parallelism"]) == (first, 2)
 
         stopped = orion_beam("jobs", "stop", NAME, *place.options, *place.savepoints)
         assert stopped.code == 0, stopped.err
         assert stopped.out.startswith(f"file:{place.directory}/savepoints/")
-        assert not place.running()
+        assert not place.running
         committed = sum(committed_offsets(place.servers, GROUP, raw_topic(COUNTRY).name).values())
         assert once(place) == committed, "what has come out is what is committed"
 
-        # Without the savepoint, the group's offsets are where it goes on.
-        place.submit(second)
-    total = len(feed.expected)
-    await_until(lambda: len(outcomes(place.servers, raw_topic(COUNTRY).name)) == total, START_TIMEOUT_S, "all are out")
-    assert once(place) == total
+        # Without the savepoint, the group's offsets are where the job goes on.
+        (again,) = place.submitted("--countries", COUNTRY, "--detect-gaps")
+        assert place.restored(again["id"]) is None
+    await_until(lambda: len(place.came_out()) == len(feed.expected), START_TIMEOUT_S, "all are out")
+    assert once(place) == len(feed.expected)
     assert place.actions() == [
         "submitted", "running",
         "stopped", "submitted", "scaled",
@@ -235,31 +199,30 @@ def test_a_job_lives_through_changes_and_each_record_comes_out_once(place: Place
 
 def test_an_upgrade_that_fails_leaves_the_old_version_running(place: Place, orion_beam: Command) -> None:
     """It runs after the test above, whose job it takes."""
-    (job,) = place.running()
-    broken = place.jar("broken", cells=str(place.directory / "no-such-cells.csv"))
+    job_id = place.running_job()
+    cells = place.directory / "cells-of-one-host.csv"
+    shutil.copyfile(CELLS, cells)
+    broken = place.jar("broken", "--detect-gaps", "--cells", str(cells))
+    cells.unlink()
     feed = Feed(place.servers)
-    before = len(outcomes(place.servers, raw_topic(COUNTRY).name))
+    before = len(place.came_out())
     with feed.flowing(COUNTRY, RECORDS_PER_SECOND):
         failed = orion_beam("jobs", "upgrade", NAME, "--jar", broken, *place.options, *place.savepoints)
         assert failed.code == 1, failed.err
         assert "the new version was given up: it has failed 3 times for the same reason" in failed.err
-        assert "no-such-cells.csv" in failed.err
-        (now,) = place.running()
-        assert now["jid"] != job["jid"]
-        assert now["jid"] in failed.err
-    await_until(
-        lambda: len(outcomes(place.servers, raw_topic(COUNTRY).name)) == before + len(feed.expected),
-        START_TIMEOUT_S,
-        "all are out",
-    )
+        assert cells.name in failed.err
+        assert place.running_job() != job_id
+        assert place.running_job() in failed.err
+    await_until(lambda: len(place.came_out()) == before + len(feed.expected), START_TIMEOUT_S, "all are out")
     report = conservation(place.servers, [raw_topic(COUNTRY).name])
     assert report.holds, report.problems
     assert place.actions()[-5:] == ["stopped", "submitted", "failed", "submitted", "rolled back"]
-    shown = orion_beam("jobs", "show", NAME, *place.options).out
-    assert "no-such-cells.csv" in shown.replace("\n", "")
+    assert cells.name in (place.history()[-1].reason or "")
+    shown = orion_beam("jobs", "show", NAME, *place.options)
+    assert "rolled back" in shown.out
     logs = orion_beam("jobs", "logs", NAME, *place.options)
     assert logs.code == 0, logs.err
-    assert "jobmanager" in logs.out
+    assert "--- jobmanager" in logs.out
 
 
 def changed(jar: Path, path: Path, **manifest: Any) -> Path:
@@ -277,19 +240,19 @@ def test_what_cannot_work_is_refused_before_anything_is_changed(
     place: Place, orion_beam: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It runs after the tests above, whose job it leaves alone until the end."""
-    (job,) = place.running()
-    first = place.directory / "first.jar"
-    without_state = place.jar("without-state", detect_gaps=False)
-    of_another_group = changed(first, place.directory / "group.jar", group="other", name="orion-other-SN")
-    too_wide = changed(first, place.directory / "wide.jar", parallelism=64)
+    job_id = place.running_job()
+    present = kept_jar(NAME, place.history()[-1].jar)
+    assert present is not None
+    without_state = place.jar("without-state")
+    of_another_group = changed(present, place.directory / "group.jar", group="other", name="orion-other-SN")
     history = place.actions()
     for words, says in (
         (["upgrade", NAME, "--jar", without_state], "ToShards.* is gone, or has another name.*--from-offsets"),
         (["upgrade", NAME, "--jar", of_another_group], "is of another job: its consumer group is other"),
-        (["upgrade", NAME, "--jar", too_wide], "parallelism 64 needs as many slots, and 2 will be free"),
         (["upgrade", NAME, "--jar", place.directory / "none.jar"], "none.jar: No such file"),
-        (["upgrade", "orion-nobody", "--jar", first], "there is no job orion-nobody on the cluster"),
-        (["scale", NAME, "--parallelism", 64], "parallelism 64 needs as many slots"),
+        (["upgrade", "orion-nobody", "--jar", present], "there is no job orion-nobody on the cluster"),
+        (["scale", NAME, "--parallelism", 64], "parallelism 64 needs as many slots, and 2 will be free"),
+        (["scale", NAME, "--parallelism", 1], "runs at 1 already"),
         (["stop", NAME], "--savepoint-dir: the cluster has no directory for savepoints"),
     ):
         refused = orion_beam("jobs", *words, *place.options)
@@ -301,13 +264,13 @@ def test_what_cannot_work_is_refused_before_anything_is_changed(
     assert refused.code == 2
     assert "has no topic none.orion.jobs: create it with `orion-beam topics apply`" in refused.err
     monkeypatch.delenv("ORION_TOPIC_PREFIX")
-    assert [each["jid"] for each in place.running()] == [job["jid"]]
+    assert place.running_job() == job_id
     assert place.actions() == history
 
     cancelled = orion_beam("jobs", "cancel", NAME, *place.options, "--yes", "--json")
     assert cancelled.code == 0, cancelled.err
-    assert json.loads(cancelled.out)["job"] == job["jid"]
-    assert not place.running()
+    assert json.loads(cancelled.out)["job"] == job_id
+    assert not place.running
     assert place.actions() == [*history, "cancelled"]
     again = orion_beam("jobs", "cancel", NAME, *place.options, "--yes")
     assert again.code == 2

@@ -36,6 +36,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(1_800)]
 
 GROUP = "orion-beam"
 SLOTS = 2
+COMMAND_TIMEOUT_S = 2 * START_TIMEOUT_S
+"""Longest time for a command that builds a jar, stops a job and starts another."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Scene:
     def submit(self, *options: str, beam: Sequence[str] = ()) -> "subprocess.CompletedProcess[str]":
         """Call `orion-beam submit` and wait until it has ended."""
         command = self.command(*options, beam=beam)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
         print(done.stderr)
         return done
 
