@@ -22,7 +22,7 @@ from orion_beam.telemetry.logs import say
 from orion_beam.telemetry.masking import mask_line
 
 with late_imports():
-    from orion_beam.jobs.cluster_jobs import ClusterJob, JobDetails, details_of, find_job, jobs_on
+    from orion_beam.jobs.cluster_jobs import ClusterJob, JobDetails, details_of, job_meant, jobs_on
     from orion_beam.jobs.events import JobAction, JobEvent, version_before
     from orion_beam.jobs.history import latest_event, read_history, record_event, require_history
     from orion_beam.monitoring.flink_rest import FlinkRest
@@ -66,8 +66,8 @@ Timeout = Annotated[str, typer.Option(help="Longest time until the first checkpo
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
-@app.command(epilog="Example: orion-beam jobs ls --flink http://jobmanager:8081")
-def ls(cluster: Cluster, bootstrap_servers: OptionalServers = None, as_json: AsJson = False) -> None:
+@app.command("ls", epilog="Example: orion-beam jobs ls --flink http://jobmanager:8081")
+def list_jobs(cluster: Cluster, bootstrap_servers: OptionalServers = None, as_json: AsJson = False) -> None:
     """List the jobs that a cluster knows, the latest first; with brokers, with their versions."""
     jobs = jobs_on(FlinkRest(cluster), cluster)
     latest = {event.job_id: event for event in _history(bootstrap_servers)}
@@ -97,7 +97,7 @@ def show(
     jobs = jobs_on(rest, cluster)
     found, details = None, None
     try:
-        found = find_job(jobs, job)
+        found = job_meant(jobs, job)
         details = details_of(rest, found)
     except OSError as error:
         raise PrerequisiteError(f"{cluster} does not tell about job {job}: {error}") from None
@@ -130,7 +130,7 @@ def logs(
     Subscribers' numbers and secrets are masked. A cluster that writes no log files gives none.
     """
     rest = FlinkRest(cluster)
-    found = find_job(jobs_on(rest, cluster), job)
+    found = job_meant(jobs_on(rest, cluster), job)
     try:
         details = details_of(rest, found)
         tails = {"jobmanager": _tail(rest, "jobmanager", lines)}
@@ -149,8 +149,8 @@ def logs(
             typer.echo(line)
 
 
-@app.command(epilog="Example: orion-beam jobs stop orion-orion-beam-FR --flink http://jobmanager:8081")
-def stop(
+@app.command("stop", epilog="Example: orion-beam jobs stop orion-orion-beam-FR --flink http://jobmanager:8081")
+def stop_job(
     job: JobArgument,
     cluster: Cluster,
     bootstrap_servers: BootstrapServers,
@@ -166,7 +166,7 @@ def stop(
     interrupted, the cluster goes on with the stop.
     """
     rest = FlinkRest(cluster)
-    found = find_job(jobs_on(rest, cluster), job)
+    found = job_meant(jobs_on(rest, cluster), job)
     require_running(found)
     require_history(bootstrap_servers)
     directory = savepoint_directory(rest, savepoint_dir)
@@ -193,7 +193,7 @@ def cancel(
     checkpoint comes out twice.
     """
     rest = FlinkRest(cluster)
-    found = find_job(jobs_on(rest, cluster), job)
+    found = job_meant(jobs_on(rest, cluster), job)
     require_history(bootstrap_servers)
     if not yes and not found.has_ended:
         typer.confirm(
@@ -297,7 +297,7 @@ def _running(
         UserError: There is no such job, no history, or no jar.
     """
     require([check_flink(cluster)])
-    found = find_job(jobs_on(FlinkRest(cluster), cluster), job)
+    found = job_meant(jobs_on(FlinkRest(cluster), cluster), job)
     require_history(bootstrap_servers)
     return (found, *way_back(cluster, bootstrap_servers, found, running_jar))
 

@@ -9,7 +9,7 @@ from orion_beam.errors import PrerequisiteError, UserError
 from orion_beam.monitoring.failures import FailureReason, failure_reasons
 from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRest
 
-__all__ = ["Checkpoints", "ClusterJob", "JobDetails", "details_of", "find_job", "jobs_on"]
+__all__ = ["Checkpoints", "ClusterJob", "JobDetails", "details_of", "job_meant", "jobs_on"]
 
 _ID = re.compile(r"[0-9a-f]{4,32}")
 """An id or a prefix of one."""
@@ -119,7 +119,7 @@ def jobs_on(rest: FlinkRest, address: str) -> list[ClusterJob]:
     return sorted(found, key=lambda job: job.started_at_s, reverse=True)
 
 
-def find_job(jobs: Sequence[ClusterJob], wanted: str) -> ClusterJob:
+def job_meant(jobs: Sequence[ClusterJob], wanted: str) -> ClusterJob:
     """Return the job that a user means by its name, its id or the beginning of its id.
 
     Of jobs with one name, the one that has not ended is meant, else the latest one.

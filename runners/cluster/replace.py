@@ -27,7 +27,7 @@ from orion_beam.runners.jars.build import Report, silent
 from orion_beam.runners.worker_pool.versions import ask_versions, refusal
 from orion_beam.telemetry.masking import mask_line
 
-__all__ = ["Replacement", "await_checkpoint", "launch", "plan_replacement", "replace_job", "way_back"]
+__all__ = ["Replacement", "await_checkpoint", "launch_job", "plan_replacement", "replace_job", "way_back"]
 
 _PATIENCE_S = 120.0
 _LOOK_EVERY_S = 0.5
@@ -63,7 +63,7 @@ class Replacement:
     why_offsets: str | None
 
 
-def launch(
+def launch_job(
     jar: Path,
     address: str,
     bootstrap_servers: str,
@@ -247,7 +247,7 @@ def replace_job(
     report(f"starting from {origin}")
     started: list[JobEvent] = []
     try:
-        started.append(launch(plan.new, plan.address, plan.bootstrap_servers, savepoint=start, report=report))
+        started.append(launch_job(plan.new, plan.address, plan.bootstrap_servers, savepoint=start, report=report))
         await_checkpoint(plan.address, started[0], timeout_s, report)
     except BaseException as error:
         why = mask_line(" ".join(str(error).split())) or "interrupted"
@@ -290,7 +290,7 @@ def _roll_back(
         _record(plan.bootstrap_servers, failed.then(JobAction.FAILED, reason=why))
     report("starting the version before again")
     try:
-        event = launch(plan.old, plan.address, plan.bootstrap_servers, savepoint=savepoint, report=report)
+        event = launch_job(plan.old, plan.address, plan.bootstrap_servers, savepoint=savepoint, report=report)
         await_checkpoint(plan.address, event, timeout_s, report)
     except (JobFailedError, UserError, OSError) as error:
         origin = f"with savepoint {savepoint}" if savepoint else "from the committed offsets"

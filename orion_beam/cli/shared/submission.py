@@ -19,13 +19,13 @@ from orion_beam.errors import JobFailedError, UserError
 from orion_beam.telemetry.logs import say
 
 with late_imports():
-    from orion_beam.jobs.cluster_jobs import find_job, jobs_on
+    from orion_beam.jobs.cluster_jobs import job_meant, jobs_on
     from orion_beam.jobs.events import JobAction, JobEvent
     from orion_beam.jobs.history import record_event, require_history
     from orion_beam.monitoring.flink_rest import FlinkRest
     from orion_beam.monitoring.minute import telling
     from orion_beam.runners.cluster.job_jar import JobManifest, configuration_hash, write_job_jar
-    from orion_beam.runners.cluster.replace import Replacement, launch, plan_replacement, replace_job, way_back
+    from orion_beam.runners.cluster.replace import Replacement, launch_job, plan_replacement, replace_job, way_back
     from orion_beam.runners.cluster.submit import (
         RunningJob,
         SubmittedJob,
@@ -151,7 +151,7 @@ def _start_all(
 
 def _start(jar: Path, stream: Stream, target: JobTarget, submission: Submission) -> JobEvent:
     assert target.master is not None
-    return launch(
+    return launch_job(
         jar,
         target.master,
         stream.bootstrap_servers,
@@ -163,7 +163,7 @@ def _start(jar: Path, stream: Stream, target: JobTarget, submission: Submission)
 
 def _plan(address: str, stream: Stream, running: RunningJob, jar: Path, submission: Submission) -> Replacement:
     """Check whether a stream's jar can take the place of a running job, before anything is changed."""
-    job = find_job(jobs_on(FlinkRest(address), address), running.id)
+    job = job_meant(jobs_on(FlinkRest(address), address), running.id)
     event, old = way_back(address, stream.bootstrap_servers, job)
     directory = submission.savepoint_dir
     return plan_replacement(address, stream.bootstrap_servers, job, event, old, jar, savepoint_dir=directory)

@@ -45,6 +45,7 @@ flink:
   checkpointing_interval: 1m
   restart: {attempts: 3, delay: 20s}
   workers: localhost:50000
+  savepoint_directory: s3://bucket/savepoints
   spread_countries: true
   options: {max_bundle_size: 32, object_reuse: true, disable_metrics: false, experiments: [a, b]}
 workers: {listen: "127.0.0.1:50001", metrics_listen: "0.0.0.0:9311", spares: 1, memory: 2GiB, drain_limit: 1m,
@@ -94,6 +95,8 @@ def test_every_key_gives_the_option_of_its_name(job, tmp_path: Path) -> None:
         "worker_memory": "2GiB",
         "drain_limit": "1m",
         "token_file": str(tmp_path / "secrets/token"),
+        "cluster": "http://jobmanager:8081",
+        "savepoint_dir": "s3://bucket/savepoints",
         "metrics_port": 9311,
         "listen": "0.0.0.0:9310",
         "disk": [str(tmp_path / "data")],

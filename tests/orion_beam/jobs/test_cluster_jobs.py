@@ -3,7 +3,7 @@
 import pytest
 
 from orion_beam.errors import UserError
-from orion_beam.jobs.cluster_jobs import ClusterJob, find_job
+from orion_beam.jobs.cluster_jobs import ClusterJob, job_meant
 
 
 def job(job_id: str, name: str, state: str, started_at_s: float = 0.0) -> ClusterJob:
@@ -30,7 +30,7 @@ JOBS = [
     ids=["an id", "the beginning of one", "a name: the one that runs", "a name: the latest that ended", "an ended one"],
 )
 def test_a_job_is_found_by_id_by_prefix_and_by_name(wanted: str, found: str) -> None:
-    assert find_job(JOBS, wanted).id == found
+    assert job_meant(JOBS, wanted).id == found
 
 
 @pytest.mark.parametrize(
@@ -44,14 +44,14 @@ def test_a_job_is_found_by_id_by_prefix_and_by_name(wanted: str, found: str) -> 
 )
 def test_what_means_no_job_or_several_is_refused(wanted: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
-        find_job(JOBS, wanted)
+        job_meant(JOBS, wanted)
 
 
 def test_two_jobs_of_a_name_that_run_are_not_confused() -> None:
     with pytest.raises(UserError, match="orion-beam-FR may be any of"):
-        find_job([*JOBS, job("ff000000", "orion-beam-FR", "RESTARTING")], "orion-beam-FR")
+        job_meant([*JOBS, job("ff000000", "orion-beam-FR", "RESTARTING")], "orion-beam-FR")
 
 
 def test_a_cluster_without_jobs_says_so() -> None:
     with pytest.raises(UserError, match="it has none"):
-        find_job([], "orion-beam-FR")
+        job_meant([], "orion-beam-FR")
