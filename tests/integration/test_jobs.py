@@ -24,7 +24,7 @@ from orion_beam.runners.cluster.kept_jars import kept_jar
 from orion_beam.runners.jars.build import orion_home
 from orion_beam.runners.local.broker import free_ports
 from orion_beam.runners.local.flink import LocalFlink
-from tests.command import Command
+from tests.command import Answer, Command
 from tests.integration.harness import (
     START_TIMEOUT_S,
     Feed,
@@ -136,6 +136,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield Place(broker.bootstrap_servers, flink, pool, directory)
 
 
+@pytest.fixture
+def jobs(orion_beam: Command, capsys: pytest.CaptureFixture[str]) -> Command:
+    """A function that calls `orion-beam jobs`. Its answer has nothing of what was printed before."""
+
+    def call(*words: object) -> Answer:
+        capsys.readouterr()
+        return orion_beam("jobs", *words)
+
+    return call
+
+
 def once(place: Place) -> int:
     """Return how many records have come out; each has done so once."""
     found = place.came_out()
@@ -143,7 +154,7 @@ def once(place: Place) -> int:
     return len(found)
 
 
-def test_a_job_lives_through_changes_and_each_record_comes_out_once(place: Place, orion_beam: Command) -> None:
+def test_a_job_lives_through_changes_and_each_record_comes_out_once(place: Place, jobs: Command) -> None:
     feed = Feed(place.servers)
     with feed.flowing(COUNTRY, RECORDS_PER_SECOND):
         (submitted,) = place.submitted("--countries", COUNTRY, "--detect-gaps")
@@ -152,14 +163,14 @@ def test_a_job_lives_through_changes_and_each_record_comes_out_once(place: Place
         heads = {vertex["id"] for vertex in place.flink.rest.get(f"jobs/{job_id}")["vertices"]}
         assert heads <= {murmur3_128(name.encode()).hex() for name in place.history()[-1].states}
 
-        listed = json.loads(orion_beam("jobs", "ls", *place.options, "--json").out)
+        listed = json.loads(jobs("ls", *place.options, "--json").out)
         assert [(job["id"], job["name"], job["state"]) for job in listed] == [(job_id, NAME, "RUNNING")]
         assert (listed[0]["version"], listed[0]["configuration"]) == (submitted["version"], first)
 
-        scaled = orion_beam("jobs", "scale", job_id[:8], "--parallelism", 2, *place.options, *place.savepoints)
+        scaled = jobs("scale", job_id[:8], "--parallelism", 2, *place.options, *place.savepoints)
         assert scaled.code == 0, scaled.err
         assert "is scaled" in scaled.out
-        shown = json.loads(orion_beam("jobs", "show", NAME, *place.options, "--json").out)
+        shown = json.loads(jobs("show", NAME, *place.options, "--json").out)
         assert shown["parallelism"] == 2
         assert shown["checkpoints"]["restored_from"].startswith(f"file:{place.directory}/savepoints/")
         assert [event["action"] for event in shown["history"]] == [
@@ -171,11 +182,11 @@ def test_a_job_lives_through_changes_and_each_record_comes_out_once(place: Place
         assert place.running_job() == upgraded["id"]
         second = upgraded["configuration"]
         assert second != first
-        back = orion_beam("jobs", "rollback", NAME, *place.options, *place.savepoints, "--json")
+        back = jobs("rollback", NAME, *place.options, *place.savepoints, "--json")
         assert back.code == 0, back.err
         assert (json.loads(back.out)["configuration"], json.loads(back.out)["parallelism"]) == (first, 2)
 
-        stopped = orion_beam("jobs", "stop", NAME, *place.options, *place.savepoints)
+        stopped = jobs("stop", NAME, *place.options, *place.savepoints)
         assert stopped.code == 0, stopped.err
         assert stopped.out.startswith(f"file:{place.directory}/savepoints/")
         assert not place.running
@@ -197,7 +208,7 @@ def test_a_job_lives_through_changes_and_each_record_comes_out_once(place: Place
     ]  # fmt: skip
 
 
-def test_an_upgrade_that_fails_leaves_the_old_version_running(place: Place, orion_beam: Command) -> None:
+def test_an_upgrade_that_fails_leaves_the_old_version_running(place: Place, jobs: Command) -> None:
     """It runs after the test above, whose job it takes."""
     job_id = place.running_job()
     cells = place.directory / "cells-of-one-host.csv"
@@ -207,7 +218,7 @@ def test_an_upgrade_that_fails_leaves_the_old_version_running(place: Place, orio
     feed = Feed(place.servers)
     before = len(place.came_out())
     with feed.flowing(COUNTRY, RECORDS_PER_SECOND):
-        failed = orion_beam("jobs", "upgrade", NAME, "--jar", broken, *place.options, *place.savepoints)
+        failed = jobs("upgrade", NAME, "--jar", broken, *place.options, *place.savepoints)
         assert failed.code == 1, failed.err
         assert "the new version was given up: it has failed 3 times for the same reason" in failed.err
         assert cells.name in failed.err
@@ -218,9 +229,9 @@ def test_an_upgrade_that_fails_leaves_the_old_version_running(place: Place, orio
     assert report.holds, report.problems
     assert place.actions()[-5:] == ["stopped", "submitted", "failed", "submitted", "rolled back"]
     assert cells.name in (place.history()[-1].reason or "")
-    shown = orion_beam("jobs", "show", NAME, *place.options)
+    shown = jobs("show", NAME, *place.options)
     assert "rolled back" in shown.out
-    logs = orion_beam("jobs", "logs", NAME, *place.options)
+    logs = jobs("logs", NAME, *place.options)
     assert logs.code == 0, logs.err
     assert "--- jobmanager" in logs.out
 
@@ -237,7 +248,7 @@ def changed(jar: Path, path: Path, **manifest: Any) -> Path:
 
 
 def test_what_cannot_work_is_refused_before_anything_is_changed(
-    place: Place, orion_beam: Command, monkeypatch: pytest.MonkeyPatch
+    place: Place, jobs: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It runs after the tests above, whose job it leaves alone until the end."""
     job_id = place.running_job()
@@ -255,23 +266,23 @@ def test_what_cannot_work_is_refused_before_anything_is_changed(
         (["scale", NAME, "--parallelism", 1], "runs at 1 already"),
         (["stop", NAME], "--savepoint-dir: the cluster has no directory for savepoints"),
     ):
-        refused = orion_beam("jobs", *words, *place.options)
+        refused = jobs(*words, *place.options)
         assert refused.code == 2, refused
         assert len(refused.err.strip().splitlines()) == 1
         assert re.search(says, refused.err), refused.err
     monkeypatch.setenv("ORION_TOPIC_PREFIX", "none.")
-    refused = orion_beam("jobs", "cancel", NAME, *place.options, "--yes")
+    refused = jobs("cancel", NAME, *place.options, "--yes")
     assert refused.code == 2
     assert "has no topic none.orion.jobs: create it with `orion-beam topics apply`" in refused.err
     monkeypatch.delenv("ORION_TOPIC_PREFIX")
     assert place.running_job() == job_id
     assert place.actions() == history
 
-    cancelled = orion_beam("jobs", "cancel", NAME, *place.options, "--yes", "--json")
+    cancelled = jobs("cancel", NAME, *place.options, "--yes", "--json")
     assert cancelled.code == 0, cancelled.err
     assert json.loads(cancelled.out)["job"] == job_id
     assert not place.running
     assert place.actions() == [*history, "cancelled"]
-    again = orion_beam("jobs", "cancel", NAME, *place.options, "--yes")
+    again = jobs("cancel", NAME, *place.options, "--yes")
     assert again.code == 2
     assert "has ended already: it is CANCELED" in again.err
