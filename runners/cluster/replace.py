@@ -16,7 +16,7 @@ from orion_beam.errors import JobFailedError, UserError
 from orion_beam.inspect.savepoint_graph import changes_between
 from orion_beam.jobs.cluster_jobs import ClusterJob
 from orion_beam.jobs.events import JobAction, JobEvent
-from orion_beam.jobs.history import latest_event, record_event, require_history
+from orion_beam.jobs.history import latest_event, read_history, record_event, require_history
 from orion_beam.monitoring.failures import failure_reasons
 from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRest
 from orion_beam.runners.cluster.job_jar import JobManifest, graph_of, versions_of
@@ -27,7 +27,15 @@ from orion_beam.runners.jars.build import Report, silent
 from orion_beam.runners.worker_pool.versions import ask_versions, refusal
 from orion_beam.telemetry.masking import mask_line
 
-__all__ = ["Replacement", "await_checkpoint", "launch_job", "plan_replacement", "replace_job", "way_back"]
+__all__ = [
+    "Replacement",
+    "await_checkpoint",
+    "launch_job",
+    "plan_replacement",
+    "replace_job",
+    "require_same_graph",
+    "way_back",
+]
 
 _PATIENCE_S = 120.0
 _LOOK_EVERY_S = 0.5
@@ -107,6 +115,22 @@ def _record(bootstrap_servers: str, event: JobEvent) -> None:
         record_event(bootstrap_servers, event)
     except UserError as error:
         _logger.warning("the history lacks that job %s was %s: %s", event.job_id, event.action, error)
+
+
+def require_same_graph(bootstrap_servers: str, savepoint: str, jar: Path) -> None:
+    """Check that a savepoint of the history fits the graph of a jar. Flink judges one that the history does not know.
+
+    Raises:
+        UserError: It does not; names the step.
+        PrerequisiteError: The broker cannot be reached, or lacks the history's topic.
+    """
+    made = [event for event in read_history(bootstrap_servers) if event.savepoint == savepoint and event.states]
+    for change in changes_between(made[0].states, graph_of(jar)) if made else ():
+        if change.breaks:
+            raise UserError(
+                f"savepoint {savepoint} of job {made[0].job_id} ({made[0].name}) is of another graph than this job:"
+                f" {change.operator} {change.what}; without a savepoint, the job goes on from the committed offsets"
+            )
 
 
 def way_back(
@@ -250,7 +274,7 @@ def replace_job(
         started.append(launch_job(plan.new, plan.address, plan.bootstrap_servers, savepoint=start, report=report))
         await_checkpoint(plan.address, started[0], timeout_s, report)
     except BaseException as error:
-        why = mask_line(" ".join(str(error).split())) or "interrupted"
+        why = mask_line(" ".join(str(error).split())) if isinstance(error, Exception) else "interrupted"
         back = _roll_back(plan, started[0] if started else None, savepoint, why, timeout_s, report)
         if not isinstance(error, JobFailedError | UserError | OSError):
             raise

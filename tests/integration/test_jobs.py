@@ -7,6 +7,9 @@ where the one before has stopped.
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +19,7 @@ from typing import Any
 import pytest
 
 from orion_beam.defaults import CELLS
-from orion_beam.jobs.events import JobEvent
+from orion_beam.jobs.events import JobAction, JobEvent
 from orion_beam.jobs.history import read_history
 from orion_beam.proof.audit import conservation
 from orion_beam.runners.cluster.job_jar import MANIFEST_PATH, JobManifest
@@ -128,7 +131,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     (metrics_port,) = free_ports(1)
     with (
         kafka_in(directory / "kafka") as broker,
-        LocalFlink(directory / "flink", slots=2) as flink,
+        LocalFlink(directory / "flink", slots=3) as flink,
         workers(directory / "workers.log", metrics_port) as pool,
         pytest.MonkeyPatch.context() as environment,
     ):
@@ -236,6 +239,25 @@ def test_an_upgrade_that_fails_leaves_the_old_version_running(place: Place, jobs
     assert "--- jobmanager" in logs.out
 
 
+def test_an_upgrade_that_is_interrupted_leaves_the_old_version_running(place: Place) -> None:
+    """It runs after the tests above, whose job it takes."""
+    before = place.history()[-1]
+    broken = place.directory / "broken.jar"
+    words = ["jobs", "upgrade", NAME, "--jar", str(broken), *place.options, *place.savepoints]
+    upgrade = subprocess.Popen([sys.executable, "-m", "orion_beam.cli.main", *words], stderr=subprocess.PIPE, text=True)
+    assert upgrade.stderr is not None
+    lines = []
+    for line in upgrade.stderr:
+        lines.append(line)
+        if line.startswith("starting from savepoint"):
+            upgrade.send_signal(signal.SIGINT)
+    assert upgrade.wait() == 130, lines
+    assert "the new version is given up: interrupted\n" in lines
+    after = place.history()[-1]
+    assert (after.action, after.jar, after.reason) == (JobAction.ROLLED_BACK, before.jar, "interrupted")
+    assert place.running_job() == after.job_id
+
+
 def changed(jar: Path, path: Path, **manifest: Any) -> Path:
     """Copy what a jar says of its job, without the classes, and with another manifest."""
     about = JobManifest.of(jar).model_copy(update=manifest)
@@ -262,7 +284,7 @@ def test_what_cannot_work_is_refused_before_anything_is_changed(
         (["upgrade", NAME, "--jar", of_another_group], "is of another job: its consumer group is other"),
         (["upgrade", NAME, "--jar", place.directory / "none.jar"], "none.jar: No such file"),
         (["upgrade", "orion-nobody", "--jar", present], "there is no job orion-nobody on the cluster"),
-        (["scale", NAME, "--parallelism", 64], "parallelism 64 needs as many slots, and 2 will be free"),
+        (["scale", NAME, "--parallelism", 64], "parallelism 64 needs as many slots, and 3 will be free"),
         (["scale", NAME, "--parallelism", 1], "runs at 1 already"),
         (["stop", NAME], "--savepoint-dir: the cluster has no directory for savepoints"),
     ):
@@ -270,6 +292,11 @@ def test_what_cannot_work_is_refused_before_anything_is_changed(
         assert refused.code == 2, refused
         assert len(refused.err.strip().splitlines()) == 1
         assert re.search(says, refused.err), refused.err
+    savepoint = next(event.savepoint for event in place.history() if event.action is JobAction.STOPPED)
+    assert savepoint is not None
+    refused_line = place.refused("--countries", COUNTRY, "--allow-second-job", "--from-savepoint", savepoint)
+    assert f"savepoint {savepoint} of job" in refused_line
+    assert "is of another graph than this job" in refused_line
     monkeypatch.setenv("ORION_TOPIC_PREFIX", "none.")
     refused = jobs("cancel", NAME, *place.options, "--yes")
     assert refused.code == 2

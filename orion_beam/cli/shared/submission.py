@@ -25,7 +25,14 @@ with late_imports():
     from orion_beam.monitoring.flink_rest import FlinkRest
     from orion_beam.monitoring.minute import telling
     from orion_beam.runners.cluster.job_jar import JobManifest, configuration_hash, write_job_jar
-    from orion_beam.runners.cluster.replace import Replacement, launch_job, plan_replacement, replace_job, way_back
+    from orion_beam.runners.cluster.replace import (
+        Replacement,
+        launch_job,
+        plan_replacement,
+        replace_job,
+        require_same_graph,
+        way_back,
+    )
     from orion_beam.runners.cluster.submit import (
         RunningJob,
         SubmittedJob,
@@ -111,6 +118,9 @@ def submit_streams(
         built = [Path(directory, f"{place}.jar") for place in range(len(configs))]
         for config, jar in zip(configs, built, strict=True):
             write_job_jar(config, beam_options, jar, say)
+        savepoint = submission.savepoint or target.savepoint
+        if savepoint is not None and not (submission.allow_non_restored or target.allow_non_restored):
+            require_same_graph(streams[0].bootstrap_servers, savepoint, built[0])
         plans = [
             None if found is None or not submission.replace else _plan(target.master, stream, found, jar, submission)
             for stream, found, jar in zip(streams, running, built, strict=True)
