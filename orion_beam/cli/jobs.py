@@ -335,7 +335,7 @@ def _from_history(event: JobEvent | None) -> dict[str, Any]:
 def _tail(rest: FlinkRest, where: str, lines: int) -> list[str]:
     """Return the last lines of the log of a JobManager or TaskManager, masked; none if it writes no file."""
     try:
-        return [mask_line(line) for line in rest.text(f"{where}/log").splitlines()[-lines:]]
+        return [mask_line(line) for line in rest.last_lines(f"{where}/log", lines)]
     except OSError:
         return []
 

@@ -4,6 +4,7 @@ import json
 import time
 import urllib.request
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from http.client import HTTPException
@@ -63,13 +64,14 @@ class FlinkRest:
         """
         return self._ask("GET", path, wait_s)
 
-    def text(self, path: str) -> str:
-        """Return the answer for a path as text, such as that of a log file.
+    def last_lines(self, path: str, lines: int) -> list[str]:
+        """Return the last lines of a text, such as that of a log file, which may be large.
 
         Raises:
             OSError: the cluster does not answer, or refuses.
         """
-        return str(self._ask("GET", path, 0.0, read=_as_text))
+        last: deque[bytes] = self._ask("GET", path, 0.0, read=lambda answer: deque(answer, lines))
+        return [line.decode(errors="replace").rstrip("\r\n") for line in last]
 
     def post(self, path: str, body: Mapping[str, Any] | None = None, wait_s: float = 0.0) -> Any:
         """Send a JSON object and return the JSON answer. A repeated request must do no harm: see `wait_s` of `get`.
@@ -153,10 +155,6 @@ class FlinkRest:
                 if isinstance(error, HTTPError):
                     error.close()
             time.sleep(_LOOK_EVERY_S)
-
-
-def _as_text(answer: IO[bytes]) -> str:
-    return answer.read().decode(errors="replace")
 
 
 def _told(error: OSError | HTTPException) -> OSError:

@@ -88,3 +88,8 @@ def test_a_refusal_names_the_innermost_cause() -> None:
     text = "org.A: failed\n\tat org.B\nCaused by: org.C: it\n\tat org.D\nCaused by: java.E: No such file: x\n\t... 9"
     assert str(FlinkRefusedError(500, text)) == "java.E: No such file: x"
     assert str(FlinkRefusedError(400, "no such jar")) == "no such jar"
+
+
+def test_the_end_of_a_log_is_read_line_by_line(port: int) -> None:
+    with serving(port, 200):
+        assert FlinkRest(f"http://127.0.0.1:{port}").last_lines("jobmanager/log", 3) == ['{"slots-total": 2}']
