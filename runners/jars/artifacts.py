@@ -36,7 +36,7 @@ class Artifact:
     """A jar of a Maven repository.
 
     Attributes:
-        part: The part of the pom that needs the jar: job, broker or flink.
+        part: The part of the pom that needs the jar, such as job or broker.
         coordinates: GROUP:ARTIFACT:VERSION, and :CLASSIFIER for a jar that has one.
         size: Size in bytes.
         sha256: SHA-256 in hexadecimal digits.

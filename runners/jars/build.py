@@ -56,8 +56,11 @@ _LAUNCHERS = {
     "expansion-service.jar": "org.apache.beam.sdk.expansion.service.ExpansionService",
 }
 
-_PARTS = {"job": "job", "broker": "kafka", "flink": "flink"}
+_PARTS = {"job": "job", "broker": "kafka", "flink": "flink", "zookeeper": "zookeeper", "s3": "s3"}
 """Directory of the jars of each part of the pom."""
+
+_FETCHED = {"flink": "Flink", "zookeeper": "ZooKeeper", "s3": "Flink's plugin for S3"}
+"""Name of each part that only tests and clusters of processes need; these are fetched when they are first needed."""
 
 _OUR_JAR = "orion-beam-1.jar"
 
@@ -247,14 +250,42 @@ def ensure_flink(report: Report = silent) -> str:
         PrerequisiteError: Java is missing or too old, or a jar cannot be fetched.
         ServiceFailedError: The build of the guard fails. The message names its log.
     """
+    return _class_path("flink", report)
+
+
+def ensure_zookeeper(report: Report = silent) -> str:
+    """Return the class path of a ZooKeeper server with the guard, fetching its jars first.
+
+    Raises:
+        PrerequisiteError: Java is missing or too old, or a jar cannot be fetched.
+        ServiceFailedError: The build of the guard fails. The message names its log.
+    """
+    return _class_path("zookeeper", report)
+
+
+def ensure_s3_plugin(report: Report = silent) -> Path:
+    """Return the directory that holds the jar of Flink's plugin for S3, fetching the jar first.
+
+    Raises:
+        PrerequisiteError: Java is missing or too old, or the jar cannot be fetched.
+    """
+    return _fetched("s3", report)
+
+
+def _class_path(part: str, report: Report) -> str:
     guard = ensure_jars(report).guard
-    directory = orion_home() / "jars" / f"flink-{_key()}"
+    return os.pathsep.join([str(_fetched(part, report) / "*"), str(guard)])
+
+
+def _fetched(part: str, report: Report) -> Path:
+    """Return the directory with the jars of a part that is not needed by every job."""
+    directory = orion_home() / "jars" / f"{part}-{_key()}"
     with _published(directory, report) as scratch:
         if scratch is not None:
-            report("fetching Flink")
-            _fetch(["flink"], scratch, report)
-            (scratch / "flink").rename(directory)
-    return os.pathsep.join([str(directory / "*"), str(guard)])
+            report(f"fetching {_FETCHED[part]}")
+            _fetch([part], scratch, report)
+            (scratch / _PARTS[part]).rename(directory)
+    return directory
 
 
 def _directory() -> Path:
