@@ -17,7 +17,7 @@ class JobTarget:
     """A Flink cluster and the job's place on it.
 
     Attributes:
-        master: URL of Flink's REST API; None when Flink is embedded.
+        master: URL of Flink's REST API, of several JobManagers separated by commas; None when Flink is embedded.
         parallelism: Parallelism of the job.
         pool: Address (host:port) of the worker pool, as task managers see it; None when there is no pool.
         savepoint: Savepoint to restore (`--savepoint_path`); None for none.
@@ -36,8 +36,8 @@ class JobTarget:
         options = PipelineOptions(flink_arguments(Jars.within(Path()), beam_arguments))
         flink, portable = options.view_as(FlinkRunnerOptions), options.view_as(PortableOptions)
         master = None if flink.flink_master in (EMBEDDED_MASTER, "[auto]") else flink.flink_master
-        if master is not None and not master.startswith(("http://", "https://")):
-            master = f"http://{master}"
+        if master is not None:
+            master = ",".join(each if "://" in each else f"http://{each}" for each in master.split(","))
         has_pool = portable.environment_type == "EXTERNAL" and portable.environment_config
         pool = pool_address(portable.environment_config) if has_pool else None
         given = options.get_all_options(retain_unknown_options=True)

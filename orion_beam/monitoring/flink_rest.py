@@ -45,12 +45,14 @@ class FlinkRest:
     """Client of one cluster.
 
     Args:
-        address: Address such as `http://jobmanager:8081`, as Beam's `--flink_master` has it.
+        address: Address such as `http://jobmanager:8081`, as Beam's `--flink_master` has it. Of a cluster with several
+            JobManagers, the addresses of all, separated by commas: whichever leads, each of them answers for it.
     """
 
     def __init__(self, address: str) -> None:
         """Keep the address; nothing is asked yet."""
-        self._address = address.rstrip("/")
+        # The first of them is asked. One that cannot be reached becomes the last.
+        self._addresses = deque(each.strip().rstrip("/") for each in address.split(","))
 
     def get(self, path: str, wait_s: float = 0.0) -> Any:
         """Return the JSON answer for a path, such as `overview`.
@@ -107,7 +109,7 @@ class FlinkRest:
             "Content-Type": f"multipart/form-data; boundary={boundary}",
             "Content-Length": str(len(head) + jar.stat().st_size + len(tail)),
         }
-        answer = self._ask("POST", "jars/upload", 0.0, parts(), headers, _CHANGE_TIMEOUT_S)
+        answer = self._ask("POST", "jars/upload", 0.0, parts, headers, _CHANGE_TIMEOUT_S)
         return str(answer["filename"]).rpartition("/")[2]
 
     def delete(self, path: str) -> None:
@@ -137,19 +139,27 @@ class FlinkRest:
         method: str,
         path: str,
         wait_s: float,
-        data: bytes | Iterator[bytes] | None = None,
+        data: bytes | Callable[[], Iterator[bytes]] | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float = _TIMEOUT_S,
         read: Callable[[IO[bytes]], Any] = json.load,
     ) -> Any:
-        url = f"{self._address}/v1/{path}"
         give_up = time.monotonic() + wait_s
+        others = len(self._addresses) - 1
         while True:
-            request = urllib.request.Request(url, data=data, headers=dict(headers or {}), method=method)
+            url = f"{self._addresses[0]}/v1/{path}"
+            body = data() if callable(data) else data
+            request = urllib.request.Request(url, data=body, headers=dict(headers or {}), method=method)
             try:
                 with urllib.request.urlopen(request, timeout=timeout_s) as response:
                     return read(response)
             except (OSError, HTTPException) as error:
+                if isinstance(error, URLError) and not isinstance(error, HTTPError):
+                    self._addresses.rotate(-1)
+                    if others > 0:
+                        others -= 1
+                        continue
+                    others = len(self._addresses) - 1
                 if not _passes(error) or time.monotonic() >= give_up:
                     raise _told(error) from None
                 if isinstance(error, HTTPError):

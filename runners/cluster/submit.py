@@ -30,7 +30,7 @@ class SubmittedJob:
     Attributes:
         id: Flink's id of the job.
         name: Name of the job.
-        address: Address of the cluster's REST API.
+        address: Address of the cluster's REST API; of several JobManagers, separated by commas.
         manifest: What the jar says of the job.
     """
 
@@ -42,7 +42,7 @@ class SubmittedJob:
     @property
     def page(self) -> str:
         """Address of the job's page in Flink's web interface."""
-        return f"{self.address}/#/job/running/{self.id}/overview"
+        return f"{self.address.partition(',')[0]}/#/job/running/{self.id}/overview"
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,27 @@
-"""Real Flink cluster on this machine, for development and tests: a JobManager and a TaskManager, each in a JVM."""
+"""Real Flink cluster on this machine, for development and tests: JobManagers and TaskManagers, each in its own JVM."""
 
-import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from orion_beam.errors import ServiceFailedError
 from orion_beam.monitoring.flink_rest import FlinkRest
-from orion_beam.runners.jars.build import (
-    ADD_EXPORTS,
-    ADD_OPENS,
-    GUARD,
-    Report,
-    ensure_flink,
-    find_java,
-    guard_environment,
-    silent,
-)
-from orion_beam.runners.local.broker import BROKER_STOP_TIMEOUT_S, HOST, free_ports
+from orion_beam.runners.jars.build import ADD_EXPORTS, ADD_OPENS, Report, ensure_flink, ensure_s3_plugin, silent
+from orion_beam.runners.local.broker import HOST, free_ports
+from orion_beam.runners.local.jvm import kill_jvm, log_tail, start_jvm, stop_jvms
 
 FLINK_START_TIMEOUT_S = 300.0
 
 _JOB_MANAGER = "org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint"
 _TASK_MANAGER = "org.apache.flink.runtime.taskexecutor.TaskManagerRunner"
 _PORT_ATTEMPTS = 5
-_LOG_TAIL_LINES = 12
 _LOOK_EVERY_S = 0.1
+_PLUGINS = "FLINK_PLUGINS_DIR"
+"""Environment variable with the directory of Flink's plugins, each in a directory of its own."""
 
 # Flink's start scripts compute these; without the scripts, each must be given.
 _TASK_MANAGER_MEMORY = {
@@ -46,49 +39,85 @@ _TASK_MANAGER_MEMORY = {
 }
 _JOB_MANAGER_JVM = ("-Xmx512m",)
 _TASK_MANAGER_JVM = ("-Xmx768m", "-XX:MaxDirectMemorySize=320m", "-XX:MaxMetaspaceSize=256m")
+_ACCESS = [
+    *(f"--add-exports={name}=ALL-UNNAMED" for name in ADD_EXPORTS),
+    *(f"--add-opens={name}=ALL-UNNAMED" for name in ADD_OPENS),
+]
 
 
 class LocalFlink:
     """A Flink session cluster that takes jobs by REST. It ends with this process, even when this process is killed.
 
-    Its class path holds nothing of Beam: as on any other cluster, a job brings Beam along in its jar.
+    Its class path holds nothing of Beam: as on any other cluster, a job brings Beam along in its jar. JobManagers and
+    TaskManagers are numbered from 1.
 
     Args:
         directory: Directory for configuration, logs and temporary files; created when missing.
-        slots: Number of slots of the TaskManager.
+        slots: Number of slots of each TaskManager.
+        task_managers: Number of TaskManagers.
+        job_managers: Number of JobManagers. More than one need `high_availability` settings.
+        settings: Settings for `flink-conf.yaml` in addition to, or instead of, those that are set here.
+        environment: Environment variables of all JVMs in addition to those of this process.
+        s3: Whether the cluster has the plugin for `s3://`.
     """
 
-    def __init__(self, directory: Path, slots: int = 2) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        slots: int = 2,
+        *,
+        task_managers: int = 1,
+        job_managers: int = 1,
+        settings: Mapping[str, object] | None = None,
+        environment: Mapping[str, str] | None = None,
+        s3: bool = False,
+    ) -> None:
         """Store the settings; `start` starts the cluster."""
         self._directory = Path(directory).absolute()
         self._slots = slots
+        self._task_managers = range(1, task_managers + 1)
+        self._job_managers = range(1, job_managers + 1)
+        self._settings = dict(settings or {})
+        self._environment = dict(environment or {})
+        self._s3 = s3
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._classpath = ""
-        self._rest_port = 0
+        self._rest_ports: dict[int, int] = {}
+        self._log_starts: dict[str, int] = {}
 
     @property
     def address(self) -> str:
-        """URL of the REST API, for Beam's `--flink_master`."""
-        return f"http://{HOST}:{self._rest_port}"
+        """URL of the REST API, for Beam's `--flink_master`; of several JobManagers, separated by commas."""
+        return ",".join(map(self.address_of, self._job_managers))
+
+    def address_of(self, job_manager: int) -> str:
+        """Return the URL of a JobManager's REST API."""
+        return f"http://{HOST}:{self._rest_ports[job_manager]}"
 
     def start(self, report: Report = silent) -> Self:
-        """Start both JVMs and wait until the slots are registered.
+        """Start all JVMs and wait until the slots are registered.
 
         Raises:
             PrerequisiteError: Java is missing, or a jar cannot be fetched.
             ServiceFailedError: The cluster does not start. The message shows the end of its log.
         """
         self._classpath = ensure_flink(report)
-        for attempt in range(_PORT_ATTEMPTS):
-            self._configure(*free_ports(2))
-            self._launch(_JOB_MANAGER, _JOB_MANAGER_JVM)
-            self.start_task_manager()
+        if self._s3:
+            self._add_plugin(ensure_s3_plugin(report))
+        for attempt in count(1):
+            rpc_port, *rest_ports = free_ports(1 + len(self._job_managers))
+            self._rest_ports = dict(zip(self._job_managers, rest_ports, strict=True))
+            self._configure(rpc_port)
+            for number in self._job_managers:
+                self.start_job_manager(number)
+            for number in self._task_managers:
+                self.start_task_manager(number)
             try:
-                self._await_slots()
+                self.await_slots()
             except _EndedError as error:
                 self.stop()
                 # Another process may have taken a port that was free a moment ago.
-                if "Could not start rest endpoint on any port" not in str(error) or attempt == _PORT_ATTEMPTS - 1:
+                if "Could not start rest endpoint on any port" not in str(error) or attempt == _PORT_ATTEMPTS:
                     raise
                 continue
             except BaseException:
@@ -97,16 +126,32 @@ class LocalFlink:
             break
         return self
 
-    def start_task_manager(self) -> None:
-        """Start the TaskManager. A job that waits for slots continues when the TaskManager has registered."""
-        memory = [part for name, value in _TASK_MANAGER_MEMORY.items() for part in ("-D", f"{name}={value}")]
-        self._launch(_TASK_MANAGER, _TASK_MANAGER_JVM, *memory)
+    def start_job_manager(self, number: int = 1) -> None:
+        """Start a JobManager. It leads the cluster, or waits until the one that does fails."""
+        own = {"rest.port": self._rest_ports[number]}
+        self._launch(f"jobmanager-{number}", _JOB_MANAGER, _JOB_MANAGER_JVM, own)
 
-    def kill_task_manager(self) -> None:
-        """End the TaskManager as a crash would."""
-        process = self._processes.pop(_TASK_MANAGER)
-        process.kill()
-        process.wait()
+    def start_task_manager(self, number: int = 1) -> None:
+        """Start a TaskManager. A job that waits for slots continues when the TaskManager has registered."""
+        self._launch(f"taskmanager-{number}", _TASK_MANAGER, _TASK_MANAGER_JVM, _TASK_MANAGER_MEMORY)
+
+    def kill_job_manager(self, number: int = 1) -> None:
+        """End a JobManager as a crash would."""
+        kill_jvm(self._processes.pop(f"jobmanager-{number}"))
+
+    def kill_task_manager(self, number: int = 1) -> None:
+        """End a TaskManager as a crash would."""
+        kill_jvm(self._processes.pop(f"taskmanager-{number}"))
+
+    @property
+    def leader(self) -> int | None:
+        """Number of the JobManager that leads the cluster, by the JobManagers' logs; None while none does."""
+        for number in self._job_managers:
+            if (name := f"jobmanager-{number}") in self._processes:
+                log = self._log_file(name).read_bytes()[self._log_starts[name] :]
+                if log.rfind(b"was granted leadership") > log.rfind(b"lost leadership"):
+                    return number
+        return None
 
     @property
     def rest(self) -> FlinkRest:
@@ -118,15 +163,8 @@ class LocalFlink:
         return [job["status"] for job in self.rest.get("jobs")["jobs"]]
 
     def stop(self) -> None:
-        """Stop both JVMs."""
-        for process in self._processes.values():
-            process.terminate()
-        for process in self._processes.values():
-            try:
-                process.wait(BROKER_STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        """Stop all JVMs."""
+        stop_jvms(self._processes.values())
         self._processes.clear()
 
     def __enter__(self) -> Self:
@@ -139,8 +177,7 @@ class LocalFlink:
         """Stop the cluster."""
         self.stop()
 
-    def _configure(self, rest_port: int, rpc_port: int) -> None:
-        self._rest_port = rest_port
+    def _configure(self, rpc_port: int) -> None:
         temporary = self._directory / "tmp"
         temporary.mkdir(parents=True, exist_ok=True)
         settings = {
@@ -150,7 +187,6 @@ class LocalFlink:
             "jobmanager.memory.process.size": "1g",
             "rest.address": HOST,
             "rest.bind-address": HOST,
-            "rest.port": rest_port,
             "taskmanager.host": HOST,
             "taskmanager.bind-host": HOST,
             "taskmanager.numberOfTaskSlots": self._slots,
@@ -161,46 +197,54 @@ class LocalFlink:
             # Time until Flink notices that a TaskManager was killed; the default is 50 s.
             "heartbeat.interval": 1000,
             "heartbeat.timeout": 5000,
+            **self._settings,
         }
         lines = "".join(f"{name}: {value}\n" for name, value in settings.items())
         (self._directory / "flink-conf.yaml").write_text(lines)
 
-    def _launch(self, main_class: str, jvm: Sequence[str], *arguments: str) -> None:
-        access = [f"--add-exports={name}=ALL-UNNAMED" for name in ADD_EXPORTS]
-        access += [f"--add-opens={name}=ALL-UNNAMED" for name in ADD_OPENS]
-        main = [f"-Dorion.main.class={main_class}", GUARD, "--configDir", str(self._directory)]
-        with self._log_file(main_class).open("ab") as log:
-            self._processes[main_class] = subprocess.Popen(
-                [find_java(), *jvm, *access, "-cp", self._classpath, *main, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=os.environ | guard_environment(),
-            )
+    def _add_plugin(self, directory: Path) -> None:
+        plugins = self._directory / "plugins"
+        plugins.mkdir(parents=True, exist_ok=True)
+        (plugins / "s3-fs-hadoop").symlink_to(directory)
+        self._environment[_PLUGINS] = str(plugins)
 
-    def _await_slots(self) -> None:
+    def _launch(self, name: str, main_class: str, jvm: Sequence[str], own: Mapping[str, object]) -> None:
+        log = self._log_file(name)
+        self._log_starts[name] = log.stat().st_size if log.exists() else 0
+        dynamic = [part for key, value in own.items() for part in ("-D", f"{key}={value}")]
+        arguments = ["--configDir", str(self._directory), *dynamic]
+        self._processes[name] = start_jvm(
+            main_class, self._classpath, log, [*jvm, *_ACCESS], arguments, self._environment
+        )
+
+    def await_slots(self) -> None:
+        """Wait until all TaskManagers that have been started are registered.
+
+        Raises:
+            ServiceFailedError: A JVM ends by itself, or it takes too long. The message shows the end of its log.
+        """
+        wanted = self._slots * sum(name.startswith("taskmanager") for name in self._processes)
         give_up = time.monotonic() + FLINK_START_TIMEOUT_S
         while time.monotonic() < give_up:
-            for main_class, process in self._processes.items():
+            for name, process in self._processes.items():
                 if process.poll() is not None:
-                    raise _EndedError(self._failure(f"it ended with exit code {process.returncode}", main_class))
+                    raise _EndedError(self._failure(f"it ended with exit code {process.returncode}", name))
             try:
-                if self.rest.get("overview")["slots-total"] >= self._slots:
+                if self.rest.get("overview")["slots-total"] >= wanted:
                     return
             except OSError:
                 pass  # not yet
             time.sleep(_LOOK_EVERY_S)
         raise ServiceFailedError(
-            self._failure(f"it does not answer within {FLINK_START_TIMEOUT_S:.0f} s", _JOB_MANAGER)
+            self._failure(f"it does not answer within {FLINK_START_TIMEOUT_S:.0f} s", "jobmanager-1")
         )
 
-    def _failure(self, reason: str, main_class: str) -> str:
-        log = self._log_file(main_class)
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_TAIL_LINES:])
-        return f"the local Flink does not start: {reason}. Its log, {log}, ends:\n{tail}"
+    def _failure(self, reason: str, name: str) -> str:
+        log = self._log_file(name)
+        return f"the local Flink does not start: {reason}. Its log, {log}, ends:\n{log_tail(log)}"
 
-    def _log_file(self, main_class: str) -> Path:
-        return self._directory / f"{main_class.rpartition('.')[2]}.log"
+    def _log_file(self, name: str) -> Path:
+        return self._directory / f"{name}.log"
 
 
 class _EndedError(ServiceFailedError):

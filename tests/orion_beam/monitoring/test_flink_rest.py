@@ -93,3 +93,25 @@ def test_a_refusal_names_the_innermost_cause() -> None:
 def test_the_end_of_a_log_is_read_line_by_line(port: int) -> None:
     with serving(port, 200):
         assert FlinkRest(f"http://127.0.0.1:{port}").last_lines("jobmanager/log", 3) == ['{"slots-total": 2}']
+
+
+def test_of_several_addresses_one_that_answers_is_asked_and_stays_the_one(port: int) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        gone = closed.getsockname()[1]
+        rest = FlinkRest(f"http://127.0.0.1:{gone},http://127.0.0.1:{port}/")
+        with serving(port, 200) as asked:
+            assert rest.get("overview") == {"slots-total": 2}
+            assert rest.get("overview") == {"slots-total": 2}
+        assert asked == ["/v1/overview"] * 2
+        # Now neither answers, and then the first one does again.
+        with pytest.raises(URLError, match="refused"):
+            rest.get("overview")
+    with serving(gone, 200):
+        assert rest.get("overview") == {"slots-total": 2}
+
+
+def test_a_refusal_by_one_of_several_is_the_answer(port: int) -> None:
+    with serving(port, 404, 200) as asked, pytest.raises(FlinkRefusedError, match="404"):
+        FlinkRest(f"http://127.0.0.1:{port},http://127.0.0.1:{port}").get("overview")
+    assert len(asked) == 1
