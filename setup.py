@@ -57,10 +57,15 @@ DEV_DEPENDENCIES = [
     # Tests read the Confluent wire format with Confluent's own deserializer.
     "confluent-kafka[avro]==2.16.1",
     "coverage==7.17.5",
+    # With these, moto is a server.
+    "flask==3.1.3",
+    "flask-cors==6.0.5",
     "hypothesis==6.170.15",
     "import-linter==2.16",
     "mkdocs-material==9.8.2",
     "mkdocstrings[python]==1.0.8",
+    # An S3-compatible server.
+    "moto[s3]==5.2.5",
     "mypy==2.4.1",
     "pytest-timeout==2.4.0",
     "pytest-xdist==3.8.0",

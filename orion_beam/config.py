@@ -145,7 +145,7 @@ class JobConfig(_Model):
         publish: Stages whose output is also written to their topics.
         start_from: Stage whose topic is read instead of the raw topics.
         wire_prefix: Bytes before each Avro value on cdr.final; None writes JSON.
-        cells: Path of the cells, CSV or Parquet, on any file system that Beam supports.
+        cells: Path of the cells, CSV or Parquet, or `s3://BUCKET/KEY`, or on another file system that Beam supports.
         subscribers: Path of the subscribers, likewise.
         reference_refresh_s: Seconds between checks for changed cells or subscribers; None means no checks.
         run_id: ID of the replay run; None if the job is not a replay.

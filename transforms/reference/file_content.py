@@ -16,6 +16,9 @@ import zstandard
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from orion_beam.transforms.reference.s3_files import PREFIX as S3
+from orion_beam.transforms.reference.s3_files import open_s3
+
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
@@ -64,7 +67,7 @@ _BROKEN = (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError)
 
 
 def open_whole(path: str) -> IO[bytes]:
-    """Open a file on any file system that Beam supports. The file is opened only once, so it may be a pipe.
+    """Open a file on S3 or on any file system that Beam supports. The file is opened only once, so it may be a pipe.
 
     Args:
         path: Path of the file. Its ending or its content shows its compression, if any.
@@ -72,8 +75,23 @@ def open_whole(path: str) -> IO[bytes]:
     Returns:
         The decompressed content. Reading raises a DamagedFileError if the content is cut off, damaged, followed by
         other data than padding zeros, or not compressed as the file's ending says.
+
+    Raises:
+        OSError: The file cannot be opened.
     """
-    return whole(FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED), path)
+    return whole(_opened(path), path)
+
+
+def _opened(path: str) -> IO[bytes]:
+    if path.startswith(S3):
+        return open_s3(path)
+    try:
+        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)  # type: ignore[no-any-return]
+    except ValueError:
+        scheme = FileSystems.get_scheme(path)
+        raise OSError(
+            f"{scheme}:// cannot be read here: give a file, or s3://BUCKET/KEY, or install Beam's package for {scheme}://"
+        ) from None
 
 
 def whole(file: IO[bytes], name: str) -> IO[bytes]:

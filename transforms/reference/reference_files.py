@@ -1,4 +1,4 @@
-"""Loading of reference data, cells and subscribers, from files on any Beam file system, with reload after a change."""
+"""Loading of reference data, cells and subscribers, from files here, on S3 or on Beam's file systems, and reload."""
 
 import csv
 import hashlib
@@ -24,6 +24,8 @@ from apache_beam.io.filesystems import FileSystems
 from orion_beam.schemas.fields import SUBSCRIBER_TYPES
 from orion_beam.transforms.reference.file_content import DamagedFileError, encoding_of, open_whole
 from orion_beam.transforms.reference.lookups import DuplicateKeysError, Keys, Lookup, NumberKeys, TextKeys, plain
+from orion_beam.transforms.reference.s3_files import PREFIX as S3
+from orion_beam.transforms.reference.s3_files import stamp_of_s3
 from orion_beam.transforms.stage.exceptions import name_of
 
 CELL_COLUMNS = {"cell_id": pl.String, "country": pl.String, "plmn": pl.String, "place": pl.String,
@@ -80,7 +82,7 @@ def load_cells(path: str) -> Lookup:
     """Load the cells: country, plmn, place, lat and lon by `cell_id`.
 
     Args:
-        path: Path of a CSV or Parquet file (by its ending) on any file system that Beam supports.
+        path: Path of a CSV or Parquet file (by its ending) on S3 or any file system that Beam supports.
 
     Raises:
         ReferenceDataError: The file cannot be read, lacks a column, or has a cell twice or a value out of range.
@@ -92,7 +94,7 @@ def load_subscribers(path: str) -> Lookup:
     """Load the subscribers: segment, plan and subscriber_type by `imsi`.
 
     Args:
-        path: Path of a CSV or Parquet file (by its ending) on any file system that Beam supports.
+        path: Path of a CSV or Parquet file (by its ending) on S3 or any file system that Beam supports.
 
     Raises:
         ReferenceDataError: The file cannot be read, lacks a column, or has an IMSI twice, an invalid IMSI or an unknown
@@ -367,6 +369,8 @@ def _watch(live: "ref[LiveLookup]", refresh_s: float) -> None:
 
 def _stamp(path: str) -> tuple[int, float] | None:
     """Return the size and the time of last change of a file; None if it does not exist."""
+    if path.startswith(S3):
+        return stamp_of_s3(path)
     try:
         (found,) = FileSystems.match([path])[0].metadata_list
     except (BeamIOError, ValueError):

@@ -101,7 +101,7 @@ Profiles = Annotated[
         show_default="those shipped, and over them the workspace's",
     ),
 ]
-Cells = Annotated[str, typer.Option(help="File of cells, CSV or Parquet.")]
+Cells = Annotated[str, typer.Option(help="File of cells, CSV or Parquet, or s3://BUCKET/KEY.")]
 Subscribers = Annotated[str, typer.Option(help="File of subscribers, CSV or Parquet.")]
 TagPartialsOption = Annotated[
     bool, typer.Option(help="Mark partial records of a session with their role: docs/guides/record-checks.md.")
