@@ -15,7 +15,7 @@ import pytest
 
 from orion_beam.proof.audit import conservation
 from orion_beam.runners.jars.build import guard_environment
-from orion_beam.runners.local.broker import HOST, free_ports
+from orion_beam.runners.local.broker import HOST, free_ports, is_taken
 from orion_beam.runners.local.flink import LocalFlink
 from orion_beam.runners.local.kafka import LocalKafka
 from orion_beam.runners.monitoring.dashboards import DASHBOARDS
@@ -55,6 +55,7 @@ def workers(log_file: Path, metrics_port: int) -> Iterator[str]:
     with log_file.open("wb") as log:
         pool = subprocess.Popen(command, env=os.environ | guard_environment(), stdout=log, stderr=log)
     try:
+        await_until(lambda: is_taken(port) or pool.poll() is not None, START_TIMEOUT_S, "the pool listens")
         yield address
     finally:
         pool.terminate()

@@ -92,9 +92,9 @@ class Scene:
         jobs = self.flink.rest.get("jobs/overview")["jobs"]
         return {job["jid"] for job in jobs if job["state"] in ("RUNNING", "CREATED", "RESTARTING", "INITIALIZING")}
 
-    def stop(self, job_id: str) -> str:
+    def stop(self, job_id: str, target: str | None = None) -> str:
         """Stop a job with a savepoint, and return the savepoint's path."""
-        rest, directory = self.flink.rest, self.directory / "savepoints"
+        rest, directory = self.flink.rest, target or self.directory / "savepoints"
         request = rest.post(f"jobs/{job_id}/stop", {"targetDirectory": str(directory), "drain": False})["request-id"]
         path = f"jobs/{job_id}/savepoints/{request}"
         await_until(lambda: rest.get(path)["status"]["id"] == "COMPLETED", STOP_TIMEOUT_S, "the savepoint is there")

@@ -1,0 +1,107 @@
+"""A cluster of two JobManagers with ZooKeeper and its state on S3: a job outlives the leader and a TaskManager."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from orion_beam.proof.audit import conservation
+from orion_beam.runners.local.broker import free_ports
+from orion_beam.runners.local.flink import LocalFlink
+from orion_beam.runners.local.kafka import LocalKafka
+from orion_beam.runners.local.zookeeper import LocalZooKeeper
+from tests.integration.harness import START_TIMEOUT_S, Feed, await_until, committed_offsets, records_on
+from tests.integration.test_cluster import workers
+from tests.integration.test_submit import GROUP, Scene
+from tests.s3 import S3, s3_in
+from tests.topics import FINAL, raw_topic
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1_800)]
+
+COUNTRY = "SN"
+RECORDS_PER_SECOND = 500
+SESSION_MS = 5_000
+
+
+@contextmanager
+def highly_available(directory: Path, s3: S3, slots: int) -> Iterator[LocalFlink]:
+    """Run two JobManagers and two TaskManagers, with the settings of docs/operate/high-availability.md."""
+    login = {"AWS_CREDENTIAL_PROFILES_FILE": str(s3.credentials)}
+    with LocalZooKeeper(directory / "zookeeper") as zookeeper:
+        settings = {
+            "high-availability.type": "zookeeper",
+            "high-availability.zookeeper.quorum": zookeeper.address,
+            "high-availability.zookeeper.client.session-timeout": SESSION_MS,
+            "high-availability.zookeeper.client.connection-timeout": SESSION_MS,
+            "high-availability.zookeeper.client.tolerate-suspended-connections": "true",
+            "high-availability.cluster-id": "/orion",
+            "high-availability.storageDir": f"s3://{s3.bucket}/high-availability",
+            "state.checkpoints.dir": f"s3://{s3.bucket}/checkpoints",
+            "state.savepoints.dir": f"s3://{s3.bucket}/savepoints",
+            "s3.endpoint": s3.endpoint,
+            "s3.path.style.access": "true",
+            "s3.aws.credentials.provider": "com.amazonaws.auth.profile.ProfileCredentialsProvider",
+        }
+        flink = directory / "flink"
+        with LocalFlink(
+            flink, slots, task_managers=2, job_managers=2, settings=settings, environment=login, s3=True
+        ) as cluster:
+            yield cluster
+
+
+def test_a_job_outlives_the_leading_job_manager_and_a_task_manager_with_its_state_on_s3(
+    kafka: LocalKafka, tmp_path: Path
+) -> None:
+    servers = kafka.bootstrap_servers
+
+    def committed() -> int:
+        return sum(committed_offsets(servers, GROUP, raw_topic(COUNTRY).name).values())
+
+    def await_more(seconds: int) -> None:
+        before = committed()
+        await_until(
+            lambda: committed() >= before + seconds * RECORDS_PER_SECOND, START_TIMEOUT_S, "more records are committed"
+        )
+
+    with (
+        s3_in(tmp_path / "s3") as s3,
+        highly_available(tmp_path, s3, slots=1) as cluster,
+        workers(tmp_path / "workers.log", free_ports(1)[0]) as pool,
+    ):
+        scene, feed = Scene(servers, cluster, pool, tmp_path), Feed(servers)
+        with feed.flowing(COUNTRY, RECORDS_PER_SECOND):
+            began = time.monotonic()
+            done = scene.submit("--countries", COUNTRY, beam=["--parallelism=2"])
+            assert done.returncode == 0
+            await_until(lambda: records_on(servers, FINAL.name) > 0, START_TIMEOUT_S, "the first record is out")
+            print(f"{time.monotonic() - began:.1f} s from the command to the first record")
+            (job_id,) = scene.running
+            assert s3.keys(f"checkpoints/{job_id}/")
+
+            leader = cluster.leader
+            assert leader is not None
+            began = time.monotonic()
+            cluster.kill_job_manager(leader)
+            await_until(lambda: cluster.leader == 3 - leader, START_TIMEOUT_S, "the other JobManager leads")
+            print(f"{time.monotonic() - began:.1f} s from the kill to the next leader")
+            await_more(2)
+            print(f"{time.monotonic() - began:.1f} s from the kill until more was committed")
+            # The one that was killed comes back as the standby. Each answers for the leader.
+            cluster.start_job_manager(leader)
+            assert scene.running == {job_id}
+            assert f"s3://{s3.bucket}/checkpoints/{job_id}/" in str(scene.restored(job_id))
+
+            began = time.monotonic()
+            cluster.kill_task_manager(1)
+            cluster.start_task_manager(1)
+            await_more(2)
+            print(f"{time.monotonic() - began:.1f} s from the loss of a TaskManager until more was committed")
+
+        await_until(lambda: committed() == len(feed.expected), START_TIMEOUT_S, "all records are committed")
+        savepoint = scene.stop(job_id, f"s3://{s3.bucket}/savepoints")
+        assert s3.keys(savepoint.removeprefix(f"s3://{s3.bucket}/"))
+    report = conservation(servers, [raw_topic(COUNTRY).name])
+    assert report.records == len(feed.expected)
+    assert report.holds, report.problems
