@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc
 
+from orion_beam.doctor.findings import require
 from orion_beam.errors import JobFailedError, UserError
 from orion_beam.inspect.savepoint_graph import changes_between
 from orion_beam.jobs.cluster_jobs import ClusterJob
@@ -23,6 +24,7 @@ from orion_beam.runners.cluster.job_jar import JobManifest, graph_of, versions_o
 from orion_beam.runners.cluster.kept_jars import keep_jar, kept_jar
 from orion_beam.runners.cluster.stop import cancel_job, savepoint_directory, stop_with_savepoint
 from orion_beam.runners.cluster.submit import start_jar
+from orion_beam.runners.doctor.flink_cluster import SLOTS, capacity_checks
 from orion_beam.runners.jars.build import Report, silent
 from orion_beam.runners.worker_pool.versions import ask_versions, refusal
 from orion_beam.telemetry.masking import mask_line
@@ -201,20 +203,19 @@ def plan_replacement(
     for jar, manifest in ((new, will), (old, was)):
         _require_pool(jar, manifest)
     rest = FlinkRest(address)
-    _require_slots(rest, job, was, will)
-    why = None
+    _require_slots(address, was, will)
     directory = savepoint_directory(rest, savepoint_dir)
-    if from_offsets:
-        why = "as --from-offsets says"
-    elif breaking := [each for each in changes_between(graph_of(old), graph_of(new)) if each.breaks]:
-        raise UserError(
-            f"a savepoint of job {job.id} is of another graph than {new}: {breaking[0].operator} {breaking[0].what};"
-            " --from-offsets leaves the state behind, and goes on from the committed offsets"
-        )
+    why = "as --from-offsets says" if from_offsets else None
     if directory is None:
         why = "the cluster has no directory for savepoints (--savepoint-dir)"
     elif job.state != "RUNNING" or job.tasks_running < job.tasks:
         directory, why = None, f"the job makes no savepoint now: {job.tasks_running} of {job.tasks} tasks run"
+    breaking = [each for each in changes_between(graph_of(old), graph_of(new)) if each.breaks]
+    if why is None and breaking:
+        raise UserError(
+            f"a savepoint of job {job.id} is of another graph than {new}: {breaking[0].operator} {breaking[0].what};"
+            " --from-offsets leaves the state behind, and goes on from the committed offsets"
+        )
     return Replacement(address, bootstrap_servers, job, event, old, new, directory, why)
 
 
@@ -232,17 +233,11 @@ def _require_pool(jar: Path, manifest: JobManifest) -> None:
         )
 
 
-def _require_slots(rest: FlinkRest, job: ClusterJob, was: JobManifest, will: JobManifest) -> None:
-    overview = rest.get("overview", _PATIENCE_S)
-    # A cluster that starts task managers on demand has no slots of its own.
-    if not overview["slots-total"] or will.parallelism <= was.parallelism:
-        return
-    free = overview["slots-available"] + was.parallelism
-    if free < will.parallelism:
-        raise UserError(
-            f"parallelism {will.parallelism} needs as many slots, and {free} will be free when {job.id} has stopped:"
-            " start task managers, cancel other jobs, or take a lower parallelism"
-        )
+def _require_slots(address: str, was: JobManifest, will: JobManifest) -> None:
+    """Check that the slots are free which the new job needs beyond those of the job that runs."""
+    more = will.parallelism - was.parallelism
+    if more > 0:
+        require(check for check in capacity_checks(address, more) if check.name == SLOTS)
 
 
 def replace_job(

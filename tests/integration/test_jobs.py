@@ -284,7 +284,7 @@ def test_what_cannot_work_is_refused_before_anything_is_changed(
         (["upgrade", NAME, "--jar", of_another_group], "is of another job: its consumer group is other"),
         (["upgrade", NAME, "--jar", place.directory / "none.jar"], "none.jar: No such file"),
         (["upgrade", "orion-nobody", "--jar", present], "there is no job orion-nobody on the cluster"),
-        (["scale", NAME, "--parallelism", 64], "parallelism 64 needs as many slots, and 3 will be free"),
+        (["scale", NAME, "--parallelism", 64], "1 of 3 slots free on 1 task managers, 62 needed"),
         (["scale", NAME, "--parallelism", 1], "runs at 1 already"),
         (["stop", NAME], "--savepoint-dir: the cluster has no directory for savepoints"),
     ):
