@@ -40,7 +40,7 @@ def _same(_: "Job", value: object) -> object:
 
 
 def _url(master: str) -> str:
-    return master if "://" in master else f"http://{master}"
+    return ",".join(each if "://" in each else f"http://{each}" for each in master.split(","))
 
 
 _OPTIONS: Mapping[str, tuple[str, Callable[["Job", Any], object]]] = {

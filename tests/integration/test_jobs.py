@@ -280,7 +280,10 @@ def test_what_cannot_work_is_refused_before_anything_is_changed(
     of_another_group = changed(present, place.directory / "group.jar", group="other", name="orion-other-SN")
     history = place.actions()
     for words, says in (
-        (["upgrade", NAME, "--jar", without_state], "ToShards.* is gone, or has another name.*--from-offsets"),
+        (
+            ["upgrade", NAME, "--jar", without_state, *place.savepoints],
+            "ToShards.* is gone, or has another name.*--from-offsets",
+        ),
         (["upgrade", NAME, "--jar", of_another_group], "is of another job: its consumer group is other"),
         (["upgrade", NAME, "--jar", place.directory / "none.jar"], "none.jar: No such file"),
         (["upgrade", "orion-nobody", "--jar", present], "there is no job orion-nobody on the cluster"),
@@ -304,6 +307,20 @@ def test_what_cannot_work_is_refused_before_anything_is_changed(
     monkeypatch.delenv("ORION_TOPIC_PREFIX")
     assert place.running_job() == job_id
     assert place.actions() == history
+
+    # Without a place for savepoints, the other version goes on from the committed offsets.
+    feed = Feed(place.servers)
+    before = len(place.came_out())
+    feed.send_generated(COUNTRY, 500, seed=1)
+    feed.flush()
+    upgraded = jobs("upgrade", NAME, "--jar", without_state, *place.options)
+    assert upgraded.code == 0, upgraded.err
+    why = "the cluster has no directory for savepoints (--savepoint-dir)"
+    assert f"starting from the committed offsets of group {GROUP}: {why}" in upgraded.err
+    await_until(lambda: len(place.came_out()) == before + 500, START_TIMEOUT_S, "all are out")
+    job_id, history = place.running_job(), place.actions()
+    assert history[-3:] == ["cancelled", "submitted", "upgraded"]
+    assert why in (place.history()[-1].reason or "")
 
     cancelled = jobs("cancel", NAME, *place.options, "--yes", "--json")
     assert cancelled.code == 0, cancelled.err
