@@ -1,4 +1,4 @@
-package org.apache.beam.sdk.io.kafka;
+package dev.orion.beam.kafka;
 
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;

@@ -1,7 +1,6 @@
-package org.apache.beam.sdk.io.kafka;
+package dev.orion.beam.kafka;
 
 import java.util.HashMap;
-import java.util.List;
 import java.util.Map;
 import org.apache.beam.sdk.coders.ByteArrayCoder;
 import org.apache.beam.sdk.expansion.ExternalTransformRegistrar;
@@ -11,7 +10,6 @@ import org.apache.beam.sdk.transforms.PTransform;
 import org.apache.beam.sdk.values.PBegin;
 import org.apache.beam.sdk.values.PCollection;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
-import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
 /**
  * External transform {@value #URN} for Python: reads one topic as frames of records (see {@link
@@ -47,7 +45,6 @@ public final class BatchedKafkaRead extends PTransform<PBegin, PCollection<byte[
    */
   public static final class Configuration {
     private Map<String, String> consumerConfig = Map.of();
-    private String lease = "";
     private String topic = "";
     private long topicIndex = 0;
     private long topics = 1;
@@ -57,11 +54,6 @@ public final class BatchedKafkaRead extends PTransform<PBegin, PCollection<byte[
 
     public void setConsumerConfig(Map<String, String> consumerConfig) {
       this.consumerConfig = consumerConfig;
-    }
-
-    /** Sets the prefix of the client ids of the job's leases, see {@link JobLease}. */
-    public void setLease(String lease) {
-      this.lease = lease;
     }
 
     public void setTopic(String topic) {
@@ -92,38 +84,23 @@ public final class BatchedKafkaRead extends PTransform<PBegin, PCollection<byte[
       if (topic.isBlank()) {
         throw new IllegalArgumentException("topic is missing");
       }
-      Map<String, Object> consumer = new HashMap<>(consumerConfig);
-      String servers = (String) required(consumer, ConsumerConfig.BOOTSTRAP_SERVERS_CONFIG);
+      HashMap<String, Object> consumer = new HashMap<>(consumerConfig);
+      required(consumer, ConsumerConfig.BOOTSTRAP_SERVERS_CONFIG);
       required(consumer, ConsumerConfig.GROUP_ID_CONFIG);
       if (Boolean.parseBoolean((String) consumer.get(ConsumerConfig.ENABLE_AUTO_COMMIT_CONFIG))) {
         throw new IllegalArgumentException(
             ConsumerConfig.ENABLE_AUTO_COMMIT_CONFIG + "=true loses records: it commits what has only been polled");
       }
       FrameLimits limits = new FrameLimits(maxRecords, maxBytes, maxWaitMs);
-      KafkaIO.Read<byte[], byte[]> read =
-          KafkaIO.<byte[], byte[]>read()
-              .withBootstrapServers(servers)
-              .withTopics(List.of(topic))
-              .withConsumerConfigUpdates(consumer)
-              .withConsumerFactoryFn(config -> new RunConsumer(config, limits))
-              .withKeyDeserializer(ByteArrayDeserializer.class)
-              .withValueDeserializer(ByteArrayDeserializer.class)
-              .commitOffsetsInFinalize()
-              .toBuilder()
-              .setKeyCoder(ByteArrayCoder.of())
-              .setValueCoder(ByteArrayCoder.of())
-              .build();
+      TopicRead read = new TopicRead(consumer, topic, limits);
       TopicShare share = new TopicShare(Math.toIntExact(topicIndex), Math.toIntExact(topics));
-      JobLease held = new JobLease(new HashMap<>(consumer), lease + "/" + topic, topic);
-      return new BatchedKafkaSource(read.makeSource(), topic, share, limits, held);
+      return new BatchedKafkaSource(read, share);
     }
 
-    private static Object required(Map<String, Object> consumer, String name) {
-      Object value = consumer.get(name);
-      if (value == null) {
+    private static void required(Map<String, Object> consumer, String name) {
+      if (consumer.get(name) == null) {
         throw new IllegalArgumentException("consumer_config has no " + name);
       }
-      return value;
     }
   }
 

@@ -1,9 +1,9 @@
-package org.apache.beam.sdk.io.kafka;
+package dev.orion.beam.kafka;
 
 import java.io.Serializable;
 
 /**
- * Limits of a frame. A frame is closed when it has no room for another run of records.
+ * Limits of a frame. A frame is closed by the record that reaches one of them.
  *
  * @param maxRecords most records of a frame
  * @param maxBytes bytes of keys, values and headers at which a frame is closed
@@ -19,30 +19,15 @@ record FrameLimits(long maxRecords, long maxBytes, long maxWaitMs) implements Se
   /** Upper bound of maxRecords: Python takes this many for one batch, so more gain nothing. */
   private static final long MOST_RECORDS = 1L << 20;
 
-  private static final long RUNS_OF_A_FRAME = 64;
-
   FrameLimits {
     require("max_records", maxRecords, 1, MOST_RECORDS);
     require("max_bytes", maxBytes, 1, MOST_BYTES);
     require("max_wait_ms", maxWaitMs, 0, 60_000);
   }
 
-  /**
-   * Returns the most records of a run, which Kafka IO hands over at once. A run is small enough for a frame to come
-   * close to its limit.
-   */
-  long runRecords() {
-    return Math.max(1, maxRecords / RUNS_OF_A_FRAME);
-  }
-
-  /** Returns the number of bytes at which a run ends; the record that reaches it is the run's last. */
-  long runBytes() {
-    return Math.max(1, maxBytes / RUNS_OF_A_FRAME);
-  }
-
-  /** Returns whether a frame with this many records and bytes has room for another run. */
-  boolean haveRoom(int records, long bytes) {
-    return records + runRecords() <= maxRecords && bytes + runBytes() <= maxBytes;
+  /** Returns whether a frame with this many records and bytes is full. */
+  boolean areReached(int records, long bytes) {
+    return records >= maxRecords || bytes >= maxBytes;
   }
 
   private static void require(String name, long value, long least, long most) {

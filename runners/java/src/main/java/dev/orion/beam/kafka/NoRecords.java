@@ -1,8 +1,8 @@
-package org.apache.beam.sdk.io.kafka;
+package dev.orion.beam.kafka;
 
 import java.util.List;
+import java.util.Map;
 import java.util.NoSuchElementException;
-import java.util.Optional;
 import org.apache.beam.sdk.coders.ByteArrayCoder;
 import org.apache.beam.sdk.coders.Coder;
 import org.apache.beam.sdk.io.UnboundedSource;
@@ -14,14 +14,8 @@ import org.joda.time.Instant;
  * Split of a subtask that does not read a topic. Flink gives split i to subtask i, so subtasks before the first reading
  * one need a split, too. The split has no records and empty checkpoint marks, and does not hold back the watermark.
  */
-final class NoRecords extends UnboundedSource<byte[], KafkaCheckpointMark> {
+final class NoRecords extends UnboundedSource<byte[], KafkaOffsets> {
   private static final long serialVersionUID = 1L;
-
-  private final Coder<KafkaCheckpointMark> markCoder;
-
-  NoRecords(Coder<KafkaCheckpointMark> markCoder) {
-    this.markCoder = markCoder;
-  }
 
   @Override
   public List<NoRecords> split(int desiredNumSplits, PipelineOptions options) {
@@ -29,13 +23,13 @@ final class NoRecords extends UnboundedSource<byte[], KafkaCheckpointMark> {
   }
 
   @Override
-  public UnboundedReader<byte[]> createReader(PipelineOptions options, KafkaCheckpointMark checkpointMark) {
+  public UnboundedReader<byte[]> createReader(PipelineOptions options, KafkaOffsets mark) {
     return new Reader(this);
   }
 
   @Override
-  public Coder<KafkaCheckpointMark> getCheckpointMarkCoder() {
-    return markCoder;
+  public Coder<KafkaOffsets> getCheckpointMarkCoder() {
+    return KafkaOffsets.CODER;
   }
 
   @Override
@@ -77,7 +71,7 @@ final class NoRecords extends UnboundedSource<byte[], KafkaCheckpointMark> {
 
     @Override
     public CheckpointMark getCheckpointMark() {
-      return new KafkaCheckpointMark(List.of(), Optional.empty());
+      return new KafkaOffsets("", Map.of(), null);
     }
 
     @Override

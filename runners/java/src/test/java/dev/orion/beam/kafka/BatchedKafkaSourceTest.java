@@ -1,29 +1,28 @@
-package org.apache.beam.sdk.io.kafka;
+package dev.orion.beam.kafka;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.stream.Collectors;
 import java.util.stream.IntStream;
-import org.apache.beam.sdk.coders.Coder;
-import org.apache.beam.sdk.io.UnboundedSource;
-import org.apache.beam.sdk.io.UnboundedSource.UnboundedReader;
-import org.apache.beam.sdk.options.PipelineOptionsFactory;
+import org.apache.beam.sdk.options.PipelineOptions;
 import org.apache.beam.sdk.transforms.windowing.BoundedWindow;
-import org.apache.beam.sdk.util.CoderUtils;
-import org.apache.beam.sdk.util.SerializableUtils;
+import org.apache.flink.runtime.execution.SuppressRestartsException;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.MemberDescription;
+import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
@@ -32,6 +31,7 @@ import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.errors.GroupIdNotFoundException;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
+import org.joda.time.Instant;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
 import org.junit.jupiter.api.BeforeEach;
@@ -116,8 +116,8 @@ class BatchedKafkaSourceTest {
     send(numbered(0, 100));
 
     List<Integer> sizes = new ArrayList<>();
-    try (UnboundedReader<byte[]> reader = reader(source(30, 8 << 20, 60_000), null)) {
-      for (byte[] frame : frames(reader, 90)) {
+    try (Subtask subtask = Subtask.first(source(30, 8 << 20, 60_000))) {
+      for (byte[] frame : subtask.frames(90)) {
         sizes.add(FrameReader.records(frame).size());
       }
     }
@@ -132,8 +132,8 @@ class BatchedKafkaSourceTest {
     }
 
     List<Integer> sizes = new ArrayList<>();
-    try (UnboundedReader<byte[]> reader = reader(source(4096, 1000, 60_000), null)) {
-      for (byte[] frame : frames(reader, 5)) {
+    try (Subtask subtask = Subtask.first(source(4096, 1000, 60_000))) {
+      for (byte[] frame : subtask.frames(5)) {
         sizes.add(FrameReader.records(frame).size());
       }
     }
@@ -154,9 +154,9 @@ class BatchedKafkaSourceTest {
               }
             });
     // A frame has room for more than the trickle ever sends. A reader that waited for a full frame would never end.
-    try (UnboundedReader<byte[]> reader = reader(source(1 << 20, 1 << 30, 60_000), null)) {
+    try (Subtask subtask = Subtask.first(source(1 << 20, 1 << 30, 60_000))) {
       trickle.start();
-      frames(reader, 100);
+      subtask.frames(100);
     } finally {
       stop.set(true);
       trickle.join();
@@ -168,16 +168,16 @@ class BatchedKafkaSourceTest {
     for (int partition = 0; partition < 3; partition++) {
       send(numbered(partition, 100));
     }
-    UnboundedSource<byte[], KafkaCheckpointMark> source = split(source(75, 8 << 20, 60_000));
-    Coder<KafkaCheckpointMark> coder = source.getCheckpointMarkCoder();
     List<ConsumerRecord<byte[], byte[]>> read = new ArrayList<>();
-    KafkaCheckpointMark mark = null;
+    List<Subtask.State> states = null;
 
-    while (read.size() < 300) { // a new reader, from an encoded mark, for every frame or two
-      try (UnboundedReader<byte[]> reader = reader(SerializableUtils.clone(source), mark)) {
-        frames(reader, Math.min(75, 300 - read.size())).forEach(frame -> read.addAll(FrameReader.records(frame)));
-        byte[] encoded = CoderUtils.encodeToByteArray(coder, (KafkaCheckpointMark) reader.getCheckpointMark());
-        mark = CoderUtils.decodeFromByteArray(coder, encoded);
+    while (read.size() < 300) { // a new reader, from a checkpoint, for every frame or two
+      try (Subtask subtask =
+          states == null
+              ? Subtask.first(source(75, 8 << 20, 60_000))
+              : Subtask.restored(states, Subtask.options(""))) {
+        read.addAll(subtask.records(Math.min(75, 300 - read.size())));
+        states = subtask.snapshot();
       }
     }
 
@@ -188,13 +188,13 @@ class BatchedKafkaSourceTest {
   void offsetsAreCommittedWhenACheckpointIsFinalized() throws Exception {
     send(numbered(1, 50));
     int read;
-    try (UnboundedReader<byte[]> reader = reader(source(20, 8 << 20, 60_000), null)) {
-      read = records(frames(reader, 20));
-      KafkaCheckpointMark mark = (KafkaCheckpointMark) reader.getCheckpointMark();
-      while (!reader.advance()) {} // records read after the mark must not be committed
+    try (Subtask subtask = Subtask.first(source(20, 8 << 20, 60_000))) {
+      read = records(subtask.frames(20));
+      List<KafkaOffsets> marks = subtask.marks();
+      while (subtask.poll() == null) {} // records read after the mark must not be committed
       assertTrue(committed().isEmpty());
-      mark.finalizeCheckpoint();
-      while (committed().isEmpty()) {} // Kafka IO commits in another thread, a moment later
+      marks.forEach(KafkaOffsets::finalizeCheckpoint);
+      while (committed().isEmpty()) {} // the polling thread commits, a moment later
     }
 
     assertEquals(read, committed().get(new TopicPartition(topic, 1)).offset());
@@ -204,16 +204,27 @@ class BatchedKafkaSourceTest {
   }
 
   @Test
-  void splitsShareThePartitions() throws Exception {
+  void aReaderThatIsClosedCommitsTheLastCheckpoint() throws Exception {
+    send(numbered(1, 50));
+    int read;
+    try (Subtask subtask = Subtask.first(source(20, 8 << 20, 60_000))) {
+      read = records(subtask.frames(20));
+      subtask.marks().forEach(KafkaOffsets::finalizeCheckpoint);
+    }
+
+    assertEquals(read, committed().get(new TopicPartition(topic, 1)).offset());
+  }
+
+  @Test
+  void subtasksShareThePartitions() throws Exception {
     for (int partition = 0; partition < 3; partition++) {
       send(numbered(partition, 10));
     }
     List<ConsumerRecord<byte[], byte[]>> read = new ArrayList<>();
 
-    for (UnboundedSource<byte[], KafkaCheckpointMark> split : source(10, 8 << 20, 60_000).split(3, PipelineOptionsFactory.create())) {
-      try (UnboundedReader<byte[]> reader = reader(split, null)) {
-        List<ConsumerRecord<byte[], byte[]>> records = new ArrayList<>();
-        frames(reader, 10).forEach(frame -> records.addAll(FrameReader.records(frame)));
+    for (int i = 0; i < 3; i++) {
+      try (Subtask subtask = Subtask.of(source(10, 8 << 20, 60_000), i, 3, Subtask.options(""))) {
+        List<ConsumerRecord<byte[], byte[]>> records = subtask.records(10);
         assertEquals(1, records.stream().map(ConsumerRecord::partition).distinct().count());
         read.addAll(records);
       }
@@ -223,11 +234,117 @@ class BatchedKafkaSourceTest {
   }
 
   @Test
+  void partitionsThatComeLaterAreReadFromTheirBeginning() throws Exception {
+    send(numbered(0, 10));
+    List<ConsumerRecord<byte[], byte[]>> read = new ArrayList<>();
+    try (Subtask subtask = Subtask.first(curious(1000))) {
+      read.addAll(subtask.records(10));
+      addPartitions(6);
+      for (int partition = 3; partition < 6; partition++) {
+        send(numbered(partition, 10));
+      }
+      send(numbered(0, 10, 20));
+      read.addAll(subtask.records(40));
+
+      assertExactlyOnceInOrder(read, 50);
+      assertEquals(Map.of(0, 20L, 1, 0L, 2, 0L, 3, 10L, 4, 10L, 5, 10L), offsets(subtask));
+    }
+  }
+
+  @Test
+  void aCheckpointFromBeforePartitionsCameLosesAndRepeatsNothing() throws Exception {
+    send(numbered(0, 10));
+    List<ConsumerRecord<byte[], byte[]>> read = new ArrayList<>();
+    List<Subtask.State> states;
+    try (Subtask subtask = Subtask.first(curious(1000))) {
+      read.addAll(subtask.records(10));
+      awaitOffsets(subtask, 3);
+      states = subtask.snapshot();
+    }
+    addPartitions(6);
+    for (int partition = 3; partition < 6; partition++) {
+      send(numbered(partition, 10));
+    }
+    commit(4, 3); // another job of this group has read a part of partition 4
+    try (Subtask subtask = Subtask.restored(states, Subtask.options(""))) {
+      read.addAll(subtask.records(27));
+      assertEquals(Map.of(0, 10L, 1, 0L, 2, 0L, 3, 10L, 4, 10L, 5, 10L), offsets(subtask));
+    }
+
+    assertEquals(3, read.stream().filter(record -> record.partition() == 4).findFirst().orElseThrow().offset());
+    assertEquals(37, read.stream().map(record -> record.partition() + "/" + record.offset()).distinct().count());
+  }
+
+  @Test
+  void aSubtaskWithoutAPartitionGetsOneThatComesLater() throws Exception {
+    try (Subtask subtask = Subtask.of(curious(1000), 3, 4, Subtask.options(""))) {
+      assertNull(subtask.poll());
+      assertTrue(subtask.reader(0).getWatermark().isAfter(Instant.now().minus(60_000)), "it holds nobody back");
+      assertEquals(Map.of(), offsets(subtask));
+      addPartitions(6);
+      send(numbered(3, 10));
+
+      assertEquals(10, subtask.records(10).size());
+      assertEquals(Map.of(3, 10L), offsets(subtask));
+    }
+  }
+
+  @Test
+  void aSavepointGoesOnWithAnotherNumberOfSubtasks() throws Exception {
+    addPartitions(12);
+    List<ConsumerRecord<byte[], byte[]>> read = new ArrayList<>();
+    List<List<Subtask.State>> states = new ArrayList<>();
+    for (int partition = 0; partition < 12; partition++) {
+      send(numbered(partition, 10));
+    }
+    for (int i = 0; i < 2; i++) {
+      try (Subtask subtask = Subtask.of(curious(1000), i, 2, Subtask.options(""))) {
+        read.addAll(subtask.records(60));
+        states.add(subtask.snapshot());
+      }
+    }
+    for (int subtasks : new int[] {4, 3, 1}) {
+      int sent = read.size() / 12;
+      for (int partition = 0; partition < 12; partition++) {
+        send(numbered(partition, sent, sent + 10));
+      }
+      List<List<Subtask.State>> after = new ArrayList<>();
+      for (List<Subtask.State> share : Subtask.shared(states, subtasks)) {
+        try (Subtask subtask = Subtask.restored(share, Subtask.options(""))) {
+          int partitions = offsets(subtask).size();
+          assertTrue(Math.abs(partitions - 12 / subtasks) <= 1, partitions + " partitions of 12/" + subtasks);
+          read.addAll(subtask.records(10 * partitions));
+          after.add(subtask.snapshot());
+        }
+      }
+      states = after;
+    }
+
+    assertExactlyOnceInOrder(read, 12 * 40);
+  }
+
+  @Test
+  void aSavepointOfAnotherSubmissionIsReadWithTheSettingsOfThisOne() throws Exception {
+    send(numbered(0, 10));
+    BatchedKafkaRead.Configuration moved = configuration(10, 8 << 20, 10);
+    moved.setConsumerConfig(Map.of("bootstrap.servers", "127.0.0.1:1", "group.id", "moved"));
+    List<Subtask.State> states;
+    try (Subtask subtask = Subtask.of(moved.source(), 0, 1, Subtask.options(""))) {
+      states = subtask.snapshot();
+    }
+    String lease = lease("present", "20260101T000000Z");
+    Subtask.of(source(10, 8 << 20, 10), 0, 1, Subtask.options(lease)).close();
+    try (Subtask subtask = Subtask.restored(states, Subtask.options(lease))) {
+      assertEquals(10, subtask.records(10).size());
+    }
+  }
+
+  @Test
   void aFrameGoesOutOnceTheConsumerHasGivenAllThatItHad() throws Exception {
     send(numbered(0, 10));
-    try (UnboundedReader<byte[]> reader = reader(source(4096, 8 << 20, 60_000), null)) {
+    try (Subtask subtask = Subtask.first(source(4096, 8 << 20, 60_000))) {
       long before = System.nanoTime();
-      assertEquals(10, records(frames(reader, 10)));
+      assertEquals(10, records(subtask.frames(10)));
       long waited = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - before);
       assertTrue(waited < 60_000, "it waited for a full frame, for as long as one may");
     }
@@ -235,12 +352,11 @@ class BatchedKafkaSourceTest {
 
   @Test
   void aReaderWaitsForRecordsItselfAndGivesUpAfterAWhile() throws Exception {
-    try (UnboundedReader<byte[]> reader = reader(source(10, 8 << 20, 10), null)) {
-      reader.start();
+    try (Subtask subtask = Subtask.first(source(10, 8 << 20, 10))) {
       long before = System.nanoTime();
-      assertFalse(reader.advance());
+      assertNull(subtask.poll());
       long waited = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - before);
-      assertTrue(waited >= 400, waited + " ms in one call of advance()");
+      assertTrue(waited >= 400, waited + " ms in one round");
     }
   }
 
@@ -263,8 +379,8 @@ class BatchedKafkaSourceTest {
     List<ConsumerRecord<byte[], byte[]>> read = new ArrayList<>();
     List<Integer> sizes = new ArrayList<>();
 
-    try (UnboundedReader<byte[]> reader = reader(source(4096, 8 << 20, 60_000), null)) { // polls bring 500
-      for (byte[] frame : frames(reader, 3000)) {
+    try (Subtask subtask = Subtask.first(source(4096, 8 << 20, 60_000))) { // polls bring 500
+      for (byte[] frame : subtask.frames(3000)) {
         List<ConsumerRecord<byte[], byte[]>> records = FrameReader.records(frame);
         sizes.add(records.size());
         read.addAll(records);
@@ -291,24 +407,16 @@ class BatchedKafkaSourceTest {
     BatchedKafkaRead.Configuration configuration = configuration(10, 8 << 20, 10);
     configuration.setTopics(2L);
     configuration.setTopicIndex(1L);
-    List<UnboundedSource<byte[], KafkaCheckpointMark>> splits =
-        configuration.source().split(2, PipelineOptionsFactory.create());
-
-    assertEquals(2, splits.size());
-    UnboundedSource<byte[], KafkaCheckpointMark> none = SerializableUtils.clone(splits.get(0));
-    try (UnboundedReader<byte[]> reader = reader(none, null)) {
-      assertFalse(reader.start());
-      assertFalse(reader.advance());
-      assertEquals(BoundedWindow.TIMESTAMP_MAX_VALUE, reader.getWatermark());
-      Coder<KafkaCheckpointMark> coder = none.getCheckpointMarkCoder();
-      KafkaCheckpointMark mark = (KafkaCheckpointMark) reader.getCheckpointMark();
-      KafkaCheckpointMark again = CoderUtils.clone(coder, mark);
-      assertTrue(again.getPartitions().isEmpty());
-      mark.finalizeCheckpoint();
-      assertFalse(reader(none, again).start());
+    try (Subtask subtask = Subtask.of(configuration.source(), 0, 2, Subtask.options(""))) {
+      assertNull(subtask.poll());
+      assertEquals(BoundedWindow.TIMESTAMP_MAX_VALUE, subtask.reader(0).getWatermark());
+      subtask.marks().forEach(KafkaOffsets::finalizeCheckpoint);
+      try (Subtask again = Subtask.restored(subtask.snapshot(), Subtask.options(""))) {
+        assertNull(again.poll());
+      }
     }
-    try (UnboundedReader<byte[]> reader = reader(splits.get(1), null)) {
-      assertEquals(10, records(frames(reader, 10)));
+    try (Subtask subtask = Subtask.of(configuration.source(), 1, 2, Subtask.options(""))) {
+      assertEquals(10, records(subtask.frames(10)));
     }
   }
 
@@ -334,25 +442,98 @@ class BatchedKafkaSourceTest {
 
   @Test
   void readersHoldOneLeaseAJobAndTopicAndGiveItBackWhenTheLastOneCloses() throws Exception {
-    BatchedKafkaRead.Configuration configuration = configuration(10, 8 << 20, 10);
-    configuration.setLease("orion/job");
-    BatchedKafkaSource source = SerializableUtils.clone(configuration.source());
-    BatchedKafkaRead.Configuration other = configuration(10, 8 << 20, 10);
-    other.setLease("orion/other");
-
-    try (UnboundedReader<byte[]> first = reader(split(source), null)) {
-      assertEquals(List.of(), holders());
-      try (UnboundedReader<byte[]> second = reader(split(source), null);
-          UnboundedReader<byte[]> of = reader(split(other.source()), null)) {
-        first.start();
-        second.start();
-        of.start();
-        awaitHolders("orion/job/" + topic, "orion/other/" + topic);
+    String lease = lease("job", "20260101T000000Z");
+    String other = lease("other", "20260101T000001Z");
+    try (Subtask first = Subtask.of(source(10, 8 << 20, 10), 0, 2, Subtask.options(lease))) {
+      try (Subtask second = Subtask.of(source(10, 8 << 20, 10), 1, 2, Subtask.options(lease));
+          Subtask of = Subtask.of(source(10, 8 << 20, 10), 0, 1, Subtask.options(other))) {
+        awaitHolders(lease + "/" + topic, other + "/" + topic);
       }
-      awaitHolders("orion/job/" + topic);
+      awaitHolders(lease + "/" + topic);
     }
     // A closing reader tells the broker, so the next job need not wait for the session timeout.
     assertEquals(List.of(), holders());
+  }
+
+  @Test
+  void ofTwoJobsThatStartAtOnceTheEarlierOneReadsAndTheOtherEndsForGoodWithoutARecord() throws Exception {
+    send(numbered(0, 10));
+    try (Subtask later = Subtask.of(source(10, 8 << 20, 10), 0, 1, Subtask.options(lease("b", "20260101T000000Z")));
+        Subtask earlier = Subtask.of(source(10, 8 << 20, 10), 0, 1, Subtask.options(lease("a", "20260101T000000Z")))) {
+      // Which one joins first is left to chance. If it is the later one, alone, then it has the lease, and keeps it.
+      Subtask reading = null;
+      SuppressRestartsException refusal = null;
+      int read = 0;
+      while (refusal == null || read < 10) {
+        for (Subtask subtask : List.of(later, earlier)) {
+          try {
+            byte[] frame = subtask.poll();
+            if (frame != null) {
+              assertTrue(reading == null || reading == subtask, "both read");
+              reading = subtask;
+              read += FrameReader.records(frame).size();
+            }
+          } catch (SuppressRestartsException e) {
+            assertTrue(reading != subtask, "the one that reads is refused");
+            refusal = e;
+          }
+        }
+      }
+      String message = refusal.getCause().getMessage();
+      assertTrue(
+          message.matches(
+              "group group-" + topic + ": a job that was started on here at 20260101T000000Z holds the lease of " + topic
+                  + "; .*"),
+          message);
+    }
+  }
+
+  @Test
+  void aHolderKeepsItsLeaseAndOthersMayOnlyReadIfTheyAreMeantTo() throws Exception {
+    send(numbered(0, 10));
+    PipelineOptions holding = Subtask.options(lease("holder", "20260102T000000Z"));
+    try (Subtask holder = Subtask.of(source(10, 8 << 20, 10), 0, 1, holding)) {
+      holder.records(10);
+      // Its clock is behind: it seems to have started earlier.
+      try (Subtask newcomer =
+          Subtask.of(source(10, 8 << 20, 10), 0, 1, Subtask.options(lease("newcomer", "20260101T000000Z")))) {
+        assertThrows(SuppressRestartsException.class, () -> newcomer.records(1));
+      }
+      PipelineOptions insisting = Subtask.options(lease("second", "20260101T000000Z"));
+      insisting.as(LeaseOptions.class).setOrionSecondJob(true);
+      try (Subtask second = Subtask.of(source(10, 8 << 20, 10), 0, 1, insisting)) {
+        assertEquals(10, second.records(10).size());
+        send(numbered(0, 10, 20));
+        assertEquals(10, holder.records(10).size());
+        assertEquals(10, second.records(10).size());
+      }
+    }
+  }
+
+  @Test
+  void aJobThatFlinkRestartsReadsOnBeforeItsLeaseIsDecided() throws Exception {
+    send(numbered(0, 20));
+    PipelineOptions options = Subtask.options(lease("job", "20260101T000000Z"));
+    List<Subtask.State> states;
+    try (Subtask subtask = Subtask.of(source(10, 8 << 20, 10), 0, 1, options)) {
+      subtask.records(10);
+      states = subtask.snapshot();
+    }
+    // Another job has taken the lease in between. The restarted one finds out when its member has joined.
+    try (Subtask other =
+        Subtask.of(source(10, 8 << 20, 10), 0, 1, Subtask.options(lease("other", "20260102T000000Z")))) {
+      other.records(10);
+      try (Subtask again = Subtask.restored(states, options)) {
+        assertThrows(SuppressRestartsException.class, () -> again.records(1000));
+      }
+    }
+    try (Subtask again = Subtask.restored(states, options)) {
+      assertEquals(10, again.records(10).size());
+    }
+  }
+
+  private static String lease(String job, String started) {
+    return "orion/" + job + "/" + started + "/here";
   }
 
   private void awaitHolders(String... expected) throws Exception {
@@ -395,26 +576,46 @@ class BatchedKafkaSourceTest {
     return configuration(maxRecords, maxBytes, maxWaitMs).source();
   }
 
-  private static UnboundedSource<byte[], KafkaCheckpointMark> split(BatchedKafkaSource source) throws Exception {
-    return source.split(1, PipelineOptionsFactory.create()).get(0);
+  /** Returns a source that looks for new partitions every half second. */
+  private BatchedKafkaSource curious(long maxRecords) {
+    BatchedKafkaRead.Configuration configuration = configuration(maxRecords, 8 << 20, 10);
+    Map<String, String> consumer =
+        new TreeMap<>(
+            Map.of(
+                "bootstrap.servers", broker.bootstrapServers(), "group.id", "group-" + topic,
+                "auto.offset.reset", "earliest", "metadata.max.age.ms", "500"));
+    configuration.setConsumerConfig(consumer);
+    return configuration.source();
   }
 
-  private static UnboundedReader<byte[]> reader(
-      UnboundedSource<byte[], KafkaCheckpointMark> source, KafkaCheckpointMark mark) throws Exception {
-    return source.createReader(PipelineOptionsFactory.create(), mark);
-  }
-
-  /** Starts the reader and returns frames until they hold {@code records} records. */
-  private static List<byte[]> frames(UnboundedReader<byte[]> reader, int records) throws Exception {
-    List<byte[]> frames = new ArrayList<>();
-    int read = 0;
-    for (boolean available = reader.start(); read < records; available = read < records && reader.advance()) {
-      if (available) {
-        frames.add(reader.getCurrent());
-        read += FrameReader.records(reader.getCurrent()).size();
-      }
+  private void addPartitions(int total) throws Exception {
+    try (Admin admin = broker.admin()) {
+      admin.createPartitions(Map.of(topic, NewPartitions.increaseTo(total))).all().get();
     }
-    return frames;
+    broker.awaitLeaders(topic, total);
+  }
+
+  private void commit(int partition, long offset) throws Exception {
+    try (Admin admin = broker.admin()) {
+      admin
+          .alterConsumerGroupOffsets(
+              "group-" + topic, Map.of(new TopicPartition(topic, partition), new OffsetAndMetadata(offset)))
+          .all()
+          .get();
+    }
+  }
+
+  /** Returns the offsets that a checkpoint would hold now. */
+  private static Map<Integer, Long> offsets(Subtask subtask) {
+    Map<Integer, Long> offsets = new TreeMap<>();
+    subtask.marks().forEach(mark -> offsets.putAll(mark.next()));
+    return offsets;
+  }
+
+  private static void awaitOffsets(Subtask subtask, int partitions) throws Exception {
+    while (offsets(subtask).size() < partitions) {
+      assertNull(subtask.poll());
+    }
   }
 
   private static int records(List<byte[]> frames) {
@@ -422,11 +623,9 @@ class BatchedKafkaSourceTest {
   }
 
   private static List<ConsumerRecord<byte[], byte[]>> readAll(BatchedKafkaSource source, int records) throws Exception {
-    List<ConsumerRecord<byte[], byte[]>> read = new ArrayList<>();
-    try (UnboundedReader<byte[]> reader = reader(source, null)) {
-      frames(reader, records).forEach(frame -> read.addAll(FrameReader.records(frame)));
+    try (Subtask subtask = Subtask.first(source)) {
+      return subtask.records(records);
     }
-    return read;
   }
 
   private Map<TopicPartition, OffsetAndMetadata> committed() throws Exception {
@@ -436,8 +635,12 @@ class BatchedKafkaSourceTest {
   }
 
   private List<ProducerRecord<byte[], byte[]>> numbered(int partition, int count) {
+    return numbered(partition, 0, count);
+  }
+
+  private List<ProducerRecord<byte[], byte[]>> numbered(int partition, int from, int to) {
     List<ProducerRecord<byte[], byte[]>> records = new ArrayList<>();
-    for (int i = 0; i < count; i++) {
+    for (int i = from; i < to; i++) {
       records.add(record(partition, "k", partition + "/" + i));
     }
     return records;
@@ -445,7 +648,7 @@ class BatchedKafkaSourceTest {
 
   private static void assertExactlyOnceInOrder(List<ConsumerRecord<byte[], byte[]>> read, int count) {
     assertEquals(count, read.size());
-    long[] next = new long[3];
+    long[] next = new long[12];
     for (ConsumerRecord<byte[], byte[]> record : read) {
       assertEquals(next[record.partition()]++, record.offset());
       assertEquals(record.partition() + "/" + record.offset(), new String(record.value()));

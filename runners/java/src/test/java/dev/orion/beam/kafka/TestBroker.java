@@ -1,4 +1,4 @@
-package org.apache.beam.sdk.io.kafka;
+package dev.orion.beam.kafka;
 
 import java.io.IOException;
 import java.net.InetAddress;
@@ -70,6 +70,13 @@ final class TestBroker implements AutoCloseable {
   void createTopic(String name, int partitions) throws Exception {
     try (Admin admin = admin()) {
       admin.createTopics(List.of(new NewTopic(name, partitions, (short) 1))).all().get();
+    }
+    awaitLeaders(name, partitions);
+  }
+
+  /** Waits until the broker leads this many partitions of a topic. */
+  void awaitLeaders(String name, int partitions) throws Exception {
+    try (Admin admin = admin()) {
       Map<TopicPartition, OffsetSpec> ends =
           IntStream.range(0, partitions)
               .mapToObj(partition -> new TopicPartition(name, partition))
