@@ -41,7 +41,8 @@ class KafkaSource(_Model):
         expansion_service: Path of the jar that expands the batched Kafka read, or a running service's `host:port`;
             None for a job that is only drawn (`orion_beam.inspect.job_graph`).
         consumer_config: Settings of the Kafka consumer; they override the defaults.
-        lease: Name of this job among the jobs of its group, see `orion_beam.kafka.lease`.
+        lease: Identity of this submission, see `orion_beam.kafka.lease`.
+        second_job: Whether the job may read although another one of its group does.
         max_batch_bytes: Largest size of an element.
         max_wait_ms: Longest time from an element's first record until the element is emitted.
         spread: Whether every worker reads every topic. If false, each worker reads as few topics as possible: one topic
@@ -54,6 +55,7 @@ class KafkaSource(_Model):
     expansion_service: str | None
     consumer_config: Mapping[str, str] = {}
     lease: str = Field(default_factory=new_lease)
+    second_job: bool = False
     max_batch_bytes: int = 8 << 20
     max_wait_ms: int = 10
     spread: bool = False

@@ -1,5 +1,6 @@
 """Runner of streams and bounded jobs on Flink: embedded in a JVM that this process starts, or a cluster."""
 
+import argparse
 import logging
 import os
 import shutil
@@ -26,8 +27,9 @@ from apache_beam.runners.portability.flink_uber_jar_job_server import FlinkBeamJ
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.utils.subprocess_server import SubprocessServer
 
-from orion_beam.config import JobConfig
+from orion_beam.config import JobConfig, KafkaSource
 from orion_beam.errors import JobFailedError, ServiceFailedError, UserError
+from orion_beam.kafka.lease import refusal_in
 from orion_beam.kafka.offset_ranges import Advance
 from orion_beam.monitoring.flink_rest import FlinkRest
 from orion_beam.pipeline import build_pipeline
@@ -105,6 +107,15 @@ _CLUSTER_DEADLINE_S = 300.0
 """Longest time without an answer of the JobManager (leader election, restart) before its job counts as lost."""
 
 
+class LeaseOptions(PipelineOptions):  # type: ignore[misc]
+    """Beam's options of this product: the identity of a submission, which the readers in Java need."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--orion_lease", help=argparse.SUPPRESS)
+        parser.add_argument("--orion_second_job", action="store_true", help=argparse.SUPPRESS)
+
+
 class TerminatedError(BaseException):
     """The exception for SIGTERM, as KeyboardInterrupt is for SIGINT."""
 
@@ -132,6 +143,7 @@ def run_flink(config: JobConfig, arguments: Sequence[str], metrics_listen: str |
         KeyboardInterrupt: After Ctrl-C. The job is cancelled and its JVMs have ended.
         TerminatedError: After SIGTERM, likewise.
         JobFailedError: The job ended by itself.
+        UserError: Another job of the group holds the lease, so this one has ended.
         ServiceFailedError: A JVM of the job does not start.
     """
     with _flink(arguments, metrics_listen) as all_arguments:
@@ -233,6 +245,8 @@ def _run(config: JobConfig, arguments: Sequence[str]) -> PipelineResult:
         raise JobFailedError(f"{_JOB_FAILED} (its JVM is gone)") from None
     except Exception as error:
         _silence()
+        if refusal := refusal_in(str(error)):
+            raise UserError(refusal) from None
         reason = str(error).strip().partition("\n")[0][:_MAX_REASON] or type(error).__name__
         raise JobFailedError(f"{_JOB_FAILED} ({reason})") from None
     return result
@@ -264,6 +278,9 @@ def _start(config: JobConfig, arguments: Sequence[str]) -> PipelineResult:
 
 def built_pipeline(config: JobConfig, options: PipelineOptions) -> beam.Pipeline:
     """Build the pipeline of a job. All its reads share one expansion service, instead of a JVM each."""
+    if isinstance(config.source, KafkaSource):
+        submission = options.view_as(LeaseOptions)
+        submission.orion_lease, submission.orion_second_job = config.source.lease, config.source.second_job
     with SubprocessServer.cache_subprocesses():
         pipeline = beam.Pipeline(options=options)
         build_pipeline(pipeline, config)

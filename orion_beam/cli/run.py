@@ -226,7 +226,7 @@ def _run_embedded(
     if not allow_second_job:
         stream.await_free()
     jars = ensure_jars(say)
-    config = stream.config(str(jars.expansion_service))
+    config = stream.config(str(jars.expansion_service), second_job=allow_second_job)
     arguments = flink_arguments(jars, beam_options)
     needs = stream.needs
     say(

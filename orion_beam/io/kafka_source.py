@@ -29,7 +29,6 @@ _EXPANSION_ARGUMENTS = [
 
 class _ReadConfig(NamedTuple):
     consumer_config: Mapping[str, str]
-    lease: str
     topic: str
     topic_index: int
     topics: int
@@ -62,7 +61,6 @@ class ReadFrames(beam.PTransform):  # type: ignore[misc]
         service = self.source.expansion_service
         config = _ReadConfig(
             consumer_config(self.source.bootstrap_servers, self.source.group_id, self.source.consumer_config),
-            self.source.lease,
             self.topic,
             0 if self.source.spread else self.topics.index(self.topic),
             1 if self.source.spread else len(self.topics),

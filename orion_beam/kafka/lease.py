@@ -2,7 +2,10 @@
 
 A stream assigns partitions to its readers itself, so Kafka does not see that two jobs share a group. Beside its
 consumer, each reader therefore keeps a member in a second group, the lease (`JobLease.java`). Kafka watches the
-member's heartbeats, and removes it when it leaves or dies. The client id of the member names its job.
+member's heartbeats, and removes it when it leaves or dies. The client id of the member names its submission.
+
+The readers settle among themselves who holds the lease, and the others end their jobs. This module looks before a job
+starts, which is sooner and changes nothing.
 """
 
 import re
@@ -22,6 +25,7 @@ from orion_beam.kafka.retry import DEADLINE_S, KafkaRefusedError, retried
 
 _TIME = "%Y%m%dT%H%M%SZ"
 _LOOK_EVERY_S = 0.5
+_REFUSAL = re.compile(r"group \S+: a job that was started on .* holds the lease of .*")
 _DETECTION_S = 5.0
 """Seconds that Kafka may take to remove a dead member once its session timeout is over."""
 
@@ -66,9 +70,18 @@ def lease_group(group_id: str) -> str:
 
 
 def new_lease() -> str:
-    """Return a lease name for a new job: the beginning of its members' client ids, before the topic."""
+    """Return an identity for a new submission: the beginning of its members' client ids, before the topic.
+
+    It outlives restarts by Flink. Another submission has another one, also if it goes on from a savepoint.
+    """
     host = re.sub(r"[^\w.-]", "-", socket.gethostname())
     return f"orion/{uuid.uuid4().hex[:12]}/{datetime.now(UTC):{_TIME}}/{host}"
+
+
+def refusal_in(text: str) -> str | None:
+    """Return the line that says that a running job has ended because another one holds its lease; None without one."""
+    found = _REFUSAL.search(text)
+    return found and found[0]
 
 
 class Lease:

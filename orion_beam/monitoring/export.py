@@ -24,7 +24,7 @@ _COUNTRY_GAUGES: dict[str, tuple[str, Callable[[CountryStatus], float | None]]] 
         lambda at: at.data_loss_s,
     ),
     "orion_kafka_unread_partitions": (
-        "Partitions that the job does not read: they were added after it had started.",
+        "Partitions without a commit while others of the topic have one.",
         lambda at: at.unread_partitions,
     ),
     "orion_kafka_jobs": ("Jobs of the group that read the raw topic.", lambda at: at.jobs),

@@ -185,7 +185,7 @@ def _topic_changes(wanted: Topic, found: FoundTopic, contents: Contents) -> Iter
     if wanted.partitions > found.partitions:
         reason = (
             "keys move to other partitions: the order of each IMSI's records breaks here, and in what is read from it;"
-            " a job that reads this topic does not read the new ones until it is started again"
+            " a job that reads this topic reads the new ones within a minute, from their beginning"
         )
         yield TopicChange(
             ChangeKind.DANGEROUS, name, PARTITIONS_SETTING, str(found.partitions), str(wanted.partitions), reason

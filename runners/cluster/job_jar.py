@@ -117,7 +117,7 @@ def configuration_hash(config: JobConfig, arguments: Sequence[str]) -> str:
         config: The job.
         arguments: Beam's options that the user gives.
     """
-    described = config.model_dump(mode="json", exclude={"source": {"lease", "expansion_service"}})
+    described = config.model_dump(mode="json", exclude={"source": {"lease", "second_job", "expansion_service"}})
     profiles = {code: profile.model_dump(mode="json") for code, profile in config.profiles.items()}
     options = PipelineOptions(flink_arguments(Jars.within(Path()), arguments))
     kept = {name: value for name, value in _all_of(options).items() if name not in _OF_SUBMISSION}

@@ -10,6 +10,7 @@ from pathlib import Path
 from orion_beam.config import JobConfig
 from orion_beam.doctor.findings import Status, require
 from orion_beam.errors import JobFailedError, UserError
+from orion_beam.kafka.lease import new_lease
 from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRefusedError, FlinkRest
 from orion_beam.runners.cluster.job_jar import JobManifest, orion_of, write_job_jar
 from orion_beam.runners.doctor.flink_cluster import SLOTS, capacity_checks, check_flink
@@ -103,7 +104,11 @@ def start_jar(
     """Upload the jar of a job to a cluster and start it there; see `submit`."""
     manifest = JobManifest.of(jar)
     # With an id that is chosen here, a request that is repeated cannot start a second job.
-    request: dict[str, object] = {"entryClass": PIPELINE_RUNNER, "jobId": _new_id()}
+    request: dict[str, object] = {
+        "entryClass": PIPELINE_RUNNER,
+        "jobId": _new_id(),
+        "programArgsList": [f"--lease={new_lease()}"],
+    }
     if savepoint is not None:
         request |= {"savepointPath": savepoint, "allowNonRestoredState": allow_non_restored}
     report(f"uploading {manifest.name}, {jar.stat().st_size / 1e6:.0f} MB, to {address}")

@@ -49,7 +49,7 @@ PARENT_VARIABLE = "ORION_PARENT_PID"
 `flink_parts.parent_guard`."""
 
 GUARD = "dev.orion.beam.ParentGuard"
-PIPELINE_RUNNER = "org.apache.beam.runners.flink.FlinkPipelineRunner"
+PIPELINE_RUNNER = "dev.orion.beam.JobMain"
 """Class whose `main` runs, on a cluster, the pipeline that its jar holds."""
 _LAUNCHERS = {
     "flink-job-server.jar": "org.apache.beam.runners.flink.FlinkJobServerDriver",

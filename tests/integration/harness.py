@@ -43,7 +43,7 @@ from orion_beam.generator import generate_batches
 from orion_beam.kafka import offset_ranges as ranges
 from orion_beam.kafka.admin import admin_client
 from orion_beam.kafka.lease import Holder, Lease
-from orion_beam.kafka.offset_ranges import SourcePartition, offset_ranges
+from orion_beam.kafka.offset_ranges import offset_ranges
 from orion_beam.proof.tally import Tally
 from orion_beam.runners.jars.build import guard_environment
 from orion_beam.runners.local.kafka import LocalKafka
@@ -54,7 +54,7 @@ from orion_beam.topics.apply import apply_changes, create_topics
 from orion_beam.topics.cluster_state import describe_cluster
 from orion_beam.topics.plan import ChangeKind, TopicChange
 from orion_beam.workspace import WORKSPACE_VARIABLE
-from tests.topics import DEAD_LETTERS, FINAL, FINAL_PARTITIONS, raw_topic
+from tests.topics import DEAD_LETTERS, FINAL, raw_topic
 
 FREQUENT_CHECKPOINTS = "--checkpointing_interval=1000"
 QUICK_TO_MISS = ("--consumer-config", "session.timeout.ms=6000")
@@ -173,6 +173,19 @@ class Job:
         """Send a signal to the job, and not to its children."""
         self._note_children()
         self._process.send_signal(number)
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Stop the job and all its processes by SIGSTOP while the block runs."""
+        self._note_children()
+        processes = [one for one in (self._handle, *self._seen.values()) if is_alive(one)]
+        for one in processes:
+            one.suspend()
+        try:
+            yield
+        finally:
+            for one in processes:
+                one.resume()
 
     def exit_code(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
         """Wait for the job's end and return its exit code, which is negative (-n) after a signal n."""
@@ -348,7 +361,7 @@ def limit_messages(servers: str, topic: str, max_bytes: int) -> None:
 
 def committed_offsets(servers: str, group: str, topic: str) -> dict[int, int]:
     """Return a group's committed offsets by partition, without the partitions that have none."""
-    parts = [SourcePartition(topic, partition) for partition in range(FINAL_PARTITIONS)]
+    parts = [part for part in offset_ranges(servers, [topic]) if part.topic == topic]
     consumer = Consumer({"bootstrap.servers": servers, "group.id": group, "log_level": 0, "error_cb": lambda _: None})
     try:
         committed = ranges.committed_offsets(consumer, servers, group, parts)

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from confluent_kafka.cimpl import NewPartitions
 
+from orion_beam.kafka.admin import admin_client
 from orion_beam.proof.audit import conservation
 from orion_beam.runners.local.kafka import LocalKafka
 from tests.integration.harness import (
@@ -29,12 +32,14 @@ from tests.integration.harness import (
     lease_holders,
     outcomes,
 )
-from tests.topics import raw_topic
+from tests.topics import FINAL_PARTITIONS, raw_topic
 
 pytestmark = pytest.mark.integration
 
 RECORDS_PER_SECOND = 500
 GONE_TIMEOUT_S = 120.0
+OUTAGE_S = 10.0
+"""Duration of an outage: longer than the session timeout of QUICK_TO_MISS."""
 
 
 def kill_jvms(job: Job) -> None:
@@ -156,15 +161,71 @@ def test_a_second_job_of_a_group_is_refused_while_one_is_alive(kafka: LocalKafka
     assert "in case that it has just died" not in following.log
 
 
-def test_a_job_outlives_an_outage_of_the_broker(tmp_path: Path, start_job: StartJob) -> None:
+def test_of_two_jobs_one_reads_also_if_they_start_at_once_or_if_one_has_stood_still(
+    kafka: LocalKafka, start_job: StartJob
+) -> None:
+    servers, topic, group = kafka.bootstrap_servers, raw_topic("FR").name, "fenced"
+    start = partial(
+        start_job, servers, "--countries", "FR", "--group-id", group, *QUICK_TO_MISS, beam=[FREQUENT_CHECKPOINTS]
+    )
+    feed = Feed(servers)
+    with feed.flowing("FR", RECORDS_PER_SECOND):
+        rivals = [start(), start()]
+        await_until(lambda: not all(job.is_running for job in rivals), START_TIMEOUT_S, "one of the two ends")
+        refused, reading = sorted(rivals, key=lambda job: job.is_running)
+        assert_refused(refused, group)
+        assert "Ctrl-C stops it" in refused.log, "it was refused at the start, and not while it ran"
+        reading.await_until(lambda: committed_offsets(servers, group, topic), START_TIMEOUT_S, "the other one commits")
+        assert set(outcomes(servers, topic).values()) == {1}
+
+        with reading.standing_still():
+            heir = start()
+            before = sum(committed_offsets(servers, group, topic).values())
+            heir.await_until(
+                lambda: sum(committed_offsets(servers, group, topic).values()) > before + RECORDS_PER_SECOND,
+                START_TIMEOUT_S,
+                "another one takes its place",
+            )
+        assert_refused(reading, group)
+        twice = sum(outcomes(servers, topic).values()) - len(outcomes(servers, topic))
+        before = sum(committed_offsets(servers, group, topic).values())
+        heir.await_until(
+            lambda: sum(committed_offsets(servers, group, topic).values()) > before + RECORDS_PER_SECOND,
+            START_TIMEOUT_S,
+            "the other one goes on",
+        )
+    await_all_out(heir, servers, feed)
+    after = outcomes(servers, topic)
+    assert set(after) == set(feed.expected)
+    # The heir reads again what came after the last commit. What the other one had at hand came out when it woke up.
+    assert sum(after.values()) - len(after) == twice < 20 * RECORDS_PER_SECOND
+    assert conservation(servers, [topic]).problems == []
+
+
+def assert_refused(job: Job, group: str) -> None:
+    assert job.exit_code(START_TIMEOUT_S) == 2, job.log
+    assert re.fullmatch(
+        rf"orion-beam: error: group {group}: a job that was started on \S+ at \S+Z holds the lease of cdr\.raw\.FR; .*",
+        job.log.splitlines()[-1],
+    ), job.log
+    assert "Traceback" not in job.log
+
+
+def test_a_job_outlives_an_outage_of_the_broker_and_reads_partitions_that_come_later(
+    tmp_path: Path, start_job: StartJob
+) -> None:
     with kafka_in(tmp_path / "kafka") as kafka, ExitStack() as revived:
         servers, topic, group = kafka.bootstrap_servers, raw_topic("FR").name, "outage"
         port = int(servers.rpartition(":")[2])
         feed = Feed(servers)
         with feed.flowing("FR", RECORDS_PER_SECOND):
-            job = start_job(servers, "--countries", "FR", "--group-id", group, beam=[FREQUENT_CHECKPOINTS])
+            job = start_job(
+                servers, "--countries", "FR", "--group-id", group, *QUICK_TO_MISS, beam=[FREQUENT_CHECKPOINTS]
+            )
             job.await_until(lambda: committed_offsets(servers, group, topic), START_TIMEOUT_S, "offsets are committed")
             kafka.kill()
+            killed = time.monotonic()
+            job.await_until(lambda: time.monotonic() > killed + OUTAGE_S, 2 * OUTAGE_S, "the lease's session is over")
             revived.enter_context(LocalKafka(tmp_path / "kafka", port))
             before = sum(committed_offsets(servers, group, topic).values())
             job.await_until(
@@ -172,6 +233,22 @@ def test_a_job_outlives_an_outage_of_the_broker(tmp_path: Path, start_job: Start
                 START_TIMEOUT_S,
                 "the job goes on by itself",
             )
+
+            admin = admin_client(servers)
+            for done in admin.create_partitions([NewPartitions(topic, 2 * FINAL_PARTITIONS)]).values():
+                done.result()
+            added = time.monotonic()
+            new = set(range(FINAL_PARTITIONS, 2 * FINAL_PARTITIONS))
+            for partition in new:
+                feed.send(topic, b"208011234567890", b"not a CDR", code="malformed_payload", partition=partition)
+            feed.flush()
+            job.await_until(
+                lambda: new <= {source.partition for source in outcomes(servers, topic)},
+                START_TIMEOUT_S,
+                "records of all new partitions come out",
+            )
+            took = time.monotonic() - added
+            assert took < 60, f"it took {took:.0f} s"
         await_all_out(job, servers, feed)
         job.send(signal.SIGTERM)
         assert job.exit_code() == 143
@@ -179,3 +256,5 @@ def test_a_job_outlives_an_outage_of_the_broker(tmp_path: Path, start_job: Start
         await_until(lambda: not job.remains, GONE_TIMEOUT_S, "its processes have ended")
         assert set(outcomes(servers, topic)) == set(feed.expected)
         assert conservation(servers, [topic]).problems == []
+        assert new <= {source.partition for source in feed.expected if source.offset}, "the load reached them, too"
+        assert committed_offsets(servers, group, topic).keys() == set(range(2 * FINAL_PARTITIONS))

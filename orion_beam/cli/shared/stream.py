@@ -183,11 +183,12 @@ class Stream:
         """
         await_free(self.bootstrap_servers, self.group_id, self.needs.sources, self._reading, say)
 
-    def config(self, expansion_service: str | None) -> JobConfig:
+    def config(self, expansion_service: str | None, *, second_job: bool = False) -> JobConfig:
         """Return the job's configuration.
 
         Args:
             expansion_service: See KafkaSource. None for a job that is only drawn: no registry is asked, either.
+            second_job: See KafkaSource.
 
         Raises:
             UserError: Two options contradict each other, or the registry fails.
@@ -200,6 +201,7 @@ class Stream:
                 expansion_service=expansion_service,
                 consumer_config=self.consumer,
                 spread=self.spread,
+                second_job=second_job,
             ),
             sink=self.sink,
             publish=self.published,

@@ -25,5 +25,14 @@ def test_it_tells_what_was_read_written_and_rejected_and_what_waits() -> None:
 
 def test_it_tells_of_partitions_that_were_added_and_of_a_second_job() -> None:
     line = line_of(reading(0, [0], 0, 0, 0), reading(60, [0, None], 0, 0, 0, jobs=2), SINKS)
-    assert "; 1 partitions were added, and are not read until this is started again" in line
+    assert "; 1 partitions were added, and are read within a minute" in line
+    assert "not read" not in line
     assert line.endswith("; 2 jobs of this group read cdr.raw.FR")
+
+
+def test_it_tells_of_partitions_that_nobody_has_read_for_a_minute() -> None:
+    assert line_of(reading(0, [0, None], 0, 0, 0), reading(60, [0, None], 0, 0, 0), SINKS).endswith(
+        "; 1 partitions are not read"
+    )
+    # Before its first checkpoint, a job has read none.
+    assert "not read" not in line_of(reading(0, [None, None], 0, 0, 0), reading(60, [None, None], 0, 0, 0), SINKS)

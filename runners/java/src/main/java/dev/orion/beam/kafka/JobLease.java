@@ -46,6 +46,7 @@ final class JobLease {
   private static final Duration LEAVING = Duration.ofSeconds(2);
   private static final String SUFFIX = ".lease";
   private static final String OWN_SETTING = "orion.lease";
+  private static final String COMPACT_TIME = "(\\d{4})(\\d\\d)(\\d\\d)T(\\d\\d)(\\d\\d)(\\d\\d)Z";
   private static final int LONGEST_HEARTBEAT_MS = 3_000;
 
   private static final Map<String, JobLease> LEASES = new HashMap<>();
@@ -157,7 +158,7 @@ final class JobLease {
     return String.format(
         "group %s: a job that was started on %s at %s holds the lease of %s; this one stops, or every record would come"
             + " out twice",
-        read.group(), parts[3], parts[2], read.topic());
+        read.group(), parts[3], parts[2].replaceAll(COMPACT_TIME, "$1-$2-$3T$4:$5:$6Z"), read.topic());
   }
 
   /** Stays a member until the last reader is closed. An error is logged and retried, and never fails the job. */

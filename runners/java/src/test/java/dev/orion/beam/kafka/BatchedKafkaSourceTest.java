@@ -482,7 +482,7 @@ class BatchedKafkaSourceTest {
       String message = refusal.getCause().getMessage();
       assertTrue(
           message.matches(
-              "group group-" + topic + ": a job that was started on here at 20260101T000000Z holds the lease of " + topic
+              "group group-" + topic + ": a job that was started on here at 2026-01-01T00:00:00Z holds the lease of " + topic
                   + "; .*"),
           message);
     }
