@@ -62,8 +62,8 @@ class CountryStatus:
         commit_age_s: Seconds since the job last committed, which it does at each completed checkpoint. None: no commit
             was seen yet.
         data_loss_s: Seconds until retention may delete the oldest unprocessed record. None: it never does.
-        unread_partitions: Partitions without a commit, of a topic of which others have one. A job reads a partition that is added within
-            a minute.
+        unread_partitions: Partitions without a commit, of a topic of which others have one. A job reads a partition
+            that is added within a minute.
         jobs: Number of jobs that read the raw topic; each beyond the first writes every record once more. None: the
             number is not known.
     """
