@@ -140,8 +140,8 @@ final class JobLease {
   /**
    * Returns whether the readers may hand out records and commit offsets. Does not block.
    *
-   * @param hasRead whether this submission has read the topic before. Then it goes on while nothing is decided, so
-   *     that a restart by Flink need not wait.
+   * @param hasRead whether this submission has read the topic within the last session timeout. Then it goes on while
+   *     nothing is decided: a restart by Flink need not wait until Kafka has removed the members that are gone.
    */
   boolean isHeld(boolean hasRead) {
     boolean isAwake = System.nanoTime() - seenNs < sessionNs;

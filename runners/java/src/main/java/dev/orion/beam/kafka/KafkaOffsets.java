@@ -15,10 +15,11 @@ import org.apache.beam.sdk.io.UnboundedSource.CheckpointMark;
  * Checkpoint mark of a split: by partition, the offset to go on from.
  *
  * @param lease identity of the submission that has read this topic; empty if it has not read any record
+ * @param takenMs time of the mark, in milliseconds since the epoch
  * @param next offset of the next record of each partition of the split
  * @param reader reader that commits the offsets when the checkpoint is complete; null after a restore
  */
-record KafkaOffsets(String lease, Map<Integer, Long> next, TopicReader reader) implements CheckpointMark {
+record KafkaOffsets(String lease, long takenMs, Map<Integer, Long> next, TopicReader reader) implements CheckpointMark {
   static final Coder<KafkaOffsets> CODER = new OffsetsCoder();
 
   @Override
@@ -28,7 +29,7 @@ record KafkaOffsets(String lease, Map<Integer, Long> next, TopicReader reader) i
     }
   }
 
-  /** Coder: a version, the lease, and the offsets. */
+  /** Coder: a version, the lease, the time, and the offsets. */
   private static final class OffsetsCoder extends AtomicCoder<KafkaOffsets> {
     private static final long serialVersionUID = 1L;
     private static final byte VERSION = 1;
@@ -38,6 +39,7 @@ record KafkaOffsets(String lease, Map<Integer, Long> next, TopicReader reader) i
       DataOutputStream out = new DataOutputStream(stream);
       out.writeByte(VERSION);
       out.writeUTF(mark.lease);
+      out.writeLong(mark.takenMs);
       out.writeInt(mark.next.size());
       for (Map.Entry<Integer, Long> entry : mark.next.entrySet()) {
         out.writeInt(entry.getKey());
@@ -53,11 +55,12 @@ record KafkaOffsets(String lease, Map<Integer, Long> next, TopicReader reader) i
         throw new IOException("the checkpoint holds Kafka offsets of version " + version + ", not " + VERSION);
       }
       String lease = in.readUTF();
+      long takenMs = in.readLong();
       Map<Integer, Long> next = new TreeMap<>();
       for (int left = in.readInt(); left > 0; left--) {
         next.put(in.readInt(), in.readLong());
       }
-      return new KafkaOffsets(lease, next, null);
+      return new KafkaOffsets(lease, takenMs, next, null);
     }
   }
 }

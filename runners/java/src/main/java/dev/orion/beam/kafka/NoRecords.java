@@ -71,7 +71,7 @@ final class NoRecords extends UnboundedSource<byte[], KafkaOffsets> {
 
     @Override
     public CheckpointMark getCheckpointMark() {
-      return new KafkaOffsets("", Map.of(), null);
+      return new KafkaOffsets("", 0, Map.of(), null);
     }
 
     @Override

@@ -51,7 +51,7 @@ final class TopicReader {
   private final List<KafkaSplit> splits = new ArrayList<>();
   private final Thread poller;
   private boolean isRestored;
-  private boolean hasRead; // this submission has, perhaps before a restart
+  private boolean hasRead; // this submission has, perhaps just before a restart
 
   // What follows is guarded by this.
   private final Map<Integer, Long> next = new TreeMap<>(); // of each partition, behind the frames that were taken
@@ -93,7 +93,9 @@ final class TopicReader {
     if (mark != null) {
       next.putAll(mark.next());
       isRestored |= !mark.next().isEmpty();
-      hasRead |= mark.lease().equals(submission);
+      // A mark that is older says little: Kafka may have given the lease to another submission in between.
+      boolean isRecent = System.currentTimeMillis() - mark.takenMs() < read.sessionTimeoutMs();
+      hasRead |= isRecent && mark.lease().equals(submission);
     }
   }
 
@@ -153,7 +155,7 @@ final class TopicReader {
   synchronized KafkaOffsets mark(KafkaSplit split) {
     Map<Integer, Long> own = new TreeMap<>(next);
     own.keySet().removeIf(partition -> !split.owns(partition));
-    return new KafkaOffsets(hasRead ? submission : "", own, this);
+    return new KafkaOffsets(hasRead ? submission : "", System.currentTimeMillis(), own, this);
   }
 
   /** Commits offsets a moment later, unless the lease is lost by then. */

@@ -19,6 +19,7 @@ import java.util.stream.Collectors;
 import java.util.stream.IntStream;
 import org.apache.beam.sdk.options.PipelineOptions;
 import org.apache.beam.sdk.transforms.windowing.BoundedWindow;
+import org.apache.beam.sdk.util.CoderUtils;
 import org.apache.flink.runtime.execution.SuppressRestartsException;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.MemberDescription;
@@ -506,6 +507,28 @@ class BatchedKafkaSourceTest {
         send(numbered(0, 10, 20));
         assertEquals(10, holder.records(10).size());
         assertEquals(10, second.records(10).size());
+      }
+    }
+  }
+
+  @Test
+  void aJobThatComesBackAfterTheSessionTimeoutReadsNothingBeforeItsLeaseIsDecided() throws Exception {
+    send(numbered(0, 20));
+    PipelineOptions options = Subtask.options(lease("job", "20260101T000000Z"));
+    List<Subtask.State> states = new ArrayList<>();
+    try (Subtask subtask = Subtask.of(source(10, 8 << 20, 10), 0, 1, options)) {
+      subtask.records(10);
+      for (Subtask.State state : subtask.snapshot()) {
+        KafkaOffsets mark = CoderUtils.decodeFromByteArray(KafkaOffsets.CODER, state.mark());
+        KafkaOffsets old = new KafkaOffsets(mark.lease(), mark.takenMs() - 100_000, mark.next(), null);
+        states.add(new Subtask.State(state.split(), CoderUtils.encodeToByteArray(KafkaOffsets.CODER, old)));
+      }
+    }
+    try (Subtask other =
+        Subtask.of(source(10, 8 << 20, 10), 0, 1, Subtask.options(lease("other", "20260102T000000Z")))) {
+      other.records(10);
+      try (Subtask again = Subtask.restored(states, options)) {
+        assertThrows(SuppressRestartsException.class, () -> again.records(1));
       }
     }
   }
