@@ -72,11 +72,11 @@ def line_of(before: Reading, now: Reading, sinks: tuple[str, str]) -> str:
     added = len(now.partitions.keys() - before.partitions.keys())
     if added:
         line += f"; {added} partitions were added, and are read within a minute"
-    read = {source.topic for source, part in now.partitions.items() if part.committed is not None}
+    being_read = {source.topic for source, part in now.partitions.items() if part.committed is not None}
     unread = [
         source
         for source, part in now.partitions.items()
-        if part.committed is None and source.topic in read and source in before.partitions
+        if part.committed is None and source.topic in being_read and source in before.partitions
     ]
     if unread:
         line += f"; {len(unread)} partitions are not read"

@@ -182,8 +182,10 @@ def test_of_two_jobs_one_reads_also_if_they_start_at_once_or_if_one_has_stood_st
             committed = committed_offsets(servers, group, topic)
             heir = start()
             heir.await_until(
-                lambda: sum(committed_offsets(servers, group, topic).values())
-                > sum(committed.values()) + RECORDS_PER_SECOND,
+                lambda: (
+                    sum(committed_offsets(servers, group, topic).values())
+                    > sum(committed.values()) + RECORDS_PER_SECOND
+                ),
                 START_TIMEOUT_S,
                 "another one takes its place",
             )

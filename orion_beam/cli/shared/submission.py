@@ -105,9 +105,7 @@ def submit_streams(
     for stream in streams:
         stream.check()
     jars = ensure_jars(say)
-    configs = [
-        stream.config(str(jars.expansion_service), second_job=submission.allow_second_job) for stream in streams
-    ]
+    configs = [stream.config(str(jars.expansion_service), second_job=submission.allow_second_job) for stream in streams]
     require_history(streams[0].bootstrap_servers)
     running = [_running(target.master, stream) for stream in streams]
     for stream, config, found in zip(streams, configs, running, strict=True):
