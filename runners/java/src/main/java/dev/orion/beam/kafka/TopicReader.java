@@ -224,9 +224,14 @@ final class TopicReader {
 
   private void commitNow(KafkaConsumer<byte[], byte[]> consumer) {
     Map<TopicPartition, OffsetAndMetadata> offsets = due();
+    if (offsets.isEmpty()) {
+      return;
+    }
     try {
-      if (!offsets.isEmpty()) {
+      try {
         consumer.commitSync(offsets, CLOSING);
+      } catch (WakeupException e) {
+        consumer.commitSync(offsets, CLOSING); // close() meant a poll, which was over already
       }
     } catch (RetriableException e) {
       LOG.warn("the last offsets of {} are not committed: {}", read.topic(), e.getMessage());
@@ -254,12 +259,16 @@ final class TopicReader {
   /** The polling thread's part. */
   private final class Poller {
     private final KafkaConsumer<byte[], byte[]> consumer;
+    private final List<KafkaSplit> own;
     private final Set<TopicPartition> added = new HashSet<>();
     private final Set<TopicPartition> withoutPosition = new HashSet<>();
     private int known;
 
     Poller(KafkaConsumer<byte[], byte[]> consumer) {
       this.consumer = consumer;
+      synchronized (TopicReader.this) {
+        this.own = List.copyOf(splits);
+      }
     }
 
     void run() {
@@ -298,7 +307,7 @@ final class TopicReader {
       List<TopicPartition> fresh = new ArrayList<>();
       for (PartitionInfo partition : partitions) {
         TopicPartition candidate = partition(partition.partition());
-        if (!assigned.contains(candidate) && splits.stream().anyMatch(split -> split.owns(candidate.partition()))) {
+        if (!assigned.contains(candidate) && own.stream().anyMatch(split -> split.owns(candidate.partition()))) {
           fresh.add(candidate);
         }
       }
@@ -332,11 +341,12 @@ final class TopicReader {
         isDry = false;
         for (TopicPartition partition : polled.partitions()) {
           List<ConsumerRecord<byte[], byte[]>> records = polled.records(partition);
-          next.putIfAbsent(partition.partition(), records.get(0).offset());
+          long behind = records.get(0).offset();
+          next.putIfAbsent(partition.partition(), behind);
           for (ConsumerRecord<byte[], byte[]> record : records) {
-            while (isFull()) {
-              TopicReader.this.notifyAll();
-              if (isClosed || !isWaitedFor(PAUSE_MS)) {
+            if (isFull()) {
+              packed.put(partition.partition(), behind);
+              if (!hasRoomAgain()) {
                 return; // what is left is read again after the restart
               }
             }
@@ -345,11 +355,21 @@ final class TopicReader {
             }
             frame.add(
                 record.partition(), record.offset(), record.timestamp(), record.key(), record.value(), record.headers());
-            packed.put(record.partition(), record.offset() + 1);
+            behind = record.offset() + 1;
           }
+          packed.put(partition.partition(), behind);
         }
         isDry = !hasMore;
         TopicReader.this.notifyAll();
+      }
+    }
+
+    /** Waits until the full frame is taken; returns false if the reader is closed first. */
+    private boolean hasRoomAgain() {
+      synchronized (TopicReader.this) {
+        TopicReader.this.notifyAll();
+        while (isFull() && !isClosed && isWaitedFor(PAUSE_MS)) {}
+        return !isFull();
       }
     }
 
