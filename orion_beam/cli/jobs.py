@@ -42,7 +42,7 @@ app = typer.Typer(help="List, show, stop, upgrade and roll back the jobs on a Fl
 JobArgument = Annotated[
     str, typer.Argument(metavar="JOB", help="A job's name, its id, or the beginning of its id.", show_default=False)
 ]
-Cluster = Annotated[str, typer.Option("--flink", help="REST address of the cluster's JobManager, http://HOST:PORT.")]
+Cluster = Annotated[str, typer.Option("--flink", help="REST address of the cluster's JobManagers, http://HOST:PORT,…")]
 OptionalServers = Annotated[
     str | None, typer.Option("--bootstrap-servers", help="Kafka brokers, host:port,…; they keep the jobs' history.")
 ]

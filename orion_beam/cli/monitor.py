@@ -27,7 +27,10 @@ with late_imports():
 DEFAULT_LISTEN = "127.0.0.1:9310"
 
 WatchedCountries = Annotated[str | None, typer.Option(help="Countries to watch.", show_default="FR,MA,SN,TN")]
-FlinkUrls = Annotated[list[str] | None, typer.Option("--flink", help="REST address of a JobManager; repeatable.")]
+FlinkUrls = Annotated[
+    list[str] | None,
+    typer.Option("--flink", help="REST address of a Flink cluster: its JobManagers, with commas; repeatable."),
+]
 Interval = Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")]
 
 

@@ -167,7 +167,7 @@ class FlinkSettings(_Section):
     """Place and settings of a job on Flink."""
 
     master: Annotated[str, AfterValidator(_master)] | None = Field(
-        default=None, description="address of the JobManager; without it Flink is embedded"
+        default=None, description="address of the JobManager, or of several, with commas; without it Flink is embedded"
     )
     parallelism: int = Field(default=2, ge=1, le=MAX_PARALLELISM, description="parallel subtasks of each step")
     checkpointing_interval: _Duration = Field(default="10s", description="time between checkpoints of a stream")

@@ -52,7 +52,8 @@ class FlinkRest:
     def __init__(self, address: str) -> None:
         """Keep the address; nothing is asked yet."""
         # The first of them is asked. One that cannot be reached becomes the last.
-        self._addresses = deque(each.strip().rstrip("/") for each in address.split(","))
+        each = (part.strip().rstrip("/") for part in address.split(","))
+        self._addresses = deque(one if "://" in one else f"http://{one}" for one in each)
 
     def get(self, path: str, wait_s: float = 0.0) -> Any:
         """Return the JSON answer for a path, such as `overview`.

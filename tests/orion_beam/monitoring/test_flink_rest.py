@@ -99,7 +99,7 @@ def test_of_several_addresses_one_that_answers_is_asked_and_stays_the_one(port: 
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         gone = closed.getsockname()[1]
-        rest = FlinkRest(f"http://127.0.0.1:{gone},http://127.0.0.1:{port}/")
+        rest = FlinkRest(f"http://127.0.0.1:{gone}, 127.0.0.1:{port}/")
         with serving(port, 200) as asked:
             assert rest.get("overview") == {"slots-total": 2}
             assert rest.get("overview") == {"slots-total": 2}
