@@ -104,6 +104,7 @@ schemas: $(INSTALLED) ## Rewrite the checked-in Avro schemas from the pydantic m
 docs: $(INSTALLED) ## Rewrite the pages that are made from code
 	$(BIN)/python -m scripts.pages
 	$(BIN)/orion-beam alerts > runners/monitoring/alerts.yml
+	$(BIN)/orion-beam alerts --kubernetes > runners/deploy/kubernetes/base/alerts.yaml
 	$(BIN)/python -m orion_beam.runners.monitoring.dashboards
 
 demo: jars ## Run the whole pipeline on this machine with generated CDRs

@@ -62,6 +62,8 @@ DEV_DEPENDENCIES = [
     "flask-cors==6.0.5",
     "hypothesis==6.170.15",
     "import-linter==2.16",
+    # Tests check the files of a deployment with published schemas.
+    "jsonschema==4.26.0",
     "mkdocs-material==9.8.2",
     "mkdocstrings[python]==1.0.8",
     # An S3-compatible server.
@@ -96,6 +98,7 @@ setup(
         "orion_beam.monitoring": ["site/*"],
         # The package includes the Java sources: jars are built on the machine that first needs them.
         "orion_beam.runners": ["java/pom.xml", "java/artifacts.txt", "java/src/**/*"],
+        "orion_beam.runners.deploy": ["docker/*", "kubernetes/**/*", "systemd/*"],
         "orion_beam.runners.flink_parts": ["*.csv", "flink_conf/*.yaml"],
         "orion_beam.runners.monitoring": ["*.yml", "dashboards/*.json"],
         "orion_beam.schemas": ["avro/*.avsc", "avro/*.csv", "avro/older/*.avsc"],

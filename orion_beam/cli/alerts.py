@@ -8,7 +8,7 @@ import typer
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import parse_pairs
 from orion_beam.errors import UserError, first_problem
-from orion_beam.runners.monitoring.alerts import AlertLimits, alert_rules
+from orion_beam.runners.monitoring.alerts import AlertLimits, alert_rules, prometheus_rule
 
 with late_imports():
     from pydantic import ValidationError
@@ -20,12 +20,18 @@ Limits = Annotated[
 ]
 
 
-def alerts(limit: Limits = None) -> None:
+def alerts(
+    limit: Limits = None,
+    kubernetes: Annotated[
+        bool, typer.Option("--kubernetes", help="Print a PrometheusRule, for the Prometheus operator.")
+    ] = False,
+) -> None:
     """Print the alert rules for Prometheus.
 
     Example: orion-beam alerts --limit lag_s=300 --limit silence=2h > alerts.yml
     """
-    typer.echo(alert_rules(limits_of(limit)), nl=False)
+    rules = alert_rules(limits_of(limit))
+    typer.echo(prometheus_rule(rules) if kubernetes else rules, nl=False)
 
 
 def limits_of(pairs: Sequence[str] | None, **defaults: str) -> AlertLimits:

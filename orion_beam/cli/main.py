@@ -89,6 +89,10 @@ SUBCOMMANDS = {
         "Make a workspace: the job file, and places for countries, formats, stages, topics, reference data and cases.",
     ),
     "config": _Entry("orion_beam.cli.config:app", "Show the effective configuration of the workspace."),
+    "deploy": _Entry(
+        "orion_beam.cli.deploy:deploy",
+        "Write the files of a deployment: images and compose, Kubernetes, systemd units. They are yours to change.",
+    ),
     "demo": _Entry(
         "orion_beam.cli.demo:demo",
         "Run the whole pipeline on this machine with generated CDRs, and check that none is lost.",

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from string import Template
+from textwrap import indent
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -76,3 +77,9 @@ def alert_rules(limits: AlertLimits) -> str:
     """Return the alert rules as YAML for Prometheus' `rule_files`."""
     template = (ALERTS_DIRECTORY / "alerts.template.yml").read_text(encoding="utf-8")
     return _RulesTemplate(template).substitute(limits.model_dump())
+
+
+def prometheus_rule(rules: str) -> str:
+    """Return alert rules as a PrometheusRule, which the Prometheus operator for Kubernetes reads."""
+    head = "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata: {name: orion-beam}\nspec:\n"
+    return head + indent(rules, "  ")
