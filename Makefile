@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 PYTEST := $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup jars uber-jar lock lock-java lint site format test test-unit test-java test-integration test-deep test-all test-busy coverage coverage-unit golden schemas docs \
+.PHONY: help setup jars uber-jar lock lock-java lint site format test test-unit test-java test-integration test-deep test-all test-busy coverage coverage-unit golden schemas docs manifests \
 	demo bench-quick bench-core bench-audit clean coverage-new need-python need-java need-maven
 
 help: ## Show this list
@@ -106,6 +106,9 @@ docs: $(INSTALLED) ## Rewrite the pages that are made from code
 	$(BIN)/orion-beam alerts > runners/monitoring/alerts.yml
 	$(BIN)/orion-beam alerts --kubernetes > runners/deploy/kubernetes/base/alerts.yaml
 	$(BIN)/python -m orion_beam.runners.monitoring.dashboards
+
+manifests: $(INSTALLED) ## Render the Kubernetes overlays for the tests, after a change; needs kustomize, kubectl or Go
+	$(BIN)/python -m scripts.manifests
 
 demo: jars ## Run the whole pipeline on this machine with generated CDRs
 	$(BIN)/orion-beam demo
