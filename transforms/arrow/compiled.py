@@ -2,11 +2,12 @@
 
 A call of Arrow takes 3 to 20 µs however few rows there are, and a batch of a quiet country has few. The hot path
 therefore uses plain Python functions that numba compiles. Each is compiled once; its machine code is cached beside the
-module or in NUMBA_CACHE_DIR. A compiled function gets a column as its Arrow buffers, without a copy, and runs without
-Python's global interpreter lock.
+module or in NUMBA_CACHE_DIR, which may be read-only, as in an image. A compiled function gets a column as its Arrow
+buffers, without a copy, and runs without Python's global interpreter lock.
 """
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from functools import cached_property, update_wrapper
 from typing import Any, NamedTuple, TypeVar, cast
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.caching import CacheImpl, UserProvidedCacheLocator
 from numba.core.event import Listener, register
 from numba.extending import intrinsic, typeof_impl
 from numba.np.arrayobj import make_array
@@ -66,6 +68,22 @@ BYTE = types.uint8
 TEXTS = types.NamedTuple((INT32S, BYTES, BYTES, INT64), Texts)  # type: ignore[no-untyped-call]
 
 
+class _ReadOnlyCache(UserProvidedCacheLocator):
+    """NUMBA_CACHE_DIR, where it cannot be written. Numba itself takes only places that it can write to."""
+
+    def ensure_cache_path(self) -> None:
+        """Accept what is there.
+
+        Raises:
+            NotADirectoryError: Nothing is.
+        """
+        if not os.path.isdir(self._cache_path):
+            raise NotADirectoryError
+
+
+CacheImpl._locator_classes.insert(1, _ReadOnlyCache)  # behind the same place where it can be written
+
+
 class _Compiled:
     """A function that is compiled, or loaded from the cache, at its first call. Most commands call none of them."""
 
@@ -78,13 +96,22 @@ class _Compiled:
         """The numba dispatcher of the compiled function."""
         function: Any = self.__wrapped__  # type: ignore[attr-defined]  # of update_wrapper
         made: Any = njit(nogil=True, error_model="numpy")(function)
-        made.enable_caching()
-        # Numba's cache checks the function's own file only. After a change of a helper in another file it would load
-        # stale machine code. Numba has no public option to set the stamp that it compares.
-        made._cache._cache_file._source_stamp = kernel_stamp(function)
+        self._use_cache(made)
         made.compile(tuple(self._arguments))
         made.disable_compile()
         return made
+
+    def _use_cache(self, made: Any) -> None:
+        try:
+            made.enable_caching()
+        except RuntimeError:
+            # No place can be written, and none holds this function: each process compiles it.
+            return
+        # Numba's cache checks the function's own file only. After a change of a helper in another file it would load
+        # stale machine code. Numba has no public option to set the stamp that it compares.
+        made._cache._cache_file._source_stamp = kernel_stamp(self.__wrapped__)  # type: ignore[attr-defined]
+        if isinstance(made._cache._impl.locator, _ReadOnlyCache):
+            made._cache.save_overload = lambda *_: None
 
     def __call__(self, *arguments: Any) -> Any:
         return self.dispatcher(*arguments)

@@ -1,6 +1,7 @@
 """That something is compiled is said; what was compiled before is loaded without a word."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,37 @@ def test_compiling_is_said_once_and_loading_is_not(tmp_path: Path) -> None:
         return done.stderr.count("compiling the hot path")
 
     assert [said(), said()] == [1, 0]
+
+
+WITHOUT_WRITING = """
+import errno, os, tempfile
+def refuse(*_, **__):
+    raise OSError(errno.EROFS, "Read-only file system")
+if "READ_ONLY" in os.environ:
+    tempfile.TemporaryFile = refuse  # by which numba finds out whether it may write
+"""
+
+
+def test_what_an_image_holds_is_loaded_from_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    program, cache = tmp_path / "adds_one.py", tmp_path / "cache"
+    program.write_text(WITHOUT_WRITING + ADDS_ONE)
+
+    def said(**more: str) -> int:
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)} | more
+        done = subprocess.run(
+            [sys.executable, program], env=environment, capture_output=True, text=True, check=True, timeout=300
+        )
+        return done.stderr.count("compiling the hot path")
+
+    assert said() == 1
+    assert said(READ_ONLY="1") == 0
+    # Processors that the image was not made for: the code is compiled, and not kept.
+    for path in [path for path in cache.rglob("*") if path.is_file()]:
+        path.unlink()
+    assert said(READ_ONLY="1") == 1
+    assert [path for path in cache.rglob("*") if path.is_file()] == []
+    shutil.rmtree(cache)
+    assert said(READ_ONLY="1") == 1
 
 
 HELPER = """
