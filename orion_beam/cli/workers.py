@@ -16,7 +16,7 @@ from orion_beam.sizes import parse_size_bytes
 
 with late_imports():
     from orion_beam.runners.worker_pool.pool import PoolLimits, worker_pool
-    from orion_beam.runners.worker_pool.worker import load
+    from orion_beam.runners.worker_pool.worker import load_code
 
 _LEAST_MEMORY = 512 << 20
 
@@ -67,7 +67,7 @@ def workers(
     )
     if warm:
         began = time.monotonic()
-        load()
+        load_code()
         typer.echo(f"the hot path is compiled, in {time.monotonic() - began:.1f} s")
         return
     interrupts.clean_up_on_sigterm()

@@ -17,6 +17,7 @@ from orion_beam.runners.doctor.flink_cluster import SLOTS, capacity_checks, chec
 from orion_beam.runners.doctor.worker_pool import check_pool
 from orion_beam.runners.jars.build import PIPELINE_RUNNER, Report, silent
 from orion_beam.runners.job_target import JobTarget
+from orion_beam.runners.worker_pool.versions import REFUSAL
 from orion_beam.telemetry.masking import mask_line
 
 _PATIENCE_S = 120.0
@@ -188,11 +189,15 @@ def await_running(job: SubmittedJob, timeout_s: float) -> None:
     """Wait until all tasks of a job run and its first checkpoint is complete.
 
     Raises:
+        UserError: The worker pool refuses the job, which is cancelled: Flink would start it again and again.
         JobFailedError: The job has ended, or this takes longer than `timeout_s`. The message says why.
     """
     rest = FlinkRest(job.address)
     give_up = time.monotonic() + timeout_s
     while True:
+        if REFUSAL in (why := root_cause(job)):
+            rest.cancel(job.id)
+            raise UserError(f"{why[why.index(REFUSAL) :]}; job {job.id} is cancelled")
         state = rest.get(f"jobs/{job.id}", _PATIENCE_S)["state"]
         if state in ENDED_STATES:
             raise JobFailedError(f"job {job.id} has ended before its first checkpoint: {root_cause(job)}")

@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 
 from orion_beam.errors import UserError
+from orion_beam.runners.worker_pool.versions import REFUSAL
 
 TOKEN_VARIABLE = "ORION_WORKERS_TOKEN_FILE"
 """Environment variable with the path of the token, for all who ask a pool for workers, and for the pool."""
@@ -20,9 +21,8 @@ TOKEN_VARIABLE = "ORION_WORKERS_TOKEN_FILE"
 _HEADER = "orion-worker-token"
 _GUARDED = "/org.apache.beam.model.fn_execution.v1.BeamFnExternalWorkerPool/"
 _LEAST_CHARACTERS = 16
-_REFUSAL = (
-    "this worker pool asks for a token: set ORION_WORKERS_TOKEN_FILE, for the processes of Flink's task managers, to a"
-    " file with the token of the pool"
+_NEEDED = (
+    f"{REFUSAL}: it asks for a token; set {TOKEN_VARIABLE}, for Flink's task managers, to a file with the pool's token"
 )
 
 
@@ -63,7 +63,7 @@ class TokenGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         """Return the handler of a call, or one that refuses it."""
         if details.method.startswith(_GUARDED) and not self._is_right(dict(details.invocation_metadata).get(_HEADER)):
             return grpc.unary_unary_rpc_method_handler(
-                lambda _, context: context.abort(grpc.StatusCode.UNAUTHENTICATED, _REFUSAL)
+                lambda _, context: context.abort(grpc.StatusCode.UNAUTHENTICATED, _NEEDED)
             )
         return continuation(details)
 

@@ -188,7 +188,7 @@ def _write(descriptor: int, line: bytes) -> None:
         os.write(descriptor, line)
 
 
-def load() -> None:
+def load_code() -> None:
     """Import the modules of a job, and compile its kernels or load them from the cache."""
     importlib.import_module("orion_beam.pipeline")
     compile_all()
@@ -211,7 +211,7 @@ def main() -> None:
         # A line is shorter than PIPE_BUF, so that lines of several workers do not mix.
         on_progress(lambda offsets: _write(int(descriptor), f"{offsets}\n".encode()))
     pool = _Pool(sys.stdin)
-    load()
+    load_code()
     look_at_less()
     pool.tell(READY)
     harness = _Harness(*pool.await_request())

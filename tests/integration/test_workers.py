@@ -11,6 +11,7 @@ from orion_beam.proof.audit import conservation
 from orion_beam.runners.local.flink import LocalFlink
 from orion_beam.runners.local.processes import is_alive
 from orion_beam.runners.worker_pool.token import TOKEN_VARIABLE
+from orion_beam.runners.worker_pool.versions import REFUSAL
 from orion_beam.workspace import Workspace
 from tests.integration.harness import START_TIMEOUT_S, Feed, StartJob, await_all_out, await_until, kafka_in, records_on
 from tests.integration.pools import Pool, metrics_at, workers_of
@@ -47,10 +48,16 @@ def leak(batch, options: Options):
 """
 
 
+def running_job(cluster: LocalFlink) -> str:
+    """Return the id of the job that runs."""
+    (job,) = (job["id"] for job in cluster.rest.get("jobs")["jobs"] if job["status"] == "RUNNING")
+    return str(job)
+
+
 def exceptions_of(cluster: LocalFlink) -> str:
     """Return what Flink says of the failures of its job."""
-    (job,) = cluster.rest.get("jobs")["jobs"]
-    found: dict[str, Any] = cluster.rest.get(f"jobs/{job['id']}/exceptions")
+    job = running_job(cluster)
+    found: dict[str, Any] = cluster.rest.get(f"jobs/{job}/exceptions")
     return json.dumps(found)
 
 
@@ -68,15 +75,22 @@ def test_a_worker_that_leaks_is_replaced_and_a_pool_that_is_replaced_lets_worker
     workspace.stages.mkdir(parents=True)
     (workspace.stages / "leak.py").write_text(LEAK)
     workspace.job_file.write_text(JOB.replace("PATH", str(leaks)))
-    # The task manager finds the token in its environment.
-    monkeypatch.setenv(TOKEN_VARIABLE, str(token))
     with kafka_in(tmp_path / "kafka") as kafka, LocalFlink(tmp_path / "flink", PARALLELISM) as cluster:
         servers = kafka.bootstrap_servers
-        pool = Pool(tmp_path / "pool", "--worker-memory", "700MiB", "--drain-limit", "2m")
+        pool = Pool(tmp_path / "pool", "--worker-memory", "700MiB", "--drain-limit", "2m", "--token-file", str(token))
         try:
             pool.await_ready()
             feed = Feed(servers)
             beam = [*submitted_to(cluster, pool.address), f"--parallelism={PARALLELISM}"]
+            refused = start_job(servers, "--countries", COUNTRY, beam=beam, workspace=workspace.root)
+            assert refused.exit_code(START_TIMEOUT_S) == 2
+            assert f"{REFUSAL}: it asks for a token; set ORION_WORKERS_TOKEN_FILE" in refused.log
+            await_until(lambda: cluster.job_states() == ["CANCELED"], START_TIMEOUT_S, "the refused job has ended")
+
+            # A task manager finds the token in its environment.
+            monkeypatch.setenv(TOKEN_VARIABLE, str(token))
+            cluster.kill_task_manager()
+            cluster.start_task_manager()
             job = start_job(servers, "--countries", COUNTRY, beam=beam, workspace=workspace.root)
             with feed.flowing(COUNTRY, RECORDS_PER_SECOND):
                 job.await_until(lambda: records_on(servers, FINAL.name) > 0, START_TIMEOUT_S, "the first record is out")
@@ -117,6 +131,5 @@ def test_a_worker_that_leaks_is_replaced_and_a_pool_that_is_replaced_lets_worker
 
 def job_paths(cluster: LocalFlink) -> list[str]:
     """Return the paths of Flink's REST API that tell about its job."""
-    (job,) = cluster.rest.get("jobs")["jobs"]
-    of_job = f"jobs/{job['id']}"
+    of_job = f"jobs/{running_job(cluster)}"
     return [of_job, f"{of_job}/config", f"{of_job}/plan", f"{of_job}/exceptions", "jobmanager/environment"]
