@@ -5,7 +5,6 @@ starts again from the same savepoint. Everything that can be refused is refused 
 """
 
 import logging
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,11 @@ from orion_beam.inspect.savepoint_graph import changes_between
 from orion_beam.jobs.cluster_jobs import ClusterJob
 from orion_beam.jobs.events import JobAction, JobEvent
 from orion_beam.jobs.history import latest_event, read_history, record_event, require_history
-from orion_beam.monitoring.failures import failure_reasons
 from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRest
 from orion_beam.runners.cluster.job_jar import JobManifest, graph_of, versions_of
 from orion_beam.runners.cluster.kept_jars import keep_jar, kept_jar
 from orion_beam.runners.cluster.stop import cancel_job, savepoint_directory, stop_with_savepoint
-from orion_beam.runners.cluster.submit import start_jar
+from orion_beam.runners.cluster.submit import await_checkpoint, start_jar
 from orion_beam.runners.doctor.flink_cluster import SLOTS, capacity_checks
 from orion_beam.runners.jars.build import Report, silent
 from orion_beam.runners.worker_pool.versions import ask_versions, refusal
@@ -40,10 +38,6 @@ __all__ = [
 ]
 
 _PATIENCE_S = 120.0
-_LOOK_EVERY_S = 0.5
-_TELL_EVERY_S = 15.0
-_SAME_FAILURES = 3
-"""Failures for one reason after which a version that has completed no checkpoint is given up."""
 
 _logger = logging.getLogger(__name__)
 
@@ -267,7 +261,7 @@ def replace_job(
     started: list[JobEvent] = []
     try:
         started.append(launch_job(plan.new, plan.address, plan.bootstrap_servers, savepoint=start, report=report))
-        await_checkpoint(plan.address, started[0], timeout_s, report)
+        await_checkpoint(plan.address, started[0].job_id, timeout_s, report)
     except BaseException as error:
         why = mask_line(" ".join(str(error).split())) if isinstance(error, Exception) else "interrupted"
         back = _roll_back(plan, started[0] if started else None, savepoint, why, timeout_s, report)
@@ -310,7 +304,7 @@ def _roll_back(
     report("starting the version before again")
     try:
         event = launch_job(plan.old, plan.address, plan.bootstrap_servers, savepoint=savepoint, report=report)
-        await_checkpoint(plan.address, event, timeout_s, report)
+        await_checkpoint(plan.address, event.job_id, timeout_s, report)
     except (JobFailedError, UserError, OSError) as error:
         origin = f"with savepoint {savepoint}" if savepoint else "from the committed offsets"
         raise JobFailedError(
@@ -327,35 +321,6 @@ def _end(address: str, job_id: str) -> None:
     rest = FlinkRest(address)
     if rest.get(f"jobs/{job_id}", _PATIENCE_S)["state"] not in ENDED_STATES:
         rest.cancel(job_id)
-
-
-def await_checkpoint(address: str, event: JobEvent, timeout_s: float, report: Report = silent) -> None:
-    """Wait until all tasks of a job run and its first checkpoint is complete.
-
-    Raises:
-        JobFailedError: It has ended, fails again and again for the same reason, or needs longer than `timeout_s`.
-        OSError: The cluster does not answer any more.
-    """
-    rest = FlinkRest(address)
-    path = f"jobs/{event.job_id}"
-    began = told = time.monotonic()
-    while True:
-        state = rest.get(path, _PATIENCE_S)["state"]
-        if rest.get(f"{path}/checkpoints", _PATIENCE_S)["counts"]["completed"]:
-            return
-        failures = failure_reasons(rest.get(f"{path}/exceptions", _PATIENCE_S))
-        last = f": {failures[0].reason}" if failures else ""
-        if state in ENDED_STATES:
-            raise JobFailedError(f"it has ended before its first checkpoint{last}")
-        if failures and failures[0].times >= _SAME_FAILURES:
-            raise JobFailedError(f"it has failed {failures[0].times} times for the same reason{last}")
-        now = time.monotonic()
-        if now - began > timeout_s:
-            raise JobFailedError(f"it has completed no checkpoint within {timeout_s:.0f} s{last}")
-        if now - told >= _TELL_EVERY_S:
-            told = now
-            report(f"waiting for the first checkpoint for {now - began:.0f} s, the job is {state}{last}")
-        time.sleep(_LOOK_EVERY_S)
 
 
 def _text(value: object) -> str:

@@ -1,18 +1,17 @@
 """Submission of jobs to a Flink cluster, by its REST API."""
 
-import tempfile
 import time
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from orion_beam.config import JobConfig
 from orion_beam.doctor.findings import Status, require
 from orion_beam.errors import JobFailedError, UserError
 from orion_beam.kafka.lease import new_lease
+from orion_beam.monitoring.failures import failure_reasons
 from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRefusedError, FlinkRest
-from orion_beam.runners.cluster.job_jar import JobManifest, orion_of, write_job_jar
+from orion_beam.runners.cluster.job_jar import JobManifest, orion_of
 from orion_beam.runners.doctor.flink_cluster import SLOTS, capacity_checks, check_flink
 from orion_beam.runners.doctor.worker_pool import check_pool
 from orion_beam.runners.jars.build import PIPELINE_RUNNER, Report, silent
@@ -23,6 +22,9 @@ from orion_beam.telemetry.masking import mask_line
 _PATIENCE_S = 120.0
 """Longest time without an answer of a JobManager that elects a leader or restarts."""
 _LOOK_EVERY_S = 0.2
+_TELL_EVERY_S = 15.0
+_SAME_FAILURES = 3
+"""Failures for one reason after which a job that has completed no checkpoint is given up."""
 
 
 @dataclass(frozen=True)
@@ -68,19 +70,14 @@ class RunningJob:
     countries: tuple[str, ...]
 
 
-def submit(
-    config: JobConfig,
-    options: Sequence[str],
-    *,
-    savepoint: str | None = None,
-    allow_non_restored: bool = False,
-    report: Report = silent,
+def start_jar(
+    jar: Path, address: str, *, savepoint: str | None = None, allow_non_restored: bool = False, report: Report = silent
 ) -> SubmittedJob:
-    """Build the jar of a job, and start it on the cluster that Beam's options name.
+    """Upload the jar of a job to a cluster and start it there.
 
     Args:
-        config: The job.
-        options: Beam's options that the user gives, with --flink_master.
+        jar: The jar.
+        address: Address of the cluster's REST API.
         savepoint: Path of a savepoint or a retained checkpoint to restore from; None to begin at committed offsets.
         allow_non_restored: Whether to start although the savepoint has state that no step of the job takes.
         report: Receives progress lines.
@@ -88,21 +85,7 @@ def submit(
     Raises:
         UserError: The cluster does not answer or does not take the job, for instance because it cannot restore the
             savepoint. No record has been read.
-        PrerequisiteError, ServiceFailedError: See `write_job_jar`.
     """
-    address = JobTarget.of(options).master
-    if address is None:
-        raise UserError("no cluster to submit to: give --flink_master=http://HOST:PORT, Flink's REST address")
-    with tempfile.TemporaryDirectory(prefix="orion-beam-") as directory:
-        jar = Path(directory, "job.jar")
-        write_job_jar(config, options, jar, report)
-        return start_jar(jar, address, savepoint=savepoint, allow_non_restored=allow_non_restored, report=report)
-
-
-def start_jar(
-    jar: Path, address: str, *, savepoint: str | None = None, allow_non_restored: bool = False, report: Report = silent
-) -> SubmittedJob:
-    """Upload the jar of a job to a cluster and start it there; see `submit`."""
     manifest = JobManifest.of(jar)
     # With an id that is chosen here, a request that is repeated cannot start a second job.
     request: dict[str, object] = {
@@ -185,27 +168,42 @@ def same_job(running: Iterable[RunningJob], group: str, countries: Collection[st
     return next((job for job in running if job.group == group and not set(countries).isdisjoint(job.countries)), None)
 
 
-def await_running(job: SubmittedJob, timeout_s: float) -> None:
+def await_checkpoint(address: str, job_id: str, timeout_s: float, report: Report = silent) -> None:
     """Wait until all tasks of a job run and its first checkpoint is complete.
+
+    Args:
+        address: Address of the cluster.
+        job_id: Flink's id of the job.
+        timeout_s: Longest wait.
+        report: Receives a line now and then.
 
     Raises:
         UserError: The worker pool refuses the job, which is cancelled: Flink would start it again and again.
-        JobFailedError: The job has ended, or this takes longer than `timeout_s`. The message says why.
+        JobFailedError: The job has ended, fails again and again for the same reason, or is too late; says why.
+        OSError: The cluster does not answer any more.
     """
-    rest = FlinkRest(job.address)
-    give_up = time.monotonic() + timeout_s
+    rest = FlinkRest(address)
+    path = f"jobs/{job_id}"
+    began = told = time.monotonic()
     while True:
-        if REFUSAL in (why := root_cause(job)):
-            rest.cancel(job.id)
-            raise UserError(f"{why[why.index(REFUSAL) :]}; job {job.id} is cancelled")
-        state = rest.get(f"jobs/{job.id}", _PATIENCE_S)["state"]
-        if state in ENDED_STATES:
-            raise JobFailedError(f"job {job.id} has ended before its first checkpoint: {root_cause(job)}")
-        if rest.get(f"jobs/{job.id}/checkpoints", _PATIENCE_S)["counts"]["completed"]:
+        state = rest.get(path, _PATIENCE_S)["state"]
+        if rest.get(f"{path}/checkpoints", _PATIENCE_S)["counts"]["completed"]:
             return
-        if time.monotonic() > give_up:
-            late = f"job {job.id} has completed no checkpoint within {timeout_s:.0f} s"
-            raise JobFailedError(f"{late}: {root_cause(job)}; it is still there: `orion-beam jobs cancel {job.id}`")
+        failures = failure_reasons(rest.get(f"{path}/exceptions", _PATIENCE_S))
+        last = f": {failures[0].reason}" if failures else ""
+        if REFUSAL in last:
+            rest.cancel(job_id)
+            raise UserError(f"{last[last.index(REFUSAL) :]}; job {job_id} is cancelled")
+        if state in ENDED_STATES:
+            raise JobFailedError(f"job {job_id} has ended before its first checkpoint{last}")
+        if failures and failures[0].times >= _SAME_FAILURES:
+            raise JobFailedError(f"job {job_id} has failed {failures[0].times} times for the same reason{last}")
+        now = time.monotonic()
+        if now - began > timeout_s:
+            raise JobFailedError(f"job {job_id} has completed no checkpoint within {timeout_s:.0f} s{last}")
+        if now - told >= _TELL_EVERY_S:
+            told = now
+            report(f"waiting for the first checkpoint for {now - began:.0f} s, the job is {state}{last}")
         time.sleep(_LOOK_EVERY_S)
 
 
@@ -219,9 +217,3 @@ def await_end(job: SubmittedJob) -> str:
     while (state := str(rest.get(f"jobs/{job.id}", _PATIENCE_S)["state"])) not in ENDED_STATES:
         time.sleep(1)
     return state
-
-
-def root_cause(job: SubmittedJob) -> str:
-    """Return the innermost cause of a job's latest failure, in Flink's words."""
-    entries = FlinkRest(job.address).get(f"jobs/{job.id}/exceptions", _PATIENCE_S)["exceptionHistory"]["entries"]
-    return str(FlinkRefusedError(0, entries[0]["stacktrace"])) if entries else "Flink names no failure"

@@ -36,8 +36,8 @@ with late_imports():
     from orion_beam.runners.cluster.submit import (
         RunningJob,
         SubmittedJob,
+        await_checkpoint,
         await_end,
-        await_running,
         check_target,
         running_jobs,
         same_job,
@@ -65,8 +65,8 @@ class Submission:
     """How a job is submitted.
 
     Attributes:
-        savepoint: See `cluster.submit.submit`. None: that of Beam's options, if there is one.
-        allow_non_restored: See `cluster.submit.submit`.
+        savepoint: See `cluster.submit.start_jar`. None: that of Beam's options, if there is one.
+        allow_non_restored: See `cluster.submit.start_jar`.
         allow_second_job: Whether a job of the same group may run.
         replace: Whether the job takes the place of one that runs.
         savepoint_dir: Where the savepoint of that one goes; None for the cluster's own directory.
@@ -150,7 +150,7 @@ def _start_all(
             jobs.append(SubmittedJob(event.job_id, event.name, target.master, JobManifest.of(jar)))
         for stream, event, job in zip(streams, events, jobs, strict=True):
             if event.action is JobAction.SUBMITTED:
-                await_running(job, submission.patience_s)
+                await_checkpoint(job.address, job.id, submission.patience_s, say)
                 record_event(stream.bootstrap_servers, event.then(JobAction.RUNNING, savepoint=event.savepoint))
     except BaseException:
         for job in jobs:
