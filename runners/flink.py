@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 
 import apache_beam as beam
 import grpc
+import psutil
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
     PipelineOptions,
@@ -51,6 +53,9 @@ _DEFAULTS = {
     "--parallelism": "2",
     # In milliseconds. A restart repeats what came after the last checkpoint, so this bounds the repeated work.
     "--checkpointing_interval": "10000",
+    # The last checkpoint outlives a job that is cancelled or fails. It is kept where state.checkpoints.dir says.
+    "--externalized_checkpoints_enabled": None,
+    "--retain_externalized_checkpoints_on_cancellation": None,
     # An element is a frame of up to MAX_ROWS records. A bundle ends by time; it ends by size only under load.
     "--max_bundle_size": "64",
     "--max_bundle_time_mills": "20",
@@ -63,7 +68,13 @@ _DEFAULTS = {
     "--experiments": "disable_logging_submission_environment",
 }
 
-_OF_STREAMS = {"--streaming", "--checkpointing_interval", "--disable_metrics"}
+_OF_STREAMS = {
+    "--streaming",
+    "--checkpointing_interval",
+    "--externalized_checkpoints_enabled",
+    "--retain_externalized_checkpoints_on_cancellation",
+    "--disable_metrics",
+}
 """The defaults that a bounded job does not get. It needs metrics: its counters are read when it has ended."""
 
 HEAP_VARIABLE = "ORION_FLINK_HEAP_MB"
@@ -76,6 +87,19 @@ _JVM = ("-XX:+UseParallelGC", "-XX:TieredStopAtLevel=1")
 saves."""
 
 
+def embedded_heap_mb() -> int:
+    """Return the heap of embedded Flink in MiB.
+
+    Raises:
+        UserError: the environment gives a heap that is no number of MiB, too small, or more than this machine has.
+    """
+    text = os.environ.get(HEAP_VARIABLE) or _HEAP_MB
+    most = psutil.virtual_memory().total >> 20
+    if not re.fullmatch("[0-9]{1,9}", text) or not _LEAST_HEAP_MB <= int(text) <= max(most, _LEAST_HEAP_MB):
+        raise UserError(f"{HEAP_VARIABLE} is {text!r}: give {_LEAST_HEAP_MB} to {most}, this machine's memory in MiB")
+    return int(text)
+
+
 def _jvm_of(options: PipelineOptions) -> list[str]:
     """Return the JVM options of embedded Flink.
 
@@ -85,12 +109,9 @@ def _jvm_of(options: PipelineOptions) -> list[str]:
     while the job is built, and not when the first records arrive.
 
     Raises:
-        UserError: the environment gives a heap that is no number of MiB, or too small.
+        UserError: see `embedded_heap_mb`.
     """
-    text = os.environ.get(HEAP_VARIABLE) or _HEAP_MB
-    if not text.isdecimal() or int(text) < _LEAST_HEAP_MB:
-        raise UserError(f"{HEAP_VARIABLE} is {text!r}: give at least {_LEAST_HEAP_MB}, in MiB")
-    heap = int(text)
+    heap = embedded_heap_mb()
     if not options.view_as(StandardOptions).streaming:
         return [*_JVM, f"-Xmx{heap}m", f"-Xmn{min(300, heap // 2)}m"]
     touched = ("-XX:+UseTransparentHugePages", "-XX:+AlwaysPreTouch")

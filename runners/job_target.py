@@ -7,7 +7,7 @@ from typing import Self
 
 from apache_beam.options.pipeline_options import FlinkRunnerOptions, PipelineOptions, PortableOptions
 
-from orion_beam.runners.flink import EMBEDDED_MASTER, flink_arguments
+from orion_beam.runners.flink import EMBEDDED_MASTER, embedded_heap_mb, flink_arguments
 from orion_beam.runners.jars.build import Jars
 from orion_beam.runners.worker_pool.versions import pool_address
 
@@ -32,12 +32,18 @@ class JobTarget:
 
     @classmethod
     def of(cls, beam_arguments: Sequence[str]) -> Self:
-        """Read the target from Beam's options, with the defaults of `flink_arguments`."""
+        """Read the target from Beam's options, with the defaults of `flink_arguments`.
+
+        Raises:
+            UserError: Flink is embedded, and the environment gives it a heap that cannot work.
+        """
         options = PipelineOptions(flink_arguments(Jars.within(Path()), beam_arguments))
         flink, portable = options.view_as(FlinkRunnerOptions), options.view_as(PortableOptions)
         master = None if flink.flink_master in (EMBEDDED_MASTER, "[auto]") else flink.flink_master
         if master is not None:
             master = ",".join(each if "://" in each else f"http://{each}" for each in master.split(","))
+        else:
+            embedded_heap_mb()
         has_pool = portable.environment_type == "EXTERNAL" and portable.environment_config
         pool = pool_address(portable.environment_config) if has_pool else None
         given = options.get_all_options(retain_unknown_options=True)

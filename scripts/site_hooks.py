@@ -38,7 +38,11 @@ def on_files(files: Any, config: Any) -> None:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Rewrite links to and from the history of measurements, whose place in the site is not that in the repository."""
+    """Rewrite links to and from the history of measurements, whose place in the site is not that in the repository.
+
+    The site does not have the tests: of a link to one, its text stays.
+    """
+    markdown = re.sub(r"\[(`[^`\]]+`)\]\(\.\./\.\./tests/[^)]+\)", r"\1", markdown)
     return markdown.replace(f"](../../{_HISTORY}", f"](../{_HISTORY}").replace("](../docs/", "](../")
 
 

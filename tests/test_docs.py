@@ -47,6 +47,14 @@ def snippets_of(page: Path, language: str) -> list[str]:
     return [textwrap.dedent(block) for block in blocks]
 
 
+@every_page
+def test_a_test_that_a_page_links_to_exists(page):
+    for name, path in re.findall(r"\[`([^`\]]+)`\]\(([^)]*tests/[^)]+\.py)\)", page.read_text(encoding="utf-8")):
+        file = page.parent / path
+        assert file.is_file(), path
+        assert name == file.name or f"def {name}(" in file.read_text(encoding="utf-8"), name
+
+
 # A test of its own runs the tutorial as a whole: its snippets need the workspace that it makes.
 WITH_PYTHON = [page for page in PAGES if snippets_of(page, "python") and page.name != "tutorial.md"]
 

@@ -18,9 +18,17 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from orion_beam.defaults import MAX_PARALLELISM
 from orion_beam.errors import UserError
+from orion_beam.telemetry.masking import without_secrets
 
 _FLINK_OPTIONS = Path(__file__).with_name("flink_options.csv")
 _DEFAULT_PARALLELISM = -1
+_OF_AWS = "AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN in the environment, ~/.aws or a role give it"
+_SECRETS = {
+    "s3_secret_access_key": _OF_AWS,
+    "s3_session_token": _OF_AWS,
+    "azure_connection_string": "--blob_service_endpoint with AZURE_CLIENT_SECRET in the environment, or a role, does",
+}
+"""Beam's options that hold a secret, and other places for the secret. The arguments of a process can be seen by all."""
 _WHOLE = re.compile("-?[0-9]{1,18}")
 _EMBEDDED = ("[auto]", "[local]", "[collection]")
 
@@ -51,7 +59,15 @@ def check_beam_options(arguments: Sequence[str], runners: Collection[str] = ("Di
 
 
 def _check_values(given: Namespace, runners: Collection[str]) -> None:
-    """Check values that Beam or Flink would refuse much later, with a long error."""
+    """Check values that Beam or Flink would refuse much later, with a long error, and refuse secrets."""
+    for name, way_out in _SECRETS.items():
+        if getattr(given, name, None) is not None:
+            raise UserError(f"--{name} shows a secret to whoever lists processes: leave it out; {way_out}")
+    if any(without_secrets(address) != address for address in given.flink_master.split(",")):
+        raise UserError(
+            "--flink_master has a user or password, which whoever lists processes would see: have a proxy on this"
+            " machine log in, and name the proxy"
+        )
     if given.runner is not None and given.runner not in runners:
         raise UserError(f"--runner={given.runner}: expected {' or '.join(runners)}")
     jar = given.flink_job_server_jar

@@ -265,7 +265,7 @@ def test_a_job_that_starts_from_a_stage_rejects_nothing_else(chain: Chain) -> No
     assert {source_of_letter(letter) for letter in chain.letters_of_second} == set(chain.foreign.values())
 
 
-def test_a_record_of_an_newer_version_is_held_and_named_not_dead_lettered(chain: Chain) -> None:
+def test_a_record_of_a_newer_version_is_held_and_named_not_dead_lettered(chain: Chain) -> None:
     newer = chain.newer
     where = f"{NORMALIZED.name}[{newer.source.partition}] offset {newer.source.offset}: {SAYS}"
     assert where in newer.log

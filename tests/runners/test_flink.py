@@ -1,10 +1,14 @@
 """The JVM of embedded Flink has the heap that the environment gives it."""
 
+from pathlib import Path
+
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from orion_beam.errors import UserError
-from orion_beam.runners.flink import HEAP_VARIABLE, _jvm_of
+from orion_beam.runners.flink import HEAP_VARIABLE, _jvm_of, flink_arguments
+from orion_beam.runners.jars.build import Jars
+from orion_beam.runners.job_target import JobTarget
 
 
 @pytest.mark.parametrize(("streaming", "young"), [([], "-Xmn300m"), (["--streaming"], "-Xmn716m")])
@@ -13,8 +17,17 @@ def test_the_heap_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch, st
     assert {"-Xmx1024m", young} <= set(_jvm_of(PipelineOptions(streaming)))
 
 
-@pytest.mark.parametrize("text", ["2g", "511", "-1"])
-def test_a_heap_that_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+@pytest.mark.parametrize("text", ["2g", "511", "-1", "9" * 9, "9" * 30])
+def test_a_heap_that_cannot_work_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv(HEAP_VARIABLE, text)
-    with pytest.raises(UserError, match=f"^{HEAP_VARIABLE} is '{text}': give at least 512, in MiB$"):
-        _jvm_of(PipelineOptions(["--streaming"]))
+    with pytest.raises(
+        UserError, match=rf"^{HEAP_VARIABLE} is '{text}': give 512 to \d+, this machine's memory in MiB"
+    ):
+        JobTarget.of([])
+    assert JobTarget.of(["--flink_master=jobmanager:8081"]).master == "http://jobmanager:8081"
+
+
+def test_a_stream_keeps_its_last_checkpoint_and_a_bounded_job_has_none(tmp_path: Path) -> None:
+    kept = "--retain_externalized_checkpoints_on_cancellation"
+    assert kept in flink_arguments(Jars.within(tmp_path), [])
+    assert kept not in flink_arguments(Jars.within(tmp_path), [], bounded=True)
