@@ -72,7 +72,7 @@ class JobEvent(BaseModel):
         jar: SHA-256 of the job's jar, in hex.
         jar_id: Flink's name of the jar on the cluster.
         savepoint: The savepoint that was taken (stopped, savepoint), or that the job started from.
-        states: Identity of each step that keeps state, by its id in savepoints; see `orion_beam.inspect.job_states`.
+        states: What a savepoint of the job holds, see `orion_beam.inspect.savepoint_graph`.
         reason: Why it was given up, without subscribers' numbers and secrets.
     """
 

@@ -5,7 +5,9 @@ starts again from the same savepoint. Everything that can be refused is refused 
 """
 
 import logging
-from contextlib import suppress
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -234,9 +236,7 @@ def _require_slots(address: str, was: JobManifest, will: JobManifest) -> None:
         require(check for check in capacity_checks(address, more) if check.name == SLOTS)
 
 
-def replace_job(
-    plan: Replacement, action: JobAction, *, timeout_s: float, report: Report = silent, reason: str | None = None
-) -> JobEvent:
+def replace_job(plan: Replacement, action: JobAction, *, timeout_s: float, report: Report = silent) -> JobEvent:
     """Stop the job of a plan and start the other one; go back to the job before, if that one does not run.
 
     Args:
@@ -244,7 +244,6 @@ def replace_job(
         action: What the history says: UPGRADED, SCALED or ROLLED_BACK.
         timeout_s: Longest time until the new job has completed its first checkpoint.
         report: Receives progress lines.
-        reason: Why, for the history.
 
     Returns:
         The event of the new job, recorded.
@@ -260,7 +259,10 @@ def replace_job(
     report(f"starting from {origin}")
     started: list[JobEvent] = []
     try:
-        started.append(launch_job(plan.new, plan.address, plan.bootstrap_servers, savepoint=start, report=report))
+        if interrupt is not None:
+            raise interrupt
+        with _whole():
+            started.append(launch_job(plan.new, plan.address, plan.bootstrap_servers, savepoint=start, report=report))
         await_checkpoint(plan.address, started[0].job_id, timeout_s, report)
     except BaseException as error:
         why = mask_line(" ".join(str(error).split())) if isinstance(error, Exception) else "interrupted"
@@ -271,9 +273,24 @@ def replace_job(
             f"the new version was given up: {why}; job {back.job_id} runs the version before, from"
             f" {f'savepoint {savepoint}' if savepoint else 'the committed offsets'}"
         ) from None
-    event = started[0].then(action, savepoint=start, reason=reason or (None if start else f"from {origin}"))
+    event = started[0].then(action, savepoint=start, reason=None if start else f"from {origin}")
     _record(plan.bootstrap_servers, event)
     return event
+
+
+@contextmanager
+def _whole() -> Iterator[None]:
+    """Let an interrupt take effect only when the block is over: a start that is broken off may still start a job."""
+    hits: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda hit, _: hits.append(hit)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if hits:
+        signal.raise_signal(hits[0])
 
 
 def _stop(plan: Replacement, report: Report) -> tuple[str | None, BaseException | None]:
@@ -303,7 +320,8 @@ def _roll_back(
         _record(plan.bootstrap_servers, failed.then(JobAction.FAILED, reason=why))
     report("starting the version before again")
     try:
-        event = launch_job(plan.old, plan.address, plan.bootstrap_servers, savepoint=savepoint, report=report)
+        with _whole():
+            event = launch_job(plan.old, plan.address, plan.bootstrap_servers, savepoint=savepoint, report=report)
         await_checkpoint(plan.address, event.job_id, timeout_s, report)
     except (JobFailedError, UserError, OSError) as error:
         origin = f"with savepoint {savepoint}" if savepoint else "from the committed offsets"
