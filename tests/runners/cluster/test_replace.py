@@ -12,13 +12,17 @@ def test_an_interrupt_takes_effect_when_the_start_is_over(number: signal.Signals
     def handler(hit: int, _: object) -> None:
         raise InterruptedError(hit)
 
-    before = signal.signal(number, handler)
-    is_whole = False
-    try:
-        with pytest.raises(InterruptedError), _whole():
+    def start() -> None:
+        with _whole():
             signal.raise_signal(number)
-            is_whole = True
-        assert is_whole
+            done.append("whole")
+
+    done: list[str] = []
+    before = signal.signal(number, handler)
+    try:
+        with pytest.raises(InterruptedError):
+            start()
+        assert done == ["whole"]
         assert signal.getsignal(number) is handler
         with pytest.raises(ValueError, match="refused"), _whole():
             raise ValueError("refused")
