@@ -26,6 +26,7 @@ with late_imports():
     from orion_beam.jobs.events import JobAction, JobEvent, version_before
     from orion_beam.jobs.history import latest_event, read_history, record_event, require_history
     from orion_beam.monitoring.flink_rest import FlinkRest
+    from orion_beam.runners.cluster.held_signals import pass_on
     from orion_beam.runners.cluster.job_jar import JobManifest, with_parallelism
     from orion_beam.runners.cluster.kept_jars import kept_jar
     from orion_beam.runners.cluster.replace import Replacement, plan_replacement, replace_job, way_back
@@ -176,11 +177,10 @@ def stop_job(
             " state.savepoints.dir on the cluster; `orion-beam jobs cancel` stops without one"
         )
     event = latest_event(bootstrap_servers, found.id, found.name, cluster)
-    path, interrupt = stop_with_savepoint(rest, found, directory, drain=drain, report=say)
+    path, held = stop_with_savepoint(rest, found, directory, drain=drain, report=say)
     record_event(bootstrap_servers, event.then(JobAction.STOPPED, savepoint=path))
     typer.echo(json.dumps({"job": found.id, "name": found.name, "savepoint": path}, indent=2) if as_json else path)
-    if interrupt is not None:
-        raise interrupt
+    pass_on(held)
 
 
 @app.command(epilog="Example: orion-beam jobs cancel orion-orion-beam-FR --flink http://jobmanager:8081 --yes")

@@ -5,9 +5,7 @@ starts again from the same savepoint. Everything that can be refused is refused 
 """
 
 import logging
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from orion_beam.jobs.cluster_jobs import ClusterJob
 from orion_beam.jobs.events import JobAction, JobEvent
 from orion_beam.jobs.history import latest_event, read_history, record_event, require_history
 from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRest
+from orion_beam.runners.cluster.held_signals import held_signals, pass_on
 from orion_beam.runners.cluster.job_jar import JobManifest, graph_of, versions_of
 from orion_beam.runners.cluster.kept_jars import keep_jar, kept_jar
 from orion_beam.runners.cluster.stop import cancel_job, savepoint_directory, stop_with_savepoint
@@ -253,16 +252,16 @@ def replace_job(plan: Replacement, action: JobAction, *, timeout_s: float, repor
             again; the message says which and why. Or neither runs; the message says how to start one.
         BaseException: An interrupt; the job before runs again.
     """
-    savepoint, interrupt = _stop(plan, report)
+    savepoint, held = _stop(plan, report)
     start = None if plan.why_offsets else savepoint
     origin = f"savepoint {start}" if start else f"the committed offsets of group {plan.event.group}: {plan.why_offsets}"
     report(f"starting from {origin}")
     started: list[JobEvent] = []
     try:
-        if interrupt is not None:
-            raise interrupt
-        with _whole():
+        pass_on(held)
+        with held_signals() as held:
             started.append(launch_job(plan.new, plan.address, plan.bootstrap_servers, savepoint=start, report=report))
+        pass_on(held)
         await_checkpoint(plan.address, started[0].job_id, timeout_s, report)
     except BaseException as error:
         why = mask_line(" ".join(str(error).split())) if isinstance(error, Exception) else "interrupted"
@@ -278,37 +277,18 @@ def replace_job(plan: Replacement, action: JobAction, *, timeout_s: float, repor
     return event
 
 
-@contextmanager
-def _whole() -> Iterator[None]:
-    """Let an interrupt take effect only when the block is over: a start that is broken off may still start a job."""
-    hits: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda hit, _: hits.append(hit)) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if hits:
-        signal.raise_signal(hits[0])
-
-
-def _stop(plan: Replacement, report: Report) -> tuple[str | None, BaseException | None]:
-    """Stop the job; return the savepoint's path, or None if it was cancelled, and the interrupt that came meanwhile."""
+def _stop(plan: Replacement, report: Report) -> tuple[str | None, list[int]]:
+    """Stop the job; return the savepoint's path, or None if it was cancelled, and the signals that are held back."""
     rest, event = FlinkRest(plan.address), plan.event
     if plan.directory is not None:
         stopped = stop_with_savepoint(rest, plan.job, plan.directory, report=report)
         _record(plan.bootstrap_servers, event.then(JobAction.STOPPED, savepoint=stopped.savepoint))
         return stopped
     report(f"cancelling {plan.job.name} ({plan.job.id}): what it wrote since its last checkpoint comes out twice")
-    interrupt: BaseException | None = None
-    try:
+    with held_signals() as held:
         cancel_job(rest, plan.job)
-    except (KeyboardInterrupt, SystemExit) as hit:
-        interrupt = hit
-        _end(plan.address, plan.job.id)
-    _record(plan.bootstrap_servers, event.then(JobAction.CANCELLED, reason=plan.why_offsets))
-    return None, interrupt
+        _record(plan.bootstrap_servers, event.then(JobAction.CANCELLED, reason=plan.why_offsets))
+    return None, held
 
 
 def _roll_back(
@@ -320,8 +300,9 @@ def _roll_back(
         _record(plan.bootstrap_servers, failed.then(JobAction.FAILED, reason=why))
     report("starting the version before again")
     try:
-        with _whole():
+        with held_signals() as held:
             event = launch_job(plan.old, plan.address, plan.bootstrap_servers, savepoint=savepoint, report=report)
+        pass_on(held)
         await_checkpoint(plan.address, event.job_id, timeout_s, report)
     except (JobFailedError, UserError, OSError) as error:
         origin = f"with savepoint {savepoint}" if savepoint else "from the committed offsets"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from orion_beam.errors import JobFailedError, UserError
 from orion_beam.jobs.cluster_jobs import ClusterJob
 from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRefusedError, FlinkRest
+from orion_beam.runners.cluster.held_signals import held_signals
 from orion_beam.runners.jars.build import Report, silent
 
 __all__ = ["Stopped", "cancel_job", "require_running", "savepoint_directory", "stop_with_savepoint"]
@@ -22,11 +23,11 @@ class Stopped(NamedTuple):
 
     Attributes:
         savepoint: Path of its savepoint.
-        interrupt: The interrupt that came meanwhile; None: there was none.
+        held: Signals that came meanwhile and take no effect yet, see `held_signals`.
     """
 
     savepoint: str
-    interrupt: BaseException | None
+    held: list[int]
 
 
 def require_running(job: ClusterJob) -> None:
@@ -79,26 +80,24 @@ def stop_with_savepoint(
     """
     report(f"stopping {job.name} ({job.id}) with a savepoint in {directory}")
     began = told = time.monotonic()
-    interrupt: BaseException | None = None
+
+    def tell() -> None:
+        report("the stop has begun, so this waits for its end; a second interrupt ends the wait only")
+
     try:
-        trigger = rest.post(f"jobs/{job.id}/stop", {"targetDirectory": directory, "drain": drain})["request-id"]
-        while (done := _operation(rest, job, trigger)) is None:
-            try:
+        with held_signals(tell) as held:
+            trigger = rest.post(f"jobs/{job.id}/stop", {"targetDirectory": directory, "drain": drain})["request-id"]
+            while (done := _operation(rest, job, trigger)) is None:
                 time.sleep(_LOOK_EVERY_S)
-            except (KeyboardInterrupt, SystemExit) as hit:
-                if interrupt is not None:
-                    raise
-                interrupt = hit
-                report("the stop has begun, so this waits for its end; a second interrupt ends the wait only")
-            if time.monotonic() - told >= _TELL_EVERY_S:
-                told = time.monotonic()
-                report(f"waiting for the savepoint for {told - began:.0f} s")
+                if time.monotonic() - told >= _TELL_EVERY_S:
+                    told = time.monotonic()
+                    report(f"waiting for the savepoint for {told - began:.0f} s")
     except FlinkRefusedError as error:
         raise JobFailedError(f"job {job.id} is not stopped: {error}") from None
     if "location" not in done:
         reason = FlinkRefusedError(0, done["failure-cause"]["stack-trace"])
-        raise JobFailedError(f"job {job.id} makes no savepoint, and goes on: {reason}") from interrupt
-    return Stopped(str(done["location"]), interrupt)
+        raise JobFailedError(f"job {job.id} makes no savepoint, and goes on: {reason}")
+    return Stopped(str(done["location"]), held)
 
 
 def _operation(rest: FlinkRest, job: ClusterJob, trigger: str) -> Mapping[str, Any] | None:
