@@ -30,6 +30,7 @@ LONGEST_FIRST = (
     "test_secured",
     "test_redrive",
     "test_cluster",
+    "test_high_availability",
     "test_brokers",
 )
 """Files whose tests take minutes. If one of them started last, it would run alone while another core is idle."""
