@@ -5,6 +5,7 @@ starts again from the same savepoint. Everything that can be refused is refused 
 """
 
 import logging
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import grpc
 from orion_beam.doctor.findings import require
 from orion_beam.errors import JobFailedError, UserError
 from orion_beam.inspect.savepoint_graph import changes_between
-from orion_beam.jobs.cluster_jobs import ClusterJob
+from orion_beam.jobs.cluster_jobs import ClusterJob, jobs_on
 from orion_beam.jobs.events import JobAction, JobEvent
 from orion_beam.jobs.history import latest_event, read_history, record_event, require_history
 from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRest
@@ -252,6 +253,7 @@ def replace_job(plan: Replacement, action: JobAction, *, timeout_s: float, repor
             again; the message says which and why. Or neither runs; the message says how to start one.
         BaseException: An interrupt; the job before runs again.
     """
+    known = {job.id for job in jobs_on(FlinkRest(plan.address), plan.address)}
     savepoint, held = _stop(plan, report)
     start = None if plan.why_offsets else savepoint
     origin = f"savepoint {start}" if start else f"the committed offsets of group {plan.event.group}: {plan.why_offsets}"
@@ -265,7 +267,7 @@ def replace_job(plan: Replacement, action: JobAction, *, timeout_s: float, repor
         await_checkpoint(plan.address, started[0].job_id, timeout_s, report)
     except BaseException as error:
         why = mask_line(" ".join(str(error).split())) if isinstance(error, Exception) else "interrupted"
-        back = _roll_back(plan, started[0] if started else None, savepoint, why, timeout_s, report)
+        back = _roll_back(plan, started[0] if started else None, known, savepoint, why, timeout_s, report)
         if not isinstance(error, JobFailedError | UserError | OSError):
             raise
         raise JobFailedError(
@@ -292,14 +294,23 @@ def _stop(plan: Replacement, report: Report) -> tuple[str | None, list[int]]:
 
 
 def _roll_back(
-    plan: Replacement, failed: JobEvent | None, savepoint: str | None, why: str, timeout_s: float, report: Report
+    plan: Replacement,
+    failed: JobEvent | None,
+    known: Collection[str],
+    savepoint: str | None,
+    why: str,
+    timeout_s: float,
+    report: Report,
 ) -> JobEvent:
     report(f"the new version is given up: {why}")
     if failed is not None:
-        _end(plan.address, failed.job_id)
         _record(plan.bootstrap_servers, failed.then(JobAction.FAILED, reason=why))
     report("starting the version before again")
     try:
+        # A cluster that has not answered may have started the new version all the same.
+        for job in jobs_on(FlinkRest(plan.address), plan.address):
+            if job.name == plan.job.name and job.id not in known:
+                _end(plan.address, job.id)
         with held_signals() as held:
             event = launch_job(plan.old, plan.address, plan.bootstrap_servers, savepoint=savepoint, report=report)
         pass_on(held)

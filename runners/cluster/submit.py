@@ -17,7 +17,6 @@ from orion_beam.runners.doctor.worker_pool import check_pool
 from orion_beam.runners.jars.build import PIPELINE_RUNNER, Report, silent
 from orion_beam.runners.job_target import JobTarget
 from orion_beam.runners.worker_pool.versions import REFUSAL
-from orion_beam.telemetry.masking import mask_line
 
 _PATIENCE_S = 120.0
 """Longest time without an answer of a JobManager that elects a leader or restarts."""
@@ -90,7 +89,7 @@ def start_jar(
     # With an id that is chosen here, a request that is repeated cannot start a second job.
     request: dict[str, object] = {
         "entryClass": PIPELINE_RUNNER,
-        "jobId": _new_id(),
+        "jobId": uuid.uuid4().hex,
         "programArgsList": [f"--lease={new_lease()}"],
     }
     if savepoint is not None:
@@ -110,14 +109,6 @@ def start_jar(
     except OSError as error:
         raise UserError(f"{address} does not answer as Flink's REST API does ({error}): check --flink_master") from None
     return SubmittedJob(job_id, manifest.name, address, manifest)
-
-
-def _new_id() -> str:
-    """Return a random id that the masking of subscribers' numbers leaves as it is."""
-    while True:
-        found = uuid.uuid4().hex
-        if mask_line(found) == found:
-            return found
 
 
 def check_target(target: JobTarget, warn: Report, *, jobs: int = 1, needs_slots: bool = True) -> None:
