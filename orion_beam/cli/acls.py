@@ -6,9 +6,9 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
+from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import (
     OWN,
@@ -172,7 +172,7 @@ def _plan_json(plan: "AclPlan") -> dict[str, Any]:
 
 
 def _print_plan(plan: "AclPlan") -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = console_of(highlight=False, soft_wrap=True)
     for sign, style, acls in (("+", "green", plan.missing), ("-", "red", plan.excess), ("?", "", plan.everybody)):
         for acl in acls:
             console.print(Text.assemble("  ", (sign, style), f" {acl}"))

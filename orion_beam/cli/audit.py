@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.job_defaults import stages_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.offset_options import held_between, held_offsets, offsets_by_partition, time_of
@@ -193,7 +193,7 @@ def _print(found: Audit) -> None:
         of_topic = ConservationReport(tuple(part for part in report.partitions if part.source.topic == topic))
         counts = (of_topic.records, of_topic.final, of_topic.dead_lettered)
         table.add_row(topic, *(f"{n:,}" for n in (*counts, of_topic.missing, of_topic.in_both, of_topic.duplicates)))
-    Console().print(table)
+    console_of().print(table)
     for line in (*report.problems, *_notes(found)):
         typer.echo(line)
     typer.echo(_verdict(report))

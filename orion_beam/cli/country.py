@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import Profiles
 from orion_beam.cli.shared.paths import local_path
@@ -212,4 +212,4 @@ def _print(findings: list[Finding]) -> None:
     table = Table("mutation", "records", "result")
     for finding in findings:
         table.add_row(finding.check, str(finding.records), "\n".join(finding.failures) or "ok")
-    Console().print(table)
+    console_of().print(table)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from orion_beam.cli.redrive import redrive, retest
+from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.letters import (
     CodeOption,
@@ -90,7 +90,7 @@ def stats(
     if as_json:
         typer.echo(json.dumps({"topic": selection.topic, "filter": wanted.described()} | statistics.as_json()))
         return
-    Console().print(_statistics_table(statistics))
+    console_of().print(_statistics_table(statistics))
     states = f"{statistics.letters - statistics.redriven:,} open, {statistics.redriven:,} redriven"
     typer.echo(
         f"{statistics.letters:,} dead letters ({states}), {statistics.foreign:,} foreign messages on {selection.topic}"
@@ -150,7 +150,7 @@ def ls(
         for listed in newest.listed:
             typer.echo(json.dumps(listed))
     else:
-        Console().print(_listing(newest.listed, selection.topic))
+        console_of().print(_listing(newest.listed, selection.topic))
     if newest.left_out:
         say(f"… and {newest.left_out:,} more, older ones: --limit says how many to list, `stats` counts them")
 
@@ -208,7 +208,7 @@ def show(
 
 
 def _print_view(view: LetterView, topic: str) -> None:
-    console = Console()
+    console = console_of()
     reasons = Table(show_header=False, box=None)
     for name, value in view.reasons.items():
         reasons.add_row(Text(name, style="dim"), Text(", ".join(value) if isinstance(value, list) else str(value)))

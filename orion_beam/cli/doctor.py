@@ -6,10 +6,10 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.given import refuse_unused
 from orion_beam.cli.shared.job_defaults import beam_arguments, job_of, stages_of
 from orion_beam.cli.shared.late import late_imports
@@ -118,7 +118,7 @@ def doctor(
     if as_json:
         typer.echo(json.dumps({"ok": is_ready, "checks": [asdict(check) for check in checks]}, indent=2))
     else:
-        Console().print(_table(checks))
+        console_of(markup=True).print(_table(checks))
     if not is_ready:
         raise typer.Exit(1)
 
@@ -174,7 +174,7 @@ def _cluster_checks(cluster: JobTarget, beam_arguments: Sequence[str], savepoint
 
 def _gathered(checks: Iterator[Check], *, is_quiet: bool) -> list[Check]:
     """Make the checks; on a terminal, show the latest one."""
-    console = Console(stderr=True, quiet=is_quiet)
+    console = console_of(markup=True, stderr=True, quiet=is_quiet)
     found = []
     with console.status("checking") as status:
         for check in checks:

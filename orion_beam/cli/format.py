@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.workspace import find_workspace
 
@@ -60,7 +60,7 @@ def try_file(
         table.title = f"{each.format} reads {each.read:,} of {len(lines):,} lines"
         for field in dict.fromkeys(field for row in each.rows for field in row):
             table.add_row(field, *(_masked(row).get(field, "") for row in each.rows))
-        Console().print(table)
+        console_of().print(table)
     if not found:
         raise typer.Exit(1)
 

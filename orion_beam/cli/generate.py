@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.offset_options import time_of
 from orion_beam.cli.shared.options import parse_countries
@@ -89,7 +89,7 @@ class _RateColumn(ProgressColumn):
 
 
 def _progress() -> Progress:
-    console = Console(stderr=True)
+    console = console_of(stderr=True)
     return Progress(
         TextColumn("CDRs"),
         BarColumn(),

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.given import refuse_unused
 from orion_beam.cli.shared.job_defaults import stages_of
 from orion_beam.cli.shared.late import late_imports
@@ -84,7 +84,7 @@ def retest(
     table.add_column("letters", justify="right")
     for (country_code, first, verdict, now), count in sorted(report.counts.items()):
         table.add_row(country_code, first, verdict.replace("_", " "), now, f"{count:,}")
-    Console().print(table)
+    console_of().print(table)
     totals = ", ".join(f"{report.total(verdict):,} {verdict.replace('_', ' ')}" for verdict in RetestVerdict)
     typer.echo(f"of {report.counts.total():,} letters: {totals}; {report.foreign:,} foreign messages")
 
@@ -223,7 +223,7 @@ def _show(report: RedriveReport, redrive_id: str | None, as_json: bool) -> None:
     table.add_column("letters", justify="right")
     for (fate, country, code), count in sorted(report.outcomes.items()):
         table.add_row(fate.replace("_", " "), country, code, f"{count:,}")
-    Console().print(table)
+    console_of().print(table)
     for fate in Fate:
         if count := report.fates[fate]:
             typer.echo(f"{count:>9,}  {fate.replace('_', ' ')}: {fate.meaning}")

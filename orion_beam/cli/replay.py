@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.given import given_options, refuse_unused
 from orion_beam.cli.shared.job_defaults import beam_arguments, job_of, stages_of
 from orion_beam.cli.shared.late import late_imports
@@ -374,7 +374,7 @@ def _show(replay: Replay, notes: Iterable[str]) -> None:
             first.isoformat(timespec="seconds") if first else "",
             f"{sum(plan.bytes_estimated for plan in plans) / 1e6:,.1f}",
         )
-    console = Console(stderr=True)
+    console = console_of(stderr=True)
     console.print(table)
     for plan in replay.partitions:
         if plan.is_truncated:
@@ -431,7 +431,7 @@ def _run(run: Run, as_json: bool, notes: Iterable[str] = ()) -> None:
         more = {"notes": list(notes), "seconds": took, "resumed_behind": done, "report": str(report)}
         typer.echo(json.dumps(_plan_json(planned) | summary | more))
         return
-    Console().print(counts_table(written))
+    console_of().print(counts_table(written))
     if gaps := planned.offsets - read:
         _say(f"{gaps:,} of {planned.offsets:,} offsets hold no record: transaction markers, or compacted away")
     _say(f"replay {planned.run_id} is done: {planned.offsets - done:,} offsets in {took:,.0f} s; {report}")
@@ -473,7 +473,7 @@ def _progress(offsets: int, done: int, is_quiet: bool) -> Iterator[Advance]:
         _Rate(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=is_quiet) as progress:
+    with Progress(*columns, console=console_of(stderr=True), disable=is_quiet) as progress:
         task = progress.add_task("replay", total=offsets, completed=done)
         yield lambda more: progress.advance(task, more)
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import orion_beam
 from orion_beam.cli.replay import asked_for, countries_of
+from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.given import given_options
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import (
@@ -239,7 +239,7 @@ def _as_json(comparison: Comparison) -> dict[str, object]:
 
 
 def _show(comparison: Comparison) -> None:
-    console = Console()
+    console = console_of()
     if comparison.is_equal:
         console.print(f"{comparison.records:,} records, no difference", highlight=False)
         return

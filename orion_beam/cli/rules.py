@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.given import refuse_unused
 from orion_beam.cli.shared.job_defaults import stages_of
 from orion_beam.cli.shared.late import late_imports
@@ -130,4 +130,4 @@ def rules(
         table = Table("id", "severity", "meaning", "source")
         for entry in listed:
             table.add_row(*(str(entry[name]) for name in ("id", "severity", "meaning", "source")))
-        Console().print(table)
+        console_of().print(table)

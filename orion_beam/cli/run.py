@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.given import refuse_unused
 from orion_beam.cli.shared.job_defaults import beam_arguments
 from orion_beam.cli.shared.late import late_imports
@@ -250,7 +250,7 @@ def _print_graph(graph: JobGraph, *, dot: bool, as_json: bool) -> None:
     elif as_json:
         typer.echo(json.dumps(graph.as_json(), indent=2))
     else:
-        console = Console()
+        console = console_of()
         console.print(_steps(graph), _endpoints(graph))
         console.print("Nothing was started, and no broker was asked.")
 
@@ -323,7 +323,7 @@ def _run_files(
     if as_json:
         typer.echo(json.dumps(summary | {"output": shown(output)}))
     else:
-        Console().print(counts_table(outcomes))
+        console_of().print(counts_table(outcomes))
         typer.echo(f"written to {shown(output)}")
     for country, counts in summary["countries"].items():
         if counts["dead_letters"] and not counts["final"]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.paths import local_path
 from orion_beam.errors import JobFailedError, UserError
@@ -90,7 +90,7 @@ def _first_of_each_exception() -> Iterator[None]:
 
 def _parts(workspace: Workspace, *, update: bool) -> Iterator[tuple[str, list[CheckResult]]]:
     """Yield each part of the test when it is done: its name and its results."""
-    status = Console(stderr=True).status
+    status = console_of(stderr=True).status
     with status("lint"):
         findings = lint_workspace(workspace)
         linted = lint_results(files_of(workspace), findings)

@@ -7,10 +7,10 @@ from contextlib import closing
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.live import Live
 
 from orion_beam.cli.monitor import FlinkUrls, Interval, WatchedCountries, config_of, warn_of_missing_rights
+from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import OWN, BootstrapServers, WatchedGroup
 from orion_beam.errors import PrerequisiteError
@@ -51,9 +51,9 @@ def top(
             if as_json:
                 typer.echo(json.dumps(status_of(watched)))
             else:
-                Console().print(top_view(watched.history, names))
+                console_of().print(top_view(watched.history, names))
         return
-    with watched, Live(console=Console(), screen=True, auto_refresh=False) as live:
+    with watched, Live(console=console_of(), screen=True, auto_refresh=False) as live:
         while True:
             live.update(top_view(watched.history, names), refresh=True)
             time.sleep(interval)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.given import refuse_unused
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import AsJson, BootstrapServers, parse_countries
@@ -182,7 +182,7 @@ def _plan_json(plan: Plan) -> dict[str, Any]:
 
 
 def _print_plan(plan: Plan) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = console_of(markup=True, highlight=False, soft_wrap=True)
     symbols = {
         ChangeKind.CHANGE: "[yellow]~[/]",
         ChangeKind.DANGEROUS: "[bold red]![/]",

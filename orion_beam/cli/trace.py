@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.job_defaults import stages_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.letters import ServersOrFiles, audit_reveal, servers_of
@@ -364,7 +364,7 @@ def _print(
     searched: SearchRanges,
     found: Sequence[tuple[str, Found]],
 ) -> None:
-    console = Console(highlight=False)
+    console = console_of(markup=True, highlight=False)
     console.print(f"{record.place} offset {record.offset}, {record.country}, arrived {record.arrived or 'unknown'}")
     if record.redrive is not None:
         console.print(f"  sent by redrive {record.redrive.id}, from {escape(record.redrive.source)}")

@@ -70,7 +70,8 @@ class KafkaNeeds:
 def start_checks(needs: KafkaNeeds) -> Iterator[Check]:
     """Check what every job needs to start, within a second.
 
-    These are the topics, the rights to read and write them, and, on stage topics, that no record's version is unknown.
+    These are the topics, the rights to read and write them and to commit, and, on stage topics, that no
+    record's version is unknown.
     """
     try:
         require_topics(needs.bootstrap_servers, needs.topics)
@@ -78,6 +79,9 @@ def start_checks(needs: KafkaNeeds) -> Iterator[Check]:
     except UserError as error:
         yield refused("topics", error)
     yield from _guarded("rights", lambda: _check_rights(needs))
+    # A client whose group's coordinator refuses it asks again for a minute, so this is asked first.
+    group = {Place.GROUP: (needs.group_id,)}
+    yield from _guarded("group rights", lambda: _check_group_rights(needs, "group rights", group))
     if any(topic in stage_topics().values() for topic in needs.sources):
         yield from _guarded("stage records", lambda: _check_versions(needs))
 
@@ -88,8 +92,9 @@ def loss_checks(needs: KafkaNeeds) -> Iterator[Check]:
 
 
 def group_checks(needs: KafkaNeeds) -> Iterator[Check]:
-    """Check whether this user may read as the group, and whether another job of the group is alive."""
-    yield from _guarded("group rights", lambda: _check_group_rights(needs))
+    """Check whether this user may look for other jobs of the group, and whether one is alive."""
+    lease = {Place.LEASE: (lease_group(needs.group_id),)}
+    yield from _guarded("lease rights", lambda: _check_group_rights(needs, "lease rights", lease))
     yield from _guarded("other jobs", lambda: _check_holders(needs))
 
 
@@ -120,12 +125,10 @@ def _check_rights(needs: KafkaNeeds) -> Check:
     return ok("rights", "this user may read what the job reads, and write what it writes")
 
 
-def _check_group_rights(needs: KafkaNeeds) -> Check:
-    groups = (needs.group_id, lease_group(needs.group_id))
-    names = {Place.GROUP: groups[:1], Place.LEASE: groups[1:]}
-    if lacks := lacking(needs.bootstrap_servers, rights_of(Role.STREAM, names)):
-        return failed("group rights", f"this user may not {words_of(lacks)}", fix_of(Role.STREAM))
-    return ok("group rights", f"this user may read as {' and '.join(groups)}")
+def _check_group_rights(needs: KafkaNeeds, name: str, groups: Mapping[Place, tuple[str, ...]]) -> Check:
+    if lacks := lacking(needs.bootstrap_servers, rights_of(Role.STREAM, groups)):
+        return failed(name, f"this user may not {words_of(lacks)}", fix_of(Role.STREAM))
+    return ok(name, f"this user may read as {' and '.join(*groups.values())}")
 
 
 def _check_holders(needs: KafkaNeeds) -> Check:

@@ -62,7 +62,7 @@ def _from_avro(body: bytes, schema: str, model: type[UnifiedCdr]) -> dict[str, A
 def _from_json(value: bytes, model: type[UnifiedCdr]) -> dict[str, Any] | None:
     try:
         record = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(record, dict) or not set(_fields_ever(model)) <= record.keys():
         return None

@@ -1,6 +1,5 @@
 """Files: raw records, one per line, and Avro container files of CDRs and dead letters."""
 
-import itertools
 import json
 import logging
 import os
@@ -20,7 +19,7 @@ from fastavro.write import Writer
 
 from orion_beam.config import FileSource
 from orion_beam.errors import InputFileError
-from orion_beam.io.lines import count_in, kinds_of, lines_of
+from orion_beam.io.lines import chunks_of, count_in, kinds_of
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.dead_letter import DeadLetter
 from orion_beam.schemas.raw import RAW_CDR_SCHEMA
@@ -79,8 +78,7 @@ class _ReadLines(beam.DoFn):  # type: ignore[misc]
             arrived = self._source.received_at or datetime.fromtimestamp(path.stat().st_mtime, UTC)
             with open_whole(str(path)) as opened:
                 file = opened if encoding is None else as_utf8(opened, encoding)
-                lines = itertools.chain.from_iterable(lines_of(file))
-                while chunk := list(itertools.islice(lines, MAX_ROWS)):
+                for chunk in chunks_of(file, MAX_ROWS):
                     if (batch := reading.batch_of(chunk, arrived)).num_rows:
                         yield batch
         except OSError as error:

@@ -20,8 +20,11 @@ from orion_beam.transforms.arrow.texts import mask_of
 from orion_beam.transforms.decode import column_names_of
 from orion_beam.transforms.decoders.layouts import Separated
 from orion_beam.transforms.decoders.registry import formats_of
+from orion_beam.transforms.reference.file_content import DamagedFileError
 
 _BLOCK_BYTES = 1 << 20
+LONGEST_LINE_BYTES = 64 << 20
+"""No record is nearly as long: a file with such a line is none of CDRs, and would fill the memory."""
 
 _HEADER_WORDS = "h|hd|hdr|header|bof"
 _TRAILER_WORDS = "t|tr|trl|trlr|tlr|trailer|ft|ftr|footer|eof"
@@ -33,17 +36,40 @@ _COUNT = re.compile(r"[0-9]{1,12}")
 
 
 def lines_of(file: IO[bytes], block_bytes: int = _BLOCK_BYTES) -> Iterator[list[bytes]]:
-    r"""Yield the lines of a file, a list per block read; a line ends at `\n` only."""
+    r"""Yield the lines of a file, a list per block read; a line ends at `\n` only.
+
+    Raises:
+        DamagedFileError: A line has more than LONGEST_LINE_BYTES, or the file cannot be read.
+    """
     rest: list[bytes] = []
     while block := file.read(block_bytes):
         first, *others = block.split(b"\n")
         rest.append(first)
+        if len(rest) * block_bytes > LONGEST_LINE_BYTES:
+            raise DamagedFileError(f"a line has more than {LONGEST_LINE_BYTES >> 20} MiB: it is no file of CDRs")
         if others:
             yield [b"".join(rest), *others[:-1]]
             rest = [others[-1]]
     # Bytes after the last newline are a line; the empty text after it is not.
     if last := b"".join(rest):
         yield [last]
+
+
+def chunks_of(file: IO[bytes], most_lines: int) -> Iterator[list[bytes]]:
+    """Yield the lines of a file in lists of `most_lines`, or of fewer if they are long; see `lines_of`."""
+    chunk: list[bytes] = []
+    blocks = 0
+    for lines in lines_of(file):
+        chunk += lines
+        blocks += 1
+        while len(chunk) >= most_lines:
+            yield chunk[:most_lines]
+            chunk, blocks = chunk[most_lines:], 0
+        if blocks * _BLOCK_BYTES > LONGEST_LINE_BYTES:
+            yield chunk
+            chunk, blocks = [], 0
+    if chunk:
+        yield chunk
 
 
 def kinds_of(lines: pa.BinaryArray, profile: CountryProfile) -> dict[int, str]:

@@ -34,7 +34,7 @@ def _entries(messages: Iterator[tuple[bytes | None, bytes | None]]) -> Iterator[
         try:
             entry = json.loads(value or b"")
             name = (key or b"").decode()
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(entry, dict):
             yield name, entry

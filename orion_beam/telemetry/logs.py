@@ -18,7 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TextIO
 
-from orion_beam.telemetry.masking import mask_line
+from orion_beam.telemetry.masking import mask_line, printable
 
 FORMAT_VARIABLE = "ORION_LOG_FORMAT"
 JOB_VARIABLE = "ORION_JOB"
@@ -111,7 +111,7 @@ def say(line: str, level: int = logging.INFO) -> None:
         # Not through a logger: a job that ends silences all loggers, but this line must still appear.
         line = _JsonFormatter().format(logging.LogRecord("orion_beam", level, "", 0, line, None, None))
     else:
-        line = mask_line(line)
+        line = printable(mask_line(line))
     print(line, file=_plain_stderr())
 
 
@@ -176,9 +176,11 @@ class _TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         context = " ".join(f"{name}={value}" for name, value in _fields_of(record))
-        line = f"{_time_of(record)} {record.levelname} {record.name}: {mask_line(record.getMessage())}"
+        line = f"{_time_of(record)} {record.levelname} {record.name}: {printable(mask_line(record.getMessage()))}"
         line += f" [{context}]" if context else ""
-        return f"{line}\n{mask_line(self.formatException(record.exc_info))}" if record.exc_info else line
+        if record.exc_info:
+            line += f"\n{printable(mask_line(self.formatException(record.exc_info)))}"
+        return line
 
 
 class _JsonFormatter(logging.Formatter):

@@ -28,6 +28,15 @@ _SECRET_OPTION = re.compile(
 )
 
 
+_CONTROL = re.compile("[\0-\b\v-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Characters that control a terminal or the direction of text; tabs and line feeds are none of them."""
+
+
+def printable(text: str) -> str:
+    """Return a text without characters that would control the terminal on which it is shown."""
+    return _CONTROL.sub("\ufffd", text)
+
+
 def mask_line(text: str) -> str:
     """Mask what may be a subscriber's number or a secret in a line; other libraries' messages may hold either."""
     return _FLINK_ID_OR_NUMBER.sub(lambda found: found[1] or mask(found[0]), without_secrets(text))

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _PIECE_BYTES = 4096
-"""Bytes of a compressed file read at once. They bound the decompressed size: zeros may shrink to a millionth."""
+"""Bytes of a compressed file read at once. They bound the decompressed size: zeros shrink to a thousandth (gzip) or a
+thirty-thousandth (zstd). bzip2 and xz, which shrink them more, give a block at a time."""
 _BLOCK_BYTES = 1 << 16
 
 
@@ -132,7 +133,7 @@ def _decompressed(pieces: Iterator[bytes], compression: _Compression) -> Iterato
                     break
                 member, is_begun = compression.decompressor(), True
             try:
-                yield member.decompress(rest)
+                yield from _pieces_of(member, rest)
             except _BROKEN as error:
                 raise DamagedFileError(_reason(compression, error, is_first)) from None
             rest = b""
@@ -140,6 +141,16 @@ def _decompressed(pieces: Iterator[bytes], compression: _Compression) -> Iterato
                 rest, is_begun, is_first = member.unused_data, False, False
     if is_begun:
         raise DamagedFileError(f"its {compression.name} data is cut off: the file is not complete")
+
+
+def _pieces_of(member: Any, data: bytes) -> Iterator[bytes]:
+    """Yield decompressed data, by blocks if it can be: bzip2 packs a gigabyte of zeros into a kilobyte."""
+    if not isinstance(member, bz2.BZ2Decompressor | lzma.LZMADecompressor):
+        yield member.decompress(data)
+        return
+    yield member.decompress(data, _BLOCK_BYTES)
+    while not member.eof and not member.needs_input:
+        yield member.decompress(b"", _BLOCK_BYTES)
 
 
 def _reason(compression: _Compression, error: Exception, is_first: bool) -> str:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from orion_beam.cli.shared.console import console_of
 from orion_beam.schemas.codes import Code
 from orion_beam.telemetry.masking import mask
 from orion_beam.topics.names import own_topics
@@ -137,7 +138,7 @@ def _cells(at: CountryProgress, rate: float) -> list[str]:
 @contextmanager
 def open_view(*, is_live: bool) -> Iterator[View]:
     """Yield the view: a live table, or lines."""
-    console = Console(stderr=True)
+    console = console_of(markup=True, stderr=True)
     if not is_live:
         yield _LineView(console)
         return
@@ -160,7 +161,7 @@ def print_summary(summary: Mapping[str, Any], samples: Mapping[str, Mapping[str,
         samples: One final CDR of each country with unmasked numbers, which are masked here.
     """
     # A file or pipe has no width, and the default of 80 columns would cut the tables.
-    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    console = console_of(markup=True, width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
     console.print(_outcomes(summary["countries"]))
     console.print(_codes(summary["countries"]))
     console.print(_samples(samples))

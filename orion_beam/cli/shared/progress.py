@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.late import late_imports
 
 with late_imports():
@@ -16,6 +16,6 @@ with late_imports():
 def progress_of(what: str, offsets: int) -> Iterator[Advance]:
     """Show the progress of a read on a terminal; yield the function that is told of each step."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=console_of(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=offsets)
         yield lambda count: progress.advance(task, count)
