@@ -54,6 +54,10 @@ def running_job(cluster: LocalFlink) -> str:
     return str(job)
 
 
+def free_slots(cluster: LocalFlink) -> int:
+    return int(cluster.rest.get("overview")["slots-available"])
+
+
 def exceptions_of(cluster: LocalFlink) -> str:
     """Return what Flink says of the failures of its job."""
     job = running_job(cluster)
@@ -90,7 +94,9 @@ def test_a_worker_that_leaks_is_replaced_and_a_pool_that_is_replaced_lets_worker
             # A task manager finds the token in its environment.
             monkeypatch.setenv(TOKEN_VARIABLE, str(token))
             cluster.kill_task_manager()
+            await_until(lambda: free_slots(cluster) == 0, START_TIMEOUT_S, "the task manager is gone")
             cluster.start_task_manager()
+            await_until(lambda: free_slots(cluster) == PARALLELISM, START_TIMEOUT_S, "another one is there")
             job = start_job(servers, "--countries", COUNTRY, beam=beam, workspace=workspace.root)
             with feed.flowing(COUNTRY, RECORDS_PER_SECOND):
                 job.await_until(lambda: records_on(servers, FINAL.name) > 0, START_TIMEOUT_S, "the first record is out")
