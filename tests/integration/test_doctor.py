@@ -164,15 +164,20 @@ def test_a_clock_that_is_ahead_shows_in_the_timestamps(servers: str) -> None:
     assert checks["timestamps"]["found"].startswith("cdr.raw.MA[5] has a Kafka timestamp ")
 
 
-def test_a_worker_says_what_it_sees_from_where_it_runs(servers: str) -> None:
-    with worker_pool() as address:
+def test_a_worker_says_what_it_sees_from_where_it_runs(
+    servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef")
+    monkeypatch.setenv("ORION_WORKERS_TOKEN_FILE", str(token))
+    with worker_pool(token_file=token) as address:
         beam = ["--", "--environment_type=EXTERNAL", f"--environment_config={address}"]
         code, checks = doctor(servers, "--countries", "FR", "--from-workers", *beam)
     assert code == 0
     seen = {name: check for name, check in checks.items() if name.endswith("workers")}
     assert status_of(seen) == dict.fromkeys(["versions of workers", "brokers from workers", "clock of workers"], "ok")
     assert checks["brokers from workers"]["found"] == "1, reached by a worker at their advertised addresses"
-    assert "takes connections from here" in checks["worker pool"]["found"]
+    assert "has the versions of this machine" in checks["worker pool"]["found"]
 
 
 def test_a_flink_cluster_is_judged_by_its_rest_api(tmp_path: Path) -> None:
