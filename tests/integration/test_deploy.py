@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -57,6 +58,20 @@ def image_environment() -> dict[str, str]:
     return dict(re.findall(r'(\w+)="([^"]+)"', (DEPLOYMENT / "docker" / "Dockerfile").read_text(encoding="utf-8")))
 
 
+def settings_here(of_page: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """Return the settings of the page and those of Kubernetes that decide how jobs run, with places of this test."""
+    (deployment, *_) = of_kind("production", "FlinkDeployment")
+    deployed = {
+        name: value
+        for name, value in deployment["spec"]["flinkConfiguration"].items()
+        if name.startswith(("execution.", "restart-strategy.", "state.checkpoints.num"))
+    }
+    kept = {name: value for name, value in of_page.items() if name.startswith(("execution.", "state."))}
+    return (
+        deployed | kept | {f"state.{name}.dir": (directory / name).as_uri() for name in ("checkpoints", "savepoints")}
+    )
+
+
 def test_the_page_of_the_session_cluster_works_word_for_word(kafka: LocalKafka, tmp_path: Path):
     pool_port, metrics_port = free_ports(2)
     (flink, *rest) = blocks(SESSION_PAGE)
@@ -67,7 +82,8 @@ def test_the_page_of_the_session_cluster_works_word_for_word(kafka: LocalKafka, 
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     person = Reader(home, environment)
     outputs: dict[str, str] = {}
-    with LocalFlink(tmp_path / "flink", slots=settings["taskmanager.numberOfTaskSlots"]) as cluster:
+    slots = settings.pop("taskmanager.numberOfTaskSlots")
+    with LocalFlink(tmp_path / "flink", slots, settings=settings_here(settings, tmp_path)) as cluster:
         places = {
             "localhost:19092": kafka.bootstrap_servers,
             "http://localhost:8081": cluster.address,
@@ -96,6 +112,7 @@ def test_the_page_of_the_session_cluster_works_word_for_word(kafka: LocalKafka, 
                     assert done.returncode == 0, f"{said}\n{person.log.read_text()[-3000:]}"
                     outputs[text] = done.stdout
             assert cluster.job_states() == ["RUNNING"]
+            assert list((tmp_path / "checkpoints").rglob("_metadata"))
             assert any("orion-orion-beam-FR" in out for out in outputs.values())
         finally:
             person.interrupt()

@@ -103,7 +103,9 @@ def test_the_units_agree_on_ports_and_places(tmp_path):
     (tmp_path / "orion.yaml").write_text(JOB_FILE)
     settings = yaml.safe_load((SYSTEMD / "flink-conf.yaml").read_text(encoding="utf-8"))
     monitor = parsed(Unit(SYSTEMD / "orion-monitor.service").command[1:], tmp_path)
-    assert all(url.endswith(f":{settings['rest.port']}") for url in monitor.params["flink"])
+    # Several JobManagers of one cluster are one value.
+    (addresses,) = monitor.params["flink"]
+    assert addresses.split(",") == [f"http://jobmanager-{number}:{settings['rest.port']}" for number in (1, 2)]
     for name in ("orion-jobmanager", "orion-taskmanager"):
         unit = Unit(SYSTEMD / f"{name}.service")
         assert unit.environment["FLINK_CONF_DIR"] == "/etc/orion/flink"
