@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orion_beam.cli.shared import interrupts
+from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import AsJson, BootstrapServers, duration_of
 from orion_beam.doctor.findings import require
@@ -82,7 +83,7 @@ def list_jobs(cluster: Cluster, bootstrap_servers: OptionalServers = None, as_js
         event = latest.get(job.id)
         tasks = f"{job.tasks_running} of {job.tasks} run"
         table.add_row(job.id, job.name, job.state, tasks, _for(job.duration_s), event.version if event else "")
-    Console().print(table if jobs else "The cluster has no jobs.")
+    console_of().print(table if jobs else "The cluster has no jobs.")
 
 
 @app.command(epilog="Example: orion-beam jobs show orion-orion-beam-FR --flink http://jobmanager:8081")
@@ -111,7 +112,7 @@ def show(
         shown: dict[str, Any] = {"job": None, "history": [event.model_dump(mode="json") for event in events]}
         typer.echo(json.dumps(({**shown, **asdict(details)}) if details else shown, indent=2))
         return
-    console = Console(soft_wrap=True, highlight=False)
+    console = console_of(soft_wrap=True, highlight=False)
     if details:
         _print_details(console, details)
     else:

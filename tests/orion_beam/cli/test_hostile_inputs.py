@@ -16,6 +16,7 @@ import pytest
 import zstandard
 from rich.table import Table
 
+import orion_beam.cli
 from orion_beam.cli.shared.console import console_of
 from orion_beam.countries import all_profiles
 from orion_beam.errors import UserError
@@ -84,6 +85,12 @@ def test_tables_show_markup_as_it_is_and_styles_still_work() -> None:
     assert "[bold]x[/] [/none] <script>" in shown
     assert "\x1b[31m" in shown
     assert CONTROLS.findall(re.sub("\x1b\\[[0-9;]*m", "", shown)) == []
+
+
+def test_every_command_takes_the_console_that_is_safe() -> None:
+    sources = Path(orion_beam.cli.__file__).parent.rglob("*.py")
+    found = [path.name for path in sources if re.search(r"(?<![A-Za-z_])Console\(", path.read_text(encoding="utf-8"))]
+    assert found == []
 
 
 def test_a_log_line_controls_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
