@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 PYTEST := $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup jars uber-jar lock lock-java lint site format test test-unit test-java test-integration test-deep test-all test-busy coverage coverage-unit golden schemas docs manifests \
+.PHONY: help setup jars uber-jar lock lock-java sbom licences advisories lint site format test test-unit test-java test-integration test-deep test-all test-busy coverage coverage-unit golden schemas docs manifests \
 	demo bench-quick bench-core bench-audit clean coverage-new need-python need-java need-maven
 
 help: ## Show this list
@@ -28,9 +28,10 @@ need-maven: need-java
 	@scripts/require mvn
 
 # pip takes its index, proxy and certificates from the environment.
-$(INSTALLED): setup.py | need-python
+$(INSTALLED): setup.py requirements/dev.lock | need-python
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@# Compiles the kernels once, which takes half a minute.
 	$(BIN)/python -c 'import orion_beam.pipeline; from orion_beam.transforms.arrow.compiled import compile_all; compile_all()' 2>/dev/null
 	@touch $@
@@ -43,17 +44,28 @@ jars: need-java $(INSTALLED) ## Build the Java side: expansion service, job serv
 uber-jar: need-java $(INSTALLED) ## Build the jar that `orion-beam submit` puts a job into
 	$(BIN)/python -c 'from orion_beam.runners.jars.build import build_uber_jar; print(build_uber_jar(print))'
 
-lock: $(INSTALLED) ## Write the newest versions that fit together into setup.py; CHECK=1 prints them only
+lock: $(INSTALLED) ## Write the newest versions that fit together into setup.py and the locks; CHECK=1 prints them only
 	@$(BIN)/python -m scripts.lock $(if $(CHECK),--check)
 
-lock-java: need-maven $(INSTALLED) ## Rewrite the list of jars to fetch, after a change to runners/java/pom.xml
-	$(BIN)/python -m orion_beam.runners.jars.build --lock
+sbom: $(INSTALLED) ## Write the bill of materials of what the product runs with to out/sbom.cdx.json
+	$(BIN)/python -m scripts.sbom
 
-lint: $(INSTALLED) ## Check style, types, the direction of imports and the documentation
+licences: $(INSTALLED) ## Check that nothing that the product runs with is under copyleft
+	$(BIN)/python -m scripts.licences
+
+advisories: $(INSTALLED) ## Compare what the product runs with to advisories of OSV: DB='PyPI.zip Maven.zip'
+	@$(BIN)/python -m scripts.advisories $(DB)
+
+lock-java: need-maven $(INSTALLED) ## Rewrite the list of jars to fetch, and of their licences, after a change to runners/java/pom.xml
+	$(BIN)/python -m orion_beam.runners.jars.build --lock
+	$(BIN)/python -m scripts.licences --refresh
+
+lint: $(INSTALLED) ## Check style, types, the direction of imports, licences and the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m scripts.licences
 	@$(MAKE) --no-print-directory site
 
 # The variable silences a notice about MkDocs 2, which concerns no page.

@@ -57,6 +57,7 @@ DEV_DEPENDENCIES = [
     # Tests read the Confluent wire format with Confluent's own deserializer.
     "confluent-kafka[avro]==2.16.1",
     "coverage==7.17.5",
+    "cyclonedx-python-lib==11.12.0",
     # With these, moto is a server.
     "flask==3.1.3",
     "flask-cors==6.0.5",
@@ -69,6 +70,7 @@ DEV_DEPENDENCIES = [
     # An S3-compatible server.
     "moto[s3]==5.2.5",
     "mypy==2.4.1",
+    "pip-tools==7.6.2",
     "pytest-timeout==2.4.0",
     "pytest-xdist==3.8.0",
     "ruff==0.17.6",

@@ -1,7 +1,11 @@
-"""Look up the newest versions that fit together, and write them into setup.py: `make lock`.
+"""Look up the newest versions that fit together, write them into setup.py, and lock all packages: `make lock`.
 
-python -m scripts.lock            rewrites the pins of setup.py and prints what changed
+python -m scripts.lock            rewrites the pins of setup.py and the locks, and prints what changed
 python -m scripts.lock --check    prints what would change, and changes nothing
+python -m scripts.lock --keep     keeps setup.py, and rewrites the locks after a change of it
+
+The locks are requirements/runtime.lock (what the product runs with) and dev.lock (with tests and tools, which
+`make setup` installs): every package, also those that packages need, in one version and with the SHA-256 of its files.
 
 pip's own resolver finds the versions: those that work with one another and with the packages in `HELD`, which stay as
 they are. Exit code 2: pip is missing, or it found no such versions.
@@ -31,6 +35,10 @@ in no list: pip knows them, and `make lock` prints them.
 
 ROOT = Path(__file__).parents[1]
 SETUP = ROOT / "setup.py"
+LOCKS = {"runtime": (), "dev": ("--extra", "dev", "--constraint", "requirements/runtime.lock")}
+"""Locks, and what pip-tools is told for each, in the order in which they are written."""
+
+_HEADING = "# Written by `make lock`. pip takes these files only, and from whatever index this machine has.\n"
 _PIN = re.compile(r'"(?P<name>[A-Za-z0-9._-]+)(?P<extras>\[[^\]"]*\])?==(?P<version>[^"]+)"')
 _UPPER_BOUNDS = ("<", "<=", "==", "===", "~=")
 
@@ -95,11 +103,46 @@ def _resolved(requirements: list[str]) -> dict[str, Any]:
         return found
 
 
+def write_locks(*options: str) -> None:
+    """Write the locks for the pins of setup.py.
+
+    Args:
+        *options: More options of pip-tools.
+
+    Raises:
+        SystemExit: pip-tools found no such versions, or a file's digest is nowhere.
+    """
+    compile_ = [sys.executable, "-m", "piptools", "compile", "--quiet", "--generate-hashes", "--allow-unsafe"]
+    # No address of this machine's index gets into a lock.
+    compile_ += [
+        "--no-header",
+        "--no-annotate",
+        "--no-emit-index-url",
+        "--no-emit-trusted-host",
+        "--no-emit-find-links",
+    ]
+    for name, own in LOCKS.items():
+        path = ROOT / "requirements" / f"{name}.lock"
+        output = str(path.relative_to(ROOT))
+        done = subprocess.run(
+            [*compile_, "--strip-extras", *options, *own, "--output-file", output, "setup.py"], cwd=ROOT
+        )
+        if done.returncode:
+            print(f"make lock: pip-tools could not write {output}", file=sys.stderr)
+            raise SystemExit(2)
+        path.write_text(_HEADING + path.read_text(encoding="utf-8"), encoding="utf-8")
+
+
 def main() -> None:
     """Run the command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="print what would change, and change nothing")
-    is_check = parser.parse_args().check
+    parser.add_argument("--keep", action="store_true", help="keep setup.py, and rewrite the locks")
+    given = parser.parse_args()
+    if given.keep:
+        write_locks()
+        return
+    is_check = given.check
     text = SETUP.read_text(encoding="utf-8")
     print("pip looks up versions, which takes some minutes", file=sys.stderr)
     report = _resolved(requirements_of(text))
@@ -113,7 +156,9 @@ def main() -> None:
         print(f"limited: {bound}")
     if changed and not is_check:
         SETUP.write_text(with_versions(text, versions), encoding="utf-8")
-        print("setup.py is written: run `make lint test` before you commit it")
+    if not is_check:
+        write_locks("--upgrade")
+        print("setup.py and the locks are written: run `make lint test licences` before you commit them")
 
 
 if __name__ == "__main__":
