@@ -10,10 +10,10 @@ ROOT = Path(__file__).parent
 
 def _version() -> str:
     # Reads the version as text: an import would need dependencies that are not installed yet.
-    text = (ROOT / "schemas" / "version.py").read_text(encoding="utf-8")
+    text = (ROOT / "schemas" / "__init__.py").read_text(encoding="utf-8")
     found = re.search(r'^VERSION = "([^"]+)"$', text, re.MULTILINE)
     if found is None:
-        raise RuntimeError("schemas/version.py declares no VERSION")
+        raise RuntimeError("schemas/__init__.py declares no VERSION")
     return found[1]
 
 

@@ -1,6 +1,6 @@
 """ORION Beam: one Beam pipeline that unifies the call detail records (CDRs) of several countries on Kafka."""
 
-from orion_beam.schemas.version import VERSION
+from orion_beam.schemas import VERSION
 
 __all__ = ["__version__"]
 

@@ -49,9 +49,8 @@ def test_every_module_is_imported_by_its_one_name() -> None:
     assert found == []
 
 
-NAMES_OF_A_KIND = {
-    **dict.fromkeys(("main", "app", "audit", "check", "down", "show", "status", "up"), "a command, and what it calls"),
-}
+COMMANDS = ("main", "app", "apply", "audit", "check", "down", "plan", "show", "status", "up", "verify")
+NAMES_OF_A_KIND = dict.fromkeys(COMMANDS, "a command, and what it calls")
 
 
 def test_a_public_name_means_one_thing() -> None:

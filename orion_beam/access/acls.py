@@ -19,7 +19,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
-from orion_beam.access.roles import Place, kind_name, rights_of
+from orion_beam.access.roles import Resource, kind_name, rights_of
 from orion_beam.defaults import Role
 from orion_beam.errors import UserError
 from orion_beam.kafka.admin import TIMEOUT_S, admin_client, at_controller
@@ -90,7 +90,7 @@ class AclPlan:
         return not self.missing and not self.excess
 
 
-def wanted_acls(principals: Mapping[Role, Sequence[str]], names: Mapping[Place, tuple[str, ...]]) -> tuple[Acl, ...]:
+def wanted_acls(principals: Mapping[Role, Sequence[str]], names: Mapping[Resource, tuple[str, ...]]) -> tuple[Acl, ...]:
     """Return the ACLs that the users of roles need, sorted.
 
     Args:

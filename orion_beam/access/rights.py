@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]  # re-exported implicitly
 
-from orion_beam.access.roles import Place, Right, rights_of
+from orion_beam.access.roles import Resource, Right, rights_of
 from orion_beam.defaults import Role
 from orion_beam.errors import PrerequisiteError
 from orion_beam.kafka.admin import admin_client, at_controller
@@ -81,7 +81,7 @@ def words_of(rights: Iterable[Right]) -> str:
     return ", nor ".join(map(str, rights))
 
 
-def require_rights(bootstrap_servers: str, role: Role, names: Mapping[Place, Iterable[str]]) -> None:
+def require_rights(bootstrap_servers: str, role: Role, names: Mapping[Resource, Iterable[str]]) -> None:
     """Check that this user has the rights of a role, before a command starts.
 
     Raises:

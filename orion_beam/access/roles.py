@@ -26,7 +26,7 @@ CLUSTER_NAME = "kafka-cluster"
 _KIND_NAMES = {ResourceType.BROKER: "cluster", ResourceType.TRANSACTIONAL_ID: "transactional id"}
 
 
-class Place(Enum):
+class Resource(Enum):
     """What a right is on. The value is the kind of resource and a name for people."""
 
     RAW = ResourceType.TOPIC, "the raw topics"
@@ -64,7 +64,7 @@ class Need(NamedTuple):
     """
 
     operation: AclOperation
-    place: Place
+    place: Resource
     purpose: str
 
 
@@ -101,84 +101,84 @@ _READ, _WRITE, _DESCRIBE = AclOperation.READ, AclOperation.WRITE, AclOperation.D
 _DESCRIBE_CONFIGS = AclOperation.DESCRIBE_CONFIGS
 
 
-_LOOK_UP = Need(_DESCRIBE, Place.READERS, "be a consumer of librdkafka, which asks for its group's coordinator")
+_LOOK_UP = Need(_DESCRIBE, Resource.READERS, "be a consumer of librdkafka, which asks for its group's coordinator")
 
 ROLES: Mapping[Role, RoleRights] = {
     Role.STREAM: RoleRights(
         "`run`, the workers of a job, `doctor`",
         (
-            Need(_READ, Place.SOURCES, "read records"),
-            Need(_WRITE, Place.FINAL, "write CDRs"),
-            Need(_WRITE, Place.DEAD_LETTERS, "write rejects"),
-            Need(_WRITE, Place.PUBLISHED, "write the output of stages"),
-            Need(_READ, Place.GROUP, "commit offsets, and go on from them"),
-            Need(_READ, Place.LEASE, "keep a second job from reading the same records"),
+            Need(_READ, Resource.SOURCES, "read records"),
+            Need(_WRITE, Resource.FINAL, "write CDRs"),
+            Need(_WRITE, Resource.DEAD_LETTERS, "write rejects"),
+            Need(_WRITE, Resource.PUBLISHED, "write the output of stages"),
+            Need(_READ, Resource.GROUP, "commit offsets, and go on from them"),
+            Need(_READ, Resource.LEASE, "keep a second job from reading the same records"),
         ),
     ),
     Role.JOBS: RoleRights(
         "`submit`, `jobs`; who submits has the role stream as well, as the job logs in as that user",
         (
-            Need(_READ, Place.HISTORY, "know what happened to jobs"),
-            Need(_WRITE, Place.HISTORY, "note what is done to a job"),
+            Need(_READ, Resource.HISTORY, "know what happened to jobs"),
+            Need(_WRITE, Resource.HISTORY, "note what is done to a job"),
             _LOOK_UP,
         ),
     ),
     Role.REPLAY: RoleRights(
         "`replay`",
         (
-            Need(_READ, Place.RAW, "read records again"),
-            Need(_WRITE, Place.FINAL, "write CDRs; not needed for files"),
-            Need(_WRITE, Place.DEAD_LETTERS, "write rejects; not needed for files"),
+            Need(_READ, Resource.RAW, "read records again"),
+            Need(_WRITE, Resource.FINAL, "write CDRs; not needed for files"),
+            Need(_WRITE, Resource.DEAD_LETTERS, "write rejects; not needed for files"),
             _LOOK_UP,
         ),
     ),
     Role.DESK: RoleRights(
         "`dlq ls`, `show`, `stats`, `export`, `retest`, `redrive`",
         (
-            Need(_READ, Place.DEAD_LETTERS, "read letters"),
-            Need(_READ, Place.RAW, "follow letters by reference"),
-            Need(_WRITE, Place.RAW, "send records back"),
-            Need(_DESCRIBE_CONFIGS, Place.RAW, "know what their topic accepts"),
-            Need(_READ, Place.JOURNAL, "know what was sent"),
-            Need(_WRITE, Place.JOURNAL, "note what is sent, and who reveals numbers"),
-            Need(_WRITE, Place.REDRIVE, "send a record and its note in one transaction"),
+            Need(_READ, Resource.DEAD_LETTERS, "read letters"),
+            Need(_READ, Resource.RAW, "follow letters by reference"),
+            Need(_WRITE, Resource.RAW, "send records back"),
+            Need(_DESCRIBE_CONFIGS, Resource.RAW, "know what their topic accepts"),
+            Need(_READ, Resource.JOURNAL, "know what was sent"),
+            Need(_WRITE, Resource.JOURNAL, "note what is sent, and who reveals numbers"),
+            Need(_WRITE, Resource.REDRIVE, "send a record and its note in one transaction"),
             _LOOK_UP,
         ),
     ),
     Role.MONITOR: RoleRights(
         "`monitor`, `top`",
         (
-            Need(_READ, Place.SOURCES, "know how old the next record is"),
-            Need(_DESCRIBE_CONFIGS, Place.SOURCES, "know when unread records are deleted"),
-            Need(_DESCRIBE, Place.FINAL, "count what is written"),
-            Need(_READ, Place.DEAD_LETTERS, "count letters by code"),
-            Need(_DESCRIBE, Place.GROUP, "know what is committed"),
-            Need(_DESCRIBE, Place.LEASE, "count the jobs that are alive"),
+            Need(_READ, Resource.SOURCES, "know how old the next record is"),
+            Need(_DESCRIBE_CONFIGS, Resource.SOURCES, "know when unread records are deleted"),
+            Need(_DESCRIBE, Resource.FINAL, "count what is written"),
+            Need(_READ, Resource.DEAD_LETTERS, "count letters by code"),
+            Need(_DESCRIBE, Resource.GROUP, "know what is committed"),
+            Need(_DESCRIBE, Resource.LEASE, "count the jobs that are alive"),
         ),
     ),
     Role.AUDIT: RoleRights(
         "`audit`, `trace`, `capture`, `replay diff`",
         (
-            Need(_READ, Place.RAW, "know what came in"),
-            Need(_READ, Place.FINAL, "know what came out"),
-            Need(_READ, Place.DEAD_LETTERS, "know what was rejected"),
+            Need(_READ, Resource.RAW, "know what came in"),
+            Need(_READ, Resource.FINAL, "know what came out"),
+            Need(_READ, Resource.DEAD_LETTERS, "know what was rejected"),
             _LOOK_UP,
         ),
     ),
     Role.TOPICS: RoleRights(
         "`topics plan`, `apply`, `verify`",
         (
-            Need(AclOperation.CREATE, Place.ALL_TOPICS, "create topics"),
-            Need(AclOperation.ALTER, Place.ALL_TOPICS, "add partitions"),
-            Need(AclOperation.ALTER_CONFIGS, Place.ALL_TOPICS, "read and change settings of topics"),
-            Need(_DESCRIBE_CONFIGS, Place.CLUSTER, "read settings of brokers"),
+            Need(AclOperation.CREATE, Resource.ALL_TOPICS, "create topics"),
+            Need(AclOperation.ALTER, Resource.ALL_TOPICS, "add partitions"),
+            Need(AclOperation.ALTER_CONFIGS, Resource.ALL_TOPICS, "read and change settings of topics"),
+            Need(_DESCRIBE_CONFIGS, Resource.CLUSTER, "read settings of brokers"),
         ),
     ),
 }
 """Who applies ACLs has none of these roles: it takes ALTER and DESCRIBE on the cluster, or a super user."""
 
 
-def rights_of(role: Role, names: Mapping[Place, Iterable[str]]) -> list[Right]:
+def rights_of(role: Role, names: Mapping[Resource, Iterable[str]]) -> list[Right]:
     """Return the rights of a role on resources.
 
     Args:
@@ -190,9 +190,9 @@ def rights_of(role: Role, names: Mapping[Place, Iterable[str]]) -> list[Right]:
     ]
 
 
-def names_of(
+def resource_names(
     countries: Sequence[str], group_id: str, published: Iterable[Stage], start: Stage | None
-) -> dict[Place, tuple[str, ...]]:
+) -> dict[Resource, tuple[str, ...]]:
     """Return the names of all resources of this environment.
 
     Raises:
@@ -203,17 +203,17 @@ def names_of(
     catalogue = load_catalogue()
     every = (*raw, *(topic.name for topic in (*catalogue.topics.named, *catalogue.others)))
     return {
-        Place.RAW: raw,
-        Place.SOURCES: raw if start is None else (of_stage[start],),
-        Place.FINAL: (own.final.name,),
-        Place.DEAD_LETTERS: (own.dead_letters.name,),
-        Place.PUBLISHED: tuple(of_stage[stage] for stage in published),
-        Place.JOURNAL: (own.audit.name,),
-        Place.HISTORY: (own.jobs.name,),
-        Place.ALL_TOPICS: tuple(dict.fromkeys(every)),
-        Place.GROUP: (group_id,),
-        Place.LEASE: (lease_group(group_id),),
-        Place.READERS: (READERS_GROUP,),
-        Place.REDRIVE: (transactional_id(),),
-        Place.CLUSTER: (CLUSTER_NAME,),
+        Resource.RAW: raw,
+        Resource.SOURCES: raw if start is None else (of_stage[start],),
+        Resource.FINAL: (own.final.name,),
+        Resource.DEAD_LETTERS: (own.dead_letters.name,),
+        Resource.PUBLISHED: tuple(of_stage[stage] for stage in published),
+        Resource.JOURNAL: (own.audit.name,),
+        Resource.HISTORY: (own.jobs.name,),
+        Resource.ALL_TOPICS: tuple(dict.fromkeys(every)),
+        Resource.GROUP: (group_id,),
+        Resource.LEASE: (lease_group(group_id),),
+        Resource.READERS: (READERS_GROUP,),
+        Resource.REDRIVE: (transactional_id(),),
+        Resource.CLUSTER: (CLUSTER_NAME,),
     }

@@ -28,7 +28,7 @@ from orion_beam.job_file.principals import check_principal
 
 with late_imports():
     from orion_beam.access.acls import Acl, AclPlan, apply_acls, await_acls, plan_acls, wanted_acls
-    from orion_beam.access.roles import names_of
+    from orion_beam.access.roles import resource_names
 
 app = typer.Typer(help="Plan, apply and verify the ACLs of each role's users.", no_args_is_help=True)
 
@@ -134,7 +134,7 @@ def verify(
 def _wanted(
     principals: Sequence[str] | None, countries: str | None, group_id: str, publish: str, start_from: str | None
 ) -> "tuple[Acl, ...]":
-    names = names_of(
+    names = resource_names(
         parse_countries(countries),
         group_id,
         [parse_stage(name, "--publish") for name in parse_list(publish)],

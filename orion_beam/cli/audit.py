@@ -11,19 +11,18 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from orion_beam.cli.shared.console import console_of
+from orion_beam.cli.shared.console import console_of, progress_of
+from orion_beam.cli.shared.given import local_path
 from orion_beam.cli.shared.job_defaults import stages_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.offset_options import held_between, held_offsets, offsets_by_partition, time_of
 from orion_beam.cli.shared.options import OWN, DeadLetterTopic, FinalTopic, parse_countries
-from orion_beam.cli.shared.paths import local_path
-from orion_beam.cli.shared.progress import progress_of
 from orion_beam.defaults import Role
 from orion_beam.errors import UserError
 
 with late_imports():
     from orion_beam.access.rights import require_rights
-    from orion_beam.access.roles import Place
+    from orion_beam.access.roles import Resource
     from orion_beam.countries import all_profiles, profiles_of
     from orion_beam.custom_stages.declaration import final_model_of
     from orion_beam.kafka.offset_ranges import READERS_GROUP, OffsetRange, SourcePartition, offset_ranges
@@ -92,10 +91,10 @@ def audit(
     """
     wanted = _wanted(bootstrap_servers, countries, start, end, offsets)
     names = {
-        Place.RAW: sorted({part.topic for part in wanted}),
-        Place.FINAL: [final_topic],
-        Place.DEAD_LETTERS: [dead_letter_topic],
-        Place.READERS: [READERS_GROUP],
+        Resource.RAW: sorted({part.topic for part in wanted}),
+        Resource.FINAL: [final_topic],
+        Resource.DEAD_LETTERS: [dead_letter_topic],
+        Resource.READERS: [READERS_GROUP],
     }
     require_rights(bootstrap_servers, Role.AUDIT, names)
     own = readable_schemas(final_model_of(stages_of(context)), kept_schemas())

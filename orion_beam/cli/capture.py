@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from orion_beam.cli.shared.console import progress_of
+from orion_beam.cli.shared.given import local_path
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import Cells, CountriesOption, Subscribers, parse_countries
-from orion_beam.cli.shared.paths import local_path
-from orion_beam.cli.shared.progress import progress_of
 from orion_beam.defaults import CELLS, SUBSCRIBERS
 from orion_beam.errors import UserError
 

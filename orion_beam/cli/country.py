@@ -10,9 +10,9 @@ import typer
 from rich.table import Table
 
 from orion_beam.cli.shared.console import console_of
+from orion_beam.cli.shared.given import local_path
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import Profiles
-from orion_beam.cli.shared.paths import local_path
 from orion_beam.defaults import PROFILES_DIRECTORY
 from orion_beam.errors import UserError
 from orion_beam.workspace import find_workspace, needed_workspace

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from orion_beam.cli.shared.given import local_path
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import AsJson
-from orion_beam.cli.shared.paths import local_path
 
 with late_imports():
     from orion_beam.runners.deploy.copy import copy_deployment

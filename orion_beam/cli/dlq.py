@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from orion_beam.cli.redrive import redrive, retest
-from orion_beam.cli.shared.console import console_of
+from orion_beam.cli.shared.console import console_of, progress_of
+from orion_beam.cli.shared.given import local_path
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.letters import (
     CodeOption,
@@ -29,8 +30,6 @@ from orion_beam.cli.shared.letters import (
     place_of,
 )
 from orion_beam.cli.shared.options import OWN, DeadLetterTopic
-from orion_beam.cli.shared.paths import local_path
-from orion_beam.cli.shared.progress import progress_of
 from orion_beam.defaults import ExportFormat
 from orion_beam.errors import UserError
 from orion_beam.telemetry.logs import say

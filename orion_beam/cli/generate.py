@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from orion_beam.cli.shared.console import console_of
+from orion_beam.cli.shared.given import local_path
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.offset_options import time_of
 from orion_beam.cli.shared.options import parse_countries
-from orion_beam.cli.shared.paths import local_path
 from orion_beam.errors import UserError
 
 with late_imports():

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from orion_beam.cli.shared.given import local_path
 from orion_beam.cli.shared.late import late_imports
-from orion_beam.cli.shared.paths import local_path
 from orion_beam.workspace import needed_workspace
 
 with late_imports():

@@ -17,7 +17,7 @@ from orion_beam.telemetry.logs import say
 
 with late_imports():
     from orion_beam.access.rights import fix_of, lacking, words_of
-    from orion_beam.access.roles import Place, rights_of
+    from orion_beam.access.roles import Resource, rights_of
     from orion_beam.countries import profiles_of
     from orion_beam.kafka.lease import lease_group
     from orion_beam.monitoring.monitor import Monitor, MonitorConfig
@@ -62,11 +62,11 @@ def monitor(
 def warn_of_missing_rights(config: "MonitorConfig") -> None:
     """Say which rights this user lacks to watch all that is to be watched; nothing if Kafka does not answer."""
     names = {
-        Place.SOURCES: [profile.topic for profile in config.profiles.values()],
-        Place.FINAL: [config.final_topic],
-        Place.DEAD_LETTERS: [config.dead_letter_topic],
-        Place.GROUP: [config.group_id],
-        Place.LEASE: [lease_group(config.group_id)],
+        Resource.SOURCES: [profile.topic for profile in config.profiles.values()],
+        Resource.FINAL: [config.final_topic],
+        Resource.DEAD_LETTERS: [config.dead_letter_topic],
+        Resource.GROUP: [config.group_id],
+        Resource.LEASE: [lease_group(config.group_id)],
     }
     with suppress(UserError):
         if lacks := lacking(config.bootstrap_servers, rights_of(Role.MONITOR, names), READING_TIMEOUT_S):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from orion_beam.cli.shared.console import console_of
+from orion_beam.cli.shared.console import console_of, progress_of
 from orion_beam.cli.shared.given import refuse_unused
 from orion_beam.cli.shared.job_defaults import stages_of
 from orion_beam.cli.shared.late import late_imports
@@ -26,7 +26,6 @@ from orion_beam.cli.shared.letters import (
     letters_at,
 )
 from orion_beam.cli.shared.options import OWN, Cells, DeadLetterTopic, Profiles, Subscribers
-from orion_beam.cli.shared.progress import progress_of
 from orion_beam.defaults import CELLS, SUBSCRIBERS, Role
 from orion_beam.errors import UserError
 from orion_beam.telemetry.logs import say
@@ -34,7 +33,7 @@ from orion_beam.telemetry.masking import mask_numbers
 
 with late_imports():
     from orion_beam.access.rights import require_rights
-    from orion_beam.access.roles import Place
+    from orion_beam.access.roles import Resource
     from orion_beam.chain import load_reference
     from orion_beam.countries import all_profiles
     from orion_beam.dlq.filters import Selection
@@ -181,10 +180,10 @@ def _require_rights(bootstrap_servers: str, letter_topic: str) -> None:
     """Check the rights to send letters of the raw topics that this user sees."""
     raw = {profile.topic for profile in all_profiles().values()} & topic_names(bootstrap_servers)
     names = {
-        Place.DEAD_LETTERS: [letter_topic],
-        Place.RAW: sorted(raw),
-        Place.JOURNAL: [journal_topic()],
-        Place.READERS: [READERS_GROUP],
+        Resource.DEAD_LETTERS: [letter_topic],
+        Resource.RAW: sorted(raw),
+        Resource.JOURNAL: [journal_topic()],
+        Resource.READERS: [READERS_GROUP],
     }
     require_rights(bootstrap_servers, Role.DESK, names)
 

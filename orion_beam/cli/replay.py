@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orion_beam.cli.shared.console import console_of
-from orion_beam.cli.shared.given import given_options, refuse_unused
+from orion_beam.cli.shared.given import given_options, local_path, refuse_unused
 from orion_beam.cli.shared.job_defaults import beam_arguments, job_of, stages_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.offset_options import range_of, time_of
@@ -46,7 +46,6 @@ from orion_beam.cli.shared.options import (
     refuse_unused_format,
     wire_prefix_of,
 )
-from orion_beam.cli.shared.paths import local_path
 from orion_beam.defaults import (
     CELLS,
     DUPLICATE_WINDOW,
@@ -59,7 +58,7 @@ from orion_beam.errors import UserError
 
 with late_imports():
     from orion_beam.access.rights import require_rights
-    from orion_beam.access.roles import Place
+    from orion_beam.access.roles import Resource
     from orion_beam.chain import load_reference
     from orion_beam.cli.shared.counts import counts_summary, counts_table
     from orion_beam.config import FileSink, KafkaRanges, KafkaSink
@@ -194,8 +193,8 @@ def replay(
             raise UserError(f"--output {output} is a file: give a directory")
         sink, wire_prefix = FileSink(directory=output.absolute(), file_format=file_format), b""
     raw = [chosen[code].topic for code in codes]
-    targets = {} if output is not None else {Place.FINAL: [final_topic], Place.DEAD_LETTERS: [dead_letter_topic]}
-    require_rights(bootstrap_servers, Role.REPLAY, {Place.RAW: raw, Place.READERS: [READERS_GROUP], **targets})
+    targets = {} if output is not None else {Resource.FINAL: [final_topic], Resource.DEAD_LETTERS: [dead_letter_topic]}
+    require_rights(bootstrap_servers, Role.REPLAY, {Resource.RAW: raw, Resource.READERS: [READERS_GROUP], **targets})
     plans = asked.plan(bootstrap_servers, chosen.values())
     name = run_id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")[:-3]
     planned = Replay(

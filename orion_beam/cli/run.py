@@ -17,7 +17,7 @@ import typer
 from rich.table import Table
 
 from orion_beam.cli.shared.console import console_of
-from orion_beam.cli.shared.given import refuse_unused
+from orion_beam.cli.shared.given import local_path, refuse_unused
 from orion_beam.cli.shared.job_defaults import beam_arguments
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.offset_options import time_of
@@ -45,7 +45,6 @@ from orion_beam.cli.shared.options import (
     ValueFormatOption,
     checked_config,
 )
-from orion_beam.cli.shared.paths import local_path
 from orion_beam.cli.shared.stream import Stream, record_options
 from orion_beam.cli.shared.submission import submit_and_stay
 from orion_beam.defaults import CELLS, DUPLICATE_WINDOW, SUBSCRIBERS, ValueFormat

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orion_beam.cli.shared.given import refuse_unused
+from orion_beam.cli.shared.given import local_path, refuse_unused
 from orion_beam.cli.shared.job_defaults import beam_arguments
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import (
@@ -34,7 +34,6 @@ from orion_beam.cli.shared.options import (
     ValueFormatOption,
     duration_of,
 )
-from orion_beam.cli.shared.paths import local_path
 from orion_beam.cli.shared.stream import Stream, record_options
 from orion_beam.cli.shared.submission import Submission, show_jobs, stay_attached, submit_streams, write_jar
 from orion_beam.defaults import CELLS, DUPLICATE_WINDOW, SUBSCRIBERS, ValueFormat

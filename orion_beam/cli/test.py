@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from orion_beam.cli.shared.console import console_of
+from orion_beam.cli.shared.given import local_path
 from orion_beam.cli.shared.late import late_imports
-from orion_beam.cli.shared.paths import local_path
 from orion_beam.errors import JobFailedError, UserError
 from orion_beam.workspace import Workspace, needed_workspace
 

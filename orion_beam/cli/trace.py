@@ -13,12 +13,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from orion_beam.cli.shared.console import console_of
+from orion_beam.cli.shared.console import console_of, progress_of
 from orion_beam.cli.shared.job_defaults import stages_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.letters import ServersOrFiles, audit_reveal, servers_of
 from orion_beam.cli.shared.options import Cells, Subscribers, duration_of
-from orion_beam.cli.shared.progress import progress_of
 from orion_beam.defaults import CELLS, SUBSCRIBERS
 from orion_beam.errors import UserError
 from orion_beam.telemetry.logs import say

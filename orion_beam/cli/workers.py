@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from orion_beam.cli.shared import interrupts
+from orion_beam.cli.shared.given import local_path
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import duration_of
-from orion_beam.cli.shared.paths import local_path
 from orion_beam.errors import UserError
 from orion_beam.sizes import parse_size_bytes
 

@@ -8,8 +8,8 @@ from string import Template
 
 from orion_beam.dlq.charts import colour, stacked_bars, stacked_hours
 from orion_beam.dlq.statistics import LetterStatistics
+from orion_beam.schemas import VERSION
 from orion_beam.schemas.codes import meaning_of
-from orion_beam.schemas.version import VERSION
 
 _PAGE = Path(__file__).with_name("report.html")
 _MOST_RULES = 40

@@ -11,7 +11,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 
 from orion_beam.access.rights import fix_of, lacking, words_of
-from orion_beam.access.roles import Place, rights_of
+from orion_beam.access.roles import Resource, rights_of
 from orion_beam.defaults import Role
 from orion_beam.doctor.findings import Check, failed, ok, refused, skipped, warning
 from orion_beam.durations import format_duration
@@ -80,7 +80,7 @@ def start_checks(needs: KafkaNeeds) -> Iterator[Check]:
         yield refused("topics", error)
     yield from _guarded("rights", lambda: _check_rights(needs))
     # A client whose group's coordinator refuses it asks again for a minute, so this is asked first.
-    group = {Place.GROUP: (needs.group_id,)}
+    group = {Resource.GROUP: (needs.group_id,)}
     yield from _guarded("group rights", lambda: _check_group_rights(needs, "group rights", group))
     if any(topic in stage_topics().values() for topic in needs.sources):
         yield from _guarded("stage records", lambda: _check_versions(needs))
@@ -93,7 +93,7 @@ def loss_checks(needs: KafkaNeeds) -> Iterator[Check]:
 
 def group_checks(needs: KafkaNeeds) -> Iterator[Check]:
     """Check whether this user may look for other jobs of the group, and whether one is alive."""
-    lease = {Place.LEASE: (lease_group(needs.group_id),)}
+    lease = {Resource.LEASE: (lease_group(needs.group_id),)}
     yield from _guarded("lease rights", lambda: _check_group_rights(needs, "lease rights", lease))
     yield from _guarded("other jobs", lambda: _check_holders(needs))
 
@@ -116,7 +116,7 @@ def _guarded(name: str, check: Callable[[], Check]) -> Iterator[Check]:
 
 def _check_rights(needs: KafkaNeeds) -> Check:
     """Ask the broker what this user may do to the topics."""
-    names = {Place.SOURCES: needs.sources, Place.FINAL: needs.sinks}
+    names = {Resource.SOURCES: needs.sources, Resource.FINAL: needs.sinks}
     lacks = lacking(needs.bootstrap_servers, rights_of(Role.STREAM, names))
     if lacks is None:
         return skipped("rights", "this broker does not tell what a user may do")
@@ -125,7 +125,7 @@ def _check_rights(needs: KafkaNeeds) -> Check:
     return ok("rights", "this user may read what the job reads, and write what it writes")
 
 
-def _check_group_rights(needs: KafkaNeeds, name: str, groups: Mapping[Place, tuple[str, ...]]) -> Check:
+def _check_group_rights(needs: KafkaNeeds, name: str, groups: Mapping[Resource, tuple[str, ...]]) -> Check:
     if lacks := lacking(needs.bootstrap_servers, rights_of(Role.STREAM, groups)):
         return failed(name, f"this user may not {words_of(lacks)}", fix_of(Role.STREAM))
     return ok(name, f"this user may read as {' and '.join(*groups.values())}")

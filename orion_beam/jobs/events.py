@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from orion_beam.schemas.version import VERSION
+from orion_beam.schemas import VERSION
 
 __all__ = ["JobAction", "JobEvent", "runs_of", "version_before"]
 

@@ -15,10 +15,10 @@ import grpc
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 
 from orion_beam.errors import UserError
+from orion_beam.schemas import VERSION
 from orion_beam.schemas.avro_format import fingerprint
 from orion_beam.schemas.cdr import SCHEMA_VERSION, UnifiedCdr
 from orion_beam.schemas.derive import avro_schema
-from orion_beam.schemas.version import VERSION
 
 REFUSAL = "the worker pool refuses this job"
 """Beginning of the line by which a pool refuses a job. Flink's exceptions hold it when no submitter could see it."""

@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka.admin import AclOperation  # type: ignore[attr-defined]  # re-exported implicitly
 
 from orion_beam.access.acls import EVERYBODY, Acl, apply_acls, await_acls, plan_acls, wanted_acls
-from orion_beam.access.roles import Place, Right, kind_name, names_of, rights_of
+from orion_beam.access.roles import Resource, Right, kind_name, resource_names, rights_of
 from orion_beam.defaults import GROUP, Role
 from orion_beam.errors import UserError
 from orion_beam.jobs.events import JobAction, JobEvent
@@ -32,8 +32,8 @@ from tests.integration.secured import PASSWORD, PLAIN_PASSWORD, USER, Secured, s
 pytestmark = pytest.mark.integration
 
 CHANGED = "cdr.validated"
-NAMES = names_of(["FR"], GROUP, [], None)
-ONE_TOPIC = NAMES | {Place.ALL_TOPICS: (CHANGED,)}
+NAMES = resource_names(["FR"], GROUP, [], None)
+ONE_TOPIC = NAMES | {Resource.ALL_TOPICS: (CHANGED,)}
 
 RECORDS = 2_000
 ALL = ("--from", "2020-01-01T00:00Z", "--to", "2100-01-01T00:00Z")

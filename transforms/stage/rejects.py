@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from orion_beam.schemas import VERSION
 from orion_beam.schemas.codes import Code, CustomCode, meaning_of
 from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, LETTER_HEADERS
-from orion_beam.schemas.version import VERSION
 from orion_beam.transforms.arrow.texts import lengths_of
 from orion_beam.transforms.arrow.times import plausible_or_null
 from orion_beam.transforms.stage.batches import batch_of, empty_batch

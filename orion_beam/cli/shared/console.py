@@ -1,12 +1,18 @@
-"""Console of all commands. Texts of records, files and other writers are shown as they are, and control no terminal."""
+"""Console of all commands, and its progress bar: texts of others are shown as they are, and control no terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 
+from orion_beam.cli.shared.late import late_imports
 from orion_beam.telemetry.masking import printable
+
+with late_imports():
+    from orion_beam.kafka.offset_ranges import Advance
 
 
 class _PrintableConsole(Console):
@@ -25,3 +31,12 @@ def console_of(*, markup: bool = False, **options: Any) -> Console:
         **options: More of rich's options.
     """
     return _PrintableConsole(markup=markup, **options)
+
+
+@contextmanager
+def progress_of(what: str, offsets: int) -> Iterator[Advance]:
+    """Show the progress of a read on a terminal; yield the function that is told of each step."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console_of(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=offsets)
+        yield lambda count: progress.advance(task, count)

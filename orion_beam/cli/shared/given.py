@@ -1,10 +1,15 @@
-"""Options that the user gave, and the refusal of those without effect."""
+"""Options and paths that the user gave, and the refusal of those that can have no effect."""
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 
 import typer
 
 from orion_beam.errors import UserError
+
+# A scheme has two letters or more, as one letter is a Windows drive. Path() turns `//` after it into `/`.
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 _SOURCES = {"COMMANDLINE", "ENVIRONMENT"}
 
@@ -29,3 +34,17 @@ def refuse_unused(context: typer.Context, parameters: Iterable[str], why: str) -
     useless = set(parameters)
     if unused := [option for name, option in given_options(context).items() if name in useless]:
         raise UserError(f"{', '.join(unused)}: no effect {why}; leave it out")
+
+
+def local_path(option: typer.CallbackParam, path: Path | None) -> Path | None:
+    """Return an option's path.
+
+    Raises:
+        UserError: the path is the address of another file system, such as `s3://…`, which would become a local
+            directory `s3:`.
+    """
+    if path is not None and _ADDRESS.match(str(path)):
+        address = str(path).replace(":/", "://", 1)
+        refused = "only files of this machine are written; write here and copy it there"
+        raise UserError(f"{option.opts[0]} {address}: {refused}")
+    return path

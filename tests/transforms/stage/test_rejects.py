@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orion_beam.schemas import VERSION
 from orion_beam.schemas.codes import Code, Stage
 from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA, DeadLetter
-from orion_beam.schemas.version import VERSION
 from orion_beam.testing import raw_batch, rows
 from orion_beam.transforms.decode import decode_batch
 from orion_beam.transforms.stage.rejects import MAX_LETTER_MESSAGE_BYTES, Violation, dead_letters, no_rejects
