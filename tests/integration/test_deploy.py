@@ -85,7 +85,7 @@ def test_the_page_of_the_session_cluster_works_word_for_word(kafka: LocalKafka, 
     slots = settings.pop("taskmanager.numberOfTaskSlots")
     with LocalFlink(tmp_path / "flink", slots, settings=settings_here(settings, tmp_path)) as cluster:
         places = {
-            "localhost:19092": kafka.bootstrap_servers,
+            "localhost:9092": kafka.bootstrap_servers,
             "http://localhost:8081": cluster.address,
             "localhost:50000": f"{HOST}:{pool_port}",
             "127.0.0.1:9311": f"{HOST}:{metrics_port}",
