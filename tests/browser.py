@@ -33,7 +33,7 @@ def seen_in_browser(page: Path, script: str, *, dark: bool = False, width: int =
             f"--window-size={width},1000", f"--user-data-dir={page.parent / 'chromium'}", "--dump-dom",
             probed.as_uri(),
         ],
-        capture_output=True, text=True, timeout=300, check=True,
+        capture_output=True, text=True, timeout=600, check=True,
     )  # fmt: skip
     title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
     assert title is not None

@@ -16,7 +16,7 @@ from orion_beam.runners.local.broker import HOST
 
 REGION = "us-east-1"
 _POLICY = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}'
-_TIMEOUT_S = 60
+_TIMEOUT_S = 600
 
 
 @dataclass(frozen=True)

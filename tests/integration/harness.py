@@ -59,10 +59,10 @@ from tests.topics import DEAD_LETTERS, FINAL, raw_topic
 FREQUENT_CHECKPOINTS = "--checkpointing_interval=1000"
 QUICK_TO_MISS = ("--consumer-config", "session.timeout.ms=6000")
 """Options that make Kafka drop the lease of a killed job after 6 s."""
-START_TIMEOUT_S = 300.0
+START_TIMEOUT_S = 600.0
 """Longest wait for a job's first record: a job starts two JVMs, and machines differ in speed."""
-STOP_TIMEOUT_S = 120.0
-READ_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 600.0
+READ_TIMEOUT_S = 600.0
 
 _LOOK_EVERY_S = 0.1
 _LOG_TAIL_LINES = 60
@@ -291,7 +291,7 @@ class Feed:
 
 def scrape(url: str) -> list[Sample]:
     """Return the samples on a page of metrics."""
-    with urllib.request.urlopen(url, timeout=60) as answer:
+    with urllib.request.urlopen(url, timeout=600) as answer:
         families = text_string_to_metric_families(answer.read().decode())
         return [sample for family in families for sample in family.samples]
 
@@ -410,7 +410,7 @@ def settings_of(servers: str, topic: str, settings: dict[str, str]) -> Iterator[
     def keep(values: dict[str, str]) -> None:
         changes = [TopicChange(ChangeKind.CHANGE, topic, name, "", value) for name, value in values.items()]
         assert not apply_changes(servers, [], changes)
-        await_until(lambda: values.items() <= found().items(), 30, "the broker has the settings")
+        await_until(lambda: values.items() <= found().items(), 600, "the broker has the settings")
 
     was = found()
     keep(settings)

@@ -12,7 +12,7 @@ from typing import Any
 
 from orion_beam.runners.jars.build import ensure_jars, orion_home
 
-_TIMEOUT_S = 400
+_TIMEOUT_S = 600
 
 
 @dataclass(frozen=True)

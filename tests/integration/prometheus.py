@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.integration.harness import await_until
 
-PATIENCE_S = 180.0
+PATIENCE_S = 600.0
 
 Alert = tuple[str, str | None]
 """Name of an alert, and its country, if it has one."""
@@ -52,5 +52,5 @@ class Prometheus:
         return float(found[0]["value"][1]) if found else None
 
     def _get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"{self.prometheus}api/v1/{path}", timeout=60) as answer:
+        with urllib.request.urlopen(f"{self.prometheus}api/v1/{path}", timeout=600) as answer:
             return json.load(answer)["data"]

@@ -87,7 +87,7 @@ def secured_kafka(directory: Path) -> Iterator[Secured]:
         scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096)
         users = [UserScramCredentialUpsertion(user, scram, PASSWORD.encode()) for user in (USER, *Role)]
         for done in admin.alter_user_scram_credentials(users).values():
-            done.result(30)
+            done.result(600)
         yield Secured(f"{HOST}:{port}", ca)
     finally:
         broker.terminate()

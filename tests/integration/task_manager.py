@@ -10,7 +10,7 @@ import grpc
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc, endpoints_pb2
 from apache_beam.utils import thread_pool_executor
 
-START_TIMEOUT_S = 300.0
+START_TIMEOUT_S = 600.0
 """A worker loads its code, and compiles it when no other one has, on a busy machine."""
 
 
@@ -79,7 +79,7 @@ class TaskManager(beam_fn_api_pb2_grpc.BeamFnControlServicer):
             params=params,
         )
         with grpc.insecure_channel(pool) as channel:
-            answer = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel).StartWorker(request, timeout=60)
+            answer = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel).StartWorker(request, timeout=600)
         return str(answer.error)
 
     def await_worker(self) -> str:
@@ -92,7 +92,7 @@ class TaskManager(beam_fn_api_pb2_grpc.BeamFnControlServicer):
 
     def await_bundle(self) -> str:
         """Return the next bundle that a worker has begun."""
-        return self.bundles_begun.get(timeout=60)
+        return self.bundles_begun.get(timeout=600)
 
     def let_go(self, worker_id: str) -> None:
         """Close the connection to a worker, as Flink does at a job's end."""

@@ -100,7 +100,7 @@ def test_what_records_can_cause_fires_and_clears(watched: Stack) -> None:
     )
     admin = admin_client(watched.servers)
     deleted = admin.delete_records([TopicPartition(raw_topic("MA").name, 0, 50)])
-    assert [answer.result(30).low_watermark for answer in deleted.values()] == [50]
+    assert [answer.result(600).low_watermark for answer in deleted.values()] == [50]
 
     rejects = [("OrionErrorRate", "TN"), ("OrionNewDeadLetters", "TN"), ("OrionInternalError", "TN")]
     waiting = [("OrionLag", "FR"), ("OrionDataLossNear", "FR"), ("OrionJobStuck", "FR"), ("OrionDataLost", "MA")]

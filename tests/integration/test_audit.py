@@ -119,7 +119,7 @@ def test_other_topics_and_what_retention_has_taken_from_them(shared_kafka: Local
     servers = shared_kafka.bootstrap_servers
     admin = admin_client(servers)
     for created in admin.create_topics([NewTopic("cdr.final.replay", 1)]).values():
-        created.result(10)
+        created.result(600)
     outputs = Outputs(servers, "cdr.final.replay")
     outputs.raw("cdr.raw.SN", 0, 10)
     outputs.final("cdr.raw.SN", 0, list(range(10)), country="SN")
@@ -128,7 +128,7 @@ def test_other_topics_and_what_retention_has_taken_from_them(shared_kafka: Local
     assert audit(outputs, *options).exit_code == 0
 
     for deleted in admin.delete_records([TopicPartition("cdr.final.replay", 0, 4)]).values():
-        deleted.result(10)
+        deleted.result(600)
     outputs.anything("cdr.final.replay", b"of somebody else")
     cut = audit(outputs, *options)
     assert cut.exit_code == 1
@@ -148,7 +148,7 @@ def test_a_schema_that_is_not_known_is_one_line_whoever_reads_it(shared_kafka: L
     servers, topic = shared_kafka.bootstrap_servers, f"cdr.final.foreign-{processes}"
     admin = admin_client(servers)
     for created in admin.create_topics([NewTopic(topic, 4)]).values():
-        created.result(10)
+        created.result(600)
     Outputs(servers).anything(topic, b"\xc3\x01" + bytes(range(8)) + b"of another version")
     result = audit(Outputs(servers), "--final-topic", topic, "--processes", processes)
     assert isinstance(result.exception, UserError)

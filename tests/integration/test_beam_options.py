@@ -20,7 +20,7 @@ def test_flink_options_are_those_of_the_job_server() -> None:
     server = FlinkJarJobServer(PipelineOptions([f"--flink_job_server_jar={jar}", "--flink_master=[local]"]))
     try:
         service = server.start()
-        answer = service.DescribePipelineOptions(job_api.DescribePipelineOptionsRequest(), timeout=60)
+        answer = service.DescribePipelineOptions(job_api.DescribePipelineOptionsRequest(), timeout=600)
     finally:
         server.stop()
     kinds = {option.name: job_api.PipelineOptionType.Enum.Name(option.type).lower() for option in answer.options}
@@ -32,7 +32,7 @@ def test_consumer_settings_are_those_of_the_java_client() -> None:
     jars = ensure_jars().expansion_service.parent
     path = ":".join(str(next(jars.rglob(f"{name}-[0-9]*.jar"))) for name in ("kafka-clients", "slf4j-api"))
     command = [find_java(), "-cp", path, "org.apache.kafka.clients.consumer.ConsumerConfig"]
-    page = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    page = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
     entries = re.findall(r'<h4><a id="([^"]+)">.*?<tr><th>Type:</th><td>(\w+)</td>', page, re.DOTALL)
     # When it fails after an upgrade of Beam or Kafka, write these into orion_beam/kafka/known_consumer_settings.csv.
     assert dict(entries) == known_consumer_settings()

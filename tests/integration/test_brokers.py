@@ -66,7 +66,7 @@ def test_every_question_and_change_waits_for_new_leaders(cluster: LocalKafka) ->
     monitor = Monitor(MonitorConfig(servers, "test", profiles_of(["FR"])))
     assert monitor.look().is_up
     admin = admin_client(servers)
-    leader = admin.list_topics(timeout=60).topics[TOPIC].partitions[0].leader
+    leader = admin.list_topics(timeout=600).topics[TOPIC].partitions[0].leader
     needs = KafkaNeeds(servers, "test", (TOPIC,), ("cdr.final", "cdr.dlq"), "cdr.final", "cdr.dlq")
     waiting: dict[str, Callable[[], object]] = {
         "offsets": lambda: offset_ranges(servers, [TOPIC]),

@@ -59,7 +59,7 @@ def workers(log_file: Path, metrics_port: int) -> Iterator[str]:
         yield address
     finally:
         pool.terminate()
-        pool.wait(30)
+        pool.wait(600)
 
 
 def shows_something_in_every_panel(prometheus: Prometheus) -> bool:

@@ -245,7 +245,7 @@ def test_a_redrive_that_ends_halfway_goes_on_without_sending_twice(servers, topi
             )
         finally:
             process.send_signal(end)
-            code = process.wait(30)
+            code = process.wait(600)
     assert code == (130 if end is signal.SIGINT else -signal.SIGKILL), log.read_text()
     fates = redrive_of(servers, topic).run().fates
     assert fates[Fate.SENT] + fates[Fate.ALREADY_REDRIVEN] == len(payloads)

@@ -28,7 +28,7 @@ from tests.topics import raw_topic
 
 pytestmark = pytest.mark.integration
 
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0
 
 Checks = dict[str, dict[str, Any]]
 
@@ -67,7 +67,7 @@ def test_a_topic_that_is_not_there_is_named_and_the_rest_left_out(servers: str) 
     admin = admin_client(servers)
     (deleted,) = admin.delete_topics(["cdr.enriched"]).values()
     deleted.result()
-    await_until(lambda: "cdr.enriched" not in admin.list_topics(timeout=60).topics, PATIENCE_S, "the topic is gone")
+    await_until(lambda: "cdr.enriched" not in admin.list_topics(timeout=600).topics, PATIENCE_S, "the topic is gone")
     code, checks = doctor(servers, "--countries", "FR", "--publish", "enriched")
     assert code == 1
     assert status_of(checks)["topics"] == "failed"

@@ -19,7 +19,7 @@ from tests.integration.local import Local, local_in
 
 pytestmark = pytest.mark.integration
 
-PATIENCE_S = 300.0
+PATIENCE_S = 600.0
 
 
 @pytest.fixture
@@ -38,13 +38,13 @@ def test_it_brings_up_all_that_watches_kafka_and_down_ends_it(local: Local, monk
     assert {"cdr.raw.FR", "cdr.raw.TN", "cdr.final", "cdr.dlq"} <= set(up["topics_created"])
 
     def get(path: str) -> Any:
-        with urllib.request.urlopen(f"{up['prometheus']}api/v1/{path}", timeout=60) as answer:
+        with urllib.request.urlopen(f"{up['prometheus']}api/v1/{path}", timeout=600) as answer:
             return json.load(answer)["data"]
 
     def healthy() -> set[str]:
         return {each["labels"]["job"] for each in get("targets")["activeTargets"] if each["health"] == "up"}
 
-    with urllib.request.urlopen(up["monitor"], timeout=60) as page:
+    with urllib.request.urlopen(up["monitor"], timeout=600) as page:
         assert b"<html" in page.read(1_000)
     await_until(lambda: is_up(up["monitor"]), PATIENCE_S, "the monitor has found Kafka")
     rules = {rule["name"]: rule["query"] for group in get("rules")["groups"] for rule in group["rules"]}

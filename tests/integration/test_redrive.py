@@ -42,7 +42,7 @@ HOPELESS = b"20801%010d;no number;352099001761481;FR-PAR-001;4G;1;2;2026-06-01T1
 def desk(*arguments: str) -> dict[str, Any]:
     """Run a command of the desk as users do, and return its JSON."""
     command = [sys.executable, "-m", "orion_beam.cli.main", *arguments, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

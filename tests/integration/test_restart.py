@@ -37,7 +37,7 @@ from tests.topics import FINAL_PARTITIONS, raw_topic
 pytestmark = pytest.mark.integration
 
 RECORDS_PER_SECOND = 500
-GONE_TIMEOUT_S = 120.0
+GONE_TIMEOUT_S = 600.0
 OUTAGE_S = 10.0
 """Duration of an outage: longer than the session timeout of QUICK_TO_MISS."""
 

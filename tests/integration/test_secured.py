@@ -81,7 +81,7 @@ def take_away(servers: str, acl: Acl) -> None:
 def call(*arguments: object, code: int = 0) -> str:
     """Run a command, and return what it prints; never a password."""
     command = [sys.executable, "-m", "orion_beam.cli.main", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     printed = done.stdout + done.stderr
     assert done.returncode == code, printed
     assert not any(secret in printed for secret in (PASSWORD, PLAIN_PASSWORD))
@@ -139,7 +139,7 @@ def monitor(servers: str) -> Iterator[str]:
         yield f"http://{HOST}:{port}"
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(600)
 
 
 def value_of(url: str, name: str) -> float | None:

@@ -196,7 +196,7 @@ def leave_other_versions(feed: Feed, normalized: list[Record]) -> None:
 def committed_offset(servers: str, group_id: str, source: Source) -> int:
     consumer = Consumer({"bootstrap.servers": servers, "group.id": group_id})
     try:
-        (answer,) = consumer.committed([TopicPartition(source.topic, source.partition)], timeout=30)
+        (answer,) = consumer.committed([TopicPartition(source.topic, source.partition)], timeout=600)
         return int(answer.offset)
     finally:
         consumer.close()

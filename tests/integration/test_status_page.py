@@ -49,7 +49,7 @@ def seen(tmp_path: Path, *history: Snapshot, dark: bool = False, width: int = 12
                 f"--blink-settings=preferredColorScheme={0 if dark else 1}", f"--window-size={width},1000",
                 f"--user-data-dir={tmp_path / 'chromium'}", url + "/",
             ],
-            capture_output=True, text=True, timeout=300, check=True,
+            capture_output=True, text=True, timeout=600, check=True,
         )  # fmt: skip
     title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
     assert title is not None

@@ -351,7 +351,7 @@ def test_the_desk_follows_letters_by_reference_for_as_long_as_their_records_are_
     end = max(source.offset for source in stream.pills.values()) + 1
     admin = admin_client(stream.servers)  # its answers end with it
     (deleted,) = admin.delete_records([TopicPartition(raw_topic("FR").name, SPECIAL_PARTITION, end)]).values()
-    deleted.result(30)
+    deleted.result(600)
     assert shown(next(iter(PILLS)))["reference"] == "gone"
     assert fates("--again") == {"gone": 2}
     retested = json.loads(orion_beam("dlq", "retest", *at, *selected, "--json").out)

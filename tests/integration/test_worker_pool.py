@@ -64,7 +64,7 @@ def test_a_job_that_stops_its_worker_leaves_the_worker_of_another_job_with_the_s
         with grpc.insecure_channel(address) as channel:
             pool = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel)
             await_until(lambda: len(own_workers()) == 1, START_TIMEOUT_S, "the first job's worker has ended")
-            pool.StopWorker(beam_fn_api_pb2.StopWorkerRequest(worker_id="1-1"), timeout=60)
+            pool.StopWorker(beam_fn_api_pb2.StopWorkerRequest(worker_id="1-1"), timeout=600)
         other.begin_bundle("1-1", "still here")
         assert other.await_bundle() == "still here"
 
@@ -102,13 +102,13 @@ def test_probes_say_when_a_pool_is_ready_and_sigterm_lets_workers_finish(start_p
     assert "this worker pool is ending" in task_manager.ask(pool.address, "1-2")
     # The first bundle is under way. A second one comes too late, and Flink is told why.
     task_manager.begin_bundle("1-1", "second")
-    refused = task_manager.answers.get(timeout=60)
+    refused = task_manager.answers.get(timeout=600)
     assert (refused.instruction_id, "the worker pool ends" in refused.error) == ("second", True)
     assert is_alive(spare)
     assert is_alive(pool.process)
 
     task_manager.may_end.set()
-    assert task_manager.answers.get(timeout=60).instruction_id == "first"
+    assert task_manager.answers.get(timeout=600).instruction_id == "first"
     assert pool.process.wait(START_TIMEOUT_S) == 128 + signal.SIGTERM
     assert not is_alive(spare)
 
@@ -228,11 +228,11 @@ def test_a_token_is_asked_of_whoever_wants_a_worker(task_manager: TaskManager, t
         monkeypatch.setenv(TOKEN_VARIABLE, str(token))
         with grpc.insecure_channel(address) as channel:
             pool = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(with_token(channel))
-            pool.StopWorker(beam_fn_api_pb2.StopWorkerRequest(worker_id="1-1"), timeout=60)
+            pool.StopWorker(beam_fn_api_pb2.StopWorkerRequest(worker_id="1-1"), timeout=600)
         token.write_text("0123456789abcdef-another")
         with grpc.insecure_channel(address) as channel:
             stale = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(with_token(channel))
-            stale.StopWorker(beam_fn_api_pb2.StopWorkerRequest(worker_id="1-1"), timeout=60)
+            stale.StopWorker(beam_fn_api_pb2.StopWorkerRequest(worker_id="1-1"), timeout=600)
 
 
 @pytest.mark.parametrize("text", ["", "short", "0123456789äbcdefghij"])

@@ -176,7 +176,7 @@ def test_a_producer_that_is_dropped_is_ended(kafka: LocalKafka) -> None:
     assert producer.flush(30) == 0
     assert threads() > before
     del producer
-    await_until(lambda: threads() <= before, 120, "its threads have ended")
+    await_until(lambda: threads() <= before, 600, "its threads have ended")
 
 
 def test_a_writer_that_is_torn_down_leaves_no_thread(kafka: LocalKafka) -> None:
@@ -189,7 +189,7 @@ def test_a_writer_that_is_torn_down_leaves_no_thread(kafka: LocalKafka) -> None:
         writer.finish_bundle()
         assert threads() > before
         writer.teardown()
-        await_until(lambda: threads() <= before, 10, "its threads have ended")
+        await_until(lambda: threads() <= before, 600, "its threads have ended")
 
 
 def test_values_are_kept_until_they_are_delivered_and_no_longer(kafka: LocalKafka) -> None:

@@ -83,7 +83,8 @@ def late_imports() -> Iterator[None]:
 
 def load_late_imports() -> None:
     """Import what was deferred, in all modules of the command line."""
-    for name, module in list(sys.modules.items()):
+    # A copy, since a thread may import meanwhile.
+    for name, module in sys.modules.copy().items():
         if name.startswith(_COMMANDS):
             names = vars(module)
             names |= {late: value.load() for late, value in names.items() if isinstance(value, _Late)}

@@ -75,13 +75,13 @@ class Demo:
 
     def end(self) -> int:
         """Wait until it has ended; return its exit code."""
-        code = self.process.wait(240)
+        code = self.process.wait(600)
         self._watch.join()
         return code
 
     def assert_nothing_is_left(self) -> None:
         assert self.started
-        await_until(lambda: not self._running(), 180, "all processes have ended")
+        await_until(lambda: not self._running(), 600, "all processes have ended")
         assert self.ports
         for port in self.ports:
             with socket.socket() as probe:

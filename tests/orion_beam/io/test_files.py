@@ -138,7 +138,7 @@ def test_a_pipe_is_opened_once_and_read_as_it_comes(tmp_path):
             # The file is as long as the reader has patience: what it has must come out before the rest is there.
             pipe.write(b"b" * (1 << 21))
             pipe.flush()
-            assert read_first.wait(60)
+            assert read_first.wait(600)
             pipe.write(b"\nb\n")
 
     writer = threading.Thread(target=write)

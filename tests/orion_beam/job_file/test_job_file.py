@@ -248,7 +248,7 @@ def test_a_login_reaches_this_process_and_those_that_it_starts_and_no_disk(
     (tmp_path / "secret.txt").write_text("hunter2\n")
     job(LOGIN.replace("{secret}", secret)).use_login()
     program = "from orion_beam.kafka.login import login_settings; print(login_settings()['sasl.password'])"
-    assert subprocess.check_output([sys.executable, "-c", program], text=True, timeout=120) == "hunter2\n"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True, timeout=600) == "hunter2\n"
     assert os.environ[CONFIG_VARIABLE].startswith("/proc/")
 
 

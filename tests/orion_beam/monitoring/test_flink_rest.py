@@ -14,7 +14,7 @@ import pytest
 
 from orion_beam.monitoring.flink_rest import FlinkRefusedError, FlinkRest
 
-PATIENCE_S = 60.0
+PATIENCE_S = 600.0
 
 
 @contextmanager

@@ -19,7 +19,7 @@ def test_whatever_a_look_raises_the_next_one_is_made(
     monkeypatch.setattr(Monitor, "look", look)
     config = MonitorConfig("127.0.0.1:1", "group", profiles_of(["FR"]), interval_s=0.01)
     with Monitor(config):
-        await_until(lambda: len(looks) > 2, 30, "it looks again")
+        await_until(lambda: len(looks) > 2, 600, "it looks again")
     assert {record.event for record in caplog.records} == {"look_failed"}
     assert "RuntimeError at test_monitor.py:" in caplog.text
     assert "208011234567890" not in caplog.text

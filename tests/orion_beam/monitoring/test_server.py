@@ -15,7 +15,7 @@ from tests.orion_beam.monitoring.snapshots import AT_S, monitor, snapshot
 
 
 def get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=60) as answer:
+    with urllib.request.urlopen(url, timeout=600) as answer:
         return str(answer.read().decode())
 
 

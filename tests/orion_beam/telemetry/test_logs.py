@@ -123,7 +123,7 @@ def test_no_number_reaches_standard_error_whichever_way_it_takes(way: str, wante
         f"from orion_beam.telemetry.logs import set_up_logging; set_up_logging()\nIMSI = '{IMSI}'\n{WAYS[way]}"
     )
     environment = os.environ | {logs.FORMAT_VARIABLE: wanted}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=600)
     assert "2080••••••••890" in done.stderr
     assert IMSI not in done.stderr + done.stdout
 

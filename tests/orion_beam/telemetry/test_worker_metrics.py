@@ -125,7 +125,7 @@ def test_processes_that_have_ended_leave_one_file_a_kind_and_stay_counted() -> N
         # One that is not reaped has ended, too, and one that was killed as it began has left an empty file.
         (directory / "counter_99999999.db").touch()
         zombie = _worker(environment, 5)
-        await_until(lambda: psutil.Process(zombie.pid).status() == psutil.STATUS_ZOMBIE, 30, "a worker has ended")
+        await_until(lambda: psutil.Process(zombie.pid).status() == psutil.STATUS_ZOMBIE, 600, "a worker has ended")
         assert _scrape(port)["orion_produced_records_total"] == 3 * 7 + 5
         assert sorted(path.name for path in directory.glob("*.db")) == ["counter_ended.db", "histogram_ended.db"]
         zombie.wait()
@@ -137,7 +137,7 @@ def _worker(environment: dict[str, str], records: int) -> "subprocess.Popen[byte
 
 
 def _scrape(port: int) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=600) as answer:
         families = list(text_string_to_metric_families(answer.read().decode()))
     labels = [sample.labels for family in families for sample in family.samples]
     assert all({name: each[name] for name in each if name != "le"} in ({}, {"topic": FINAL.name}) for each in labels)

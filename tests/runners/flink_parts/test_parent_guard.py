@@ -84,6 +84,6 @@ def test_a_command_whose_parent_is_gone_already_does_not_even_start() -> None:
         env=os.environ | {"ORION_PARENT_PID": str(gone.pid), "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         check=False,
-        timeout=300,
+        timeout=600,
     )
     assert (started.returncode, started.stdout) == (143, b"")

@@ -41,7 +41,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def kill(broker: local.BrokerProcess) -> None:
     os.kill(broker.pid, signal.SIGKILL)
-    await_until(lambda: not broker.running and not is_taken(broker.ports.broker), 120, "the broker is gone")
+    await_until(lambda: not broker.running and not is_taken(broker.ports.broker), 600, "the broker is gone")
 
 
 def produce(broker: LocalKafka, value: bytes) -> None:
@@ -95,7 +95,7 @@ def test_a_broker_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    await_until(lambda: not is_alive(pid), 120, "the broker has ended")
+    await_until(lambda: not is_alive(pid), 600, "the broker has ended")
 
 
 def test_a_broker_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
@@ -149,14 +149,14 @@ def test_a_killed_broker_comes_back_where_it_was_with_its_topics_or_elsewhere_if
     assert second.brokers[0].pid != first.brokers[0].pid
     assert second.brokers[0].ports == first.brokers[0].ports
     assert second.metrics_ports
-    assert "cdr.raw.FR" in admin_client(second.bootstrap_servers).list_topics(timeout=60).topics
+    assert "cdr.raw.FR" in admin_client(second.bootstrap_servers).list_topics(timeout=600).topics
 
     kill(second.brokers[0])
     with socket.create_server((HOST, second.brokers[0].ports.broker)):
         third, started = local.up(port=None)
     assert started
     assert third.bootstrap_servers != second.bootstrap_servers
-    assert "cdr.raw.FR" in admin_client(third.bootstrap_servers).list_topics(timeout=60).topics
+    assert "cdr.raw.FR" in admin_client(third.bootstrap_servers).list_topics(timeout=600).topics
 
 
 def test_a_state_file_of_a_reused_process_id_is_stale(home: Path) -> None:
@@ -176,11 +176,11 @@ def test_three_brokers_outlive_one_of_them_which_is_started_again(orion_beam: Co
     admin = admin_client(state["bootstrap_servers"])
 
     def replicas() -> set[tuple[int, ...]]:
-        partitions = admin.list_topics("cdr.raw.FR", timeout=60).topics["cdr.raw.FR"].partitions.values()
+        partitions = admin.list_topics("cdr.raw.FR", timeout=600).topics["cdr.raw.FR"].partitions.values()
         return {tuple(sorted(partition.replicas)) for partition in partitions}
 
     # A broker that has not heard of a new topic yet says that it has no partitions.
-    await_until(replicas, 120, "the broker that is asked knows the topic")
+    await_until(replicas, 600, "the broker that is asked knows the topic")
     assert replicas() == {(1, 2, 3)}
 
     fewer = orion_beam("local", "up", "--brokers", "1")

@@ -18,7 +18,7 @@ def test_a_process_runs_until_it_is_a_zombie() -> None:
         assert (is_alive(process), is_alive(child.pid), find_alive(child.pid, created_s)) == (True, True, process)
         assert child.stdin is not None
         child.stdin.close()
-        await_until(lambda: process.status() == psutil.STATUS_ZOMBIE, 120, "the process is a zombie")
+        await_until(lambda: process.status() == psutil.STATUS_ZOMBIE, 600, "the process is a zombie")
         assert (is_alive(process), is_alive(child.pid), find_alive(child.pid, created_s)) == (False, False, None)
     # Reaped.
     assert (is_alive(process), is_alive(child.pid), find_alive(child.pid, created_s)) == (False, False, None)

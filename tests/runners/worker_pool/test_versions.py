@@ -59,7 +59,7 @@ def test_a_broken_environment_is_a_mistake_of_the_user():
 def test_a_pool_refuses_a_job_of_another_version_with_one_line_and_starts_nothing():
     with worker_pool() as address, grpc.insecure_channel(address) as channel:
         pool = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel)
-        answer = pool.StartWorker(beam_fn_api_pb2.StartWorkerRequest(worker_id="1-1", params=OTHER), timeout=60)
+        answer = pool.StartWorker(beam_fn_api_pb2.StartWorkerRequest(worker_id="1-1", params=OTHER), timeout=600)
     assert answer.error == IN_ONE_LINE
 
 

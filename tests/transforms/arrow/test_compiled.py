@@ -27,7 +27,7 @@ def test_compiling_is_said_once_and_loading_is_not(tmp_path: Path) -> None:
 
     def said() -> int:
         done = subprocess.run(
-            [sys.executable, program], env=environment, capture_output=True, text=True, check=True, timeout=300
+            [sys.executable, program], env=environment, capture_output=True, text=True, check=True, timeout=600
         )
         return done.stderr.count("compiling the hot path")
 
@@ -50,7 +50,7 @@ def test_what_an_image_holds_is_loaded_from_a_directory_that_cannot_be_written(t
     def said(**more: str) -> int:
         environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)} | more
         done = subprocess.run(
-            [sys.executable, program], env=environment, capture_output=True, text=True, check=True, timeout=300
+            [sys.executable, program], env=environment, capture_output=True, text=True, check=True, timeout=600
         )
         return done.stderr.count("compiling the hot path")
 
@@ -93,7 +93,7 @@ def test_a_change_of_a_helper_in_another_file_is_compiled_and_one_of_a_comment_i
         (tmp_path / "helper.py").write_text(HELPER.format(step=step, factor=factor, comment=comment))
         done = subprocess.run(
             [sys.executable, "caller.py"],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=300,
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=True, timeout=600,
         )  # fmt: skip
         return int(done.stdout), "compiling the hot path" in done.stderr
 

@@ -117,7 +117,7 @@ def test_a_pipe_is_read_as_it_comes(tmp_path, packed):
         with path.open("wb", buffering=0) as pipe:
             pipe.write(data[:-1])
             # The rest comes when what came before has been read, which a reader of the whole would never have.
-            assert read_first.wait(60)
+            assert read_first.wait(600)
             pipe.write(data[-1:])
 
     writer = threading.Thread(target=write)

@@ -243,7 +243,7 @@ def test_nobody_looks_for_changes_that_nobody_needs(csv):
     live = LiveLookup(path, load_cells, 0.01)
     (watcher,) = [thread for thread in threading.enumerate() if path in thread.name]
     del live
-    watcher.join(120)
+    watcher.join(600)
     assert not watcher.is_alive()
 
 

@@ -75,7 +75,7 @@ def calls(arguments):
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=600,
     )
     return dict(zip(map(tuple, arguments), json.loads(done.stdout), strict=True))
 
