@@ -33,6 +33,7 @@ __all__ = [
     "Replacement",
     "await_checkpoint",
     "launch_job",
+    "note_event",
     "plan_replacement",
     "replace_job",
     "require_same_graph",
@@ -103,11 +104,11 @@ def launch_job(
         savepoint=savepoint,
         states=graph_of(jar),
     )
-    _record(bootstrap_servers, event)
+    note_event(bootstrap_servers, event)
     return event
 
 
-def _record(bootstrap_servers: str, event: JobEvent) -> None:
+def note_event(bootstrap_servers: str, event: JobEvent) -> None:
     """Record an event of a change that has been made: the change stands, whether Kafka takes the event or not."""
     try:
         record_event(bootstrap_servers, event)
@@ -275,7 +276,7 @@ def replace_job(plan: Replacement, action: JobAction, *, timeout_s: float, repor
             f" {f'savepoint {savepoint}' if savepoint else 'the committed offsets'}"
         ) from None
     event = started[0].then(action, savepoint=start, reason=None if start else f"from {origin}")
-    _record(plan.bootstrap_servers, event)
+    note_event(plan.bootstrap_servers, event)
     return event
 
 
@@ -284,12 +285,12 @@ def _stop(plan: Replacement, report: Report) -> tuple[str | None, list[int]]:
     rest, event = FlinkRest(plan.address), plan.event
     if plan.directory is not None:
         stopped = stop_with_savepoint(rest, plan.job, plan.directory, report=report)
-        _record(plan.bootstrap_servers, event.then(JobAction.STOPPED, savepoint=stopped.savepoint))
+        note_event(plan.bootstrap_servers, event.then(JobAction.STOPPED, savepoint=stopped.savepoint))
         return stopped
     report(f"cancelling {plan.job.name} ({plan.job.id}): what it wrote since its last checkpoint comes out twice")
     with held_signals() as held:
         cancel_job(rest, plan.job)
-        _record(plan.bootstrap_servers, event.then(JobAction.CANCELLED, reason=plan.why_offsets))
+        note_event(plan.bootstrap_servers, event.then(JobAction.CANCELLED, reason=plan.why_offsets))
     return None, held
 
 
@@ -304,7 +305,7 @@ def _roll_back(
 ) -> JobEvent:
     report(f"the new version is given up: {why}")
     if failed is not None:
-        _record(plan.bootstrap_servers, failed.then(JobAction.FAILED, reason=why))
+        note_event(plan.bootstrap_servers, failed.then(JobAction.FAILED, reason=why))
     report("starting the version before again")
     try:
         # A cluster that has not answered may have started the new version all the same.
@@ -322,7 +323,7 @@ def _roll_back(
             f" nothing is lost: mend the cluster, and submit {plan.old} again"
         ) from None
     event = event.then(JobAction.ROLLED_BACK, savepoint=savepoint, reason=why)
-    _record(plan.bootstrap_servers, event)
+    note_event(plan.bootstrap_servers, event)
     return event
 
 

@@ -18,7 +18,7 @@ from orion_beam.runners.jars.build import PIPELINE_RUNNER, Report, silent
 from orion_beam.runners.job_target import JobTarget
 from orion_beam.runners.worker_pool.versions import REFUSAL
 
-_PATIENCE_S = 120.0
+_PATIENCE_S = 300.0
 """Longest time without an answer of a JobManager that elects a leader or restarts."""
 _LOOK_EVERY_S = 0.2
 _TELL_EVERY_S = 15.0
@@ -111,25 +111,33 @@ def start_jar(
     return SubmittedJob(job_id, manifest.name, address, manifest)
 
 
-def check_target(target: JobTarget, warn: Report, *, jobs: int = 1, needs_slots: bool = True) -> None:
-    """Check that a cluster can take jobs, before anything is changed: it answers, its version, slots, worker pool.
-
-    Args:
-        target: The cluster, and the place of each job on it.
-        warn: Receives what a job can live with.
-        jobs: Number of jobs.
-        needs_slots: Whether the slots must be free now; those of a job that is replaced become free.
+def check_cluster(target: JobTarget) -> None:
+    """Check that a cluster and its worker pool answer and have the right versions, before anything is changed.
 
     Raises:
-        PrerequisiteError: It cannot. The message names what is wrong and the fix.
+        PrerequisiteError: One does not. The message names what is wrong and the fix.
     """
     assert target.master is not None
     require([check_flink(target.master)])
     if target.pool is not None:
         require([check_pool(target.pool, target.master)])
+
+
+def check_capacity(target: JobTarget, jobs: int, warn: Report) -> None:
+    """Check that a cluster has slots for new jobs, before anything is changed.
+
+    Args:
+        target: The cluster, and the place of each job on it.
+        jobs: Number of jobs.
+        warn: Receives what a job can live with.
+
+    Raises:
+        PrerequisiteError: It has not. The message names the numbers and the fix.
+    """
+    assert target.master is not None
     for check in capacity_checks(target.master, target.parallelism * jobs):
         if check.name == SLOTS:
-            require([check] if needs_slots else [])
+            require([check] if jobs else [])
         elif check.status is Status.WARNING:
             warn(f"warning: {check.name}: {check.found}; {check.fix}")
 

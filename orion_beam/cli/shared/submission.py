@@ -21,13 +21,14 @@ from orion_beam.telemetry.logs import say
 with late_imports():
     from orion_beam.jobs.cluster_jobs import job_meant, jobs_on
     from orion_beam.jobs.events import JobAction, JobEvent
-    from orion_beam.jobs.history import record_event, require_history
+    from orion_beam.jobs.history import require_history
     from orion_beam.monitoring.flink_rest import FlinkRest
     from orion_beam.monitoring.minute import telling
     from orion_beam.runners.cluster.job_jar import JobManifest, configuration_hash, write_job_jar
     from orion_beam.runners.cluster.replace import (
         Replacement,
         launch_job,
+        note_event,
         plan_replacement,
         replace_job,
         require_same_graph,
@@ -38,7 +39,8 @@ with late_imports():
         SubmittedJob,
         await_checkpoint,
         await_end,
-        check_target,
+        check_capacity,
+        check_cluster,
         running_jobs,
         same_job,
     )
@@ -68,7 +70,7 @@ class Submission:
         savepoint: See `cluster.submit.start_jar`. None: that of Beam's options, if there is one.
         allow_non_restored: See `cluster.submit.start_jar`.
         allow_second_job: Whether a job of the same group may run.
-        replace: Whether the job takes the place of one that runs.
+        replace: Whether the job takes the place of one that runs, if one does.
         savepoint_dir: Where the savepoint of that one goes; None for the cluster's own directory.
         patience_s: Longest wait for the first checkpoint.
     """
@@ -101,19 +103,20 @@ def submit_streams(
     interrupts.clean_up_on_sigterm()
     target = JobTarget.of(beam_options)
     assert target.master is not None
-    check_target(target, _warn, jobs=len(streams), needs_slots=not submission.replace)
-    for stream in streams:
-        stream.check()
+    check_cluster(target)
     jars = ensure_jars(say)
     configs = [stream.config(str(jars.expansion_service), second_job=submission.allow_second_job) for stream in streams]
-    require_history(streams[0].bootstrap_servers)
-    running = [_running(target.master, stream) for stream in streams]
-    for stream, config, found in zip(streams, configs, running, strict=True):
-        if submission.allow_second_job or (found is not None and submission.replace):
-            continue
-        if found is not None:
+    running = [None if submission.allow_second_job else _running(target.master, stream) for stream in streams]
+    for found, config in zip(running, configs, strict=True):
+        if found is not None and not submission.replace:
             _refuse(target.master, found, configuration_hash(config, beam_options))
-        stream.await_free()
+    check_capacity(target, running.count(None), _warn)
+    for stream in streams:
+        stream.check()
+    require_history(streams[0].bootstrap_servers)
+    for found, stream in zip(running, streams, strict=True):
+        if found is None and not submission.allow_second_job:
+            stream.await_free()
     with tempfile.TemporaryDirectory(prefix="orion-beam-") as directory:
         built = [Path(directory, f"{place}.jar") for place in range(len(configs))]
         for config, jar in zip(configs, built, strict=True):
@@ -122,7 +125,7 @@ def submit_streams(
         if savepoint is not None and not (submission.allow_non_restored or target.allow_non_restored):
             require_same_graph(streams[0].bootstrap_servers, savepoint, built[0])
         plans = [
-            None if found is None or not submission.replace else _plan(target.master, stream, found, jar, submission)
+            None if found is None else _plan(target.master, stream, found, jar, submission)
             for stream, found, jar in zip(streams, running, built, strict=True)
         ]
         return _start_all(streams, built, plans, target, submission)
@@ -150,13 +153,24 @@ def _start_all(
             jobs.append(SubmittedJob(event.job_id, event.name, target.master, JobManifest.of(jar)))
         for stream, event, job in zip(streams, events, jobs, strict=True):
             if event.action is JobAction.SUBMITTED:
-                await_checkpoint(job.address, job.id, submission.patience_s, say)
-                record_event(stream.bootstrap_servers, event.then(JobAction.RUNNING, savepoint=event.savepoint))
+                _await_running(job, submission.patience_s)
+                note_event(stream.bootstrap_servers, event.then(JobAction.RUNNING, savepoint=event.savepoint))
     except BaseException:
         for job in jobs:
-            say(f"job {job.id} ({job.name}) is on {job.address}, with or without this command", logging.WARNING)
+            say(
+                f"job {job.id} ({job.name}) was submitted: `orion-beam jobs show {job.id}` tells how it gets on,"
+                f" `orion-beam jobs cancel {job.id}` ends it",
+                logging.WARNING,
+            )
         raise
     return jobs
+
+
+def _await_running(job: SubmittedJob, patience_s: float) -> None:
+    try:
+        await_checkpoint(job.address, job.id, patience_s, say)
+    except OSError as error:
+        raise JobFailedError(f"{job.address} does not tell how job {job.id} gets on ({error})") from None
 
 
 def _start(jar: Path, stream: Stream, target: JobTarget, submission: Submission) -> JobEvent:

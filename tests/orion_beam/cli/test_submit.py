@@ -36,6 +36,7 @@ def cluster() -> Iterator[tuple[str, dict[str, Any]]]:
     answers: dict[str, Any] = {
         "/v1/overview": {"flink-version": "1.19.0", "slots-total": 1, "slots-available": 0, "taskmanagers": 1},
         "/v1/jobmanager/config": [],
+        "/v1/jobs/overview": {"jobs": []},
     }
 
     class JobManager(BaseHTTPRequestHandler):
@@ -106,6 +107,21 @@ def test_too_few_slots_are_counted_for_all_jobs(submit, cluster):
     line = refusal_of(submit(*brokers, "--countries", "FR,TN", "--split-by-country", *beam))
     assert line.startswith("3 of 1 slots free on 1 task managers, 4 needed")
     assert "does not answer" in refusal_of(submit(*brokers, *beam)), "one job has enough, and Kafka is asked next"
+
+
+def test_a_job_that_runs_is_named_before_slots_are_counted(submit, cluster):
+    address, answers = cluster
+    job_id = "9f2c86b1d4aa4e0bb1f3c0e2a7d85c16"
+    answers["/v1/jobs/overview"]["jobs"] = [{"jid": job_id, "name": "orion-g-FR", "state": "RESTARTING"}]
+    about = {"orionConfiguration": "x", "orionVersion": "0.0.9", "orionGroup": "g", "orionCountries": "TN,FR"}
+    answers[f"/v1/jobs/{job_id}/config"] = {"execution-config": {"user-config": about}}
+    beam = ("--", f"--flink_master={address}", "--environment_type=DOCKER")
+    line = refusal_of(submit("--bootstrap-servers", "localhost:1", "--group-id", "g", *beam))
+    assert line.startswith(
+        f"job {job_id} (orion-g-FR, version 0.0.9) runs on {address} already, as group g with another"
+    )
+    other = refusal_of(submit("--bootstrap-servers", "localhost:1", "--group-id", "h", *beam))
+    assert other.startswith("0 of 1 slots free"), "another group's job is another job"
 
 
 @pytest.mark.parametrize(
