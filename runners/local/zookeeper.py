@@ -54,8 +54,8 @@ class LocalZooKeeper:
             "clientPortAddress": HOST,
             "admin.enableServer": "false",
             "4lw.commands.whitelist": "ruok",
-            # A session lasts 2 to 20 ticks: the shortest of 1 s lets a test see a leader fail soon.
-            "tickTime": 500,
+            # A session lasts 2 to 20 ticks, as its client wishes: with the default of 2 s, at least 4 s.
+            "tickTime": 1000,
         }
         configuration = self._directory / "zoo.cfg"
         configuration.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
