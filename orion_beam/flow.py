@@ -2,7 +2,7 @@
 
 import apache_beam as beam
 
-from orion_beam.config import JobConfig
+from orion_beam.config import FileSink, JobConfig
 from orion_beam.custom_stages.run import RunCustomStage
 from orion_beam.io.read import ReadRawCdrs, ReadStage
 from orion_beam.io.write import PublishStage
@@ -61,8 +61,14 @@ class Flow:
             self._dead_letters.append(self.batches | f"Publish {topic}" >> publish)
 
     @property
-    def dead_letters(self) -> beam.PCollection:
-        """The dead letters of all steps: `pa.RecordBatch` of `dead_letter.DEAD_LETTER_SCHEMA`."""
+    def dead_letters(self) -> beam.PCollection | tuple[beam.PCollection, ...]:
+        """The dead letters of all steps: `pa.RecordBatch` of `dead_letter.DEAD_LETTER_SCHEMA`.
+
+        A job that writes files gets those of each step. The DirectRunner would hold all of them in memory, until the
+        last record is read, to flatten them.
+        """
+        if isinstance(self._config.sink, FileSink):
+            return tuple(self._dead_letters)
         return self._dead_letters | "FlattenDeadLetters" >> beam.Flatten()
 
     def _does(self, stage: Stage) -> bool:

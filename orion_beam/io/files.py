@@ -172,8 +172,9 @@ def _batch(lines: pa.BinaryArray, country: str, name: str, offset: int, arrived:
 class WriteAvroFile(beam.PTransform):  # type: ignore[misc]
     """Writes encoded records to one Avro object container file.
 
-    In: `list[bytes]`, the Avro bodies of a batch. Each bundle writes a part. At the end the parts are joined under the
-    final name, so a run that fails leaves no file of that name. Without records the file has only a header.
+    In: `list[bytes]`, the Avro bodies of a batch, or a tuple of such inputs. Each bundle writes a part. At the end the
+    parts are joined under the final name, so a run that fails leaves no file of that name. Without records the file has
+    only a header.
     """
 
     def __init__(self, path: Path, schema: str) -> None:
@@ -182,11 +183,14 @@ class WriteAvroFile(beam.PTransform):  # type: ignore[misc]
         self.path = path
         self.schema = schema
 
-    def expand(self, bodies: beam.PCollection) -> beam.PCollection:
+    @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no tuples of inputs
+    def expand(self, bodies: beam.PCollection | tuple[beam.PCollection, ...]) -> beam.PCollection:
         """Write parts, then join them."""
         sync = os.urandom(16)
-        parts = bodies | "WriteParts" >> beam.ParDo(_WritePart(self.path, self.schema, sync))
-        once = bodies.pipeline | "Once" >> beam.Create([self.path], reshuffle=False)
+        inputs = bodies if isinstance(bodies, tuple) else (bodies,)
+        write = beam.ParDo(_WritePart(self.path, self.schema, sync))
+        parts = [each | f"WriteParts {number}" >> write for number, each in enumerate(inputs, 1)] | beam.Flatten()
+        once = inputs[0].pipeline | "Once" >> beam.Create([self.path], reshuffle=False)
         return once | "JoinParts" >> beam.ParDo(_JoinParts(self.schema, sync), beam.pvalue.AsIter(parts))
 
 

@@ -58,7 +58,8 @@ class WriteCdrs(beam.PTransform):  # type: ignore[misc]
 class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
     """Writes dead letters to the topic cdr.dlq, to `cdr.dlq.avro`, or to Parquet files by country.
 
-    In: `pa.RecordBatch` of `dead_letter.DEAD_LETTER_SCHEMA`. The delivery guarantee is that of WriteCdrs.
+    In: `pa.RecordBatch` of `dead_letter.DEAD_LETTER_SCHEMA`; for files, a tuple of those of each step. The delivery
+    guarantee is that of WriteCdrs.
     """
 
     def __init__(self, config: JobConfig) -> None:
@@ -66,20 +67,31 @@ class WriteDeadLetters(beam.PTransform):  # type: ignore[misc]
         super().__init__()
         self.config = config
 
-    def expand(self, letters: beam.PCollection) -> beam.PCollection:
+    @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no tuples of inputs
+    def expand(self, letters: beam.PCollection | tuple[beam.PCollection, ...]) -> beam.PCollection:
         """Write by the kind of sink."""
         sink = self.config.sink
+        if not isinstance(sink, FileSink):
+            return self._prepared(letters) | ProduceDeadLetters(sink)
+        # Each step's letters are written where they are made, and no step after it holds them.
+        numbered = enumerate(letters if isinstance(letters, tuple) else (letters,), 1)
+        of_steps = tuple((f" {number}", self._prepared(each, f" {number}")) for number, each in numbered)
+        if self.config.keeps_columns:
+            directory = sink.directory / DEAD_LETTER_DIRECTORY
+            written = [each | f"WriteParquet{n}" >> WriteParquet(directory, ("country",)) for n, each in of_steps]
+            return written | beam.Flatten()
+        bodies = tuple(each | f"Encode{number}" >> beam.Map(dead_letter_bodies) for number, each in of_steps)
+        return bodies | WriteAvroFile(sink.directory / DEAD_LETTER_FILE, avro_schema(DeadLetter))
+
+    def _prepared(self, letters: beam.PCollection, number: str = "") -> beam.PCollection:
+        """Count the letters of a bounded job, and give those of a replay its id."""
         if self.config.is_bounded:
-            letters = letters | "CountRows" >> beam.ParDo(CountRows(DEAD_LETTER)).with_output_types(pa.RecordBatch)
+            counted = beam.ParDo(CountRows(DEAD_LETTER)).with_output_types(pa.RecordBatch)
+            letters = letters | f"CountRows{number}" >> counted
         if self.config.run_id is not None:
             of_run = beam.Map(_of_run, self.config.run_id).with_output_types(pa.RecordBatch)
-            letters = letters | "OfRun" >> of_run
-        if isinstance(sink, FileSink) and self.config.keeps_columns:
-            return letters | WriteParquet(sink.directory / DEAD_LETTER_DIRECTORY, ("country",))
-        if isinstance(sink, FileSink):
-            bodies = letters | "Encode" >> beam.Map(dead_letter_bodies)
-            return bodies | WriteAvroFile(sink.directory / DEAD_LETTER_FILE, avro_schema(DeadLetter))
-        return letters | ProduceDeadLetters(sink)
+            letters = letters | f"OfRun{number}" >> of_run
+        return letters
 
 
 def _of_run(letters: pa.RecordBatch, run_id: str) -> pa.RecordBatch:

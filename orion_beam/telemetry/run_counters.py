@@ -56,4 +56,8 @@ class CountRows(beam.DoFn):  # type: ignore[misc]
 def outcomes_of(result: PipelineResult) -> dict[RowOutcome, int]:
     """Return the counters of a finished run."""
     counters = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
-    return {RowOutcome(*counter.key.metric.name.split("/")): counter.committed for counter in counters}
+    outcomes: Counter[RowOutcome] = Counter()
+    for counter in counters:
+        # Several steps may count rows of the same outcome.
+        outcomes[RowOutcome(*counter.key.metric.name.split("/"))] += counter.committed
+    return dict(outcomes)

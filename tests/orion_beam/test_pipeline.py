@@ -37,6 +37,9 @@ class _Nodes(PipelineVisitor):  # type: ignore[misc]
         self.nodes.append(transform_node)
 
 
+TOPICS = KafkaSink(bootstrap_servers="localhost:1")
+
+
 def nodes_of(config: JobConfig) -> list[AppliedPTransform]:
     pipeline = beam.Pipeline()
     build_pipeline(pipeline, config)
@@ -57,13 +60,14 @@ def top_level(nodes: list[AppliedPTransform]) -> list[str]:
 def test_the_top_level_is_a_table_of_contents(nodes):
     assert top_level(nodes) == [
         "ReadRawCdrs", "DecodeCdrs", "JoinCountries", "ValidateCdrs", "NormalizeCdrs", "EnrichCdrs", "EncodeCdrs",
-        "WriteCdrs", "FlattenDeadLetters", "WriteDeadLetters",
+        "WriteCdrs", "WriteDeadLetters",
     ]  # fmt: skip
+    assert top_level(nodes_of(file_job(sink=TOPICS)))[-3:] == ["WriteCdrs", "FlattenDeadLetters", "WriteDeadLetters"]
 
 
 def test_what_looks_at_several_records_stands_before_enrichment_when_it_is_switched_on():
     switches = dict.fromkeys(("tag_partials", "flag_duplicates", "detect_gaps"), True)
-    nodes = nodes_of(file_job(**switches))
+    nodes = nodes_of(file_job(sink=TOPICS, **switches))
     assert top_level(nodes)[4:9] == [
         "NormalizeCdrs", "ReportSequenceGaps", "TagPartials", "FlagDuplicates", "EnrichCdrs",
     ]  # fmt: skip
@@ -116,13 +120,16 @@ def test_two_stages_of_one_name_are_refused():
         file_job(stages=(custom("early", Stage.VALIDATE), custom("early", Stage.ENRICH)))
 
 
-def test_every_stage_hands_its_dead_letters_to_the_write(nodes):
+def test_every_stage_hands_its_dead_letters_to_the_write():
+    nodes = nodes_of(file_job(sink=TOPICS))
     (flatten,) = (node for node in nodes if node.full_label == "FlattenDeadLetters")
     producers = sorted(collection.producer.full_label.split("/")[0] for collection in flatten.inputs)
     assert producers == sorted(f"{stage.capitalize()}Cdrs" for stage in Stage)
     assert {collection.tag for collection in flatten.inputs} == {"dead_letters"}
     (write,) = (node for node in nodes if node.full_label == "WriteDeadLetters")
     assert [collection.producer.full_label for collection in write.inputs] == ["FlattenDeadLetters"]
+    (write,) = (node for node in nodes_of(file_job()) if node.full_label == "WriteDeadLetters")
+    assert sorted(collection.producer.full_label.split("/")[0] for collection in write.inputs) == producers
 
 
 def test_no_batch_of_a_stage_goes_nowhere(nodes):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,6 +16,7 @@ import pytest
 
 from orion_beam.kafka import admin
 from orion_beam.transforms import normalize
+from orion_beam.transforms.stage.batches import MAX_ROWS
 from tests.command import Answer
 
 PIPE = b"208011234567890|33612345678|sms|||\n"
@@ -133,6 +135,22 @@ def test_pipes_and_standard_input_are_read_and_not_hashed(files):
     inputs = json.loads((files / "out" / "run-report.json").read_text())["inputs"]
     assert [each["name"] for each in inputs] == ["/dev/stdin", inputs[1]["name"]]
     assert [each["facets"] for each in inputs] == [{}, {}]
+
+
+def test_dead_letters_are_on_disk_while_records_are_still_read(tmp_path):
+    command = [sys.executable, "-m", "orion_beam.cli.main", "run", "--input", "FR=-", "--output", str(tmp_path / "out")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=False) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"no record\n" * 4 * MAX_ROWS)
+        process.stdin.flush()
+        give_up = time.monotonic() + 300
+        while not any(part.stat().st_size > MAX_ROWS for part in (tmp_path / "out").glob(".cdr.dlq.avro.*")):
+            assert process.poll() is None
+            assert time.monotonic() < give_up, "the run holds the dead letters of what it has read"
+            time.sleep(0.1)
+    assert process.returncode == 0
+    with (tmp_path / "out" / "cdr.dlq.avro").open("rb") as file:
+        assert sum(1 for _ in fastavro.reader(file)) == 4 * MAX_ROWS
 
 
 def test_names_may_be_of_any_bytes(run, tmp_path):
