@@ -215,7 +215,7 @@ def test_who_is_attached_may_leave(scene: Scene) -> None:
     assert scene.running == set()
 
 
-def test_flinks_own_command_starts_a_jar_without_python(scene: Scene) -> None:
+def test_flinks_own_command_starts_a_jar_without_python_and_one_job_of_two_starts_reads(scene: Scene) -> None:
     feed, before = Feed(scene.servers), scene.written()
     feed.send_generated("SN", 50, seed=3)
     feed.flush()
@@ -230,15 +230,31 @@ def test_flinks_own_command_starts_a_jar_without_python(scene: Scene) -> None:
     access += [f"--add-opens={name}=ALL-UNNAMED" for name in ADD_OPENS]
     command = ["-cp", ensure_flink(), "org.apache.flink.client.cli.CliFrontend", "run", "--detached", "-m", host]
     environment = os.environ | {"FLINK_CONF_DIR": str(scene.directory / "flink"), "PATH": "/nowhere"}
-    done = subprocess.run(
-        [find_java(), *access, *command, str(jar)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=START_TIMEOUT_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+
+    def start() -> None:
+        done = subprocess.run(
+            [find_java(), *access, *command, str(jar)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=START_TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    start()
     await_until(lambda: scene.written() == before + 50, START_TIMEOUT_S, "the records are out")
     (job,) = [job for job in scene.flink.rest.get("jobs/overview")["jobs"] if job["jid"] in scene.running]
     assert job["name"] == f"orion-{GROUP}-SN"
+
+    # The second start of the jar is another submission, which finds the lease held.
+    start()
+    await_until(lambda: scene.running == {job["jid"]}, START_TIMEOUT_S, "the second job has ended")
+    (second,) = [
+        ended
+        for ended in scene.flink.rest.get("jobs/overview")["jobs"]
+        if ended["state"] == "FAILED" and ended["start-time"] > job["start-time"]
+    ]
+    failure = scene.flink.rest.get(f"jobs/{second['jid']}/exceptions")["exceptionHistory"]["entries"][0]
+    assert "holds the lease of cdr.raw.SN; this one stops" in failure["stacktrace"]
+    assert scene.written() == before + 50
