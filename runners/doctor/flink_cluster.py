@@ -8,6 +8,8 @@ from orion_beam.monitoring.flink_rest import FlinkRest
 from orion_beam.runners.doctor.machine import flink_version
 
 SLOTS = "slots"
+_BY_DELAY = "exponential-delay"
+"""Flink's own default since 1.19: it waits longer from one restart to the next, and counts none."""
 _STORAGE = "checkpoint storage"
 _ON_DEMAND = ("kubernetes.cluster-id", "yarn.application.id")
 """Settings of clusters that start task managers when a job asks for them."""
@@ -45,6 +47,7 @@ def capacity_checks(master: str, parallelism: int, savepoints: str | None = None
         settings = {entry["key"]: entry["value"] for entry in cluster.get("jobmanager/config")}
         yield _check_slots(overview, settings, parallelism)
         yield _check_storage(settings, overview["taskmanagers"])
+        yield check_restarts(settings)
         if savepoints is not None:
             yield _check_savepoints(settings, savepoints)
     except _BROKEN as error:
@@ -76,6 +79,19 @@ def _check_storage(settings: Mapping[str, str], task_managers: int) -> Check:
             "make sure that this path is the same directory on all hosts, or use HDFS or S3",
         )
     return ok(_STORAGE, directory)
+
+
+def check_restarts(settings: Mapping[str, str]) -> Check:
+    """Check that the cluster does not count the restarts in a job's life, by its settings."""
+    strategy = settings.get("restart-strategy.type", settings.get("restart-strategy", _BY_DELAY))
+    most = settings.get(f"restart-strategy.{_BY_DELAY}.attempts-before-reset-backoff", "infinite")
+    if strategy in (_BY_DELAY, "exponentialdelay"):
+        return ok("restarts", "for ever" if most == "infinite" else f"{most} times until the job runs well for a while")
+    return warning(
+        "restarts",
+        f"restart-strategy.type is {strategy}: a job ends after a number of lost TaskManagers",
+        f"set restart-strategy.type to {_BY_DELAY}",
+    )
 
 
 def _check_savepoints(settings: Mapping[str, str], wanted: str) -> Check:

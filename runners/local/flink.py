@@ -194,6 +194,10 @@ class LocalFlink:
             "web.upload.dir": temporary,
             # As for embedded Flink, see flink_parts/flink_conf.
             "execution.buffer-timeout.interval": "0 ms",
+            # As in the manifests: a job restarts for ever, and after five good minutes at once again.
+            "restart-strategy.type": "exponential-delay",
+            "restart-strategy.exponential-delay.max-backoff": "30 s",
+            "restart-strategy.exponential-delay.reset-backoff-threshold": "5 min",
             # Time until Flink notices that a TaskManager was killed; the default is 50 s.
             "heartbeat.interval": 1000,
             "heartbeat.timeout": 5000,
