@@ -43,7 +43,7 @@ kept = []
 @custom_stage()
 def leak(batch, options: Options):
     if Path(options.path).exists():
-        kept.append(b"x" * (8 << 20))
+        kept.append(b"x" * (2 << 20))
     return split(batch)
 """
 
