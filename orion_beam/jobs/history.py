@@ -2,9 +2,13 @@
 
 from pydantic import ValidationError
 
+from orion_beam.access.rights import require_rights
+from orion_beam.access.roles import Resource
+from orion_beam.defaults import Role
 from orion_beam.jobs.events import JobAction, JobEvent
 from orion_beam.kafka.admin import require_topics
 from orion_beam.kafka.entries import read_entries, write_entry
+from orion_beam.kafka.offset_ranges import READERS_GROUP
 from orion_beam.telemetry.masking import without_secrets
 from orion_beam.topics.names import own_topics
 
@@ -20,9 +24,11 @@ def require_history(bootstrap_servers: str) -> None:
     """Check that the history can be kept, before anything is changed.
 
     Raises:
-        PrerequisiteError: The broker cannot be reached, or lacks the topic; names the fix.
+        PrerequisiteError: The broker cannot be reached, or lacks the topic, or this user may not use it; names the fix.
     """
     require_topics(bootstrap_servers, [history_topic()])
+    names = {Resource.HISTORY: [history_topic()], Resource.READERS: [READERS_GROUP]}
+    require_rights(bootstrap_servers, Role.JOBS, names)
 
 
 def read_history(bootstrap_servers: str, name: str | None = None) -> list[JobEvent]:

@@ -138,15 +138,24 @@ def require_among(known: Iterable[str], bootstrap_servers: str, topics: Iterable
         PrerequisiteError: The broker lacks a topic, or does not let this user see it; names both and the fix.
     """
     missing = sorted(set(topics) - set(known))
-    if hidden := _hidden(bootstrap_servers, missing):
-        raise PrerequisiteError(
-            f"Kafka at {bootstrap_servers} does not let this user see topic {', '.join(hidden)}: have the rights of its"
-            " role granted with `orion-beam acls apply`"
-        )
+    require_sight(bootstrap_servers, missing)
     if missing:
         raise PrerequisiteError(
             f"Kafka at {bootstrap_servers} has no topic {', '.join(missing)}: create it with"
             " `orion-beam topics apply`, for development with `orion-beam local up`"
+        )
+
+
+def require_sight(bootstrap_servers: str, topics: Iterable[str]) -> None:
+    """Check that this user may see topics, whether they exist or not.
+
+    Raises:
+        PrerequisiteError: It may not; names the topics and the fix.
+    """
+    if hidden := _hidden(bootstrap_servers, sorted(topics)):
+        raise PrerequisiteError(
+            f"Kafka at {bootstrap_servers} does not let this user see topic {', '.join(hidden)}: have the rights of its"
+            " role granted with `orion-beam acls apply`"
         )
 
 

@@ -13,7 +13,6 @@ from orion_beam.kafka.retry import DEADLINE_S
 from orion_beam.transforms.arrow.texts import to_list
 
 _FLUSH_S = 0.5
-_DENIED = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
 
 Entry = Mapping[str, Any]
 
@@ -50,30 +49,16 @@ def write_entry(bootstrap_servers: str, topic: str, key: str, entry: Entry) -> N
     """Write one entry; the broker has it when this returns.
 
     Raises:
-        UserError: The broker did not take the entry within DEADLINE_S, or this user may not write it.
+        UserError: The broker did not take the entry within DEADLINE_S.
     """
     settings = producer_config(bootstrap_servers, {}) | {"log_level": 0, "message.timeout.ms": round(DEADLINE_S * 1000)}
     failed: list[KafkaError] = []
-    fatal: list[KafkaError] = []
-    producer = Producer(
-        settings
-        | {
-            "on_delivery": lambda error, _: failed.append(error),
-            "error_cb": lambda error: fatal.append(error) if error.fatal() else None,
-        }
-    )
+    producer = Producer(settings | {"on_delivery": lambda error, _: failed.append(error)})
     producer.produce(topic, entry_bytes(entry), key.encode())
     # Short calls, so that Ctrl-C takes effect. The deadline is the message's own timeout, which fails its delivery.
     while producer.flush(_FLUSH_S):
         pass
     if failed:
-        # A user without the right to write any topic gets no id as a producer; that error alone says why.
-        reason = (fatal or failed)[0]
-        if reason.code() in _DENIED or "authorization failed" in reason.str():
-            raise UserError(
-                f"Kafka at {bootstrap_servers}: this user may not WRITE topic {topic}: `orion-beam acls` gives its role"
-                " the right"
-            )
         raise UserError(
-            f"Kafka at {bootstrap_servers}: {topic} took no entry within {DEADLINE_S:.0f} s: {reason.str()}"
+            f"Kafka at {bootstrap_servers}: {topic} took no entry within {DEADLINE_S:.0f} s: {failed[0].str()}"
         )

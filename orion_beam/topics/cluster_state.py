@@ -11,7 +11,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ResourceType,
 )
 
-from orion_beam.kafka.admin import admin_client, cluster_metadata
+from orion_beam.kafka.admin import admin_client, cluster_metadata, require_sight
 from orion_beam.kafka.retry import retried
 
 _INTERNAL_PREFIX = "__"
@@ -59,16 +59,18 @@ def describe_cluster(bootstrap_servers: str, topics: Iterable[str], prefix: str 
         prefix: Prefix of the other topics to name; those without it belong to other environments.
 
     Raises:
-        PrerequisiteError: The broker cannot be reached.
+        PrerequisiteError: The broker cannot be reached, or does not let this user see one of the topics.
         KafkaRefusedError: The broker reports another error, for instance that this user lacks the right.
     """
     admin, wanted = admin_client(bootstrap_servers), set(topics)
+    require_sight(bootstrap_servers, wanted - cluster_metadata(admin, bootstrap_servers).topics.keys())
 
     def ask(timeout_s: float) -> ClusterState:
         # Each attempt gets new metadata, so that it does not ask a broker that has left for its settings.
         return _describe(admin, cluster_metadata(admin, bootstrap_servers), wanted, prefix, timeout_s)
 
-    return retried("its settings", bootstrap_servers, ask, topics_exist=True)
+    what = f"the settings of its brokers (kafka-cluster) and of {', '.join(sorted(wanted))}"
+    return retried(what, bootstrap_servers, ask, topics_exist=True)
 
 
 def _describe(

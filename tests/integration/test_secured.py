@@ -19,7 +19,7 @@ from orion_beam.access.roles import Resource, Right, kind_name, resource_names, 
 from orion_beam.defaults import GROUP, Role
 from orion_beam.errors import UserError
 from orion_beam.jobs.events import JobAction, JobEvent
-from orion_beam.jobs.history import read_history, record_event
+from orion_beam.jobs.history import read_history, record_event, require_history
 from orion_beam.kafka import CONFIG_VARIABLE
 from orion_beam.kafka.admin import admin_client, topic_names
 from orion_beam.runners.local.broker import HOST, free_ports, is_taken
@@ -269,6 +269,7 @@ def history(servers: str) -> Answer:
     """Write to the history of jobs and read it, which is a part of each command that changes a job."""
     event = JobEvent(action=JobAction.STOPPED, job_id="0", name="orion", cluster="flink:8081")
     try:
+        require_history(servers)
         record_event(servers, event)
         read_history(servers)
     except UserError as error:
