@@ -72,6 +72,7 @@ def settings_here(of_page: dict[str, Any], directory: Path) -> dict[str, Any]:
     )
 
 
+@pytest.mark.deep
 def test_the_page_of_the_session_cluster_works_word_for_word(kafka: LocalKafka, tmp_path: Path):
     pool_port, metrics_port = free_ports(2)
     (flink, *rest) = blocks(SESSION_PAGE)
