@@ -115,14 +115,15 @@ final class TopicReader {
    * <p>Flink sleeps for 50 ms after each call that has found nothing. On a quiet topic most records would thus wait for
    * Flink to wake up. The caller holds Flink's checkpoint lock meanwhile.
    *
-   * <p>A frame is ready when it is full, when everything that has arrived is packed, or {@code maxWaitMs} after its
-   * first record.
+   * <p>A frame is ready when it is full, when everything that has arrived is packed, or after a wait of {@code
+   * maxWaitMs} for more.
    *
    * @return a frame; null if there is none, or if the lease is not held
    */
   synchronized byte[] take() throws IOException {
     lease.check();
-    long giveUpAt = System.nanoTime() + LONGEST_WAIT_NS;
+    long calledAt = System.nanoTime();
+    long giveUpAt = calledAt + LONGEST_WAIT_NS;
     while (true) {
       if (failure != null) {
         throw new IOException("cannot read " + read.topic(), failure);
@@ -130,7 +131,8 @@ final class TopicReader {
       long now = System.nanoTime();
       long left = giveUpAt - now;
       if (frame.records() > 0) {
-        long closesIn = firstPackedNs + TimeUnit.MILLISECONDS.toNanos(read.limits().maxWaitMs()) - now;
+        long since = Math.min(now - firstPackedNs, now - calledAt);
+        long closesIn = TimeUnit.MILLISECONDS.toNanos(read.limits().maxWaitMs()) - since;
         if (isDry || isFull() || closesIn <= 0) {
           break;
         }
