@@ -41,8 +41,9 @@ _LOOK_EVERY_S = 0.5
 _CALM_S = 5.0
 """Spares are started when Flink has not asked for workers for this long: they would slow down those that start."""
 _MAX_PAUSE_S = 60.0
-_STARTS_OF_A_REQUEST = 3
-"""Workers that are started for one request of Flink, when each ends before the task manager has it."""
+_STARTS_OF_A_REQUEST = 10
+"""Workers that are started for one request of Flink, when each ends before the task manager has it: for 5 minutes,
+with growing pauses. After that the job is probably gone."""
 _STUCK_S = 30.0
 
 
@@ -79,6 +80,7 @@ class _WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer, Collect
         self._looked_at = self._asked_at = time.monotonic()
         self._failed_spares = 0
         self._next_spare_at = 0.0
+        self._waiting: list[tuple[float, beam_fn_api_pb2.StartWorkerRequest, int]] = []
         self._ended: Counter[Ending] = Counter(dict.fromkeys(Ending, 0))
 
     def begin(self, environment: Mapping[str, str], progress: IO[str] | None) -> None:
@@ -200,6 +202,7 @@ class _WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer, Collect
             with self._lock:
                 for worker in list(self._workers):
                     self._look_at(worker)
+                self._serve_again()
             self._looked_at = time.monotonic()
 
     def _look_at(self, worker: Worker) -> None:
@@ -250,9 +253,18 @@ class _WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer, Collect
             return
         # A task manager waits for its worker for ever, and does not ask again.
         if worker.starts < _STARTS_OF_A_REQUEST:
-            self._serve(worker.request, worker.starts + 1)
+            pause_s = min(2.0**worker.starts - 2, _MAX_PAUSE_S)
+            self._waiting.append((time.monotonic() + pause_s, worker.request, worker.starts + 1))
         else:
             _logger.error("no worker %s gets as far as its task manager: Flink waits in vain", worker.request.worker_id)
+
+    def _serve_again(self) -> None:
+        """Serve the requests whose worker has ended too soon, and whose pause is over."""
+        now = time.monotonic()
+        due = [each for each in self._waiting if each[0] <= now and not self._is_draining]
+        self._waiting = [each for each in self._waiting if each not in due]
+        for _, request, starts in due:
+            self._serve(request, starts)
 
     def _keep_spares(self) -> None:
         """Start the spares that are missing; the first alone, since it may have to compile what the others load."""
