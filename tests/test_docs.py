@@ -297,16 +297,6 @@ def test_the_index_lists_every_decision_once_by_its_title():
     assert sorted(listed) == sorted(titles)
 
 
-def test_pre_commit_runs_the_tools_of_make_lint():
-    recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    assert recipe
-    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
-    tools = [re.search(r"(?:\$\(BIN\)/|--no-print-directory )(.+)", line) for line in recipe[1].splitlines()]
-    entries = [re.sub(r"\.venv/bin/|make | --fix", "", hook["entry"]) for hook in hooks]
-    # Ruff formats where `make lint` only looks.
-    assert entries == [tool[1].removesuffix(" .").replace(" --check", "") for tool in tools if tool]
-
-
 @pytest.mark.parametrize(
     ("text", "is_whole"),
     [

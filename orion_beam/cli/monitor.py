@@ -53,7 +53,8 @@ def monitor(
     """
     config = config_of(bootstrap_servers, countries, group_id, flink, interval, disk)
     interrupts.clean_up_on_sigterm()
-    with Monitor(config) as watched, serving(listen, monitor_pages(watched)) as url:
+    watched = Monitor(config)
+    with serving(listen, monitor_pages(watched)) as url, watched:
         warn_of_missing_rights(config)
         typer.echo(f"status page {url}/  metrics {url}/metrics  (Ctrl-C stops)")
         signal.pause()

@@ -334,7 +334,12 @@ def asked_for(start: str | None, end: str | None, last: str | None, offsets: str
         return Asked(None, None, ranges)
     if last is not None:
         return Asked(now - timedelta(seconds=duration_of(last, "--last")), None, ())
-    return Asked(time_of(start or "", "--from"), time_of(end, "--to") if end else None, ())
+    first, until = time_of(start or "", "--from"), time_of(end, "--to") if end else None
+    if first >= (until or now):
+        raise UserError(
+            f"the replay would start at {first.isoformat()} and end before, at {(until or now).isoformat()}"
+        )
+    return Asked(first, until, ())
 
 
 def countries_of(asked: Asked, countries: str | None, profiles: Path | None) -> tuple[str, ...]:
