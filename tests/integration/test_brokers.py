@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import islice
 
 import pytest
 from confluent_kafka import KafkaException, TopicPartition
@@ -79,7 +80,9 @@ def test_every_question_and_change_waits_for_new_leaders(cluster: LocalKafka) ->
         "entry": lambda: write_journal(servers, "test/during", {}),
         "transaction": lambda: redrive(servers),
         "audit": lambda: conservation(servers, [TOPIC]),
-        "doctor": lambda: [*start_checks(needs), *loss_checks(needs)],
+        # Without the rights on the group: librdkafka 2.16 may abort (rd_kafka_enq_once_del_source_return) if it
+        # describes a group while the broker of its coordinator goes.
+        "doctor": lambda: [*islice(start_checks(needs), 2), *loss_checks(needs)],
         "new topic": lambda: create_topics(servers, ["FR", "TN"], PRODUCTION),
         "new setting": lambda: apply_changes(servers, [], [keep_longer()]),
         "generator": lambda: generate(servers, 500),

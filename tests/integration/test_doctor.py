@@ -109,10 +109,10 @@ def test_a_right_that_is_lacking_is_named_and_run_refuses_to_start(guarded_serve
     await_until(lambda: rights() == "failed", PATIENCE_S, "it is denied")
     code, checks = doctor(servers, "--countries", "SN,FR")
     assert code == 1
-    assert checks["rights"]["found"] == f"this user may not READ on {topic}"
+    assert checks["rights"]["found"] == f"this user may not READ topic {topic}"
     refused = CliRunner().invoke(app, ["run", "--bootstrap-servers", servers, "--countries", "SN,FR"])
     assert isinstance(refused.exception, PrerequisiteError)
-    assert f"READ on {topic}" in str(refused.exception)
+    assert f"READ topic {topic}" in str(refused.exception)
 
 
 def test_records_that_retention_has_taken_from_a_group_are_counted(servers: str) -> None:
