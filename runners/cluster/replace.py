@@ -258,9 +258,9 @@ def replace_job(plan: Replacement, action: JobAction, *, timeout_s: float, repor
     savepoint, held = _stop(plan, report)
     start = None if plan.why_offsets else savepoint
     origin = f"savepoint {start}" if start else f"the committed offsets of group {plan.event.group}: {plan.why_offsets}"
-    report(f"starting from {origin}")
     started: list[JobEvent] = []
     try:
+        report(f"starting from {origin}")
         pass_on(held)
         with held_signals() as held:
             started.append(launch_job(plan.new, plan.address, plan.bootstrap_servers, savepoint=start, report=report))
@@ -285,8 +285,10 @@ def _stop(plan: Replacement, report: Report) -> tuple[str | None, list[int]]:
     rest, event = FlinkRest(plan.address), plan.event
     if plan.directory is not None:
         stopped = stop_with_savepoint(rest, plan.job, plan.directory, report=report)
-        note_event(plan.bootstrap_servers, event.then(JobAction.STOPPED, savepoint=stopped.savepoint))
-        return stopped
+        # From here on an interrupt must find the way back.
+        with held_signals() as held:
+            note_event(plan.bootstrap_servers, event.then(JobAction.STOPPED, savepoint=stopped.savepoint))
+        return stopped.savepoint, [*stopped.held, *held]
     report(f"cancelling {plan.job.name} ({plan.job.id}): what it wrote since its last checkpoint comes out twice")
     with held_signals() as held:
         cancel_job(rest, plan.job)
