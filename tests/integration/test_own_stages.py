@@ -97,6 +97,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     workspace.stages.mkdir(parents=True)
     (workspace.stages / "length.py").write_text(LENGTH)
     (workspace.root / "key").write_text("0123456789abcdef0123456789abcdef")
+    (workspace.root / "key").chmod(0o600)
     with pytest.MonkeyPatch.context() as environment, kafka_in(directory / "kafka") as kafka:
         servers = kafka.bootstrap_servers
         workspace.job_file.write_text(JOB.format(servers=servers))
