@@ -78,12 +78,12 @@ def test_a_new_cluster_gets_all_topics_and_drift_is_found_and_mended(cluster: Lo
     planned = topics("plan")
     assert planned.exit_code == 0
     assert "+ cdr.final: 12 partitions, replication 3" in planned.stdout
-    assert "Plan: 10 to create, 0 to change, 0 dangerous, 0 by hand." in planned.stdout
+    assert "Plan: 11 to create, 0 to change, 0 dangerous, 0 by hand." in planned.stdout
     assert topics("verify").exit_code == 1
 
     declined = topics("apply", typed="n\n")
     assert declined.exit_code == 1
-    assert len(json.loads(topics("plan", "--json").stdout)["create"]) == 10
+    assert len(json.loads(topics("plan", "--json").stdout)["create"]) == 11
 
     applied = topics("apply", typed="y\n")
     assert applied.exit_code == 0, applied.output
