@@ -249,7 +249,7 @@ class _WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer, Collect
         if worker.request is None and not worker.is_ready:
             self._failed_spares += 1
             self._next_spare_at = time.monotonic() + min(2.0**self._failed_spares, _MAX_PAUSE_S)
-        if worker.request is None or worker.is_connected or ending is Ending.STOPPED:
+        if worker.request is None or worker.is_connected or worker.ending is Ending.STOPPED:
             return
         # A task manager waits for its worker for ever, and does not ask again.
         if worker.starts < _STARTS_OF_A_REQUEST:
