@@ -60,7 +60,7 @@ class Outputs:
         self._producer = Producer({"bootstrap.servers": bootstrap_servers, "acks": "all", "log_level": 0})
 
     def flush(self) -> None:
-        assert self._producer.flush(10) == 0
+        assert self._producer.flush(600) == 0
 
     def raw(self, topic: str, partition: int, count: int) -> None:
         for _ in range(count):

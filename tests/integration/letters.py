@@ -61,4 +61,4 @@ def send_letters(servers: str, topic: str, letters: Sequence[Message]) -> None:
     producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "log_level": 0})
     for number, letter in enumerate(letters):
         producer.produce(topic, letter.value, letter.key, number % 2, headers=letter.headers)
-    assert producer.flush(30) == 0
+    assert producer.flush(600) == 0

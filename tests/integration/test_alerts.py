@@ -54,7 +54,7 @@ class Stack(Prometheus):
         producer = Producer({"bootstrap.servers": self.servers})
         why = {"orion.country": country, "orion.error.stage": stage, "orion.error.code": code}
         producer.produce(DEAD_LETTERS.name, b"x", headers=[(name, text.encode()) for name, text in why.items()])
-        assert producer.flush(30) == 0
+        assert producer.flush(600) == 0
 
 
 @pytest.fixture(scope="module")

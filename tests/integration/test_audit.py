@@ -83,7 +83,7 @@ def test_offsets_that_hold_no_committed_record_are_not_missing(shared_kafka: Loc
         producer.commit_transaction(10)
     producer.begin_transaction()
     producer.produce("cdr.raw.TN", b"raw", partition=5)
-    producer.flush(10)
+    producer.flush(600)
     producer.abort_transaction(10)
     outputs.final("cdr.raw.TN", 5, [0, 2, 4], country="TN")
 
@@ -102,7 +102,7 @@ def test_a_time_is_the_raw_records_own(shared_kafka: LocalKafka) -> None:
     for hour in range(4):
         at = noon + timedelta(hours=hour)
         producer.produce("cdr.raw.MA", b"raw", partition=1, timestamp=round(at.timestamp() * 1000))
-    assert producer.flush(10) == 0
+    assert producer.flush(600) == 0
     outputs.final("cdr.raw.MA", 1, [1, 2], country="MA")
 
     def missing(*options: str) -> int:

@@ -263,7 +263,7 @@ def test_an_aborted_transaction_leaves_neither_record_nor_note(servers, topic):
     open_one.init_transactions(30)
     open_one.begin_transaction()
     open_one.produce(raw_topic("FR").name, b"half sent", b"key", 3, headers=[("orion.redrive.id", redrive.id.encode())])
-    open_one.flush(30)
+    open_one.flush(600)
     # As after a kill: the next redrive ends the open transaction and sends what it had not committed.
     assert redrive.run().fates == {Fate.SENT: 5}
     assert b"half sent" not in [record.value for record in sent_by(servers, redrive.id)]

@@ -148,6 +148,7 @@ class Run:
             finally:
                 for one in filter(is_alive, family):
                     one.kill()
+                self.process.wait()
             return code, False
 
 

@@ -111,7 +111,7 @@ def test_dead_letters_are_counted_by_their_headers_and_foreign_ones_name_nothing
     why = {"orion.country": b"TN", "orion.error.stage": b"validate", "orion.error.code": b"invalid_imsi"}
     for headers in (why, why, why | {"orion.error.code": b"208011234567890"}, {}):
         producer.produce(DEAD_LETTERS.name, b"x", b"208011234567890", headers=list(headers.items()))
-    assert producer.flush(10) == 0
+    assert producer.flush(600) == 0
     labels = {"country": "TN", "stage": "validate", "code": "invalid_imsi"}
     watched.await_value(2, "orion_kafka_errors_total", **labels)
     watched.await_value(2, "orion_kafka_foreign_letters_total")

@@ -36,7 +36,7 @@ class Broker:
     def send(self, part: SourcePartition, *values: str, key: str | None = None, at: datetime = NOON) -> None:
         producer = Producer({"bootstrap.servers": self.servers})
         self._send(producer, part, values, key, at)
-        assert producer.flush(10) == 0
+        assert producer.flush(600) == 0
 
     def transact(self, part: SourcePartition, *values: str, commit: bool) -> None:
         producer = Producer({"bootstrap.servers": self.servers, "transactional.id": f"{part}-{values}"})
@@ -47,7 +47,7 @@ class Broker:
             producer.commit_transaction()
         else:
             # An abort also forgets what has not left yet, and these are to be on the broker.
-            assert producer.flush(10) == 0
+            assert producer.flush(600) == 0
             producer.abort_transaction()
 
     def delete_before(self, part: SourcePartition, offset: int) -> None:
@@ -90,7 +90,7 @@ def test_a_range_is_read_with_all_that_its_messages_have_and_nothing_beyond(brok
     producer.produce("whole", b"1", b"key", 0, timestamp=at + 1, headers=[("a", b"x"), ("a", None), ("b", b"\xff")])
     producer.produce("whole", None, b"key", 0, timestamp=at + 2)
     producer.produce("whole", b"3", b"key", 0, timestamp=at + 3)
-    assert producer.flush(10) == 0
+    assert producer.flush(600) == 0
 
     (batch,) = read_ranges(broker.servers, {part: OffsetRange(1, 3)})
 

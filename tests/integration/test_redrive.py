@@ -94,7 +94,7 @@ def test_what_a_stricter_rule_refused_comes_out_once_after_a_redrive(
     gone.init_transactions(30)
     gone.begin_transaction()
     gone.produce(RAW, WRONG_CHECK_DIGIT % 999, b"key", 0)
-    gone.flush(30)
+    gone.flush(600)
     gone.abort_transaction(30)
 
     retested = desk("dlq", "retest", *at)

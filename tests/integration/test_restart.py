@@ -135,6 +135,7 @@ def test_a_second_job_of_a_group_is_refused_while_one_is_alive(kafka: LocalKafka
     start = partial(start_job, servers, "--group-id", group, *QUICK_TO_MISS, beam=[FREQUENT_CHECKPOINTS])
     first = start("--countries", "FR")
     first.await_until(lambda: lease_holders(servers, group), START_TIMEOUT_S, "it holds its lease")
+    its_lease = {holder.job for holder in lease_holders(servers, group)}
 
     second = start("--countries", "TN,FR")
     assert second.exit_code(START_TIMEOUT_S) == 2
@@ -151,6 +152,11 @@ def test_a_second_job_of_a_group_is_refused_while_one_is_alive(kafka: LocalKafka
         third.await_until(lambda job=third: "Ctrl-C stops it" in job.log, START_TIMEOUT_S, "it is let")
         third.send(signal.SIGKILL)
         third.exit_code()
+    await_until(
+        lambda: {holder.job for holder in lease_holders(servers, group)} == its_lease,
+        GONE_TIMEOUT_S,
+        "Kafka has removed the jobs that were killed",
+    )
 
     # One that is stopped in good order is not waited for.
     first.send(signal.SIGINT)

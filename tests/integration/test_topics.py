@@ -111,7 +111,7 @@ def test_records_are_deleted_by_a_typed_name_only(topics: Topics) -> None:
     producer = Producer({"bootstrap.servers": topics.servers})
     for _ in range(3):
         producer.produce(FINAL.name, b"old", timestamp=OLD_MS, partition=0)
-    assert producer.flush(10) == 0
+    assert producer.flush(600) == 0
 
     planned = json.loads(topics("plan", "--json").stdout)
     assert planned["change"] == [

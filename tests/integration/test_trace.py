@@ -91,7 +91,7 @@ def _write_as_the_first_version(servers: str, source: Source) -> None:
     row = cdr(*source, imsi=IMSI, cdr_id=UPGRADED_ID)
     producer = Producer({"bootstrap.servers": servers, "partitioner": "murmur2_random", "log_level": 0})
     producer.produce(FINAL.name, with_schema(oldest, row), IMSI.encode())
-    assert producer.flush(60) == 0
+    assert producer.flush(600) == 0
 
 
 def _process(servers: str, done: Mapping[SourcePartition, OffsetRange]) -> Mapping[SourcePartition, OffsetRange]:

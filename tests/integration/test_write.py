@@ -75,7 +75,7 @@ def test_columns_are_written_as_confluent_kafka_writes_messages(kafka: LocalKafk
     producer = Producer(producer_config(kafka.bootstrap_servers, {}))
     for key, value in zip(keys, values, strict=True):
         producer.produce(ENRICHED.name, value, key)
-    assert producer.flush(30) == 0
+    assert producer.flush(600) == 0
     assert columns == held(kafka, ENRICHED.name)
     assert sorted(keys) == sorted(key for _, key, _ in columns)
 
@@ -92,7 +92,7 @@ def test_dead_letters_are_written_as_confluent_kafka_writes_messages_with_header
     producer = Producer(producer_config(kafka.bootstrap_servers, {}))
     for message in itertools.chain.from_iterable(map(messages_from, batches)):
         producer.produce(ENRICHED.name, message.value, message.key, headers=message.headers)
-    assert producer.flush(30) == 0
+    assert producer.flush(600) == 0
     written, expected = (
         sorted(read_topic(kafka.bootstrap_servers, topic), key=lambda record: record.source)
         for topic in (DEAD_LETTERS.name, ENRICHED.name)
@@ -173,7 +173,7 @@ def test_a_producer_that_is_dropped_is_ended(kafka: LocalKafka) -> None:
     before = threads()
     producer = ColumnProducer(producer_config(kafka.bootstrap_servers, {}), lambda *_: None, logging.getLogger())
     producer.produce(FINAL.name, pa.array([b"k"], pa.binary()), pa.array([b"v"], pa.binary()))
-    assert producer.flush(30) == 0
+    assert producer.flush(600) == 0
     assert threads() > before
     del producer
     await_until(lambda: threads() <= before, 600, "its threads have ended")
@@ -205,7 +205,7 @@ def test_values_are_kept_until_they_are_delivered_and_no_longer(kafka: LocalKafk
     others = [pa.array([b"other %d" % number for number in range(MESSAGES)], pa.binary()) for _ in range(3)]
     assert kept() is not None
     assert producer.held == MESSAGES
-    assert producer.flush(30) == producer.held == 0
+    assert producer.flush(600) == producer.held == 0
     assert kept() is None
     del others
     assert [record.value for record in read_topic(kafka.bootstrap_servers, FINAL.name)] == expected

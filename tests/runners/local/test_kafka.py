@@ -47,7 +47,7 @@ def kill(broker: local.BrokerProcess) -> None:
 def produce(broker: LocalKafka, value: bytes) -> None:
     producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "acks": "all"})
     producer.produce("cdr.raw.FR", value, b"key", partition=0)
-    assert producer.flush(10) == 0
+    assert producer.flush(600) == 0
 
 
 def consume(broker: LocalKafka, count: int) -> list[bytes]:
@@ -56,7 +56,7 @@ def consume(broker: LocalKafka, count: int) -> list[bytes]:
     )
     consumer.subscribe(["cdr.raw.FR"])
     try:
-        messages = consumer.consume(count, 20)
+        messages = consumer.consume(count, 600)
     finally:
         consumer.close()
     return [value for message in messages if (value := message.value()) is not None]
