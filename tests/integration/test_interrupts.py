@@ -121,7 +121,7 @@ class Run:
                 stderr=log,
                 start_new_session=True,
                 cwd=Path(__file__).parents[2],
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONFAULTHANDLER": "1"},
             )
 
     @property
@@ -145,6 +145,11 @@ class Run:
             try:
                 code = self.process.wait(END_TIMEOUT_S)
                 await_until(lambda: not any(map(is_alive, family)), STOP_TIMEOUT_S, "nothing is left of the command")
+            except subprocess.TimeoutExpired:
+                # Python's fault handler writes where each thread stands, for the message of the test.
+                self.process.send_signal(signal.SIGABRT)
+                self.process.wait()
+                raise
             finally:
                 for one in filter(is_alive, family):
                     one.kill()

@@ -13,11 +13,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 INTERRUPTED = 130
 """Exit code that a shell reports for SIGINT."""
 
 _GRACE_S = 5.0
+_AGAIN_AFTER_S = 0.05
 
 _is_hit = False
 
@@ -86,5 +88,16 @@ def _raise(_: int, __: FrameType | None) -> None:
     # Errors of Beam, and of threads whose work was cut off, are of no interest now.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL + 1)
     threading.excepthook = lambda _: None
-    sys.unraisablehook = lambda _: None
+    sys.unraisablehook = _again_if_lost
     raise KeyboardInterrupt
+
+
+def _again_if_lost(ignored: Any) -> None:
+    """Interrupt again if Python has ignored an interrupt.
+
+    Python ignores whatever is raised in a destructor or in a callback of a weak reference, which imports use much.
+    """
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        again = threading.Timer(_AGAIN_AFTER_S, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
