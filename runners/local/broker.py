@@ -5,14 +5,21 @@ import socket
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 
 from orion_beam.runners.jars.build import GUARD, find_java, guard_environment
 
 HOST = "127.0.0.1"
 BROKER_STOP_TIMEOUT_S = 30.0
+
+_FIRST_PORT = 12_000
+_LAST_PORT = 65_536
+_CLIENT_PORTS = 32_768
+"""Where the range of client ports begins on Linux, unless it is set otherwise."""
+_LEAST_CHOICE = 2_000
 
 _LOGGING_PROPERTIES = """\
 appender.out.type = Console
@@ -174,9 +181,29 @@ def is_taken(port: int) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago. Another process may take one at any time."""
+    """Return ports on which nobody listened a moment ago.
+
+    They lie below the range from which the kernel takes the client's port of a connection. In that range, a client that
+    tries again and again to reach a server that is down may get the server's own port, and the server cannot start.
+    """
+    candidates = range(_FIRST_PORT, _first_client_port())
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in sockets]
+        found: list[int] = []
+        # Not the shared generator: tests give it a seed, and two processes would choose the same ports.
+        for port in SystemRandom().sample(candidates, len(candidates)):
+            if len(found) == count:
+                break
+            one = stack.enter_context(socket.socket())
+            with suppress(OSError):
+                one.bind((HOST, port))
+                found.append(port)
+        return found
+
+
+def _first_client_port() -> int:
+    """Return where the kernel's range of client ports begins, if that leaves enough below it; else the last port."""
+    try:
+        first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        first = _CLIENT_PORTS
+    return first if first > _FIRST_PORT + _LEAST_CHOICE else _LAST_PORT
