@@ -13,6 +13,7 @@ From Python 3.15 on, `lazy from … import …` (PEP 810) does this.
 
 import builtins
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -64,14 +65,18 @@ def late_imports() -> Iterator[None]:
         yield
         return
     import_now = builtins.__import__
+    this_thread = threading.get_ident()
 
     def import_late(
         name: str,
-        globals: Mapping[str, object] | None = None,  # noqa: ARG001 - it has the signature of __import__
-        locals: Mapping[str, object] | None = None,  # noqa: ARG001
-        fromlist: Sequence[str] = (),  # noqa: ARG001
-        level: int = 0,  # noqa: ARG001
+        globals: Mapping[str, object] | None = None,  # noqa: A002 - it has the signature of __import__
+        locals: Mapping[str, object] | None = None,  # noqa: A002
+        fromlist: Sequence[str] = (),
+        level: int = 0,
     ) -> Any:
+        # Another thread may import meanwhile, and needs what it imports.
+        if threading.get_ident() != this_thread:
+            return import_now(name, globals, locals, fromlist, level)
         return _Late(name)
 
     builtins.__import__ = import_late  # type: ignore[assignment]  # it returns what stands for a module

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 
 import pytest
 import typer
@@ -121,6 +122,21 @@ def test_a_deferred_name_may_stand_in_annotations_and_imports_nothing():
     def takes(_: Something | None, __: list[missing.Other]) -> None | Something: ...
 
     assert "no_such_module" not in sys.modules
+
+
+def test_another_thread_imports_as_ever_while_a_block_is_deferred():
+    found = []
+
+    def work():
+        from json import dumps
+
+        found.append(dumps([]))
+
+    with deferring(), late_imports():
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    assert found == ["[]"]
 
 
 def test_defaults_are_those_of_the_catalogue_and_the_profiles(answers):
