@@ -1,6 +1,7 @@
 """Set-up of all tests: the option of `make golden`, few generated cases by default, and the longest files first."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,6 +18,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "unit"))
 
 # Streams of tests are small. A JVM touches its whole heap at its start, which takes seconds for the usual 2 GiB.
 os.environ.setdefault("ORION_FLINK_HEAP_MB", "768")
+
+# A shell makes what it starts in the background ignore Ctrl-C, and so would the commands that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -64,7 +64,7 @@ def consume(broker: LocalKafka, count: int) -> list[bytes]:
 
 def test_records_survive_a_stop_and_a_kill(tmp_path: Path) -> None:
     with LocalKafka(tmp_path / "kafka") as broker:
-        assert len(create_topics(broker.bootstrap_servers, ["FR"], "development")) == 7
+        assert "cdr.raw.FR" in create_topics(broker.bootstrap_servers, ["FR"], "development")
         assert create_topics(broker.bootstrap_servers, ["FR", "TN"], "development") == ["cdr.raw.TN"]
         require_topics(broker.bootstrap_servers, ["cdr.raw.FR", "cdr.dlq"])
         with pytest.raises(PrerequisiteError, match=r"no topic cdr\.raw\.XX, nothing: create it"):
