@@ -12,7 +12,7 @@ PYTEST := $(BIN)/pytest
 
 .DEFAULT_GOAL := help
 .PHONY: help setup jars uber-jar lock lock-java sbom licences advisories lint site format test test-unit test-java test-integration test-deep test-all test-busy coverage coverage-unit golden schemas docs manifests \
-	demo bench-quick bench-core bench-audit clean coverage-new need-python need-java need-maven
+	demo bench bench-quick bench-core bench-audit clean coverage-new need-python need-java need-maven
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,7 @@ advisories: $(INSTALLED) ## Compare what the product runs with to advisories of 
 
 lock-java: need-maven $(INSTALLED) ## Rewrite the list of jars to fetch, and of their licences, after a change to runners/java/pom.xml
 	$(BIN)/python -m orion_beam.runners.jars.build --lock
+	$(BIN)/python -m benchmarks.peers.build --lock
 	$(BIN)/python -m scripts.licences --refresh
 
 lint: $(INSTALLED) ## Check style, types, the direction of imports, licences and the documentation
@@ -124,6 +125,10 @@ manifests: $(INSTALLED) ## Render the Kubernetes overlays for the tests, after a
 
 demo: jars ## Run the whole pipeline on this machine with generated CDRs
 	$(BIN)/orion-beam demo
+
+bench: jars ## Measure ORION beside other engines: CONTENDERS=orion,flink-sql ROUNDS=3 RECORDS=2000000; writes out/bench
+	$(BIN)/python -m benchmarks.side_by_side $(if $(CONTENDERS),--contenders $(CONTENDERS)) \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(RECORDS),--records $(RECORDS))
 
 bench-quick: jars ## Measure end to end, in a few minutes
 	$(BIN)/python -m benchmarks.quick

@@ -32,13 +32,14 @@ from rich.console import Console
 from orion_beam.countries import default_profiles
 from orion_beam.kafka.admin import admin_client
 from orion_beam.proof.tally import Tally
-from orion_beam.runners.jars.build import ensure_jars
+from orion_beam.runners.jars.build import ensure_jars, guard_environment
 from orion_beam.runners.local.kafka import LocalKafka
 from orion_beam.topics.apply import create_topics
 
 FAULT_RATE = 0.02
 WARM_UP_S = 5
 _TIMEOUT_S = 300.0
+_STOP_TIMEOUT_S = 300.0
 _OUTPUT_TOPICS = ("cdr.final", "cdr.dlq")
 
 _console = Console(stderr=True)
@@ -67,13 +68,25 @@ def generate(bootstrap_servers: str, *options: str) -> None:
 def running_job(bootstrap_servers: str, log: Path, beam_options: Sequence[str]) -> Iterator[psutil.Process]:
     """Run the stream while the block runs; yield its process."""
     command = [sys.executable, "-m", "orion_beam.cli.main", "run", "--bootstrap-servers", bootstrap_servers]
+    with running([*command, "--", *beam_options], log) as job:
+        yield job
+
+
+@contextmanager
+def running(command: Sequence[str], log: Path) -> Iterator[psutil.Process]:
+    """Run a command while the block runs, with its output in a file; yield its process."""
+    environment = os.environ | guard_environment()
     with log.open("wb") as output:
-        job = subprocess.Popen([*command, "--", *beam_options], stdout=output, stderr=output, start_new_session=True)
+        job = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, env=environment)
+    process = psutil.Process(job.pid)
     try:
-        yield psutil.Process(job.pid)
+        yield process
     finally:
+        children = process.children(recursive=True) if job.poll() is None else []
         job.terminate()
-        job.wait(60)
+        job.wait(_STOP_TIMEOUT_S)
+        for child in psutil.wait_procs(children, _STOP_TIMEOUT_S)[1]:
+            child.kill()
 
 
 def workers(job: psutil.Process) -> list[psutil.Process]:

@@ -44,6 +44,9 @@ from orion_beam.telemetry.run_counters import RowOutcome, outcomes_of
 
 _T = TypeVar("_T")
 
+Build = Callable[[beam.Pipeline, JobConfig], None]
+"""Function that builds the graph of a job."""
+
 EMBEDDED_MASTER = "[local]"
 
 _DEFAULTS = {
@@ -152,13 +155,16 @@ def flink_arguments(jars: Jars, beam_arguments: Sequence[str], *, bounded: bool 
     return with_versions([*kept, *beam_arguments])
 
 
-def run_flink(config: JobConfig, arguments: Sequence[str], metrics_listen: str | None = None) -> None:
+def run_flink(
+    config: JobConfig, arguments: Sequence[str], metrics_listen: str | None = None, build: Build = build_pipeline
+) -> None:
     """Run a job until it is cancelled (Ctrl-C or SIGTERM) or fails.
 
     Args:
         config: The job; its source and sink are Kafka.
         arguments: Beam's options, see `flink_arguments`.
         metrics_listen: Address (`host:port`) at which embedded Flink's workers serve their metrics; None for nowhere.
+        build: Function that builds the job's graph.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C. The job is cancelled and its JVMs have ended.
@@ -168,7 +174,7 @@ def run_flink(config: JobConfig, arguments: Sequence[str], metrics_listen: str |
         ServiceFailedError: A JVM of the job does not start.
     """
     with _flink(arguments, metrics_listen) as all_arguments:
-        _run(config, all_arguments)
+        _run(config, all_arguments, build)
     raise JobFailedError(_JOB_FAILED)
 
 
@@ -248,9 +254,9 @@ def _embedded(arguments: Sequence[str], metrics_listen: str | None, advance: Adv
         yield [*settings, "--environment_type=EXTERNAL", f"--environment_config={address}"]
 
 
-def _run(config: JobConfig, arguments: Sequence[str]) -> PipelineResult:
+def _run(config: JobConfig, arguments: Sequence[str], build: Build = build_pipeline) -> PipelineResult:
     on_interrupt = signal.getsignal(signal.SIGINT)
-    result = _start(config, arguments)
+    result = _start(config, arguments, build)
     silence_lost_peers()
     # Beam's own handler of SIGINT stops the JVM first, and then nothing is left to cancel the job.
     signal.signal(signal.SIGINT, on_interrupt)
@@ -273,7 +279,7 @@ def _run(config: JobConfig, arguments: Sequence[str]) -> PipelineResult:
     return result
 
 
-def _start(config: JobConfig, arguments: Sequence[str]) -> PipelineResult:
+def _start(config: JobConfig, arguments: Sequence[str], build: Build) -> PipelineResult:
     """Submit the job.
 
     Raises:
@@ -284,7 +290,7 @@ def _start(config: JobConfig, arguments: Sequence[str]) -> PipelineResult:
         options = PipelineOptions(list(arguments), save_main_session=False)
         job_server = _embedded_job_server(options)
         try:
-            pipeline = built_pipeline(config, options)
+            pipeline = built_pipeline(config, options, build)
             if job_server:
                 await_listening(job_server)
                 pipeline.options.view_as(PortableOptions).job_endpoint = job_server[1]
@@ -297,14 +303,14 @@ def _start(config: JobConfig, arguments: Sequence[str]) -> PipelineResult:
     return starting_jvms(submit, _jvm_of(PipelineOptions(list(arguments))))
 
 
-def built_pipeline(config: JobConfig, options: PipelineOptions) -> beam.Pipeline:
+def built_pipeline(config: JobConfig, options: PipelineOptions, build: Build = build_pipeline) -> beam.Pipeline:
     """Build the pipeline of a job. All its reads share one expansion service, instead of a JVM each."""
     if isinstance(config.source, KafkaSource):
         submission = options.view_as(LeaseOptions)
         submission.orion_lease, submission.orion_second_job = config.source.lease, config.source.second_job
     with SubprocessServer.cache_subprocesses():
         pipeline = beam.Pipeline(options=options)
-        build_pipeline(pipeline, config)
+        build(pipeline, config)
         return pipeline
 
 
