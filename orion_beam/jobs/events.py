@@ -24,8 +24,6 @@ class JobAction(StrEnum):
     """All its tasks run, and its first checkpoint is complete."""
     STOPPED = "stopped"
     """It ended with a savepoint."""
-    SAVEPOINT = "savepoint"
-    """A savepoint was taken, and it goes on."""
     UPGRADED = "upgraded"
     """It stands in the place of the job before, and runs."""
     SCALED = "scaled"
@@ -71,7 +69,7 @@ class JobEvent(BaseModel):
         configuration: SHA-256 of the job's configuration, in hex.
         jar: SHA-256 of the job's jar, in hex.
         jar_id: Flink's name of the jar on the cluster.
-        savepoint: The savepoint that was taken (stopped, savepoint), or that the job started from.
+        savepoint: The savepoint that was taken (stopped), or that the job started from.
         states: What a savepoint of the job holds, see `orion_beam.inspect.savepoint_graph`.
         reason: Why it was given up, without subscribers' numbers and secrets.
     """

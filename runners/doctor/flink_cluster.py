@@ -1,5 +1,6 @@
 """Checks of whether a Flink cluster is ready for a job, by its REST API."""
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,20 +12,22 @@ SLOTS = "slots"
 _BY_DELAY = "exponential-delay"
 """Flink's own default since 1.19: it waits longer from one restart to the next, and counts none."""
 _STORAGE = "checkpoint storage"
+_LOOK_EVERY_S = 0.2
 _ON_DEMAND = ("kubernetes.cluster-id", "yarn.application.id")
 """Settings of clusters that start task managers when a job asks for them."""
 _BROKEN = (OSError, ValueError, KeyError, TypeError)
 """Errors that come from no answer, or from an answer that is not Flink's."""
 
 
-def check_flink(master: str) -> Check:
+def check_flink(master: str, wait_s: float = 0.0) -> Check:
     """Check that a cluster answers, and that its version is the one that the Java part is made for.
 
     Args:
         master: URL of the cluster's REST API.
+        wait_s: Longest wait for an answer, see `FlinkRest.get`.
     """
     try:
-        found = FlinkRest(master).get("overview")["flink-version"]
+        found = FlinkRest(master).get("overview", wait_s)["flink-version"]
     except _BROKEN as error:
         return failed("Flink", f"{master} does not answer as Flink's REST API does ({error})", "check --flink_master")
     wanted = flink_version()
@@ -33,20 +36,24 @@ def check_flink(master: str) -> Check:
     return ok("Flink", f"{found}, asked from here")
 
 
-def capacity_checks(master: str, parallelism: int, savepoints: str | None = None) -> Iterator[Check]:
-    """Check slots, checkpoint storage and directory of savepoints of a cluster that answers.
+def capacity_checks(
+    master: str, parallelism: int, savepoints: str | None = None, *, wait_s: float = 0.0
+) -> Iterator[Check]:
+    """Check slots, checkpoint storage, availability and directory of savepoints of a cluster that answers.
 
     Args:
         master: URL of the cluster's REST API.
         parallelism: Parallelism of the job. All steps share slots, so the job needs that many.
         savepoints: Directory where the job's savepoints should be; None for no check.
+        wait_s: Longest wait for an answer, and for a first TaskManager: a new leader has none for a moment.
     """
     try:
         cluster = FlinkRest(master)
-        overview = cluster.get("overview")
-        settings = {entry["key"]: entry["value"] for entry in cluster.get("jobmanager/config")}
+        settings = {entry["key"]: entry["value"] for entry in cluster.get("jobmanager/config", wait_s)}
+        overview = _await_task_managers(cluster, settings, wait_s)
         yield _check_slots(overview, settings, parallelism)
         yield _check_storage(settings, overview["taskmanagers"])
+        yield check_availability(settings)
         yield check_restarts(settings)
         if savepoints is not None:
             yield _check_savepoints(settings, savepoints)
@@ -54,12 +61,26 @@ def capacity_checks(master: str, parallelism: int, savepoints: str | None = None
         yield skipped(SLOTS, f"{master} does not tell its slots and settings ({error})")
 
 
+def _await_task_managers(cluster: FlinkRest, settings: Mapping[str, str], wait_s: float) -> Mapping[str, Any]:
+    """Return the overview of a cluster when a TaskManager has registered, or when the time is up."""
+    give_up = time.monotonic() + wait_s
+    while True:
+        overview: Mapping[str, Any] = cluster.get("overview", wait_s)
+        if overview["taskmanagers"] or _starts_on_demand(settings) or time.monotonic() >= give_up:
+            return overview
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _starts_on_demand(settings: Mapping[str, str]) -> bool:
+    return any(name in settings for name in _ON_DEMAND)
+
+
 def _check_slots(overview: Mapping[str, Any], settings: Mapping[str, str], parallelism: int) -> Check:
     total, available, managers = (overview[name] for name in ("slots-total", "slots-available", "taskmanagers"))
     found = f"{available} of {total} slots free on {managers} task managers, {parallelism} needed"
     if available >= parallelism:
         return ok(SLOTS, found)
-    if any(name in settings for name in _ON_DEMAND):
+    if _starts_on_demand(settings):
         return skipped(SLOTS, f"{found}; this cluster starts task managers on demand")
     return failed(SLOTS, found, "cancel other jobs, start task managers, or lower --parallelism")
 
@@ -79,6 +100,20 @@ def _check_storage(settings: Mapping[str, str], task_managers: int) -> Check:
             "make sure that this path is the same directory on all hosts, or use HDFS or S3",
         )
     return ok(_STORAGE, directory)
+
+
+def check_availability(settings: Mapping[str, str]) -> Check:
+    """Check that jobs outlive their JobManager, by the cluster's settings."""
+    # Flink 1.19 takes the older name, too, and ZooKeeper and Kubernetes by the class of their services.
+    kind = settings.get("high-availability.type", settings.get("high-availability", "NONE"))
+    if kind.upper() == "NONE":
+        return warning(
+            "high availability",
+            "none: when the JobManager ends, its jobs end, and nobody starts them again",
+            "set high-availability.type and high-availability.storageDir: docs/operate/high-availability.md",
+        )
+    storage = settings.get("high-availability.storageDir", "")
+    return ok("high availability", f"{kind}, {storage}" if storage else kind)
 
 
 def check_restarts(settings: Mapping[str, str]) -> Check:

@@ -44,6 +44,7 @@ class AlertLimits(BaseModel):
         written_ratio: Greatest ratio of records written to records read, within the window.
         written_again: Records that may be written beyond that ratio, since a restart writes some again.
         restarts: Greatest number of a job's restarts within the window.
+        workers_ended: Greatest number of workers of a pool that end by themselves within the window, by reason.
         runbooks: Path or URL of the runbooks.
     """
 
@@ -65,6 +66,7 @@ class AlertLimits(BaseModel):
     written_ratio: float = Field(default=1.5, ge=1)
     written_again: int = Field(default=10_000, ge=0)
     restarts: int = Field(default=3, ge=1)
+    workers_ended: int = Field(default=0, ge=0)
     runbooks: str = Field(default="docs/runbooks", pattern=r"^[\w./:@~-]+$")
 
 

@@ -187,10 +187,12 @@ def test_a_flink_cluster_is_judged_by_its_rest_api(tmp_path: Path) -> None:
         assert flink.found.startswith("1.19.")
         slots, *_ = capacity_checks(cluster.address, parallelism=1)
         assert (slots.status, slots.found) == ("ok", "1 of 1 slots free on 1 task managers, 1 needed")
-        slots, storage, restarts = capacity_checks(cluster.address, parallelism=2)
+        slots, storage, availability, restarts = capacity_checks(cluster.address, parallelism=2)
         assert (slots.status, slots.found) == ("failed", "1 of 1 slots free on 1 task managers, 2 needed")
         assert storage.status == "warning"
         assert "set state.checkpoints.dir" in storage.fix
+        assert availability.status == "warning"
+        assert "its jobs end" in availability.found
         assert (restarts.status, restarts.found) == ("ok", "for ever")
         *_, savepoints = capacity_checks(cluster.address, parallelism=2, savepoints="s3://bucket/savepoints")
         assert savepoints.status == "warning"

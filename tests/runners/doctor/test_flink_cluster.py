@@ -1,9 +1,12 @@
-"""What a cluster's settings say of restarts. tests/integration/test_doctor.py asks a real cluster."""
+"""What a cluster's settings say of restarts and of high availability.
+
+tests/integration/test_doctor.py asks a real cluster.
+"""
 
 import pytest
 
 from orion_beam.doctor.findings import Status
-from orion_beam.runners.doctor.flink_cluster import check_restarts
+from orion_beam.runners.doctor.flink_cluster import check_availability, check_restarts
 
 BY_DELAY = {"restart-strategy.type": "exponential-delay"}
 MOST = "restart-strategy.exponential-delay.attempts-before-reset-backoff"
@@ -24,3 +27,27 @@ def test_a_lifetime_count_of_restarts_is_warned_of(settings: dict[str, str], sta
     check = check_restarts(settings)
     assert check.status is status
     assert check.found.startswith(found)
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "found"),
+    [
+        ({}, Status.WARNING, "none: when the JobManager ends, its jobs end"),
+        ({"high-availability.type": "NONE"}, Status.WARNING, "none"),
+        ({"high-availability": "none"}, Status.WARNING, "none"),
+        (
+            {"high-availability.type": "zookeeper", "high-availability.storageDir": "s3://b/h"},
+            Status.OK,
+            "zookeeper, s3",
+        ),
+        ({"high-availability": "kubernetes"}, Status.OK, "kubernetes"),
+    ],
+    ids=["Flink's default", "none", "none, by its old name", "ZooKeeper", "Kubernetes, by its old name"],
+)
+def test_a_cluster_whose_jobs_end_with_their_job_manager_is_warned_of(
+    settings: dict[str, str], status: Status, found: str
+) -> None:
+    check = check_availability(settings)
+    assert check.status is status
+    assert check.found.startswith(found)
+    assert bool(check.fix) is (status is Status.WARNING)
