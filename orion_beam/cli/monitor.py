@@ -31,6 +31,10 @@ FlinkUrls = Annotated[
     list[str] | None,
     typer.Option("--flink", help="REST address of a Flink cluster: its JobManagers, with commas; repeatable."),
 ]
+WorkerPages = Annotated[
+    list[str] | None,
+    typer.Option("--workers", help="Address of a worker pool's metrics, host:port: what is slow, stages or brokers."),
+]
 Interval = Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")]
 
 
@@ -39,6 +43,7 @@ def monitor(
     countries: WatchedCountries = None,
     group_id: WatchedGroup = OWN,
     flink: FlinkUrls = None,
+    workers: WorkerPages = None,
     disk: Annotated[
         list[Path] | None, typer.Option(help="Directory whose file system must not run full, such as Kafka's data.")
     ] = None,
@@ -51,7 +56,7 @@ def monitor(
 
     Example: orion-beam monitor --bootstrap-servers localhost:9092 --flink http://localhost:8081
     """
-    config = config_of(bootstrap_servers, countries, group_id, flink, interval, disk)
+    config = config_of(bootstrap_servers, countries, group_id, flink, workers, interval, disk)
     interrupts.clean_up_on_sigterm()
     watched = Monitor(config)
     with serving(listen, monitor_pages(watched)) as url, watched:
@@ -82,6 +87,7 @@ def config_of(
     countries: str | None,
     group_id: str,
     flink: list[str] | None,
+    workers: list[str] | None,
     interval_s: float,
     disks: list[Path] | None = None,
 ) -> MonitorConfig:
@@ -95,6 +101,7 @@ def config_of(
         group_id=group_id,
         profiles=profiles_of(parse_countries(countries)),
         flink_urls=tuple(flink or ()),
+        workers=tuple(workers or ()),
         disks=tuple(disks or ()),
         interval_s=interval_s,
     )

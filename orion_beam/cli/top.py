@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
-from orion_beam.cli.monitor import FlinkUrls, Interval, WatchedCountries, config_of, warn_of_missing_rights
+from orion_beam.cli.monitor import FlinkUrls, Interval, WatchedCountries, WorkerPages, config_of, warn_of_missing_rights
 from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import OWN, BootstrapServers, WatchedGroup
@@ -26,6 +26,7 @@ def top(
     countries: WatchedCountries = None,
     group_id: WatchedGroup = OWN,
     flink: FlinkUrls = None,
+    workers: WorkerPages = None,
     interval: Interval = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Look twice, print once, and end.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print once, as JSON.")] = False,
@@ -36,7 +37,7 @@ def top(
 
     Example: orion-beam top --bootstrap-servers localhost:9092
     """
-    config = config_of(bootstrap_servers, countries, group_id, flink, interval)
+    config = config_of(bootstrap_servers, countries, group_id, flink, workers, interval)
     names = {code: profile.name for code, profile in config.profiles.items()}
     warn_of_missing_rights(config)
     watched = Monitor(config)

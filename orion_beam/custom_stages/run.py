@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from orion_beam.custom_stages.code import runnable
 from orion_beam.custom_stages.declaration import JobStage
+from orion_beam.durations import parse_duration_s
 from orion_beam.schemas.codes import CustomCode, Stage
 from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
 from orion_beam.schemas.derive import arrow_schema, required_fields
@@ -204,6 +205,11 @@ class RunCustomStage(StageTransform):
     def named(self) -> str:
         """The stage's name in dead letters, logs and metrics."""
         return self.declared.name
+
+    @property
+    def time_limit_s(self) -> float:
+        """The limit that its declaration gives."""
+        return parse_duration_s(self.declared.time_limit)
 
     def prepare(self) -> Split:
         """Return the function over a batch."""

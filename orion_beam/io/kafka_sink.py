@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import apache_beam as beam
@@ -52,10 +53,12 @@ class _Writer:
     Attributes:
         refused: Numbers of the messages that the broker refused for an error in `_OF_ONE_MESSAGE`. `flush` does not
             raise for them: sending them again cannot succeed.
+        waited_s: Seconds of waits until brokers took or acknowledged messages.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.refused: list[int] = []
+        self.waited_s = 0.0
         self._failure: str | None = None
         self._producer = ColumnProducer(config, self._note, _logger)
 
@@ -69,6 +72,10 @@ class _Writer:
         return first
 
     def flush(self) -> None:
+        with self._waiting():
+            self._flush()
+
+    def _flush(self) -> None:
         warn_at = time.monotonic() + WARN_AFTER_S
         # Inside one call, librdkafka checks only every 10 ms whether all is delivered; short calls notice it earlier.
         while left := self._producer.flush(0.001):
@@ -105,8 +112,17 @@ class _Writer:
 
     def _wait_for_room(self) -> None:
         self._serve(0)
-        while self._producer.held > MAX_IN_FLIGHT:
-            self._serve(0.005)
+        with self._waiting():
+            while self._producer.held > MAX_IN_FLIGHT:
+                self._serve(0.005)
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.waited_s += time.perf_counter() - began
 
     def _serve(self, timeout_s: float) -> None:
         self._producer.poll(timeout_s)
@@ -124,10 +140,10 @@ class _WriteFn(beam.DoFn):  # type: ignore[misc]
         self._writer = _Writer(self._config)
 
     def finish_bundle(self) -> None:
-        began = time.perf_counter()
         self._settle()
+        waited_s, self._writer.waited_s = self._writer.waited_s, 0.0
         if (metrics := worker_metrics()) is not None:
-            metrics.flushed(self._topic, time.perf_counter() - began)
+            metrics.flushed(self._topic, waited_s)
 
     def teardown(self) -> None:
         """Close the producer, or its threads stay until the process ends."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
+from orion_beam.durations import parse_duration_s
 from orion_beam.schemas.cdr import DecodedFields, EnrichedCdr, UnifiedCdr, ValidatedCdr
 from orion_beam.schemas.codes import CUSTOM_NAME, Stage
 
@@ -27,6 +28,11 @@ def _is_free(name: str) -> str:
     return name
 
 
+def _is_duration(text: str) -> str:
+    parse_duration_s(text)
+    return text
+
+
 class StageDeclaration(BaseModel):
     """A stage of the user's own, as a job file declares it.
 
@@ -36,6 +42,7 @@ class StageDeclaration(BaseModel):
             `orion_beam.stages`; otherwise `module:name` of an installed package. By default the stage's name.
         after: Stage of the chain after which it runs. Stages with the same place run in the order of the job file.
         options: Options of the stage. If the code takes them as a pydantic model, they are checked before the start.
+        time_limit: Longest time that it may take for a batch, such as `5m`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,3 +57,6 @@ class StageDeclaration(BaseModel):
     )
     after: Literal[Stage.VALIDATE, Stage.NORMALIZE, Stage.ENRICH] = Field(description="stage behind which it runs")
     options: Mapping[str, JsonValue] = Field(default={}, description="options of its code")
+    time_limit: Annotated[str, AfterValidator(_is_duration)] = Field(
+        default="5m", pattern=r"^[0-9]{1,9}[smhd]$", description="longest time that it may take for a batch"
+    )

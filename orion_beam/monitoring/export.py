@@ -7,7 +7,7 @@ from prometheus_client.registry import Collector
 
 from orion_beam.monitoring.flink import JobStatus
 from orion_beam.monitoring.letters import FOREIGN, LetterKind, known_kinds
-from orion_beam.monitoring.monitor import Monitor, Snapshot
+from orion_beam.monitoring.monitor import PLACES, Monitor, Snapshot
 from orion_beam.monitoring.progress import CountryStatus
 
 MetricSample = tuple[Iterable[str], float | None]
@@ -43,6 +43,10 @@ _JOB_GAUGES: dict[str, tuple[str, Callable[[JobStatus], float | None]]] = {
         "Tasks that do not run: they restart, or wait for a TaskManager.",
         lambda job: job.tasks_waiting,
     ),
+    "orion_flink_busy_ratio": (
+        "Part of the time for which the busiest task behind the reads works or waits for its workers, 0 to 1.",
+        lambda job: job.busy,
+    ),
     "orion_flink_checkpoint_duration_seconds": ("Duration of the last checkpoint.", lambda job: job.checkpoint_s),
     "orion_flink_checkpoint_timestamp_seconds": (
         "Unix time at which the last completed checkpoint was triggered.",
@@ -76,6 +80,7 @@ class MonitorCollector(Collector):
             yield from _of_countries(snapshot)
             yield from _of_letters(snapshot, list(config.profiles))
             yield from _of_flink(snapshot)
+            yield from _of_pressure(snapshot)
             yield from _of_disks(snapshot)
 
 
@@ -146,6 +151,37 @@ def _of_flink(snapshot: Snapshot) -> Iterator[Metric]:
         yield _gauge(name, meaning, labels, ((values, number(job)) for values, job in jobs))
     for name, (meaning, count) in _JOB_COUNTERS.items():
         yield _counter(name, meaning, labels, ((values, count(job)) for values, job in jobs))
+
+
+def _of_pressure(snapshot: Snapshot) -> Iterator[Metric]:
+    labels = ("jobmanager", "flink_job", "flink_job_id", "topic")
+    yield _gauge(
+        "orion_flink_read_held_ratio",
+        "Part of the time for which the read of the topic is held back by what follows, 0 to 1.",
+        labels,
+        (
+            ((manager, job.name, job.id, topic), ratio)
+            for manager, jobs in snapshot.jobs.items()
+            for job in jobs or ()
+            for topic, ratio in job.held.items()
+        ),
+    )
+    yield _gauge(
+        "orion_worker_sink_ratio",
+        "Part of the workers' time that they wait for brokers and do not work in stages, 0 to 1.",
+        (),
+        [((), snapshot.sink_ratio)],
+    )
+    yield _gauge(
+        "orion_pressed",
+        "Whether the country's records are held up at the place.",
+        ("country", "place"),
+        (
+            ((code, place), snapshot.pressed.get(code) == place)
+            for code in (snapshot.countries if any(snapshot.jobs.values()) else ())
+            for place in PLACES
+        ),
+    )
 
 
 def _of_disks(snapshot: Snapshot) -> Iterator[Metric]:

@@ -1,10 +1,18 @@
-"""Jobs as Flink's REST interface reports them: their state, restarts and checkpoints."""
+"""Jobs as Flink's REST interface reports them: their state, restarts, checkpoints, and where they press."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRest
+
+HELD_RATIO = 0.5
+"""Part of the time for which a read must be held back before what follows it counts as too slow."""
+
+_READ_OF = re.compile(r"^Source: .*?/Read (?P<topic>[^/ ]+)")
+"""The task that reads a topic, by its name in Beam's translation of our graph."""
+_HELD, _BUSY = "backPressuredTimeMsPerSecond", "busyTimeMsPerSecond"
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,9 @@ class JobStatus:
         checkpoint_at_s: Start of that checkpoint, in seconds since the epoch. None: there is none.
         restarts: Number of restarts.
         tasks_waiting: Tasks that neither run nor have finished.
+        held: Part of the time (0 to 1) for which the read of a topic is held back by what follows, by topic.
+        busy: Part of the time for which the busiest of the tasks that follow the reads works, or waits for its workers.
+            None: Flink does not say.
     """
 
     name: str
@@ -32,6 +43,8 @@ class JobStatus:
     checkpoint_at_s: float | None
     restarts: int
     tasks_waiting: int
+    held: Mapping[str, float] = field(default_factory=dict)
+    busy: float | None = None
 
     @property
     def runs(self) -> bool:
@@ -54,6 +67,7 @@ def _job(rest: FlinkRest, job: Mapping[str, Any]) -> JobStatus:
     last = checkpoints["latest"]["completed"]
     restarts = rest.get(f"jobs/{job['jid']}/metrics?get=numRestarts")
     tasks = job["tasks"]
+    held, busy = _pressure(rest, job["jid"]) if job["state"] == "RUNNING" else ({}, None)
     return JobStatus(
         name=job["name"],
         id=job["jid"],
@@ -64,4 +78,25 @@ def _job(rest: FlinkRest, job: Mapping[str, Any]) -> JobStatus:
         checkpoint_at_s=None if last is None else last["trigger_timestamp"] / 1000,
         restarts=int(restarts[0]["value"]) if restarts else 0,
         tasks_waiting=tasks["total"] - tasks["running"] - tasks["finished"],
+        held=held,
+        busy=busy,
     )
+
+
+def _pressure(rest: FlinkRest, job_id: str) -> tuple[dict[str, float], float | None]:
+    """Return for which part of the time each read is held back, and the busiest task behind the reads works.
+
+    The subtask for which that is most counts, since one that stands still holds back all others.
+    """
+    held: dict[str, float] = {}
+    busy: float | None = None
+    for task in rest.get(f"jobs/{job_id}")["vertices"]:
+        path = f"jobs/{job_id}/vertices/{task['id']}/subtasks/metrics?get={_HELD},{_BUSY}&agg=max"
+        # A task that has just started has no metrics. Flink says "NaN" where it measures nothing.
+        of_task = {metric["id"]: float(metric["max"]) / 1000 for metric in rest.get(path)}
+        read = _READ_OF.match(task["name"])
+        if read and of_task.get(_HELD, -1) >= 0:
+            held[read["topic"]] = of_task[_HELD]
+        elif not read and of_task.get(_BUSY, -1) >= 0:
+            busy = max(busy or 0.0, of_task[_BUSY])
+    return held, busy

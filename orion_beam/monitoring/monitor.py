@@ -15,15 +15,18 @@ from confluent_kafka import KafkaException
 
 from orion_beam.countries import all_profiles
 from orion_beam.errors import UserError
-from orion_beam.monitoring.flink import JobStatus, jobs_of
+from orion_beam.monitoring.flink import HELD_RATIO, JobStatus, jobs_of
 from orion_beam.monitoring.letters import LetterCounter, LetterKind
 from orion_beam.monitoring.progress import RATE_WINDOW_S, CountryStatus, Progress
 from orion_beam.monitoring.reading import KafkaReader, Reading
 from orion_beam.schemas.country import CountryProfile
+from orion_beam.telemetry.worker_time import WorkerTime, worker_time
 from orion_beam.topics.names import own_topics
 from orion_beam.transforms.stage.exceptions import name_of
 
 HISTORY_S = 3600.0
+LATE_S = 60.0
+"""Age of the oldest unprocessed record from which a country lags, as the alert has it."""
 
 _logger = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ class MonitorConfig:
         final_topic: Topic of final CDRs.
         dead_letter_topic: Topic of dead letters.
         flink_urls: REST addresses of JobManagers.
+        workers: Addresses at which worker pools serve their metrics.
         disks: Directories whose file systems must not fill up.
         interval_s: Seconds between two looks.
     """
@@ -49,6 +53,7 @@ class MonitorConfig:
     final_topic: str = field(default_factory=lambda: own_topics().final.name)
     dead_letter_topic: str = field(default_factory=lambda: own_topics().dead_letters.name)
     flink_urls: tuple[str, ...] = ()
+    workers: tuple[str, ...] = ()
     disks: tuple[Path, ...] = ()
     interval_s: float = 5.0
 
@@ -79,6 +84,9 @@ class Snapshot:
         reject_rates: Dead letters per second, by country and code.
         written: Records written to each output topic since the monitor started.
         jobs: Flink's jobs, by JobManager. None: the JobManager does not answer.
+        sink_ratio: Part of the workers' time since the last look that they waited for brokers, not worked in stages.
+            None: no pool is watched, one does not answer, or they did neither.
+        pressed: Where a country's records are held up, by country: see `pressed_at`.
         disks: Use of the existing file systems, by path.
     """
 
@@ -91,7 +99,31 @@ class Snapshot:
     reject_rates: Mapping[tuple[str, str], float] = field(default_factory=dict)
     written: Mapping[str, int] = field(default_factory=dict)
     jobs: Mapping[str, tuple[JobStatus, ...] | None] = field(default_factory=dict)
+    sink_ratio: float | None = None
+    pressed: Mapping[str, str] = field(default_factory=dict)
     disks: Mapping[str, DiskUse] = field(default_factory=dict)
+
+
+PLACES = ("source", "python", "sink", "workers")
+"""Where records may be held up. `workers` is Python or the sink, where no metrics of a worker pool tell which."""
+
+
+def pressed_at(held_ratio: float | None, lag_s: float, sink_ratio: float | None) -> str | None:
+    """Return which of PLACES holds up a country's records; None if none does, or nobody can tell.
+
+    Args:
+        held_ratio: Part of the time for which the read is held back by what follows. None: Flink does not say.
+        lag_s: Age of the oldest unprocessed record.
+        sink_ratio: Part of the workers' time that they wait for brokers. None: unknown.
+    """
+    if held_ratio is None:
+        return None
+    if held_ratio < HELD_RATIO:
+        # What follows takes all that the read gives, and yet records wait.
+        return "source" if lag_s > LATE_S else None
+    if sink_ratio is None:
+        return "workers"
+    return "sink" if sink_ratio >= HELD_RATIO else "python"
 
 
 class Monitor:
@@ -109,6 +141,7 @@ class Monitor:
         countries = frozenset(all_profiles()) | config.profiles.keys()
         self._letters = LetterCounter(config.bootstrap_servers, config.dead_letter_topic, countries, config.group_id)
         self._progress = Progress(topics)
+        self._worker_time: WorkerTime | None = None
         self._written_before: Mapping[str, int] = {}
         self._written: Counter[str] = Counter()
         self._past_letters: deque[tuple[float, Counter[LetterKind]]] = deque()
@@ -142,16 +175,21 @@ class Monitor:
             for topic, end in reading.written.items():
                 self._written[topic] += max(0, end - self._written_before.get(topic, end))
             self._written_before = reading.written
+        countries = {} if reading is None else self._progress.add(reading)
+        jobs = {url: jobs_of(url) for url in self.config.flink_urls}
+        sink_ratio = self._sink_ratio()
         snapshot = Snapshot(
             at_s=at_s if reading is None else reading.at_s,
             is_up=reading is not None,
             problem=problem,
             reading=reading,
-            countries={} if reading is None else self._progress.add(reading),
+            countries=countries,
             letters=letters,
             reject_rates=self._reject_rates(at_s, letters),
             written=self._written.copy(),
-            jobs={url: jobs_of(url) for url in self.config.flink_urls},
+            jobs=jobs,
+            sink_ratio=sink_ratio,
+            pressed=self._pressed(countries, jobs, sink_ratio),
             disks={str(path): use for path in self.config.disks if (use := _disk_use(path)) is not None},
         )
         self._history.append(snapshot)
@@ -184,6 +222,31 @@ class Monitor:
                 # Nobody would notice if the thread ended, and the page would go on showing old numbers.
                 _logger.error("reading Kafka and Flink failed with %s", name_of(error), extra={"event": "look_failed"})
             self._stop.wait(max(0.0, began + self.config.interval_s - time.monotonic()))
+
+    def _sink_ratio(self) -> float | None:
+        before, now = self._worker_time, worker_time(self.config.workers)
+        self._worker_time = now
+        if before is None or now is None:
+            return None
+        # A pool that has been started again begins at 0.
+        stages, sink = (max(0.0, later - earlier) for earlier, later in zip(before, now, strict=True))
+        return sink / (stages + sink) if stages + sink else None
+
+    def _pressed(
+        self,
+        countries: Mapping[str, CountryStatus],
+        jobs: Mapping[str, tuple[JobStatus, ...] | None],
+        sink_ratio: float | None,
+    ) -> dict[str, str]:
+        found: dict[str, str] = {}
+        held: dict[str, float] = {}
+        for job in (job for known in jobs.values() for job in known or () if job.runs):
+            held |= {topic: max(ratio, held.get(topic, 0.0)) for topic, ratio in job.held.items()}
+        for code, at in countries.items():
+            place = pressed_at(held.get(self.config.profiles[code].topic), at.lag_s, sink_ratio)
+            if place is not None:
+                found[code] = place
+        return found
 
     def _reject_rates(self, at_s: float, letters: Counter[LetterKind]) -> dict[tuple[str, str], float]:
         self._past_letters.append((at_s, letters))

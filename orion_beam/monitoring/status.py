@@ -27,6 +27,7 @@ def status_of(monitor: Monitor) -> dict[str, Any]:
         "group": monitor.config.group_id,
         "brokers": None if latest is None or latest.reading is None else latest.reading.brokers,
         "countries": {code: _country(latest, code, monitor.config.profiles[code].name) for code in countries},
+        "sink_ratio": None if latest is None else latest.sink_ratio,
         "jobs": [] if latest is None else _jobs(latest),
         "disks": {} if latest is None else {path: use.used_ratio for path, use in latest.disks.items()},
         "history": _history(_thinned(history), countries),
@@ -40,7 +41,12 @@ def _country(latest: Snapshot | None, code: str, name: str) -> dict[str, Any]:
         if kind.country == code and kind != FOREIGN:
             codes[kind.code] += count
     at = None if latest is None else latest.countries.get(code)
-    return {"name": name, "rejects": dict(codes.most_common()), "now": None if at is None else dict(vars(at))}
+    return {
+        "name": name,
+        "rejects": dict(codes.most_common()),
+        "pressed": None if latest is None else latest.pressed.get(code),
+        "now": None if at is None else dict(vars(at)),
+    }
 
 
 def _jobs(latest: Snapshot) -> list[dict[str, Any]]:

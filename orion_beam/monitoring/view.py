@@ -7,7 +7,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from orion_beam.monitoring.monitor import Snapshot
+from orion_beam.monitoring.monitor import LATE_S, Snapshot
 from orion_beam.monitoring.progress import CountryStatus
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -26,8 +26,15 @@ _WIDTHS = {
 }
 """Least widths of the columns; the codes get the rest of the line."""
 _CODES_SHOWN = 3
-_LAG_S, _STANDSTILL_S = 60, 120
-"""Limits of the alerts, at which numbers change colour; in seconds."""
+PRESSED = {
+    "source": "the read is slow: records wait, and what follows takes all that it gets",
+    "python": "the stages hold back the read",
+    "sink": "the brokers hold back the workers, and they the read",
+    "workers": "the workers hold back the read; give --workers to see whether stages or brokers do",
+}
+"""What is said of each of `monitor.PLACES`."""
+_STANDSTILL_S = 120
+"""Limit of the alert, at which a number changes colour; in seconds."""
 
 
 def top_view(history: Sequence[Snapshot], countries: Mapping[str, str]) -> Group:
@@ -49,7 +56,11 @@ def _head(latest: Snapshot) -> Text:
     if reading.under_replicated:
         parts.append(f"{reading.under_replicated} partitions lack a replica")
     parts += [f"{path} {use.used_ratio:.0%} full" for path, use in latest.disks.items()]
-    return Text("Kafka answers: ", style="green").append(", ".join(parts), style="default")
+    head = Text("Kafka answers: ", style="green").append(", ".join(parts), style="default")
+    for place in dict.fromkeys(latest.pressed.values()):
+        held = ", ".join(code for code, at in latest.pressed.items() if at == place)
+        head.append(f"\n{held}: {PRESSED[place]}", style="yellow")
+    return head
 
 
 def _countries(history: Sequence[Snapshot], countries: Mapping[str, str]) -> Table:
@@ -71,7 +82,7 @@ def _cells(latest: Snapshot, code: str, states: Sequence[CountryStatus | None]) 
     for (country, why), rate in latest.reject_rates.items():
         if country == code and rate:
             codes[why] += round(rate, 2)  # type: ignore[assignment]  # rates, largest first
-    is_stuck, is_late = now.standstill_s > _STANDSTILL_S, now.lag_s > _LAG_S
+    is_stuck, is_late = now.standstill_s > _STANDSTILL_S, now.lag_s > LATE_S
     lag = Text(_duration(now.lag_s), style="bold red" if is_stuck else "yellow" if is_late else "")
     trouble = {
         "no job": now.jobs == 0,
@@ -104,6 +115,10 @@ def _jobs(latest: Snapshot) -> list[Text]:
             waiting = f", {job.tasks_waiting:,} tasks do not run" if job.tasks_waiting else ""
             line = f"{job.name}: {job.state.lower()}{waiting}, {job.completed:,} checkpoints{took}"
             line += f", {job.failed:,} failed, {job.restarts:,} restarts"
+            if job.busy is not None:
+                line += f", workers busy {job.busy:.0%}"
+            if job.held:
+                line += ", reads held back " + ", ".join(f"{topic} {held:.0%}" for topic, held in job.held.items())
             lines.append(Text(line, style="" if job.runs else "yellow"))
     return lines
 

@@ -57,7 +57,10 @@ class WorkerMetrics:
         self._produced = counter("orion_produced_records", "Records given to the producer.", "topic")
         self._produce_errors = counter("orion_produce_errors", "Records that the broker refused for good.", "topic")
         self._flush = histogram(
-            "orion_produce_seconds", "Time until the broker has acknowledged a bundle.", _LATENCIES, "topic"
+            "orion_produce_seconds",
+            "Time that a bundle waits until brokers have taken and acknowledged it.",
+            _LATENCIES,
+            "topic",
         )
 
     def stage_done(self, step: str, batch: pa.RecordBatch, outcome: SplitBatch, seconds: float) -> None:
@@ -91,7 +94,7 @@ class WorkerMetrics:
         self._produce_errors.labels(topic).inc()
 
     def flushed(self, topic: str, seconds: float) -> None:
-        """Record the time until the broker had acknowledged all records of a bundle."""
+        """Record the time that a bundle waited until brokers had taken and acknowledged all of its records."""
         self._flush.labels(topic).observe(seconds)
 
 

@@ -159,6 +159,29 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
                     "restarts": "sum(increase(orion_flink_restarts_total[5m]))",
                 },
             ),
+            Panel(
+                "Held up, by place",
+                {"{{country}}: {{place}}": "avg_over_time(orion_pressed[1m])"},
+                "percentunit",
+            ),
+            Panel(
+                "Reads held back, workers busy",
+                {
+                    "read of {{topic}}": "orion_flink_read_held_ratio",
+                    "workers of {{flink_job}}": "orion_flink_busy_ratio",
+                },
+                "percentunit",
+            ),
+            Panel(
+                "Threads of workers in stages, and waiting for brokers",
+                {
+                    "in {{stage}}": "sum by (stage) (rate(orion_stage_seconds_sum[1m]))",
+                    "for {{topic}}": "sum by (topic) (rate(orion_produce_seconds_sum[1m]))",
+                },
+            ),
+            Panel(
+                "Waiting for brokers, part of the workers' time", {"waiting": "orion_worker_sink_ratio"}, "percentunit"
+            ),
             Panel("Checkpoint duration", {"{{flink_job}}": "orion_flink_checkpoint_duration_seconds"}, "s"),
             Panel(
                 "Time of a stage for a batch, p95",

@@ -80,6 +80,7 @@ def start_monitoring(
     monitor = f"{HOST}:{monitor_port}"
     watch = ["monitor", "--bootstrap-servers", cluster.bootstrap_servers, "--listen", monitor]
     watch += [f"--disk={cluster.data_dir}", f"--interval={parse_duration_s(limits.interval)}"]
+    watch += [f"--workers={HOST}:{workers_port}"]
     watch += [f"--flink={url}" for url in flink_urls]
     processes = [_launch("monitor", [sys.executable, "-m", "orion_beam.cli.main", *watch])]
     prometheus = shutil.which("prometheus")

@@ -34,6 +34,7 @@ from orion_beam.runners.worker_pool.exposition import is_wanted
 from orion_beam.telemetry.logs import set_up_logging
 from orion_beam.telemetry.worker_metrics import install
 from orion_beam.transforms.arrow.compiled import compile_all
+from orion_beam.transforms.stage.time_limit import enforce_time_limits
 
 DATA_BUFFER_TIME_LIMIT_MS = 10
 """Longest time that output waits in a worker's buffer. Beam's default flushes by size only; this halves the latency."""
@@ -213,6 +214,7 @@ def main() -> None:
     pool = _Pool(sys.stdin)
     load_code()
     look_at_less()
+    enforce_time_limits()
     pool.tell(READY)
     harness = _Harness(*pool.await_request())
     pool.use(harness)

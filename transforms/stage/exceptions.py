@@ -16,7 +16,11 @@ def name_of(error: BaseException) -> str:
     """
     if isinstance(error, BrokenContractError):
         return f"{type(error).__name__}: {error}"
-    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} at {place_in(traceback.extract_tb(error.__traceback__))}"
+
+
+def place_in(frames: traceback.StackSummary) -> str:
+    """Return file and line of the innermost frame that is not within a library for columns."""
     callers = [each for each in frames if not any(name in f"/{each.filename}" for name in _LIBRARIES)]
     place = (callers or frames)[-1]
-    return f"{type(error).__name__} at {place.filename.rpartition('/')[2]}:{place.lineno}"
+    return f"{place.filename.rpartition('/')[2]}:{place.lineno}"

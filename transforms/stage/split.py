@@ -17,6 +17,7 @@ from orion_beam.transforms.stage.counters import count
 from orion_beam.transforms.stage.exceptions import name_of
 from orion_beam.transforms.stage.observing import observer
 from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_letters
+from orion_beam.transforms.stage.time_limit import TIME_LIMIT_S, TimeLimit, TimeUpError
 
 __all__ = [
     "Breaker",
@@ -49,7 +50,7 @@ class StageOutput(NamedTuple):
 
 
 class StageFailedError(RuntimeError):
-    """A bug makes a stage fail for row after row.
+    """A bug makes a stage fail for row after row, or not return within its time limit.
 
     The bundle fails and is tried again, so that no row is lost. The message names the stage and the exception's type
     and place. It never holds the exception's text, which may quote a row.
@@ -98,10 +99,15 @@ class StageTransform(beam.PTransform):  # type: ignore[misc]
         """The step's name in the worker's metrics."""
         return str(self.named)
 
+    @property
+    def time_limit_s(self) -> float:
+        """Longest time that the stage may take for a batch."""
+        return TIME_LIMIT_S
+
     @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Beam knows no named tuples of outputs
     def expand(self, batches: beam.PCollection) -> StageOutput:
         """Split each batch into accepted rows and dead letters."""
-        split = _SplitFn(self.named, self.prepare, self.counted_as)
+        split = _SplitFn(self.named, self.prepare, self.counted_as, self.time_limit_s)
         outputs = beam.ParDo(split).with_outputs(DEAD_LETTER_TAG, main=ACCEPTED_TAG)
         return typed_outputs(batches | f"Split{self.named.capitalize()}" >> outputs)
 
@@ -151,7 +157,7 @@ def _isolated(split: Split, batch: pa.RecordBatch, stage: str, breaker: Breaker 
         return outcome
     except BaseException as error:
         # A panic of polars or of the Avro encoder is a BaseException but not an Exception.
-        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit) or batch.num_rows == 0:
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit | TimeUpError) or batch.num_rows == 0:
             raise
         name = name_of(error)
     if batch.num_rows == 1:
@@ -186,10 +192,11 @@ def _break_if_too_many(breaker: Breaker, bugs: Sequence[_Bug], stage: str) -> No
     if max(breaker.in_a_row, len(bugs)) > MAX_BUGS:
         # The bundle is tried again, perhaps by the same DoFn, so the count starts anew.
         breaker.in_a_row = 0
-        raise StageFailedError(
-            f"stage {stage} fails for row after row with {bugs[-1].name}: this is a bug of {_owner(stage)}. No record"
-            " is lost: a version without the bug reads these again"
-        )
+        raise StageFailedError(f"stage {stage} fails for row after row with {bugs[-1].name}: {_comfort(stage)}")
+
+
+def _comfort(stage: str) -> str:
+    return f"this is a bug of {_owner(stage)}. No record is lost: a version without the bug reads these again"
 
 
 def _owner(stage: str) -> str:
@@ -234,10 +241,11 @@ def _is_told(member: UnreadMember, batch: pa.RecordBatch) -> bool:
 
 
 class _SplitFn(beam.DoFn):  # type: ignore[misc]
-    def __init__(self, stage: str, prepare: Callable[[], Split], step: str) -> None:
+    def __init__(self, stage: str, prepare: Callable[[], Split], step: str, time_limit_s: float) -> None:
         self._stage = stage
         self._prepare = prepare
         self._step = step
+        self._time_limit_s = time_limit_s
 
     def setup(self) -> None:
         self._split = self._prepare()
@@ -252,11 +260,14 @@ class _SplitFn(beam.DoFn):  # type: ignore[misc]
 
     def _observed(self, batch: pa.RecordBatch) -> SplitBatch:
         began = time.perf_counter()
+        limit = TimeLimit(self._stage, batch.num_rows, self._time_limit_s)
         try:
-            outcome = split_isolating(self._split, batch, self._stage, self._breaker)
-        except StageFailedError as error:
-            _logger.error("%s", error, extra={"event": "stage_failed", "stage": str(self._stage)})
-            raise
+            with limit:
+                outcome = split_isolating(self._split, batch, self._stage, self._breaker)
+        except (StageFailedError, TimeUpError) as error:
+            failure = StageFailedError(f"{limit}; {_comfort(self._stage)}") if isinstance(error, TimeUpError) else error
+            _logger.error("%s", failure, extra={"event": "stage_failed", "stage": str(self._stage)})
+            raise failure from None
         if outcome.unread:
             outcome = replace(outcome, unread=tuple(each for each in outcome.unread if _is_told(each, batch)))
         if (told := observer()) is not None:

@@ -30,7 +30,12 @@ def snapshot(at_s: float = AT_S) -> Snapshot:
         letters={LetterKind("FR", "decode", "malformed_payload"): 7, FOREIGN: 1},
         written={"cdr.final": 5},
         reject_rates={("FR", "malformed_payload"): 0.5},
-        jobs={FLINK: (JobStatus("cdr", "0a", "RUNNING", 5, 1, 0.25, at_s - 3, 2, 0),), "http://127.0.0.1:1": None},
+        jobs={
+            FLINK: (JobStatus("cdr", "0a", "RUNNING", 5, 1, 0.25, at_s - 3, 2, 0, {"cdr.raw.FR": 0.9}, 1.0),),
+            "http://127.0.0.1:1": None,
+        },
+        sink_ratio=0.75,
+        pressed={"FR": "sink"},
         disks={"/data": DiskUse(100, 25)},
     )
 

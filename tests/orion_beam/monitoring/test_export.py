@@ -44,6 +44,14 @@ def test_numbers_are_those_of_the_last_look() -> None:
     assert made.get_sample_value("orion_kafka_brokers") == 3
     assert made.get_sample_value("orion_flink_checkpoints_failed_total", job) == 1
     assert made.get_sample_value("orion_flink_up", {"jobmanager": "http://127.0.0.1:1"}) == 0
+    assert made.get_sample_value("orion_flink_read_held_ratio", job | {"topic": "cdr.raw.FR"}) == 0.9
+    assert made.get_sample_value("orion_flink_busy_ratio", job) == 1
+    assert made.get_sample_value("orion_worker_sink_ratio") == 0.75
+    pressed = {
+        place: made.get_sample_value("orion_pressed", fr | {"place": place})
+        for place in ("source", "python", "sink", "workers")
+    }
+    assert pressed == {"source": 0, "python": 0, "sink": 1, "workers": 0}
     assert made.get_sample_value("orion_disk_used_ratio", {"path": "/data"}) == 0.75
 
 

@@ -29,6 +29,13 @@ def test_each_country_has_a_line_with_its_lag_and_rejects() -> None:
     assert "http://127.0.0.1:1 does not answer" in shown(snapshot())
 
 
+def test_where_a_country_is_held_up_stands_above_all_and_the_job_says_how_long() -> None:
+    lines = shown(snapshot()).splitlines()
+    assert "FR: the brokers hold back the workers, and they the read" in lines
+    assert any("workers busy 100%, reads held back cdr.raw.FR 90%" in line for line in lines)
+    assert "hold" not in shown(replace(snapshot(), pressed={}, jobs={}))
+
+
 def test_a_job_that_stands_still_is_said_to_be_stuck() -> None:
     now = snapshot()
     stuck = replace(now, countries={"FR": replace(now.countries["FR"], standstill_s=300)})
