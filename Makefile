@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 PYTEST := $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup jars uber-jar lock lock-java sbom licences advisories lint site format test test-unit test-java test-integration test-deep test-all test-busy coverage coverage-unit golden schemas docs manifests \
+.PHONY: help setup jars uber-jar lock lock-java sbom licences advisories lint site format test test-unit test-java test-integration test-deep test-all test-busy chaos chaos-seeds coverage coverage-unit golden schemas docs manifests \
 	demo bench bench-quick bench-core bench-audit clean coverage-new need-python need-java need-maven
 
 help: ## Show this list
@@ -91,6 +91,12 @@ test-integration: jars ## Run the tests on real Kafka and Flink
 test-busy: ## Run the tests while every core is kept busy: they await conditions, not times
 	scripts/busy $(MAKE) test
 
+chaos: jars ## Kill and stop parts of a running system for MINUTES (10) by a schedule from SEED, and prove that nothing is lost
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))
+
+chaos-seeds: jars ## Run the schedules again that have failed once
+	$(BIN)/pytest -v -m chaos
+
 coverage coverage-unit: PYTEST := $(BIN)/python -m coverage run -m pytest
 
 coverage: coverage-new test-unit test-integration ## Run unit and integration tests, and show by folder which share of lines and branches ran
@@ -106,7 +112,7 @@ test-all: export ORION_REQUIRE_ALL = 1
 test-all: test ## Run unit and integration tests, and fail where a Debian package is missing that some need
 
 test-deep: jars ## Run the tests that take minutes, such as a million records against the oracle
-	$(BIN)/pytest -v -m deep --durations=15
+	$(BIN)/pytest -v -m "deep and not chaos" --durations=15
 
 golden: $(INSTALLED) ## Rewrite the expected outputs of the golden tests and the fingerprint of the job graph; review the diff
 	$(BIN)/pytest -m "not integration and not deep" -k golden --update-golden

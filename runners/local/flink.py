@@ -58,6 +58,7 @@ class LocalFlink:
         job_managers: Number of JobManagers. More than one need `high_availability` settings.
         settings: Settings for `flink-conf.yaml` in addition to, or instead of, those that are set here.
         environment: Environment variables of all JVMs in addition to those of this process.
+        task_manager_jvm: Options of a TaskManager's JVM in addition to the usual ones, by its number.
         s3: Whether the cluster has the plugin for `s3://`.
     """
 
@@ -71,6 +72,7 @@ class LocalFlink:
         settings: Mapping[str, object] | None = None,
         environment: Mapping[str, str] | None = None,
         s3: bool = False,
+        task_manager_jvm: Mapping[int, Sequence[str]] | None = None,
     ) -> None:
         """Store the settings; `start` starts the cluster."""
         self._directory = Path(directory).absolute()
@@ -80,6 +82,7 @@ class LocalFlink:
         self._settings = dict(settings or {})
         self._environment = dict(environment or {})
         self._s3 = s3
+        self._task_manager_jvm = dict(task_manager_jvm or {})
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._classpath = ""
         self._rest_ports: dict[int, int] = {}
@@ -133,7 +136,8 @@ class LocalFlink:
 
     def start_task_manager(self, number: int = 1) -> None:
         """Start a TaskManager. A job that waits for slots continues when the TaskManager has registered."""
-        self._launch(f"taskmanager-{number}", _TASK_MANAGER, _TASK_MANAGER_JVM, _TASK_MANAGER_MEMORY)
+        jvm = (*_TASK_MANAGER_JVM, *self._task_manager_jvm.get(number, ()))
+        self._launch(f"taskmanager-{number}", _TASK_MANAGER, jvm, _TASK_MANAGER_MEMORY)
 
     def kill_job_manager(self, number: int = 1) -> None:
         """End a JobManager as a crash would."""
@@ -142,6 +146,14 @@ class LocalFlink:
     def kill_task_manager(self, number: int = 1) -> None:
         """End a TaskManager as a crash would."""
         kill_jvm(self._processes.pop(f"taskmanager-{number}"))
+
+    def job_manager_pid(self, number: int = 1) -> int:
+        """Return the process id of a JobManager that has been started."""
+        return self._processes[f"jobmanager-{number}"].pid
+
+    def task_manager_pid(self, number: int = 1) -> int:
+        """Return the process id of a TaskManager that has been started."""
+        return self._processes[f"taskmanager-{number}"].pid
 
     @property
     def leader(self) -> int | None:

@@ -66,6 +66,8 @@ class LocalKafka:
         brokers: Number of brokers. Each is a controller, too, so a majority of them must run.
         detached: Whether the brokers go on when this process ends, in sessions of their own.
         metrics: Whether each broker serves its metrics to Prometheus, on a port of its own.
+        advertised: Ports at which clients and other brokers reach the brokers, one for each, such as those of proxies;
+            by default the brokers' own.
 
     Attributes:
         brokers: Brokers in the order of their numbers, from 1.
@@ -82,9 +84,11 @@ class LocalKafka:
         brokers: int = 1,
         detached: bool = False,
         metrics: bool = False,
+        advertised: Sequence[int] = (),
     ) -> None:
         """Store the settings; `start` starts the brokers."""
         self._metrics = metrics
+        self._advertised = tuple(advertised)
         self.data_dir = Path(data_dir).absolute()
         self._wanted_port = port
         self._own_settings = settings or {}
@@ -101,7 +105,7 @@ class LocalKafka:
         """Addresses of the brokers, for clients' `bootstrap.servers`."""
         if not self.ports:
             raise RuntimeError("the broker has not been started")
-        return ",".join(f"{HOST}:{ports.broker}" for ports in self.ports)
+        return ",".join(f"{HOST}:{port}" for port in self._advertised or [ports.broker for ports in self.ports])
 
     def start(self, report: Report = silent) -> Self:
         """Start the brokers, all at once, and wait until they answer.
@@ -209,7 +213,7 @@ class LocalKafka:
     def _launch(self, brokers: Sequence[Broker], jars: Jars) -> None:
         settings = self._settings()
         for broker in brokers:
-            broker.configure(self.ports[broker.number - 1], settings)
+            broker.configure(self.ports[broker.number - 1], settings | self._told_port(broker))
         unformatted = [broker for broker in brokers if not broker.is_formatted]
         for broker in unformatted:
             broker.format(jars.kafka_classpath, self._cluster_id())
@@ -221,7 +225,12 @@ class LocalKafka:
             agent = [] if port is None else [f"-javaagent:{jars.jmx_agent}={HOST}:{port}:{JMX_RULES}"]
             broker.launch(jars.kafka_classpath, agent)
 
-    def _settings(self) -> Mapping[str, str]:
+    def _told_port(self, broker: Broker) -> dict[str, str]:
+        if not self._advertised:
+            return {}
+        return {"advertised.listeners": f"PLAINTEXT://{HOST}:{self._advertised[broker.number - 1]}"}
+
+    def _settings(self) -> dict[str, str]:
         profile = load_catalogue().profile(profile_for(len(self.brokers)))
         replication, in_sync = str(profile.replication), profile.topic_settings[MIN_INSYNC]
         return {

@@ -38,6 +38,12 @@ class LocalZooKeeper:
         """HOST:PORT of the server, for `high-availability.zookeeper.quorum`."""
         return f"{HOST}:{self._port}"
 
+    @property
+    def pid(self) -> int:
+        """Process id of the server, which has been started."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self, report: Report = silent) -> Self:
         """Start the server and wait until it answers.
 

@@ -49,12 +49,13 @@ class Pool:
     Args:
         directory: Its working directory, with its log; created when missing.
         options: Options of the command.
+        address: Address at which task managers ask for workers; by default a free port of this host.
         environment: Variables, in addition to this process's.
     """
 
-    def __init__(self, directory: Path, *options: str, **environment: str) -> None:
+    def __init__(self, directory: Path, *options: str, address: str | None = None, **environment: str) -> None:
         port, self.metrics_port = free_ports(2)
-        self.address, self.probes = f"{HOST}:{port}", f"{HOST}:{self.metrics_port}"
+        self.address, self.probes = address or f"{HOST}:{port}", f"{HOST}:{self.metrics_port}"
         directory.mkdir(exist_ok=True)
         self._log = directory / "workers.log"
         self._command = [sys.executable, "-m", "orion_beam.cli.main", "workers", "--listen", self.address]

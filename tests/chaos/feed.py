@@ -1,0 +1,148 @@
+"""A steady stream of seeded CDRs of four countries, with faults, that outlives every broker."""
+
+import threading
+import time
+from collections.abc import Iterator
+from itertools import count
+
+from confluent_kafka import KafkaError, Message, Producer
+from pyroaring import BitMap64
+
+from orion_beam.countries import profiles_of
+from orion_beam.generator import GeneratedBatch, generate_batches
+from orion_beam.kafka.offset_ranges import SourcePartition
+from tests.topics import raw_topic
+
+FAULT_RATE = 0.02
+COUNTRIES = ("FR", "MA", "SN", "TN")
+_TICK_S = 0.5
+
+
+class SteadyFeed:
+    """Producer to the raw topics in a thread of its own. It knows the source of each record that brokers acknowledged.
+
+    It waits for brokers for as long as it takes. Meanwhile it goes on making records, up to its queue's limit.
+
+    Args:
+        servers: Brokers.
+        seed: The same seed gives the same records.
+        rate: Records per second of each country.
+    """
+
+    def __init__(self, servers: str, seed: int, rate: int) -> None:
+        """Connect; `start` starts sending."""
+        self.rate = rate
+        self._seed = seed
+        self._sent: dict[SourcePartition, BitMap64] = {}
+        self._rejects: dict[SourcePartition, BitMap64] = {}
+        self._lock = threading.Lock()
+        self._ends = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+        self._producer = Producer(
+            {
+                "bootstrap.servers": servers,
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "linger.ms": 20,
+                # Without a limit: nothing that was made is given up.
+                "delivery.timeout.ms": 0,
+                "compression.type": "snappy",
+                "message.max.bytes": 8 << 20,
+                "queue.buffering.max.messages": 2_000_000,
+                "log_level": 0,
+                "error_cb": lambda _: None,
+            }
+        )
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop making records, and wait until brokers have acknowledged all.
+
+        Raises:
+            AssertionError: The thread has ended with an error.
+        """
+        self._ends.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+        while self._producer.flush(1.0):
+            pass
+        assert self._error is None, self._error
+
+    def sent(self) -> dict[SourcePartition, BitMap64]:
+        """Return the offsets of all records that were acknowledged, by source partition."""
+        with self._lock:
+            return {part: BitMap64(offsets) for part, offsets in self._sent.items()}
+
+    def rejects(self) -> dict[SourcePartition, BitMap64]:
+        """Return the offsets of those among them that must be rejected."""
+        with self._lock:
+            return {part: BitMap64(offsets) for part, offsets in self._rejects.items()}
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of records that were acknowledged, by raw topic."""
+        counts: dict[str, int] = {raw_topic(country).name: 0 for country in COUNTRIES}
+        with self._lock:
+            for part, offsets in self._sent.items():
+                counts[part.topic] += len(offsets)
+        return counts
+
+    def is_up_to_date(self) -> bool:
+        """Return whether brokers have acknowledged all but what was made just now.
+
+        Raises:
+            AssertionError: The thread has ended with an error.
+        """
+        assert self._error is None, self._error
+        return len(self._producer) <= len(COUNTRIES) * self.rate
+
+    def hottest(self) -> SourcePartition:
+        """Return the source partition with most records."""
+        with self._lock:
+            return max(self._sent, key=lambda part: len(self._sent[part]))
+
+    def _run(self) -> None:
+        try:
+            began = time.monotonic()
+            streams = {raw_topic(country).name: self._records_of(country) for country in COUNTRIES}
+            for tick in count(1):
+                for topic, stream in streams.items():
+                    self._send(topic, next(stream))
+                self._producer.poll(0)
+                while (left := began + tick * _TICK_S - time.monotonic()) > 0 and not self._ends.is_set():
+                    self._producer.poll(min(left, 0.05))
+                if self._ends.is_set():
+                    return
+        except BaseException as error:  # noqa: BLE001  # whoever stops the feed raises it
+            self._error = error
+
+    def _records_of(self, country: str) -> Iterator[GeneratedBatch]:
+        (profile,) = profiles_of([country]).values()
+        rows = round(self.rate * _TICK_S)
+        return generate_batches(profile, None, self._seed, FAULT_RATE, rows_per_second=self.rate, batch_rows=rows)
+
+    def _send(self, topic: str, batch: GeneratedBatch) -> None:
+        rows = zip(batch.key, batch.value, batch.timestamp.to_physical(), batch.expected_code, strict=True)
+        for key, value, timestamp, code in rows:
+            acknowledged = self._acknowledged_reject if code is not None else self._acknowledged
+            self._producer.produce(topic, value, key, on_delivery=acknowledged, timestamp=timestamp)
+
+    def _acknowledged(self, error: KafkaError | None, message: Message) -> None:
+        assert error is None, error
+        self._note(self._sent, message)
+
+    def _acknowledged_reject(self, error: KafkaError | None, message: Message) -> None:
+        assert error is None, error
+        self._note(self._sent, message)
+        self._note(self._rejects, message)
+
+    def _note(self, kept: dict[SourcePartition, BitMap64], message: Message) -> None:
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        assert topic is not None
+        assert partition is not None
+        assert offset is not None
+        with self._lock:
+            kept.setdefault(SourcePartition(topic, partition), BitMap64()).add(offset)

@@ -1,0 +1,388 @@
+"""The system that is harmed: brokers, JobManagers, TaskManagers, worker pools, a job, its feed, its monitor."""
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+from pyroaring import BitMap64
+
+from orion_beam.defaults import PRODUCTION
+from orion_beam.kafka.offset_ranges import SourcePartition
+from orion_beam.runners.jars.build import guard_environment, orion_home
+from orion_beam.runners.local.broker import HOST, free_ports
+from orion_beam.runners.local.flink import LocalFlink
+from orion_beam.runners.local.kafka import LocalKafka
+from orion_beam.runners.local.processes import is_alive
+from orion_beam.runners.local.zookeeper import LocalZooKeeper
+from orion_beam.topics.apply import create_topics
+from tests.chaos.disks import Disk
+from tests.chaos.feed import COUNTRIES, SteadyFeed
+from tests.chaos.proof import Proof
+from tests.chaos.proxy import Proxy
+from tests.integration.harness import await_until, committed_offsets
+from tests.integration.pools import Pool, workers_of
+from tests.topics import raw_topic
+
+GROUP = "orion-beam"
+JOB = f"orion-{GROUP}-{'-'.join(COUNTRIES)}"
+CHECKPOINT_INTERVAL_S = 5
+BROKERS = (1, 2, 3)
+JOB_MANAGERS = (1, 2)
+TASK_MANAGERS = (1, 2)
+PATIENCE_S = 600.0
+RUN_VARIABLE = "ORION_CHAOS_RUN"
+"""Environment variable of every process of a run, by which those that are left behind are found."""
+
+_HOSTS_OF_POOLS = ("127.0.0.1", "127.0.0.2")
+_WORKER_MEMORY = "1GiB"
+_LIVE_STATES = ("RUNNING", "CREATED", "RESTARTING", "INITIALIZING", "FAILING", "CANCELLING")
+# A busy machine may stop a JVM for seconds; a leader whose session ends leads no more.
+_SESSION_MS = 8_000
+
+
+class System:
+    """Everything that runs, on this machine.
+
+    The two TaskManagers are hosts of their own in so far as each has its own worker pool: both ask `localhost`, which
+    means another loopback address to the second one. Clients reach brokers by proxies.
+
+    Attributes:
+        kafka: Three brokers.
+        proxies: Proxies in front of the brokers, in their order.
+        zookeeper: What JobManagers agree on the leader by.
+        flink: Two JobManagers, two TaskManagers.
+        pools: Worker pools, in the TaskManagers' order.
+        feed: Stream of CDRs.
+        proof: Reader of what comes out.
+        checkpoint_disk: Where checkpoints go.
+        broker_disk: Where the last broker's data are.
+        deleted: Offset below which a harm has deleted the records of a source partition.
+    """
+
+    kafka: LocalKafka
+    proxies: tuple[Proxy, ...]
+    zookeeper: LocalZooKeeper
+    flink: LocalFlink
+    pools: tuple[Pool, ...]
+    feed: SteadyFeed
+    proof: Proof
+    checkpoint_disk: Disk
+    broker_disk: Disk
+
+    def __init__(self, directory: Path, seed: int, rate: int) -> None:
+        """Store the settings; `__enter__` starts everything.
+
+        Args:
+            directory: Empty directory for everything.
+            seed: Seed of the feed.
+            rate: Records per second of each country.
+        """
+        self.directory = directory
+        self._seed = seed
+        self._rate = rate
+        self.deleted: dict[SourcePartition, int] = {}
+        self._stack = ExitStack()
+        self._monitor: psutil.Popen | None = None
+        self._monitor_port = 0
+
+    def __enter__(self) -> Self:
+        """Start everything, and wait until records come out."""
+        with ExitStack() as stack:
+            self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop everything that has not been stopped."""
+        self._stack.__exit__(kind, error, traceback)
+
+    @property
+    def servers(self) -> str:
+        """Brokers, as clients reach them."""
+        return self.kafka.bootstrap_servers
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """Processes of this run that live, without this one."""
+        return [process for process in processes_of_run() if process.pid != os.getpid()]
+
+    def say(self, text: str) -> None:
+        """Print a line of progress."""
+        print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+    def _start(self, stack: ExitStack) -> None:
+        home = self.directory / "home"
+        home.mkdir(parents=True)
+        (home / "jars").symlink_to(orion_home() / "jars")
+        temporary = self.directory / "tmp"
+        temporary.mkdir()
+        stack.enter_context(_environment(ORION_HOME=str(home), TMPDIR=str(temporary)))
+        self.checkpoint_disk = stack.enter_context(Disk(self.directory / "checkpoints", mebibytes=64))
+        self.broker_disk = stack.enter_context(Disk(self.directory / "kafka" / f"broker-{BROKERS[-1]}", mebibytes=2048))
+        self.proxies = tuple(stack.enter_context(Proxy(self._port_of(number))) for number in BROKERS)
+        advertised = [proxy.port for proxy in self.proxies]
+        self.kafka = stack.enter_context(
+            LocalKafka(self.directory / "kafka", brokers=len(BROKERS), advertised=advertised)
+        )
+        create_topics(self.servers, list(COUNTRIES), PRODUCTION)
+        self.say("brokers are up")
+        self.zookeeper = stack.enter_context(LocalZooKeeper(self.directory / "zookeeper"))
+        self.flink = stack.enter_context(self._cluster())
+        self.say("the cluster is up")
+        (self._pool_port,) = free_ports(1)
+        self.pools = tuple(self._pool(stack, number) for number in TASK_MANAGERS)
+        for pool in self.pools:
+            pool.await_ready()
+        self.say("worker pools are ready")
+        self.start_monitor()
+        stack.callback(self.stop_monitor)
+        self.proof = Proof(self.servers)
+        stack.callback(self.proof.close)
+        self.feed = SteadyFeed(self.servers, self._seed, self._rate)
+        self.feed.start()
+        self.submit()
+        await_until(lambda: self.proof.counts(), PATIENCE_S, "the first record is out")
+        self.say("records come out")
+
+    def _port_of(self, broker: int) -> Callable[[], int]:
+        return lambda: self.kafka.ports[broker - 1].broker
+
+    def _cluster(self) -> LocalFlink:
+        settings = {
+            "high-availability.type": "zookeeper",
+            "high-availability.zookeeper.quorum": self.zookeeper.address,
+            "high-availability.zookeeper.client.session-timeout": _SESSION_MS,
+            "high-availability.zookeeper.client.connection-timeout": _SESSION_MS,
+            "high-availability.zookeeper.client.tolerate-suspended-connections": "true",
+            "high-availability.cluster-id": "/orion",
+            "high-availability.storageDir": (self.directory / "high-availability").as_uri(),
+            "state.checkpoints.dir": (self.checkpoint_disk.path / "checkpoints").as_uri(),
+            "state.savepoints.dir": (self.directory / "savepoints").as_uri(),
+            # Harms come minutes apart at most, and each is to be met as the first one.
+            "restart-strategy.exponential-delay.reset-backoff-threshold": "10 s",
+        }
+        # To the second TaskManager, localhost is the second loopback address. Beam's own servers listen at 127.0.0.1
+        # whatever it means.
+        hosts = self.directory / "hosts-of-task-manager-2"
+        hosts.write_text(f"{_HOSTS_OF_POOLS[1]} localhost\n127.0.0.1 {os.uname().nodename}\n")
+        jvm = {2: [f"-Djdk.net.hosts.file={hosts}"]}
+        return LocalFlink(
+            self.directory / "flink",
+            slots=2,
+            task_managers=len(TASK_MANAGERS),
+            job_managers=len(JOB_MANAGERS),
+            settings=settings,
+            task_manager_jvm=jvm,
+        )
+
+    def _pool(self, stack: ExitStack, number: int, *options: str, **environment: str) -> Pool:
+        address = f"{_HOSTS_OF_POOLS[number - 1]}:{self._pool_port}"
+        options = options or ("--worker-memory", _WORKER_MEMORY)
+        pool = Pool(self.directory / f"pool-{number}", *options, "--spares", "1", address=address, **environment)
+        stack.callback(lambda: self._stop_pool(number))
+        return pool
+
+    def _stop_pool(self, number: int) -> None:
+        process = self.pools[number - 1].process
+        if is_alive(process):
+            process.terminate()
+        process.wait(PATIENCE_S)
+
+    def replace_pool(self, number: int, *options: str, **environment: str) -> None:
+        """Kill a pool and its workers, and start another in its place, with other options or variables."""
+        self.kill_pool(number)
+        with ExitStack() as unused:
+            pool = self._pool(unused, number, *options, **environment)
+            unused.pop_all()
+        self.pools = tuple(pool if at == number else old for at, old in zip(TASK_MANAGERS, self.pools, strict=True))
+
+    def kill_pool(self, number: int) -> None:
+        """Kill a pool and its workers at once, as the loss of its container would."""
+        process = self.pools[number - 1].process
+        for one in [process, *process.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.wait()
+
+    def workers(self) -> list[psutil.Process]:
+        """Return the Python workers of both pools, spares too."""
+        return [worker for pool in self.pools for worker in workers_of(pool.process)]
+
+    def busiest_worker(self) -> psutil.Process:
+        """Return the worker that has used most CPU: one that serves Flink, and no spare."""
+        return max(self.workers(), key=lambda worker: sum(worker.cpu_times()[:2]))
+
+    def start_monitor(self) -> None:
+        """Start `orion-beam monitor`, always at the same port."""
+        if not self._monitor_port:
+            (self._monitor_port,) = free_ports(1)
+        options = ["--listen", f"{HOST}:{self._monitor_port}", "--flink", self.flink.address, "--interval", "1"]
+        command = [*_command("monitor", self.servers), "--countries", ",".join(COUNTRIES), *options]
+        with (self.directory / "monitor.log").open("ab") as log:
+            self._monitor = psutil.Popen(command, env=os.environ | guard_environment(), stdout=log, stderr=log)
+
+    @property
+    def monitor(self) -> psutil.Process:
+        """The monitor's process."""
+        assert self._monitor is not None
+        return self._monitor
+
+    def stop_monitor(self) -> None:
+        """Stop the monitor."""
+        if self._monitor is not None:
+            if is_alive(self._monitor):
+                self._monitor.terminate()
+            self._monitor.wait(PATIENCE_S)
+
+    def monitor_answers(self) -> bool:
+        """Return whether the monitor serves its metrics."""
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{self._monitor_port}/metrics", timeout=5) as answer:
+                return bool(answer.read())
+        except OSError:
+            return False
+
+    def submit_command(self, *options: str) -> list[str]:
+        """Return a call of `orion-beam submit` for this system's job."""
+        beam = [
+            f"--flink_master={self.flink.address}",
+            "--environment_type=EXTERNAL",
+            f"--environment_config=localhost:{self._pool_port}",
+            "--parallelism=2",
+            f"--checkpointing_interval={CHECKPOINT_INTERVAL_S * 1000}",
+        ]
+        options = ("--countries", ",".join(COUNTRIES), "--consumer-config", "session.timeout.ms=6000", *options)
+        return [*_command("submit", self.servers), *options, "--", *beam]
+
+    def submit(self, *options: str) -> None:
+        """Submit the job, again and again until the command succeeds."""
+        self._run_until_done(self.submit_command(*options), lambda: bool(self.running()))
+
+    def jobs(self, *words: str) -> str:
+        """Call a subcommand of `orion-beam jobs`, and return its output."""
+        command = [sys.executable, "-m", "orion_beam.cli.main", "jobs", *words]
+        command += ["--flink", self.flink.address, "--bootstrap-servers", self.servers]
+        return self._run(command).stdout
+
+    def running(self) -> list[str]:
+        """Return the ids of the jobs that have not ended; ask again while no JobManager leads."""
+        found: list[dict[str, Any]] = []
+
+        def asked() -> bool:
+            with suppress(OSError, ValueError):
+                found[:] = self.flink.rest.get("jobs/overview")["jobs"]
+                return True
+            return False
+
+        await_until(asked, PATIENCE_S, "a JobManager answers")
+        return [job["jid"] for job in found if job["state"] in _LIVE_STATES]
+
+    def is_whole(self) -> bool:
+        """Return whether one job runs with all its tasks."""
+        try:
+            jobs = self.flink.rest.get("jobs/overview")["jobs"]
+        except (OSError, ValueError):
+            return False
+        live = [job for job in jobs if job["state"] in _LIVE_STATES]
+        return (
+            len(live) == 1
+            and live[0]["state"] == "RUNNING"
+            and live[0]["tasks"]["running"] == live[0]["tasks"]["total"]
+        )
+
+    def missing(self) -> dict[SourcePartition, BitMap64]:
+        """Return the offsets that were sent and have not come out, by source partition; none that were deleted."""
+        sent = self.feed.sent()
+        with self.proof.lock:
+            missing = {part: offsets - self.proof.findings.came_out(part) for part, offsets in sent.items()}
+        for part, low in self.deleted.items():
+            missing[part].remove_range(0, low)
+        return missing
+
+    def lags(self) -> dict[str, int]:
+        """Return the number of records that were sent and have not come out, by raw topic."""
+        lags = dict.fromkeys(self.topics, 0)
+        for part, offsets in self.missing().items():
+            lags[part.topic] += len(offsets)
+        return lags
+
+    def why_ended(self) -> str:
+        """Return the states of the jobs, with the last failure of each."""
+        told = []
+        with suppress(OSError, ValueError, KeyError):
+            for job in self.flink.rest.get("jobs/overview")["jobs"]:
+                failures = self.flink.rest.get(f"jobs/{job['jid']}/exceptions").get("root-exception") or ""
+                told.append(f"{job['jid']} {job['state']}: {failures[:2_000]}")
+        return "\n".join(told)
+
+    def ensure_job(self) -> None:
+        """Submit the job if none runs."""
+        if not self.running():
+            self.submit()
+
+    def committed(self) -> dict[SourcePartition, int]:
+        """Return the offsets that the job has committed."""
+        return {
+            SourcePartition(topic, partition): offset
+            for topic in self.topics
+            for partition, offset in committed_offsets(self.servers, GROUP, topic).items()
+        }
+
+    @property
+    def topics(self) -> list[str]:
+        """Names of the raw topics."""
+        return [raw_topic(country).name for country in COUNTRIES]
+
+    def _run(self, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+        log = self.directory / "commands.log"
+        done = subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE_S, check=False)
+        with log.open("a") as output:
+            print(time.strftime("%H:%M:%S"), " ".join(command[3:5]), "ended with", done.returncode, file=output)
+            print(done.stdout, done.stderr, file=output)
+        return done
+
+    def _run_until_done(self, command: Sequence[str], is_done: Callable[[], bool]) -> None:
+        give_up = time.monotonic() + PATIENCE_S
+        while (done := self._run(command)).returncode and not is_done():
+            assert time.monotonic() < give_up, done.stderr
+            self.say(f"{command[3]} failed, again: {(done.stderr.strip().splitlines() or [''])[-1]}")
+
+
+def _command(name: str, servers: str) -> list[str]:
+    return [sys.executable, "-m", "orion_beam.cli.main", name, "--bootstrap-servers", servers]
+
+
+def processes_of_run() -> list[psutil.Process]:
+    """Return the processes that have this process's RUN_VARIABLE in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(RUN_VARIABLE) == os.environ.get(RUN_VARIABLE) and is_alive(process):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@contextmanager
+def _environment(**variables: str) -> Any:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
