@@ -147,6 +147,15 @@ class LocalFlink:
         """End a TaskManager as a crash would."""
         kill_jvm(self._processes.pop(f"taskmanager-{number}"))
 
+    def restart_ended(self) -> list[str]:
+        """Start again those JobManagers and TaskManagers that have ended by themselves, and return their names."""
+        ended = [name for name, process in self._processes.items() if process.poll() is not None]
+        for name in ended:
+            kind, _, number = name.partition("-")
+            start = self.start_job_manager if kind == "jobmanager" else self.start_task_manager
+            start(int(number))
+        return ended
+
     def job_manager_pid(self, number: int = 1) -> int:
         """Return the process id of a JobManager that has been started."""
         return self._processes[f"jobmanager-{number}"].pid

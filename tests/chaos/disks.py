@@ -24,7 +24,7 @@ class Disk:
     def __init__(self, path: Path, mebibytes: int) -> None:
         """Store the settings; `__enter__` mounts."""
         self.path = path
-        self._image = path.parent / f"{path.name}.img"
+        self._image = path.parent / f".{path.name}.img"
         self._mebibytes = mebibytes
         self.is_mounted = False
 

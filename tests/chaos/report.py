@@ -18,6 +18,7 @@ class Met:
         recovery_s: Seconds from the harm's end until records of every country came out again without lag, and kept to.
         duplicates: Records that came out again because of it.
         lost: Records that were sent from this harm on until the next one, and have not come out.
+        ended: Processes that have ended by themselves, and were started again.
         problems: What was not as it must be, in words.
     """
 
@@ -28,6 +29,7 @@ class Met:
     recovery_s: float = 0.0
     duplicates: int = 0
     lost: int = 0
+    ended: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import time
+import traceback
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -43,7 +44,7 @@ def run(
     with System(directory, seed, rate) as system:
         marks: list[dict[SourcePartition, int]] = []
         began = time.monotonic()
-        _await_calm(system, time.monotonic())
+        _await_calm(system, time.monotonic(), [])
         before = len(system.processes)
         for number, harm in enumerate(islice(schedule(seed, only), harms), start=1):
             if time.monotonic() > began + 60 * minutes:
@@ -70,8 +71,9 @@ def run(
 
 def _meet(system: System, harm: Harm, met: Met) -> bool:
     """Do one harm, and wait for recovery. Return whether it came."""
+    committed = system.committed()
     with system.proof.lock:
-        system.proof.findings.set_floor(system.committed())
+        system.proof.findings.set_floor(committed)
         duplicates, early = system.proof.findings.duplicates, system.proof.findings.too_early
     system.say(f"harm {met.number}: {harm}")
     try:
@@ -80,11 +82,12 @@ def _meet(system: System, harm: Harm, met: Met) -> bool:
             time.sleep(harm.lasts_s)
         ended = time.monotonic()
         harm.undo(system)
-        met.recovery_s = round(_await_calm(system, ended) - ended, 1)
-    except AssertionError as error:
-        met.problems.append(f"no recovery: {error}")
+        met.recovery_s = round(_await_calm(system, ended, met.ended) - ended, 1)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is told, and the next harm is tried
+        met.problems.append(f"{type(error).__name__}: {error}")
         met.recovery_s = RECOVERY_LIMIT_S
-        return False
+        traceback.print_exc()
+        return _mended(system)
     finally:
         met.target = harm.target
     with system.proof.lock:
@@ -96,13 +99,31 @@ def _meet(system: System, harm: Harm, met: Met) -> bool:
     return True
 
 
-def _await_calm(system: System, since: float) -> float:
-    """Wait until records of every country come out without lag and go on to; return when that began."""
+def _mended(system: System) -> bool:
+    """Bring the system back by hand, and return whether that has worked."""
+    try:
+        for proxy in system.proxies:
+            proxy.recover()
+        system.supervise()
+        system.ensure_job()
+        _await_calm(system, time.monotonic(), [])
+    except Exception:  # noqa: BLE001  # the run ends, and what it has found is told
+        traceback.print_exc()
+        return False
+    return True
+
+
+def _await_calm(system: System, since: float, ended: list[str]) -> float:
+    """Wait until records of every country come out without lag and go on to; return when that began.
+
+    Meanwhile, what has ended by itself is started again, and entered in `ended`.
+    """
     give_up = since + RECOVERY_LIMIT_S
     calm_since = None
     while calm_since is None or time.monotonic() < calm_since + CALM_S:
-        sent, out = system.feed.counts(), system.proof.counts()
-        lag_s = max(sent[topic] - out.get(topic, 0) for topic in sent) / system.feed.rate
+        system.proof.check()
+        ended.extend(system.supervise())
+        lag_s = max(system.lags().values()) / system.feed.rate
         if lag_s > MOST_LAG_S or not system.feed.is_up_to_date():
             calm_since = None
         elif calm_since is None:

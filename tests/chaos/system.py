@@ -32,7 +32,6 @@ from tests.integration.pools import Pool, workers_of
 from tests.topics import raw_topic
 
 GROUP = "orion-beam"
-JOB = f"orion-{GROUP}-{'-'.join(COUNTRIES)}"
 CHECKPOINT_INTERVAL_S = 5
 BROKERS = (1, 2, 3)
 JOB_MANAGERS = (1, 2)
@@ -129,6 +128,9 @@ class System:
         stack.enter_context(_environment(ORION_HOME=str(home), TMPDIR=str(temporary)))
         self.checkpoint_disk = stack.enter_context(Disk(self.directory / "checkpoints", mebibytes=64))
         self.broker_disk = stack.enter_context(Disk(self.directory / "kafka" / f"broker-{BROKERS[-1]}", mebibytes=2048))
+        for number in BROKERS:
+            # One of these directories is there already, as a disk; Kafka's number of brokers is that of directories.
+            (self.directory / "kafka" / f"broker-{number}").mkdir(exist_ok=True)
         self.proxies = tuple(stack.enter_context(Proxy(self._port_of(number))) for number in BROKERS)
         advertised = [proxy.port for proxy in self.proxies]
         self.kafka = stack.enter_context(
@@ -138,6 +140,7 @@ class System:
         self.say("brokers are up")
         self.zookeeper = stack.enter_context(LocalZooKeeper(self.directory / "zookeeper"))
         self.flink = stack.enter_context(self._cluster())
+        self._rest = self.flink.rest
         self.say("the cluster is up")
         (self._pool_port,) = free_ports(1)
         self.pools = tuple(self._pool(stack, number) for number in TASK_MANAGERS)
@@ -197,6 +200,10 @@ class System:
         if is_alive(process):
             process.terminate()
         process.wait(PATIENCE_S)
+
+    def memory_of_workers(self, number: int) -> int:
+        """Return the resident memory of a pool's largest worker, in bytes."""
+        return max(int(worker.memory_info().rss) for worker in workers_of(self.pools[number - 1].process))
 
     def replace_pool(self, number: int, *options: str, **environment: str) -> None:
         """Kill a pool and its workers, and start another in its place, with other options or variables."""
@@ -268,11 +275,35 @@ class System:
         """Submit the job, again and again until the command succeeds."""
         self._run_until_done(self.submit_command(*options), lambda: bool(self.running()))
 
-    def jobs(self, *words: str) -> str:
-        """Call a subcommand of `orion-beam jobs`, and return its output."""
-        command = [sys.executable, "-m", "orion_beam.cli.main", "jobs", *words]
-        command += ["--flink", self.flink.address, "--bootstrap-servers", self.servers]
-        return self._run(command).stdout
+    def change_job(self, word: str, *options: str) -> str:
+        """Call a subcommand of `orion-beam jobs` for the job that runs, and return its output.
+
+        Raises:
+            AssertionError: No job runs, or the command fails.
+        """
+        running = self.running()
+        assert len(running) == 1, f"{len(running)} jobs run"
+        command = [sys.executable, "-m", "orion_beam.cli.main", "jobs", word, running[0], *options]
+        done = self._run([*command, "--flink", self.flink.address, "--bootstrap-servers", self.servers])
+        assert done.returncode == 0, f"jobs {word}: {done.stderr[-1_000:]}"
+        return done.stdout
+
+    def supervise(self) -> list[str]:
+        """Start again what has ended by itself, as the supervisor of its host would; return what that was."""
+        ended = self.flink.restart_ended()
+        gone = [number for number in BROKERS if self.kafka.brokers[number - 1].exit_code is not None]
+        if gone:
+            self.kafka.rejoin(self.kafka.ports, gone)
+        ended += [f"broker-{number}" for number in gone]
+        for number, pool in zip(TASK_MANAGERS, self.pools, strict=True):
+            if not is_alive(pool.process):
+                pool.process.wait()
+                pool.start()
+                ended.append(f"pool-{number}")
+        if not is_alive(self.monitor):
+            self.start_monitor()
+            ended.append("monitor")
+        return ended
 
     def running(self) -> list[str]:
         """Return the ids of the jobs that have not ended; ask again while no JobManager leads."""
@@ -280,7 +311,7 @@ class System:
 
         def asked() -> bool:
             with suppress(OSError, ValueError):
-                found[:] = self.flink.rest.get("jobs/overview")["jobs"]
+                found[:] = self._rest.get("jobs/overview")["jobs"]
                 return True
             return False
 
@@ -290,7 +321,7 @@ class System:
     def is_whole(self) -> bool:
         """Return whether one job runs with all its tasks."""
         try:
-            jobs = self.flink.rest.get("jobs/overview")["jobs"]
+            jobs = self._rest.get("jobs/overview")["jobs"]
         except (OSError, ValueError):
             return False
         live = [job for job in jobs if job["state"] in _LIVE_STATES]
@@ -320,8 +351,8 @@ class System:
         """Return the states of the jobs, with the last failure of each."""
         told = []
         with suppress(OSError, ValueError, KeyError):
-            for job in self.flink.rest.get("jobs/overview")["jobs"]:
-                failures = self.flink.rest.get(f"jobs/{job['jid']}/exceptions").get("root-exception") or ""
+            for job in self._rest.get("jobs/overview")["jobs"]:
+                failures = self._rest.get(f"jobs/{job['jid']}/exceptions").get("root-exception") or ""
                 told.append(f"{job['jid']} {job['state']}: {failures[:2_000]}")
         return "\n".join(told)
 

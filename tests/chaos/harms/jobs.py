@@ -13,7 +13,7 @@ from orion_beam.kafka.admin import admin_client
 from orion_beam.kafka.offset_ranges import offset_ranges
 from tests.chaos.feed import COUNTRIES
 from tests.chaos.harms.base import Harm
-from tests.chaos.system import JOB, PATIENCE_S, TASK_MANAGERS, System
+from tests.chaos.system import PATIENCE_S, TASK_MANAGERS, System
 from tests.topics import raw_topic
 
 MOST_PARTITIONS = 24
@@ -25,7 +25,7 @@ class CancelJob(Harm):
     kind = "cancel-job"
 
     def cause(self, system: System) -> None:
-        system.jobs("cancel", JOB, "--yes")
+        system.change_job("cancel", "--yes")
 
     def undo(self, system: System) -> None:
         system.ensure_job()
@@ -38,7 +38,7 @@ class StopJobWithSavepoint(Harm):
     _savepoint = ""
 
     def cause(self, system: System) -> None:
-        self._savepoint = system.jobs("stop", JOB).strip()
+        self._savepoint = system.change_job("stop").strip()
 
     def undo(self, system: System) -> None:
         if system.running():
@@ -53,7 +53,7 @@ class UpgradeAndRollback(Harm):
 
     def cause(self, system: System) -> None:
         system.submit("--replace", "--tag-partials")
-        system.jobs("rollback", JOB)
+        system.change_job("rollback")
 
     def undo(self, system: System) -> None:
         system.ensure_job()

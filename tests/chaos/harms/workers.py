@@ -34,7 +34,7 @@ class ClockStep(Harm):
 
 
 class WorkerMemoryLimit(Harm):
-    """A pool's limit of memory is below what its workers need for 40 s, so that each is replaced."""
+    """For 40 s a pool's limit of memory is a little below what its workers have taken: they are replaced."""
 
     kind = "worker-memory-limit"
     lasts_s = SQUEEZED_S
@@ -44,7 +44,8 @@ class WorkerMemoryLimit(Harm):
         self.target = str(self._number)
 
     def cause(self, system: System) -> None:
-        system.replace_pool(self._number, "--worker-memory", "200MiB")
+        mebibytes = system.memory_of_workers(self._number) * 9 // 10 >> 20
+        system.replace_pool(self._number, "--worker-memory", f"{mebibytes}MiB")
 
     def undo(self, system: System) -> None:
         system.replace_pool(self._number)
