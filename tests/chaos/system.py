@@ -154,6 +154,7 @@ class System:
         self.feed = SteadyFeed(self.servers, self._seed, self._rate)
         self.feed.start()
         self.submit()
+        stack.callback(self.cancel_jobs)
         await_until(lambda: self.proof.counts(), PATIENCE_S, "the first record is out")
         self.say("records come out")
 
@@ -355,6 +356,11 @@ class System:
                 failures = self._rest.get(f"jobs/{job['jid']}/exceptions").get("root-exception") or ""
                 told.append(f"{job['jid']} {job['state']}: {failures[:2_000]}")
         return "\n".join(told)
+
+    def cancel_jobs(self) -> None:
+        """Cancel what runs, so that everything ends in good order."""
+        for job_id in self.running():
+            self._rest.cancel(job_id)
 
     def ensure_job(self) -> None:
         """Submit the job if none runs."""
