@@ -133,9 +133,9 @@ class System:
             (self.directory / "kafka" / f"broker-{number}").mkdir(exist_ok=True)
         self.proxies = tuple(stack.enter_context(Proxy(self._port_of(number))) for number in BROKERS)
         advertised = [proxy.port for proxy in self.proxies]
-        self.kafka = stack.enter_context(
-            LocalKafka(self.directory / "kafka", brokers=len(BROKERS), advertised=advertised)
-        )
+        # The proxies ask it for its ports while it starts.
+        self.kafka = LocalKafka(self.directory / "kafka", brokers=len(BROKERS), advertised=advertised)
+        stack.enter_context(self.kafka)
         create_topics(self.servers, list(COUNTRIES), PRODUCTION)
         self.say("brokers are up")
         self.zookeeper = stack.enter_context(LocalZooKeeper(self.directory / "zookeeper"))
