@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from itertools import count
 
@@ -16,6 +17,7 @@ from tests.topics import raw_topic
 FAULT_RATE = 0.02
 COUNTRIES = ("FR", "MA", "SN", "TN")
 _TICK_S = 0.5
+_KEPT_TICKS = 4_000
 
 
 class SteadyFeed:
@@ -35,6 +37,7 @@ class SteadyFeed:
         self._seed = seed
         self._sent: dict[SourcePartition, BitMap64] = {}
         self._rejects: dict[SourcePartition, BitMap64] = {}
+        self._ends_at: deque[tuple[float, dict[SourcePartition, int]]] = deque(maxlen=_KEPT_TICKS)
         self._lock = threading.Lock()
         self._ends = threading.Event()
         self._error: BaseException | None = None
@@ -82,13 +85,13 @@ class SteadyFeed:
         with self._lock:
             return {part: BitMap64(offsets) for part, offsets in self._rejects.items()}
 
-    def counts(self) -> dict[str, int]:
-        """Return the number of records that were acknowledged, by raw topic."""
-        counts: dict[str, int] = {raw_topic(country).name: 0 for country in COUNTRIES}
+    def age_s(self, part: SourcePartition, offset: int) -> float:
+        """Return for how many seconds a record has been acknowledged, at least; 0 for half a second."""
         with self._lock:
-            for part, offsets in self._sent.items():
-                counts[part.topic] += len(offsets)
-        return counts
+            for moment, ends in self._ends_at:
+                if ends.get(part, 0) > offset:
+                    return time.monotonic() - moment
+        return 0.0
 
     def is_up_to_date(self) -> bool:
         """Return whether brokers have acknowledged all but what was made just now.
@@ -112,6 +115,8 @@ class SteadyFeed:
                 for topic, stream in streams.items():
                     self._send(topic, next(stream))
                 self._producer.poll(0)
+                with self._lock:
+                    self._ends_at.append((time.monotonic(), {part: len(kept) for part, kept in self._sent.items()}))
                 while (left := began + tick * _TICK_S - time.monotonic()) > 0 and not self._ends.is_set():
                     self._producer.poll(min(left, 0.05))
                 if self._ends.is_set():

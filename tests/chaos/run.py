@@ -21,7 +21,7 @@ from tests.integration.harness import await_until
 CALM_S = 12.0
 """Time that the system must stay well until it counts as recovered: longer than any failure goes unnoticed."""
 MOST_LAG_S = 3.0
-"""Lag of a country that counts as none: batches, a busy machine."""
+"""Age of the oldest record that has not come out that counts as none: batches, a busy machine."""
 RECOVERY_LIMIT_S = 600.0
 
 _LOOK_EVERY_S = 0.25
@@ -123,7 +123,7 @@ def _await_calm(system: System, since: float, ended: list[str]) -> float:
     while calm_since is None or time.monotonic() < calm_since + CALM_S:
         system.proof.check()
         ended.extend(system.supervise())
-        lag_s = max(system.lags().values()) / system.feed.rate
+        lag_s = system.lag_s()
         if lag_s > MOST_LAG_S or not system.feed.is_up_to_date():
             calm_since = None
         elif calm_since is None:
@@ -145,7 +145,7 @@ def _prove(system: System, outcome: Outcome, marks: list[dict[SourcePartition, i
         held[part].remove_range(0, low)
     try:
         await_until(
-            lambda: not any(system.lags().values()) and system.proof.caught_up(),
+            lambda: not any(system.missing().values()) and system.proof.caught_up(),
             PATIENCE_S if not outcome.problems else 60,
             "everything has come out",
         )

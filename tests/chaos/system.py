@@ -341,12 +341,10 @@ class System:
             missing[part].remove_range(0, low)
         return missing
 
-    def lags(self) -> dict[str, int]:
-        """Return the number of records that were sent and have not come out, by raw topic."""
-        lags = dict.fromkeys(self.topics, 0)
-        for part, offsets in self.missing().items():
-            lags[part.topic] += len(offsets)
-        return lags
+    def lag_s(self) -> float:
+        """Return the age of the oldest record that has not come out, in seconds."""
+        waiting = [(part, offsets.min()) for part, offsets in self.missing().items() if offsets]
+        return max((self.feed.age_s(part, offset) for part, offset in waiting), default=0.0)
 
     def why_ended(self) -> str:
         """Return the states of the jobs, with the last failure of each."""
