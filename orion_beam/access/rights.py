@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -11,7 +12,7 @@ from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[att
 from orion_beam.access.roles import Resource, Right, rights_of
 from orion_beam.defaults import Role
 from orion_beam.errors import PrerequisiteError
-from orion_beam.kafka.admin import admin_client, at_controller
+from orion_beam.kafka.admin import GroupQuery, admin_client, at_controller
 from orion_beam.kafka.retry import DEADLINE_S, is_retriable, retried
 
 _DENIED = {
@@ -39,9 +40,7 @@ def lacking(bootstrap_servers: str, rights: Iterable[Right], deadline_s: float =
         ResourceType.TOPIC: lambda names, timeout_s: at_controller(admin).describe_topics(
             TopicCollection(names), include_authorized_operations=True, request_timeout=timeout_s
         ),
-        ResourceType.GROUP: lambda names, timeout_s: admin.describe_consumer_groups(
-            names, include_authorized_operations=True, request_timeout=timeout_s
-        ),
+        ResourceType.GROUP: partial(GroupQuery(bootstrap_servers).ask, with_rights=True),
     }
     missing = []
     for kind, call in calls.items():

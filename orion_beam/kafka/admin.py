@@ -1,6 +1,7 @@
 """Admin calls to Kafka's brokers: queries, and changes of topics. Calls are retried on transient errors."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any
 
@@ -8,6 +9,7 @@ from confluent_kafka import OFFSET_INVALID, IsolationLevel, KafkaError, KafkaExc
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
     AdminClient,
     ClusterMetadata,
+    ConsumerGroupDescription,
     ListOffsetsResultInfo,
     OffsetSpec,
 )
@@ -22,6 +24,9 @@ _REFUSALS = {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHEN
 
 TIMEOUT_S = 10
 """Seconds without an answer after which all brokers count as unreachable."""
+
+_LONGEST_REQUEST_S = 3_600
+"""Longest timeout of a request that librdkafka takes."""
 
 
 def topic_ids(bootstrap_servers: str, names: Iterable[str]) -> dict[str, str]:
@@ -200,6 +205,48 @@ class QuietAdminClient(AdminClient):
 def admin_client(bootstrap_servers: str) -> QuietAdminClient:
     """Return a client for admin calls."""
     return QuietAdminClient(bootstrap_servers)
+
+
+class GroupQuery:
+    """Query for the descriptions of consumer groups, over a connection that it keeps while all goes well.
+
+    librdkafka (2.16) aborts the process when the coordinator of a request that has timed out comes back
+    (`rd_kafka_enq_once_del_source_return: Assertion eonce->refcnt > 0`, librdkafka issue 4605). So no request times out
+    here: this waits beside it, and then drops the client, which ends its requests.
+    """
+
+    def __init__(self, bootstrap_servers: str) -> None:
+        """Take the brokers; ask nothing yet."""
+        self._bootstrap_servers = bootstrap_servers
+        self._admin: QuietAdminClient | None = None
+
+    def ask(
+        self, groups: Iterable[str], timeout_s: float, *, with_rights: bool = False
+    ) -> Mapping[str, "Future[ConsumerGroupDescription]"]:
+        """Ask the groups' coordinators, once.
+
+        Args:
+            groups: Group ids.
+            timeout_s: Seconds to wait for all answers.
+            with_rights: Whether descriptions say what this user may do to the group.
+
+        Returns:
+            The answer of each group, which is there.
+
+        Raises:
+            KafkaException: An answer is not there in time (`_TIMED_OUT`).
+        """
+        admin = self._admin or admin_client(self._bootstrap_servers)
+        self._admin = None
+        answers: Mapping[str, Future[ConsumerGroupDescription]] = admin.describe_consumer_groups(
+            list(groups), include_authorized_operations=with_rights, request_timeout=_LONGEST_REQUEST_S
+        )
+        if wait(answers.values(), timeout_s).not_done:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        # A client whose coordinator has restarted looks for it without end; a new client finds it.
+        if not any(answer.exception() for answer in answers.values()):
+            self._admin = admin
+        return answers
 
 
 def topic_names(bootstrap_servers: str) -> set[str]:

@@ -17,10 +17,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple, Self
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError
 
 from orion_beam.errors import UserError
-from orion_beam.kafka.admin import admin_client
+from orion_beam.kafka.admin import GroupQuery
 from orion_beam.kafka.retry import DEADLINE_S, KafkaRefusedError, retried
 
 _TIME = "%Y%m%dT%H%M%SZ"
@@ -91,7 +91,7 @@ class Lease:
         """Take the brokers and the consumer group; ask nothing yet."""
         self._bootstrap_servers = bootstrap_servers
         self._group = lease_group(group_id)
-        self._admin = admin_client(bootstrap_servers)
+        self._query = GroupQuery(bootstrap_servers)
 
     def holders(self, deadline_s: float = DEADLINE_S) -> list[Holder]:
         """Return the readers of the group's jobs that are alive, or died less than a session timeout ago.
@@ -102,14 +102,7 @@ class Lease:
         """
 
         def ask(timeout_s: float) -> list[Holder | None]:
-            try:
-                (asked,) = self._admin.describe_consumer_groups([self._group], request_timeout=timeout_s).values()
-                members = asked.result().members
-            except KafkaException:
-                # A client whose coordinator has restarted looks for it without end (librdkafka 2.16); a new client
-                # finds it.
-                self._admin = admin_client(self._bootstrap_servers)
-                raise
+            members = self._query.ask([self._group], timeout_s)[self._group].result().members
             return [Holder.of(member.client_id, member.host.lstrip("/")) for member in members]
 
         what = f"who holds the lease of group {self._group}"

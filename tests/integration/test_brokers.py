@@ -4,21 +4,31 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from itertools import islice
+from functools import partial
+from itertools import count
+from threading import Event
 
 import pytest
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import NewTopic, OffsetSpec  # type: ignore[attr-defined]  # re-exported implicitly
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
+    AclOperation,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
 
+from orion_beam.access.rights import lacking
+from orion_beam.access.roles import Right
 from orion_beam.countries import profiles_of
 from orion_beam.defaults import PRODUCTION
 from orion_beam.doctor.findings import Status
-from orion_beam.doctor.kafka_checks import KafkaNeeds, loss_checks, other_checks, start_checks
+from orion_beam.doctor.kafka_checks import KafkaNeeds, group_checks, loss_checks, other_checks, start_checks
 from orion_beam.generator import generate_batches
 from orion_beam.generator.sinks import GeneratedTopics
-from orion_beam.kafka.admin import admin_client
+from orion_beam.kafka.admin import GroupQuery, admin_client
+from orion_beam.kafka.lease import Lease, lease_group
 from orion_beam.kafka.offset_ranges import offset_ranges, offsets_at, read_ranges
-from orion_beam.kafka.retry import is_retriable
+from orion_beam.kafka.retry import is_retriable, retried
 from orion_beam.monitoring.monitor import Monitor, MonitorConfig
 from orion_beam.proof.audit import conservation
 from orion_beam.proof.tally import Tally
@@ -68,7 +78,7 @@ def test_every_question_and_change_waits_for_new_leaders(cluster: LocalKafka) ->
     assert monitor.look().is_up
     admin = admin_client(servers)
     leader = admin.list_topics(timeout=600).topics[TOPIC].partitions[0].leader
-    needs = KafkaNeeds(servers, "test", (TOPIC,), ("cdr.final", "cdr.dlq"), "cdr.final", "cdr.dlq")
+    needs = KafkaNeeds(servers, group_of(servers, leader), (TOPIC,), ("cdr.final", "cdr.dlq"), "cdr.final", "cdr.dlq")
     waiting: dict[str, Callable[[], object]] = {
         "offsets": lambda: offset_ranges(servers, [TOPIC]),
         "offsets at a time": lambda: offsets_at(servers, held, datetime(2026, 1, 1, tzinfo=UTC)),
@@ -80,9 +90,7 @@ def test_every_question_and_change_waits_for_new_leaders(cluster: LocalKafka) ->
         "entry": lambda: write_journal(servers, "test/during", {}),
         "transaction": lambda: redrive(servers),
         "audit": lambda: conservation(servers, [TOPIC]),
-        # Without the rights on the group: librdkafka 2.16 may abort (rd_kafka_enq_once_del_source_return) if it
-        # describes a group while the broker of its coordinator goes.
-        "doctor": lambda: [*islice(start_checks(needs), 2), *loss_checks(needs)],
+        "doctor": lambda: [*start_checks(needs), *loss_checks(needs), *group_checks(needs)],
         "new topic": lambda: create_topics(servers, ["FR", "TN"], PRODUCTION),
         "new setting": lambda: apply_changes(servers, [], [keep_longer()]),
         "generator": lambda: generate(servers, 500),
@@ -145,6 +153,54 @@ def test_a_partition_without_a_leader_hides_no_other_from_the_monitor(cluster: L
     finally:
         cluster.rejoin(cluster.ports, [2])
         monitor.close()
+
+
+@pytest.mark.deep
+def test_questions_about_a_group_outlive_its_coordinator_every_time(cluster: LocalKafka) -> None:
+    servers = cluster.bootstrap_servers
+    committed_offsets(servers, "test", TOPIC)
+    for gone in (1, 2, 3) * 4:
+        group = group_of(servers, gone)
+        rights = [Right(ResourceType.GROUP, name, AclOperation.READ) for name in (group, lease_group(group))]
+        ended = Event()
+        with ThreadPoolExecutor(4) as pool:
+            questions = [partial(lacking, servers, rights)] * 2 + [Lease(servers, group).holders for _ in range(2)]
+            asked = [pool.submit(until, ended, question) for question in questions]
+            try:
+                cluster.kill_broker(gone)
+                moved = partial(is_coordinated_by_others, servers, group, gone)
+                await_until(moved, START_TIMEOUT_S, "others have its groups")
+            finally:
+                cluster.rejoin(cluster.ports, [gone])
+                ended.set()
+            assert not any(found for future in asked for found in future.result())
+
+
+def until(ended: Event, question: Callable[[], object]) -> list[object]:
+    """Ask again and again until an event is set, and once more; return the answers."""
+    answers = []
+    while not ended.is_set():
+        answers.append(question())
+    return [*answers, question()]
+
+
+def group_of(servers: str, broker: int) -> str:
+    """Return the id of a group for which a broker is the coordinator, and for that of its lease."""
+    return next(group for group in map("test-{}".format, count()) if coordinators(servers, group) == {broker})
+
+
+def is_coordinated_by_others(servers: str, group: str, broker: int) -> bool:
+    return broker not in coordinators(servers, group)
+
+
+def coordinators(servers: str, group: str) -> set[int]:
+    """Return the numbers of the brokers that are the coordinators of a group and of that of its lease."""
+    query, ids = GroupQuery(servers), (group, lease_group(group))
+
+    def ask(timeout_s: float) -> set[int]:
+        return {answer.result().coordinator.id for answer in query.ask(ids, timeout_s).values()}
+
+    return retried("coordinators", servers, ask)
 
 
 def first_error(servers: str) -> str | None:
