@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
 
+from orion_beam.errors import UserError
+from orion_beam.telemetry.masking import without_secrets
+
 _TIMEOUT_S = 10.0
 _CHANGE_TIMEOUT_S = 180.0
 """Longest wait for an answer to a request that changes something. To run a jar, Flink first translates its pipeline."""
@@ -50,7 +53,16 @@ class FlinkRest:
     """
 
     def __init__(self, address: str) -> None:
-        """Keep the address; nothing is asked yet."""
+        """Keep the address; nothing is asked yet.
+
+        Raises:
+            UserError: The address has a user or password.
+        """
+        if without_secrets(address) != address:
+            raise UserError(
+                "the address of Flink has a user or password, which whoever lists processes would see: have a proxy on"
+                " this machine log in, and name the proxy"
+            )
         # The first of them is asked. One that cannot be reached becomes the last.
         each = (part.strip().rstrip("/") for part in address.split(","))
         self._addresses = deque(one if "://" in one else f"http://{one}" for one in each)

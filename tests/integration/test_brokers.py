@@ -4,21 +4,12 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from functools import partial
 from itertools import count
-from threading import Event
 
 import pytest
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
-    AclOperation,
-    NewTopic,
-    OffsetSpec,
-    ResourceType,
-)
+from confluent_kafka.admin import NewTopic, OffsetSpec  # type: ignore[attr-defined]  # re-exported implicitly
 
-from orion_beam.access.rights import lacking
-from orion_beam.access.roles import Right
 from orion_beam.countries import profiles_of
 from orion_beam.defaults import PRODUCTION
 from orion_beam.doctor.findings import Status
@@ -26,7 +17,7 @@ from orion_beam.doctor.kafka_checks import KafkaNeeds, group_checks, loss_checks
 from orion_beam.generator import generate_batches
 from orion_beam.generator.sinks import GeneratedTopics
 from orion_beam.kafka.admin import GroupQuery, admin_client
-from orion_beam.kafka.lease import Lease, lease_group
+from orion_beam.kafka.lease import lease_group
 from orion_beam.kafka.offset_ranges import offset_ranges, offsets_at, read_ranges
 from orion_beam.kafka.retry import is_retriable, retried
 from orion_beam.monitoring.monitor import Monitor, MonitorConfig
@@ -155,42 +146,9 @@ def test_a_partition_without_a_leader_hides_no_other_from_the_monitor(cluster: L
         monitor.close()
 
 
-@pytest.mark.deep
-def test_questions_about_a_group_outlive_its_coordinator_every_time(cluster: LocalKafka) -> None:
-    servers = cluster.bootstrap_servers
-    committed_offsets(servers, "test", TOPIC)
-    for gone in (1, 2, 3) * 4:
-        group = group_of(servers, gone)
-        rights = [Right(ResourceType.GROUP, name, AclOperation.READ) for name in (group, lease_group(group))]
-        ended = Event()
-        with ThreadPoolExecutor(4) as pool:
-            questions = [partial(lacking, servers, rights)] * 2 + [Lease(servers, group).holders for _ in range(2)]
-            asked = [pool.submit(until, ended, question) for question in questions]
-            try:
-                cluster.kill_broker(gone)
-                moved = partial(is_coordinated_by_others, servers, group, gone)
-                await_until(moved, START_TIMEOUT_S, "others have its groups")
-            finally:
-                cluster.rejoin(cluster.ports, [gone])
-                ended.set()
-            assert not any(found for future in asked for found in future.result())
-
-
-def until(ended: Event, question: Callable[[], object]) -> list[object]:
-    """Ask again and again until an event is set, and once more; return the answers."""
-    answers = []
-    while not ended.is_set():
-        answers.append(question())
-    return [*answers, question()]
-
-
 def group_of(servers: str, broker: int) -> str:
     """Return the id of a group for which a broker is the coordinator, and for that of its lease."""
     return next(group for group in map("test-{}".format, count()) if coordinators(servers, group) == {broker})
-
-
-def is_coordinated_by_others(servers: str, group: str, broker: int) -> bool:
-    return broker not in coordinators(servers, group)
 
 
 def coordinators(servers: str, group: str) -> set[int]:

@@ -12,6 +12,7 @@ from urllib.error import URLError
 
 import pytest
 
+from orion_beam.errors import UserError
 from orion_beam.monitoring.flink_rest import FlinkRefusedError, FlinkRest
 
 PATIENCE_S = 600.0
@@ -115,3 +116,10 @@ def test_a_refusal_by_one_of_several_is_the_answer(port: int) -> None:
     with serving(port, 404, 200) as asked, pytest.raises(FlinkRefusedError, match="404"):
         FlinkRest(f"http://127.0.0.1:{port},http://127.0.0.1:{port}").get("overview")
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("address", ["http://me:hunter2@flink:8081", "http://a:8081,http://me:hunter2@b:8081"])
+def test_an_address_with_a_password_is_refused_and_not_repeated(address: str) -> None:
+    with pytest.raises(UserError, match="has a user or password, which whoever lists processes would see") as refused:
+        FlinkRest(address)
+    assert "hunter2" not in str(refused.value)
