@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 PYTEST := $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup jars uber-jar lock lock-java sbom licences advisories lint site format test test-unit test-java test-integration test-deep test-all test-busy chaos chaos-seeds coverage coverage-unit golden schemas docs manifests \
+.PHONY: help setup jars uber-jar lock lock-java sbom licences advisories lint site format test test-unit test-java test-integration test-deep test-all test-busy chaos chaos-seeds fuzz coverage coverage-unit golden schemas docs manifests \
 	demo bench bench-quick bench-core bench-audit clean coverage-new need-python need-java need-maven
 
 help: ## Show this list
@@ -113,6 +113,10 @@ test-all: test ## Run unit and integration tests, and fail where a Debian packag
 
 test-deep: jars ## Run the tests that take minutes, such as a million records against the oracle
 	$(BIN)/pytest -v -m "deep and not chaos" --durations=15
+
+fuzz: $(INSTALLED) ## Look for input that breaks a parser: TARGET=letters (default: all), SECONDS=60 for each; Linux on x86-64
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/fuzz.lock
+	$(BIN)/python -m tests.fuzz.run $(if $(TARGET),--target $(TARGET)) $(if $(SECONDS),--seconds $(SECONDS))
 
 golden: $(INSTALLED) ## Rewrite the expected outputs of the golden tests and the fingerprint of the job graph; review the diff
 	$(BIN)/pytest -m "not integration and not deep" -k golden --update-golden

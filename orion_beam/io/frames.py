@@ -34,7 +34,8 @@ def decode_frame(frame: bytes) -> pa.RecordBatch:
         A batch of `RAW_MESSAGE_SCHEMA`. The timestamp is null for a record without one.
 
     Raises:
-        ValueError: `frame` is not a frame of this version, or its length differs from what its header says.
+        ValueError: `frame` is not a frame of this version, its length differs from what its header says, or an offset
+            in it leads beyond its column.
     """
     sections = _Sections(frame)
     rows = sections.rows
@@ -46,9 +47,12 @@ def decode_frame(frame: bytes) -> pa.RecordBatch:
     headers = sections.header_lists()
     sections.expect_end()
     topics = pa.repeat(pa.scalar(sections.topic.decode(), pa.string()), rows)
-    return pa.RecordBatch.from_arrays(
+    batch = pa.RecordBatch.from_arrays(
         [keys, values, headers, topics, partitions, offsets, timestamps], schema=RAW_MESSAGE_SCHEMA
     )
+    # Arrow, and our compiled loops, would read memory beyond the frame where an offset is wrong.
+    batch.validate(full=True)
+    return batch
 
 
 class _Sections:

@@ -110,7 +110,7 @@ def _read(workspace: Workspace, *_state_of_file: int) -> Job:
     if source.data is None:
         raise source.error((), "the file is empty: it needs at least `version: 1`")
     for where in _references(source.data):
-        if where[0] != "login" or not is_secret(str(where[-1])):
+        if where[:1] != ("login",) or not is_secret(str(where[-1])):
             raise source.error(where, "write the value itself: ${…} is for secrets only, under `login`")
     settings = source.checked(JobFile)
     return Job(workspace, settings, source)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -24,6 +24,7 @@ SampleReader = Callable[[dict[str, Any]], None]
 _SCHEMA = avro_schema(UnifiedCdr)
 _HEADER = single_object_header(_SCHEMA)
 _JSON_START = b"{"
+_SAMPLE_NAMES = ("country", "source_topic", "source_partition", "source_offset")
 _SOURCE_SCHEMA = pa.schema(
     [UNIFIED_SCHEMA.field(f"source_{name}") for name in ("topic", "partition", "offset", "timestamp")]
 )
@@ -37,7 +38,8 @@ class CdrReader:
         schemas: Avro schemas of other versions, for single objects of those versions.
 
     Attributes:
-        samples: First CDR of each raw topic, by the topic's name; it has at least its source and its country.
+        samples: First CDR of each raw topic, by the topic's name; it has at least its country, and
+            its source without the time.
 
     Raises:
         ValueError: A schema is not one of CDRs.
@@ -94,7 +96,8 @@ class CdrReader:
             try:
                 records.append(_decode_json(value))
                 read.append(row)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                # Not JSON, not UTF-8, too deep, or no CDR: anybody can write to a topic.
                 continue
         for record in records:
             if record.source_topic not in self.samples:
@@ -124,13 +127,16 @@ def _header_of(start: bytes) -> bytes:
     return start[:CONFLUENT_HEADER_BYTES] if start.startswith(MAGIC_BYTE) else start
 
 
+_LAST_INT32, _LAST_INT64 = (1 << 31) - 1, (1 << 63) - 1
+
+
 class _JsonCdr(msgspec.Struct):
     """Fields of a CDR in JSON that are read here."""
 
     country: str
     source_topic: str
-    source_partition: int
-    source_offset: int
+    source_partition: Annotated[int, msgspec.Meta(ge=0, le=_LAST_INT32)]
+    source_offset: Annotated[int, msgspec.Meta(ge=0, le=_LAST_INT64)]
     source_timestamp: datetime | None = None
 
 
@@ -170,7 +176,10 @@ class _AvroReader:
         """Return decoded records in batches, by their places; records that cannot be decoded are left out."""
         places = tuple(place for place, _ in bodies)
         try:
-            return {places: pyruhvro.deserialize_array([body for _, body in bodies], self._schema)}
+            decoded = pyruhvro.deserialize_array([body for _, body in bodies], self._schema)
+            # pyruhvro takes any bytes for a text.
+            decoded.validate(full=True)
+            return {places: decoded}
         except ValueError:
             if len(bodies) == 1:
                 return {}
@@ -184,4 +193,13 @@ class _AvroReader:
         for topic in self._tail.topics:
             if topic not in known:
                 row = decoded.column("source_topic").index(topic).as_py()
-                self._sample(decoded.slice(row, 1).to_pylist()[0])
+                self._sample(_sample_of(decoded.slice(row, 1)))
+
+
+def _sample_of(row: pa.RecordBatch) -> dict[str, Any]:
+    try:
+        sample: dict[str, Any] = row.to_pylist()[0]
+    except (OverflowError, ValueError):
+        # Anybody can write to a topic, and Avro has dates that Python has not.
+        sample = row.select([*_SAMPLE_NAMES]).to_pylist()[0]
+    return sample

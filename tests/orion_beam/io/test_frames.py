@@ -144,12 +144,26 @@ def test_null_and_empty_are_told_apart() -> None:
         (lambda frame: frame[:8] + struct.pack("<i", -1) + frame[12:], "not negative"),
         (lambda frame: frame[:-8], r"at least \d+ bytes, not \d+"),
         (lambda frame: frame + bytes(8), r"has \d+ bytes, not \d+"),
+        (lambda frame: frame.replace(b"trace", b"tr\xffce"), "UTF"),
     ],
 )
 def test_what_is_no_frame_is_refused_with_a_reason(damage, message: str) -> None:
-    frame = encode("cdr.raw.FR", [Record(0, 0, 0, b"key", b"12345678", [])])
+    frame = encode("cdr.raw.FR", [Record(0, 0, 0, b"key", b"12345678", [("trace", b"a")])])
+    assert damage(frame) != frame
     with pytest.raises(ValueError, match=message):
         decode_frame(damage(frame))
+
+
+@pytest.mark.parametrize("ends", [(0, 128, 2, 3), (0, 2, 1, 3), (-1, 1, 2, 3)])
+def test_an_offset_that_leads_elsewhere_is_refused(ends: tuple[int, ...]) -> None:
+    """Arrow checks the last offset by itself; with another one it would read what lies beside the column."""
+    good = struct.pack("<4i", 0, 1, 2, 3)
+    lists = encode("t", [Record(0, i, 5, b"", b"", [("a", b"")]) for i in range(3)])
+    values = encode("t", [Record(0, i, 5, b"", b"x", []) for i in range(3)])
+    for frame in (lists, values):
+        assert good in frame
+        with pytest.raises(ValueError, match=r"(?i)offset"):
+            decode_frame(frame.replace(good, struct.pack("<4i", *ends)))
 
 
 def _java_input(topic: str, records: Sequence[Record]) -> bytes:

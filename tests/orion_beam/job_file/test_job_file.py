@@ -181,6 +181,7 @@ def test_defaults_are_those_of_the_options() -> None:
         ),
         ("version: 1\ngroup: ${HOME}\n", "2: group: write the value itself: ${…} is for secrets only, under `login`"),
         ("version: 1\nbrokers: [a:1,\n  '${B}']\n", "3: brokers.1: write the value itself"),
+        ("version:1 ${HOME}\n", "1: write the value itself"),
         ("version: 1\nlogin: {sasl.password: x}\n", "2: login: sasl.password is a secret, so write it as ${NAME} for"),
         ("version: 1\nlogin: {sasl.username: '${ME}'}\n", "2: login.sasl.username: write the value itself"),
         ("version: 1\nkafka: {producer: {ssl.key.password: x}}\n", "2: kafka.producer: ssl.key.password is a secret, "),

@@ -1,8 +1,10 @@
 """Where CDRs came from, in every form that values on cdr.final may have."""
 
+import io
 import json
 from typing import Any
 
+import fastavro
 import pyruhvro
 import pytest
 
@@ -106,3 +108,31 @@ def test_cdrs_of_another_version_need_their_schema() -> None:
     with pytest.raises(UserError, match=f"with fingerprint {fingerprint}: give it with --schema"):
         CdrReader().read(values)
     assert places(CdrReader(schemas=[OTHER_SCHEMA]).read(values)) == [(0, "cdr.raw.FR", 3, 5)]
+
+
+def test_values_that_others_forge_are_left_out_and_stop_no_audit() -> None:
+    """Anybody can write to a topic: each of these once ended `audit` with a traceback."""
+    row = cdr("cdr.raw.FR", 3, 5)
+    (good,) = single_objects(row)
+    plain = in_json(row)
+    no_date = json.loads(SCHEMA.replace('"logicalType": "date"', '"title": "any number"'))
+    far = io.BytesIO()
+    fastavro.schemaless_writer(far, fastavro.parse_schema(no_date), row | {"event_date": (1 << 31) - 1})
+    values = [
+        good[:10] + far.getvalue(),
+        good.replace(b"cdr.raw.FR", b"cdr.\xff\xfe\xfd.FR"),
+        plain.replace(b'"cdr.raw.FR"', b'"cdr.\x80aw.FR"'),
+        plain.replace(b'"source_partition": 3', b'"source_partition": 99999999999'),
+        plain.replace(b'"source_offset": 5', b'"source_offset": -1'),
+        b'{"a":' + b"[" * 100_000,
+        good,
+        plain,
+    ]
+    assert len(set(values)) == len(values)
+    # A date is nothing to an audit.
+    expected = [(place, "cdr.raw.FR", 3, 5) for place in (0, 6, 7)]
+    reader = CdrReader()
+    assert places(reader.read(values)) == expected
+    assert reader.samples["cdr.raw.FR"]["country"] == "FR"
+    for place, value in enumerate(values):
+        assert places(CdrReader().read([value])) == ([(0, "cdr.raw.FR", 3, 5)] if place in (0, 6, 7) else [])
