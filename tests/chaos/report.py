@@ -79,12 +79,15 @@ class Outcome:
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
     def table(self) -> str:
-        """Return a table of the kinds of harm, and the figures of the run below it."""
-        lines = [f"{'harm':26} {'times':>5} {'p50 s':>6} {'max s':>6} {'duplicates':>10} {'lost':>5}"]
+        """Return a table of the kinds of harm, and the figures of the run below it.
+
+        `worth s` is the largest number of duplicates of one harm, as seconds of the feed.
+        """
+        lines = [f"{'harm':26} {'times':>5} {'p50 s':>6} {'max s':>6} {'duplicates':>10} {'worth s':>7} {'lost':>5}"]
         for kind in sorted({one.kind for one in self.met}):
-            lines.append(_row(kind, [one for one in self.met if one.kind == kind]))
+            lines.append(self._row(kind, [one for one in self.met if one.kind == kind]))
         if self.met:
-            lines.append(_row("all", self.met))
+            lines.append(self._row("all", self.met))
         lines.append(
             f"{self.sent:,} records sent, {self.final:,} on cdr.final, {self.dead_letters:,} on cdr.dlq, "
             f"{self.duplicates:,} duplicates, {self.lost:,} lost, {self.deleted:,} deleted unread, "
@@ -94,8 +97,9 @@ class Outcome:
         lines.extend(f"problem: {problem}" for problem in self.all_problems)
         return "\n".join(lines)
 
-
-def _row(name: str, met: list[Met]) -> str:
-    times = [one.recovery_s for one in met]
-    duplicates, lost = sum(one.duplicates for one in met), sum(one.lost for one in met)
-    return f"{name:26} {len(met):5} {statistics.median(times):6.1f} {max(times):6.1f} {duplicates:10,} {lost:5,}"
+    def _row(self, name: str, met: list[Met]) -> str:
+        times = [one.recovery_s for one in met]
+        duplicates, lost = sum(one.duplicates for one in met), sum(one.lost for one in met)
+        worth_s = max(one.duplicates for one in met) / self.rate
+        recovery = f"{statistics.median(times):6.1f} {max(times):6.1f}"
+        return f"{name:26} {len(met):5} {recovery} {duplicates:10,} {worth_s:7.1f} {lost:5,}"

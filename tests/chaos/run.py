@@ -25,6 +25,7 @@ MOST_LAG_S = 3.0
 RECOVERY_LIMIT_S = 600.0
 
 _LOOK_EVERY_S = 0.25
+_TELL_EVERY_S = 30.0
 
 
 def run(
@@ -118,7 +119,7 @@ def _await_calm(system: System, since: float, ended: list[str]) -> float:
 
     Meanwhile, what has ended by itself is started again, and entered in `ended`.
     """
-    give_up = since + RECOVERY_LIMIT_S
+    give_up, tell = since + RECOVERY_LIMIT_S, since + _TELL_EVERY_S
     calm_since = None
     while calm_since is None or time.monotonic() < calm_since + CALM_S:
         system.proof.check()
@@ -130,6 +131,9 @@ def _await_calm(system: System, since: float, ended: list[str]) -> float:
             calm_since = time.monotonic()
         if calm_since is not None and time.monotonic() >= calm_since + CALM_S and not system.is_whole():
             calm_since = time.monotonic()
+        if time.monotonic() > tell:
+            tell += _TELL_EVERY_S
+            system.say(f"  after {time.monotonic() - since:.0f} s: {system.what_waits() or 'nothing waits'}")
         assert time.monotonic() < give_up, f"not within {RECOVERY_LIMIT_S:.0f} s, the lag is {lag_s:.0f} s"
         time.sleep(_LOOK_EVERY_S)
     return calm_since

@@ -346,6 +346,13 @@ class System:
         waiting = [(part, offsets.min()) for part, offsets in self.missing().items() if offsets]
         return max((self.feed.age_s(part, offset) for part, offset in waiting), default=0.0)
 
+    def what_waits(self) -> str:
+        """Return how many records have not come out, and of which source partitions."""
+        waiting = {part: offsets for part, offsets in self.missing().items() if offsets}
+        most = sorted(waiting, key=lambda part: -len(waiting[part]))[:4]
+        named = ", ".join(f"{part.topic}[{part.partition}] {len(waiting[part])}" for part in most)
+        return f"{sum(map(len, waiting.values()))} records of {len(waiting)} partitions: {named}" if waiting else ""
+
     def why_ended(self) -> str:
         """Return the states of the jobs, with the last failure of each."""
         told = []
