@@ -4,6 +4,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -26,6 +27,9 @@ def main() -> int:
     parser.add_argument("--directory", type=Path, help="empty directory for everything; kept")
     given = parser.parse_args()
     seed = random.SystemRandom().randrange(1_000_000) if given.seed is None else given.seed
+    # Also where a shell has started it in the background: what has been started must end with it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     os.environ[RUN_VARIABLE] = f"{os.getpid()}-{time.time():.0f}"
     directory = given.directory or Path(tempfile.mkdtemp(prefix="chaos-"))
     print(f"seed {seed}, everything is in {directory}", file=sys.stderr, flush=True)

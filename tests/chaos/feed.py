@@ -93,14 +93,14 @@ class SteadyFeed:
                     return time.monotonic() - moment
         return 0.0
 
-    def is_up_to_date(self) -> bool:
-        """Return whether brokers have acknowledged all but what was made just now.
+    def backlog_s(self) -> float:
+        """Return for how many seconds of the feed no broker has acknowledged the records.
 
         Raises:
             AssertionError: The thread has ended with an error.
         """
         assert self._error is None, self._error
-        return len(self._producer) <= len(COUNTRIES) * self.rate
+        return len(self._producer) / (len(COUNTRIES) * self.rate)
 
     def hottest(self) -> SourcePartition:
         """Return the source partition with most records."""

@@ -347,11 +347,14 @@ class System:
         return max((self.feed.age_s(part, offset) for part, offset in waiting), default=0.0)
 
     def what_waits(self) -> str:
-        """Return how many records have not come out, and of which source partitions."""
+        """Return how many records have not come out, of which source partitions, and how old they are."""
         waiting = {part: offsets for part, offsets in self.missing().items() if offsets}
         most = sorted(waiting, key=lambda part: -len(waiting[part]))[:4]
         named = ", ".join(f"{part.topic}[{part.partition}] {len(waiting[part])}" for part in most)
-        return f"{sum(map(len, waiting.values()))} records of {len(waiting)} partitions: {named}" if waiting else ""
+        count, lag_s, feed_s = sum(map(len, waiting.values())), self.lag_s(), self.feed.backlog_s()
+        return (
+            f"{count} records wait, for {lag_s:.0f} s, of {len(waiting)} partitions: {named}; the feed, {feed_s:.1f} s"
+        )
 
     def why_ended(self) -> str:
         """Return the states of the jobs, with the last failure of each."""
