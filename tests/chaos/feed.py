@@ -50,6 +50,8 @@ class SteadyFeed:
                 "linger.ms": 20,
                 # Without a limit: nothing that was made is given up.
                 "delivery.timeout.ms": 0,
+                # New partitions get records soon.
+                "topic.metadata.refresh.interval.ms": 5_000,
                 "compression.type": "snappy",
                 "message.max.bytes": 8 << 20,
                 "queue.buffering.max.messages": 2_000_000,

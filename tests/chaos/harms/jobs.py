@@ -10,10 +10,11 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.cimpl import NewPartitions
 
 from orion_beam.kafka.admin import admin_client
-from orion_beam.kafka.offset_ranges import offset_ranges
+from orion_beam.kafka.offset_ranges import SourcePartition, offset_ranges
 from tests.chaos.feed import COUNTRIES
 from tests.chaos.harms.base import Harm
 from tests.chaos.system import PATIENCE_S, TASK_MANAGERS, System
+from tests.integration.harness import await_until
 from tests.topics import raw_topic
 
 MOST_PARTITIONS = 24
@@ -105,6 +106,8 @@ class AddPartitions(Harm):
         if now < MOST_PARTITIONS:
             (done,) = admin.create_partitions([NewPartitions(self._topic, now + 1)]).values()
             done.result(PATIENCE_S)
+            new = SourcePartition(self._topic, now)
+            await_until(lambda: new in system.feed.sent(), PATIENCE_S, "the new partition gets records")
 
 
 class RetentionOvertakes(Harm):
