@@ -119,7 +119,7 @@ def _await_calm(system: System, since: float, ended: list[str]) -> float:
 
     Meanwhile, what has ended by itself is started again, and entered in `ended`.
     """
-    give_up, tell = since + RECOVERY_LIMIT_S, since + _TELL_EVERY_S
+    give_up, tell = since + RECOVERY_LIMIT_S, time.monotonic() + _TELL_EVERY_S
     calm_since = None
     while calm_since is None or time.monotonic() < calm_since + CALM_S:
         system.proof.check()
@@ -132,7 +132,7 @@ def _await_calm(system: System, since: float, ended: list[str]) -> float:
         if calm_since is not None and time.monotonic() >= calm_since + CALM_S and not system.is_whole():
             calm_since = time.monotonic()
         if time.monotonic() > tell:
-            tell += _TELL_EVERY_S
+            tell = time.monotonic() + _TELL_EVERY_S
             system.say(f"  after {time.monotonic() - since:.0f} s: {system.what_waits()}")
         assert time.monotonic() < give_up, f"not within {RECOVERY_LIMIT_S:.0f} s, the lag is {lag_s:.0f} s"
         time.sleep(_LOOK_EVERY_S)
