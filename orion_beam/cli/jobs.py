@@ -25,16 +25,17 @@ from orion_beam.telemetry.masking import mask_line
 with late_imports():
     from orion_beam.jobs.cluster_jobs import ClusterJob, JobDetails, details_of, job_meant, jobs_on
     from orion_beam.jobs.events import JobAction, JobEvent, version_before
-    from orion_beam.jobs.history import latest_event, read_history, record_event, require_history
+    from orion_beam.jobs.history import latest_event, read_history, require_history
     from orion_beam.monitoring.flink_rest import FlinkRest
-    from orion_beam.runners.cluster.held_signals import pass_on
+    from orion_beam.runners.cluster.held_signals import held_signals, pass_on
     from orion_beam.runners.cluster.job_jar import JobManifest, with_parallelism
     from orion_beam.runners.cluster.kept_jars import kept_jar
-    from orion_beam.runners.cluster.replace import Replacement, plan_replacement, replace_job, way_back
+    from orion_beam.runners.cluster.replace import Replacement, note_event, plan_replacement, replace_job, way_back
     from orion_beam.runners.cluster.stop import (
         cancel_job,
         require_running,
         savepoint_directory,
+        savepoint_of,
         stop_with_savepoint,
     )
     from orion_beam.runners.doctor.flink_cluster import check_flink
@@ -165,22 +166,32 @@ def stop_job(
     """Stop a job with a savepoint, and print the savepoint's path. The offsets that it holds are committed.
 
     Submitted again, the job goes on from there: nothing is lost, and nothing comes out twice. When this command is
-    interrupted, the cluster goes on with the stop.
+    interrupted, the cluster goes on with the stop. For a job that is stopped already, it prints the savepoint.
     """
     rest = FlinkRest(cluster)
     found = job_meant(jobs_on(rest, cluster), job)
-    require_running(found)
+    made = savepoint_of(rest, found.id) if found.state == "FINISHED" else None
+    if made is None:
+        require_running(found)
     require_history(bootstrap_servers)
-    directory = savepoint_directory(rest, savepoint_dir)
-    if directory is None:
-        raise UserError(
-            "--savepoint-dir: the cluster has no directory for savepoints: give one that all its hosts share, or set"
-            " state.savepoints.dir on the cluster; `orion-beam jobs cancel` stops without one"
-        )
     event = latest_event(bootstrap_servers, found.id, found.name, cluster)
-    path, held = stop_with_savepoint(rest, found, directory, drain=drain, report=say)
-    record_event(bootstrap_servers, event.then(JobAction.STOPPED, savepoint=path))
-    typer.echo(json.dumps({"job": found.id, "name": found.name, "savepoint": path}, indent=2) if as_json else path)
+
+    def note(savepoint: str) -> None:
+        note_event(bootstrap_servers, event.then(JobAction.STOPPED, savepoint=savepoint))
+
+    held: list[int] = []
+    if made is None:
+        directory = savepoint_directory(rest, savepoint_dir)
+        if directory is None:
+            raise UserError(
+                "--savepoint-dir: the cluster has no directory for savepoints: give one that all its hosts share, or"
+                " set state.savepoints.dir on the cluster; `orion-beam jobs cancel` stops without one"
+            )
+        made, held = stop_with_savepoint(rest, found, directory, note=note, drain=drain, report=say)
+    elif event.action is not JobAction.STOPPED:
+        # The command that stopped it was broken off.
+        note(made)
+    typer.echo(json.dumps({"job": found.id, "name": found.name, "savepoint": made}, indent=2) if as_json else made)
     pass_on(held)
 
 
@@ -204,10 +215,12 @@ def cancel(
             err=True,
         )
     event = latest_event(bootstrap_servers, found.id, found.name, cluster)
-    cancel_job(rest, found)
-    record_event(bootstrap_servers, event.then(JobAction.CANCELLED))
+    with held_signals() as held:
+        cancel_job(rest, found)
+        note_event(bootstrap_servers, event.then(JobAction.CANCELLED))
     done = {"job": found.id, "name": found.name, "state": "CANCELED"}
     typer.echo(json.dumps(done, indent=2) if as_json else f"{found.name} ({found.id}) is cancelled")
+    pass_on(held)
 
 
 @app.command(epilog="Example: orion-beam jobs upgrade orion-orion-beam-FR --jar job.jar --flink http://jobmanager:8081")

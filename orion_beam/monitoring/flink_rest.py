@@ -1,6 +1,7 @@
 """Client of a Flink cluster's REST API (Flink 1.19)."""
 
 import json
+import re
 import time
 import urllib.request
 import uuid
@@ -25,6 +26,13 @@ _MAX_REASON = 300
 ENDED_STATES = {"CANCELED", "FAILED", "FINISHED"}
 _NOT_NOW = {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 """Statuses of a JobManager that elects a leader, or of a proxy in front of one that starts."""
+_NO_LEADER = re.compile(
+    "FencingTokenException|RecipientUnreachableException|EndpointNotStartedException|AskTimeoutException"
+    "|RpcConnectionException|NotLeaderException|LeaderElection"
+)
+"""Java errors by which a JobManager says that the one that leads is gone, or does not lead yet."""
+_ELECTION_S = 120.0
+"""Longest election of a leader. With ZooKeeper it begins when the session of the last one ends, 60 s by default."""
 
 
 class FlinkRefusedError(OSError):
@@ -42,6 +50,11 @@ class FlinkRefusedError(OSError):
         super().__init__((causes[-1] if causes else first)[:_MAX_REASON] or f"HTTP status {status}")
         self.status = status
         self.text = text
+
+    @property
+    def has_no_leader(self) -> bool:
+        """Whether the cluster says that it has no leader now, which passes by itself."""
+        return self.status in _NOT_NOW or _NO_LEADER.search(self.text) is not None
 
 
 class FlinkRest:
@@ -72,7 +85,8 @@ class FlinkRest:
 
         Args:
             path: Path below the API's version.
-            wait_s: Seconds for which to retry while the cluster refuses or breaks connections or has no leader.
+            wait_s: Seconds for which to retry while the cluster refuses or breaks connections. If this is not 0, a
+                cluster that answers that it has no leader is asked for two minutes at least.
 
         Raises:
             OSError: the cluster does not answer, or refuses.
@@ -157,7 +171,7 @@ class FlinkRest:
         timeout_s: float = _TIMEOUT_S,
         read: Callable[[IO[bytes]], Any] = json.load,
     ) -> Any:
-        give_up = time.monotonic() + wait_s
+        began = time.monotonic()
         others = len(self._addresses) - 1
         while True:
             url = f"{self._addresses[0]}/v1/{path}"
@@ -167,16 +181,17 @@ class FlinkRest:
                 with urllib.request.urlopen(request, timeout=timeout_s) as response:
                     return read(response)
             except (OSError, HTTPException) as error:
-                if isinstance(error, URLError) and not isinstance(error, HTTPError):
+                told = _told(error)
+                if not isinstance(told, FlinkRefusedError):
                     self._addresses.rotate(-1)
-                    if others > 0:
+                    if isinstance(told, URLError) and others > 0:
                         others -= 1
                         continue
                     others = len(self._addresses) - 1
-                if not _passes(error) or time.monotonic() >= give_up:
-                    raise _told(error) from None
-                if isinstance(error, HTTPError):
-                    error.close()
+                is_election = isinstance(told, FlinkRefusedError) and told.has_no_leader
+                patience_s = max(wait_s, _ELECTION_S) if wait_s and is_election else wait_s
+                if not passes(told) or time.monotonic() - began >= patience_s:
+                    raise told from None
             time.sleep(_LOOK_EVERY_S)
 
 
@@ -192,12 +207,10 @@ def _told(error: OSError | HTTPException) -> OSError:
     return FlinkRefusedError(error.code, text)
 
 
-def _passes(error: OSError | HTTPException) -> bool:
+def passes(error: OSError) -> bool:
     """Return whether an error passes by itself, as those of a cluster that starts or elects a leader do."""
-    match error:
-        case HTTPError():
-            return error.code in _NOT_NOW
-        case URLError():
-            return isinstance(error.reason, ConnectionError | TimeoutError)
-    # The connection broke in the middle of an answer.
-    return isinstance(error, ConnectionError | TimeoutError | HTTPException)
+    if isinstance(error, FlinkRefusedError):
+        return error.has_no_leader
+    # If it is no URLError, the connection broke in the middle of an answer.
+    reason = error.reason if isinstance(error, URLError) else error
+    return isinstance(reason, ConnectionError | TimeoutError)

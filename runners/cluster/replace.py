@@ -284,11 +284,12 @@ def _stop(plan: Replacement, report: Report) -> tuple[str | None, list[int]]:
     """Stop the job; return the savepoint's path, or None if it was cancelled, and the signals that are held back."""
     rest, event = FlinkRest(plan.address), plan.event
     if plan.directory is not None:
-        stopped = stop_with_savepoint(rest, plan.job, plan.directory, report=report)
-        # From here on an interrupt must find the way back.
-        with held_signals() as held:
-            note_event(plan.bootstrap_servers, event.then(JobAction.STOPPED, savepoint=stopped.savepoint))
-        return stopped.savepoint, [*stopped.held, *held]
+
+        def note(savepoint: str) -> None:
+            note_event(plan.bootstrap_servers, event.then(JobAction.STOPPED, savepoint=savepoint))
+
+        stopped = stop_with_savepoint(rest, plan.job, plan.directory, note=note, report=report)
+        return stopped.savepoint, stopped.held
     report(f"cancelling {plan.job.name} ({plan.job.id}): what it wrote since its last checkpoint comes out twice")
     with held_signals() as held:
         cancel_job(rest, plan.job)

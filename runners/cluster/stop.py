@@ -1,7 +1,9 @@
 """Stop of a job on a Flink cluster: with a savepoint, or cancelled."""
 
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from orion_beam.errors import JobFailedError, UserError
@@ -10,12 +12,23 @@ from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRefusedError, Fl
 from orion_beam.runners.cluster.held_signals import held_signals
 from orion_beam.runners.jars.build import Report, silent
 
-__all__ = ["Stopped", "cancel_job", "require_running", "savepoint_directory", "stop_with_savepoint"]
+__all__ = [
+    "Stopped",
+    "cancel_job",
+    "require_running",
+    "savepoint_directory",
+    "savepoint_of",
+    "stop_with_savepoint",
+]
 
 _PATIENCE_S = 120.0
 """Longest time without an answer of a JobManager that elects a leader or restarts."""
+_RECOVERY_S = 300.0
+"""Longest time in which a job runs again under another JobManager."""
 _LOOK_EVERY_S = 0.2
 _TELL_EVERY_S = 10.0
+_FORGOTTEN: Mapping[str, Any] = {"failure-cause": {"stack-trace": "the cluster does not know of it"}}
+"""Outcome of a stop that a JobManager has taken with it."""
 
 
 class Stopped(NamedTuple):
@@ -59,39 +72,72 @@ def savepoint_directory(rest: FlinkRest, wanted: str | None) -> str | None:
     return settings.get("execution.checkpointing.savepoint-dir") or settings.get("state.savepoints.dir") or None
 
 
+def savepoint_of(rest: FlinkRest, job_id: str) -> str | None:
+    """Return the last savepoint of a job that a cluster still knows; None if it has made none.
+
+    Raises:
+        OSError: The cluster does not answer, or has forgotten the job.
+    """
+    made = rest.get(f"jobs/{job_id}/checkpoints", _PATIENCE_S)["latest"]["savepoint"]
+    return None if made is None else str(made["external_path"])
+
+
 def stop_with_savepoint(
-    rest: FlinkRest, job: ClusterJob, directory: str, *, drain: bool = False, report: Report = silent
+    rest: FlinkRest,
+    job: ClusterJob,
+    directory: str,
+    *,
+    note: Callable[[str], None],
+    drain: bool = False,
+    report: Report = silent,
 ) -> Stopped:
     """Stop a job: it makes a savepoint, commits the offsets that it holds, and ends.
 
     A job that cannot make the savepoint goes on running. Flink goes on with a stop that has begun, so this waits for
-    its end even when it is interrupted. A second interrupt ends the wait.
+    its end even when it is interrupted. A second interrupt ends the wait. When another JobManager becomes the leader,
+    it restarts the job and knows nothing of the stop, so it is asked again.
 
     Args:
         rest: Client of the cluster.
         job: The job, see `require_running`.
         directory: Where the savepoint goes, as the cluster sees it.
+        note: Called with the savepoint's path when the job has ended; no interrupt comes in between.
         drain: Whether its timers fire and its windows close first. Such a job is over for good.
         report: Receives a line at the start, and one every 10 s.
 
     Raises:
-        JobFailedError: The savepoint has failed, and the job goes on; says why.
+        JobFailedError: The savepoint has failed, and the job goes on; says why. Or the job has ended, and the
+            JobManager that knows the savepoint is gone; says where to look.
         OSError: The cluster does not answer any more.
     """
     report(f"stopping {job.name} ({job.id}) with a savepoint in {directory}")
     began = told = time.monotonic()
+    # With an id that is chosen here, a request that is repeated cannot begin a second stop.
+    trigger = uuid.uuid4().hex
+    request = {"targetDirectory": directory, "drain": drain, "triggerId": trigger}
 
     def tell() -> None:
         report("the stop has begun, so this waits for its end; a second interrupt ends the wait only")
 
     try:
         with held_signals(tell) as held:
-            trigger = rest.post(f"jobs/{job.id}/stop", {"targetDirectory": directory, "drain": drain})["request-id"]
-            while (done := _operation(rest, job, trigger)) is None:
-                time.sleep(_LOOK_EVERY_S)
-                if time.monotonic() - told >= _TELL_EVERY_S:
-                    told = time.monotonic()
-                    report(f"waiting for the savepoint for {told - began:.0f} s")
+            while True:
+                rest.post(f"jobs/{job.id}/stop", request, _PATIENCE_S)
+                while not (done := _operation(rest, job, trigger)):
+                    time.sleep(_LOOK_EVERY_S)
+                    if time.monotonic() - told >= _TELL_EVERY_S:
+                        told = time.monotonic()
+                        report(f"waiting for the savepoint for {told - began:.0f} s")
+                if done is not _FORGOTTEN:
+                    break
+                report("another JobManager leads now, and does not know of the stop")
+                if (savepoint := _await_running_again(rest, job, directory)) is not None:
+                    done = {"location": savepoint}
+                    break
+            if "location" in done:
+                with held_signals() as later:
+                    note(str(done["location"]))
+                held += later
     except FlinkRefusedError as error:
         raise JobFailedError(f"job {job.id} is not stopped: {error}") from None
     if "location" not in done:
@@ -100,14 +146,42 @@ def stop_with_savepoint(
     return Stopped(str(done["location"]), held)
 
 
-def _operation(rest: FlinkRest, job: ClusterJob, trigger: str) -> Mapping[str, Any] | None:
-    """Return how a stop has ended; None: it goes on."""
-    answer = rest.get(f"jobs/{job.id}/savepoints/{trigger}", _PATIENCE_S)
-    if answer["status"]["id"] != "COMPLETED":
-        return None
-    operation: Mapping[str, Any] = answer["operation"]
-    has_ended = rest.get(f"jobs/{job.id}", _PATIENCE_S)["state"] in ENDED_STATES
-    return operation if has_ended or "location" not in operation else None
+def _operation(rest: FlinkRest, job: ClusterJob, trigger: str) -> Mapping[str, Any]:
+    """Return how a stop has ended; nothing while it goes on, and _FORGOTTEN if the cluster does not know it."""
+    try:
+        answer = rest.get(f"jobs/{job.id}/savepoints/{trigger}", _PATIENCE_S)
+        if answer["status"]["id"] != "COMPLETED":
+            return {}
+        operation: Mapping[str, Any] = answer["operation"]
+        has_ended = rest.get(f"jobs/{job.id}", _PATIENCE_S)["state"] in ENDED_STATES
+    except FlinkRefusedError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        return _FORGOTTEN
+    return operation if has_ended or "location" not in operation else {}
+
+
+def _await_running_again(rest: FlinkRest, job: ClusterJob, directory: str) -> str | None:
+    """Wait until all tasks of a job run under another JobManager; return the savepoint if the job has ended instead."""
+    give_up = time.monotonic() + _RECOVERY_S
+    while time.monotonic() < give_up:
+        try:
+            found = rest.get(f"jobs/{job.id}", _PATIENCE_S)
+            if found["state"] in ENDED_STATES and (savepoint := savepoint_of(rest, job.id)) is not None:
+                return savepoint
+        except FlinkRefusedError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            found = {"state": "FINISHED"}
+        if found["state"] in ENDED_STATES:
+            raise JobFailedError(
+                f"job {job.id} has ended, and the JobManager that leads now does not know its savepoint: look for it in"
+                f" {directory}; without it, the job goes on from the committed offsets when it is submitted again"
+            )
+        if found["state"] == "RUNNING" and all(vertex["status"] == "RUNNING" for vertex in found["vertices"]):
+            return None
+        time.sleep(_LOOK_EVERY_S)
+    raise JobFailedError(f"job {job.id} is not stopped: its tasks do not run again under another JobManager")
 
 
 def cancel_job(rest: FlinkRest, job: ClusterJob) -> None:

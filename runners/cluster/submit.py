@@ -1,16 +1,19 @@
 """Submission of jobs to a Flink cluster, by its REST API."""
 
+import re
 import time
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from orion_beam.doctor.findings import Status, require
 from orion_beam.errors import JobFailedError, UserError
 from orion_beam.kafka.lease import new_lease
 from orion_beam.monitoring.failures import failure_reasons
-from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRefusedError, FlinkRest
+from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRefusedError, FlinkRest, passes
 from orion_beam.runners.cluster.job_jar import JobManifest, orion_of
 from orion_beam.runners.doctor.flink_cluster import SLOTS, capacity_checks, check_flink
 from orion_beam.runners.doctor.worker_pool import check_pool
@@ -20,8 +23,15 @@ from orion_beam.runners.worker_pool.versions import REFUSAL
 
 _PATIENCE_S = 300.0
 """Longest time without an answer of a JobManager that elects a leader or restarts."""
+_ANSWER_WITHIN_S = 10.0
+"""Time in which a cluster must answer before anything is submitted. One that elects a leader has longer."""
+_REGISTER_WITHIN_S = 30.0
+"""Time in which TaskManagers find a new leader."""
 _LOOK_EVERY_S = 0.2
 _TELL_EVERY_S = 15.0
+_RETRY_EVERY_S = 1.0
+_UPLOAD_GONE = re.compile("Jar file .* does not exist")
+"""What a JobManager says of a jar that was uploaded to another one."""
 _SAME_FAILURES = 3
 """Failures for one reason after which a job that has completed no checkpoint is given up."""
 
@@ -95,20 +105,39 @@ def start_jar(
     if savepoint is not None:
         request |= {"savepointPath": savepoint, "allowNonRestoredState": allow_non_restored}
     report(f"uploading {manifest.name}, {jar.stat().st_size / 1e6:.0f} MB, to {address}")
-    rest = FlinkRest(address)
     try:
-        jar_id = rest.upload(jar, f"{manifest.name}.jar")
-        try:
-            job_id = str(rest.post(f"jars/{jar_id}/run", request)["jobid"])
-        finally:
-            # A job that runs has its own copy, in Flink's store of blobs.
-            rest.delete(f"jars/{jar_id}")
+        job_id = _upload_and_run(FlinkRest(address), jar, manifest.name, request, report)
     except FlinkRefusedError as error:
         what = "the job" if savepoint is None else f"the job with savepoint {savepoint}"
         raise UserError(f"{address} does not take {what}: {error}") from None
     except OSError as error:
         raise UserError(f"{address} does not answer as Flink's REST API does ({error}): check --flink_master") from None
     return SubmittedJob(job_id, manifest.name, address, manifest)
+
+
+def _upload_and_run(rest: FlinkRest, jar: Path, name: str, request: Mapping[str, object], report: Report) -> str:
+    """Upload a jar and run it; do it again while the cluster has no leader. Return the id of the job."""
+    give_up = time.monotonic() + _PATIENCE_S
+    for attempt in count(1):
+        try:
+            jar_id = rest.upload(jar, f"{name}.jar")
+            try:
+                return str(rest.post(f"jars/{jar_id}/run", request)["jobid"])
+            finally:
+                # A job that runs has its own copy, in Flink's store of blobs.
+                with suppress(OSError):
+                    rest.delete(f"jars/{jar_id}")
+        except OSError as error:
+            refusal = error.text if isinstance(error, FlinkRefusedError) else ""
+            if "DuplicateJobSubmissionException" in refusal:
+                # An earlier attempt has reached the cluster, and its answer has not come back.
+                return str(request["jobId"])
+            if time.monotonic() >= give_up or not (passes(error) or _UPLOAD_GONE.search(refusal)):
+                raise
+            if attempt == 1:
+                report(f"the cluster has no leader now ({error}): asking again for up to {_PATIENCE_S:.0f} s")
+        time.sleep(_RETRY_EVERY_S)
+    raise AssertionError("the loop ends by itself")
 
 
 def check_cluster(target: JobTarget) -> None:
@@ -118,7 +147,7 @@ def check_cluster(target: JobTarget) -> None:
         PrerequisiteError: One does not. The message names what is wrong and the fix.
     """
     assert target.master is not None
-    require([check_flink(target.master)])
+    require([check_flink(target.master, _ANSWER_WITHIN_S)])
     if target.pool is not None:
         require([check_pool(target.pool, target.master)])
 
@@ -135,7 +164,7 @@ def check_capacity(target: JobTarget, jobs: int, warn: Report) -> None:
         PrerequisiteError: It has not. The message names the numbers and the fix.
     """
     assert target.master is not None
-    for check in capacity_checks(target.master, target.parallelism * jobs):
+    for check in capacity_checks(target.master, target.parallelism * jobs, wait_s=_REGISTER_WITHIN_S):
         if check.name == SLOTS:
             require([check] if jobs else [])
         elif check.status is Status.WARNING:

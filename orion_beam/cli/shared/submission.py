@@ -24,6 +24,7 @@ with late_imports():
     from orion_beam.jobs.history import require_history
     from orion_beam.monitoring.flink_rest import FlinkRest
     from orion_beam.monitoring.minute import telling
+    from orion_beam.runners.cluster.held_signals import held_signals, pass_on
     from orion_beam.runners.cluster.job_jar import JobManifest, configuration_hash, write_job_jar
     from orion_beam.runners.cluster.replace import (
         Replacement,
@@ -144,13 +145,18 @@ def _start_all(
     events: list[JobEvent] = []
     try:
         for stream, jar, plan in zip(streams, jars, plans, strict=True):
-            if plan is None:
-                event = _start(jar, stream, target, submission)
-                say(f"job {event.job_id} ({event.name}) is submitted; waiting for its first checkpoint")
-            else:
-                event = replace_job(plan, JobAction.UPGRADED, timeout_s=submission.patience_s, report=say)
-            events.append(event)
-            jobs.append(SubmittedJob(event.job_id, event.name, target.master, JobManifest.of(jar)))
+            # A job that the cluster accepts must be in the history, also if an interrupt comes just then.
+            held: list[int] = []
+            with ExitStack() as step:
+                if plan is None:
+                    held = step.enter_context(held_signals(_tell_of_interrupt))
+                    event = _start(jar, stream, target, submission)
+                    say(f"job {event.job_id} ({event.name}) is submitted; waiting for its first checkpoint")
+                else:
+                    event = replace_job(plan, JobAction.UPGRADED, timeout_s=submission.patience_s, report=say)
+                events.append(event)
+                jobs.append(SubmittedJob(event.job_id, event.name, target.master, JobManifest.of(jar)))
+            pass_on(held)
         for stream, event, job in zip(streams, events, jobs, strict=True):
             if event.action is JobAction.SUBMITTED:
                 _await_running(job, submission.patience_s)
@@ -164,6 +170,10 @@ def _start_all(
             )
         raise
     return jobs
+
+
+def _tell_of_interrupt() -> None:
+    say("a job is being submitted, so this waits until the cluster has it; a second interrupt ends the wait")
 
 
 def _await_running(job: SubmittedJob, patience_s: float) -> None:

@@ -19,7 +19,7 @@ PATIENCE_S = 600.0
 
 
 @contextmanager
-def serving(port: int, *codes: int) -> Iterator[list[str]]:
+def serving(port: int, *codes: int, body: bytes = b'{"slots-total": 2}') -> Iterator[list[str]]:
     """Answer with these codes, in order, and with the last one from then on; 0 breaks the connection."""
     left, asked = list(codes), []
 
@@ -32,7 +32,7 @@ def serving(port: int, *codes: int) -> Iterator[list[str]]:
                 return
             self.send_response(code)
             self.end_headers()
-            self.wfile.write(b'{"slots-total": 2}')
+            self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -123,3 +123,27 @@ def test_an_address_with_a_password_is_refused_and_not_repeated(address: str) ->
     with pytest.raises(UserError, match="has a user or password, which whoever lists processes would see") as refused:
         FlinkRest(address)
     assert "hunter2" not in str(refused.value)
+
+
+LEADERLESS = b'{"errors": ["Internal server error.", "org.apache.flink.FencingTokenException: Fencing token not set"]}'
+
+
+def test_a_cluster_that_says_that_it_has_no_leader_is_asked_for_longer_than_one_that_is_silent(port: int) -> None:
+    asked: list[str]
+    with serving(port, 500, body=LEADERLESS) as asked, pytest.raises(FlinkRefusedError, match="Internal") as refused:
+        FlinkRest(f"http://127.0.0.1:{port}").get("overview")
+    assert refused.value.has_no_leader
+    assert len(asked) == 1
+    with serving(port, 500, 503, 500, 200, body=LEADERLESS) as asked:
+        assert "errors" in FlinkRest(f"http://127.0.0.1:{port}").get("overview", 0.001)
+    assert len(asked) == 4
+
+
+def test_one_of_several_that_breaks_the_connection_is_not_asked_again_at_once(port: int) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        second = other.getsockname()[1]
+    with serving(port, 0) as broken, serving(second, 200) as asked:
+        rest = FlinkRest(f"http://127.0.0.1:{port},http://127.0.0.1:{second}")
+        assert rest.get("overview", PATIENCE_S) == {"slots-total": 2}
+    assert (len(broken), len(asked)) == (1, 1)
