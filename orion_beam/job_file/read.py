@@ -131,5 +131,6 @@ def _in_memory(text: str) -> str:
         descriptor = os.memfd_create("orion-beam-login", os.MFD_CLOEXEC)
     except OSError as error:
         raise UserError(f"login: {error.strerror}; name a properties file instead") from None
+    os.fchmod(descriptor, 0o600)
     os.write(descriptor, text.encode())
     return str(Path("/proc", str(os.getpid()), "fd", str(descriptor)))

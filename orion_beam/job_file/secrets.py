@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from orion_beam.kafka import SECRETS
+from orion_beam.text_files.private import warn_if_open
 
 __all__ = ["is_secret", "resolve_secret", "refuse_secrets", "check_secrets", "is_reference"]
 
@@ -62,7 +63,10 @@ def resolve_secret(text: str, root: Path) -> str:
             raise ValueError(f"the environment has no variable {found['name']}: set it to the secret")
         return value
     try:
-        return (root / found["path"]).read_text(encoding="utf-8").removesuffix("\n")
+        file = root / found["path"]
+        text = file.read_text(encoding="utf-8").removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise ValueError(f"{found['path']} cannot be read: {reason}") from None
+    warn_if_open(file)
+    return text

@@ -10,7 +10,8 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from orion_beam.errors import UserError
-from orion_beam.kafka import CONFIG_VARIABLE
+from orion_beam.kafka import CONFIG_VARIABLE, SECRETS
+from orion_beam.text_files.private import warn_if_open
 
 _PREFIXES = ("security.", "sasl.", "ssl.", "enable.ssl.", "enable.sasl.")
 
@@ -139,6 +140,8 @@ def _read(path: Path) -> Mapping[str, str]:
     except (KafkaException, ValueError) as error:
         reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
         raise UserError(f"{path}: {reason}") from None
+    if any(name.endswith(SECRETS) for name in settings):
+        warn_if_open(path)
     return settings
 
 
@@ -176,10 +179,13 @@ def _as_librdkafka(name: str, value: str, directory: Path, where: str) -> dict[s
         if file.is_dir() or value == "probe":
             raise UserError(f"{where}: {name} must name a file; workers get its content")
         try:
-            return {_FILES[name]: file.read_text(encoding="ascii")}
+            text = file.read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is no PEM"
             raise UserError(f"{where}: {name} {file} cannot be read: {reason}") from None
+        if _FILES[name].endswith(SECRETS):
+            warn_if_open(file)
+        return {_FILES[name]: text}
     return {"sasl.mechanisms" if name == "sasl.mechanism" else name: value}
 
 

@@ -15,6 +15,7 @@ from orion_beam.job_file.model import JobFile
 from orion_beam.job_file.options import KEYS_OF_OPTIONS, beam_options_of, option_value
 from orion_beam.job_file.read import find_job, read_job
 from orion_beam.kafka import CONFIG_VARIABLE
+from orion_beam.kafka.login import login_settings
 from orion_beam.telemetry.masking import without_secrets
 from orion_beam.workspace import JOB_FILE, Workspace
 
@@ -242,15 +243,20 @@ login:
 
 @pytest.mark.parametrize("secret", ["${THE_PASSWORD}", "${file:secret.txt}"])
 def test_a_login_reaches_this_process_and_those_that_it_starts_and_no_disk(
-    job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str
+    job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, secret: str
 ) -> None:
     monkeypatch.setenv("THE_PASSWORD", "hunter2")
     monkeypatch.setenv(CONFIG_VARIABLE, "")
     (tmp_path / "secret.txt").write_text("hunter2\n")
+    (tmp_path / "secret.txt").chmod(0o644)
     job(LOGIN.replace("{secret}", secret)).use_login()
     program = "from orion_beam.kafka.login import login_settings; print(login_settings()['sasl.password'])"
     assert subprocess.check_output([sys.executable, "-c", program], text=True, timeout=600) == "hunter2\n"
     assert os.environ[CONFIG_VARIABLE].startswith("/proc/")
+    is_file = secret.startswith("${file:")
+    assert ("secret.txt holds secrets, and every user of this machine can read it" in caplog.text) is is_file
+    login_settings()
+    assert caplog.text.count("holds secrets") == is_file
 
 
 @pytest.mark.parametrize(

@@ -108,3 +108,28 @@ def test_a_file_that_cannot_be_gone_by_is_refused_with_its_line_and_without_a_va
 def test_a_file_that_is_not_there_is_named(file: Path) -> None:
     with pytest.raises(UserError, match=rf"--kafka-config {file} cannot be read: No such file"):
         login_settings()
+
+
+@pytest.mark.parametrize(("mode", "is_told"), [(0o600, False), (0o640, False), (0o604, True), (0o644, True)])
+def test_a_file_with_a_password_that_everybody_can_read_is_warned_of(
+    file: Path, caplog: pytest.LogCaptureFixture, mode: int, is_told: bool
+) -> None:
+    file.write_text("sasl.username=me\nsasl.password=hunter2\n")
+    file.chmod(mode)
+    login_settings()
+    assert (
+        f"{file} holds secrets, and every user of this machine can read it: chmod o= {file}" in caplog.text
+    ) is is_told
+    assert "hunter2" not in caplog.text
+
+
+def test_a_private_key_that_everybody_can_read_is_warned_of(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    key = file.parent / "key.pem"
+    key.write_text("KEY")
+    key.chmod(0o644)
+    file.write_text("security.protocol=SSL\nssl.key.location=key.pem\n")
+    file.chmod(0o600)
+    with pytest.raises(UserError):
+        login_settings()  # it is no key
+    assert f"{key} holds secrets" in caplog.text
+    assert f"{file} holds secrets" not in caplog.text
