@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from orion_beam.errors import UserError
-from orion_beam.runners.flink import HEAP_VARIABLE, _jvm_of, flink_arguments
+from orion_beam.runners.flink import _STREAM_CONF_DIR, HEAP_VARIABLE, _jvm_of, flink_arguments
 from orion_beam.runners.jars.build import Jars
 from orion_beam.runners.job_target import JobTarget
 
@@ -31,3 +32,10 @@ def test_a_stream_keeps_its_last_checkpoint_and_a_bounded_job_has_none(tmp_path:
     kept = "--retain_externalized_checkpoints_on_cancellation"
     assert kept in flink_arguments(Jars.within(tmp_path), [])
     assert kept not in flink_arguments(Jars.within(tmp_path), [], bounded=True)
+
+
+def test_embedded_flink_answers_this_machine_only() -> None:
+    settings = yaml.safe_load((_STREAM_CONF_DIR / "flink-conf.yaml").read_text(encoding="utf-8"))
+    assert settings["rest.bind-address"] == settings["rest.address"] == "127.0.0.1"
+    first, _, last = settings["rest.bind-port"].partition("-")
+    assert int(first) + 50 < int(last)
