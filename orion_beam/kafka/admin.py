@@ -1,5 +1,7 @@
 """Admin calls to Kafka's brokers: queries, and changes of topics. Calls are retried on transient errors."""
 
+import socket
+import ssl
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -24,6 +26,8 @@ _REFUSALS = {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHEN
 
 TIMEOUT_S = 10
 """Seconds without an answer after which all brokers count as unreachable."""
+
+_LOOK_TIMEOUT_S = 3.0
 
 _LONGEST_REQUEST_S = 3_600
 """Longest timeout of a request that librdkafka takes."""
@@ -249,6 +253,32 @@ class GroupQuery:
         return answers
 
 
+def _why_not_trusted(bootstrap_servers: str) -> str:
+    """Return the first broker whose certificate is not right, and why; the empty text if there is none.
+
+    librdkafka names neither a wrong host name nor an expired certificate: to it, each is one that cannot be verified.
+    """
+    login = login_settings()
+    is_verified = login.get("enable.ssl.certificate.verification", "true").lower() == "true"
+    if login.get("security.protocol", "").lower() not in ("ssl", "sasl_ssl") or not is_verified:
+        return ""
+    context = ssl.create_default_context(cadata=login.get("ssl.ca.pem"))
+    context.check_hostname = login.get("ssl.endpoint.identification.algorithm") != "none"
+    for server in bootstrap_servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            with (
+                socket.create_connection((host.strip("[]"), int(port)), _LOOK_TIMEOUT_S) as plain,
+                context.wrap_socket(plain, server_hostname=host.strip("[]")),
+            ):
+                pass
+        except ssl.SSLCertVerificationError as error:
+            return f"{server.strip()}: {error.verify_message}"
+        except (OSError, ValueError):
+            continue  # the client's own error says more
+    return ""
+
+
 def topic_names(bootstrap_servers: str) -> set[str]:
     """Return the names of all topics.
 
@@ -270,6 +300,12 @@ def cluster_metadata(admin: QuietAdminClient, bootstrap_servers: str) -> Cluster
             return admin.list_topics(timeout=timeout_s)
         except KafkaException:
             if refusal := admin.refusal:
+                if untrusted := _why_not_trusted(bootstrap_servers):
+                    raise PrerequisiteError(
+                        f"Kafka at {bootstrap_servers} does not show who it is (certificate verify failed for"
+                        f" {untrusted}): mend its certificate, or name the authority that signed it as ssl.ca.location"
+                        " in the file of --kafka-config"
+                    ) from None
                 raise PrerequisiteError(
                     f"Kafka at {bootstrap_servers} does not let this client in ({refusal}):"
                     f" say how to log in, as `orion-beam --kafka-config FILE` or in {CONFIG_VARIABLE}"
