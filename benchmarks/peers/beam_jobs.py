@@ -38,6 +38,7 @@ class _HandleRows(beam.DoFn):  # type: ignore[misc]
     def setup(self) -> None:
         self._handle = handler(self._reference)
 
+    @beam.typehints.no_annotations  # type: ignore[untyped-decorator]  # Kafka IO says that both may be null
     def process(self, message: _Message) -> Iterator[_Message | beam.pvalue.TaggedOutput]:
         key, value = message
         try:
@@ -60,14 +61,12 @@ def build_rows(pipeline: beam.Pipeline, config: JobConfig, reference: Path) -> N
     producer = {"acks": "all", "compression.type": "snappy", "linger.ms": "10", "batch.size": "131072"}
     message = beam.typehints.Tuple[bytes, bytes]
     read = ReadFromKafka(servers | consumer, [TOPIC], commit_offset_in_finalize=True, expansion_service=service)
-    handled = (
-        pipeline
-        | "Read" >> read
-        | "Handle" >> beam.ParDo(_HandleRows(reference)).with_outputs(_REJECTED, main="finals")
-    )
-    for name, topic in (("finals", "cdr.final"), (_REJECTED, "cdr.dlq")):
-        write = WriteToKafka(servers | producer, topic, expansion_service=service)
-        handled[name] | f"Typed {name}" >> beam.Map(lambda each: each).with_output_types(message) | topic >> write
+    handle = beam.ParDo(_HandleRows(reference)).with_output_types(message).with_outputs(_REJECTED, main="finals")
+    handled = pipeline | "Read" >> read | "Handle" >> handle
+    # Beam gives the type to the main output only; Kafka IO needs it for both.
+    rejected = handled[_REJECTED] | beam.Map(lambda each: each).with_output_types(message)
+    for messages, topic in ((handled.finals, "cdr.final"), (rejected, "cdr.dlq")):
+        messages | topic >> WriteToKafka(servers | producer, topic, expansion_service=service)
 
 
 def build_nothing(pipeline: beam.Pipeline, config: JobConfig) -> None:
