@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,7 @@ FAULT_RATE = 0.02
 WARM_UP_S = 5
 _TIMEOUT_S = 300.0
 _STOP_TIMEOUT_S = 300.0
+_CHILDREN_TIMEOUT_S = 10.0
 _OUTPUT_TOPICS = ("cdr.final", "cdr.dlq")
 
 _console = Console(stderr=True)
@@ -82,10 +83,13 @@ def running(command: Sequence[str], log: Path) -> Iterator[psutil.Process]:
     try:
         yield process
     finally:
-        children = process.children(recursive=True) if job.poll() is None else []
+        children: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):
+            children = process.children(recursive=True)
         job.terminate()
         job.wait(_STOP_TIMEOUT_S)
-        for child in psutil.wait_procs(children, _STOP_TIMEOUT_S)[1]:
+        # A job of ours ends its processes itself; other engines leave theirs to whoever has started them.
+        for child in psutil.wait_procs(children, _CHILDREN_TIMEOUT_S)[1]:
             child.kill()
 
 

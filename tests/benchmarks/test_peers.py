@@ -40,7 +40,10 @@ def test_orion_makes_the_same_of_each_record_as_the_oracle(pool):
     encoded = encode_batch(outcome.accepted, UnifiedCdr, Wire(header)).accepted.column("value").to_pylist()
     ours, theirs = fields_of(Output.CDR)(encoded), fields_of(Output.PLAIN)(pool.finals.drop_null().to_pylist())
     assert tuple(ours.columns) == FIELDS
+    assert ours.schema == theirs.schema
     assert ours.equals(theirs)
+    keys = pool.keys.filter(pool.finals.is_valid())
+    assert hashes(keys, ours).equals(hashes(keys, theirs))
 
 
 def test_the_records_have_all_that_the_peers_must_handle(pool):
