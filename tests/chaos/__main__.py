@@ -1,6 +1,7 @@
 """`python -m tests.chaos`: harm a running system by a seeded schedule, and prove that nothing is lost."""
 
 import argparse
+import faulthandler
 import os
 import random
 import shutil
@@ -27,6 +28,8 @@ def main() -> int:
     parser.add_argument("--directory", type=Path, help="empty directory for everything; kept")
     given = parser.parse_args()
     seed = random.SystemRandom().randrange(1_000_000) if given.seed is None else given.seed
+    # SIGQUIT tells where each thread stands.
+    faulthandler.register(signal.SIGQUIT)
     # Also where a shell has started it in the background: what has been started must end with it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)

@@ -172,6 +172,8 @@ class System:
             "high-availability.storageDir": (self.directory / "high-availability").as_uri(),
             "state.checkpoints.dir": (self.checkpoint_disk.path / "checkpoints").as_uri(),
             "state.savepoints.dir": (self.directory / "savepoints").as_uri(),
+            # Otherwise the whole job may run on one TaskManager, and harms to the other one do nothing.
+            "cluster.evenly-spread-out-slots": "true",
             # Harms come minutes apart at most, and each is to be met as the first one.
             "restart-strategy.exponential-delay.reset-backoff-threshold": "10 s",
         }

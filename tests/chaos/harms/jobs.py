@@ -131,13 +131,15 @@ class RetentionOvertakes(Harm):
             process.suspend()
 
     def undo(self, system: System) -> None:
-        held = offset_ranges(system.servers, [self._topic])
-        part, (_, high) = max(held.items(), key=lambda entry: entry[1].offsets)
-        system.deleted[part] = high
-        (done,) = admin_client(system.servers).delete_records([TopicPartition(*part, high)]).values()
-        done.result(PATIENCE_S)
-        for process in self._task_managers:
-            process.resume()
+        try:
+            held = offset_ranges(system.servers, [self._topic])
+            part, (_, high) = max(held.items(), key=lambda entry: entry[1].offsets)
+            (done,) = admin_client(system.servers).delete_records([TopicPartition(*part, high)]).values()
+            system.deleted[part] = high
+            done.result(PATIENCE_S)
+        finally:
+            for process in self._task_managers:
+                process.resume()
 
 
 JOB_HARMS: tuple[type[Harm], ...] = (
