@@ -150,6 +150,10 @@ SUBCOMMANDS = {
         "orion_beam.cli.audit:audit",
         "Prove that every raw record came out on cdr.final or cdr.dlq, or name those that did not.",
     ),
+    "forget": _Entry(
+        "orion_beam.cli.forget:forget",
+        "List where subscribers still lie, by topic and partition, and when retention removes their last record there.",
+    ),
     "workers": _Entry(
         "orion_beam.cli.workers:workers",
         "Start Python workers when Flink asks for them. Run it beside each TaskManager, and leave it running.",

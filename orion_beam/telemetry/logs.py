@@ -22,7 +22,8 @@ from orion_beam.telemetry.masking import mask_line, printable
 
 FORMAT_VARIABLE = "ORION_LOG_FORMAT"
 JOB_VARIABLE = "ORION_JOB"
-"""Environment variables that give the format and the job's name to a command and all processes that it starts."""
+LEVEL_VARIABLE = "ORION_LOG_LEVEL"
+"""Environment variables that give format, job's name and level to a command and all processes that it starts."""
 
 CONTEXT = ("event", "stage", "country", "topic", "partition", "offset")
 """What a line may tell about its context; `event` is the kind of line."""
@@ -49,7 +50,7 @@ def log_format() -> LogFormat:
 
 
 def set_up_logging() -> None:
-    """Set up this process to log warnings and worse to standard error, in the environment's format.
+    """Set up this process to log to standard error, in the environment's format: warnings and worse, or from its level.
 
     From then on, everything else that Python writes to standard error (prints, warnings, tracebacks, complaints about
     options) has its numbers hidden.
@@ -61,7 +62,7 @@ def set_up_logging() -> None:
     handler.addFilter(RateLimit())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
+    root.setLevel(logging.getLevelNamesMapping().get(os.environ.get(LEVEL_VARIABLE, "").upper(), logging.WARNING))
     if sys.stderr is not None:
         sys.stderr = _Hiding(_plain_stderr())
 

@@ -109,6 +109,7 @@ PAYLOADS = {
     "exponent": b'{"imsi":1e400,"msisdn":-1e-400,"timestamp":1e999999999}',
     "separators": b";" * 1_000_000,
     "pairs": b"IMSI=" * 100_000,
+    "ten mebibytes": b'{"imsi":"208011234567890","a":"' + b"x" * (10 << 20) + b'"}',
 }
 
 

@@ -221,3 +221,16 @@ def test_a_worker_that_imports_beam_says_nothing_about_packages_that_nobody_need
         check=True,
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("wanted", LogFormat)
+def test_a_level_of_the_environment_shows_more_and_is_masked_as_well(lines, monkeypatch, wanted: LogFormat) -> None:
+    monkeypatch.setenv(logs.LEVEL_VARIABLE, "debug")
+    read = lines(wanted)
+    logging.getLogger("apache_beam").debug("looking at %s", IMSI)
+    (line,) = read()
+    assert "looking at 2080••••••••890" in line
+    monkeypatch.setenv(logs.LEVEL_VARIABLE, "loud")
+    read = lines(wanted)
+    logging.getLogger("apache_beam").info("looking at %s", IMSI)
+    assert len(read()) == 1
