@@ -1,7 +1,7 @@
 """What has come out, record by record: of which source, how often, and in which order for each key."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -10,6 +10,7 @@ from pyroaring import BitMap64
 from orion_beam.kafka.offset_ranges import SourcePartition, offset_ranges
 from orion_beam.kafka.retry import is_retriable
 from orion_beam.proof.cdr_reader import CdrReader
+from orion_beam.proof.sources import Sources
 from orion_beam.schemas.dead_letter import LETTER_HEADERS
 from tests.topics import DEAD_LETTERS, FINAL
 
@@ -154,9 +155,8 @@ class Proof:
     def _note(self, messages: list[Message]) -> None:
         cdrs = [message for message in messages if message.topic() == FINAL.name]
         sources = self._reader.read([cdr.value() or b"" for cdr in cdrs])
-        columns = (sources.rows, sources.topic, sources.partition, sources.offset)
-        for row, topic, partition, offset in zip(*(column.tolist() for column in columns), strict=True):
-            self.findings.note(FINAL.name, cdrs[row].key(), SourcePartition(sources.topics[topic], partition), offset)
+        for row, source, offset in in_order(sources):
+            self.findings.note(FINAL.name, cdrs[row].key(), source, offset)
         self.findings.foreign += len(cdrs) - len(sources.rows)
         for message in messages:
             if message.topic() == DEAD_LETTERS.name:
@@ -175,3 +175,10 @@ class Proof:
             return
         topic, partition, offset = (str(value, "utf-8") for value in found)  # type: ignore[arg-type]
         self.findings.note(DEAD_LETTERS.name, message.key(), SourcePartition(topic, int(partition)), int(offset))
+
+
+def in_order(sources: Sources) -> Iterator[tuple[int, SourcePartition, int]]:
+    """Yield row, source partition and offset of each record in the order of the rows, which a reader does not keep."""
+    columns = (sources.rows, sources.topic, sources.partition, sources.offset)
+    for row, topic, partition, offset in sorted(zip(*(column.tolist() for column in columns), strict=True)):
+        yield row, SourcePartition(sources.topics[topic], partition), offset

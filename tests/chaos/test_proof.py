@@ -1,7 +1,10 @@
 """What the proof says of records that come out again, too early, or in the wrong order."""
 
+import numpy as np
+
 from orion_beam.kafka.offset_ranges import SourcePartition
-from tests.chaos.proof import Findings
+from orion_beam.proof.sources import Sources
+from tests.chaos.proof import Findings, in_order
 from tests.topics import DEAD_LETTERS, FINAL
 
 PART = SourcePartition("cdr.raw.FR", 3)
@@ -35,3 +38,9 @@ def test_records_count_once_on_either_topic() -> None:
     found.note(DEAD_LETTERS.name, b"a", PART, 5)
     found.note(DEAD_LETTERS.name, b"a", PART, 6)
     assert found.counts() == {PART.topic: 2}
+
+
+def test_records_are_taken_in_their_order_whatever_the_order_in_which_they_were_decoded() -> None:
+    rows, zeros = np.array([1, 3, 0, 2]), np.zeros(4, np.int64)
+    sources = Sources([PART.topic], zeros, zeros + PART.partition, rows + 10, zeros, rows)
+    assert list(in_order(sources)) == [(row, PART, row + 10) for row in range(4)]
