@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -29,6 +28,9 @@ MAX_KEPT_BYTES = 64 << 20
 WARN_AFTER_S = 30.0
 """Seconds that the broker may take to acknowledge a bundle; a warning is logged each time they pass."""
 
+TELL_EVERY_S = 1.0
+"""Seconds after which a wait for brokers counts before it has ended. A bundle may wait for minutes."""
+
 _OF_ONE_MESSAGE = {
     KafkaError.MSG_SIZE_TOO_LARGE,
     KafkaError.INVALID_MSG_SIZE,
@@ -53,12 +55,12 @@ class _Writer:
     Attributes:
         refused: Numbers of the messages that the broker refused for an error in `_OF_ONE_MESSAGE`. `flush` does not
             raise for them: sending them again cannot succeed.
-        waited_s: Seconds of waits until brokers took or acknowledged messages.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], on_wait: Callable[[float], None]) -> None:
+        """Take the producer's settings, and what is told the seconds of each wait for brokers."""
         self.refused: list[int] = []
-        self.waited_s = 0.0
+        self._on_wait = on_wait
         self._failure: str | None = None
         self._producer = ColumnProducer(config, self._note, _logger)
 
@@ -72,18 +74,17 @@ class _Writer:
         return first
 
     def flush(self) -> None:
-        with self._waiting():
-            self._flush()
-
-    def _flush(self) -> None:
         warn_at = time.monotonic() + WARN_AFTER_S
+        told_to = time.perf_counter()
         # Inside one call, librdkafka checks only every 10 ms whether all is delivered; short calls notice it earlier.
         while left := self._producer.flush(0.001):
             self._raise_failure()
+            told_to = self._tell_wait(told_to, TELL_EVERY_S)
             if time.monotonic() > warn_at:
                 waiting = {"event": "waiting_for_broker"}
                 _logger.warning("waiting for the broker: %d messages not yet acknowledged", left, extra=waiting)
                 warn_at = time.monotonic() + WARN_AFTER_S
+        self._tell_wait(told_to)
         self._raise_failure()
 
     def fail(self, topic: str, partition: int, reason: str) -> None:
@@ -112,17 +113,19 @@ class _Writer:
 
     def _wait_for_room(self) -> None:
         self._serve(0)
-        with self._waiting():
-            while self._producer.held > MAX_IN_FLIGHT:
-                self._serve(0.005)
+        told_to = time.perf_counter()
+        while self._producer.held > MAX_IN_FLIGHT:
+            self._serve(0.005)
+            told_to = self._tell_wait(told_to, TELL_EVERY_S)
+        self._tell_wait(told_to)
 
-    @contextmanager
-    def _waiting(self) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.waited_s += time.perf_counter() - began
+    def _tell_wait(self, since: float, least_s: float = 0.0) -> float:
+        """Tell of a wait while it goes on, if it is long enough; return the time up to which it is told."""
+        now = time.perf_counter()
+        if now - since < least_s:
+            return since
+        self._on_wait(now - since)
+        return now
 
     def _serve(self, timeout_s: float) -> None:
         self._producer.poll(timeout_s)
@@ -137,13 +140,13 @@ class _WriteFn(beam.DoFn):  # type: ignore[misc]
         self._topic = topic
 
     def setup(self) -> None:
-        self._writer = _Writer(self._config)
+        self._writer = _Writer(self._config, self._waited)
 
     def finish_bundle(self) -> None:
+        began = time.perf_counter()
         self._settle()
-        waited_s, self._writer.waited_s = self._writer.waited_s, 0.0
         if (metrics := worker_metrics()) is not None:
-            metrics.flushed(self._topic, waited_s)
+            metrics.flushed(self._topic, time.perf_counter() - began)
 
     def teardown(self) -> None:
         """Close the producer, or its threads stay until the process ends."""
@@ -153,6 +156,10 @@ class _WriteFn(beam.DoFn):  # type: ignore[misc]
     def _settle(self) -> None:
         """Wait until all written messages are delivered."""
         self._writer.flush()
+
+    def _waited(self, seconds: float) -> None:
+        if (metrics := worker_metrics()) is not None:
+            metrics.waited(self._topic, seconds)
 
     def _count(self, batch: pa.RecordBatch) -> None:
         if (metrics := worker_metrics()) is not None:

@@ -84,7 +84,7 @@ class Snapshot:
         reject_rates: Dead letters per second, by country and code.
         written: Records written to each output topic since the monitor started.
         jobs: Flink's jobs, by JobManager. None: the JobManager does not answer.
-        sink_ratio: Part of the workers' time since the last look that they waited for brokers, not worked in stages.
+        sink_ratio: Part of the workers' time, over half a minute, that they waited for brokers, not worked in stages.
             None: no pool is watched, one does not answer, or they did neither.
         pressed: Where a country's records are held up, by country: see `pressed_at`.
         disks: Use of the existing file systems, by path.
@@ -141,7 +141,7 @@ class Monitor:
         countries = frozenset(all_profiles()) | config.profiles.keys()
         self._letters = LetterCounter(config.bootstrap_servers, config.dead_letter_topic, countries, config.group_id)
         self._progress = Progress(topics)
-        self._worker_time: WorkerTime | None = None
+        self._worker_times: deque[tuple[float, WorkerTime]] = deque()
         self._written_before: Mapping[str, int] = {}
         self._written: Counter[str] = Counter()
         self._past_letters: deque[tuple[float, Counter[LetterKind]]] = deque()
@@ -224,10 +224,14 @@ class Monitor:
             self._stop.wait(max(0.0, began + self.config.interval_s - time.monotonic()))
 
     def _sink_ratio(self) -> float | None:
-        before, now = self._worker_time, worker_time(self.config.workers)
-        self._worker_time = now
-        if before is None or now is None:
+        now, at_s = worker_time(self.config.workers), time.monotonic()
+        if now is None:
+            self._worker_times.clear()
             return None
+        self._worker_times.append((at_s, now))
+        while len(self._worker_times) > 2 and self._worker_times[1][0] <= at_s - RATE_WINDOW_S:
+            self._worker_times.popleft()
+        before = self._worker_times[0][1]
         # A pool that has been started again begins at 0.
         stages, sink = (max(0.0, later - earlier) for earlier, later in zip(before, now, strict=True))
         return sink / (stages + sink) if stages + sink else None

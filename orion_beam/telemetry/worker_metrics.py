@@ -56,6 +56,9 @@ class WorkerMetrics:
         )
         self._produced = counter("orion_produced_records", "Records given to the producer.", "topic")
         self._produce_errors = counter("orion_produce_errors", "Records that the broker refused for good.", "topic")
+        self._waited = counter(
+            "orion_produce_wait_seconds", "Time of waits until brokers take or acknowledge records.", "topic"
+        )
         self._flush = histogram(
             "orion_produce_seconds",
             "Time that a bundle waits until brokers have taken and acknowledged it.",
@@ -93,8 +96,12 @@ class WorkerMetrics:
         """Count a record that the broker has refused for good."""
         self._produce_errors.labels(topic).inc()
 
+    def waited(self, topic: str, seconds: float) -> None:
+        """Count time that a writer has waited for brokers, also while the wait goes on."""
+        self._waited.labels(topic).inc(seconds)
+
     def flushed(self, topic: str, seconds: float) -> None:
-        """Record the time that a bundle waited until brokers had taken and acknowledged all of its records."""
+        """Record the time until the broker had acknowledged all records of a bundle."""
         self._flush.labels(topic).observe(seconds)
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 _TIMEOUT_S = 5.0
-_IN_STAGES, _FOR_BROKERS = "orion_stage_seconds_sum", "orion_produce_seconds_sum"
+_IN_STAGES, _FOR_BROKERS = "orion_stage_seconds_sum", "orion_produce_wait_seconds_total"
 
 
 class WorkerTime(NamedTuple):

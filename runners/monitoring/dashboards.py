@@ -176,7 +176,7 @@ DASHBOARDS: dict[str, tuple[str, list[Panel]]] = {
                 "Threads of workers in stages, and waiting for brokers",
                 {
                     "in {{stage}}": "sum by (stage) (rate(orion_stage_seconds_sum[1m]))",
-                    "for {{topic}}": "sum by (topic) (rate(orion_produce_seconds_sum[1m]))",
+                    "for {{topic}}": "sum by (topic) (rate(orion_produce_wait_seconds_total[1m]))",
                 },
             ),
             Panel(

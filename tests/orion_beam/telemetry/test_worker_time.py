@@ -18,8 +18,8 @@ def test_the_times_of_all_stages_topics_and_pools_are_added_up() -> None:
     batch = raw_batch("FR", [b"208011234567890"])
     metrics.stage_done("decode", batch, SplitBatch(batch, no_rejects()), 0.5)
     metrics.stage_done("normalize", batch, SplitBatch(batch, no_rejects()), 0.25)
-    metrics.flushed("cdr.final", 2.0)
-    metrics.flushed("cdr.dlq", 1.0)
+    metrics.waited("cdr.final", 2.0)
+    metrics.waited("cdr.dlq", 1.0)
     with serving("127.0.0.1:0", {"/metrics": metrics_page(registry)}) as url:
         address = url.removeprefix("http://")
         assert worker_time([address]) == WorkerTime(stages=0.75, sink=3.0)
