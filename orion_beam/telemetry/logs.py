@@ -103,7 +103,18 @@ def _is_not_told(record: logging.LogRecord) -> bool:
     if not record.name.startswith("apache_beam."):
         return True
     raised = type(record.exc_info[1]).__name__ if record.exc_info else ""
-    return raised not in _TOLD and not any(name in record.getMessage() for name in _TOLD)
+    return raised not in _TOLD and not any(name in _message_of(record) for name in _TOLD)
+
+
+def _message_of(record: logging.LogRecord) -> str:
+    """Return the message, without its values if one of them cannot be shown, as some coders of Beam's cannot.
+
+    At level DEBUG, Beam logs its coders in each bundle, and an error here would fail the bundle.
+    """
+    try:
+        return record.getMessage()
+    except Exception as error:
+        return f"{record.msg} ({type(error).__name__})"
 
 
 def say(line: str, level: int = logging.INFO) -> None:
@@ -177,7 +188,7 @@ class _TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         context = " ".join(f"{name}={value}" for name, value in _fields_of(record))
-        line = f"{_time_of(record)} {record.levelname} {record.name}: {printable(mask_line(record.getMessage()))}"
+        line = f"{_time_of(record)} {record.levelname} {record.name}: {printable(mask_line(_message_of(record)))}"
         line += f" [{context}]" if context else ""
         if record.exc_info:
             line += f"\n{printable(mask_line(self.formatException(record.exc_info)))}"
@@ -192,7 +203,7 @@ class _JsonFormatter(logging.Formatter):
             "time": _time_of(record),
             "level": record.levelname,
             "logger": record.name,
-            "message": mask_line(record.getMessage()),
+            "message": mask_line(_message_of(record)),
             **dict(_fields_of(record)),
         }
         if record.exc_info:

@@ -234,3 +234,16 @@ def test_a_level_of_the_environment_shows_more_and_is_masked_as_well(lines, monk
     read = lines(wanted)
     logging.getLogger("apache_beam").info("looking at %s", IMSI)
     assert len(read()) == 1
+
+
+@pytest.mark.parametrize("wanted", LogFormat)
+def test_a_value_that_cannot_be_shown_fails_nothing_that_logs_it(lines, wanted: LogFormat) -> None:
+    class Coder:
+        def __str__(self) -> str:
+            raise ValueError(IMSI)
+
+    read = lines(wanted)
+    logging.getLogger("apache_beam.runners.worker").warning("start %s", Coder())
+    (line,) = read()
+    assert "start %s (ValueError)" in line
+    assert IMSI not in line
