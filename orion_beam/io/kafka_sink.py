@@ -11,8 +11,9 @@ from confluent_kafka import KafkaError
 
 from orion_beam.config import KafkaSink
 from orion_beam.io.letter_headers import by_reference, messages_of
-from orion_beam.kafka.clients import producer_config
+from orion_beam.kafka.clients import job_producer_config
 from orion_beam.kafka.column_producer import ColumnProducer, DeliveryRefusal
+from orion_beam.kafka.login import login_file, login_settings, use_login_file
 from orion_beam.telemetry.worker_metrics import worker_metrics
 from orion_beam.transforms.stage.batches import join_small_batches
 
@@ -138,9 +139,11 @@ class _WriteFn(beam.DoFn):  # type: ignore[misc]
     def __init__(self, config: Mapping[str, Any], topic: str) -> None:
         self._config = config
         self._topic = topic
+        self._login = login_file()
 
     def setup(self) -> None:
-        self._writer = _Writer(self._config, self._waited)
+        use_login_file(self._login)
+        self._writer = _Writer({**login_settings(), **self._config}, self._waited)
 
     def finish_bundle(self) -> None:
         began = time.perf_counter()
@@ -252,7 +255,7 @@ class ProduceMessages(beam.PTransform):  # type: ignore[misc]
         """Take the sink and the topic, and check the producer's settings."""
         super().__init__()
         self.topic = topic
-        self.config = producer_config(sink.bootstrap_servers, sink.producer_config)
+        self.config = job_producer_config(sink.bootstrap_servers, sink.producer_config)
 
     def expand(self, messages: beam.PCollection) -> beam.PCollection:
         """Write each batch."""
@@ -270,7 +273,7 @@ class ProduceDeadLetters(beam.PTransform):  # type: ignore[misc]
         """Take the sink, and check the producer's settings."""
         super().__init__()
         self.topic = sink.dead_letter_topic
-        self.config = producer_config(sink.bootstrap_servers, sink.producer_config)
+        self.config = job_producer_config(sink.bootstrap_servers, sink.producer_config)
 
     def expand(self, letters: beam.PCollection) -> beam.PCollection:
         """Write each batch."""

@@ -7,7 +7,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from orion_beam.config import KafkaRanges, Slice
-from orion_beam.kafka.login import login_settings, use_login
+from orion_beam.kafka.login import login_file, use_login_file
 from orion_beam.kafka.offset_ranges import Advance, OffsetRange, SourcePartition, read_ranges
 from orion_beam.telemetry.run_counters import READ
 from orion_beam.transforms.stage.counters import count
@@ -46,10 +46,10 @@ class _ReadLane(beam.DoFn):  # type: ignore[misc]
         self._servers = source.bootstrap_servers
         self._countries = countries
         self._before = before
-        self._login = login_settings()
+        self._login = login_file()
 
     def setup(self) -> None:
-        use_login(self._login)
+        use_login_file(self._login)
 
     def process(self, lane: tuple[Slice, ...]) -> Iterator[pa.RecordBatch]:
         for ranges in _rounds(lane):

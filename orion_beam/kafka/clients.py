@@ -85,7 +85,7 @@ _FORMS = {
 
 
 def consumer_config(bootstrap_servers: str, group_id: str, overrides: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings of the Java consumer.
+    """Return the settings of the Java consumer, with references in place of secrets.
 
     Raises:
         UserError: An override is known to lose records, is a secret, or is unknown to the consumer; names the setting,
@@ -96,12 +96,21 @@ def consumer_config(bootstrap_servers: str, group_id: str, overrides: Mapping[st
     own = consumer_settings() | dict(overrides)
     for name, value in own.items():
         _check_consumer_setting(name, value)
-    settings = CONSUMER_DEFAULTS | java_settings(login_settings()) | own
+    settings = CONSUMER_DEFAULTS | java_settings(login_settings(), consumer_settings()) | dict(overrides)
     return settings | {"bootstrap.servers": bootstrap_servers, "group.id": group_id}
 
 
 def producer_config(bootstrap_servers: str, overrides: Mapping[str, str]) -> dict[str, str | int | bool]:
-    """Return the settings of the librdkafka producer.
+    """Return the settings of the librdkafka producer, with those of the login.
+
+    Raises:
+        UserError: As `job_producer_config`.
+    """
+    return login_settings() | job_producer_config(bootstrap_servers, overrides)
+
+
+def job_producer_config(bootstrap_servers: str, overrides: Mapping[str, str]) -> dict[str, str | int | bool]:
+    """Return the settings of a job's producers without those of the login, which workers add where they run.
 
     Raises:
         UserError: An override is known to lose records, is a secret, or is unknown to librdkafka; names the setting,
@@ -109,9 +118,9 @@ def producer_config(bootstrap_servers: str, overrides: Mapping[str, str]) -> dic
     """
     _refuse_secrets("producer", overrides)
     _refuse_lossy("producer", overrides, _LOSSY_PRODUCER)
-    settings = PRODUCER_DEFAULTS | login_settings() | dict(overrides) | {"bootstrap.servers": bootstrap_servers}
+    settings = PRODUCER_DEFAULTS | dict(overrides) | {"bootstrap.servers": bootstrap_servers}
     try:
-        check_settings(settings)
+        check_settings(login_settings() | settings)
     except KafkaException as error:
         raise UserError(f"producer settings: {error.args[0].str()}: leave it out, or mend it") from None
     return settings

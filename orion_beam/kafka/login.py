@@ -20,7 +20,7 @@ _FILES = {
     "ssl.certificate.location": "ssl.certificate.pem",
     "ssl.key.location": "ssl.key.pem",
 }
-"""Settings of librdkafka that name a PEM file, and those that hold its text: workers get the text, not the file."""
+"""Settings of librdkafka that name a PEM file, and those that hold its text."""
 
 _JAVA_PEMS = {
     "ssl.ca.pem": ("ssl.truststore.type", "ssl.truststore.certificates"),
@@ -35,24 +35,25 @@ _REGISTRY_FILES = ("ssl.ca.location", "ssl.certificate.location", "ssl.key.locat
 _REGISTRY_NAMES = (*_REGISTRY_FILES, "ssl.key.password", "basic.auth.user.info")
 
 _JAVA_NAMES = {"sasl.mechanisms": "sasl.mechanism"}
-_PLAIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
-_SCRAM = "org.apache.kafka.common.security.scram.ScramLoginModule"
-_LOGIN_MODULES = {"PLAIN": _PLAIN, "SCRAM-SHA-256": _SCRAM, "SCRAM-SHA-512": _SCRAM}
+_MECHANISMS = {"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"}
+_LOGIN_MODULES = (
+    "org.apache.kafka.common.security.plain.PlainLoginModule",
+    "org.apache.kafka.common.security.scram.ScramLoginModule",
+)
+
+_OAUTH_HANDLER = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginCallbackHandler"
+_PROVIDER = "dev.orion.beam.kafka.LoginFile"
 
 _JAAS = re.compile(r'(username|password)\s*=\s*"((?:[^"\\]|\\.)*)"')
 
-_told: dict[str, str] = {}
-
 
 def login_settings() -> dict[str, str]:
-    """Return librdkafka's login settings, from `use_login` or the file that ORION_KAFKA_CONFIG names; else none.
+    """Return librdkafka's login settings, from the file that ORION_KAFKA_CONFIG names; else none.
 
     Raises:
         UserError: The file cannot be read, or contains something other than login settings; names the file, the line
             and the setting, never a value.
     """
-    if _told:
-        return dict(_told)
     return {name: value for name, value in _file().items() if not name.startswith((CONSUMER_PREFIX, REGISTRY_PREFIX))}
 
 
@@ -83,28 +84,71 @@ def _file() -> Mapping[str, str]:
     return _read(Path(path)) if path else {}
 
 
-def use_login(settings: Mapping[str, str]) -> None:
-    """Set the login of this process, for a worker that has its job's settings. Empty: use the file."""
-    global _told  # noqa: PLW0603 - the login belongs to the process, as the environment variable does
-    _told = dict(settings)
+def login_file() -> str | None:
+    """Return the path of the file, which a job carries to its workers: so the job holds no secret. None without one."""
+    return os.environ.get(CONFIG_VARIABLE) or None
 
 
-def java_settings(login: Mapping[str, str]) -> dict[str, str]:
-    """Convert librdkafka's login settings to those of Kafka's Java client."""
+def use_login_file(path: str | None) -> None:
+    """Log in as a job does, in one of its workers. The worker's own environment may name another place of the file.
+
+    Raises:
+        UserError: This process cannot read the file.
+    """
+    if path is None:
+        os.environ.pop(CONFIG_VARIABLE, None)
+        return
+    here = os.environ[CONFIG_VARIABLE] = login_file() or path
+    if not os.access(here, os.R_OK):
+        raise UserError(
+            f"this worker cannot read {here}, which holds the login to Kafka: put it there, or name its place in"
+            f" {CONFIG_VARIABLE} in the environment of task managers and workers"
+        )
+
+
+def java_settings(login: Mapping[str, str], own: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Convert librdkafka's login settings to those of Kafka's Java client, with references in place of secrets.
+
+    The client puts in the secrets where it runs, from the login file there (`LoginFile.java`).
+
+    Args:
+        login: Login settings of librdkafka.
+        own: Settings for the Java consumer only.
+    """
     settings: dict[str, str] = {}
     for name, value in login.items():
+        shown = _reference(name) if name.endswith(SECRETS) else value
         if name in _JAVA_PEMS:
             kind, holder = _JAVA_PEMS[name]
-            settings |= {kind: "PEM", holder: value}
+            settings |= {kind: "PEM", holder: shown}
         elif name == "ssl.endpoint.identification.algorithm":
             settings[name] = "" if value == "none" else value
-        elif name not in ("sasl.username", "sasl.password"):
-            settings[_JAVA_NAMES.get(name, name)] = value
+        elif name == "sasl.oauthbearer.token.endpoint.url" or not name.startswith(
+            ("sasl.username", "sasl.password", "sasl.oauthbearer.")
+        ):
+            settings[_JAVA_NAMES.get(name, name)] = shown
     mechanism = settings.get("sasl.mechanism", "")
-    if mechanism in _LOGIN_MODULES:
-        user, password = (_quoted(login.get(f"sasl.{name}", "")) for name in ("username", "password"))
-        settings["sasl.jaas.config"] = f"{_LOGIN_MODULES[mechanism]} required username={user} password={password};"
+    if mechanism in _MECHANISMS:
+        settings["sasl.jaas.config"] = _reference("sasl.jaas.config")
+    if mechanism == "OAUTHBEARER" and login.get("sasl.oauthbearer.method") == "oidc":
+        settings |= {
+            "sasl.jaas.config": _reference("sasl.jaas.config"),
+            "sasl.login.callback.handler.class": _OAUTH_HANDLER,
+        }
+    for name, value in (own or {}).items():
+        settings[name] = _reference(CONSUMER_PREFIX + name) if name.endswith(SECRETS) else value
+    if any(value.startswith("${login:") for value in settings.values()):
+        others = settings.get("config.providers")
+        settings |= {
+            "config.providers": f"{others},login" if others else "login",
+            "config.providers.login.class": _PROVIDER,
+            "config.providers.login.param.file": login_file() or "",
+        }
     return settings
+
+
+def _reference(name: str) -> str:
+    return f"${{login:{name}}}"
 
 
 @lru_cache(maxsize=4)
@@ -166,7 +210,7 @@ def _as_librdkafka(name: str, value: str, directory: Path, where: str) -> dict[s
     """Convert a setting to librdkafka's form. Settings of Java that have an equivalent are accepted, too."""
     if name == "sasl.jaas.config":
         found = {f"sasl.{key}": re.sub(r"\\(.)", r"\1", text) for key, text in _JAAS.findall(value)}
-        if not any(module in value for module in _LOGIN_MODULES.values()) or len(found) != len(("user", "password")):
+        if not any(module in value for module in _LOGIN_MODULES) or len(found) != len(("user", "password")):
             raise UserError(f"{where}: of sasl.jaas.config, only user name and password of PLAIN and SCRAM are known")
         return found
     if name.startswith("ssl.truststore."):
@@ -177,7 +221,7 @@ def _as_librdkafka(name: str, value: str, directory: Path, where: str) -> dict[s
     if name in _FILES:
         file = directory / value
         if file.is_dir() or value == "probe":
-            raise UserError(f"{where}: {name} must name a file; workers get its content")
+            raise UserError(f"{where}: {name} must name a file")
         try:
             text = file.read_text(encoding="ascii")
         except (OSError, UnicodeDecodeError) as error:
@@ -187,8 +231,3 @@ def _as_librdkafka(name: str, value: str, directory: Path, where: str) -> dict[s
             warn_if_open(file)
         return {_FILES[name]: text}
     return {"sasl.mechanisms" if name == "sasl.mechanism" else name: value}
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

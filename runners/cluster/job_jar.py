@@ -131,7 +131,7 @@ def write_job_jar(config: JobConfig, arguments: Sequence[str], path: Path, repor
     """Write the jar of a job. The file appears whole or not at all, and only its owner may read it.
 
     Args:
-        config: The job; its source and sink are Kafka. The jar holds the login's secrets, if the job has any.
+        config: The job; its source and sink are Kafka.
         arguments: Beam's options that the user gives; `flink_arguments` adds the others.
         path: Path of the jar. A file that is there is replaced.
         report: Receives progress lines when jars are built first.

@@ -23,7 +23,7 @@ def _directory(name: str) -> Path:
 def keep_jar(jar: Path, name: str) -> str:
     """Keep a jar for its job, in place of the oldest one; return its SHA-256 in hex.
 
-    Only its owner may read it: it may hold the secrets of a login.
+    Only its owner may read it: it holds the job's options and stages.
 
     Args:
         jar: The jar.

@@ -10,7 +10,6 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +24,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.transforms.environments import ExternalEnvironment
 
 from orion_beam.errors import UserError
-from orion_beam.kafka.login import login_settings, use_login
+from orion_beam.kafka.login import login_file, use_login_file
 from orion_beam.kafka.reach import unreached_brokers
 from orion_beam.runners.doctor.machine import installed_versions, pinned_versions
 from orion_beam.runners.worker_pool.token import with_token
@@ -33,10 +32,10 @@ from orion_beam.runners.worker_pool.token import with_token
 _NAMESPACE, _ANSWER = "orion", "answer"
 
 
-def _look(bootstrap_servers: str, login: Mapping[str, str]) -> None:
+def _look(bootstrap_servers: str, login: str | None) -> None:
     """Collect, in the worker, what it sees, and return it as a metric: elements do not come back to this process."""
-    use_login(login)
     try:
+        use_login_file(login)
         brokers, unreached = unreached_brokers(bootstrap_servers)
     except UserError as error:
         brokers, unreached = 0, [str(error)]
@@ -64,7 +63,7 @@ def ask_worker(address: str, bootstrap_servers: str) -> dict[str, Any]:
     _listen_for(address)
     runner = FnApiRunner(default_environment=ExternalEnvironment(address))
     pipeline = beam.Pipeline(runner=runner, options=PipelineOptions([]))
-    pipeline | beam.Create([bootstrap_servers], reshuffle=False) | "Look" >> beam.Map(_look, login_settings())
+    pipeline | beam.Create([bootstrap_servers], reshuffle=False) | "Look" >> beam.Map(_look, login_file())
     began = time.time()
     result = pipeline.run()
     result.wait_until_finish()

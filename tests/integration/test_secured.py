@@ -1,10 +1,12 @@
 """A cluster that wants a login and has ACLs: commands log in by one file, and need the rights of their role."""
 
+import base64
 import json
 import re
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.internal import pickler
 from confluent_kafka.admin import AclOperation  # type: ignore[attr-defined]  # re-exported implicitly
 
 from orion_beam.access.acls import EVERYBODY, Acl, apply_acls, await_acls, plan_acls, wanted_acls
@@ -21,13 +24,20 @@ from orion_beam.errors import UserError
 from orion_beam.jobs.events import JobAction, JobEvent
 from orion_beam.jobs.history import read_history, record_event, require_history
 from orion_beam.kafka import CONFIG_VARIABLE
+from orion_beam.kafka import login as login_module
 from orion_beam.kafka.admin import admin_client, topic_names
+from orion_beam.kafka.offset_ranges import offset_ranges, read_ranges
+from orion_beam.monitoring.flink_rest import FlinkRest
+from orion_beam.runners.jars.build import orion_home
 from orion_beam.runners.local.broker import HOST, free_ports, is_taken
+from orion_beam.runners.local.flink import LocalFlink
 from orion_beam.topics.apply import create_topics
 from orion_beam.topics.cluster_state import describe_cluster
 from tests.command import Answer, Command
 from tests.integration.harness import FREQUENT_CHECKPOINTS, START_TIMEOUT_S, StartJob, await_until, records_on, scrape
-from tests.integration.secured import PASSWORD, PLAIN_PASSWORD, USER, Secured, secured_kafka
+from tests.integration.planted import command_lines_with, files_with, is_in
+from tests.integration.secured import CLIENT_SECRET, PASSWORD, PLAIN_PASSWORD, USER, Secured, secured_kafka
+from tests.integration.test_cluster import workers
 
 pytestmark = pytest.mark.integration
 
@@ -84,7 +94,7 @@ def call(*arguments: object, code: int = 0) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     printed = done.stdout + done.stderr
     assert done.returncode == code, printed
-    assert not any(secret in printed for secret in (PASSWORD, PLAIN_PASSWORD))
+    assert not any(secret in printed for secret in (PASSWORD, PLAIN_PASSWORD, CLIENT_SECRET))
     return printed if code else done.stdout
 
 
@@ -146,6 +156,65 @@ def value_of(url: str, name: str) -> float | None:
     return next((sample.value for sample in scrape(url) if sample.name == name), None)
 
 
+def test_no_place_that_outlives_a_login_holds_its_secret(
+    kafka: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Search the jar, the job and all that Flink tells and keeps of it, logs, temporary files, and command lines."""
+    for packed in (zlib.compress(PLAIN_PASSWORD.encode()), pickler.dumps({"x": [PLAIN_PASSWORD]})):
+        assert is_in(base64.b64encode(packed), PLAIN_PASSWORD)  # the search finds what it searches for
+    (tmp_path / "login").mkdir()
+    file = tmp_path / "login" / "client.properties"
+    file.write_text(
+        f"security.protocol=SASL_SSL\nsasl.mechanism=PLAIN\nsasl.username={USER}\nsasl.password={PLAIN_PASSWORD}\n"
+        f"ssl.ca.location={kafka.ca}\n"
+    )
+    seen, home, temporary = (tmp_path / name for name in ("seen", "home", "temporary"))
+    for directory in (seen, temporary):
+        directory.mkdir()
+    monkeypatch.setenv(CONFIG_VARIABLE, str(file))
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    servers = ["--bootstrap-servers", kafka.servers, "--countries", "FR"]
+    call("topics", "apply", *servers, "--profile", "development", "--yes")
+    call("generate", *servers, "--count", 100)
+    (metrics_port,) = free_ports(1)
+    with (
+        LocalFlink(seen / "flink", 1) as flink,
+        workers(seen / "workers.log", metrics_port) as pool,
+    ):
+        beam = ["--", f"--flink_master={flink.address}", "--environment_type=EXTERNAL"]
+        beam += [f"--environment_config={pool}", "--parallelism=1", FREQUENT_CHECKPOINTS]
+        submit = ["submit", *servers, "--group-id", "planted"]
+        call(*submit, "--to-jar", seen / "job.jar", *beam[:1], *beam[2:])
+        written = records_on(kafka.servers, "cdr.final", "cdr.dlq")
+        (job,) = json.loads(call(*submit, "--json", *beam))["jobs"]
+        await_until(
+            lambda: records_on(kafka.servers, "cdr.final", "cdr.dlq") >= written + 100, START_TIMEOUT_S, "all are out"
+        )
+        (seen / "flink-says.json").write_text(json.dumps([*all_answers(flink.rest, job["id"])]))
+        call("jobs", "logs", job["id"], "--flink", flink.address)
+        call("replay", *servers, *ALL, "--yes", "--output", seen / "out")
+        assert command_lines_with(PLAIN_PASSWORD) == []
+        ends = offset_ranges(kafka.servers, ["orion.jobs"])
+        history = [batch.serialize().to_pybytes() for batch in read_ranges(kafka.servers, ends)]
+        assert history
+        assert not any(is_in(batch, PLAIN_PASSWORD) for batch in history)
+        flink.rest.cancel(job["id"])
+        assert files_with(PLAIN_PASSWORD, [seen, temporary, orion_home() / "kept"]) == []
+
+
+def all_answers(rest: FlinkRest, job_id: str) -> Iterator[object]:
+    """Yield what Flink's REST API tells of a job, and of its cluster."""
+    paths = ["overview", "config", "jars", "jobs/overview", "jobmanager/config", "jobmanager/environment"]
+    of_job = ("", "/config", "/plan", "/exceptions", "/checkpoints", "/checkpoints/config", "/accumulators")
+    paths += [f"jobs/{job_id}{path}" for path in of_job]
+    for vertex in rest.get(f"jobs/{job_id}")["vertices"]:
+        of_vertex = ("", "/accumulators", "/subtasks/accumulators", "/taskmanagers", "/metrics")
+        paths += [f"jobs/{job_id}/vertices/{vertex['id']}{path}" for path in of_vertex]
+    for manager in rest.get("taskmanagers")["taskmanagers"]:
+        paths += [f"taskmanagers/{manager['id']}{path}" for path in ("", "/logs", "/thread-dump", "/metrics")]
+    return map(rest.get, paths)
+
+
 def test_a_file_of_kafkas_own_tools_may_be_named_on_the_command_line(kafka: Secured, tmp_path: Path) -> None:
     file = tmp_path / "client.properties"
     file.write_text(
@@ -182,6 +251,74 @@ def test_who_is_not_let_in_is_told_why_and_what_to_do(
     assert reason in shown
     assert "--kafka-config" in shown
     assert "wrong" not in shown.replace("wrong version", "")
+
+
+def test_tokens_and_certificates_of_others_are_refused(
+    kafka: Secured, orion_beam: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "client.properties"
+    monkeypatch.setenv(CONFIG_VARIABLE, str(file))
+    without = f"security.protocol=SSL\nssl.ca.location={kafka.ca}\n"
+    for servers, login in ((kafka.servers, kafka.token_login("guessed")), (kafka.mutual, without)):
+        file.write_text(login)
+        login_module._read.cache_clear()
+        refused = orion_beam("run", "--bootstrap-servers", servers)
+        assert refused.code == 2
+        (line,) = [line for line in refused.err.splitlines() if "holds secrets" not in line]
+        assert f"Kafka at {servers} does not" in line
+        assert "guessed" not in line
+
+
+@pytest.mark.parametrize("kind", ["token", "certificate"])
+def test_a_job_logs_in_by_a_token_or_a_certificate(
+    kafka: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start_job: StartJob, kind: str
+) -> None:
+    servers, login = {
+        "token": (kafka.servers, kafka.token_login()),
+        "certificate": (kafka.mutual, kafka.certificate_login()),
+    }[kind]
+    file = tmp_path / "client.properties"
+    file.write_text(login)
+    monkeypatch.setenv(CONFIG_VARIABLE, str(file))
+    call("topics", "apply", "--bootstrap-servers", servers, "--countries", "FR", "--profile", "development", "--yes")
+    call("generate", "--bootstrap-servers", servers, "--countries", "FR", "--count", 100)
+    written = records_on(servers, "cdr.final", "cdr.dlq")
+    job = start_job(servers, "--countries", "FR", "--group-id", kind, beam=[FREQUENT_CHECKPOINTS])
+    job.await_until(
+        lambda: records_on(servers, "cdr.final", "cdr.dlq") >= written + 100, START_TIMEOUT_S, "all are out"
+    )
+    job.send(signal.SIGINT)
+    assert job.exit_code() == 130
+    assert CLIENT_SECRET not in job.log
+
+
+def test_a_job_whose_right_is_taken_away_says_so_and_goes_on_when_it_is_back(
+    kafka: Secured, start_job: StartJob, log_in: LogIn
+) -> None:
+    generate = ("generate", "--bootstrap-servers", kafka.servers, "--countries", "FR", "--count", 100)
+    out = ("cdr.final", "cdr.dlq")
+    log_in(USER)
+    create_topics(kafka.servers, ["FR"])
+    call(*generate)
+    before = records_on(kafka.servers, *out)
+    log_in(Role.STREAM)
+    job = start_job(kafka.servers, "--countries", "FR", beam=[FREQUENT_CHECKPOINTS])
+    log_in(USER)
+    job.await_until(lambda: records_on(kafka.servers, *out) >= before + 100, START_TIMEOUT_S, "all are out")
+    right = Acl(f"User:{Role.STREAM}", "topic", "cdr.raw.FR", "READ")
+    take_away(kafka.servers, right)
+    try:
+        refusal = "Not authorized to access topics: [cdr.raw.FR]"
+        job.await_until(lambda: refusal in job.log, START_TIMEOUT_S, "the job says what it may not do")
+    finally:
+        grant(kafka.servers, [right])
+    call(*generate)
+    job.await_until(lambda: records_on(kafka.servers, *out) >= before + 200, START_TIMEOUT_S, "it goes on")
+    job.send(signal.SIGINT)
+    assert job.exit_code() == 130
+    assert PASSWORD not in job.log
+    audit = json.loads(call("audit", "--bootstrap-servers", kafka.servers, "--countries", "FR", "--json"))
+    assert audit["missing"] == 0
 
 
 def test_a_plan_of_acls_says_what_is_missing_and_what_is_too_much(

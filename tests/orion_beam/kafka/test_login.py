@@ -7,7 +7,7 @@ import pytest
 from orion_beam.errors import UserError
 from orion_beam.kafka import CONFIG_VARIABLE
 from orion_beam.kafka.clients import consumer_config, producer_config
-from orion_beam.kafka.login import java_settings, login_settings, registry_settings
+from orion_beam.kafka.login import java_settings, login_file, login_settings, registry_settings, use_login_file
 
 JAAS = "org.apache.kafka.common.security"
 
@@ -35,9 +35,8 @@ def test_producer_and_java_consumer_log_in_as_the_file_says(file: Path) -> None:
     consumer = consumer_config("broker:9092", "group", {})
     assert consumer["security.protocol"] == "SASL_PLAINTEXT"
     assert consumer["sasl.mechanism"] == "SCRAM-SHA-512"
-    assert consumer["sasl.jaas.config"] == (
-        f'{JAAS}.scram.ScramLoginModule required username="o\\"r\\\\ion" password="a=b";'
-    )
+    assert consumer["sasl.jaas.config"] == "${login:sasl.jaas.config}"
+    assert consumer["config.providers.login.param.file"] == str(file)
     assert not {"sasl.username", "sasl.password", "sasl.mechanisms"} & set(consumer)
 
 
@@ -46,7 +45,7 @@ def test_a_setting_of_a_command_wins_over_the_file(file: Path) -> None:
     assert producer_config("broker:9092", {"security.protocol": "PLAINTEXT"})["security.protocol"] == "PLAINTEXT"
 
 
-def test_pem_files_travel_with_the_job_and_java_gets_their_text() -> None:
+def test_java_gets_certificates_as_text_and_keys_by_reference(file: Path) -> None:
     pems = {"ssl.ca.pem": "CA", "ssl.certificate.pem": "CERT", "ssl.key.pem": "KEY", "ssl.key.password": "p"}
     assert java_settings({"security.protocol": "SSL", "ssl.endpoint.identification.algorithm": "none", **pems}) == {
         "security.protocol": "SSL",
@@ -55,8 +54,11 @@ def test_pem_files_travel_with_the_job_and_java_gets_their_text() -> None:
         "ssl.truststore.certificates": "CA",
         "ssl.keystore.type": "PEM",
         "ssl.keystore.certificate.chain": "CERT",
-        "ssl.keystore.key": "KEY",
-        "ssl.key.password": "p",
+        "ssl.keystore.key": "${login:ssl.key.pem}",
+        "ssl.key.password": "${login:ssl.key.password}",
+        "config.providers": "login",
+        "config.providers.login.class": "dev.orion.beam.kafka.LoginFile",
+        "config.providers.login.param.file": str(file),
     }
 
 
@@ -68,7 +70,7 @@ def test_what_is_the_java_consumer_s_alone_and_the_registry_s_goes_to_nobody_els
     )
     assert login_settings() == {"security.protocol": "SSL"}
     consumer = consumer_config("broker:9092", "group", {})
-    assert consumer["sasl.jaas.config"] == "com.example.Login required password=hunter2;"
+    assert consumer["sasl.jaas.config"] == "${login:consumer.sasl.jaas.config}"
     assert consumer["security.protocol"] == "SSL"
     assert "hunter2" not in str(producer_config("broker:9092", {}))
     assert registry_settings() == {
@@ -108,6 +110,30 @@ def test_a_file_that_cannot_be_gone_by_is_refused_with_its_line_and_without_a_va
 def test_a_file_that_is_not_there_is_named(file: Path) -> None:
     with pytest.raises(UserError, match=rf"--kafka-config {file} cannot be read: No such file"):
         login_settings()
+
+
+def test_a_worker_logs_in_by_the_file_of_its_job_unless_its_environment_names_another_place(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text("security.protocol=PLAINTEXT\n")
+    carried = login_file()
+    assert carried == str(file)
+    monkeypatch.delenv(CONFIG_VARIABLE)
+    use_login_file(carried)
+    assert login_settings() == {"security.protocol": "PLAINTEXT"}
+    mounted = tmp_path / "mounted.properties"
+    mounted.write_text("security.protocol=SSL\n")
+    monkeypatch.setenv(CONFIG_VARIABLE, str(mounted))
+    use_login_file(carried)
+    assert login_settings() == {"security.protocol": "SSL"}
+    use_login_file(None)
+    assert login_settings() == {}
+
+
+def test_a_worker_without_the_file_says_where_it_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CONFIG_VARIABLE, "")
+    with pytest.raises(UserError, match="this worker cannot read /nowhere.*ORION_KAFKA_CONFIG in the environment of"):
+        use_login_file("/nowhere")
 
 
 @pytest.mark.parametrize(("mode", "is_told"), [(0o600, False), (0o640, False), (0o604, True), (0o644, True)])
