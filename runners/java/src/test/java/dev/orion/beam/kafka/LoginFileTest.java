@@ -1,15 +1,19 @@
 package dev.orion.beam.kafka;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.util.HashMap;
 import java.util.Map;
 import java.util.Set;
+import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.common.config.ConfigException;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -56,6 +60,23 @@ class LoginFileTest {
     ConfigException gone = assertThrows(ConfigException.class, () -> provider(Path.of("/nowhere")).get("", Set.of("x")));
     assertTrue(gone.getMessage().contains("cannot read /nowhere"));
     assertTrue(gone.getMessage().contains(LoginFile.VARIABLE));
+  }
+
+  @Test
+  void kafkasClientPutsSecretsInPlaceOfReferences() throws IOException {
+    Path file = directory.resolve("client.properties");
+    Files.writeString(file, "sasl.mechanism=PLAIN\nsasl.username=me\nsasl.password=hunter2\n");
+    Map<String, Object> settings = new HashMap<>();
+    settings.put("bootstrap.servers", "broker:9092");
+    settings.put("key.deserializer", ByteArrayDeserializer.class);
+    settings.put("value.deserializer", ByteArrayDeserializer.class);
+    settings.put("sasl.jaas.config", "${login:sasl.jaas.config}");
+    settings.put("config.providers", "login");
+    settings.put("config.providers.login.class", LoginFile.class.getName());
+    settings.put("config.providers.login.param.file", file.toString());
+    ConsumerConfig resolved = new ConsumerConfig(settings);
+    assertTrue(resolved.getPassword("sasl.jaas.config").value().contains("username=\"me\" password=\"hunter2\";"));
+    assertFalse(resolved.values().toString().contains("hunter2"));
   }
 
   private String value(String text, String name) throws IOException {
