@@ -264,9 +264,8 @@ def test_tokens_and_certificates_of_others_are_refused(
         login_module._read.cache_clear()
         refused = orion_beam("run", "--bootstrap-servers", servers)
         assert refused.code == 2
-        (line,) = [line for line in refused.err.splitlines() if "holds secrets" not in line]
-        assert f"Kafka at {servers} does not" in line
-        assert "guessed" not in line
+        assert f"Kafka at {servers} does not" in refused.err.splitlines()[-1]
+        assert "guessed" not in refused.err
 
 
 @pytest.mark.parametrize("kind", ["token", "certificate"])
@@ -290,35 +289,6 @@ def test_a_job_logs_in_by_a_token_or_a_certificate(
     job.send(signal.SIGINT)
     assert job.exit_code() == 130
     assert CLIENT_SECRET not in job.log
-
-
-def test_a_job_whose_right_is_taken_away_says_so_and_goes_on_when_it_is_back(
-    kafka: Secured, start_job: StartJob, log_in: LogIn
-) -> None:
-    generate = ("generate", "--bootstrap-servers", kafka.servers, "--countries", "FR", "--count", 100)
-    out = ("cdr.final", "cdr.dlq")
-    log_in(USER)
-    create_topics(kafka.servers, ["FR"])
-    call(*generate)
-    before = records_on(kafka.servers, *out)
-    log_in(Role.STREAM)
-    job = start_job(kafka.servers, "--countries", "FR", beam=[FREQUENT_CHECKPOINTS])
-    log_in(USER)
-    job.await_until(lambda: records_on(kafka.servers, *out) >= before + 100, START_TIMEOUT_S, "all are out")
-    right = Acl(f"User:{Role.STREAM}", "topic", "cdr.raw.FR", "READ")
-    take_away(kafka.servers, right)
-    try:
-        refusal = "Not authorized to access topics: [cdr.raw.FR]"
-        job.await_until(lambda: refusal in job.log, START_TIMEOUT_S, "the job says what it may not do")
-    finally:
-        grant(kafka.servers, [right])
-    call(*generate)
-    job.await_until(lambda: records_on(kafka.servers, *out) >= before + 200, START_TIMEOUT_S, "it goes on")
-    job.send(signal.SIGINT)
-    assert job.exit_code() == 130
-    assert PASSWORD not in job.log
-    audit = json.loads(call("audit", "--bootstrap-servers", kafka.servers, "--countries", "FR", "--json"))
-    assert audit["missing"] == 0
 
 
 def test_a_plan_of_acls_says_what_is_missing_and_what_is_too_much(
