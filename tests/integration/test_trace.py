@@ -1,8 +1,11 @@
-"""`orion-beam trace` on real Kafka: a record that came out, one that was refused, one that nothing was made of."""
+"""`orion-beam trace` and `forget` on real Kafka: where one record came out, and where all of a subscriber lie."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -27,7 +30,7 @@ from orion_beam.transforms.encode import EncodeCdrs, Wire
 from orion_beam.transforms.enrich import EnrichCdrs, operators_of
 from orion_beam.transforms.normalize import NormalizeCdrs
 from orion_beam.transforms.validate import ValidateCdrs
-from tests.integration.harness import Feed, Source, kafka_in
+from tests.integration.harness import Feed, Source, kafka_in, read_topic
 from tests.outputs import cdr, with_schema
 from tests.topics import DEAD_LETTERS, FINAL, raw_topic
 
@@ -230,3 +233,46 @@ def test_a_place_that_is_not_there_is_named(traced: Traced) -> None:
         trace(traced.servers, "--topic", TOPIC, "--partition", 99, "--offset", 0)
     with pytest.raises(UserError, match=r"cdr\.final is no raw topic"):
         trace(traced.servers, "--topic", FINAL.name, "--partition", 0, "--offset", 0)
+
+
+def test_forget_lists_all_records_of_a_subscriber_and_names_no_number(traced: Traced, tmp_path: Path) -> None:
+    wanted = {"imsi": ["208019999999999", "", IMSI], "msisdn": [MSISDN]}
+    options = []
+    for kind, numbers in wanted.items():
+        path = tmp_path / f"{kind}.txt"
+        path.write_text("\n".join(numbers))
+        options += [f"--{kind}-file", str(path)]
+    answer = CliRunner().invoke(app, ["forget", "--bootstrap-servers", traced.servers, *options, "--json"])
+    assert answer.exit_code == 1
+    assert MSISDN.removeprefix("+") not in answer.output
+    assert IMSI not in answer.output
+    found = json.loads(answer.stdout)
+    topics = (TOPIC, FINAL.name, DEAD_LETTERS.name)
+    assert set(topics) < set(found["searched"])
+    of_number = {(each["file"], each["line"]): each for each in found["subscribers"]}
+    assert of_number["imsi", 1]["records"] == 0
+    for subscriber, number in ((of_number["imsi", 3], IMSI), (of_number["msisdn", 1], MSISDN.removeprefix("+"))):
+        held = [
+            record.source
+            for topic in topics
+            for record in read_topic(traced.servers, topic)
+            if number.encode() in (record.key or b"") + (record.value or b"")
+        ]
+        places = {(each["topic"], each["partition"]): each for each in subscriber["places"]}
+        assert {place: each["records"] for place, each in places.items()} == Counter(source[:2] for source in held)
+        assert subscriber["records"] == len(held)
+        for place, each in places.items():
+            offsets = [source.offset for source in held if source[:2] == place]
+            assert (each["first_offset"], each["last_offset"]) == (min(offsets), max(offsets))
+            kept = datetime.fromisoformat(each["until"]) - datetime.fromisoformat(each["newest"])
+            assert kept == timedelta(milliseconds=found["searched"][place[0]]["retention_ms"])
+    text = CliRunner().invoke(app, ["forget", "--bootstrap-servers", traced.servers, *options]).output
+    assert "2 of 3 subscribers have records on" in text
+    assert IMSI not in text
+
+
+def test_forget_names_the_line_of_what_is_no_number_and_not_the_number(traced: Traced, tmp_path: Path) -> None:
+    path = tmp_path / "imsi.txt"
+    path.write_text(f"{IMSI}\n{IMSI}9\n")
+    answer = CliRunner().invoke(app, ["forget", "--bootstrap-servers", traced.servers, "--imsi-file", str(path)])
+    assert str(answer.exception) == f"--imsi-file {path}:2: an IMSI has 14 or 15 digits"
