@@ -217,6 +217,27 @@ def test_a_job_lives_through_changes_and_each_record_comes_out_once(place: Place
     ]  # fmt: skip
 
 
+def test_a_stop_that_is_broken_off_is_in_the_history_when_it_is_asked_for_again(place: Place, jobs: Command) -> None:
+    job_id = place.running_job()
+
+    def interrupted_and_killed(*_: object) -> None:
+        # The interrupt waits for the note, or the exit code would be 130.
+        signal.raise_signal(signal.SIGINT)
+        raise SystemExit(137)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orion_beam.cli.jobs.note_event", interrupted_and_killed)
+        assert jobs("stop", job_id, *place.options, *place.savepoints).code == 137
+    assert not place.running
+    history = place.actions()
+    assert history[-1] != "stopped"
+    first, second = (jobs("stop", job_id, *place.options) for _ in range(2))
+    assert (first.code, second.code) == (0, 0), (first, second)
+    assert first.out == second.out
+    assert place.actions() == [*history, "stopped"]
+    assert (place.history()[-1].job_id, place.history()[-1].savepoint) == (job_id, first.out.strip())
+
+
 def test_an_upgrade_that_fails_leaves_the_old_version_running(place: Place, jobs: Command) -> None:
     job_id = place.running_job()
     broken = place.broken_jar()
