@@ -119,12 +119,18 @@ class Job:
     """A child process of `orion-beam run`, in a session of its own, with its output in a file."""
 
     def __init__(
-        self, log: Path, servers: str, *arguments: str, beam: Sequence[str] = (), workspace: Path | None = None
+        self,
+        log: Path,
+        servers: str,
+        *arguments: str,
+        beam: Sequence[str] = (),
+        workspace: Path | None = None,
+        module: str = "orion_beam.cli.main",
     ) -> None:
         self.log_file = log
         named = {} if workspace is None else {WORKSPACE_VARIABLE: str(workspace)}
         self._seen: dict[int, psutil.Process] = {}
-        command = [sys.executable, "-m", "orion_beam.cli.main", "run", "--bootstrap-servers", servers, *arguments]
+        command = [sys.executable, "-m", module, "run", "--bootstrap-servers", servers, *arguments]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [*command, "--", *beam],
@@ -152,6 +158,12 @@ class Job:
         """Java processes of the job that run now."""
         self._note_children()
         return [child for child in self._seen.values() if is_alive(child) and child.name() == "java"]
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """Python processes of the job that run now, besides itself: the workers of embedded Flink."""
+        self._note_children()
+        return [child for child in self._seen.values() if is_alive(child) and child.name().startswith("python")]
 
     @property
     def remains(self) -> list[str]:

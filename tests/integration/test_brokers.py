@@ -39,7 +39,9 @@ from tests.integration.harness import (
     await_until,
     committed_offsets,
     outcomes,
+    read_topic,
 )
+from tests.integration.test_producer_errors import waits, write, writing
 from tests.topics import CATALOGUE, raw_topic
 
 pytestmark = pytest.mark.integration
@@ -159,6 +161,26 @@ def coordinators(servers: str, group: str) -> set[int]:
         return {answer.result().coordinator.id for answer in query.ask(ids, timeout_s).values()}
 
     return retried("coordinators", servers, ask)
+
+
+def test_a_write_with_too_few_replicas_in_sync_waits_for_them(
+    cluster: LocalKafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = "of-two"
+    settings = {"min.insync.replicas": "2"}
+    admin = admin_client(cluster.bootstrap_servers)
+    (created,) = admin.create_topics([NewTopic(topic, 1, replica_assignment=[[1, 2]], config=settings)]).values()
+    created.result(START_TIMEOUT_S)
+    with writing(cluster.bootstrap_servers, topic) as writer:
+        write(writer, b"before")
+        cluster.kill_broker(2)
+        try:
+            with waits(writer, caplog, b"after"):
+                cluster.rejoin(cluster.ports, [2])
+        finally:
+            if not cluster.brokers[1].is_running:
+                cluster.rejoin(cluster.ports, [2])
+    assert [record.value for record in read_topic(cluster.bootstrap_servers, topic)] == [b"before", b"after"]
 
 
 def first_error(servers: str) -> str | None:

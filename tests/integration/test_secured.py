@@ -21,6 +21,7 @@ from orion_beam.access.acls import EVERYBODY, Acl, apply_acls, await_acls, plan_
 from orion_beam.access.roles import Resource, Right, kind_name, resource_names, rights_of
 from orion_beam.defaults import GROUP, Role
 from orion_beam.errors import UserError
+from orion_beam.io.kafka_sink import DeliveryError
 from orion_beam.jobs.events import JobAction, JobEvent
 from orion_beam.jobs.history import read_history, record_event, require_history
 from orion_beam.kafka import CONFIG_VARIABLE
@@ -38,6 +39,7 @@ from tests.integration.harness import FREQUENT_CHECKPOINTS, START_TIMEOUT_S, Sta
 from tests.integration.planted import command_lines_with, files_with, is_in
 from tests.integration.secured import CLIENT_SECRET, PASSWORD, PLAIN_PASSWORD, USER, Secured, secured_kafka
 from tests.integration.test_cluster import workers
+from tests.integration.test_producer_errors import write, writing
 
 pytestmark = pytest.mark.integration
 
@@ -370,6 +372,28 @@ def test_a_role_without_one_of_its_rights_is_told_which(
     assert re.search(f"may not .*{re.escape(str(right))}|not let this user see|[Aa]uthorization failed", told)
     # Figures that may be shown are shown.
     assert refused.code in ((0, 2) if role is Role.MONITOR else (1, 2))
+
+
+def test_a_job_that_loses_the_right_to_write_fails_its_bundle_and_goes_on_when_it_has_it_again(
+    kafka: Secured, log_in: LogIn
+) -> None:
+    topic = "cdr.final"
+    log_in(USER)
+    create_topics(kafka.servers, ["FR"])
+    before = records_on(kafka.servers, topic)
+    acl = Acl(f"User:{Role.STREAM}", "topic", topic, "WRITE")
+    log_in(Role.STREAM)
+    with writing(kafka.servers, topic) as writer, writing(kafka.servers, topic) as again:
+        log_in(USER)
+        write(writer, b"before")
+        take_away(kafka.servers, acl)
+        try:
+            with pytest.raises(DeliveryError, match="delivery failed: .*authorization failed; topic cdr.final"):
+                write(writer, b"refused")
+        finally:
+            grant(kafka.servers, [acl])
+        write(again, b"after")
+    assert records_on(kafka.servers, topic) == before + 2
 
 
 def history(servers: str) -> Answer:
