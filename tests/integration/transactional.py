@@ -22,7 +22,7 @@ COMMIT_VARIABLE = "ORION_TEST_COMMIT"
 AT_BUNDLE, AT_CHECKPOINT = "bundle", "checkpoint"
 CRASH_VARIABLE = "ORION_TEST_CRASH"
 """File that is made when a worker kills itself, once, instead of its first commit at a checkpoint."""
-TRANSACTION_TIMEOUT_MS = 10_000
+TRANSACTION_TIMEOUT_MS = 60_000
 """Time after which the broker aborts what a killed worker has left open."""
 _PATIENCE_S = 600.0
 
