@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from confluent_kafka import KafkaException
 
 from orion_beam.errors import UserError
 from orion_beam.io import kafka_sink
@@ -76,6 +77,15 @@ def waits(writer: _WriteMessagesFn, caplog: pytest.LogCaptureFixture, *values: b
         bundle.result(READ_TIMEOUT_S)
 
 
+def answers(servers: str) -> bool:
+    """Return whether a broker answers within a second."""
+    admin = admin_client(servers)
+    try:
+        return bool(admin.list_topics(timeout=1).brokers)
+    except KafkaException:
+        return False
+
+
 def held(kafka: LocalKafka, topic: str) -> list[bytes]:
     return [record.payload for record in read_topic(kafka.bootstrap_servers, topic)]
 
@@ -84,7 +94,8 @@ def test_a_topic_that_is_deleted_fails_the_bundle_and_made_anew_takes_it(kafka: 
     topic, servers = FINAL.name, kafka.bootstrap_servers
     with writing(kafka.bootstrap_servers, topic, topic_metadata_propagation_max_ms="1000") as writer:
         write(writer, b"before")
-        admin_client(servers).delete_topics([topic])[topic].result(READ_TIMEOUT_S)
+        admin = admin_client(servers)
+        admin.delete_topics([topic])[topic].result(READ_TIMEOUT_S)
         await_until(lambda: topic not in topic_names(servers), READ_TIMEOUT_S, "the topic is gone")
         with pytest.raises(DeliveryError, match=f"delivery failed: .*[Uu]nknown (topic|partition).*; topic {topic}"):
             write(writer, b"after")
@@ -106,6 +117,7 @@ def test_a_broker_that_stands_still_is_waited_for_and_with_a_timeout_fails_the_b
         write(hasty, b"before")
         broker.suspend()
         try:
+            await_until(lambda: not answers(kafka.bootstrap_servers), READ_TIMEOUT_S, "the broker stands still")
             with pytest.raises(
                 DeliveryError, match=f"delivery failed: Local: Message timed out; topic {VALIDATED.name}"
             ):
