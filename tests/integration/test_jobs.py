@@ -246,9 +246,7 @@ def test_an_upgrade_that_fails_leaves_the_old_version_running(place: Place, jobs
     with feed.flowing(COUNTRY, RECORDS_PER_SECOND):
         failed = jobs("upgrade", NAME, "--jar", broken, *place.options, *place.savepoints)
         assert failed.code == 1, failed.err
-        assert re.search(
-            r"given up: job .* has failed [0-9]+ times for the same reason", failed.err
-        )
+        assert re.search(r"given up: job .* has failed [0-9]+ times for the same reason", failed.err)
         assert "refused" in failed.err
         assert place.running_job() != job_id
         assert place.running_job() in failed.err
