@@ -12,6 +12,10 @@ HELD_RATIO = 0.5
 
 _READ_OF = re.compile(r"^Source: .*?/Read (?P<topic>[^/ ]+)")
 """The task that reads a topic, by its name in Beam's translation of our graph."""
+_STAGES = "]{"
+"""In the name of a task: what Python workers run of our graph, `[10]{DecodeCdrs, ValidateCdrs, …}`. For a job over one
+country, Flink makes one task of this and the read. No task holds it back then, and Flink does not measure how busy the
+task of a source is."""
 _HELD, _BUSY = "backPressuredTimeMsPerSecond", "busyTimeMsPerSecond"
 
 
@@ -29,7 +33,8 @@ class JobStatus:
         checkpoint_at_s: Start of that checkpoint, in seconds since the epoch. None: there is none.
         restarts: Number of restarts.
         tasks_waiting: Tasks that neither run nor have finished.
-        held: Part of the time (0 to 1) for which the read of a topic is held back by what follows, by topic.
+        held: Part of the time (0 to 1) for which the read of a topic is held back by what follows, by topic. A read
+            that is one task with its stages is not in it.
         busy: Part of the time for which the busiest of the tasks that follow the reads works, or waits for its workers.
             None: Flink does not say.
     """
@@ -95,7 +100,7 @@ def _pressure(rest: FlinkRest, job_id: str) -> tuple[dict[str, float], float | N
         # A task that has just started has no metrics. Flink says "NaN" where it measures nothing.
         of_task = {metric["id"]: float(metric["max"]) / 1000 for metric in rest.get(path)}
         read = _READ_OF.match(task["name"])
-        if read and of_task.get(_HELD, -1) >= 0:
+        if read and _STAGES not in task["name"] and of_task.get(_HELD, -1) >= 0:
             held[read["topic"]] = of_task[_HELD]
         elif not read and of_task.get(_BUSY, -1) >= 0:
             busy = max(busy or 0.0, of_task[_BUSY])
