@@ -37,9 +37,10 @@ _LOCAL_SETTINGS = {
     "auto.create.topics.enable": "false",
     "unclean.leader.election.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
-    # A broker that was killed can rejoin when its old session has timed out: by default after 9 s.
-    "broker.session.timeout.ms": "3000",
-    "broker.heartbeat.interval.ms": "500",
+    # A broker that was killed can rejoin when its old session has timed out. On a busy machine, a broker that lives
+    # misses heartbeats for seconds; with a short session it would lose the lead of its partitions again and again.
+    "broker.session.timeout.ms": "10000",
+    "broker.heartbeat.interval.ms": "1000",
     # On a busy machine, controllers take longer than the default of a minute to elect a leader.
     "initial.broker.registration.timeout.ms": str(round(KAFKA_START_TIMEOUT_S * 1_000)),
     # Kafka's internal topics have 50 partitions by default.
