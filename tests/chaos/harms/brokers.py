@@ -66,10 +66,8 @@ class KillBroker(Harm):
         rejoin(system, self._number)
 
 
-class KillHotLeader(KillBroker):
-    """The broker that leads the fullest raw partition is killed, and started again."""
-
-    kind = "kill-hot-leader"
+class _AtHotLeader(Harm):
+    """Chooses the broker when the harm begins: the one that leads the fullest raw partition then."""
 
     def __init__(self, draw: random.Random) -> None:  # noqa: ARG002
         self.target = ""
@@ -78,6 +76,12 @@ class KillHotLeader(KillBroker):
         self._number = _leader(system)
         self.target = str(self._number)
         super().cause(system)
+
+
+class KillHotLeader(_AtHotLeader, KillBroker):
+    """The broker that leads the fullest raw partition is killed, and started again."""
+
+    kind = "kill-hot-leader"
 
 
 class KillTwoBrokers(Harm):
@@ -112,18 +116,10 @@ class StopBroker(_Pause):
         self._process.suspend()
 
 
-class StopHotLeader(StopBroker):
+class StopHotLeader(_AtHotLeader, StopBroker):
     """The broker that leads the fullest raw partition stands still for 40 s."""
 
     kind = "stop-hot-leader"
-
-    def __init__(self, draw: random.Random) -> None:  # noqa: ARG002
-        self.target = ""
-
-    def cause(self, system: System) -> None:
-        self._number = _leader(system)
-        self.target = str(self._number)
-        super().cause(system)
 
 
 class UnreachableBroker(Harm):
