@@ -16,7 +16,13 @@ from orion_beam.errors import UserError
 
 with late_imports():
     from orion_beam.countries import all_profiles
-    from orion_beam.inspect.find_subscribers import Lying, NumberPlace, SubscriberNumber, find_subscribers, msisdn_of
+    from orion_beam.inspect.find_subscribers import (
+        FoundRecords,
+        NumberPlace,
+        SubscriberNumber,
+        find_subscribers,
+        msisdn_of,
+    )
     from orion_beam.kafka.offset_ranges import offset_ranges
     from orion_beam.topics.catalogue import FOREVER_MS, RETENTION
     from orion_beam.topics.cluster_state import FoundTopic, describe_cluster
@@ -99,7 +105,7 @@ def _retention_ms(topic: "FoundTopic") -> int | None:
 
 
 def _summary(
-    numbers: list["SubscriberNumber"], topics: Mapping[str, "FoundTopic"], found: Mapping["NumberPlace", "Lying"]
+    numbers: list["SubscriberNumber"], topics: Mapping[str, "FoundTopic"], found: Mapping["NumberPlace", "FoundRecords"]
 ) -> dict[str, Any]:
     return {
         "searched": {name: {"retention_ms": _retention_ms(topic)} for name, topic in topics.items()},
@@ -107,18 +113,18 @@ def _summary(
             {
                 "file": number.file,
                 "line": number.line,
-                "records": sum(lying.records for place, lying in found.items() if place.number == number),
+                "records": sum(those.records for place, those in found.items() if place.number == number),
                 "places": [
                     {
                         "topic": place.partition.topic,
                         "partition": place.partition.partition,
-                        "records": lying.records,
-                        "first_offset": lying.first,
-                        "last_offset": lying.last,
-                        "newest": lying.newest and lying.newest.isoformat(),
-                        "until": (until := _until(topics[place.partition.topic], lying.newest)) and until.isoformat(),
+                        "records": those.records,
+                        "first_offset": those.first,
+                        "last_offset": those.last,
+                        "newest": those.newest and those.newest.isoformat(),
+                        "until": (until := _until(topics[place.partition.topic], those.newest)) and until.isoformat(),
                     }
-                    for place, lying in sorted(found.items(), key=lambda each: each[0].partition)
+                    for place, those in sorted(found.items(), key=lambda each: each[0].partition)
                     if place.number == number
                 ],
             }
@@ -128,15 +134,15 @@ def _summary(
 
 
 def _print(
-    numbers: list["SubscriberNumber"], topics: Mapping[str, "FoundTopic"], found: Mapping["NumberPlace", "Lying"]
+    numbers: list["SubscriberNumber"], topics: Mapping[str, "FoundTopic"], found: Mapping["NumberPlace", "FoundRecords"]
 ) -> None:
     table = Table("file", "line", "topic", "partition", "records", "newest", "until")
     for number in numbers:
-        places = sorted((place.partition, lying) for place, lying in found.items() if place.number == number)
-        for (topic, partition), lying in places:
-            until = _until(topics[topic], lying.newest)
-            table.add_row(number.file, str(number.line), topic, str(partition), f"{lying.records:,}",
-                          _minute(lying.newest, "unknown"), _minute(until, "no end"))  # fmt: skip
+        places = sorted((place.partition, those) for place, those in found.items() if place.number == number)
+        for (topic, partition), those in places:
+            until = _until(topics[topic], those.newest)
+            table.add_row(number.file, str(number.line), topic, str(partition), f"{those.records:,}",
+                          _minute(those.newest, "unknown"), _minute(until, "no end"))  # fmt: skip
     if found:
         console_of().print(table)
     clear = sum(all(place.number != number for place in found) for number in numbers)

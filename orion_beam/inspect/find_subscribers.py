@@ -50,7 +50,7 @@ class SubscriberNumber:
 
 
 @dataclass
-class Lying:
+class FoundRecords:
     """Records of a subscriber in a partition.
 
     Attributes:
@@ -141,7 +141,7 @@ def find_subscribers(
     ranges: Mapping[SourcePartition, OffsetRange],
     numbers: Sequence[SubscriberNumber],
     advance: Advance,
-) -> dict[NumberPlace, Lying]:
+) -> dict[NumberPlace, FoundRecords]:
     """Read offsets, and return where records of the numbers lie.
 
     Records of aborted transactions count: they lie on the topic as well.
@@ -152,7 +152,7 @@ def find_subscribers(
         numbers: Numbers to search for.
         advance: Called with the number of offsets by which the read has advanced.
     """
-    found: dict[NumberPlace, Lying] = {}
+    found: dict[NumberPlace, FoundRecords] = {}
     search = NumberSearch(numbers)
     for batch in read_ranges(bootstrap_servers, ranges, advance=advance):
         topic = batch.column("source_topic")[0].as_py()
@@ -164,13 +164,13 @@ def find_subscribers(
     return found
 
 
-def _add(found: dict[NumberPlace, Lying], place: NumberPlace, rows: pa.RecordBatch) -> None:
+def _add(found: dict[NumberPlace, FoundRecords], place: NumberPlace, rows: pa.RecordBatch) -> None:
     offsets = rows.column("source_offset")
     first, last = offsets[0].as_py(), offsets[-1].as_py()
     newest = pc.max(rows.column("source_timestamp")).as_py()
     known = found.get(place)
     if known is None:
-        found[place] = Lying(rows.num_rows, first, last, newest)
+        found[place] = FoundRecords(rows.num_rows, first, last, newest)
         return
     known.records += rows.num_rows
     known.last = last
