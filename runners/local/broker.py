@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from random import SystemRandom
+from random import Random
 
 from orion_beam.runners.jars.build import GUARD, find_java, guard_environment
 
@@ -189,8 +189,8 @@ def free_ports(count: int) -> list[int]:
     candidates = range(_FIRST_PORT, _first_client_port())
     with ExitStack() as stack:
         found: list[int] = []
-        # Not the shared generator: tests give it a seed, and two processes would choose the same ports.
-        for port in SystemRandom().sample(candidates, len(candidates)):
+        # A generator of its own: tests give the shared one a seed, and two processes would choose the same ports.
+        for port in Random().sample(candidates, len(candidates)):
             if len(found) == count:
                 break
             one = stack.enter_context(socket.socket())
