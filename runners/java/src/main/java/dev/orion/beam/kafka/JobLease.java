@@ -12,6 +12,7 @@ import java.util.Set;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.function.BiConsumer;
 import org.apache.flink.runtime.execution.SuppressRestartsException;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.clients.consumer.ConsumerGroupMetadata;
@@ -43,13 +44,19 @@ final class JobLease {
   private static final Logger LOG = LoggerFactory.getLogger(JobLease.class);
   private static final Duration LOOK = Duration.ofSeconds(1);
   private static final Duration REST = Duration.ofSeconds(30);
-  private static final Duration LEAVING = Duration.ofSeconds(2);
+  private static final Duration LEAVING = Duration.ofSeconds(4);
   private static final String SUFFIX = ".lease";
   private static final String OWN_SETTING = "orion.lease";
   private static final String COMPACT_TIME = "(\\d{4})(\\d\\d)(\\d\\d)T(\\d\\d)(\\d\\d)(\\d\\d)Z";
   private static final int LONGEST_HEARTBEAT_MS = 3_000;
 
   private static final Map<String, JobLease> LEASES = new HashMap<>();
+
+  /**
+   * Leaves the groups when this JVM is stopped. The JVM of embedded Flink ends without closing its readers, and its
+   * successor would wait for a session timeout.
+   */
+  private static final Thread AT_EXIT = new Thread(JobLease::leaveAll, "orion-lease at exit");
 
   private enum State {
     /** Nothing is decided yet. */
@@ -99,6 +106,9 @@ final class JobLease {
    */
   static JobLease take(TopicRead read, String submission, boolean isSecond) {
     synchronized (LEASES) {
+      if (LEASES.isEmpty()) {
+        atExit(Runtime::addShutdownHook);
+      }
       JobLease lease =
           LEASES.computeIfAbsent(submission + "/" + read.topic(), id -> new JobLease(read, submission, isSecond));
       lease.readers++;
@@ -113,16 +123,44 @@ final class JobLease {
         return;
       }
       LEASES.remove(submission + "/" + read.topic());
+      if (LEASES.isEmpty()) {
+        atExit(Runtime::removeShutdownHook); // or the TaskManager of a cluster would never unload this class
+      }
     }
+    leave();
+    awaitLeft(LEAVING);
+  }
+
+  private void leave() {
     left.countDown();
     KafkaConsumer<byte[], byte[]> member = consumer.get();
     if (member != null) {
       member.wakeup();
     }
+  }
+
+  private void awaitLeft(Duration longest) {
     try {
-      thread.join(LEAVING.toMillis());
+      thread.join(longest.toMillis());
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
+    }
+  }
+
+  private static void leaveAll() {
+    List<JobLease> leases;
+    synchronized (LEASES) {
+      leases = List.copyOf(LEASES.values());
+    }
+    leases.forEach(JobLease::leave);
+    leases.forEach(lease -> lease.awaitLeft(LEAVING));
+  }
+
+  private static void atExit(BiConsumer<Runtime, Thread> change) {
+    try {
+      change.accept(Runtime.getRuntime(), AT_EXIT);
+    } catch (IllegalStateException e) {
+      // This JVM is ending already.
     }
   }
 
