@@ -68,10 +68,14 @@ def jobs_of(address: str) -> tuple[JobStatus, ...] | None:
 
 
 def _job(rest: FlinkRest, job: Mapping[str, Any]) -> JobStatus:
+    tasks = job["tasks"]
+    waiting = tasks["total"] - tasks["running"] - tasks["finished"]
+    if job["state"] == "INITIALIZING":
+        # Flink answers no question of such a job.
+        return JobStatus(job["name"], job["jid"], job["state"], 0, 0, None, None, restarts=0, tasks_waiting=waiting)
     checkpoints = rest.get(f"jobs/{job['jid']}/checkpoints")
     last = checkpoints["latest"]["completed"]
     restarts = rest.get(f"jobs/{job['jid']}/metrics?get=numRestarts")
-    tasks = job["tasks"]
     held, busy = _pressure(rest, job["jid"]) if job["state"] == "RUNNING" else ({}, None)
     return JobStatus(
         name=job["name"],
@@ -82,7 +86,7 @@ def _job(rest: FlinkRest, job: Mapping[str, Any]) -> JobStatus:
         checkpoint_s=None if last is None else last["end_to_end_duration"] / 1000,
         checkpoint_at_s=None if last is None else last["trigger_timestamp"] / 1000,
         restarts=int(restarts[0]["value"]) if restarts else 0,
-        tasks_waiting=tasks["total"] - tasks["running"] - tasks["finished"],
+        tasks_waiting=waiting,
         held=held,
         busy=busy,
     )

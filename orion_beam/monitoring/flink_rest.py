@@ -26,11 +26,13 @@ _MAX_REASON = 300
 ENDED_STATES = {"CANCELED", "FAILED", "FINISHED"}
 _NOT_NOW = {HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT}
 """Statuses of a JobManager that elects a leader, or of a proxy in front of one that starts."""
-_NO_LEADER = re.compile(
+_PASSING = re.compile(
     "FencingTokenException|RecipientUnreachableException|EndpointNotStartedException|AskTimeoutException"
-    "|RpcConnectionException|NotLeaderException|LeaderElection"
+    "|RpcConnectionException|NotLeaderException|LeaderElection|UnavailableDispatcherOperationException"
+    "|java.util.concurrent.TimeoutException"
 )
-"""Java errors by which a JobManager says that the one that leads is gone, or does not lead yet."""
+"""Java errors by which a JobManager says that the one that leads is gone, does not lead yet, is still starting the job,
+or has too much to do."""
 _ELECTION_S = 120.0
 """Longest election of a leader. With ZooKeeper it begins when the session of the last one ends, 60 s by default."""
 
@@ -45,16 +47,16 @@ class FlinkRefusedError(OSError):
 
     def __init__(self, status: int, text: str) -> None:
         """Take the answer; the message is the innermost cause that it names."""
-        causes = [line.partition("Caused by: ")[2].strip() for line in text.splitlines() if "Caused by: " in line]
+        causes = re.findall("(?:Caused by: |<Exception on server side:\n)(.*)", text)
         first = text.strip().partition("\n")[0]
-        super().__init__((causes[-1] if causes else first)[:_MAX_REASON] or f"HTTP status {status}")
+        super().__init__((causes[-1].strip() if causes else first)[:_MAX_REASON] or f"HTTP status {status}")
         self.status = status
         self.text = text
 
     @property
-    def has_no_leader(self) -> bool:
-        """Whether the cluster says that it has no leader now, which passes by itself."""
-        return self.status in _NOT_NOW or _NO_LEADER.search(self.text) is not None
+    def passes(self) -> bool:
+        """Whether the cluster says that it cannot answer now, for instance because it elects a leader."""
+        return self.status in _NOT_NOW or _PASSING.search(self.text) is not None
 
 
 class FlinkRest:
@@ -86,7 +88,7 @@ class FlinkRest:
         Args:
             path: Path below the API's version.
             wait_s: Seconds for which to retry while the cluster refuses or breaks connections. If this is not 0, a
-                cluster that answers that it has no leader is asked for two minutes at least.
+                cluster that says that it cannot answer now is asked for two minutes at least.
 
         Raises:
             OSError: the cluster does not answer, or refuses.
@@ -188,7 +190,7 @@ class FlinkRest:
                         others -= 1
                         continue
                     others = len(self._addresses) - 1
-                is_election = isinstance(told, FlinkRefusedError) and told.has_no_leader
+                is_election = isinstance(told, FlinkRefusedError) and told.passes
                 patience_s = max(wait_s, _ELECTION_S) if wait_s and is_election else wait_s
                 if not passes(told) or time.monotonic() - began >= patience_s:
                     raise told from None
@@ -210,7 +212,7 @@ def _told(error: OSError | HTTPException) -> OSError:
 def passes(error: OSError) -> bool:
     """Return whether an error passes by itself, as those of a cluster that starts or elects a leader do."""
     if isinstance(error, FlinkRefusedError):
-        return error.has_no_leader
+        return error.passes
     # If it is no URLError, the connection broke in the middle of an answer.
     reason = error.reason if isinstance(error, URLError) else error
     return isinstance(reason, ConnectionError | TimeoutError)

@@ -3,6 +3,7 @@
 tests/integration/test_cluster.py starts, asks and cancels on a real one.
 """
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -89,6 +90,7 @@ def test_a_refusal_names_the_innermost_cause() -> None:
     text = "org.A: failed\n\tat org.B\nCaused by: org.C: it\n\tat org.D\nCaused by: java.E: No such file: x\n\t... 9"
     assert str(FlinkRefusedError(500, text)) == "java.E: No such file: x"
     assert str(FlinkRefusedError(400, "no such jar")) == "no such jar"
+    assert str(FlinkRefusedError(500, STARTING)).endswith("Unable to get JobMasterGateway for initializing job.")
 
 
 def test_the_end_of_a_log_is_read_line_by_line(port: int) -> None:
@@ -132,11 +134,27 @@ def test_a_cluster_that_says_that_it_has_no_leader_is_asked_for_longer_than_one_
     asked: list[str]
     with serving(port, 500, body=LEADERLESS) as asked, pytest.raises(FlinkRefusedError, match="Internal") as refused:
         FlinkRest(f"http://127.0.0.1:{port}").get("overview")
-    assert refused.value.has_no_leader
+    assert refused.value.passes
     assert len(asked) == 1
     with serving(port, 500, 503, 500, 200, body=LEADERLESS) as asked:
         assert "errors" in FlinkRest(f"http://127.0.0.1:{port}").get("overview", 0.001)
     assert len(asked) == 4
+
+
+STARTING = (
+    "Internal server error.\n<Exception on server side:\norg.apache.flink.runtime.dispatcher."
+    "UnavailableDispatcherOperationException: Unable to get JobMasterGateway for initializing job.\n\tat org.B"
+)
+SLOW = "Internal server error.\njava.util.concurrent.TimeoutException: Invocation of [RemoteRpcInvocation] timed out."
+
+
+@pytest.mark.parametrize("text", [STARTING, SLOW])
+def test_a_job_that_flink_is_still_starting_and_a_cluster_that_is_too_busy_are_asked_again(
+    port: int, text: str
+) -> None:
+    with serving(port, 500, 500, 200, body=json.dumps({"errors": text.split("\n", 1)}).encode()) as asked:
+        FlinkRest(f"http://127.0.0.1:{port}").get("jobs/1/checkpoints", PATIENCE_S)
+    assert len(asked) == 3
 
 
 def test_one_of_several_that_breaks_the_connection_is_not_asked_again_at_once(port: int) -> None:

@@ -39,7 +39,8 @@ def prepared(hang):
         return SplitBatch(batch, no_rejects())
     return split
 
-enforce_time_limits(1.0, look_every_s=0.05, grace_s=10)
+# The timer outside Python must not come first where it is not wanted, also on a machine that stands still for a while.
+enforce_time_limits(1.0 if "holds_the_lock" in sys.argv else 300.0, look_every_s=0.05, grace_s=10)
 for name in sys.argv[1:]:
     limit_s = 300.0 if name == "returns" else 1.0
     stage = _SplitFn(Stage.NORMALIZE, lambda: prepared(globals()[name]), "normalize", limit_s)
@@ -72,8 +73,9 @@ def test_a_stage_that_loops_fails_its_batch_and_says_where_and_the_worker_goes_o
 @pytest.mark.parametrize("stage", ["waits", "holds_the_lock"])
 def test_a_stage_that_cannot_be_interrupted_ends_its_worker_which_says_where_it_stood(stage: str) -> None:
     done = ran("returns", stage, "returns")
-    assert done.returncode == 1
-    assert done.stdout.count("returns 9") == 1
     said = done.stdout + done.stderr
-    assert "cannot be interrupted: this worker ends" in said if stage == "waits" else f"in {stage}" in said
-    assert "20801" not in done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert done.stdout.count("returns 9") == 1, said
+    words = {"waits": "cannot be interrupted: this worker ends", "holds_the_lock": "in holds_the_lock"}
+    assert words[stage] in said, said
+    assert "20801" not in said
