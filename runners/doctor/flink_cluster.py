@@ -1,7 +1,7 @@
 """Checks of whether a Flink cluster is ready for a job, by its REST API."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orion_beam.doctor.findings import Check, failed, ok, skipped, warning
@@ -12,6 +12,9 @@ SLOTS = "slots"
 _BY_DELAY = "exponential-delay"
 """Flink's own default since 1.19: it waits longer from one restart to the next, and counts none."""
 _STORAGE = "checkpoint storage"
+_METASPACE = "metaspace"
+_OWN_METASPACE_MB, _JOB_METASPACE_MB = 40, 55
+"""Metaspace of a TaskManager without jobs, and what the classes of each job take: Beam, Kafka's client and ours."""
 _LOOK_EVERY_S = 0.2
 _ON_DEMAND = ("kubernetes.cluster-id", "yarn.application.id")
 """Settings of clusters that start task managers when a job asks for them."""
@@ -39,7 +42,7 @@ def check_flink(master: str, wait_s: float = 0.0) -> Check:
 def capacity_checks(
     master: str, parallelism: int, savepoints: str | None = None, *, wait_s: float = 0.0
 ) -> Iterator[Check]:
-    """Check slots, checkpoint storage, availability and directory of savepoints of a cluster that answers.
+    """Check slots, metaspace, checkpoint storage, availability and directory of savepoints of a cluster that answers.
 
     Args:
         master: URL of the cluster's REST API.
@@ -52,6 +55,7 @@ def capacity_checks(
         settings = {entry["key"]: entry["value"] for entry in cluster.get("jobmanager/config", wait_s)}
         overview = _await_task_managers(cluster, settings, wait_s)
         yield _check_slots(overview, settings, parallelism)
+        yield check_metaspace(cluster.get("taskmanagers", wait_s)["taskmanagers"])
         yield _check_storage(settings, overview["taskmanagers"])
         yield check_availability(settings)
         yield check_restarts(settings)
@@ -83,6 +87,29 @@ def _check_slots(overview: Mapping[str, Any], settings: Mapping[str, str], paral
     if _starts_on_demand(settings):
         return skipped(SLOTS, f"{found}; this cluster starts task managers on demand")
     return failed(SLOTS, found, "cancel other jobs, start task managers, or lower --parallelism")
+
+
+def check_metaspace(task_managers: Sequence[Mapping[str, Any]]) -> Check:
+    """Check that the classes of as many jobs as a TaskManager has slots fit into its JVM, by what Flink tells of each.
+
+    Classes of a job that has ended stay for a while, so there must be room for one job more.
+    """
+    tight = [
+        (most, slots, needed)
+        for manager in task_managers
+        if (most := manager["memoryConfiguration"]["jvmMetaspace"] >> 20)
+        < (needed := _OWN_METASPACE_MB + _JOB_METASPACE_MB * ((slots := manager["slotsNumber"]) + 1))
+    ]
+    if not task_managers:
+        return skipped(_METASPACE, "no task manager yet")
+    if not tight:
+        return ok(_METASPACE, f"{_JOB_METASPACE_MB} MiB for each job")
+    most, slots, needed = tight[0]
+    return warning(
+        _METASPACE,
+        f"{most} MiB on a task manager of {slots} slots: with a job in each slot it runs out and the task manager ends",
+        f"set taskmanager.memory.jvm-metaspace.size to {needed}m, and taskmanager.memory.process.size to as much more",
+    )
 
 
 def _check_storage(settings: Mapping[str, str], task_managers: int) -> Check:

@@ -33,12 +33,12 @@ _TASK_MANAGER_MEMORY = {
     "taskmanager.memory.managed.size": "64m",
     "taskmanager.memory.network.min": "64m",
     "taskmanager.memory.network.max": "64m",
-    "taskmanager.memory.jvm-metaspace.size": "256m",
+    "taskmanager.memory.jvm-metaspace.size": "512m",
     "taskmanager.memory.jvm-overhead.min": "128m",
     "taskmanager.memory.jvm-overhead.max": "128m",
 }
 _JOB_MANAGER_JVM = ("-Xmx512m",)
-_TASK_MANAGER_JVM = ("-Xmx768m", "-XX:MaxDirectMemorySize=320m", "-XX:MaxMetaspaceSize=256m")
+_TASK_MANAGER_JVM = ("-Xmx768m", "-XX:MaxDirectMemorySize=320m", "-XX:MaxMetaspaceSize=512m")
 _ACCESS = [
     *(f"--add-exports={name}=ALL-UNNAMED" for name in ADD_EXPORTS),
     *(f"--add-opens={name}=ALL-UNNAMED" for name in ADD_OPENS),

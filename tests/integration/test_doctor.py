@@ -187,7 +187,8 @@ def test_a_flink_cluster_is_judged_by_its_rest_api(tmp_path: Path) -> None:
         assert flink.found.startswith("1.19.")
         slots, *_ = capacity_checks(cluster.address, parallelism=1)
         assert (slots.status, slots.found) == ("ok", "1 of 1 slots free on 1 task managers, 1 needed")
-        slots, storage, availability, restarts = capacity_checks(cluster.address, parallelism=2)
+        slots, metaspace, storage, availability, restarts = capacity_checks(cluster.address, parallelism=2)
+        assert (metaspace.name, metaspace.status) == ("metaspace", "ok")
         assert (slots.status, slots.found) == ("failed", "1 of 1 slots free on 1 task managers, 2 needed")
         assert storage.status == "warning"
         assert "set state.checkpoints.dir" in storage.fix
