@@ -23,6 +23,9 @@ BROKER_PORT = 9092
 WORKERS_PORT = 9311
 """Ports of a local Kafka's first broker and of the metrics of a local job's workers."""
 
+METRICS_TOKEN_VARIABLE = "ORION_METRICS_TOKEN_FILE"
+"""Environment variable with the path of the token of metrics and status pages."""
+
 MAX_PARALLELISM = 32_768
 """Flink's upper bound of parallelism."""
 

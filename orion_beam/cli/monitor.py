@@ -10,7 +10,7 @@ import typer
 
 from orion_beam.cli.shared import interrupts
 from orion_beam.cli.shared.late import late_imports
-from orion_beam.cli.shared.options import OWN, BootstrapServers, WatchedGroup, parse_countries
+from orion_beam.cli.shared.options import OWN, BootstrapServers, MetricsToken, WatchedGroup, parse_countries
 from orion_beam.defaults import Role
 from orion_beam.errors import UserError
 from orion_beam.telemetry.logs import say
@@ -23,6 +23,7 @@ with late_imports():
     from orion_beam.monitoring.monitor import Monitor, MonitorConfig
     from orion_beam.monitoring.reading import READING_TIMEOUT_S
     from orion_beam.monitoring.server import monitor_pages, serving
+    from orion_beam.text_files.private import read_token
 
 DEFAULT_LISTEN = "127.0.0.1:9310"
 
@@ -47,7 +48,10 @@ def monitor(
     disk: Annotated[
         list[Path] | None, typer.Option(help="Directory whose file system must not run full, such as Kafka's data.")
     ] = None,
-    listen: Annotated[str, typer.Option(help="Address to serve on; port 0 is any.")] = DEFAULT_LISTEN,
+    listen: Annotated[
+        str, typer.Option(help="Address to serve on; port 0 is any. Beyond this host it needs a token.")
+    ] = DEFAULT_LISTEN,
+    metrics_token: MetricsToken = None,
     interval: Interval = 5.0,
 ) -> None:
     """Serve metrics of Kafka and the jobs at /metrics, for Prometheus, and a status page at /.
@@ -56,10 +60,10 @@ def monitor(
 
     Example: orion-beam monitor --bootstrap-servers localhost:9092 --flink http://localhost:8081
     """
-    config = config_of(bootstrap_servers, countries, group_id, flink, workers, interval, disk)
+    config = config_of(bootstrap_servers, countries, group_id, flink, workers, interval, disk, metrics_token)
     interrupts.clean_up_on_sigterm()
     watched = Monitor(config)
-    with serving(listen, monitor_pages(watched)) as url, watched:
+    with serving(listen, monitor_pages(watched), metrics_token) as url, watched:
         warn_of_missing_rights(config)
         typer.echo(f"status page {url}/  metrics {url}/metrics  (Ctrl-C stops)")
         signal.pause()
@@ -90,18 +94,22 @@ def config_of(
     workers: list[str] | None,
     interval_s: float,
     disks: list[Path] | None = None,
+    metrics_token: Path | None = None,
 ) -> MonitorConfig:
     """Return the monitor's configuration from the options.
 
     Raises:
-        UserError: a country has no profile.
+        UserError: a country has no profile, or the token file cannot be used.
     """
+    if metrics_token is not None:
+        read_token(metrics_token)
     return MonitorConfig(
         bootstrap_servers=bootstrap_servers,
         group_id=group_id,
         profiles=profiles_of(parse_countries(countries)),
         flink_urls=tuple(flink or ()),
         workers=tuple(workers or ()),
+        metrics_token=metrics_token,
         disks=tuple(disks or ()),
         interval_s=interval_s,
     )

@@ -12,7 +12,7 @@ from rich.live import Live
 from orion_beam.cli.monitor import FlinkUrls, Interval, WatchedCountries, WorkerPages, config_of, warn_of_missing_rights
 from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.late import late_imports
-from orion_beam.cli.shared.options import OWN, BootstrapServers, WatchedGroup
+from orion_beam.cli.shared.options import OWN, BootstrapServers, MetricsToken, WatchedGroup
 from orion_beam.errors import PrerequisiteError
 
 with late_imports():
@@ -27,6 +27,7 @@ def top(
     group_id: WatchedGroup = OWN,
     flink: FlinkUrls = None,
     workers: WorkerPages = None,
+    metrics_token: MetricsToken = None,
     interval: Interval = 2.0,
     once: Annotated[bool, typer.Option("--once", help="Look twice, print once, and end.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print once, as JSON.")] = False,
@@ -37,7 +38,7 @@ def top(
 
     Example: orion-beam top --bootstrap-servers localhost:9092
     """
-    config = config_of(bootstrap_servers, countries, group_id, flink, workers, interval)
+    config = config_of(bootstrap_servers, countries, group_id, flink, workers, interval, metrics_token=metrics_token)
     names = {code: profile.name for code, profile in config.profiles.items()}
     warn_of_missing_rights(config)
     watched = Monitor(config)

@@ -10,7 +10,7 @@ import typer
 from orion_beam.cli.shared import interrupts
 from orion_beam.cli.shared.given import local_path
 from orion_beam.cli.shared.late import late_imports
-from orion_beam.cli.shared.options import duration_of
+from orion_beam.cli.shared.options import MetricsToken, duration_of
 from orion_beam.errors import UserError
 from orion_beam.sizes import parse_size_bytes
 
@@ -28,7 +28,8 @@ def workers(
     pool_metrics: Annotated[
         str | None,
         typer.Option(
-            "--metrics-listen", help="HOST:PORT of /metrics (all workers), /live and /ready; 0.0.0.0 for other hosts."
+            "--metrics-listen",
+            help="HOST:PORT of /metrics (all workers), /live and /ready. Beyond this host it needs a token.",
         ),
     ] = None,
     spares: Annotated[
@@ -49,6 +50,7 @@ def workers(
             help="File with a token that whoever asks for a worker must know; needed with other hosts in --listen.",
         ),
     ] = None,
+    metrics_token: MetricsToken = None,
     warm: Annotated[
         bool, typer.Option("--warm", help="Compile the hot path, so that later starts are quick, and end.")
     ] = False,
@@ -57,7 +59,7 @@ def workers(
 
     A job finds them by `--environment_type=EXTERNAL --environment_config=localhost:50000`.
 
-    Example: orion-beam workers --metrics-listen 0.0.0.0:9311 --worker-memory 2GiB
+    Example: orion-beam workers --metrics-listen 127.0.0.1:9311 --worker-memory 2GiB
     """
     limits = PoolLimits(
         spares=spares,
@@ -71,7 +73,9 @@ def workers(
         typer.echo(f"the hot path is compiled, in {time.monotonic() - began:.1f} s")
         return
     interrupts.clean_up_on_sigterm()
-    with worker_pool(pool_listen, pool_metrics, limits=limits, token_file=token_file) as address:
+    with worker_pool(
+        pool_listen, pool_metrics, limits=limits, token_file=token_file, metrics_token=metrics_token
+    ) as address:
         served = "" if pool_metrics is None else f", metrics and probes at http://{pool_metrics}"
         typer.echo(f"workers at {address}{served}  (Ctrl-C stops)")
         signal.pause()

@@ -15,7 +15,7 @@ __all__ = ["DEFAULT", "EffectiveValue", "effective_values", "masked_setting"]
 
 DEFAULT = "default"
 _MASKED = "********"
-_PATHS = {"login", "reference.cells", "reference.subscribers", "workers.token_file"}
+_PATHS = {"login", "reference.cells", "reference.subscribers", "workers.token_file", "metrics.token_file"}
 
 
 class EffectiveValue(NamedTuple):

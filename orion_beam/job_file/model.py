@@ -204,6 +204,10 @@ class MetricsSettings(_Section):
 
     port: int | None = Field(default=None, ge=1, le=65535, description="port for the metrics of embedded workers")
     listen: str = Field(default="127.0.0.1:9310", description="address on which `orion-beam monitor` serves")
+    token_file: str | None = Field(
+        default=None,
+        description="file with the token that metrics and status pages ask for; needed to serve other hosts",
+    )
     disks: tuple[str, ...] = Field(default=(), description="directories whose file system must not run full")
 
 

@@ -74,6 +74,7 @@ _OPTIONS: Mapping[str, tuple[str, Callable[["Job", Any], object]]] = {
     "savepoint_dir": ("flink.savepoint_directory", _same),
     "metrics_port": ("metrics.port", _same),
     "listen": ("metrics.listen", _same),
+    "metrics_token": ("metrics.token_file", _path),
     "disk": ("metrics.disks", _paths),
     "log_format": ("logging.format", _same),
     "quiet": ("logging.quiet", _same),

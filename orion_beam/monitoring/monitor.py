@@ -43,6 +43,7 @@ class MonitorConfig:
         dead_letter_topic: Topic of dead letters.
         flink_urls: REST addresses of JobManagers.
         workers: Addresses at which worker pools serve their metrics.
+        metrics_token: File with the token that these ask for; None for no token.
         disks: Directories whose file systems must not fill up.
         interval_s: Seconds between two looks.
     """
@@ -54,6 +55,7 @@ class MonitorConfig:
     dead_letter_topic: str = field(default_factory=lambda: own_topics().dead_letters.name)
     flink_urls: tuple[str, ...] = ()
     workers: tuple[str, ...] = ()
+    metrics_token: Path | None = None
     disks: tuple[Path, ...] = ()
     interval_s: float = 5.0
 
@@ -224,7 +226,7 @@ class Monitor:
             self._stop.wait(max(0.0, began + self.config.interval_s - time.monotonic()))
 
     def _sink_ratio(self) -> float | None:
-        now, at_s = worker_time(self.config.workers), time.monotonic()
+        now, at_s = worker_time(self.config.workers, self.config.metrics_token), time.monotonic()
         if now is None:
             self._worker_times.clear()
             return None

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import psutil
 
+from orion_beam.defaults import METRICS_TOKEN_VARIABLE
 from orion_beam.durations import parse_duration_s
 from orion_beam.errors import ServiceFailedError
 from orion_beam.job_file.environment import environment_name
@@ -34,8 +35,8 @@ _CONFIG = """\
 global: {{scrape_interval: {interval}, evaluation_interval: {interval}, scrape_timeout: {interval}}}
 rule_files: [alerts.yml]
 scrape_configs:
-  - {{job_name: orion-monitor, static_configs: [{{targets: ["{monitor}"], labels: {labels}}}]}}
-  - {{job_name: orion-workers, static_configs: [{{targets: ["{workers}"], labels: {labels}}}]}}
+  - {{job_name: orion-monitor, {token}static_configs: [{{targets: ["{monitor}"], labels: {labels}}}]}}
+  - {{job_name: orion-workers, {token}static_configs: [{{targets: ["{workers}"], labels: {labels}}}]}}
   - {{job_name: kafka, static_configs: [{{targets: {brokers}}}]}}
 """
 
@@ -91,7 +92,14 @@ def start_monitoring(
         config = directory / "prometheus.yml"
         labels = json.dumps({"environment": name} if (name := environment_name()) else {})
         config.write_text(
-            _CONFIG.format(interval=limits.interval, monitor=monitor, workers=workers, brokers=brokers, labels=labels)
+            _CONFIG.format(
+                interval=limits.interval,
+                monitor=monitor,
+                workers=workers,
+                brokers=brokers,
+                labels=labels,
+                token=_token_setting(),
+            )
         )
         processes.append(
             _launch(
@@ -130,6 +138,12 @@ def stop_monitoring() -> list[int]:
             process.kill()
     shutil.rmtree(_directory(), ignore_errors=True)
     return ports
+
+
+def _token_setting() -> str:
+    """Return how Prometheus reads the token that the environment gives to the monitor and the workers, if it does."""
+    path = os.environ.get(METRICS_TOKEN_VARIABLE)
+    return f"authorization: {{credentials_file: {json.dumps(os.path.abspath(path))}}}, " if path else ""
 
 
 def _launch(name: str, command: Sequence[str]) -> psutil.Process:

@@ -104,7 +104,10 @@ class _ProducerErrorRate(Collector):
 
 @contextmanager
 def worker_exposition(
-    listen: str | None, others: Collector | None = None, pages: Mapping[str, Page] | None = None
+    listen: str | None,
+    others: Collector | None = None,
+    pages: Mapping[str, Page] | None = None,
+    token_file: Path | None = None,
 ) -> Iterator[dict[str, str]]:
     """Serve the metrics of worker processes while the block runs.
 
@@ -114,12 +117,13 @@ def worker_exposition(
         listen: Address as `host:port`; with None, nothing is served and workers count nothing.
         others: Metrics to serve beside those of the workers.
         pages: Pages to serve beside `/metrics`, by their paths.
+        token_file: File with the token that requests must bear; None for no token.
 
     Yields:
         The variables that the workers must have in their environment.
 
     Raises:
-        UserError: The address is not of this form, or cannot be listened on.
+        UserError: The address is not of this form, cannot be listened on, or needs a token.
     """
     if listen is None:
         yield {}
@@ -130,7 +134,8 @@ def worker_exposition(
         registry.register(_ProducerErrorRate(workers))
         if others is not None:
             registry.register(others)
-        with serving(listen, {**(pages or {}), "/metrics": metrics_page(registry)}):
+        served = {**(pages or {}), "/metrics": metrics_page(registry)}
+        with serving(listen, served, token_file, option="--metrics-listen"):
             yield {DIRECTORY_VARIABLE: directory}
 
 

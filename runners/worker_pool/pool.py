@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import IO
 
@@ -22,13 +21,14 @@ from prometheus_client.registry import Collector
 
 from orion_beam.errors import PrerequisiteError, UserError
 from orion_beam.kafka.offset_ranges import Advance
-from orion_beam.monitoring.server import Answer, Page, UnavailableError, host_and_port
+from orion_beam.monitoring.server import Answer, Page, UnavailableError, host_and_port, is_loopback
 from orion_beam.runners.worker_pool.exposition import DIRECTORY_VARIABLE, add_up_ended, worker_exposition
 from orion_beam.runners.worker_pool.process import Ending, Worker, how_it_ended
 from orion_beam.runners.worker_pool.token import TokenGuard
 from orion_beam.runners.worker_pool.versions import own_versions, refusal, versions_handler
 from orion_beam.runners.worker_pool.worker import PROGRESS_VARIABLE
 from orion_beam.sizes import format_mib
+from orion_beam.text_files.private import read_token
 
 _logger = logging.getLogger(__name__)
 
@@ -288,21 +288,14 @@ def _page(why_not: str) -> Answer:
     return "application/json", json.dumps({"versions": dict(own_versions())}).encode()
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches an address to listen on."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 @contextmanager
 def worker_pool(
     listen: str = "127.0.0.1:0",
     metrics_listen: str | None = None,
     *,
     limits: PoolLimits = PoolLimits(),
-    token_file: str | Path | None = None,
+    token_file: Path | None = None,
+    metrics_token: Path | None = None,
     advance: Advance | None = None,
 ) -> Iterator[str]:
     """Run a pool; yield its address for `--environment_config`.
@@ -312,10 +305,11 @@ def worker_pool(
         metrics_listen: Address (host:port) of metrics and probes; None for nowhere.
         limits: What the workers may take.
         token_file: File with the token that requests for workers must bear; None for no token.
+        metrics_token: File with the token that requests for metrics must bear; None for no token.
         advance: Called, in another thread, with the number of offsets that workers have read since the last call.
 
     Raises:
-        UserError: An address is not of the form host:port, or other machines could reach a pool that has no token.
+        UserError: An address is not of the form host:port, or other machines could reach it, and there is no token.
         PrerequisiteError: The pool cannot listen at its address.
     """
     host, _ = host_and_port(listen)
@@ -325,9 +319,11 @@ def worker_pool(
             " needs its pool on its own host anyway, or give --token-file"
         )
     guards = [] if token_file is None else [TokenGuard(token_file)]
+    if metrics_token is not None:
+        read_token(metrics_token)
     pool = _WorkerPool(limits)
     with (
-        worker_exposition(metrics_listen, pool, pool.pages()) as environment,
+        worker_exposition(metrics_listen, pool, pool.pages(), metrics_token) as environment,
         _progress_pipe(advance) as progress,
     ):
         server = grpc.server(thread_pool_executor.shared_unbounded_instance(), interceptors=guards)

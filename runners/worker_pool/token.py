@@ -14,35 +14,16 @@ import grpc
 
 from orion_beam.errors import UserError
 from orion_beam.runners.worker_pool.versions import REFUSAL
+from orion_beam.text_files.private import read_token
 
 TOKEN_VARIABLE = "ORION_WORKERS_TOKEN_FILE"
 """Environment variable with the path of the token, for all who ask a pool for workers, and for the pool."""
 
 _HEADER = "orion-worker-token"
 _GUARDED = "/org.apache.beam.model.fn_execution.v1.BeamFnExternalWorkerPool/"
-_LEAST_CHARACTERS = 16
 _NEEDED = (
     f"{REFUSAL}: it asks for a token; set {TOKEN_VARIABLE}, for Flink's task managers, to a file with the pool's token"
 )
-
-
-def read_token(path: str | Path) -> str:
-    """Read a token from a file; white space around it does not count.
-
-    Raises:
-        UserError: There is no such file, or its content is too short for a token.
-    """
-    try:
-        token = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "no UTF-8"
-        raise UserError(f"the token file {path} cannot be read ({reason}): `openssl rand -hex 32` makes one") from None
-    if len(token) < _LEAST_CHARACTERS or not token.isascii() or not token.isprintable():
-        raise UserError(
-            f"the token file {path} holds no token: it needs at least {_LEAST_CHARACTERS} printable ASCII characters;"
-            " `openssl rand -hex 32` makes one"
-        )
-    return token
 
 
 class TokenGuard(grpc.ServerInterceptor):  # type: ignore[misc]
@@ -52,7 +33,7 @@ class TokenGuard(grpc.ServerInterceptor):  # type: ignore[misc]
         """Take the path of a file with the token. It is read at each request, so that the token can be replaced.
 
         Raises:
-            UserError: There is no such file, or it holds no token.
+            UserError: There is no such file, it holds no token, or everybody may read it.
         """
         read_token(path)
         self._path = path

@@ -169,6 +169,7 @@ def test_a_worker_says_what_it_sees_from_where_it_runs(
 ) -> None:
     token = tmp_path / "token"
     token.write_text("0123456789abcdef")
+    token.chmod(0o600)
     monkeypatch.setenv("ORION_WORKERS_TOKEN_FILE", str(token))
     with worker_pool(token_file=token) as address:
         beam = ["--", "--environment_type=EXTERNAL", f"--environment_config={address}"]

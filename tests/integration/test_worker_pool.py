@@ -222,6 +222,7 @@ def test_a_pool_listens_on_this_machine_only_unless_it_has_a_token(address: str)
 def test_a_token_is_asked_of_whoever_wants_a_worker(task_manager: TaskManager, tmp_path: Path, monkeypatch) -> None:
     token = tmp_path / "token"
     token.write_text("0123456789abcdef-a-secret\n")
+    token.chmod(0o600)
     with worker_pool("0.0.0.0:0", token_file=token) as listening:
         address = f"127.0.0.1:{listening.rpartition(':')[2]}"
         with pytest.raises(grpc.RpcError) as refused:

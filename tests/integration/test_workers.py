@@ -76,6 +76,7 @@ def test_a_worker_that_leaks_is_replaced_and_a_pool_that_is_replaced_lets_worker
 ) -> None:
     token, leaks, workspace = tmp_path / "token", tmp_path / "leaks", Workspace(tmp_path / "workspace")
     token.write_text("0123456789abcdef-only-in-the-file")
+    token.chmod(0o600)
     workspace.stages.mkdir(parents=True)
     (workspace.stages / "leak.py").write_text(LEAK)
     workspace.job_file.write_text(JOB.replace("PATH", str(leaks)))

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from orion_beam.cli.shared.given import refuse_unused
+from orion_beam.cli.shared.given import local_path, refuse_unused
 from orion_beam.cli.shared.late import late_imports
-from orion_beam.defaults import ValueFormat
+from orion_beam.defaults import METRICS_TOKEN_VARIABLE, ValueFormat
 from orion_beam.durations import parse_duration_s
 from orion_beam.errors import UserError, first_problem
 from orion_beam.job_file.environment import default_group
@@ -48,6 +48,15 @@ def _own_dead_letter_topic(given: str) -> str:
 
 
 BootstrapServers = Annotated[str, typer.Option(help="Kafka brokers, host:port,…")]
+MetricsToken = Annotated[
+    Path | None,
+    typer.Option(
+        "--metrics-token-file",
+        callback=local_path,
+        envvar=METRICS_TOKEN_VARIABLE,
+        help="File with the token that metrics and status pages ask for; needed to serve other hosts.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 CountriesOption = Annotated[str | None, typer.Option(help="Countries to read.", show_default="FR,MA,SN,TN")]
 GroupId = Annotated[

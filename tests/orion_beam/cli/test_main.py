@@ -69,6 +69,9 @@ MISTAKES = (
     (("workers", "--listen", "127.0.0.1:{taken}"), "cannot listen on 127.0.0.1:{taken}"),
     (("monitor", *KAFKA, "--listen", "127.0.0.1:99999"), "'127.0.0.1:99999' is no address to listen on"),
     (("monitor", *KAFKA, "--listen", "127.0.0.1:{taken}"), "cannot listen on 127.0.0.1:{taken}"),
+    (("monitor", *KAFKA, "--listen", "0.0.0.0:0"), "listen on 127.0.0.1, or give --metrics-token-file"),
+    (("monitor", *KAFKA, "--metrics-token-file", "/no/such/file"), "the token file /no/such/file cannot be read"),
+    (("top", *KAFKA, "--metrics-token-file", "{dir}/fr.csv"), "every user of this machine may read the token file"),
 )  # fmt: skip
 
 

@@ -7,6 +7,13 @@ import pytest
     ("option", "value", "says"),
     [
         ("--listen", "0.0.0.0:0", "listen on 127.0.0.1, since a task manager needs its pool on its own host"),
+        (
+            "--metrics-listen",
+            "0.0.0.0:0",
+            "--metrics-listen 0.0.0.0:0 shows its pages to whoever reaches it: listen on",
+        ),
+        ("--metrics-listen", "[::]:0", "listen on 127.0.0.1, or give --metrics-token-file"),
+        ("--metrics-token-file", "/no/such/file", "the token file /no/such/file cannot be read"),
         ("--worker-memory", "2GB", "--worker-memory '2GB' is no size: write it as 512MiB"),
         ("--worker-memory", "100MiB", "--worker-memory 100MiB: expected 512MiB or more"),
         ("--drain-limit", "soon", "--drain-limit 'soon' is no duration"),

@@ -51,7 +51,7 @@ flink:
   options: {max_bundle_size: 32, object_reuse: true, disable_metrics: false, experiments: [a, b]}
 workers: {listen: "127.0.0.1:50001", metrics_listen: "0.0.0.0:9311", spares: 1, memory: 2GiB, drain_limit: 1m,
   token_file: secrets/token}
-metrics: {port: 9311, listen: "0.0.0.0:9310", disks: [data]}
+metrics: {port: 9311, listen: "0.0.0.0:9310", token_file: secrets/metrics, disks: [data]}
 logging: {format: json, quiet: true}
 """
 
@@ -100,6 +100,7 @@ def test_every_key_gives_the_option_of_its_name(job, tmp_path: Path) -> None:
         "savepoint_dir": "s3://bucket/savepoints",
         "metrics_port": 9311,
         "listen": "0.0.0.0:9310",
+        "metrics_token": str(tmp_path / "secrets/metrics"),
         "disk": [str(tmp_path / "data")],
         "log_format": "json",
         "quiet": True,

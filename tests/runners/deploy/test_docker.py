@@ -10,6 +10,7 @@ import yaml
 
 from orion_beam import __version__
 from orion_beam.job_file.read import read_job
+from orion_beam.monitoring.server import host_and_port, is_loopback
 from orion_beam.runners.deploy import DEPLOYMENT
 from orion_beam.runners.deploy.copy import deployment_files
 from orion_beam.runners.doctor.machine import flink_version
@@ -123,6 +124,17 @@ def test_the_services_of_the_compose_file_agree():
     assert settings["taskmanager.numberOfTaskSlots"] >= job.flink.parallelism
     published = [port for each in services.values() for port in each.get("ports", ())]
     assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_what_other_containers_reach_asks_for_a_token():
+    for each in compose()["services"].values():
+        if each["image"].startswith("orion-beam:"):
+            options = parsed(each["command"], DOCKER).params
+            for address in filter(None, (options.get("listen"), options.get("pool_metrics"))):
+                assert is_loopback(host_and_port(address)[0]) or (
+                    options["metrics_token"] == Path("/run/secrets", *each["secrets"])
+                )
+    assert compose()["secrets"] == {"metrics-token": {"file": "./metrics-token"}}
 
 
 def test_a_user_without_a_checkout_gets_all_files(orion_beam: Command, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from orion_beam.defaults import METRICS_TOKEN_VARIABLE
 from orion_beam.runners.deploy import DEPLOYMENT
 from tests.runners.deploy.commands import parsed
 from tests.runners.deploy.flink import flink_settings
@@ -89,6 +90,8 @@ def test_a_unit_calls_a_command_of_this_product(name, tmp_path):
     assert program == "/opt/orion/bin/orion-beam"
     (tmp_path / "orion.yaml").write_text(JOB_FILE)
     assert parsed(words, tmp_path).command.name == name.removeprefix("orion-")
+    # Other hosts reach its metrics.
+    assert METRICS_TOKEN_VARIABLE in Unit(SYSTEMD / f"{name}.service").environment
 
 
 def test_flink_knows_every_setting_and_two_job_managers_agree_on_their_leader():

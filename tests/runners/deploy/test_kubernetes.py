@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from orion_beam import __version__
+from orion_beam.defaults import METRICS_TOKEN_VARIABLE
 from orion_beam.job_file.read import read_job
+from orion_beam.monitoring.server import host_and_port, is_loopback
 from orion_beam.runners.deploy import DEPLOYMENT
 from orion_beam.runners.flink_parts.beam_options import check_beam_options
 from orion_beam.runners.jars.build import PIPELINE_RUNNER
@@ -22,8 +24,8 @@ from tests.runners.deploy.flink import flink_settings
 from tests.runners.deploy.schemas import problems_of
 
 ROOT = Path(__file__).parents[3]
-LOGIN, STORAGE = "orion-kafka-login", "orion-s3"
-MADE_BY_HAND = {LOGIN: "client.properties", STORAGE: "credentials"}
+LOGIN, STORAGE, METRICS = "orion-kafka-login", "orion-s3", "orion-metrics-token"
+MADE_BY_HAND = {LOGIN: "client.properties", STORAGE: "credentials", METRICS: "token"}
 """Secrets that no overlay makes, and the key of each."""
 
 OF_OPERATOR = {
@@ -234,10 +236,27 @@ def test_secrets_are_files_that_exist(overlay):
         }
         named = {
             each["value"] for each in container.get("env", ())
-            if each["name"] in ("ORION_KAFKA_CONFIG", "AWS_CREDENTIAL_PROFILES_FILE")
+            if each["name"] in ("ORION_KAFKA_CONFIG", "AWS_CREDENTIAL_PROFILES_FILE", METRICS_TOKEN_VARIABLE)
         }  # fmt: skip
         assert named <= files
         assert not any("secretKeyRef" in str(each) for each in container.get("env", ()))
+
+
+@every_overlay
+def test_what_other_pods_reach_asks_for_the_token_that_prometheus_bears(overlay):
+    listening = {"monitor": "listen", "workers": "pool_metrics"}
+    served = [each for each in ours(overlay) if each["name"] in listening]
+    assert {each["name"] for each in served} == listening.keys()
+    for container in served:
+        address = parsed(container["args"], workspace(overlay)).params[listening[container["name"]]]
+        assert not is_loopback(host_and_port(address)[0])
+        assert METRICS_TOKEN_VARIABLE in {each["name"] for each in container["env"]}
+        probes = [container[kind].get("httpGet") for kind in ("startupProbe", "readinessProbe", "livenessProbe")]
+        assert {each["path"] for each in probes if each} == {"/live", "/ready"}
+    for monitor in of_kind(overlay, "PodMonitor") + of_kind(overlay, "ServiceMonitor"):
+        (endpoint,) = monitor["spec"].get("podMetricsEndpoints", []) + monitor["spec"].get("endpoints", [])
+        # Without a type, it is sent as `Bearer`.
+        assert endpoint["authorization"] == {"credentials": {"name": METRICS, "key": MADE_BY_HAND[METRICS]}}
 
 
 @every_overlay
