@@ -170,8 +170,8 @@ def test_four_jobs_live_through_all_that_happens_to_them(life: Life, tmp_path: P
         assert scaled.code == 0, scaled.err
         life.await_more("FR is scaled to 2")
 
-        topic, began = raw_topic("TN").name, time.monotonic()
-        for done in admin_client(life.servers).create_partitions([NewPartitions(topic, MORE_PARTITIONS)]).values():
+        topic, began, admin = raw_topic("TN").name, time.monotonic(), admin_client(life.servers)
+        for done in admin.create_partitions([NewPartitions(topic, MORE_PARTITIONS)]).values():
             done.result()
         grown = feeds.enter_context(grown_feed(life.servers, topic))
         await_until(
