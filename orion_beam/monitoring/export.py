@@ -44,7 +44,7 @@ _JOB_GAUGES: dict[str, tuple[str, Callable[[JobStatus], float | None]]] = {
         lambda job: job.tasks_waiting,
     ),
     "orion_flink_busy_ratio": (
-        "Part of the time for which the busiest task behind the reads works or waits for its workers, 0 to 1.",
+        "Part of the time for which the busiest task with stages works or waits for its workers, 0 to 1.",
         lambda job: job.busy,
     ),
     "orion_flink_checkpoint_duration_seconds": ("Duration of the last checkpoint.", lambda job: job.checkpoint_s),

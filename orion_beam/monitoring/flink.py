@@ -15,7 +15,7 @@ _READ_OF = re.compile(r"^Source: .*?/Read (?P<topic>[^/ ]+)")
 _STAGES = "]{"
 """In the name of a task: what Python workers run of our graph, `[10]{DecodeCdrs, ValidateCdrs, …}`. For a job over one
 country, Flink makes one task of this and the read. No task holds it back then, and Flink does not measure how busy the
-task of a source is."""
+task of a source is. The times of workers tell it: `monitor.fused_reads`."""
 _HELD, _BUSY = "backPressuredTimeMsPerSecond", "busyTimeMsPerSecond"
 
 
@@ -37,6 +37,7 @@ class JobStatus:
             that is one task with its stages is not in it.
         busy: Part of the time for which the busiest of the tasks that follow the reads works, or waits for its workers.
             None: Flink does not say.
+        fused: Subtasks of each read that is one task with its stages, by topic.
     """
 
     name: str
@@ -50,6 +51,7 @@ class JobStatus:
     tasks_waiting: int
     held: Mapping[str, float] = field(default_factory=dict)
     busy: float | None = None
+    fused: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def runs(self) -> bool:
@@ -76,7 +78,7 @@ def _job(rest: FlinkRest, job: Mapping[str, Any]) -> JobStatus:
     checkpoints = rest.get(f"jobs/{job['jid']}/checkpoints")
     last = checkpoints["latest"]["completed"]
     restarts = rest.get(f"jobs/{job['jid']}/metrics?get=numRestarts")
-    held, busy = _pressure(rest, job["jid"]) if job["state"] == "RUNNING" else ({}, None)
+    held, busy, fused = _pressure(rest, job["jid"]) if job["state"] == "RUNNING" else ({}, None, {})
     return JobStatus(
         name=job["name"],
         id=job["jid"],
@@ -89,23 +91,27 @@ def _job(rest: FlinkRest, job: Mapping[str, Any]) -> JobStatus:
         tasks_waiting=waiting,
         held=held,
         busy=busy,
+        fused=fused,
     )
 
 
-def _pressure(rest: FlinkRest, job_id: str) -> tuple[dict[str, float], float | None]:
-    """Return for which part of the time each read is held back, and the busiest task behind the reads works.
+def _pressure(rest: FlinkRest, job_id: str) -> tuple[dict[str, float], float | None, dict[str, int]]:
+    """Return `held`, `busy` and `fused` of a job.
 
-    The subtask for which that is most counts, since one that stands still holds back all others.
+    The subtask for which a ratio is highest counts, since one that stands still holds back all others.
     """
     held: dict[str, float] = {}
     busy: float | None = None
+    fused: dict[str, int] = {}
     for task in rest.get(f"jobs/{job_id}")["vertices"]:
         path = f"jobs/{job_id}/vertices/{task['id']}/subtasks/metrics?get={_HELD},{_BUSY}&agg=max"
         # A task that has just started has no metrics. Flink says "NaN" where it measures nothing.
         of_task = {metric["id"]: float(metric["max"]) / 1000 for metric in rest.get(path)}
         read = _READ_OF.match(task["name"])
-        if read and _STAGES not in task["name"] and of_task.get(_HELD, -1) >= 0:
+        if read and _STAGES in task["name"]:
+            fused[read["topic"]] = task["parallelism"]
+        elif read and of_task.get(_HELD, -1) >= 0:
             held[read["topic"]] = of_task[_HELD]
         elif not read and of_task.get(_BUSY, -1) >= 0:
             busy = max(busy or 0.0, of_task[_BUSY])
-    return held, busy
+    return held, busy, fused

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -20,7 +20,7 @@ from orion_beam.monitoring.letters import LetterCounter, LetterKind
 from orion_beam.monitoring.progress import RATE_WINDOW_S, CountryStatus, Progress
 from orion_beam.monitoring.reading import KafkaReader, Reading
 from orion_beam.schemas.country import CountryProfile
-from orion_beam.telemetry.worker_time import WorkerTime, worker_time
+from orion_beam.telemetry.worker_time import PoolTimes, WatchedPools
 from orion_beam.topics.names import own_topics
 from orion_beam.transforms.stage.exceptions import name_of
 
@@ -128,6 +128,69 @@ def pressed_at(held_ratio: float | None, lag_s: float, sink_ratio: float | None)
     return "sink" if sink_ratio >= HELD_RATIO else "python"
 
 
+class FusedRead(NamedTuple):
+    """What the workers say of a read that is one task with its stages, of which Flink measures nothing.
+
+    Attributes:
+        busy: Part of the time for which each subtask waits for its worker, which is in a stage or waits for brokers.
+        sink_ratio: Part of the workers' time that they wait for brokers.
+    """
+
+    busy: float
+    sink_ratio: float
+
+
+def fused_reads(
+    jobs: Iterable[JobStatus], pools: PoolTimes, countries: Mapping[str, str], partitions: Mapping[str, int]
+) -> dict[str, FusedRead]:
+    """Return what is known of each read that is one task with its stages, by topic.
+
+    Args:
+        jobs: The jobs whose tasks run.
+        pools: What the pools did of late.
+        countries: Country of each topic that is watched.
+        partitions: Number of partitions of each. A subtask without one reads nothing.
+    """
+    found = {}
+    for topic, subtasks in ((topic, number) for job in jobs for topic, number in job.fused.items()):
+        workers = pools.of_country(countries[topic]) if partitions.get(topic) else None
+        # A subtask has one bundle at a time, and so one thread of a worker.
+        busy = workers and workers.busy_ratio(min(subtasks, partitions[topic]))
+        if workers and busy is not None and workers.sink_ratio is not None:
+            found[topic] = FusedRead(busy, workers.sink_ratio)
+    return found
+
+
+def with_busy(job: JobStatus, fused: Mapping[str, FusedRead]) -> JobStatus:
+    """Return a job with how busy its workers are by their own account, where that is more than Flink says."""
+    known = [job.busy, *(fused[topic].busy for topic in job.fused if topic in fused)]
+    return replace(job, busy=max((ratio for ratio in known if ratio is not None), default=None))
+
+
+def places(
+    lags_s: Mapping[str, float], jobs: Iterable[JobStatus], sink_ratio: float | None, fused: Mapping[str, FusedRead]
+) -> dict[str, str]:
+    """Return which of PLACES holds up the records of each topic that is held up; see `pressed_at`.
+
+    Args:
+        lags_s: Age of each topic's oldest unprocessed record.
+        jobs: The jobs whose tasks run.
+        sink_ratio: Part of the time of all workers that they wait for brokers. None: unknown.
+        fused: What the workers say of reads of which Flink says nothing. Workers are also busy when each of a few
+            records waits for its acknowledgement, so a place is named only where records lag.
+    """
+    held: dict[str, float] = {}
+    for job in jobs:
+        held |= {topic: max(ratio, held.get(topic, 0.0)) for topic, ratio in job.held.items()}
+    found = {}
+    for topic, lag_s in lags_s.items():
+        if topic in held:
+            found[topic] = pressed_at(held[topic], lag_s, sink_ratio)
+        elif topic in fused and lag_s > LATE_S:
+            found[topic] = pressed_at(fused[topic].busy, lag_s, fused[topic].sink_ratio)
+    return {topic: place for topic, place in found.items() if place is not None}
+
+
 class Monitor:
     """Looks at Kafka and Flink again and again, in its own thread while the block runs; results are always available.
 
@@ -143,7 +206,8 @@ class Monitor:
         countries = frozenset(all_profiles()) | config.profiles.keys()
         self._letters = LetterCounter(config.bootstrap_servers, config.dead_letter_topic, countries, config.group_id)
         self._progress = Progress(topics)
-        self._worker_times: deque[tuple[float, WorkerTime]] = deque()
+        self._codes = topics
+        self._pools = WatchedPools(config.workers, RATE_WINDOW_S, config.metrics_token)
         self._written_before: Mapping[str, int] = {}
         self._written: Counter[str] = Counter()
         self._past_letters: deque[tuple[float, Counter[LetterKind]]] = deque()
@@ -179,7 +243,13 @@ class Monitor:
             self._written_before = reading.written
         countries = {} if reading is None else self._progress.add(reading)
         jobs = {url: jobs_of(url) for url in self.config.flink_urls}
-        sink_ratio = self._sink_ratio()
+        running = [job for known in jobs.values() for job in known or () if job.runs]
+        pools = self._pools.look()
+        sink_ratio = None if pools is None else pools.of_all().sink_ratio
+        partitions = Counter(source.topic for source in reading.partitions) if reading else {}
+        fused = {} if pools is None else fused_reads(running, pools, self._codes, partitions)
+        lags_s = {topic: countries[code].lag_s for topic, code in self._codes.items() if code in countries}
+        held_up = places(lags_s, running, sink_ratio, fused)
         snapshot = Snapshot(
             at_s=at_s if reading is None else reading.at_s,
             is_up=reading is not None,
@@ -189,9 +259,9 @@ class Monitor:
             letters=letters,
             reject_rates=self._reject_rates(at_s, letters),
             written=self._written.copy(),
-            jobs=jobs,
+            jobs={url: known and tuple(with_busy(job, fused) for job in known) for url, known in jobs.items()},
             sink_ratio=sink_ratio,
-            pressed=self._pressed(countries, jobs, sink_ratio),
+            pressed={self._codes[topic]: place for topic, place in held_up.items()},
             disks={str(path): use for path in self.config.disks if (use := _disk_use(path)) is not None},
         )
         self._history.append(snapshot)
@@ -224,35 +294,6 @@ class Monitor:
                 # Nobody would notice if the thread ended, and the page would go on showing old numbers.
                 _logger.error("reading Kafka and Flink failed with %s", name_of(error), extra={"event": "look_failed"})
             self._stop.wait(max(0.0, began + self.config.interval_s - time.monotonic()))
-
-    def _sink_ratio(self) -> float | None:
-        now, at_s = worker_time(self.config.workers, self.config.metrics_token), time.monotonic()
-        if now is None:
-            self._worker_times.clear()
-            return None
-        self._worker_times.append((at_s, now))
-        while len(self._worker_times) > 2 and self._worker_times[1][0] <= at_s - RATE_WINDOW_S:
-            self._worker_times.popleft()
-        before = self._worker_times[0][1]
-        # A pool that has been started again begins at 0.
-        stages, sink = (max(0.0, later - earlier) for earlier, later in zip(before, now, strict=True))
-        return sink / (stages + sink) if stages + sink else None
-
-    def _pressed(
-        self,
-        countries: Mapping[str, CountryStatus],
-        jobs: Mapping[str, tuple[JobStatus, ...] | None],
-        sink_ratio: float | None,
-    ) -> dict[str, str]:
-        found: dict[str, str] = {}
-        held: dict[str, float] = {}
-        for job in (job for known in jobs.values() for job in known or () if job.runs):
-            held |= {topic: max(ratio, held.get(topic, 0.0)) for topic, ratio in job.held.items()}
-        for code, at in countries.items():
-            place = pressed_at(held.get(self.config.profiles[code].topic), at.lag_s, sink_ratio)
-            if place is not None:
-                found[code] = place
-        return found
 
     def _reject_rates(self, at_s: float, letters: Counter[LetterKind]) -> dict[tuple[str, str], float]:
         self._past_letters.append((at_s, letters))
