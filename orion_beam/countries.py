@@ -124,7 +124,7 @@ def _rules_of(job: Job) -> tuple[tuple[str, tuple[tuple[str, Severity], ...]], .
 
 
 class _Loaded(NamedTuple):
-    """The valid profiles by country code, and the errors of the invalid ones by file name."""
+    """The valid profiles by country code, and the errors of the invalid ones, by code or else by file name."""
 
     profiles: Mapping[str, CountryProfile]
     errors: Mapping[str, UserError]
@@ -144,9 +144,14 @@ def _load(source: ProfileSource, files: tuple[tuple[Path, int], ...]) -> _Loaded
     profiles: dict[str, CountryProfile] = {}
     errors: dict[str, UserError] = {}
     default_codes: set[str] = set()
+    seen: dict[tuple[Path, str], Path] = {}
     for path, _ in files:
+        code = path.stem
         try:
             profile = load_profile(path)
+            code = profile.code
+            if (other := seen.setdefault((path.parent, code), path)) != path:
+                raise UserError(f"{path}: code: {code} is also that of {other}; keep one of the two files")
             topic = f"{source.topic_prefix}{profile.topic}"
             profiles[profile.code] = profile.model_copy(update={"topic": topic})
             errors.pop(path.stem, None)
@@ -154,8 +159,8 @@ def _load(source: ProfileSource, files: tuple[tuple[Path, int], ...]) -> _Loaded
                 default_codes.add(profile.code)
         except UserError as error:
             # A broken profile does not leave the one that it should replace in use.
-            profiles.pop(path.stem, None)
-            errors[path.stem] = error
+            profiles.pop(code, None)
+            errors[code] = error
     if not profiles:
         raise next(iter(errors.values()), UserError(f"{source.directories[-1]} holds no country profile (CODE.toml)"))
     for country, severities in source.rules:

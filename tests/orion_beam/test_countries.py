@@ -171,3 +171,14 @@ def test_a_stored_job_finds_its_profiles_from_anywhere(workspace, tmp_path_facto
     assert again == job
     assert again.profiles == before
     assert dict(again.profiles["XA"].rules) == {"luhn_failed": "error"}
+
+
+@pytest.mark.parametrize("second", ["fr", "France"])
+def test_two_files_of_a_country_are_refused_and_both_are_named(tmp_path, second):
+    for name in ("FR", second, "TN"):
+        shutil.copy(PROFILES_DIRECTORY / ("TN.toml" if name == "TN" else "FR.toml"), tmp_path / f"{name}.toml")
+    both = sorted(str(tmp_path / f"{name}.toml") for name in ("FR", second))
+    with pytest.raises(UserError) as refused:
+        profiles_of(["FR"], tmp_path)
+    assert str(refused.value) == f"{both[1]}: code: FR is also that of {both[0]}; keep one of the two files"
+    assert list(profiles_of(["TN"], tmp_path)) == ["TN"]
