@@ -9,13 +9,14 @@ from rich.table import Table
 
 from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.late import late_imports
+from orion_beam.telemetry.logs import say
 from orion_beam.workspace import find_workspace
 
 with late_imports():
     from orion_beam.inspect.format_draft import draft as draft_of
     from orion_beam.inspect.format_trial import known_formats, lines_of_file, trials
     from orion_beam.inspect.lookalikes import shape_of
-    from orion_beam.telemetry.masking import mask_field
+    from orion_beam.telemetry.masking import mask_field, shown
 
 app = typer.Typer(help="Try a file under each known raw format; draft a format from a sample.", no_args_is_help=True)
 
@@ -41,7 +42,9 @@ def try_file(
     --draft looks at the records' form and content instead: separators, widths, paths, and which columns look like an
     IMSI, a number or a time. Save it as formats/NAME.toml, check each field, and name it in a country's profile.
     """
-    lines = lines_of_file(file)
+    lines, encoding = lines_of_file(file)
+    if encoding is not None:
+        say(f"{shown(file)}: its text is {encoding.upper()}, not UTF-8: give run --input --encoding {encoding}")
     if draft:
         typer.echo(draft_of(lines), nl=False)
         return

@@ -39,8 +39,10 @@ class Trial(NamedTuple):
     rows: list[dict[str, str]]
 
 
-def lines_of_file(path: Path) -> list[bytes]:
+def lines_of_file(path: Path) -> tuple[list[bytes], str | None]:
     """Return the first lines of a file that are not blank, as UTF-8 without a byte order mark. It may be compressed.
+
+    The second value is the file's encoding if that is one of 16 or 32 bits, else None.
 
     Raises:
         UserError: The file cannot be read, or holds no line.
@@ -59,7 +61,7 @@ def lines_of_file(path: Path) -> list[bytes]:
     lines = [line for line in lines if line.strip()][:MOST_LINES]
     if not lines:
         raise UserError(f"{path}: holds no line; give a file of one record a line")
-    return lines
+    return lines, encoding
 
 
 def known_formats(workspace: Workspace | None) -> dict[str, RawFormat]:

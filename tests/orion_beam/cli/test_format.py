@@ -25,6 +25,18 @@ def test_the_first_records_are_shown_under_each_format_that_reads_them(sample, o
     assert "fr_semicolon reads 5 of 5 lines" in orion_beam("format", "try", sample).out
 
 
+@pytest.mark.parametrize("options", [(), ("--json",), ("--draft",)])
+def test_a_file_that_is_not_utf_8_is_said_to_be_none_as_run_says_it(tmp_path, orion_beam, options):
+    file = tmp_path / "sample.txt"
+    file.write_bytes(FR.decode().encode("utf-16"))
+    answer = orion_beam("format", "try", file, *options)
+    assert answer.code == 0
+    assert f"{file}: its text is UTF-16, not UTF-8: give run --input --encoding utf-16" in answer.err
+    assert "UTF-16" not in answer.out
+    file.write_bytes(FR)
+    assert orion_beam("format", "try", file, *options).err == ""
+
+
 def test_a_draft_is_a_declaration(sample, orion_beam):
     answer = orion_beam("format", "try", sample, "--draft")
     assert answer.code == 0
