@@ -62,8 +62,8 @@ def workers(log_file: Path, metrics_port: int) -> Iterator[str]:
         pool.wait(600)
 
 
-NOT_OF_ONE_COUNTRY = {"orion_flink_read_held_ratio", "orion_flink_busy_ratio"}
-"""Flink measures these only where the reads are tasks of their own: in jobs over several countries."""
+NOT_OF_ONE_COUNTRY = {"orion_flink_read_held_ratio"}
+"""Flink measures this only where the reads are tasks of their own: in jobs over several countries."""
 
 
 def shows_something_in_every_panel(prometheus: Prometheus) -> bool:
