@@ -32,6 +32,9 @@ _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)?")
 _KEPT = (*RAW_CDR_SCHEMA.names, "cdr_id")
 """Columns that a stage cannot change: the original message, its place, and the idempotence key."""
 
+_PLACE = ["source_topic", "source_partition", "source_offset"]
+"""Columns that say which row is which. A stage that changes one of them breaks its contract."""
+
 
 def custom_splits(stages: Iterable[JobStage], after: Stage) -> dict[str, Split]:
     """Return the functions of the stages at one place, by name, in order."""
@@ -97,7 +100,7 @@ def _accepted_rows(batch: pa.RecordBatch, outcome: SplitBatch) -> Mask:
         BrokenContractError: A row is neither accepted nor rejected, or both, or rows are in another order.
     """
     accepted, rejected = outcome.accepted, outcome.rejected
-    if missing := {"source_topic", "source_partition", "source_offset"} - set(accepted.schema.names):
+    if missing := set(_PLACE) - set(accepted.schema.names):
         raise BrokenContractError(f"accepted rows lack the column {min(missing)}")
     if rejected.schema != DEAD_LETTER_SCHEMA:
         raise BrokenContractError("rejected rows are no dead letters: `split` and `dead_letters` make them")
@@ -106,7 +109,7 @@ def _accepted_rows(batch: pa.RecordBatch, outcome: SplitBatch) -> Mask:
             f"{batch.num_rows} rows came out as {accepted.num_rows} accepted and {rejected.num_rows} rejected ones: a"
             " stage that drops rows must reject them with a code of its own"
         )
-    if not rejected.num_rows and accepted.column("source_offset").equals(batch.column("source_offset")):
+    if not rejected.num_rows and accepted.select(_PLACE).equals(batch.select(_PLACE)):
         return np.ones(batch.num_rows, np.bool_)
     topics = pc.unique(batch.column("source_topic"))
     keys, of_accepted, of_rejected = (_keys(rows, topics) for rows in (batch, accepted, rejected))

@@ -138,6 +138,34 @@ def test_a_breach_of_the_contract_says_what_is_wrong_and_loses_no_row(breach, ba
         assert "internal_error in stage tag, BrokenContractError: " in caplog.text
 
 
+@pytest.mark.parametrize("column", ["source_topic", "source_partition", "source_offset"])
+def test_a_stage_that_changes_the_place_of_a_row_breaks_its_contract(column, batch):
+    def run(rows: pa.RecordBatch) -> SplitBatch:
+        other = pa.array(["7"] * len(rows)).cast(rows.schema.field(column).type)
+        return split(changed(with_fields(rows), **{column: other}))
+
+    with pytest.raises(BrokenContractError, match="not those of the input, each once, in order"):
+        checked(run, STAGE)(batch)
+
+
+def test_values_are_not_checked_as_the_guide_says(batch):
+    def run(rows: pa.RecordBatch) -> SplitBatch:
+        imsi = pa.array(["2080112345678X"] * len(rows))
+        return split(changed(with_fields(rows), imsi=imsi, event_time=rows.column("event_time").take([1, 0])))
+
+    accepted = checked(run, STAGE)(batch.slice(0, 2)).accepted
+    assert accepted.column("imsi").to_pylist() == ["2080112345678X"] * 2
+
+
+def test_rows_of_two_partitions_with_the_same_offsets_are_not_exchanged(batch):
+    def run(rows: pa.RecordBatch) -> SplitBatch:
+        return split(with_fields(rows.take(pa.array([1, 0]))))
+
+    two = changed(batch.slice(0, 2), source_partition=pa.array([0, 1], pa.int32()), source_offset=pa.array([5, 5]))
+    with pytest.raises(BrokenContractError, match="not those of the input, each once, in order"):
+        checked(run, STAGE)(two)
+
+
 def test_a_signal_that_ends_the_process_is_no_bug_of_a_stage(batch):
     with pytest.raises(SystemExit):
         checked(lambda _: sys.exit(128 + signal.SIGTERM), STAGE)(batch)
