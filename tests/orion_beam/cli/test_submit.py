@@ -35,6 +35,7 @@ def cluster() -> Iterator[tuple[str, dict[str, Any]]]:
     """An address that answers as a JobManager does, and the answers by path."""
     answers: dict[str, Any] = {
         "/v1/overview": {"flink-version": "1.19.0", "slots-total": 1, "slots-available": 0, "taskmanagers": 1},
+        "/v1/taskmanagers": {"taskmanagers": [{"slotsNumber": 1, "memoryConfiguration": {"jvmMetaspace": 256 << 20}}]},
         "/v1/jobmanager/config": [],
         "/v1/jobs/overview": {"jobs": []},
     }
