@@ -119,12 +119,18 @@ class Job:
     """A child process of `orion-beam run`, in a session of its own, with its output in a file."""
 
     def __init__(
-        self, log: Path, servers: str, *arguments: str, beam: Sequence[str] = (), workspace: Path | None = None
+        self,
+        log: Path,
+        servers: str,
+        *arguments: str,
+        beam: Sequence[str] = (),
+        workspace: Path | None = None,
+        module: str = "orion_beam.cli.main",
     ) -> None:
         self.log_file = log
         named = {} if workspace is None else {WORKSPACE_VARIABLE: str(workspace)}
         self._seen: dict[int, psutil.Process] = {}
-        command = [sys.executable, "-m", "orion_beam.cli.main", "run", "--bootstrap-servers", servers, *arguments]
+        command = [sys.executable, "-m", module, "run", "--bootstrap-servers", servers, *arguments]
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 [*command, "--", *beam],
