@@ -13,11 +13,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]  # re-exported implicitly
 
 from orion_beam.kafka.admin import admin_client
 from orion_beam.kafka.offset_ranges import offset_ranges
+from orion_beam.kafka.retry import is_retriable
 from orion_beam.proof.audit import conservation
 from orion_beam.runners.local.kafka import LocalKafka
 from tests.integration.harness import START_TIMEOUT_S, Feed, Job, Source, committed_offsets, outcomes
@@ -88,10 +89,16 @@ def transactions_are_over(servers: str) -> bool:
     """Return whether readers of committed records see all that the topic of CDRs will ever show of what was written."""
     admin = admin_client(servers)
     parts = {TopicPartition(FINAL.name, number): OffsetSpec.latest() for number in range(FINAL.partitions)}
-    committed, written = (
-        [found.result().offset for found in admin.list_offsets(parts, isolation_level=level).values()]
-        for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
-    )
+    try:
+        committed, written = (
+            [found.result().offset for found in admin.list_offsets(parts, isolation_level=level).values()]
+            for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED)
+        )
+    except KafkaException as e:
+        # A busy broker may have lost its session for a moment, and leads its partitions anew.
+        if not is_retriable(e.args[0]):
+            raise
+        return False
     return committed == written
 
 
