@@ -324,7 +324,8 @@ def _record_of(message: Message) -> Record:
 
 def read_topic(servers: str, topic: str) -> list[Record]:
     """Return all records that a topic holds now; records of one partition are in order."""
-    ends = {part: held for part, held in offset_ranges(servers, [topic]).items() if held.low < held.high}
+    held_by = offset_ranges(servers, [topic], deadline_s=READ_TIMEOUT_S)
+    ends = [part for part, held in held_by.items() if held.low < held.high]
     consumer = Consumer(
         {
             "bootstrap.servers": servers,
@@ -354,7 +355,7 @@ def read_topic(servers: str, topic: str) -> list[Record]:
 
 def records_on(servers: str, *topics: str) -> int:
     """Return the number of records on topics."""
-    return sum(held.offsets for held in offset_ranges(servers, topics).values())
+    return sum(held.offsets for held in offset_ranges(servers, topics, deadline_s=READ_TIMEOUT_S).values())
 
 
 def limit_messages(servers: str, topic: str, max_bytes: int) -> None:
@@ -373,7 +374,7 @@ def limit_messages(servers: str, topic: str, max_bytes: int) -> None:
 
 def committed_offsets(servers: str, group: str, topic: str) -> dict[int, int]:
     """Return a group's committed offsets by partition, without the partitions that have none."""
-    parts = [part for part in offset_ranges(servers, [topic]) if part.topic == topic]
+    parts = [part for part in offset_ranges(servers, [topic], deadline_s=READ_TIMEOUT_S) if part.topic == topic]
     consumer = Consumer({"bootstrap.servers": servers, "group.id": group, "log_level": 0, "error_cb": lambda _: None})
     try:
         committed = ranges.committed_offsets(consumer, servers, group, parts)
@@ -384,7 +385,7 @@ def committed_offsets(servers: str, group: str, topic: str) -> dict[int, int]:
 
 def lease_holders(servers: str, group: str) -> list[Holder]:
     """Return the holders of a group's leases."""
-    return Lease(servers, group).holders()
+    return Lease(servers, group).holders(READ_TIMEOUT_S)
 
 
 def avro_reader(model: type[BaseModel], prefix_length: int = 10) -> Callable[[bytes], dict[str, Any]]:
