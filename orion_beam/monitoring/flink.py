@@ -74,7 +74,17 @@ def _job(rest: FlinkRest, job: Mapping[str, Any]) -> JobStatus:
     waiting = tasks["total"] - tasks["running"] - tasks["finished"]
     if job["state"] == "INITIALIZING":
         # Flink answers no question of such a job.
-        return JobStatus(job["name"], job["jid"], job["state"], 0, 0, None, None, restarts=0, tasks_waiting=waiting)
+        return JobStatus(
+            name=job["name"],
+            id=job["jid"],
+            state=job["state"],
+            completed=0,
+            failed=0,
+            checkpoint_s=None,
+            checkpoint_at_s=None,
+            restarts=0,
+            tasks_waiting=waiting,
+        )
     checkpoints = rest.get(f"jobs/{job['jid']}/checkpoints")
     last = checkpoints["latest"]["completed"]
     restarts = rest.get(f"jobs/{job['jid']}/metrics?get=numRestarts")

@@ -90,26 +90,24 @@ def _check_slots(overview: Mapping[str, Any], settings: Mapping[str, str], paral
 
 
 def check_metaspace(task_managers: Sequence[Mapping[str, Any]]) -> Check:
-    """Check that the classes of as many jobs as a TaskManager has slots fit into its JVM, by what Flink tells of each.
+    """Check that each TaskManager's metaspace has room for the classes of a job in each of its slots.
 
     Classes of a job that has ended stay for a while, so there must be room for one job more.
     """
-    tight = [
-        (most, slots, needed)
-        for manager in task_managers
-        if (most := manager["memoryConfiguration"]["jvmMetaspace"] >> 20)
-        < (needed := _OWN_METASPACE_MB + _JOB_METASPACE_MB * ((slots := manager["slotsNumber"]) + 1))
-    ]
     if not task_managers:
         return skipped(_METASPACE, "no task manager yet")
-    if not tight:
-        return ok(_METASPACE, f"{_JOB_METASPACE_MB} MiB for each job")
-    most, slots, needed = tight[0]
-    return warning(
-        _METASPACE,
-        f"{most} MiB on a task manager of {slots} slots: with a job in each slot it runs out and the task manager ends",
-        f"set taskmanager.memory.jvm-metaspace.size to {needed}m, and taskmanager.memory.process.size to as much more",
-    )
+    for manager in task_managers:
+        slots, most = manager["slotsNumber"], manager["memoryConfiguration"]["jvmMetaspace"] >> 20
+        needed = _OWN_METASPACE_MB + _JOB_METASPACE_MB * (slots + 1)
+        if most < needed:
+            return warning(
+                _METASPACE,
+                f"{most} MiB on a task manager of {slots} slots: with a job in each slot it runs out and the task"
+                " manager ends",
+                f"set taskmanager.memory.jvm-metaspace.size to {needed}m, and taskmanager.memory.process.size to as"
+                " much more",
+            )
+    return ok(_METASPACE, f"{_JOB_METASPACE_MB} MiB for each job")
 
 
 def _check_storage(settings: Mapping[str, str], task_managers: int) -> Check:
