@@ -18,6 +18,7 @@ from typing import Annotated, Any, Self
 import typer
 from rich.markup import escape
 
+from orion_beam.cli.shared.interrupts import await_signal
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.cli.shared.options import parse_countries
 from orion_beam.errors import UserError
@@ -355,5 +356,5 @@ def _run(plan: _Plan, interrupts: _Interrupts, *, is_live: bool, keep: bool, as_
                 typer.echo(line, err=as_json)
         if keep:
             with suppress(KeyboardInterrupt):
-                signal.pause()
+                await_signal()
     return bool(summary["balanced"])

@@ -1,7 +1,6 @@
 """`orion-beam monitor`: metrics and a status page of Kafka, the jobs' progress and the dead letters."""
 
 import logging
-import signal
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -66,7 +65,7 @@ def monitor(
     with serving(listen, monitor_pages(watched), metrics_token) as url, watched:
         warn_of_missing_rights(config)
         typer.echo(f"status page {url}/  metrics {url}/metrics  (Ctrl-C stops)")
-        signal.pause()
+        interrupts.await_signal()
 
 
 def warn_of_missing_rights(config: "MonitorConfig") -> None:

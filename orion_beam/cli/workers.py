@@ -1,6 +1,5 @@
 """`orion-beam workers`: the Python workers of a Flink cluster's task manager."""
 
-import signal
 import time
 from pathlib import Path
 from typing import Annotated
@@ -78,7 +77,7 @@ def workers(
     ) as address:
         served = "" if pool_metrics is None else f", metrics and probes at http://{pool_metrics}"
         typer.echo(f"workers at {address}{served}  (Ctrl-C stops)")
-        signal.pause()
+        interrupts.await_signal()
 
 
 def _size_of(text: str) -> int:

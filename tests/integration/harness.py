@@ -65,19 +65,25 @@ STOP_TIMEOUT_S = 600.0
 READ_TIMEOUT_S = 600.0
 
 _LOOK_EVERY_S = 0.1
+_LONGEST_LOOK_S = 60.0
 _LOG_TAIL_LINES = 60
 
 
 def await_until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
     """Wait until `condition` is truthy.
 
+    Time in which the machine stood still does not count: nobody could do what is waited for.
+
     Raises:
         AssertionError: The wait takes longer than `timeout_s`. The message names `what`.
     """
-    give_up = time.monotonic() + timeout_s
+    waited_s, looked_at = 0.0, time.monotonic()
     while not condition():
-        assert time.monotonic() < give_up, f"not within {timeout_s:.0f} s: {what}"
+        assert waited_s < timeout_s, f"not within {timeout_s:.0f} s: {what}"
         time.sleep(_LOOK_EVERY_S)
+        now = time.monotonic()
+        waited_s += min(now - looked_at, _LONGEST_LOOK_S)
+        looked_at = now
 
 
 class Source(NamedTuple):

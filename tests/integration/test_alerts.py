@@ -51,7 +51,7 @@ class Stack(Prometheus):
         consumer.close()
 
     def reject(self, country: str, stage: str, code: str) -> None:
-        producer = Producer({"bootstrap.servers": self.servers})
+        producer = Producer({"bootstrap.servers": self.servers, "log_level": 0})
         why = {"orion.country": country, "orion.error.stage": stage, "orion.error.code": code}
         producer.produce(DEAD_LETTERS.name, b"x", headers=[(name, text.encode()) for name, text in why.items()])
         assert producer.flush(600) == 0

@@ -75,7 +75,9 @@ def test_one_record_removed_and_one_doubled_are_found(shared_kafka: LocalKafka, 
 
 def test_offsets_that_hold_no_committed_record_are_not_missing(shared_kafka: LocalKafka) -> None:
     outputs = Outputs(shared_kafka.bootstrap_servers)
-    producer = Producer({"bootstrap.servers": shared_kafka.bootstrap_servers, "transactional.id": "audit"})
+    producer = Producer(
+        {"bootstrap.servers": shared_kafka.bootstrap_servers, "log_level": 0, "transactional.id": "audit"}
+    )
     producer.init_transactions(10)
     for _ in range(3):
         producer.begin_transaction()
@@ -98,7 +100,7 @@ def test_offsets_that_hold_no_committed_record_are_not_missing(shared_kafka: Loc
 def test_a_time_is_the_raw_records_own(shared_kafka: LocalKafka) -> None:
     outputs = Outputs(shared_kafka.bootstrap_servers)
     noon = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=2)
-    producer = Producer({"bootstrap.servers": shared_kafka.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": shared_kafka.bootstrap_servers, "log_level": 0})
     for hour in range(4):
         at = noon + timedelta(hours=hour)
         producer.produce("cdr.raw.MA", b"raw", partition=1, timestamp=round(at.timestamp() * 1000))

@@ -107,7 +107,7 @@ def test_lag_is_the_age_of_the_record_at_the_commit_and_goes_when_it_is_processe
 
 
 def test_dead_letters_are_counted_by_their_headers_and_foreign_ones_name_nothing(watched: Watched) -> None:
-    producer = Producer({"bootstrap.servers": watched.kafka.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": watched.kafka.bootstrap_servers, "log_level": 0})
     why = {"orion.country": b"TN", "orion.error.stage": b"validate", "orion.error.code": b"invalid_imsi"}
     for headers in (why, why, why | {"orion.error.code": b"208011234567890"}, {}):
         producer.produce(DEAD_LETTERS.name, b"x", b"208011234567890", headers=list(headers.items()))
@@ -136,7 +136,9 @@ def test_what_retention_deletes_unprocessed_is_counted(watched: Watched) -> None
 
 
 def test_a_transaction_marker_is_no_record_that_waits(watched: Watched) -> None:
-    producer = Producer({"bootstrap.servers": watched.kafka.bootstrap_servers, "transactional.id": "redrive"})
+    producer = Producer(
+        {"bootstrap.servers": watched.kafka.bootstrap_servers, "log_level": 0, "transactional.id": "redrive"}
+    )
     producer.init_transactions(PATIENCE_S)
     for records in (2, 1):
         producer.begin_transaction()

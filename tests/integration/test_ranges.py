@@ -26,7 +26,7 @@ class Broker:
 
     def __init__(self, servers: str) -> None:
         self.servers = servers
-        self.admin = AdminClient({"bootstrap.servers": servers})
+        self.admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
 
     def create(self, topic: str, partitions: int = 1, **settings: str) -> SourcePartition:
         config = {name.replace("_", "."): value for name, value in settings.items()}
@@ -34,7 +34,7 @@ class Broker:
         return SourcePartition(topic, 0)
 
     def send(self, part: SourcePartition, *values: str, key: str | None = None, at: datetime = NOON) -> None:
-        producer = Producer({"bootstrap.servers": self.servers})
+        producer = Producer({"bootstrap.servers": self.servers, "log_level": 0})
         self._send(producer, part, values, key, at)
         assert producer.flush(600) == 0
 
@@ -84,7 +84,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 def test_a_range_is_read_with_all_that_its_messages_have_and_nothing_beyond(broker: Broker) -> None:
     part = broker.create("whole", partitions=3)
-    producer = Producer({"bootstrap.servers": broker.servers})
+    producer = Producer({"bootstrap.servers": broker.servers, "log_level": 0})
     at = round(NOON.timestamp() * 1000)
     producer.produce("whole", b"0", partition=0, timestamp=at)
     producer.produce("whole", b"1", b"key", 0, timestamp=at + 1, headers=[("a", b"x"), ("a", None), ("b", b"\xff")])

@@ -234,7 +234,7 @@ def by_key(records: list[Record]) -> dict[tuple[int, bytes | None], list[Source]
 
 def create(servers: str, *topics: str) -> None:
     # It must live until the answers have come.
-    admin = AdminClient({"bootstrap.servers": servers})
+    admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
     for created in admin.create_topics([NewTopic(topic, 12, 1) for topic in topics]).values():
         created.result()
 
@@ -259,7 +259,7 @@ def test_quiet_and_empty_partitions_and_a_deleted_start_are_in_the_plan(broker: 
     shown = replays.run(*times, "--dry-run").stderr
     assert f"to the topics {FINAL.name} and {DEAD_LETTERS.name}" in " ".join(shown.split())
 
-    admin = AdminClient({"bootstrap.servers": servers})
+    admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
     (deleted,) = admin.delete_records([TopicPartition(topic, 0, 45)]).values()
     deleted.result()
     refused = replays.run(*times, "--yes", "--output", replays.home / "out", code=2)

@@ -108,7 +108,7 @@ def test_a_window_that_replays_cannot_reach_fails_the_check(topics: Topics) -> N
 
 def test_records_are_deleted_by_a_typed_name_only(topics: Topics) -> None:
     topics.drift("retention.ms", "-1")
-    producer = Producer({"bootstrap.servers": topics.servers})
+    producer = Producer({"bootstrap.servers": topics.servers, "log_level": 0})
     for _ in range(3):
         producer.produce(FINAL.name, b"old", timestamp=OLD_MS, partition=0)
     assert producer.flush(600) == 0

@@ -10,16 +10,18 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, Never
 
 INTERRUPTED = 130
 """Exit code that a shell reports for SIGINT."""
 
 _GRACE_S = 5.0
 _AGAIN_AFTER_S = 0.05
+_LOOK_EVERY_S = 0.5
 
 _is_hit = False
 
@@ -64,6 +66,16 @@ def is_hit() -> bool:
 def clean_up_on_sigterm() -> None:
     """Make SIGTERM raise SystemExit, with the exit code that shells expect, so that a command cleans up."""
     signal.signal(signal.SIGTERM, _exit)
+
+
+def await_signal() -> Never:
+    """Wait until a signal ends this command.
+
+    `signal.pause` waits for ever when the signal arrives in another thread: Python handles it in the main thread, which
+    does not wake up. So this wakes up by itself.
+    """
+    while True:
+        time.sleep(_LOOK_EVERY_S)
 
 
 def _exit(number: int, _: FrameType | None) -> None:

@@ -76,6 +76,6 @@ def test_a_stage_that_cannot_be_interrupted_ends_its_worker_which_says_where_it_
     said = done.stdout + done.stderr
     assert done.returncode == 1, said
     assert done.stdout.count("returns 9") == 1, said
-    words = {"waits": "cannot be interrupted: this worker ends", "holds_the_lock": "in holds_the_lock"}
-    assert words[stage] in said, said
+    # The timer outside Python also ends a worker that waits, when its own clock does not get to run.
+    assert f"in {stage}" in said or (stage == "waits" and "cannot be interrupted: this worker ends" in said), said
     assert "20801" not in said
