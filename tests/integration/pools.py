@@ -1,6 +1,7 @@
 """Worker pools of tests: `orion-beam workers` as a process, its probes and metrics, and its workers."""
 
 import os
+import signal
 import sys
 import urllib.error
 import urllib.request
@@ -86,6 +87,19 @@ class Pool:
                 return False
 
         await_until(is_ready, START_TIMEOUT_S, "the pool is ready")
+
+    def await_draining(self) -> None:
+        """Wait until it says that it ends.
+
+        Raises:
+            AssertionError: It does not; the message has its log, and where its threads stand.
+        """
+        try:
+            await_until(lambda: probe(self.probes, "/ready")[0] == 503, START_TIMEOUT_S, "the pool ends")
+        except AssertionError:
+            self.process.send_signal(signal.SIGQUIT)
+            await_until(lambda: "(most recent call first)" in self.log, 60, "the pool says where its threads stand")
+            raise AssertionError(self.log) from None
 
     def clean_up(self) -> None:
         """Kill it if it still runs."""

@@ -98,7 +98,7 @@ def test_probes_say_when_a_pool_is_ready_and_sigterm_lets_workers_finish(start_p
     assert metrics_at(pool.probes)["orion_workers"] == 1.0
 
     pool.process.terminate()
-    await_until(lambda: probe(pool.probes, "/ready")[0] == 503, START_TIMEOUT_S, "the pool ends")
+    pool.await_draining()
     assert "this worker pool is ending" in task_manager.ask(pool.address, "1-2")
     # The first bundle is under way. A second one comes too late, and Flink is told why.
     task_manager.begin_bundle("1-1", "second")

@@ -5,6 +5,7 @@ another exception, or comes with a traceback of 200 lines. So an interrupt ends 
 runs and while it is ending. In between, `is_hit` tells the results of an interrupt from a failure.
 """
 
+import faulthandler
 import logging
 import os
 import signal
@@ -72,8 +73,10 @@ def await_signal() -> Never:
     """Wait until a signal ends this command.
 
     `signal.pause` waits for ever when the signal arrives in another thread: Python handles it in the main thread, which
-    does not wake up. So this wakes up by itself.
+    does not wake up. So this wakes up by itself. SIGQUIT does not end the command: it prints where each thread stands,
+    as a JVM does.
     """
+    faulthandler.register(signal.SIGQUIT)
     while True:
         time.sleep(_LOOK_EVERY_S)
 
