@@ -111,7 +111,7 @@ coverage-new:
 test-all: export ORION_REQUIRE_ALL = 1
 test-all: test ## Run unit and integration tests, and fail where a Debian package is missing that some need
 
-test-deep: jars ## Run the tests that take minutes, such as a million records against the oracle
+test-deep: jars ## Run the tests that take minutes: a million records against the oracle, the whole life of jobs on clusters
 	$(BIN)/pytest -v -m "deep and not chaos" --durations=15
 
 fuzz: $(INSTALLED) ## Look for input that breaks a parser: TARGET=letters (default: all), SECONDS=60 for each; Linux on x86-64

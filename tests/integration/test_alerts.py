@@ -164,6 +164,7 @@ def test_a_disk_that_fills(watched: Stack) -> None:
     watched.await_clear(("OrionDiskFull", None))
 
 
+@pytest.mark.deep
 def test_a_broker_that_is_gone_and_comes_back(watched: Stack) -> None:
     os.kill(watched.broker, signal.SIGKILL)
     watched.await_firing(("OrionBrokerDown", None))

@@ -113,6 +113,7 @@ QUICK_ALERTS = limit_options(interval="1s", hold="0s", outage="0s", window="5s",
 STALLED = ("OrionFlinkDown", None), ("OrionCheckpointsFail", None)
 
 
+@pytest.mark.deep
 def test_a_job_on_a_cluster_loses_nothing_when_task_managers_are_killed_and_ends_on_a_second_ctrl_c(
     start_job: StartJob, tmp_path: Path
 ):

@@ -31,7 +31,7 @@ from tests.integration.harness import (
 from tests.integration.pages import ROOT, blocks
 from tests.topics import FINAL, raw_topic
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.deep]
 
 RECORDS = 3_000
 TWICE = b"208011234567890;+33612345678;;FR-1;4G;1;2;2025-06-01T12:00:00Z"

@@ -17,7 +17,7 @@ from orion_beam.workspace import JOB_FILE
 from tests.command import Command
 from tests.integration.harness import read_topic
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.deep]
 
 STAGING, PROD = "staging.", "prod."
 RECORDS = 300

@@ -27,7 +27,7 @@ from tests.integration.test_submit import GROUP, Scene
 from tests.s3 import S3, s3_in
 from tests.topics import FINAL, raw_topic
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(1_800)]
+pytestmark = [pytest.mark.integration, pytest.mark.deep, pytest.mark.timeout(1_800)]
 
 COUNTRY = "SN"
 RECORDS_PER_SECOND = 500

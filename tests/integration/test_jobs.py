@@ -39,7 +39,7 @@ from tests.integration.test_cluster import workers
 from tests.integration.test_submit import Scene
 from tests.topics import raw_topic
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.integration, pytest.mark.deep, pytest.mark.timeout(1800)]
 
 COUNTRY = "SN"
 GROUP = "orion-beam"

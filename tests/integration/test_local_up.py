@@ -17,7 +17,7 @@ from tests.debian import require_program
 from tests.integration.harness import await_until, scrape
 from tests.integration.local import Local, local_in
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.deep]
 
 PATIENCE_S = 600.0
 

@@ -133,6 +133,7 @@ def test_a_broker_that_stands_still_is_waited_for_and_with_a_timeout_fails_the_b
     assert held(kafka, VALIDATED.name) in ([b"before", b"after"], [b"before", b"after", b"after"])
 
 
+@pytest.mark.deep
 def test_a_quota_slows_the_writer_and_nothing_is_lost(kafka: LocalKafka, tmp_path: Path) -> None:
     values = [b"%d" % number + random.Random(number).randbytes(100_000) for number in range(20)]
 

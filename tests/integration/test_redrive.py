@@ -61,6 +61,7 @@ def stricter_code(directory: Path) -> Path:
     return directory
 
 
+@pytest.mark.deep
 def test_what_a_stricter_rule_refused_comes_out_once_after_a_redrive(
     kafka: LocalKafka, start_job: StartJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

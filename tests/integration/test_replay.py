@@ -239,6 +239,7 @@ def create(servers: str, *topics: str) -> None:
         created.result()
 
 
+@pytest.mark.deep
 def test_quiet_and_empty_partitions_and_a_deleted_start_are_in_the_plan(broker: LocalKafka, replays: Replays) -> None:
     servers, topic = broker.bootstrap_servers, raw_topic("MA").name
     now = datetime.now(UTC)
@@ -317,7 +318,7 @@ def test_a_timestamp_ahead_of_now_hides_nothing_behind_it(broker: LocalKafka, re
     assert note in audited.stderr
 
 
-@pytest.mark.parametrize("target", ["files", "topics"])
+@pytest.mark.parametrize("target", ["topics", pytest.param("files", marks=pytest.mark.deep)])
 def test_a_replay_that_is_killed_goes_on_where_it_was(broker: LocalKafka, replays: Replays, target: str) -> None:
     servers, country = broker.bootstrap_servers, {"files": "FR", "topics": "SN"}[target]
     feed = Feed(servers)
@@ -385,6 +386,7 @@ def test_a_diff_says_what_other_rules_would_make_of_the_same_records(broker: Loc
     assert "old and new are the same" in refused.stderr
 
 
+@pytest.mark.deep
 def test_a_diff_says_what_other_code_would_make_of_the_same_records(broker: LocalKafka, replays: Replays) -> None:
     feed = Feed(broker.bootstrap_servers)
     feed.send_generated("SN", 4_000, seed=12)

@@ -133,6 +133,7 @@ def test_a_job_that_is_stopped_in_every_way_leaves_nothing_behind_and_goes_on_wh
         assert not again, f"{way}: records below the committed offsets were read again"
 
 
+@pytest.mark.deep
 def test_a_second_job_of_a_group_is_refused_while_one_is_alive(kafka: LocalKafka, start_job: StartJob) -> None:
     servers, group = kafka.bootstrap_servers, "shared"
     start = partial(start_job, servers, "--group-id", group, beam=[FREQUENT_CHECKPOINTS])
@@ -170,6 +171,7 @@ def test_a_second_job_of_a_group_is_refused_while_one_is_alive(kafka: LocalKafka
     assert "in case that it has just died" not in following.log
 
 
+@pytest.mark.deep
 def test_of_two_jobs_one_reads_also_if_they_start_at_once_or_if_one_has_stood_still(
     kafka: LocalKafka, start_job: StartJob
 ) -> None:

@@ -158,6 +158,7 @@ def value_of(url: str, name: str) -> float | None:
     return next((sample.value for sample in scrape(url) if sample.name == name), None)
 
 
+@pytest.mark.deep
 def test_no_place_that_outlives_a_login_holds_its_secret(
     kafka: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,7 +271,7 @@ def test_tokens_and_certificates_of_others_are_refused(
         assert "guessed" not in refused.err
 
 
-@pytest.mark.parametrize("kind", ["token", "certificate"])
+@pytest.mark.parametrize("kind", ["token", pytest.param("certificate", marks=pytest.mark.deep)])
 def test_a_job_logs_in_by_a_token_or_a_certificate(
     kafka: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start_job: StartJob, kind: str
 ) -> None:

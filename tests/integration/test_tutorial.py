@@ -18,7 +18,7 @@ from tests.integration.harness import await_until
 from tests.integration.pages import PATIENCE_S, ROOT, Reader, a_port, blocks
 
 # Installing, compiling, testing and streaming one after the other: two minutes on a quiet machine.
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.integration, pytest.mark.deep, pytest.mark.timeout(2400)]
 
 PAGE = ROOT / "docs" / "start" / "tutorial.md"
 _NOT_IN_PACKAGE = (".git", ".venv", "docs", "out", "site", "tests", "benchmarks", "build", "dist", "*.egg-info")

@@ -18,7 +18,7 @@ from tests.integration.pools import Pool, metrics_at, workers_of
 from tests.integration.test_cluster import submitted_to
 from tests.topics import FINAL, raw_topic
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.deep]
 
 COUNTRY = "SN"
 RECORDS_PER_SECOND = 500
