@@ -263,6 +263,13 @@ class JobConfig(_Model):
         return profiles_of(self.countries, self.profile_source)
 
     @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that a stream reads: those of the countries, or that of the stage that it starts from."""
+        if self.start_from is not None:
+            return (self.stage_topics[self.start_from],)
+        return tuple(profile.topic for profile in self.profiles.values())
+
+    @property
     def known_profiles(self) -> Mapping[str, CountryProfile]:
         """All profiles of this origin. A roamer's operator may belong to a country that the job does not read."""
         return all_profiles(self.profile_source)

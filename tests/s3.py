@@ -1,5 +1,6 @@
 """A real S3-compatible server with one user, whose access key is in a file as AWS's tools read it."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,6 +49,8 @@ def s3_in(directory: Path) -> Iterator[S3]:
     It does not check signatures: moto calculates them without the header `User-Agent`, which Java's client signs.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    # The server logs each request.
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     without_signatures = patch.object(IAMRequestBase, "check_signature")
     server = ThreadedMotoServer(ip_address=HOST, port=0, verbose=False)
     server.start()

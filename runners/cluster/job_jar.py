@@ -60,6 +60,7 @@ class JobManifest(BaseModel):
         name: Name of the job.
         group: Consumer group of the job.
         countries: Countries that it reads.
+        topics: Topics that it reads; empty in a jar of an earlier version.
         configuration: Hash of configuration and Beam options; the same for two jobs that do the same.
         workers: Address of its worker pool, as task managers see it; None when Flink starts workers otherwise.
         parallelism: Parallelism of the job.
@@ -74,6 +75,7 @@ class JobManifest(BaseModel):
     name: str
     group: str
     countries: tuple[str, ...]
+    topics: tuple[str, ...] = ()
     configuration: str
     workers: str | None
     parallelism: int
@@ -160,6 +162,7 @@ def write_job_jar(config: JobConfig, arguments: Sequence[str], path: Path, repor
         name=name,
         group=group,
         countries=config.countries,
+        topics=config.topics,
         configuration=configuration_hash(config, arguments),
         workers=target.pool,
         parallelism=target.parallelism,

@@ -24,6 +24,7 @@ from orion_beam.runners.cluster.job_jar import JobManifest, graph_of, versions_o
 from orion_beam.runners.cluster.kept_jars import keep_jar, kept_jar
 from orion_beam.runners.cluster.stop import cancel_job, savepoint_directory, stop_with_savepoint
 from orion_beam.runners.cluster.submit import await_checkpoint, start_jar
+from orion_beam.runners.cluster.unread import UnreadRecords
 from orion_beam.runners.doctor.flink_cluster import SLOTS, capacity_checks
 from orion_beam.runners.jars.build import Report, silent
 from orion_beam.runners.worker_pool.versions import ask_versions, refusal
@@ -243,7 +244,7 @@ def replace_job(plan: Replacement, action: JobAction, *, timeout_s: float, repor
     Args:
         plan: The plan.
         action: What the history says: UPGRADED, SCALED or ROLLED_BACK.
-        timeout_s: Longest time until the new job has completed its first checkpoint.
+        timeout_s: Longest time until the new job has completed its first checkpoint, and has processed records.
         report: Receives progress lines.
 
     Returns:
@@ -262,10 +263,12 @@ def replace_job(plan: Replacement, action: JobAction, *, timeout_s: float, repor
     try:
         report(f"starting from {origin}")
         pass_on(held)
+        manifest = JobManifest.of(plan.new)
+        unread = UnreadRecords(plan.bootstrap_servers, manifest.group, manifest.topics)
         with held_signals() as held:
             started.append(launch_job(plan.new, plan.address, plan.bootstrap_servers, savepoint=start, report=report))
         pass_on(held)
-        await_checkpoint(plan.address, started[0].job_id, timeout_s, report)
+        await_checkpoint(plan.address, started[0].job_id, timeout_s, report, unread)
     except BaseException as error:
         why = mask_line(" ".join(str(error).split())) if isinstance(error, Exception) else "interrupted"
         back = _roll_back(plan, started[0] if started else None, known, savepoint, why, timeout_s, report)

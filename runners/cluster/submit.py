@@ -15,6 +15,7 @@ from orion_beam.kafka.lease import new_lease
 from orion_beam.monitoring.failures import failure_reasons
 from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRefusedError, FlinkRest, passes
 from orion_beam.runners.cluster.job_jar import JobManifest, orion_of
+from orion_beam.runners.cluster.unread import UnreadRecords
 from orion_beam.runners.doctor.flink_cluster import SLOTS, capacity_checks, check_flink
 from orion_beam.runners.doctor.worker_pool import check_pool
 from orion_beam.runners.jars.build import PIPELINE_RUNNER, Report, silent
@@ -34,6 +35,9 @@ _UPLOAD_GONE = re.compile("Jar file .* does not exist")
 """What a JobManager says of a jar that was uploaded to another one."""
 _SAME_FAILURES = 3
 """Failures for one reason after which a job that has completed no checkpoint is given up."""
+_RECORDS_WITHIN_S = 60.0
+"""Time after the first checkpoint in which a job that works commits offsets, if there is anything to read. What looks
+unread may be the mark of a transaction, which no job ever commits."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,9 @@ def same_job(running: Iterable[RunningJob], group: str, countries: Collection[st
     return next((job for job in running if job.group == group and not set(countries).isdisjoint(job.countries)), None)
 
 
-def await_checkpoint(address: str, job_id: str, timeout_s: float, report: Report = silent) -> None:
+def await_checkpoint(
+    address: str, job_id: str, timeout_s: float, report: Report = silent, unread: UnreadRecords | None = None
+) -> None:
     """Wait until all tasks of a job run and its first checkpoint is complete.
 
     Args:
@@ -204,18 +210,25 @@ def await_checkpoint(address: str, job_id: str, timeout_s: float, report: Report
         job_id: Flink's id of the job.
         timeout_s: Longest wait.
         report: Receives a line now and then.
+        unread: Records that waited for the job. This waits for offsets behind them, too, for a minute at most while the
+            job does not fail.
 
     Raises:
-        UserError: The worker pool refuses the job, which is cancelled: Flink would start it again and again.
+        UserError: The worker pool refuses the job, which is cancelled: Flink would start it again and again. Or Kafka
+            does not answer.
         JobFailedError: The job has ended, fails again and again for the same reason, or is too late; says why.
         OSError: The cluster does not answer any more.
     """
     rest = FlinkRest(address)
     path = f"jobs/{job_id}"
     began = told = time.monotonic()
+    first_at: float | None = None
     while True:
         state = rest.get(path, _PATIENCE_S)["state"]
-        if rest.get(f"{path}/checkpoints", _PATIENCE_S)["counts"]["completed"]:
+        if first_at is None and rest.get(f"{path}/checkpoints", _PATIENCE_S)["counts"]["completed"]:
+            first_at = time.monotonic()
+        left = unread.topics_left() if unread is not None and first_at is not None else []
+        if first_at is not None and not left:
             return
         failures = failure_reasons(rest.get(f"{path}/exceptions", _PATIENCE_S))
         last = f": {failures[0].reason}" if failures else ""
@@ -227,11 +240,14 @@ def await_checkpoint(address: str, job_id: str, timeout_s: float, report: Report
         if failures and failures[0].times >= _SAME_FAILURES:
             raise JobFailedError(f"job {job_id} has failed {failures[0].times} times for the same reason{last}")
         now = time.monotonic()
+        if first_at is not None and now - first_at > _RECORDS_WITHIN_S and not failures and state == "RUNNING":
+            return
+        what = f"records of {', '.join(left)}" if left else "the first checkpoint"
         if now - began > timeout_s:
-            raise JobFailedError(f"job {job_id} has completed no checkpoint within {timeout_s:.0f} s{last}")
+            raise JobFailedError(f"job {job_id} is not done with {what} within {timeout_s:.0f} s{last}")
         if now - told >= _TELL_EVERY_S:
             told = now
-            report(f"waiting for the first checkpoint for {now - began:.0f} s, the job is {state}{last}")
+            report(f"waiting for {what} for {now - began:.0f} s, the job is {state}{last}")
         time.sleep(_LOOK_EVERY_S)
 
 

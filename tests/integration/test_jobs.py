@@ -6,6 +6,7 @@ where the one before has stopped.
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from orion_beam.defaults import CELLS
 from orion_beam.jobs.events import JobAction, JobEvent
 from orion_beam.jobs.history import read_history
 from orion_beam.proof.audit import conservation
@@ -260,6 +262,22 @@ def test_an_upgrade_that_fails_leaves_the_old_version_running(place: Place, jobs
     logs = jobs("logs", NAME, "--flink", place.flink.address)
     assert logs.code == 0, logs.err
     assert "--- jobmanager" in logs.out
+
+
+def test_an_upgrade_whose_stages_fail_at_the_first_record_leaves_the_old_version_running(
+    place: Place, jobs: Command, tmp_path: Path
+) -> None:
+    place.running_job()
+    feed, cells = Feed(place.servers), tmp_path / "cells-of-one-host.csv"
+    shutil.copyfile(CELLS, cells)
+    broken = place.jar("without-cells", "--detect-gaps", "--cells", str(cells))
+    cells.unlink()
+    with feed.flowing(COUNTRY, RECORDS_PER_SECOND):
+        failed = jobs("upgrade", NAME, "--jar", broken, *place.options, *place.savepoints)
+    assert failed.code == 1, failed.err
+    assert f"reference data {cells}" in failed.err
+    assert place.running_job() in failed.err
+    assert place.actions()[-1] == "rolled back"
 
 
 def test_an_upgrade_that_is_interrupted_leaves_the_old_version_running(place: Place) -> None:
