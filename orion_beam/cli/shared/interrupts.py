@@ -65,8 +65,12 @@ def is_hit() -> bool:
 
 
 def clean_up_on_sigterm() -> None:
-    """Make SIGTERM raise SystemExit, with the exit code that shells expect, so that a command cleans up."""
+    """Make SIGTERM raise SystemExit, with the exit code that shells expect, so that a command cleans up.
+
+    A process inherits blocked signals from the one that starts it, and would never hear of SIGTERM.
+    """
     signal.signal(signal.SIGTERM, _exit)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def await_signal() -> Never:

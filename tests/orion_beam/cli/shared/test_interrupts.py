@@ -45,6 +45,22 @@ def test_a_signal_that_arrives_in_another_thread_ends_a_command_that_waits() -> 
     assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
 
 
+BLOCKED = """
+import os, signal
+from orion_beam.cli.shared import interrupts
+
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+os.kill(os.getpid(), signal.SIGTERM)
+interrupts.clean_up_on_sigterm()
+interrupts.await_signal()
+"""
+
+
+def test_a_command_that_is_started_with_sigterm_blocked_ends_by_it() -> None:
+    done = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, timeout=600)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "")
+
+
 WAITS = """
 from orion_beam.cli.shared import interrupts
 
