@@ -219,9 +219,9 @@ class LocalFlink:
             "restart-strategy.type": "exponential-delay",
             "restart-strategy.exponential-delay.max-backoff": "30 s",
             "restart-strategy.exponential-delay.reset-backoff-threshold": "5 min",
-            # Time until Flink notices that a TaskManager was killed; the default is 50 s.
+            # Flink notices that a TaskManager was killed when two heartbeats in a row find no process at its port. One
+            # that only stands still, as on a busy machine, keeps its tasks for as long as the default timeout, 50 s.
             "heartbeat.interval": 1000,
-            "heartbeat.timeout": 5000,
             **self._settings,
         }
         lines = "".join(f"{name}: {value}\n" for name, value in settings.items())

@@ -36,15 +36,15 @@ SESSION_MS = 10_000
 
 
 @contextmanager
-def highly_available(directory: Path, s3: S3, slots: int) -> Iterator[LocalFlink]:
+def highly_available(directory: Path, s3: S3, slots: int, session_ms: int = SESSION_MS) -> Iterator[LocalFlink]:
     """Run two JobManagers and two TaskManagers, with the settings of docs/operate/high-availability.md."""
     login = {"AWS_CREDENTIAL_PROFILES_FILE": str(s3.credentials)}
     with LocalZooKeeper(directory / "zookeeper") as zookeeper:
         settings = {
             "high-availability.type": "zookeeper",
             "high-availability.zookeeper.quorum": zookeeper.address,
-            "high-availability.zookeeper.client.session-timeout": SESSION_MS,
-            "high-availability.zookeeper.client.connection-timeout": SESSION_MS,
+            "high-availability.zookeeper.client.session-timeout": session_ms,
+            "high-availability.zookeeper.client.connection-timeout": session_ms,
             "high-availability.zookeeper.client.tolerate-suspended-connections": "true",
             "high-availability.cluster-id": "/orion",
             "high-availability.storageDir": f"s3://{s3.bucket}/high-availability",

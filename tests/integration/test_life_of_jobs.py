@@ -47,6 +47,8 @@ COUNTRIES = tuple(code for pool in POOLS for code in pool)
 RECORDS_PER_SECOND = 100
 SLOTS = 4
 """Slots of each TaskManager: four jobs, one of them with two subtasks, and a new version beside an old one."""
+SESSION_MS = 40_000
+"""Session of a JobManager at ZooKeeper. Seventeen processes on two cores keep each other waiting for long."""
 MORE_PARTITIONS = 24
 TASK_MANAGERS_LOST = 10
 LEADERS_LOST = 2
@@ -113,7 +115,7 @@ def life(tmp_path: Path, orion_beam: Command, capsys: pytest.CaptureFixture[str]
         broker = scene.enter_context(LocalKafka(tmp_path / "kafka", brokers=3))
         create_topics(broker.bootstrap_servers, list(COUNTRIES), PRODUCTION)
         s3 = scene.enter_context(s3_in(tmp_path / "s3"))
-        cluster = scene.enter_context(highly_available(tmp_path, s3, SLOTS))
+        cluster = scene.enter_context(highly_available(tmp_path, s3, SLOTS, SESSION_MS))
         pools = [
             scene.enter_context(workers(tmp_path / f"workers-{number}.log", free_ports(1)[0])) for number in (1, 2)
         ]
