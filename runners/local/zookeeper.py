@@ -62,6 +62,7 @@ class LocalZooKeeper:
             "4lw.commands.whitelist": "ruok",
             # A session lasts 2 to 20 ticks, as its client wishes: with the default of 2 s, at least 4 s.
             "tickTime": 1000,
+            "maxSessionTimeout": 60_000,
         }
         configuration = self._directory / "zoo.cfg"
         configuration.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
