@@ -60,7 +60,7 @@ class LocalZooKeeper:
             "clientPortAddress": HOST,
             "admin.enableServer": "false",
             "4lw.commands.whitelist": "ruok",
-            # A session lasts 2 to 20 ticks, as its client wishes: with the default of 2 s, at least 4 s.
+            # A session lasts two ticks, which are 4 s by default, to a minute, as its client wishes.
             "tickTime": 1000,
             "maxSessionTimeout": 60_000,
         }
