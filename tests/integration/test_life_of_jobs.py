@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -215,9 +216,11 @@ def test_four_jobs_live_through_all_that_happens_to_them(life: Life, tmp_path: P
         assert life.job_ids() == before
 
     feed.expected |= grown.expected
-    for code in COUNTRIES:
-        sent = sum(source.topic == raw_topic(code).name for source in feed.expected)
-        await_until(lambda code=code, sent=sent: life.committed(code) == sent, START_TIMEOUT_S, f"{code} is read")
+    sent = Counter(source.topic for source in feed.expected)
+    for code, topic in zip(COUNTRIES, TOPICS, strict=True):
+        await_until(
+            lambda code=code, topic=topic: life.committed(code) == sent[topic], START_TIMEOUT_S, f"{code} is read"
+        )
     assert life.job_ids() == before
     readers = [job for jobs in life.readers().values() for job in jobs]
     assert len(set(readers)) == len(readers) == len(COUNTRIES), "each topic is read by a job of its own"
