@@ -40,7 +40,7 @@ def prepared(hang):
     return split
 
 # The timer outside Python must not come first where it is not wanted, also on a machine that stands still for a while.
-enforce_time_limits(1.0 if "holds_the_lock" in sys.argv else 300.0, look_every_s=0.05, grace_s=10)
+enforce_time_limits(300.0 if "loops" in sys.argv else 1.0, look_every_s=0.05, grace_s=10)
 for name in sys.argv[1:]:
     limit_s = 300.0 if name == "returns" else 1.0
     stage = _SplitFn(Stage.NORMALIZE, lambda: prepared(globals()[name]), "normalize", limit_s)
@@ -76,6 +76,7 @@ def test_a_stage_that_cannot_be_interrupted_ends_its_worker_which_says_where_it_
     said = done.stdout + done.stderr
     assert done.returncode == 1, said
     assert done.stdout.count("returns 9") == 1, said
-    # The timer outside Python also ends a worker that waits, when its own clock does not get to run.
+    # The timer outside Python also ends a worker that waits, when its own clock does not get to run. So it is under
+    # coverage: a traced thread of Python 3.11 stands still while an exception is on its way to another thread.
     assert f"in {stage}" in said or (stage == "waits" and "cannot be interrupted: this worker ends" in said), said
     assert "20801" not in said
