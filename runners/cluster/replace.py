@@ -263,8 +263,7 @@ def replace_job(plan: Replacement, action: JobAction, *, timeout_s: float, repor
     try:
         report(f"starting from {origin}")
         pass_on(held)
-        manifest = JobManifest.of(plan.new)
-        unread = UnreadRecords(plan.bootstrap_servers, manifest.group, manifest.topics)
+        unread = _unread(plan, report)
         with held_signals() as held:
             started.append(launch_job(plan.new, plan.address, plan.bootstrap_servers, savepoint=start, report=report))
         pass_on(held)
@@ -281,6 +280,16 @@ def replace_job(plan: Replacement, action: JobAction, *, timeout_s: float, repor
     event = started[0].then(action, savepoint=start, reason=None if start else f"from {origin}")
     note_event(plan.bootstrap_servers, event)
     return event
+
+
+def _unread(plan: Replacement, report: Report) -> UnreadRecords | None:
+    """Return what waits for the new job; None if Kafka does not say, for instance for lack of a right."""
+    manifest = JobManifest.of(plan.new)
+    try:
+        return UnreadRecords(plan.bootstrap_servers, manifest.group, manifest.topics)
+    except UserError as error:
+        report(f"only the first checkpoint counts, since nobody can see what the job has read: {error}")
+        return None
 
 
 def _stop(plan: Replacement, report: Report) -> tuple[str | None, list[int]]:

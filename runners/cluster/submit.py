@@ -214,8 +214,7 @@ def await_checkpoint(
             job does not fail.
 
     Raises:
-        UserError: The worker pool refuses the job, which is cancelled: Flink would start it again and again. Or Kafka
-            does not answer.
+        UserError: The worker pool refuses the job, which is cancelled: Flink would start it again and again.
         JobFailedError: The job has ended, fails again and again for the same reason, or is too late; says why.
         OSError: The cluster does not answer any more.
     """

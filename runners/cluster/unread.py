@@ -1,10 +1,11 @@
 """Records that wait for a job when it starts: whether it processes them shows whether it works."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from confluent_kafka import Consumer
 
+from orion_beam.errors import UserError
 from orion_beam.kafka.login import login_settings
 from orion_beam.kafka.offset_ranges import SourcePartition, committed_offsets, offset_ranges
 
@@ -33,11 +34,11 @@ class UnreadRecords:
     def topics_left(self) -> list[str]:
         """Return the topics with such partitions of which the group has committed no further offset.
 
-        Raises:
-            PrerequisiteError: The broker cannot be reached.
-            KafkaRefusedError: The broker reports another error.
+        While Kafka does not say, these are all of them.
         """
-        committed = self._committed(list(self._starts))
+        committed: dict[SourcePartition, int] = {}
+        with suppress(UserError):
+            committed = self._committed(list(self._starts))
         moved = {part.topic for part, start in self._starts.items() if committed.get(part, start) > start}
         return sorted({part.topic for part in self._starts} - moved)
 
