@@ -1,10 +1,10 @@
 """Checks of whether Kafka is ready for a job: brokers, topics, rights, settings, lost records and clocks."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, TopicCollection
+from confluent_kafka import TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported implicitly
     OffsetSpec,
     TopicDescription,
@@ -18,11 +18,10 @@ from orion_beam.durations import format_duration
 from orion_beam.errors import UserError
 from orion_beam.kafka.admin import admin_client, at_controller, require_topics
 from orion_beam.kafka.lease import Lease, lease_group
-from orion_beam.kafka.login import login_settings
 from orion_beam.kafka.offset_ranges import (
     OffsetRange,
     SourcePartition,
-    committed_offsets,
+    group_offsets,
     list_offsets,
     offset_ranges,
     read_ranges,
@@ -140,7 +139,7 @@ def _check_holders(needs: KafkaNeeds) -> Check:
 
 def _check_unread(needs: KafkaNeeds) -> Check:
     held = offset_ranges(needs.bootstrap_servers, needs.sources)
-    committed = _committed(needs, list(held))
+    committed = group_offsets(needs.bootstrap_servers, needs.group_id, list(held))
     if not committed:
         return ok("unread records", f"group {needs.group_id} has read nothing yet: it begins with the oldest records")
     lost = {part: held[part].low - offset for part, offset in committed.items() if offset < held[part].low}
@@ -165,7 +164,7 @@ def _check_unread(needs: KafkaNeeds) -> Check:
 def _check_versions(needs: KafkaNeeds) -> Check:
     """Check the first and the last unread record of each partition."""
     held = offset_ranges(needs.bootstrap_servers, needs.sources, committed_only=True)
-    committed = _committed(needs, list(held))
+    committed = group_offsets(needs.bootstrap_servers, needs.group_id, list(held))
     lows = {part: max(within.low, committed.get(part, within.low)) for part, within in held.items()}
     firsts = {part: OffsetRange(low, min(low + 1, held[part].high)) for part, low in lows.items()}
     lasts = {part: OffsetRange(max(low, held[part].high - 1), held[part].high) for part, low in lows.items()}
@@ -184,27 +183,6 @@ def _named(counts: Mapping[SourcePartition, int], held: Mapping[SourcePartition,
     worst = sorted(counts, key=lambda part: -counts[part])
     lines = [f"{part} ({counts[part]:,}; it holds {held[part].low} to {held[part].high})" for part in worst[:_SHOWN]]
     return ", ".join(lines) + (", …" if len(worst) > _SHOWN else "")
-
-
-def _committed(needs: KafkaNeeds, parts: Sequence[SourcePartition]) -> dict[SourcePartition, int]:
-    # Not an AdminClient, which crashes the process when the topic of offsets is being created on the broker.
-    consumer = Consumer(
-        login_settings()
-        | {
-            "bootstrap.servers": needs.bootstrap_servers,
-            "group.id": needs.group_id,
-            "log_level": 0,
-            "error_cb": _ignore,
-        }
-    )
-    try:
-        return committed_offsets(consumer, needs.bootstrap_servers, needs.group_id, parts)
-    finally:
-        consumer.close()
-
-
-def _ignore(_: KafkaError) -> None:
-    """Do nothing: the call's own result says what went wrong."""
 
 
 def _check_brokers(needs: KafkaNeeds) -> Check:

@@ -226,6 +226,31 @@ def committed_offsets(
     return retried(what, bootstrap_servers, ask, topics_exist=True, deadline_s=deadline_s)
 
 
+def group_offsets(
+    bootstrap_servers: str, group_id: str, parts: Sequence[SourcePartition]
+) -> dict[SourcePartition, int]:
+    """Return the committed offset of a group for each partition that has one, over a connection of its own.
+
+    Raises:
+        PrerequisiteError: No coordinator answers before the deadline.
+        KafkaRefusedError: The broker reports another error.
+    """
+    consumer = Consumer(
+        login_settings()
+        | {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": group_id,
+            "log_level": 0,
+            # The call's own result says what went wrong.
+            "error_cb": lambda _: None,
+        }
+    )
+    try:
+        return committed_offsets(consumer, bootstrap_servers, group_id, parts)
+    finally:
+        consumer.close()
+
+
 def read_ranges(
     bootstrap_servers: str,
     ranges: Mapping[SourcePartition, OffsetRange],

@@ -34,10 +34,10 @@ _RETRY_EVERY_S = 1.0
 _UPLOAD_GONE = re.compile("Jar file .* does not exist")
 """What a JobManager says of a jar that was uploaded to another one."""
 _SAME_FAILURES = 3
-"""Failures for one reason after which a job that has completed no checkpoint is given up."""
+"""Failures for one reason after which a job that this waits for is given up."""
 _RECORDS_WITHIN_S = 60.0
-"""Time after the first checkpoint in which a job that works commits offsets, if there is anything to read. What looks
-unread may be the mark of a transaction, which no job ever commits."""
+"""Time that a job has for its first records after its first checkpoint. If it has not failed by then, it passes: what
+looks unread may be the marker of a transaction, which nobody reads."""
 
 
 @dataclass(frozen=True)
@@ -210,8 +210,8 @@ def await_checkpoint(
         job_id: Flink's id of the job.
         timeout_s: Longest wait.
         report: Receives a line now and then.
-        unread: Records that waited for the job. This waits for offsets behind them, too, for a minute at most while the
-            job does not fail.
+        unread: Records that waited for the job. This also waits until the job has processed some of each topic. A job
+            that does not fail has a minute for that, and then passes.
 
     Raises:
         UserError: The worker pool refuses the job, which is cancelled: Flink would start it again and again.

@@ -60,7 +60,7 @@ class LocalZooKeeper:
             "clientPortAddress": HOST,
             "admin.enableServer": "false",
             "4lw.commands.whitelist": "ruok",
-            # A session lasts two ticks, which are 4 s by default, to a minute, as its client wishes.
+            # The shortest session is two ticks; with the default tick of 2 s it would be 4 s.
             "tickTime": 1000,
             "maxSessionTimeout": 60_000,
         }

@@ -72,7 +72,7 @@ _LOG_TAIL_LINES = 60
 def await_until(condition: Callable[[], object], timeout_s: float, what: str) -> None:
     """Wait until `condition` is truthy.
 
-    Time in which the machine stood still does not count: nobody could do what is waited for.
+    When the machine stands still between two looks, a minute of that counts at most.
 
     Raises:
         AssertionError: The wait takes longer than `timeout_s`. The message names `what`.

@@ -1,4 +1,4 @@
-"""Ctrl-C: an interrupt that Python ignores, because it comes at the wrong moment, is not lost."""
+"""Signals: none is lost that Python ignores, that arrives in another thread, or that was blocked at the start."""
 
 import signal
 import subprocess
