@@ -4,8 +4,10 @@ python -m scripts.lock            rewrites the pins of setup.py and the locks, a
 python -m scripts.lock --check    prints what would change, and changes nothing
 python -m scripts.lock --keep     keeps setup.py, and rewrites the locks after a change of it
 
-The locks are requirements/runtime.lock (what the product runs with) and dev.lock (with tests and tools, which
-`make setup` installs): every package, also those that packages need, in one version and with the SHA-256 of its files.
+The locks are requirements/runtime.lock (what the product runs with), dev.lock (with tests and tools, which `make setup`
+installs) and fuzz.lock (for `make fuzz` alone): every package, also those that packages need, in one version and with
+the SHA-256 of its files. requirements/pyflink.lock is not among them: it belongs to the version of Flink that
+`make bench` compares with.
 
 pip's own resolver finds the versions: those that work with one another and with the packages in `HELD`, which stay as
 they are. Exit code 2: pip is missing, or it found no such versions.
@@ -35,7 +37,11 @@ in no list: pip knows them, and `make lock` prints them.
 
 ROOT = Path(__file__).parents[1]
 SETUP = ROOT / "setup.py"
-LOCKS = {"runtime": (), "dev": ("--extra", "dev", "--constraint", "requirements/runtime.lock")}
+LOCKS = {
+    "runtime": ("setup.py",),
+    "dev": ("setup.py", "--extra", "dev", "--constraint", "requirements/runtime.lock"),
+    "fuzz": ("requirements/fuzz.in",),
+}
 """Locks, and what pip-tools is told for each, in the order in which they are written."""
 
 _HEADING = "# Written by `make lock`. pip takes these files only, and from whatever index this machine has.\n"
@@ -124,9 +130,7 @@ def write_locks(*options: str) -> None:
     for name, own in LOCKS.items():
         path = ROOT / "requirements" / f"{name}.lock"
         output = str(path.relative_to(ROOT))
-        done = subprocess.run(
-            [*compile_, "--strip-extras", *options, *own, "--output-file", output, "setup.py"], cwd=ROOT
-        )
+        done = subprocess.run([*compile_, "--strip-extras", *options, *own, "--output-file", output], cwd=ROOT)
         if done.returncode:
             print(f"make lock: pip-tools could not write {output}", file=sys.stderr)
             raise SystemExit(2)

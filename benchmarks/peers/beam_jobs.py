@@ -53,7 +53,7 @@ def build_rows(pipeline: beam.Pipeline, config: JobConfig, reference: Path) -> N
     assert isinstance(source, KafkaSource)
     assert source.expansion_service is not None
     # The same older source as ORION's: the splittable one of Kafka IO stalls at the first checkpoint.
-    options = ["{{PORT}}", "--defaultEnvironmentType=EMBEDDED", "--javaClassLookupAllowlistFile=*"]
+    options = ["{{PORT}}", "--defaultEnvironmentType=EMBEDDED"]
     options += ["--experiments=use_deprecated_read", f"--filesToStage={source.expansion_service}"]
     service = JavaJarExpansionService(source.expansion_service, extra_args=options)
     servers = {"bootstrap.servers": source.bootstrap_servers}

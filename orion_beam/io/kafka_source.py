@@ -22,7 +22,6 @@ ENOUGH_ROWS = MAX_ROWS * 3 // 4
 _EXPANSION_ARGUMENTS = [
     "{{PORT}}",
     "--defaultEnvironmentType=EMBEDDED",
-    "--javaClassLookupAllowlistFile=*",
     "--experiments=use_deprecated_read",
 ]
 

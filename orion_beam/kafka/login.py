@@ -89,6 +89,11 @@ def login_file() -> str | None:
     return os.environ.get(CONFIG_VARIABLE) or None
 
 
+def ends_with_this_process() -> bool:
+    """Return whether the file is gone when this process ends: a login of the job file, or a shell's `<(…)`."""
+    return (login_file() or "").startswith(("/proc/", "/dev/fd/"))
+
+
 def use_login_file(path: str | None) -> None:
     """Log in as a job does, in one of its workers. The worker's own environment may name another place of the file.
 

@@ -4,6 +4,7 @@ tests/integration/test_submit.py submits to a real cluster.
 """
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from orion_beam.kafka import admin
+from orion_beam.kafka import CONFIG_VARIABLE, admin
 from orion_beam.runners.local.broker import free_ports
 
 POOL = ["--environment_type=EXTERNAL", "--environment_config=10.0.0.1:50000"]
@@ -147,3 +148,16 @@ def test_a_jar_needs_workers_and_a_directory(submit, tmp_path):
     to_jar = ("--bootstrap-servers", "localhost:1", "--to-jar", tmp_path / "no" / "job.jar")
     assert "--environment_type=EXTERNAL" in refusal_of(submit(*to_jar))
     assert refusal_of(submit(*to_jar, "--", *POOL)).endswith(f"there is no directory {tmp_path / 'no'} to write to")
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_login_that_the_job_cannot_read_when_the_command_has_ended_is_warned_of(
+    submit, closed_address, monkeypatch, tmp_path, ends
+):
+    (tmp_path / "client.properties").write_text("security.protocol=PLAINTEXT\n")
+    with (tmp_path / "client.properties").open() as login:
+        opened = f"/proc/{os.getpid()}/fd/{login.fileno()}"
+        monkeypatch.setenv(CONFIG_VARIABLE, opened if ends else str(tmp_path / "client.properties"))
+        answer = submit("--bootstrap-servers", "localhost:1", "--", f"--flink_master={closed_address}", *POOL)
+    assert "does not answer" in refusal_of(answer)
+    assert ("warning: the login to Kafka is known to this command only" in answer.err) is ends
