@@ -215,6 +215,11 @@ def ensure_jars(report: Report = silent) -> Jars:
     return Jars.within(directory)
 
 
+def planned_jars() -> Jars:
+    """Return the jars of this version, which need not be built yet."""
+    return Jars.within(_directory())
+
+
 def are_built() -> bool:
     """Return whether this version of the jars has been built."""
     return _directory().exists()

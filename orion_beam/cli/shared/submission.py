@@ -45,7 +45,7 @@ with late_imports():
         running_jobs,
         same_job,
     )
-    from orion_beam.runners.jars.build import ensure_jars
+    from orion_beam.runners.jars.build import ensure_jars, planned_jars
     from orion_beam.runners.job_target import JobTarget
 
 PATIENCE_S = 300.0
@@ -105,7 +105,8 @@ def submit_streams(
     target = JobTarget.of(beam_options)
     assert target.master is not None
     check_cluster(target)
-    jars = ensure_jars(say)
+    # Building them takes minutes, and whatever is wrong is told before.
+    jars = planned_jars()
     configs = [stream.config(str(jars.expansion_service), second_job=submission.allow_second_job) for stream in streams]
     running = [None if submission.allow_second_job else _running(target.master, stream) for stream in streams]
     for found, config in zip(running, configs, strict=True):
@@ -118,6 +119,7 @@ def submit_streams(
     for found, stream in zip(running, streams, strict=True):
         if found is None and not submission.allow_second_job:
             stream.await_free()
+    ensure_jars(say)
     with tempfile.TemporaryDirectory(prefix="orion-beam-") as directory:
         built = [Path(directory, f"{place}.jar") for place in range(len(configs))]
         for config, jar in zip(configs, built, strict=True):
