@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from orion_beam.errors import UserError
 from orion_beam.monitoring.reading import KafkaReader, Reading
@@ -34,15 +34,18 @@ def telling(
     stop = threading.Event()
 
     def look() -> None:
-        reader = KafkaReader(bootstrap_servers, group_id, sources, sinks)
+        reader = KafkaReader(bootstrap_servers, group_id, sources, sinks, retention=False)
         before: Reading | None = None
         while not stop.is_set():
-            now: Reading | None = None
-            with suppress(UserError):
+            line = ""
+            try:
                 now = reader.read()
-            if not stop.is_set() and (now is None or before is not None):
-                tell("Kafka does not answer" if now is None or before is None else line_of(before, now, sinks))
-            before = now or before
+                line = "" if before is None else line_of(before, now, sources, sinks)
+                before = now
+            except UserError as error:
+                line = str(error)
+            if line and not stop.is_set():
+                tell(line)
             stop.wait(every_s)
         reader.close()
 
@@ -55,8 +58,15 @@ def telling(
         thread.join(_LAST_WORDS_S)
 
 
-def line_of(before: Reading, now: Reading, sinks: tuple[str, str]) -> str:
-    """Return a line about a stream's progress between two readings."""
+def line_of(before: Reading, now: Reading, sources: Sequence[str], sinks: tuple[str, str]) -> str:
+    """Return a line about a stream's progress between two readings.
+
+    Args:
+        before: The reading before.
+        now: The reading now.
+        sources: Topics that the stream reads.
+        sinks: Topics of CDRs and of dead letters.
+    """
     seconds = max(now.at_s - before.at_s, 1e-3)
     read = sum(
         max(0, part.position - before.partitions[source].position)
@@ -80,5 +90,8 @@ def line_of(before: Reading, now: Reading, sinks: tuple[str, str]) -> str:
     ]
     if unread:
         line += f"; {len(unread)} partitions are not read"
+    seen = {source.topic for source in now.partitions}
+    if unseen := [topic for topic in sources if topic not in seen]:
+        line += f"; {', '.join(unseen)} cannot be seen: the topic is gone, or this user has lost the right to read it"
     doubled = [f"{jobs} jobs of this group read {topic}" for topic, jobs in (now.jobs or {}).items() if jobs > 1]
     return "; ".join([line, *doubled])

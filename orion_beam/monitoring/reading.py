@@ -71,7 +71,7 @@ class Reading:
         under_replicated: Partitions of all topics with fewer replicas in sync than they should have.
         leaderless: Partitions of all topics that have no leader.
         partitions: State of each partition of the raw topics.
-        retention_ms: Retention of each raw topic. None: records are kept for ever.
+        retention_ms: Retention of each raw topic, if it is read. None: records are kept for ever.
         written: Sum of the end offsets of each topic that jobs write to.
         jobs: Number of jobs of the group that read each topic. None: the number is not known.
     """
@@ -112,10 +112,25 @@ class KafkaReader:
     It never joins the group and commits nothing. After an outage it finds the brokers again by itself.
     """
 
-    def __init__(self, bootstrap_servers: str, group_id: str, topics: Iterable[str], sinks: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        group_id: str,
+        topics: Iterable[str],
+        sinks: Iterable[str] = (),
+        *,
+        retention: bool = True,
+    ) -> None:
         """Prepare clients for a group's progress on `topics` and the ends of `sinks`, the topics that it writes to.
 
         Topics that do not exist (yet) are left out of readings.
+
+        Args:
+            bootstrap_servers: The brokers.
+            group_id: Consumer group whose commits are read.
+            topics: Topics that the group reads.
+            sinks: Topics that its jobs write to.
+            retention: Whether to read the retention of topics, for which a job itself has no right.
         """
         self._bootstrap_servers = bootstrap_servers
         self._group_id = group_id
@@ -145,6 +160,7 @@ class KafkaReader:
         )
         self._ranges: dict[SourcePartition, OffsetRange] = {}
         self._next: dict[SourcePartition, _Next] = {}
+        self._has_retention = retention
         self._retention_ms: dict[str, int | None] = {}
         self._retention_read_s = float("-inf")
 
@@ -172,7 +188,8 @@ class KafkaReader:
             for source in sources
             if source in self._ranges
         }
-        self._refresh_retention(list(dict.fromkeys(source.topic for source in sources)))
+        if self._has_retention:
+            self._refresh_retention(list(dict.fromkeys(source.topic for source in sources)))
         lagging = {source: part for source, part in partitions.items() if part.lag}
         self._read_next({source: part for source, part in lagging.items() if source in high})
         for source, part in lagging.items():

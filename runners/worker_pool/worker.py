@@ -216,7 +216,13 @@ def main() -> None:
     look_at_less()
     enforce_time_limits()
     pool.tell(READY)
-    harness = _Harness(*pool.await_request())
+    address, worker_id = pool.await_request()
+    try:
+        harness = _Harness(address, worker_id)
+    except grpc.FutureTimeoutError:
+        # The job has restarted meanwhile.
+        print(f"nothing answers at {address} for a minute: worker {worker_id} ends", file=sys.stderr)
+        sys.exit(1)
     pool.use(harness)
     try:
         harness.run()

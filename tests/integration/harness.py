@@ -40,10 +40,9 @@ from pydantic import BaseModel
 
 from orion_beam.countries import all_profiles
 from orion_beam.generator import generate_batches
-from orion_beam.kafka import offset_ranges as ranges
 from orion_beam.kafka.admin import admin_client
 from orion_beam.kafka.lease import Holder, Lease
-from orion_beam.kafka.offset_ranges import offset_ranges
+from orion_beam.kafka.offset_ranges import group_offsets, offset_ranges
 from orion_beam.proof.tally import Tally
 from orion_beam.runners.jars.build import guard_environment
 from orion_beam.runners.local.kafka import LocalKafka
@@ -381,12 +380,7 @@ def limit_messages(servers: str, topic: str, max_bytes: int) -> None:
 def committed_offsets(servers: str, group: str, topic: str) -> dict[int, int]:
     """Return a group's committed offsets by partition, without the partitions that have none."""
     parts = [part for part in offset_ranges(servers, [topic], deadline_s=READ_TIMEOUT_S) if part.topic == topic]
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": group, "log_level": 0, "error_cb": lambda _: None})
-    try:
-        committed = ranges.committed_offsets(consumer, servers, group, parts)
-    finally:
-        consumer.close()
-    return {part.partition: offset for part, offset in committed.items()}
+    return {part.partition: offset for part, offset in group_offsets(servers, group, parts).items()}
 
 
 def lease_holders(servers: str, group: str) -> list[Holder]:

@@ -35,7 +35,15 @@ from orion_beam.runners.local.flink import LocalFlink
 from orion_beam.topics.apply import create_topics
 from orion_beam.topics.cluster_state import describe_cluster
 from tests.command import Answer, Command
-from tests.integration.harness import FREQUENT_CHECKPOINTS, START_TIMEOUT_S, StartJob, await_until, records_on, scrape
+from tests.integration.harness import (
+    FREQUENT_CHECKPOINTS,
+    START_TIMEOUT_S,
+    StartJob,
+    await_until,
+    committed_offsets,
+    records_on,
+    scrape,
+)
 from tests.integration.planted import command_lines_with, files_with, is_in
 from tests.integration.secured import CLIENT_SECRET, PASSWORD, PLAIN_PASSWORD, USER, Secured, secured_kafka
 from tests.integration.test_cluster import workers
@@ -332,6 +340,9 @@ def test_who_may_not_see_or_change_acls_is_told_which_right_is_missing(
     assert "this user may not change ACLs: log in as one who has ALTER on the cluster" in refused[0]
 
 
+REFUSED_READ = r"cdr\.raw\.FR is not read, and tried again: Not authorized"
+
+
 COMMANDS: Mapping[Role, tuple[object, ...]] = {
     Role.STREAM: ("doctor", "--countries", "FR", "--json"),
     Role.REPLAY: ("replay", "--countries", "FR", *ALL, "--yes"),
@@ -395,6 +406,38 @@ def test_a_job_that_loses_the_right_to_write_fails_its_bundle_and_goes_on_when_i
             grant(kafka.servers, [acl])
         write(again, b"after")
     assert records_on(kafka.servers, topic) == before + 2
+
+
+def test_a_job_that_loses_the_right_to_read_says_so_in_one_line_and_goes_on_when_it_has_it_again(
+    kafka: Secured, log_in: LogIn, start_job: StartJob
+) -> None:
+    topic = "cdr.raw.FR"
+    log_in(USER)
+    create_topics(kafka.servers, ["FR"])
+    log_in(Role.STREAM)
+    job = start_job(kafka.servers, "--countries", "FR", beam=[FREQUENT_CHECKPOINTS])
+    log_in(USER)
+
+    def send() -> None:
+        call("generate", "--bootstrap-servers", kafka.servers, "--countries", "FR", "--count", 100)
+
+    def is_all_done() -> bool:
+        return sum(committed_offsets(kafka.servers, GROUP, topic).values()) == records_on(kafka.servers, topic)
+
+    send()
+    job.await_until(is_all_done, START_TIMEOUT_S, "the job reads")
+    acl = Acl(f"User:{Role.STREAM}", "topic", topic, "READ")
+    take_away(kafka.servers, acl)
+    try:
+        send()
+        job.await_until(lambda: re.search(REFUSED_READ, job.log), START_TIMEOUT_S, "the refusal is told")
+    finally:
+        grant(kafka.servers, [acl])
+    job.await_until(is_all_done, START_TIMEOUT_S, "the rest is read")
+    assert "Traceback" not in job.log
+    assert "refuses" not in job.log, "the line a minute needs no other rights than the job"
+    job.send(signal.SIGINT)
+    assert job.exit_code() == 130
 
 
 def history(servers: str) -> Answer:

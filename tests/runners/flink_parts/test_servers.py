@@ -135,3 +135,24 @@ def test_a_pipe_that_beam_leaves_open_fails_no_test() -> None:
     may_go_on.set()
     for thread in set(threading.enumerate()) - threads:
         thread.join()
+
+
+def test_warnings_of_our_own_classes_are_warnings_and_other_lines_are_for_debugging(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    own = "cdr.raw.FR is not read, and tried again"
+    lines = (
+        f"2026-11-29T05:38:20.020Z [orion-read cdr.raw.FR] WARN dev.orion.beam.kafka.TopicReader - {own}",
+        "2026-11-29T05:38:20.020Z [main] WARN org.apache.kafka.clients.NetworkClient - Bootstrap broker disconnected",
+    )
+    with servers.servers():
+        process, _ = _launch(f"print({lines[0]!r}); print({lines[1]!r})")
+        process.wait()
+        for thread in threading.enumerate():
+            if thread.name == "orion-server-log":
+                thread.join()
+    assert [(record.levelname, record.message) for record in caplog.records if record.name == __name__] == [
+        ("WARNING", own),
+        ("INFO", lines[1]),
+    ]

@@ -18,6 +18,8 @@ import org.apache.kafka.clients.consumer.NoOffsetForPartitionException;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.common.PartitionInfo;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.ApiException;
+import org.apache.kafka.common.errors.AuthorizationException;
 import org.apache.kafka.common.errors.RetriableException;
 import org.apache.kafka.common.errors.TimeoutException;
 import org.apache.kafka.common.errors.WakeupException;
@@ -39,6 +41,7 @@ final class TopicReader {
   private static final Duration POLL = Duration.ofSeconds(1);
   private static final Duration CLOSING = Duration.ofSeconds(5);
   private static final long PAUSE_MS = 1_000;
+  private static final long TELL_EVERY_NS = TimeUnit.MINUTES.toNanos(1);
   private static final long LEASE_PAUSE_MS = 20;
 
   /** Reader that the splits of the task which this thread opens share. It is done with once it is started. */
@@ -265,6 +268,7 @@ final class TopicReader {
     private final Set<TopicPartition> added = new HashSet<>();
     private final Set<TopicPartition> withoutPosition = new HashSet<>();
     private int known;
+    private Long toldNs;
 
     Poller(KafkaConsumer<byte[], byte[]> consumer) {
       this.consumer = consumer;
@@ -293,10 +297,24 @@ final class TopicReader {
           }
           consumer.seekToBeginning(e.partitions());
         } catch (RetriableException e) {
-          LOG.warn("{} is not read, and tried again: {}", read.topic(), e.getMessage());
-          isWaitedFor(PAUSE_MS);
+          rest(e);
+        } catch (AuthorizationException e) {
+          if (known == 0 && !isRestored) {
+            throw e; // a job that starts without the right to read ends, and says so
+          }
+          rest(e); // the right was taken away in mid-run: the other topics are read meanwhile
         }
       }
+    }
+
+    /** Waits a moment, because of an error that passes. It is told once a minute. */
+    private void rest(ApiException why) {
+      long now = System.nanoTime();
+      if (toldNs == null || now - toldNs >= TELL_EVERY_NS) {
+        toldNs = now;
+        LOG.warn("{} is not read, and tried again: {}", read.topic(), why.getMessage());
+      }
+      isWaitedFor(PAUSE_MS);
     }
 
     /** Assigns the partitions that have come since the last call. As a rule the consumer knows them without asking. */
