@@ -21,31 +21,28 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import fastavro
 import numpy as np
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.cluster import Sending, producer_of, submit, workers
 from orion_beam.countries import default_profiles
-from orion_beam.generator import generate_batches
 from orion_beam.kafka.offset_ranges import offset_ranges
 from orion_beam.proof.tally import Tally
-from orion_beam.runners.jars.build import ensure_jars, guard_environment
-from orion_beam.runners.local.broker import HOST, free_ports, is_taken
+from orion_beam.runners.jars.build import ensure_jars
 from orion_beam.runners.local.flink import LocalFlink
 from orion_beam.runners.local.kafka import LocalKafka
 from orion_beam.schemas.cdr import UnifiedCdr
 from orion_beam.schemas.derive import avro_schema
 from orion_beam.topics.apply import create_topics
-from orion_beam.workspace import WORKSPACE_VARIABLE
 
 CALM, WILD = ("FR", "MA", "TN"), "SN"
 MODES = {"one": (), "four": ("--split-by-country",)}
@@ -70,7 +67,6 @@ PATIENCE_S = 240.0
 MOST_WILD_BYTES = 1 << 30
 """What SN sends at most: its topic is on this machine's disk."""
 TICK_S = 0.05
-START = datetime(2026, 6, 1, 10, tzinfo=UTC)
 
 JOB = """\
 version: 1
@@ -128,37 +124,6 @@ class Outcome:
     slower: float = 1.0
 
 
-def _producer(servers: str) -> Producer:
-    return Producer(
-        {
-            "bootstrap.servers": servers,
-            "enable.idempotence": True,
-            "partitioner": "murmur2_random",
-            "linger.ms": 5,
-            "message.max.bytes": 2 << 20,
-            "queue.buffering.max.messages": 200_000,
-            "log_level": 0,
-        }
-    )
-
-
-class _Sending:
-    """Sends prepared records of a country at an even rate."""
-
-    def __init__(self, producer: Producer, country: str, records: int, seed: int) -> None:
-        profile = default_profiles()[country]
-        self._producer, self._topic = producer, profile.topic
-        batches = generate_batches(profile, records, seed, 0.02, start=START)
-        self._records = [row for batch in batches for row in zip(batch.key, batch.value, strict=True)]
-        self.sent = 0
-
-    def send(self, upto: int) -> None:
-        """Send until so many records have been sent."""
-        for key, value in self._records[self.sent : upto]:
-            self._producer.produce(self._topic, value, key)
-        self.sent = max(self.sent, min(upto, len(self._records)))
-
-
 def _cdr(imsi: str) -> bytes:
     record = {"event_type": "sms", "imsi": imsi, "msisdn": "+221771234567", "timestamp": "2026-06-01T10:00:00Z"}
     return json.dumps(record).encode()
@@ -166,7 +131,7 @@ def _cdr(imsi: str) -> bytes:
 
 def wild(case: str, servers: str, seconds: float, rate: int) -> int:
     """Send what SN sends in a case, for so many seconds; return the number of records."""
-    producer, topic = _producer(servers), default_profiles()[WILD].topic
+    producer, topic = producer_of(servers), default_profiles()[WILD].topic
     if case in ("garbage", "large"):
         # Incompressible, as far as text can be, so that no compression makes it small.
         noise = os.urandom(1 << 19).hex().encode()
@@ -182,10 +147,11 @@ def wild(case: str, servers: str, seconds: float, rate: int) -> int:
                 producer.poll(0.05)
         producer.flush(PATIENCE_S)
         return sent
-    sending = _Sending(producer, WILD, round(seconds * rate) if case in ("undisturbed", "one raises") else 0, 9)
+    is_like_others = case in ("undisturbed", "one raises")
+    sending = Sending(producer, WILD, round(seconds * rate), 9)
     began, others = time.monotonic(), 0
     while (passed := time.monotonic() - began) < seconds:
-        sending.send(round(passed * rate))
+        sending.send(round(passed * rate) if is_like_others else 0)
         wanted = {"one raises": passed, "all raise": passed * rate, "hangs": 1}.get(case, 0)
         while others < round(wanted):
             imsi = f"{HANGS if case == 'hangs' else RAISES}{others:010d}"
@@ -195,34 +161,6 @@ def wild(case: str, servers: str, seconds: float, rate: int) -> int:
         time.sleep(TICK_S)
     producer.flush(PATIENCE_S)
     return sending.sent + others
-
-
-@contextmanager
-def _workers(directory: Path) -> Iterator[str]:
-    (port,) = free_ports(1)
-    address = f"{HOST}:{port}"
-    command = [sys.executable, "-m", "orion_beam.cli.main", "workers", "--listen", address]
-    with (directory / "workers.log").open("wb") as log:
-        pool = subprocess.Popen(command, env=os.environ | guard_environment(), stdout=log, stderr=log)
-    try:
-        while not is_taken(port):
-            if pool.poll() is not None:
-                raise RuntimeError((directory / "workers.log").read_text())
-            time.sleep(0.1)
-        yield address
-    finally:
-        pool.terminate()
-        pool.wait(120)
-
-
-def _submit(mode: str, servers: str, flink: LocalFlink, pool: str, workspace: Path) -> None:
-    command = [sys.executable, "-m", "orion_beam.cli.main", "submit", "--bootstrap-servers", servers, *MODES[mode]]
-    beam = [f"--flink_master={flink.address}", "--environment_type=EXTERNAL", f"--environment_config={pool}"]
-    beam += ["--parallelism=1", "--checkpointing_interval=2000"]
-    environment = os.environ | {WORKSPACE_VARIABLE: str(workspace)}
-    done = subprocess.run([*command, "--", *beam], env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr)
 
 
 def _await(tally: Tally, topics: Sequence[str], records: int, seconds: float) -> bool:
@@ -297,13 +235,14 @@ def measured(mode: str, cases: Sequence[str], rate: int, seconds: int) -> Iterat
         servers = stack.enter_context(LocalKafka(directory / "kafka", settings=PATIENT)).bootstrap_servers
         create_topics(servers, list(default_profiles()))
         flink = stack.enter_context(LocalFlink(directory / "flink", slots=4))
-        _submit(mode, servers, flink, stack.enter_context(_workers(directory)), workspace)
-        producer = _producer(servers)
+        pool = stack.enter_context(workers(directory))
+        submit(servers, flink, pool, *MODES[mode], workspace=workspace)
+        producer = producer_of(servers)
         tally = stack.enter_context(Tally(servers))
         sent = 0
         for case in ("warm-up", *cases):
             length = WARM_UP_S if case == "warm-up" else seconds
-            calm = [_Sending(producer, code, rate * length, seed) for seed, code in enumerate(CALM)]
+            calm = [Sending(producer, code, rate * length, seed) for seed, code in enumerate(CALM)]
             first = {(part.topic, part.partition): held.high for part, held in offset_ranges(servers, TOPICS).items()}
             began, restarts = time.monotonic(), _restarts(flink)
             call = ["--wild", case, "--servers", servers, "--seconds", str(seconds), "--rate", str(rate)]
