@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
+import psutil
 import pytest
 
 from orion_beam.proof.audit import conservation
@@ -29,6 +31,7 @@ from tests.integration.harness import (
     lease_holders,
     records_on,
 )
+from tests.integration.remote_peers import answers_of, assert_refused, open_ports, own_address
 from tests.integration.test_cluster import workers
 from tests.topics import DEAD_LETTERS, FINAL, raw_topic
 
@@ -164,6 +167,21 @@ def test_a_job_lives_on_comes_once_and_goes_on_from_its_savepoint(scene: Scene) 
     report = conservation(scene.servers, [raw_topic("FR").name])
     assert (report.records, scene.written()) == (400, 400)
     assert report.holds, report.problems
+
+
+def test_services_for_workers_of_a_task_manager_answer_processes_of_this_host_only(scene: Scene) -> None:
+    address = own_address()
+    scene.submitted("--countries", "FR")
+    task_manager = psutil.Process(scene.flink.task_manager_pid())
+    answers: dict[int, dict[str, grpc.StatusCode]] = {}
+
+    def workers_are_served() -> bool:
+        answers.update({port: answers_of(address, port) for port in open_ports(task_manager) - answers.keys()})
+        return any("fn_execution.v1.BeamFnData/Data" in of_port for of_port in answers.values())
+
+    await_until(workers_are_served, START_TIMEOUT_S, "the services for workers listen")
+    for port, of_port in answers.items():
+        assert_refused(of_port, port)
 
 
 def test_each_country_is_a_job_of_its_own_when_split(scene: Scene) -> None:
