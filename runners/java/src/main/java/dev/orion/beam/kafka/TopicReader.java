@@ -299,11 +299,17 @@ final class TopicReader {
         } catch (RetriableException e) {
           rest(e);
         } catch (AuthorizationException e) {
-          if (known == 0 && !isRestored) {
-            throw e; // a job that starts without the right to read ends, and says so
+          if (known == 0 && !hasReadBefore()) {
+            throw e; // a job that starts, or an upgrade of one, fails without the right to read
           }
           rest(e); // the right was taken away in mid-run: the other topics are read meanwhile
         }
+      }
+    }
+
+    private boolean hasReadBefore() {
+      synchronized (TopicReader.this) {
+        return hasRead;
       }
     }
 
