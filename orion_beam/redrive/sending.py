@@ -89,7 +89,12 @@ class RedriveRun:
     raw_from: dict[str, list[int]] = field(default_factory=dict)
     raw_to: dict[str, list[int]] = field(default_factory=dict)
 
-    def run(self, advance: Advance | None = None, wait: Callable[[float], None] = time.sleep) -> RedriveReport:
+    def run(
+        self,
+        advance: Advance | None = None,
+        wait: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> RedriveReport:
         """Send the letters that may be sent, and write the redrive's start and end to the journal.
 
         Exactly once for readers of committed records: a record and the entry that it was sent are one transaction.
@@ -97,6 +102,7 @@ class RedriveRun:
         Args:
             advance: Called with the number of offsets by which the redrive has advanced.
             wait: Function that waits for some seconds, for the rate limit.
+            clock: Function that returns the time in seconds, for the rate limit.
 
         Raises:
             UserError: Another redrive has begun.
@@ -111,7 +117,7 @@ class RedriveRun:
                 redriven = _redriven(self.selection, self.targets, writer.read_journal())
                 self.raw_from = self._raw_ends()
                 writer.commit([], {key: self._entry("running", started_at)})
-                self._send_all(writer, redriven, advance, wait)
+                self._send_all(writer, redriven, advance, _Pace(self.options.records_per_s, wait, clock))
                 self.raw_to = self._raw_ends()
                 writer.commit([], {key: self._entry("finished", started_at)})
         except BaseException as error:
@@ -122,10 +128,9 @@ class RedriveRun:
         return self.report
 
     def _send_all(
-        self, writer: TransactionalWriter, redriven: Redriven, advance: Advance | None, wait: Callable[[float], None]
+        self, writer: TransactionalWriter, redriven: Redriven, advance: Advance | None, pace: "_Pace"
     ) -> None:
         sorter = Sorter(self.options, self.judge, redriven, self.targets)
-        pace = _Pace(self.options.records_per_s, wait)
         for read in self.selection.read(advance, follow=True):
             for part in _parts_of(read, pace.most_rows):
                 ready = sorter.sort(part)
@@ -194,9 +199,9 @@ def _parts_of(read: ReadLetters, most_rows: int) -> Iterator[ReadLetters]:
 class _Pace:
     """Rate limit in records per second, kept after each transaction."""
 
-    def __init__(self, records_per_s: float | None, wait: Callable[[float], None]) -> None:
-        self._records_per_s, self._wait = records_per_s, wait
-        self._begin = time.monotonic()
+    def __init__(self, records_per_s: float | None, wait: Callable[[float], None], clock: Callable[[], float]) -> None:
+        self._records_per_s, self._wait, self._clock = records_per_s, wait, clock
+        self._begin = clock()
         self._sent = 0
 
     @property
@@ -209,6 +214,6 @@ class _Pace:
     def keep(self, sent: int) -> None:
         self._sent += sent
         if self._records_per_s is not None:
-            ahead = self._sent / self._records_per_s - (time.monotonic() - self._begin)
+            ahead = self._sent / self._records_per_s - (self._clock() - self._begin)
             if ahead > 0:
                 self._wait(ahead)
