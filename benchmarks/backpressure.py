@@ -61,14 +61,11 @@ class Look:
     mebibytes: dict[str, int]
 
 
-def _limit(servers: str, directory: Path, *change: str) -> None:
-    """Change the quota of every producer but the feed's."""
+def _alter(servers: str, directory: Path, *change: str) -> "subprocess.Popen[bytes]":
+    """Begin to change the quota of producers."""
     command = [find_java(), "-cp", ensure_jars().kafka_classpath, "kafka.admin.ConfigCommand"]
-    for entity, value in (("--entity-default", QUOTA_BYTES_S), ("--entity-name=feed", 1 << 30)):
-        name, _, feed = entity.partition("=")
-        where = ["--bootstrap-server", servers, "--entity-type", "clients", name, *([feed] if feed else [])]
-        changes = [each.format(value) for each in change]
-        subprocess.run([*command, *where, "--alter", *changes], check=True, capture_output=True, cwd=directory)
+    command += ["--bootstrap-server", servers, "--entity-type", "clients", "--alter", *change]
+    return subprocess.Popen(command, cwd=directory, stdout=subprocess.DEVNULL)
 
 
 def _memory(kafka: LocalKafka, flink: LocalFlink, pool: psutil.Process) -> dict[str, int]:
@@ -128,12 +125,21 @@ def measured(rate: int, minutes: float) -> tuple[list[Look], float]:
             if time.monotonic() > began + START_TIMEOUT_S:
                 raise RuntimeError("the job has not begun to write")
             run(1, began)
+
+        def alter(since: float, *change: str) -> float:
+            """Change a quota while the feed goes on; return when it is changed."""
+            command = _alter(servers, directory, *change)
+            while command.poll() is None:
+                run(TICK_S, since)
+            if command.returncode:
+                raise RuntimeError(f"kafka.admin.ConfigCommand ended with {command.returncode}")
+            return time.monotonic()
+
         run(WARM_UP_S, time.monotonic() + WARM_UP_S)
-        _limit(servers, directory, "--add-config", "producer_byte_rate={}")
-        limited = time.monotonic()
+        alter(time.monotonic(), "--entity-name", "feed", "--add-config", f"producer_byte_rate={1 << 30}")
+        limited = alter(time.monotonic(), "--entity-default", "--add-config", f"producer_byte_rate={QUOTA_BYTES_S}")
         run(60 * minutes, limited)
-        _limit(servers, directory, "--delete-config", "producer_byte_rate")
-        released = time.monotonic()
+        released = alter(limited, "--entity-default", "--delete-config", "producer_byte_rate")
         looks.append(look(limited))
         while looks[-1].waiting > rate and time.monotonic() < released + PATIENCE_S:
             run(LOOK_EVERY_S + 2 * TICK_S, limited)

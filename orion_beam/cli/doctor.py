@@ -76,7 +76,7 @@ def doctor(
     Example: orion-beam doctor
 
     Example: orion-beam doctor --bootstrap-servers broker:9092 --countries FR --from-workers --
-    --flink_master=http://jobmanager:8081 --environment_type=EXTERNAL --environment_config=worker:50000
+    --flink_master=http://jobmanager:8081 --environment_type=EXTERNAL --environment_config=localhost:50000
     """
     beam_options = beam_arguments(context)
     check_beam_options(beam_options, ["FlinkRunner"])

@@ -1,7 +1,6 @@
 """`orion-beam submit`: a stream as a job on a Flink cluster, which lives on when the command has ended."""
 
 import json
-import logging
 import os
 from pathlib import Path
 from typing import Annotated
@@ -43,8 +42,6 @@ from orion_beam.telemetry.logs import FORMAT_VARIABLE, JOB_VARIABLE, LogFormat, 
 
 with late_imports():
     from orion_beam.chain import load_reference
-    from orion_beam.kafka import CONFIG_VARIABLE
-    from orion_beam.kafka.login import ends_with_this_process
     from orion_beam.runners.flink_parts.beam_options import check_beam_options, check_environment
     from orion_beam.runners.job_target import JobTarget
     from orion_beam.telemetry.masking import shown
@@ -161,12 +158,6 @@ def submit(
         refuse_unused(context, ["savepoint_dir"], "without --replace")
     patience_s = duration_of(wait, "--wait")
     load_reference(cells, subscribers)
-    if ends_with_this_process():
-        say(
-            "warning: the login to Kafka is known to this command only, and the job lives on: put a login file on each"
-            f" host of task managers and workers, and name it in {CONFIG_VARIABLE} in their environment",
-            logging.WARNING,
-        )
     stream = Stream.of(
         context,
         bootstrap_servers=bootstrap_servers,

@@ -79,7 +79,9 @@ def line_of(before: Reading, now: Reading, sources: Sequence[str], sinks: tuple[
         f"last {seconds:.0f} s: {read:,} read ({read / seconds:,.0f}/s), {written:,} written to {sinks[0]},"
         f" {rejected:,} rejected to {sinks[1]}; lag {lag:,}"
     )
-    added = len(now.partitions.keys() - before.partitions.keys())
+    # A topic that could not be seen before is not new.
+    seen_before = {source.topic for source in before.partitions}
+    added = sum(source.topic in seen_before for source in now.partitions.keys() - before.partitions.keys())
     if added:
         line += f"; {added} partitions were added, and are read within a minute"
     being_read = {source.topic for source, part in now.partitions.items() if part.committed is not None}
@@ -92,6 +94,6 @@ def line_of(before: Reading, now: Reading, sources: Sequence[str], sinks: tuple[
         line += f"; {len(unread)} partitions are not read"
     seen = {source.topic for source in now.partitions}
     if unseen := [topic for topic in sources if topic not in seen]:
-        line += f"; {', '.join(unseen)} cannot be seen: the topic is gone, or this user has lost the right to read it"
+        line += f"; {', '.join(unseen)} cannot be seen: the topic is gone, or this user has no right to read it"
     doubled = [f"{jobs} jobs of this group read {topic}" for topic, jobs in (now.jobs or {}).items() if jobs > 1]
     return "; ".join([line, *doubled])

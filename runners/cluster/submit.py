@@ -120,7 +120,7 @@ def start_jar(
 
 
 def _upload_and_run(rest: FlinkRest, jar: Path, name: str, request: Mapping[str, object], report: Report) -> str:
-    """Upload a jar and run it, also if the cluster starts, is busy or elects a leader just now; return the job's id."""
+    """Upload a jar, run it, and return the job's id. Try again while the cluster starts, is busy or elects a leader."""
     give_up = time.monotonic() + _PATIENCE_S
     for attempt in count(1):
         try:
@@ -139,7 +139,7 @@ def _upload_and_run(rest: FlinkRest, jar: Path, name: str, request: Mapping[str,
             if time.monotonic() >= give_up or not (passes(error) or _UPLOAD_GONE.search(refusal)):
                 raise
             if attempt == 1:
-                report(f"the cluster does not take it now ({error}): asking again for up to {_PATIENCE_S:.0f} s")
+                report(f"the cluster does not accept the jar now ({error}): asking again for up to {_PATIENCE_S:.0f} s")
         time.sleep(_RETRY_EVERY_S)
     raise AssertionError("the loop ends by itself")
 

@@ -28,7 +28,7 @@ from orion_beam.runners.local.broker import free_ports
 Server = tuple[subprocess.Popen[bytes], str]
 """A JVM, and the address that it listens on."""
 
-_OWN_WARNING = re.compile(r" (?P<level>WARN|ERROR) dev\.orion\.\S+ - (?P<text>.*)")
+_OWN_WARNING = re.compile(r" WARN (?P<name>dev\.orion\.\S+) - (?P<text>.*)")
 _LOOK_EVERY_S = 0.02
 _SIGNALS = 5
 _END_TIMEOUT_S = 1.0
@@ -94,14 +94,16 @@ def launch(command: Sequence[str], port: int | None, jvm_options: Sequence[str],
 def _log_output(process: subprocess.Popen[bytes], logger: logging.Logger) -> None:
     """Log the lines that a server prints until it ends, then close the pipe, which Beam's own thread does not.
 
-    Warnings and errors of this product's own classes become such of `logger`; all other lines are for debugging.
+    Warnings of this product's own classes become warnings, under the name of the class; all other lines, those of
+    `logger`, are for debugging.
     """
     assert process.stdout is not None
     with process.stdout as output:
         for printed in output:
             line = printed.decode(errors="backslashreplace").rstrip()
             if own := _OWN_WARNING.search(line):
-                logger.log(logging.getLevelNamesMapping()[own["level"]], "%s", own["text"])
+                # The text itself, so that each topic's lines are limited on their own.
+                logging.getLogger(own["name"]).warning(own["text"])
             else:
                 logger.info("%s", line)
 

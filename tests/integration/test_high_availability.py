@@ -100,7 +100,7 @@ def submit_while_the_leader_goes(scene: Scene) -> None:
                 killed = kill_leader(scene.flink)
                 submission.stdin.close()
     assert submission.returncode == 0, lines
-    assert any(line.startswith("the cluster does not take it now") for line in lines), lines
+    assert any(line.startswith("the cluster does not accept the jar now") for line in lines), lines
     scene.flink.start_job_manager(killed)
 
 

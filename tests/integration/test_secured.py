@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -411,29 +412,41 @@ def test_a_job_that_loses_the_right_to_write_fails_its_bundle_and_goes_on_when_i
 def test_a_job_that_loses_the_right_to_read_says_so_in_one_line_and_goes_on_when_it_has_it_again(
     kafka: Secured, log_in: LogIn, start_job: StartJob
 ) -> None:
-    topic = "cdr.raw.FR"
+    topic, other = "cdr.raw.FR", "cdr.raw.TN"
+    acl, other_acl = (Acl(f"User:{Role.STREAM}", "topic", name, "READ") for name in (topic, other))
     log_in(USER)
-    create_topics(kafka.servers, ["FR"])
+    create_topics(kafka.servers, ["FR", "TN"])
+    grant(kafka.servers, [other_acl])
     log_in(Role.STREAM)
-    job = start_job(kafka.servers, "--countries", "FR", beam=[FREQUENT_CHECKPOINTS])
+    job = start_job(kafka.servers, "--countries", "FR,TN", beam=[FREQUENT_CHECKPOINTS])
     log_in(USER)
 
     def send() -> None:
-        call("generate", "--bootstrap-servers", kafka.servers, "--countries", "FR", "--count", 100)
+        call("generate", "--bootstrap-servers", kafka.servers, "--countries", "FR,TN", "--count", 100)
 
-    def is_all_done() -> bool:
-        return sum(committed_offsets(kafka.servers, GROUP, topic).values()) == records_on(kafka.servers, topic)
+    def is_done(name: str) -> bool:
+        return sum(committed_offsets(kafka.servers, GROUP, name).values()) == records_on(kafka.servers, name)
+
+    def await_done(*names: str) -> None:
+        job.await_until(lambda: all(map(is_done, names)), START_TIMEOUT_S, f"{names} are read")
 
     send()
-    job.await_until(is_all_done, START_TIMEOUT_S, "the job reads")
-    acl = Acl(f"User:{Role.STREAM}", "topic", topic, "READ")
+    await_done(topic, other)
+    began = time.monotonic()
     take_away(kafka.servers, acl)
     try:
         send()
         job.await_until(lambda: re.search(REFUSED_READ, job.log), START_TIMEOUT_S, "the refusal is told")
+        await_done(other)
+        assert not is_done(topic)
+        minutes = 1 + (time.monotonic() - began) / 60
     finally:
         grant(kafka.servers, [acl])
-    job.await_until(is_all_done, START_TIMEOUT_S, "the rest is read")
+    await_done(topic, other)
+    take_away(kafka.servers, other_acl)
+    # Two subtasks read the topic.
+    assert len(re.findall(REFUSED_READ, job.log)) <= 2 * (minutes + 1)
+    assert "lease" not in job.log
     assert "Traceback" not in job.log
     assert "refuses" not in job.log, "the line a minute needs no other rights than the job"
     job.send(signal.SIGINT)

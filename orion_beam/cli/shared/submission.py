@@ -22,6 +22,8 @@ with late_imports():
     from orion_beam.jobs.cluster_jobs import job_meant, jobs_on
     from orion_beam.jobs.events import JobAction, JobEvent
     from orion_beam.jobs.history import require_history
+    from orion_beam.kafka import CONFIG_VARIABLE
+    from orion_beam.kafka.login import ends_with_this_process
     from orion_beam.monitoring.flink_rest import FlinkRest
     from orion_beam.monitoring.minute import telling
     from orion_beam.runners.cluster.held_signals import held_signals, pass_on
@@ -60,6 +62,7 @@ def write_jar(stream: Stream, beam_options: Sequence[str], path: Path) -> JobMan
     Raises:
         UserError: The path cannot be written, or the jar cannot be built.
     """
+    _warn_of_login()
     return write_job_jar(stream.config(str(ensure_jars(say).expansion_service)), beam_options, path, say)
 
 
@@ -100,6 +103,7 @@ def submit_streams(
         UserError: A job cannot run. The message names what is wrong and the fix.
         JobFailedError: A job has ended, or has no checkpoint in time.
     """
+    _warn_of_login()
     # What is submitted lives on when SIGTERM ends this command.
     interrupts.clean_up_on_sigterm()
     target = JobTarget.of(beam_options)
@@ -292,6 +296,15 @@ def _detach(job: SubmittedJob) -> None:
     except KeyboardInterrupt:
         FlinkRest(job.address).cancel(job.id)
         say(f"job {job.id} is cancelled; offsets are committed up to the last checkpoint")
+
+
+def _warn_of_login() -> None:
+    """Warn of a login that the job cannot read when this command has ended."""
+    if ends_with_this_process():
+        _warn(
+            "warning: the login to Kafka is known to this command only, and the job lives on: put a login file on each"
+            f" host of task managers and workers, and name it in {CONFIG_VARIABLE} in their environment"
+        )
 
 
 def _warn(line: str) -> None:

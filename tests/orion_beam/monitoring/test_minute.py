@@ -41,5 +41,7 @@ def test_it_tells_of_partitions_that_nobody_has_read_for_a_minute() -> None:
 
 
 def test_it_tells_of_a_topic_that_cannot_be_seen() -> None:
-    line = line_of(reading(0, [0], 0, 0, 0), reading(60, [], 0, 0, 0), [TOPIC], SINKS)
-    assert line.endswith("; cdr.raw.FR cannot be seen: the topic is gone, or this user has lost the right to read it")
+    unseen = reading(60, [], 0, 0, 0)
+    line = line_of(reading(0, [0], 0, 0, 0), unseen, [TOPIC], SINKS)
+    assert line.endswith("; cdr.raw.FR cannot be seen: the topic is gone, or this user has no right to read it")
+    assert "added" not in line_of(unseen, reading(120, [0], 0, 0, 0), [TOPIC], SINKS), "when it is seen again"

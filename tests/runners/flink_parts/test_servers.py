@@ -152,7 +152,7 @@ def test_warnings_of_our_own_classes_are_warnings_and_other_lines_are_for_debugg
         for thread in threading.enumerate():
             if thread.name == "orion-server-log":
                 thread.join()
-    assert [(record.levelname, record.message) for record in caplog.records if record.name == __name__] == [
-        ("WARNING", own),
-        ("INFO", lines[1]),
+    assert caplog.record_tuples == [
+        ("dev.orion.beam.kafka.TopicReader", logging.WARNING, own),
+        (__name__, logging.INFO, lines[1]),
     ]

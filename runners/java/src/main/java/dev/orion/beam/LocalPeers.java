@@ -15,6 +15,8 @@ import org.apache.beam.vendor.grpc.v1p69p0.io.grpc.ServerCall.Listener;
 import org.apache.beam.vendor.grpc.v1p69p0.io.grpc.ServerCallHandler;
 import org.apache.beam.vendor.grpc.v1p69p0.io.grpc.ServerInterceptor;
 import org.apache.beam.vendor.grpc.v1p69p0.io.grpc.Status;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * Refuses whoever asks one of Beam's services from another host.
@@ -28,16 +30,22 @@ import org.apache.beam.vendor.grpc.v1p69p0.io.grpc.Status;
  * as such a registrar, and adds no options.
  */
 public final class LocalPeers implements PipelineOptionsRegistrar, ServerInterceptor {
+  private static final Logger LOG = LoggerFactory.getLogger(LocalPeers.class);
+
   static {
     LocalPeers refusal = new LocalPeers();
-    InternalConfiguratorRegistry.setConfigurators(
-        List.of(
-            new InternalConfigurator() {
-              @Override
-              public void configureServerBuilder(ServerBuilder<?> server) {
-                server.intercept(refusal);
-              }
-            }));
+    InternalConfigurator ours =
+        new InternalConfigurator() {
+          @Override
+          public void configureServerBuilder(ServerBuilder<?> server) {
+            server.intercept(refusal);
+          }
+        };
+    try {
+      InternalConfiguratorRegistry.setConfigurators(List.of(ours));
+    } catch (IllegalStateException e) {
+      LOG.warn("Beam's services answer other hosts, so close their ports to those: {}", e.getMessage());
+    }
   }
 
   @Override

@@ -21,6 +21,7 @@ import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.common.Cluster;
 import org.apache.kafka.common.Configurable;
 import org.apache.kafka.common.KafkaException;
+import org.apache.kafka.common.errors.TopicAuthorizationException;
 import org.apache.kafka.common.errors.WakeupException;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
@@ -38,7 +39,7 @@ import org.slf4j.LoggerFactory;
  * that was made first gets it. Kafka removes a member whose heartbeats it has missed for the session timeout. If the
  * member comes back, it is a new one, and has lost the topic if another submission got it meanwhile.
  *
- * <p>As long as no broker answers, nothing is decided, and a holder stays one.
+ * <p>As long as no broker answers, or the user may not read the topic, nothing is decided, and a holder stays one.
  */
 final class JobLease {
   private static final Logger LOG = LoggerFactory.getLogger(JobLease.class);
@@ -213,7 +214,11 @@ final class JobLease {
             member.enforceRebalance();
           }
           seenNs = now;
-          member.poll(LOOK);
+          try {
+            member.poll(LOOK);
+          } catch (TopicAuthorizationException e) {
+            isOpen(LOOK); // the readers tell of it; the membership lasts, since heartbeats need no right to the topic
+          }
         }
       } catch (WakeupException e) {
         // giveBack() has interrupted the poll. Closing the consumer has told Kafka that the member leaves.

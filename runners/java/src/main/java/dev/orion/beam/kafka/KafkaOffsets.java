@@ -14,8 +14,8 @@ import org.apache.beam.sdk.io.UnboundedSource.CheckpointMark;
 /**
  * Checkpoint mark of a split: by partition, the offset to go on from.
  *
- * @param lease identity of the submission that has read this topic; empty if it has not read any record
- * @param takenMs time of the mark, in milliseconds since the epoch
+ * @param lease identity of the submission whose mark this is
+ * @param takenMs time of the mark, in milliseconds since the epoch; 0 if the submission has not read any record
  * @param next offset of the next record of each partition of the split
  * @param reader reader that commits the offsets when the checkpoint is complete; null after a restore
  */

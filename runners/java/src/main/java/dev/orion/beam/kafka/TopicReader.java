@@ -54,6 +54,7 @@ final class TopicReader {
   private final List<KafkaSplit> splits = new ArrayList<>();
   private final Thread poller;
   private boolean isRestored;
+  private boolean isRestart; // Flink has started this submission before
   private boolean hasRead; // this submission has, perhaps just before a restart
 
   // What follows is guarded by this.
@@ -96,6 +97,7 @@ final class TopicReader {
     if (mark != null) {
       next.putAll(mark.next());
       isRestored |= !mark.next().isEmpty();
+      isRestart |= mark.lease().equals(submission);
       // A mark that is older says little: Kafka may have given the lease to another submission in between.
       boolean isRecent = System.currentTimeMillis() - mark.takenMs() < read.sessionTimeoutMs();
       hasRead |= isRecent && mark.lease().equals(submission);
@@ -160,7 +162,7 @@ final class TopicReader {
   synchronized KafkaOffsets mark(KafkaSplit split) {
     Map<Integer, Long> own = new TreeMap<>(next);
     own.keySet().removeIf(partition -> !split.owns(partition));
-    return new KafkaOffsets(hasRead ? submission : "", System.currentTimeMillis(), own, this);
+    return new KafkaOffsets(submission, hasRead ? System.currentTimeMillis() : 0, own, this);
   }
 
   /** Commits offsets a moment later, unless the lease is lost by then. */
@@ -238,7 +240,7 @@ final class TopicReader {
       } catch (WakeupException e) {
         consumer.commitSync(offsets, CLOSING); // close() meant a poll, which was over already
       }
-    } catch (RetriableException e) {
+    } catch (RetriableException | AuthorizationException e) {
       LOG.warn("the last offsets of {} are not committed: {}", read.topic(), e.getMessage());
     }
   }
@@ -268,6 +270,7 @@ final class TopicReader {
     private final Set<TopicPartition> added = new HashSet<>();
     private final Set<TopicPartition> withoutPosition = new HashSet<>();
     private int known;
+    private boolean hasBegun; // it was allowed to read all of its partitions
     private Long toldNs;
 
     Poller(KafkaConsumer<byte[], byte[]> consumer) {
@@ -290,6 +293,7 @@ final class TopicReader {
           hasMore = polled.count() >= read.maxPollRecords();
           pack(polled, hasMore);
           note();
+          hasBegun |= withoutPosition.isEmpty();
           commit();
         } catch (NoOffsetForPartitionException e) {
           if (!added.containsAll(e.partitions())) {
@@ -299,21 +303,15 @@ final class TopicReader {
         } catch (RetriableException e) {
           rest(e);
         } catch (AuthorizationException e) {
-          if (known == 0 && !hasReadBefore()) {
-            throw e; // a job that starts, or an upgrade of one, fails without the right to read
+          if (!hasBegun && !isRestart) {
+            throw e; // a job that starts, or an upgrade of one, fails without its rights
           }
           rest(e); // the right was taken away in mid-run: the other topics are read meanwhile
         }
       }
     }
 
-    private boolean hasReadBefore() {
-      synchronized (TopicReader.this) {
-        return hasRead;
-      }
-    }
-
-    /** Waits a moment, because of an error that passes. It is told once a minute. */
+    /** Logs an error that passes, at most once a minute, and waits a moment. */
     private void rest(ApiException why) {
       long now = System.nanoTime();
       if (toldNs == null || now - toldNs >= TELL_EVERY_NS) {
