@@ -184,8 +184,7 @@ def _find_in_files(
     found: list[tuple[str, Found]] = []
     with progress_of(f"looking through {files}", _offsets(searched)) as advance:
         if cdr_id is not None:
-            if topic is not None or partition is not None or offset is not None:
-                raise UserError("--cdr-id does not go with --topic, --partition and --offset: it finds them")
+            _check_id(cdr_id, is_alone=topic is None and partition is None and offset is None)
             found = [("final", each) for each in find_id(final, cdr_id, advance)]
             if not found:
                 raise UserError(f"{final.path} has no CDR {cdr_id}")
@@ -244,10 +243,7 @@ def _place_of(
         if topic is None or partition is None or offset is None:
             raise UserError("which record? give --topic, --partition and --offset, or --cdr-id")
         return SourcePartition(topic, partition), offset
-    if any(is_given):
-        raise UserError("--cdr-id does not go with --topic, --partition and --offset: it finds them")
-    if not re.fullmatch("[0-9]{1,39}", cdr_id):
-        raise UserError(f"--cdr-id {cdr_id!r} is no cdr_id: expected up to 39 decimal digits")
+    _check_id(cdr_id, is_alone=not any(is_given))
     final_topic = own_topics().final.name
     ranges = search_range(bootstrap_servers, final_topic, None, datetime.now(UTC) - window)
     with progress_of(f"looking through {final_topic}", _offsets(ranges)) as advance:
@@ -255,6 +251,13 @@ def _place_of(
             record = found.record
             return SourcePartition(record["source_topic"], record["source_partition"]), record["source_offset"]
     raise UserError(f"{final_topic} has no CDR {cdr_id} of the last {_hours(window)}: try a longer --within")
+
+
+def _check_id(cdr_id: str, *, is_alone: bool) -> None:
+    if not is_alone:
+        raise UserError("--cdr-id does not go with --topic, --partition and --offset: it finds them")
+    if not re.fullmatch("[0-9]{1,39}", cdr_id):
+        raise UserError(f"--cdr-id {cdr_id!r} is no cdr_id: expected up to 39 decimal digits")
 
 
 def _hours(window: timedelta) -> str:

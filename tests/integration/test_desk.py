@@ -365,6 +365,7 @@ def test_a_list_begins_with_the_newest_and_tells_redriven_letters_from_open_ones
     counted = json.loads(orion_beam("dlq", "stats", *at, "--json").out)
     assert (counted["letters"], counted["open"], counted["redriven"]) == (5, 4, 1)
     assert "5 dead letters (4 open, 1 redriven)" in orion_beam("dlq", "stats", *at).out
+    assert len(orion_beam("dlq", "ls", *at, "--last", "1h", "--json").out.splitlines()) == 5
     # `failed_at` of the letters is now.
     assert json.loads(orion_beam("dlq", "stats", *at, "--last", "1h", "--json").out)["letters"] == 5
 

@@ -100,6 +100,17 @@ def test_a_new_cluster_gets_all_topics_and_drift_is_found_and_mended(cluster: Lo
     topics.await_agreement()
 
 
+@pytest.mark.parametrize("command", ["plan", "apply"])
+def test_a_topic_that_could_not_be_written_is_warned_of_before_it_is_changed(
+    topics: Topics, tmp_path: Path, command: str
+) -> None:
+    own = tmp_path / "topics.yaml"
+    # Three replicas that all must be in sync: one broker down, and writing stops.
+    own.write_text("topics: {final: {settings: {min.insync.replicas: 3}}}\n")
+    shown = topics(command, "--catalogue", str(own), typed="n\n").stdout
+    assert "warning: cdr.final: min.insync.replicas and replication are both 3" in " ".join(shown.split())
+
+
 def test_a_window_that_replays_cannot_reach_fails_the_check(topics: Topics) -> None:
     verified = topics("verify", "--replay-window", "8d", "--countries", "FR")
     assert verified.exit_code == 1

@@ -34,6 +34,13 @@ def test_a_stream_keeps_its_last_checkpoint_and_a_bounded_job_has_none(tmp_path:
     assert kept not in flink_arguments(Jars.within(tmp_path), [], bounded=True)
 
 
+@pytest.mark.parametrize("bounded", [False, True])
+def test_how_a_job_restarts_is_left_to_its_cluster(bounded: bool) -> None:
+    # A job's own strategy, `number_of_execution_retries`, would override that of the cluster.
+    arguments = flink_arguments(Jars.within(Path()), ["--flink_master=jobmanager:8081"], bounded=bounded)
+    assert not [argument for argument in arguments if "retries" in argument or "restart" in argument]
+
+
 def test_embedded_flink_answers_this_machine_only() -> None:
     settings = yaml.safe_load((_STREAM_CONF_DIR / "flink-conf.yaml").read_text(encoding="utf-8"))
     assert settings["rest.bind-address"] == settings["rest.address"] == "127.0.0.1"

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from orion_beam.cli.main import app
+from orion_beam.defaults import PROFILES_DIRECTORY
 from orion_beam.dlq.files import FileSelection
 from orion_beam.dlq.filters import LetterFilter
 from orion_beam.errors import UserError
@@ -73,6 +74,22 @@ def test_letters_of_a_file_are_tested_again_and_exported(orion_beam: Command, ou
     file = tmp_path / "letters.jsonl"
     assert desk(orion_beam, output, "export", "--output", str(file)).code == 0
     assert len(file.read_bytes().splitlines()) == 4
+
+
+def test_letters_of_a_file_are_tested_by_profiles_of_ones_own(
+    orion_beam: Command, output: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "FR.toml"
+    own.write_text((PROFILES_DIRECTORY / "FR.toml").read_text() + '[rules]\nunknown_rat = "warn"\n')
+    counted = json.loads(desk(orion_beam, output, "retest", "--profiles", str(own), "--json").out)
+    assert (counted["passes"], counted["fails_alike"]) == (2, 2)
+
+
+@pytest.mark.parametrize("where", [("--bootstrap-servers", "localhost:1"), ("--input", "{output}")])
+def test_a_cdr_id_in_another_notation_is_refused(orion_beam: Command, output: Path, where: tuple[str, str]) -> None:
+    answer = orion_beam("trace", where[0], where[1].format(output=output), "--cdr-id", "0x8af0")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.endswith("--cdr-id '0x8af0' is no cdr_id: expected up to 39 decimal digits\n")
 
 
 def test_letters_of_a_file_have_no_topic_to_go_back_to(orion_beam: Command, output: Path) -> None:

@@ -200,7 +200,8 @@ def test_a_file_that_is_cut_off_is_refused_in_one_line(run, tmp_path):
 def test_records_arrive_when_the_run_starts_unless_told_otherwise(run, tmp_path, option, arrived):
     path = tmp_path / "fr.txt"
     path.write_bytes(PIPE)
-    os.utime(path, (1_735_689_600, 1_735_689_600))
+    # Copied from somewhere that keeps no times: by a file of 1970, every event would lie in the future.
+    os.utime(path, (1_735_689_600, 1_735_689_600) if option else (0, 0))
     before = datetime.now(UTC)
     assert run("--input", f"FR={path}", "--output", tmp_path, *option).code == 0
     with (tmp_path / "cdr.final.avro").open("rb") as file:
