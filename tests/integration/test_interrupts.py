@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from orion_beam.cli.main import SUBCOMMANDS
 from orion_beam.defaults import CELLS
 from orion_beam.runners.local.processes import is_alive
 from tests.integration.harness import STOP_TIMEOUT_S, await_until, kafka_in
@@ -39,8 +40,10 @@ OF_BROKER = {
     "dlq ls": ("dlq", "ls"),
     "dlq redrive": ("dlq", "redrive"),
     "dlq retest": ("dlq", "retest"),
+    "dlq show": ("dlq", "show", "0@0"),
     "dlq stats": ("dlq", "stats"),
     "doctor": ("doctor",),
+    "forget": ("forget", "--imsi-file", "{imsi}"),
     # Into a country that no other command reads: what they do must not become longer from one to the next.
     "generate": ("generate", "--countries", "SN", "--count", "300000"),
     "monitor": ("monitor", "--listen", "127.0.0.1:0"),
@@ -48,20 +51,39 @@ OF_BROKER = {
     "replay diff": ("replay", "diff", "--countries", "FR", "--last", "1d", "--new-cells", "{cells}"),
     "run, a stream": ("run", "--countries", "FR", "--group-id", "{name}"),
     "top": ("top", "--once"),
+    "topics apply": ("topics", "apply", "--profile", "development", "--yes"),
     "topics plan": ("topics", "plan"),
     "topics verify": ("topics", "verify"),
     "trace": ("trace", *PLACE),
 }
 ALONE = {
     "alerts": ("alerts",),
+    "config show": ("--workspace", "{workspace}", "config", "show"),
     "country check": ("country", "check", "FR"),
+    "deploy": ("deploy", "{out}"),
+    "format try": ("format", "try", "{files}/FR.csv"),
     "generate, files": ("generate", "--countries", "FR", "--count", "300000", "--output", "{out}"),
+    "init": ("init", "{out}"),
+    "lint": ("--workspace", "{workspace}", "lint"),
     "rules": ("rules",),
     "run, files": ("run", "--input", "FR={files}/FR.csv", "--output", "{out}"),
+    "schema job": ("schema", "job"),
     "schema show": ("schema", "show", "cdr"),
     "workers": ("workers", "--listen", "127.0.0.1:0"),
 }
 COMMANDS = OF_BROKER | ALONE
+ELSEWHERE = {
+    "acls": "asks a broker with an authorizer once, as topics does",
+    "country new": "writes some small files, as init does",
+    "demo": "tests/orion_beam/cli/test_demo.py",
+    "jobs": "tests/integration/test_jobs.py",
+    "local": "tests/integration/test_local_up.py",
+    "schema check": "reads some small files, as schema job does",
+    "schema keep": "writes a small file, as init does",
+    "submit": "tests/integration/test_submit.py and test_jobs.py",
+    "test": "runs the same chain as run, files",
+}
+"""Commands, or all of a group, that are interrupted by other tests or do the same as one of the list."""
 ENDLESS = {"monitor", "run, a stream", "workers"}
 QUICK = {"audit": 1, "dlq stats": 3, "generate": 1, "replay": 1, "rules": 1, "run, a stream": 1, "run, files": 1}
 """Interrupts of those that stand for the others: each one's way to work is another. All have 20 in the deep tests."""
@@ -80,6 +102,8 @@ class Scene:
             "out": str(self.directory / f"out-{len(list(self.directory.glob('out-*')))}"),
             "files": str(self.directory / "files"),
             "cells": str(self.directory / "cells.csv"),
+            "imsi": str(self.directory / "imsi.txt"),
+            "workspace": str(self.directory / "workspace"),
             "name": f"interrupted-{time.monotonic_ns()}",
         }
         arguments = [argument.format(**values) for argument in COMMANDS[name]]
@@ -101,11 +125,13 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             [*generate, *where],
             [*generate, "--output", str(directory / "files")],
             [*replay, *where, "--yes"],
+            ["init", str(directory / "workspace")],
         ):
             done = subprocess.run([*orion_beam, *arguments], capture_output=True, text=True, timeout=600)
             assert done.returncode == 0, done.stderr
         other_cells = Path(CELLS).read_bytes() + b"X-1,FR,20801,Paris,48.8,2.3\n"
         (directory / "cells.csv").write_bytes(other_cells)
+        (directory / "imsi.txt").write_text("208011234567890\n")
         yield scene
 
 
@@ -190,6 +216,14 @@ def interrupted(scene: Scene, name: str, moments: int, lasts_s: float) -> None:
         hits += code in INTERRUPTED and not is_over
     print(f"{name}: {hits} of {moments} interrupts came before the end")
     assert hits or name not in ENDLESS
+
+
+def test_no_command_is_left_out() -> None:
+    for name, entry in SUBCOMMANDS.items():
+        group = getattr(entry.load(name), "commands", {})
+        for command in [f"{name} {each}" for each in group] or [name]:
+            listed = any(each.split(",")[0] == command for each in COMMANDS)
+            assert listed != (command in ELSEWHERE or name in ELSEWHERE), command
 
 
 @pytest.mark.parametrize("name", QUICK)
