@@ -233,9 +233,8 @@ def test_a_job_outlives_an_outage_of_the_broker_and_reads_partitions_that_come_l
         port = int(servers.rpartition(":")[2])
         feed = Feed(servers)
         with feed.flowing("FR", RECORDS_PER_SECOND):
-            job = start_job(
-                servers, "--countries", "FR", "--group-id", group, *QUICK_TO_MISS, beam=[FREQUENT_CHECKPOINTS]
-            )
+            options = ("--countries", "FR", "--group-id", group, "--quiet", *QUICK_TO_MISS)
+            job = start_job(servers, *options, beam=[FREQUENT_CHECKPOINTS])
             job.await_until(lambda: committed_offsets(servers, group, topic), START_TIMEOUT_S, "offsets are committed")
             kafka.kill()
             killed = time.monotonic()
@@ -272,6 +271,7 @@ def test_a_job_outlives_an_outage_of_the_broker_and_reads_partitions_that_come_l
         job.send(signal.SIGTERM)
         assert job.exit_code() == 143
         assert job.log.splitlines()[-1].startswith("terminated; offsets are committed")
+        assert "; lag " not in job.log, "--quiet leaves out the line a minute"
         await_until(lambda: not job.remains, GONE_TIMEOUT_S, "its processes have ended")
         assert set(outcomes(servers, topic)) == set(feed.expected)
         assert conservation(servers, [topic]).problems == []
