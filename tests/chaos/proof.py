@@ -27,7 +27,7 @@ class Findings:
         duplicates: Number of records that came out again.
         too_early: Number of duplicates below the floor: of records whose offsets had been committed before a harm.
         disorder: Number of records that came out behind a later one of the same key and source partition, for the
-            first time.
+            first time. Dead letters are in order for each stage: those of a batch's first stage come out first.
         foreign: Number of records that could not be read.
     """
 
@@ -39,14 +39,14 @@ class Findings:
     foreign: int = 0
     examples: list[str] = field(default_factory=list)
     _floor: Mapping[SourcePartition, int] = field(default_factory=dict)
-    _latest: dict[tuple[str, bytes | None, SourcePartition], int] = field(default_factory=dict)
+    _latest: dict[tuple[str, str, bytes | None, SourcePartition], int] = field(default_factory=dict)
 
     def set_floor(self, committed: Mapping[SourcePartition, int]) -> None:
         """Take offsets that are committed now: no record below them may come out again."""
         self._floor = dict(committed)
 
-    def note(self, topic: str, key: bytes | None, source: SourcePartition, offset: int) -> None:
-        """Enter a record of an output topic; those of one key are entered in their order."""
+    def note(self, topic: str, key: bytes | None, source: SourcePartition, offset: int, stage: str = "") -> None:
+        """Enter a record of an output topic; those of one key, and of one stage for dead letters, are in order."""
         seen = (self.final if topic == FINAL.name else self.dead_letters).setdefault(source, BitMap64())
         if offset in seen:
             self.duplicates += 1
@@ -55,12 +55,12 @@ class Findings:
                 self._tell(f"{source} offset {offset} came out again below the committed {self._floor[source]}")
             return
         seen.add(offset)
-        latest = self._latest.get((topic, key, source), -1)
+        latest = self._latest.get((topic, stage, key, source), -1)
         if offset < latest:
             self.disorder += 1
             self._tell(f"{source} offset {offset} came out on {topic} behind {latest} of its key")
         else:
-            self._latest[topic, key, source] = offset
+            self._latest[topic, stage, key, source] = offset
 
     def came_out(self, source: SourcePartition) -> BitMap64:
         """Return the offsets of a source partition that have come out, on either topic."""
@@ -169,12 +169,13 @@ class Proof:
 
     def _note_letter(self, message: Message) -> None:
         headers = dict(message.headers() or [])
-        found = [headers.get(name) for name in _SOURCE_HEADERS]
+        found = [headers.get(name) for name in (*_SOURCE_HEADERS, LETTER_HEADERS["stage"])]
         if any(value is None for value in found):
             self.findings.foreign += 1
             return
-        topic, partition, offset = (str(value, "utf-8") for value in found)  # type: ignore[arg-type]
-        self.findings.note(DEAD_LETTERS.name, message.key(), SourcePartition(topic, int(partition)), int(offset))
+        topic, partition, offset, stage = (str(value, "utf-8") for value in found)  # type: ignore[arg-type]
+        source = SourcePartition(topic, int(partition))
+        self.findings.note(DEAD_LETTERS.name, message.key(), source, int(offset), stage)
 
 
 def in_order(sources: Sources) -> Iterator[tuple[int, SourcePartition, int]]:

@@ -29,6 +29,14 @@ def test_a_record_that_comes_out_first_behind_a_later_one_of_its_key_is_out_of_o
     assert noted((b"a", 5), (b"b", 3)).disorder == 0
 
 
+def test_dead_letters_are_in_order_for_each_stage() -> None:
+    # Of one batch, what cannot be decoded comes out before what breaks a rule.
+    found = Findings()
+    for offset, stage in ((5, "decode"), (3, "validate"), (6, "validate"), (4, "validate")):
+        found.note(DEAD_LETTERS.name, b"a", PART, offset, stage)
+    assert found.disorder == 1
+
+
 def test_a_record_below_the_committed_offset_must_not_come_out_again() -> None:
     assert noted((b"a", 5), (b"a", 7), (b"a", 5), (b"a", 7), floor=6).too_early == 1
 
