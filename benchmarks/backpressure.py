@@ -61,13 +61,6 @@ class Look:
     mebibytes: dict[str, int]
 
 
-def _alter(servers: str, directory: Path, *change: str) -> "subprocess.Popen[bytes]":
-    """Begin to change the quota of producers."""
-    command = [find_java(), "-cp", ensure_jars().kafka_classpath, "kafka.admin.ConfigCommand"]
-    command += ["--bootstrap-server", servers, "--entity-type", "clients", "--alter", *change]
-    return subprocess.Popen(command, cwd=directory, stdout=subprocess.DEVNULL)
-
-
 def _memory(kafka: LocalKafka, flink: LocalFlink, pool: psutil.Process) -> dict[str, int]:
     held = {
         "JobManager": psutil.Process(flink.job_manager_pid()).memory_info().rss,
@@ -121,20 +114,21 @@ def measured(rate: int, minutes: float) -> tuple[list[Look], float]:
                     looks.append(look(since))
                     _console.print(asdict(looks[-1]))
 
+        def alter(since: float, *change: str) -> float:
+            """Change a quota of producers while the feed goes on; return when it is changed."""
+            command = [find_java(), "-cp", ensure_jars().kafka_classpath, "kafka.admin.ConfigCommand"]
+            command += ["--bootstrap-server", servers, "--entity-type", "clients", "--alter", *change]
+            with subprocess.Popen(command, cwd=directory, stdout=subprocess.DEVNULL) as change_of_quota:
+                while change_of_quota.poll() is None:
+                    run(TICK_S, since)
+            if change_of_quota.returncode:
+                raise RuntimeError(f"kafka.admin.ConfigCommand ended with {change_of_quota.returncode}")
+            return time.monotonic()
+
         while sum(tally.account.accounted(TOPICS).values()) < rate:
             if time.monotonic() > began + START_TIMEOUT_S:
                 raise RuntimeError("the job has not begun to write")
             run(1, began)
-
-        def alter(since: float, *change: str) -> float:
-            """Change a quota while the feed goes on; return when it is changed."""
-            command = _alter(servers, directory, *change)
-            while command.poll() is None:
-                run(TICK_S, since)
-            if command.returncode:
-                raise RuntimeError(f"kafka.admin.ConfigCommand ended with {command.returncode}")
-            return time.monotonic()
-
         run(WARM_UP_S, time.monotonic() + WARM_UP_S)
         alter(time.monotonic(), "--entity-name", "feed", "--add-config", f"producer_byte_rate={1 << 30}")
         limited = alter(time.monotonic(), "--entity-default", "--add-config", f"producer_byte_rate={QUOTA_BYTES_S}")
