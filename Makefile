@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 PYTEST := $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup jars uber-jar lock lock-java sbom licences advisories lint site format test test-unit test-java test-integration test-deep test-all test-busy chaos chaos-seeds fuzz coverage coverage-unit golden schemas docs manifests \
+.PHONY: help setup jars uber-jar lock lock-java sbom licences advisories lint site format test test-unit test-java test-integration test-deep test-all test-busy test-privacy chaos chaos-seeds fuzz coverage coverage-unit golden schemas docs manifests \
 	demo bench bench-quick bench-core bench-audit clean coverage-new need-python need-java need-maven
 
 help: ## Show this list
@@ -90,6 +90,9 @@ test-integration: jars ## Run the tests on real Kafka and Flink
 
 test-busy: ## Run the tests while every core is kept busy: they await conditions, not times
 	scripts/busy $(MAKE) test
+
+test-privacy: export ORION_LOG_LEVEL = debug
+test-privacy: test-integration ## Run the tests on real Kafka and Flink at level debug: what they leave holds no subscriber's number
 
 chaos: jars ## Kill and stop parts of a running system for MINUTES (10) by a schedule from SEED, and prove that nothing is lost
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES))

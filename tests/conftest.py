@@ -1,7 +1,10 @@
 """Set-up of all tests: the option of `make golden`, few generated cases by default, and the longest files first."""
 
+import logging
 import os
 import signal
+import tempfile
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -46,9 +49,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _temporary_files_stay_with_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Temporary files go below the directories of the tests. Beam, for one, leaves an empty directory per pipeline."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", directory := str(tmp_path_factory.mktemp("tmp", numbered=False)))
+        patch.setattr(tempfile, "tempdir", directory)
+        yield
+
+
 @pytest.fixture
 def update_golden(request: pytest.FixtureRequest) -> bool:
     return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(autouse=True)
+def _level_of_logs_is_restored() -> Iterator[None]:
+    """A command that a test calls sets the level of all logs, for the process that it expects to be."""
+    root = logging.getLogger()
+    before = root.level
+    yield
+    root.setLevel(before)
 
 
 @pytest.fixture(autouse=True)

@@ -55,6 +55,7 @@ class Broker:
         self.number = number
         self.log_file = directory / "broker.log"
         self._directory = directory
+        self._temporary = directory / "tmp"
         self._properties = directory / "server.properties"
         self._logging = directory / "log4j2.properties"
         self._jvm = jvm
@@ -94,7 +95,7 @@ class Broker:
 
     def configure(self, ports: Ports, settings: Mapping[str, str]) -> None:
         """Write the broker's settings file: number, ports and directory, overridden by `settings`."""
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._temporary.mkdir(parents=True, exist_ok=True)
         own = {
             "process.roles": "broker,controller",
             "node.id": str(self.number),
@@ -154,7 +155,8 @@ class Broker:
             self._process = None
 
     def _java(self, classpath: str) -> list[str]:
-        return [find_java(), *self._jvm, f"-Dlog4j2.configurationFile={self._logging}", "-cp", classpath]
+        own = [f"-Djava.io.tmpdir={self._temporary}", f"-Dlog4j2.configurationFile={self._logging}"]
+        return [find_java(), *self._jvm, *own, "-cp", classpath]
 
     def _run(self, command: list[str]) -> None:
         environment = os.environ | ({} if self._detached else guard_environment())

@@ -45,6 +45,14 @@ _ACCESS = [
 ]
 
 
+def leads(log: bytes) -> bool:
+    """Return whether a JobManager leads its cluster, by its log.
+
+    Its resource manager's lines tell. Others say `lost leadership` of a job's leader when a TaskManager is lost.
+    """
+    return log.rfind(b"service is granted leadership") > log.rfind(b"service is revoked leadership")
+
+
 class LocalFlink:
     """A Flink session cluster that takes jobs by REST. It ends with this process, even when this process is killed.
 
@@ -76,6 +84,7 @@ class LocalFlink:
     ) -> None:
         """Store the settings; `start` starts the cluster."""
         self._directory = Path(directory).absolute()
+        self._temporary = self._directory / "tmp"
         self._slots = slots
         self._task_managers = range(1, task_managers + 1)
         self._job_managers = range(1, job_managers + 1)
@@ -168,10 +177,9 @@ class LocalFlink:
     def leader(self) -> int | None:
         """Number of the JobManager that leads the cluster, by the JobManagers' logs; None while none does."""
         for number in self._job_managers:
-            if (name := f"jobmanager-{number}") in self._processes:
-                log = self._log_file(name).read_bytes()[self._log_starts[name] :]
-                if log.rfind(b"was granted leadership") > log.rfind(b"lost leadership"):
-                    return number
+            name = f"jobmanager-{number}"
+            if name in self._processes and leads(self._log_file(name).read_bytes()[self._log_starts[name] :]):
+                return number
         return None
 
     @property
@@ -199,8 +207,7 @@ class LocalFlink:
         self.stop()
 
     def _configure(self, rpc_port: int) -> None:
-        temporary = self._directory / "tmp"
-        temporary.mkdir(parents=True, exist_ok=True)
+        self._temporary.mkdir(parents=True, exist_ok=True)
         settings = {
             "jobmanager.rpc.address": HOST,
             "jobmanager.rpc.port": rpc_port,
@@ -211,8 +218,8 @@ class LocalFlink:
             "taskmanager.host": HOST,
             "taskmanager.bind-host": HOST,
             "taskmanager.numberOfTaskSlots": self._slots,
-            "io.tmp.dirs": temporary,
-            "web.upload.dir": temporary,
+            "io.tmp.dirs": self._temporary,
+            "web.upload.dir": self._temporary,
             # As for embedded Flink, see flink_parts/flink_conf.
             "execution.buffer-timeout.interval": "0 ms",
             # As in the manifests: a job restarts for ever, and after five good minutes at once again.
@@ -238,9 +245,8 @@ class LocalFlink:
         self._log_starts[name] = log.stat().st_size if log.exists() else 0
         dynamic = [part for key, value in own.items() for part in ("-D", f"{key}={value}")]
         arguments = ["--configDir", str(self._directory), *dynamic]
-        self._processes[name] = start_jvm(
-            main_class, self._classpath, log, [*jvm, *_ACCESS], arguments, self._environment
-        )
+        options = [*jvm, *_ACCESS, f"-Djava.io.tmpdir={self._temporary}"]
+        self._processes[name] = start_jvm(main_class, self._classpath, log, options, arguments, self._environment)
 
     def await_slots(self) -> None:
         """Wait until all TaskManagers that have been started are registered.

@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import orion_beam.runners  # noqa: F401  # first, since it leaves out a notice of Beam's
 from tests.chaos.harms import KINDS
 from tests.chaos.run import run
 from tests.chaos.system import RUN_VARIABLE

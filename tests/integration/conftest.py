@@ -5,11 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from orion_beam.runners.jars.build import orion_home
 from orion_beam.runners.local.kafka import LocalKafka
 from tests.command import orion_beam
 from tests.integration.harness import StartJob, jobs_in, kafka_in
+from tests.integration.numbers import NumberSearch
 
 __all__ = ["kafka", "orion_beam", "start_job"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _numbers_are_searched(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> None:
+    """Search what the tests leave for subscribers' numbers."""
+    places = [tmp_path_factory.getbasetemp(), orion_home() / "runs", orion_home() / "submitted"]
+    pytestconfig.pluginmanager.register(NumberSearch(places))
 
 
 @pytest.fixture
