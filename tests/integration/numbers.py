@@ -22,6 +22,7 @@ _NUMBER = re.compile(
     rb")(?![0-9A-Fa-f_-]|\.\d)"
 )
 _CDR_FILES = (".parquet", ".avro", ".csv", ".cdr")
+_COPIES_OF_SOURCE = (".py", ".pyc", ".nbi", ".nbc")
 _GIVEN = ("imsi.txt", "msisdn.txt")
 """Files in which tests give numbers to `forget`."""
 _BESIDE_CDRS = {"partition.metadata", "received_at.txt"}
@@ -75,7 +76,10 @@ class NumberSearch:
 
 
 def _files_in(place: Path) -> Iterator[Path]:
-    """Yield all files below a directory but those of CDRs, of Kafka's partitions and of captures."""
+    """Yield all files below a directory but source and those of CDRs, of Kafka's partitions and of captures."""
     for folder, _, names in os.walk(place):
         if _BESIDE_CDRS.isdisjoint(names):
-            yield from (Path(folder, name) for name in names if not name.endswith(_CDR_FILES) and name not in _GIVEN)
+            searched = [
+                name for name in names if not name.endswith(_CDR_FILES + _COPIES_OF_SOURCE) and name not in _GIVEN
+            ]
+            yield from (Path(folder, name) for name in searched)
