@@ -19,18 +19,9 @@ class Answer(NamedTuple):
 
 Command = Callable[..., Answer]
 
-_answers: list[Answer] = []
-
-
-def take_answers() -> list[Answer]:
-    """Return what commands have written since the last call, but for those that were to reveal numbers."""
-    taken = _answers.copy()
-    _answers.clear()
-    return taken
-
 
 @pytest.fixture
-def orion_beam(monkeypatch, capsys) -> Command:
+def orion_beam(monkeypatch, capsys, request) -> Command:
     def call(*arguments: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["orion-beam", *map(str, arguments)])
         # A command replaces both, and never restores them since its process ends. Here the next test needs them.
@@ -46,7 +37,8 @@ def orion_beam(monkeypatch, capsys) -> Command:
             os.environ.update(environment)
         answer = Answer(int(ended.value.code or 0), *capsys.readouterr())
         if "--reveal" not in arguments:
-            _answers.append(answer)
+            # Shown if the test fails, and searched for subscribers' numbers (tests.integration.numbers).
+            request.node.add_report_section("call", "answer", answer.out + answer.err)
         return answer
 
     return call
