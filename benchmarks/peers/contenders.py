@@ -86,7 +86,7 @@ def _stream(setting: Setting) -> Iterator[psutil.Process]:
 
 @contextmanager
 def _replay(setting: Setting) -> Iterator[psutil.Process]:
-    command = _orion("replay", setting, "--last", "12h", beam=["--runner=FlinkRunner"])
+    command = _orion("replay", setting, "--last", "12h", "--yes", beam=["--runner=FlinkRunner"])
     with setting.running(command) as process:
         yield process
 

@@ -123,11 +123,16 @@ def ask_offsets(
         KafkaException: A leader does not answer, or answers with an error.
     """
     answers = admin.list_offsets(dict.fromkeys(parts, spec), isolation_level=level, request_timeout=timeout_s)
-    found = {part: answer.result() for part, answer in answers.items()}
-    if any(of_it.offset == OFFSET_INVALID for of_it in found.values()):
-        # librdkafka (2.16) reports no error when a leader has not answered, and would ask the same broker again.
+    try:
+        found = {part: answer.result() for part, answer in answers.items()}
+        # librdkafka (2.16) reports no error when a leader has not answered.
+        if any(of_it.offset == OFFSET_INVALID for of_it in found.values()):
+            raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+    except KafkaException:
+        # librdkafka looks up no leader again for this request: it would ask the same broker, or one that leads once
+        # more for the epoch of its first time, until what it knows is 15 minutes old.
         admin.list_topics(timeout=timeout_s)
-        raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+        raise
     return found
 
 

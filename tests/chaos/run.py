@@ -72,12 +72,13 @@ def run(
 
 def _meet(system: System, harm: Harm, met: Met) -> bool:
     """Do one harm, and wait for recovery. Return whether it came."""
-    committed = system.committed()
     with system.proof.lock:
-        system.proof.findings.set_floor(committed)
         duplicates, early = system.proof.findings.duplicates, system.proof.findings.too_early
-    system.say(f"harm {met.number}: {harm}")
     try:
+        committed = system.committed()
+        with system.proof.lock:
+            system.proof.findings.set_floor(committed)
+        system.say(f"harm {met.number}: {harm}")
         harm.cause(system)
         if harm.lasts_s:
             time.sleep(harm.lasts_s)

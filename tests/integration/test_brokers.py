@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import count
 
+import psutil
 import pytest
-from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka import ElectionType, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import NewTopic, OffsetSpec  # type: ignore[attr-defined]  # re-exported implicitly
 
 from orion_beam.countries import profiles_of
@@ -18,7 +19,7 @@ from orion_beam.generator import generate_batches
 from orion_beam.generator.sinks import GeneratedTopics
 from orion_beam.kafka.admin import GroupQuery, admin_client
 from orion_beam.kafka.lease import lease_group
-from orion_beam.kafka.offset_ranges import offset_ranges, offsets_at, read_ranges
+from orion_beam.kafka.offset_ranges import SourcePartition, list_offsets, offset_ranges, offsets_at, read_ranges
 from orion_beam.kafka.retry import is_retriable, retried
 from orion_beam.monitoring.monitor import Monitor, MonitorConfig
 from orion_beam.proof.audit import conservation
@@ -48,6 +49,7 @@ pytestmark = pytest.mark.integration
 
 RECORDS_PER_SECOND = 1_000
 TOPIC = raw_topic("FR").name
+LATEST = OffsetSpec.latest()
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +148,37 @@ def test_a_partition_without_a_leader_hides_no_other_from_the_monitor(cluster: L
     finally:
         cluster.rejoin(cluster.ports, [2])
         monitor.close()
+
+
+def test_a_client_asks_a_leader_that_leads_once_more(cluster: LocalKafka) -> None:
+    servers, part = cluster.bootstrap_servers, SourcePartition("led-again", 0)
+    first, second = (broker.number for broker in cluster.brokers[:2])
+    admin, other = admin_client(servers), admin_client(servers)
+    (created,) = admin.create_topics([NewTopic(part.topic, 1, replica_assignment=[[first, second]])]).values()
+    created.result(START_TIMEOUT_S)
+
+    def is_led_by(broker: int) -> bool:
+        seen = other.list_topics(part.topic, timeout=START_TIMEOUT_S).topics[part.topic].partitions[0]
+        return seen.leader == broker and (broker == second or len(seen.isrs) == 2)
+
+    def elect() -> bool:
+        other.elect_leaders(ElectionType.PREFERRED, [TopicPartition(*part)]).result()
+        return is_led_by(first)
+
+    assert list_offsets(admin, servers, [part], LATEST)[part].offset == 0
+    # A broker that stands still keeps its connections, so nothing makes the client look up the leader again.
+    broker = psutil.Process(cluster.brokers[0].pid)
+    broker.suspend()
+    try:
+        await_until(lambda: is_led_by(second), START_TIMEOUT_S, "another broker leads")
+    finally:
+        broker.resume()
+    await_until(elect, START_TIMEOUT_S, "the first one leads again")
+    (answer,) = admin.list_offsets({TopicPartition(*part): LATEST}).values()
+    with pytest.raises(KafkaException) as refused:
+        answer.result()
+    assert refused.value.args[0].code() == KafkaError.FENCED_LEADER_EPOCH
+    assert list_offsets(admin, servers, [part], LATEST)[part].offset == 0
 
 
 def group_of(servers: str, broker: int) -> str:
