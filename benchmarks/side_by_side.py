@@ -50,6 +50,7 @@ from orion_beam.topics.apply import create_topics
 OUTPUTS = ("cdr.final", "cdr.dlq")
 WARM_UP_S = 3
 _TIMEOUT_S = 600.0
+_STALL_TIMEOUT_S = 120.0
 _LOOK_EVERY_S = 0.1
 _LOG_CHARS = 3_000
 
@@ -202,14 +203,15 @@ def _await_out(out: Callable[[], int], count: int, watch: Watch, process: psutil
         ContenderError: See `Bench.run`.
     """
     marks: list[Mark] = []
-    give_up = time.monotonic() + _TIMEOUT_S
+    patience_s, last = _TIMEOUT_S, time.monotonic()
     while not marks or marks[-1].records < count:
         is_running = is_alive(process)
         records, cpu_s, now = out(), watch.look(), time.monotonic()
         if records and (not marks or records > marks[-1].records):
             marks.append(Mark(now, records, cpu_s))
-        if records < count and (not is_running or now > give_up):
-            why = f"within {_TIMEOUT_S:.0f} s" if is_running else "when it ended"
+            patience_s, last = _STALL_TIMEOUT_S, now
+        if records < count and (not is_running or now > last + patience_s):
+            why = f"and no more for {patience_s:.0f} s" if is_running else "when it ended"
             raise ContenderError(f"{records:,} of {count:,} records were out {why}")
         time.sleep(_LOOK_EVERY_S)
     return marks

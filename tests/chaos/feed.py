@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 
 from confluent_kafka import KafkaError, Message, Producer
@@ -12,6 +13,7 @@ from pyroaring import BitMap64
 from orion_beam.countries import profiles_of
 from orion_beam.generator import GeneratedBatch, generate_batches
 from orion_beam.kafka.offset_ranges import SourcePartition
+from tests.integration.harness import partition_of, placed
 from tests.topics import raw_topic
 
 FAULT_RATE = 0.02
@@ -34,11 +36,12 @@ class SteadyFeed:
     def __init__(self, servers: str, seed: int, rate: int) -> None:
         """Connect; `start` starts sending."""
         self.rate = rate
-        self._seed = seed
+        self._servers, self._seed = servers, seed
         self._sent: dict[SourcePartition, BitMap64] = {}
         self._rejects: dict[SourcePartition, BitMap64] = {}
         self._ends_at: deque[tuple[float, dict[SourcePartition, int]]] = deque(maxlen=_KEPT_TICKS)
         self._lock = threading.Lock()
+        self._unplaced: dict[SourcePartition, list[tuple[bytes | None, bool]]] = {}
         self._ends = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
@@ -75,7 +78,9 @@ class SteadyFeed:
             self._thread.join()
         while self._producer.flush(1.0):
             pass
-        assert self._error is None, self._error
+        assert self._error is None, repr(self._error)
+        for part, records in self._unplaced.items():
+            self._place(part, records)
 
     def sent(self) -> dict[SourcePartition, BitMap64]:
         """Return the offsets of all records that were acknowledged, by source partition."""
@@ -101,7 +106,7 @@ class SteadyFeed:
         Raises:
             AssertionError: The thread has ended with an error.
         """
-        assert self._error is None, self._error
+        assert self._error is None, repr(self._error)
         return len(self._producer) / (len(COUNTRIES) * self.rate)
 
     def hottest(self) -> SourcePartition:
@@ -134,22 +139,23 @@ class SteadyFeed:
     def _send(self, topic: str, batch: GeneratedBatch) -> None:
         rows = zip(batch.key, batch.value, batch.timestamp.to_physical(), batch.expected_code, strict=True)
         for key, value, timestamp, code in rows:
-            acknowledged = self._acknowledged_reject if code is not None else self._acknowledged
+            acknowledged = partial(self._acknowledged, is_reject=code is not None)
             self._producer.produce(topic, value, key, on_delivery=acknowledged, timestamp=timestamp)
 
-    def _acknowledged(self, error: KafkaError | None, message: Message) -> None:
+    def _acknowledged(self, error: KafkaError | None, message: Message, *, is_reject: bool = False) -> None:
         assert error is None, error
-        self._note(self._sent, message)
-
-    def _acknowledged_reject(self, error: KafkaError | None, message: Message) -> None:
-        assert error is None, error
-        self._note(self._sent, message)
-        self._note(self._rejects, message)
-
-    def _note(self, kept: dict[SourcePartition, BitMap64], message: Message) -> None:
-        topic, partition, offset = message.topic(), message.partition(), message.offset()
-        assert topic is not None
-        assert partition is not None
-        assert offset is not None
+        part, offset = partition_of(message), message.offset()
         with self._lock:
-            kept.setdefault(SourcePartition(topic, partition), BitMap64()).add(offset)
+            if offset is None:
+                self._unplaced.setdefault(part, []).append((message.value(), is_reject))
+            else:
+                self._note(part, offset, is_reject)
+
+    def _note(self, part: SourcePartition, offset: int, is_reject: bool) -> None:
+        for kept in (self._sent, self._rejects) if is_reject else (self._sent,):
+            kept.setdefault(part, BitMap64()).add(offset)
+
+    def _place(self, part: SourcePartition, records: list[tuple[bytes | None, bool]]) -> None:
+        """Note records that were acknowledged without an offset, unless they have been deleted."""
+        for offset, is_reject in list(placed(self._servers, part, self._sent.get(part, BitMap64()), dict(records))):
+            self._note(part, offset, is_reject)

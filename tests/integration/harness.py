@@ -10,13 +10,13 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from io import BytesIO
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import fastavro
 import psutil
@@ -42,7 +42,7 @@ from orion_beam.countries import all_profiles
 from orion_beam.generator import generate_batches
 from orion_beam.kafka.admin import admin_client
 from orion_beam.kafka.lease import Holder, Lease
-from orion_beam.kafka.offset_ranges import group_offsets, offset_ranges
+from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition, group_offsets, offset_ranges, read_ranges
 from orion_beam.proof.tally import Tally
 from orion_beam.runners.jars.build import guard_environment
 from orion_beam.runners.local.kafka import LocalKafka
@@ -62,6 +62,8 @@ START_TIMEOUT_S = 600.0
 """Longest wait for a job's first record: a job starts two JVMs, and machines differ in speed."""
 STOP_TIMEOUT_S = 600.0
 READ_TIMEOUT_S = 600.0
+
+T = TypeVar("T")
 
 _LOOK_EVERY_S = 0.1
 _LONGEST_LOOK_S = 60.0
@@ -236,6 +238,8 @@ class Feed:
 
     def __init__(self, servers: str) -> None:
         self.expected: dict[Source, str | None] = {}
+        self._servers = servers
+        self._unplaced: dict[SourcePartition, list[tuple[bytes | None, str | None]]] = {}
         self._producer = Producer(
             {
                 "bootstrap.servers": servers,
@@ -265,7 +269,10 @@ class Feed:
 
         def delivered(error: KafkaError | None, message: Message) -> None:
             assert error is None, error
-            self.expected[source_of(message)] = code
+            if message.offset() is None:
+                self._unplaced.setdefault(partition_of(message), []).append((value, code))
+            else:
+                self.expected[source_of(message)] = code
 
         self._producer.produce(
             topic, value, key, partition, on_delivery=delivered, timestamp=timestamp, headers=list(headers)
@@ -284,6 +291,12 @@ class Feed:
     def flush(self) -> None:
         """Wait until the broker has acknowledged all records."""
         assert self._producer.flush(READ_TIMEOUT_S) == 0
+        for part, records in self._unplaced.items():
+            known = {source.offset for source in self.expected if source[:2] == part}
+            found = dict(placed(self._servers, part, known, dict(records)))
+            assert len(found) == len(records), f"{part}: {len(found)} of {len(records)} records are found"
+            self.expected |= {Source(*part, offset): code for offset, code in found.items()}
+        self._unplaced.clear()
 
     @contextmanager
     def flowing(self, country: str, records_per_second: int) -> Iterator[None]:
@@ -315,11 +328,42 @@ def scrape(url: str) -> list[Sample]:
 
 def source_of(message: Message) -> Source:
     """Return the position of a message."""
-    topic, partition, offset = message.topic(), message.partition(), message.offset()
+    offset = message.offset()
+    assert offset is not None
+    return Source(*partition_of(message), offset)
+
+
+def partition_of(message: Message) -> SourcePartition:
+    """Return the partition of a message."""
+    topic, partition = message.topic(), message.partition()
     assert topic is not None
     assert partition is not None
-    assert offset is not None
-    return Source(topic, partition, offset)
+    return SourcePartition(topic, partition)
+
+
+def placed(
+    servers: str, part: SourcePartition, known: Container[int], records: Mapping[bytes | None, T]
+) -> Iterator[tuple[int, T]]:
+    """Find records that a broker has acknowledged without an offset.
+
+    A broker that gets a batch of an idempotent producer once more, and no longer knows where it is, does so.
+
+    Args:
+        servers: Brokers.
+        part: Partition of the records.
+        known: Offsets of the other records there.
+        records: What belongs to a record, by its value.
+
+    Yields:
+        The offset of each record that is still there, and what belongs to it.
+    """
+    held = offset_ranges(servers, [part.topic], deadline_s=READ_TIMEOUT_S)[part]
+    for offset in range(held.low, held.high):
+        if offset not in known:
+            for batch in read_ranges(servers, {part: OffsetRange(offset, offset + 1)}):
+                (value,) = batch.column("raw_value").to_pylist()
+                if value in records:
+                    yield offset, records[value]
 
 
 def _record_of(message: Message) -> Record:

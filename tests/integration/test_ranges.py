@@ -14,7 +14,7 @@ from orion_beam.errors import UserError
 from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition, offset_ranges, offsets_at, read_ranges
 from orion_beam.runners.local.kafka import LocalKafka
 from orion_beam.schemas.raw import RAW_MESSAGE_SCHEMA
-from tests.integration.harness import await_until
+from tests.integration.harness import await_until, placed
 
 pytestmark = pytest.mark.integration
 
@@ -192,3 +192,9 @@ def test_a_time_is_the_offset_of_the_first_record_of_then_or_later(broker: Broke
     broker.delete_before(part, 2)
     held = offset_ranges(broker.servers, ["times"])
     assert [at(minutes) for minutes in (-60, 10, 15)] == [2, 3, 3]
+
+
+def test_records_that_were_acknowledged_without_an_offset_are_found(broker: Broker) -> None:
+    part = broker.create("acknowledged")
+    broker.send(part, "a", "b", "c", "of another producer", "d")
+    assert dict(placed(broker.servers, part, {0, 2}, {b"b": "first", b"d": "second"})) == {1: "first", 4: "second"}
