@@ -159,7 +159,19 @@ class Report:
         most = max(map(len, self._runs.values()), default=0)
         table = Table(title=f"Medians of {most} rounds (least–most)", caption=str(self._machine), box=None)
         table.add_column("contender", no_wrap=True)
-        names = ("CDR/s", "warm", "µs of CPU", "ratio", "jvm", "python", "broker", "MiB", "start s", "p50 ms", "p99 ms")
+        names = (
+            "CDR/s",
+            "µs of CPU",
+            "ratio",
+            "warm CDR/s",
+            "jvm",
+            "python",
+            "broker",
+            "MiB",
+            "start s",
+            "p50 ms",
+            "p99 ms",
+        )
         for column in names:
             table.add_column(column, justify="right", no_wrap=True)
         for name, runs in self._runs.items():
@@ -167,19 +179,20 @@ class Report:
             table.add_row(
                 self._titles[name],
                 Spread.of(run.cdr_per_s for run in runs).text(),
-                Spread.of(run.warm_cdr_per_s for run in runs).text(),
                 self._cpu(name).text(1),
                 "" if ratio is None else f"{ratio:.1f}",
-                *(Spread.of(run.cpu_us.get(kind, 0.0) for run in runs).text(1) for kind in ("jvm", "python", "broker")),
-                Spread.of(run.job_memory_mib for run in runs).text(),
-                Spread.of(run.start_s for run in runs).text(1),
+                # Without their ranges, which JSON has: the table would be too wide.
+                f"{median(run.warm_cdr_per_s for run in runs):,.0f}",
+                *(f"{median(run.cpu_us.get(kind, 0.0) for run in runs):,.1f}" for kind in ("jvm", "python", "broker")),
+                f"{median(run.job_memory_mib for run in runs):,.0f}",
+                f"{median(run.start_s for run in runs):,.1f}",
                 *(self._latency(name, which) for which in ("latency_p50_ms", "latency_p99_ms")),
             )
         text = io.StringIO()
         console = Console(width=220, color_system=None, file=text)
         console.print(table)
         for name, reason in self._missing.items():
-            console.print(f"{self._titles[name]} is missing: {reason}")
+            console.print(f"{self._titles[name]} {self._absence(name)}: {reason}")
         for problem in self.problems:
             console.print(f"NOT EQUAL: {problem}")
         return text.getvalue()
@@ -209,7 +222,7 @@ class Report:
             [(self._titles[name], self._cpu(name)) for name in self._runs],
             [
                 str(self._machine),
-                *(f"{self._titles[name]} is missing: {reason}" for name, reason in self._missing.items()),
+                *(f"{self._titles[name]} {self._absence(name)}: {reason}" for name, reason in self._missing.items()),
             ],
         )
 
@@ -224,7 +237,11 @@ class Report:
 
     def _latency(self, name: str, which: str) -> str:
         figures = [figure for run in self._runs[name] if (figure := getattr(run, which)) is not None]
-        return Spread.of(figures).text() if figures else "–"
+        return f"{median(figures):,.0f}" if figures else "–"
+
+    def _absence(self, name: str) -> str:
+        rounds = len(self._runs.get(name, ()))
+        return f"has {rounds} round{'s' if rounds > 1 else ''} only" if rounds else "is missing"
 
 
 _NAMES_WIDTH, _BARS_WIDTH, _FIGURES_WIDTH, _ROW_HEIGHT, _TOP = 230, 520, 150, 26, 40

@@ -92,3 +92,14 @@ def test_without_orion_there_is_no_ratio() -> None:
 def test_all_three_files_are_written(report: Report, tmp_path) -> None:
     report.write(tmp_path / "bench")
     assert sorted(path.name for path in (tmp_path / "bench").iterdir()) == ["bench.json", "bench.svg", "bench.txt"]
+
+
+def test_a_contender_that_failed_in_a_later_round_is_told_from_one_that_is_missing() -> None:
+    report = Report(MACHINE, TITLES, [run("orion", 1, 1.0)], {"orion": "round 2: it stalled"})
+    assert "ORION has 1 round only: round 2: it stalled" in report.table().splitlines()
+
+
+def test_no_column_of_the_table_is_cut_off() -> None:
+    runs = [run("orion", number, 1_000.0 * number, 50.0) for number in (1, 2, 3)]
+    report = Report(MACHINE, TITLES | {"orion": "Ceiling: our graph without work"}, runs, {})
+    assert "…" not in report.table()
