@@ -91,6 +91,7 @@ def probe(batch):
 TOPICS = [default_profiles()[code].topic for code in CALM]
 _PASSING = {"orion.source.offset", "orion.source.timestamp", "orion.failed_at"}
 """Headers of a dead letter that differ from one sending of a record to the next."""
+_OF_EVENT_TIME = ("event_time", "event_date", "event_hour", "cdr_id")
 
 _console = Console(stderr=True)
 
@@ -207,7 +208,11 @@ def _came_out(
         cdr: Any = fastavro.schemaless_reader(BytesIO((message.value() or b"")[10:]), schema, None)
         source = (cdr["source_topic"], cdr["source_partition"], cdr.pop("source_offset"))
         if is_new(*source):
-            latencies_ms.append(message.timestamp()[1] - round(cdr.pop("source_timestamp").timestamp() * 1000))
+            arrived = cdr.pop("source_timestamp")
+            latencies_ms.append(message.timestamp()[1] - round(arrived.timestamp() * 1000))
+            if cdr["event_time"] == arrived:  # the record has no time of its own
+                for name in _OF_EVENT_TIME:
+                    del cdr[name]
             in_time += message.timestamp()[1] <= ended_ms
             out[source] = (message.key() or b"", repr(sorted(cdr.items())).encode())
     for message in _messages(servers, "cdr.dlq"):
