@@ -1,8 +1,10 @@
 """Harms to the job as a whole, and what an operator does to it."""
 
+import os
 import random
 import signal
 import subprocess
+import tempfile
 import time
 
 import psutil
@@ -70,8 +72,13 @@ class KillSubmitter(Harm):
         self.target = f"after {self._after_s:g} s"
 
     def cause(self, system: System) -> None:
-        with (system.directory / "commands.log").open("ab") as log:
-            submitter = subprocess.Popen(system.submit_command("--replace"), stdout=log, stderr=log)
+        # What is killed leaves its temporary files. The operator deletes them.
+        with (
+            (system.directory / "commands.log").open("ab") as log,
+            tempfile.TemporaryDirectory(dir=system.directory, ignore_cleanup_errors=True) as own,
+        ):
+            environment = os.environ | {"TMPDIR": own}
+            submitter = subprocess.Popen(system.submit_command("--replace"), stdout=log, stderr=log, env=environment)
             try:
                 submitter.wait(self._after_s)
                 self.target += ", it had ended"
