@@ -92,6 +92,7 @@ TOPICS = [default_profiles()[code].topic for code in CALM]
 _PASSING = {"orion.source.offset", "orion.source.timestamp", "orion.failed_at"}
 """Headers of a dead letter that differ from one sending of a record to the next."""
 _OF_EVENT_TIME = ("event_time", "event_date", "event_hour", "cdr_id")
+"""Fields that differ from one sending of a record to the next if the record has no time of its own."""
 
 _console = Console(stderr=True)
 
@@ -210,7 +211,7 @@ def _came_out(
         if is_new(*source):
             arrived = cdr.pop("source_timestamp")
             latencies_ms.append(message.timestamp()[1] - round(arrived.timestamp() * 1000))
-            if cdr["event_time"] == arrived:  # the record has no time of its own
+            if cdr["event_time"] == arrived:
                 for name in _OF_EVENT_TIME:
                     del cdr[name]
             in_time += message.timestamp()[1] <= ended_ms

@@ -142,7 +142,7 @@ class SteadyFeed:
             acknowledged = partial(self._acknowledged, is_reject=code is not None)
             self._producer.produce(topic, value, key, on_delivery=acknowledged, timestamp=timestamp)
 
-    def _acknowledged(self, error: KafkaError | None, message: Message, *, is_reject: bool = False) -> None:
+    def _acknowledged(self, error: KafkaError | None, message: Message, *, is_reject: bool) -> None:
         assert error is None, error
         part, offset = partition_of(message), message.offset()
         with self._lock:
