@@ -71,6 +71,8 @@ class ColumnProducer:
         self._on_error = on_error
         self._numbered = 0
         self._finalizer = weakref.finalize(self, _end, self._handle, self._topics, (kept, self._lent))
+        # A thread of a bundle may still use the handle when the process ends, and the process would crash.
+        self._finalizer.atexit = False
 
     def produce(
         self, topic: str, keys: pa.BinaryArray, values: pa.BinaryArray, headers: pa.ListArray | None = None
