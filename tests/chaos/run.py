@@ -10,12 +10,11 @@ from pathlib import Path
 from pyroaring import BitMap64
 
 from orion_beam.kafka.offset_ranges import SourcePartition
-from orion_beam.proof.audit import conservation
 from tests.chaos.feed import COUNTRIES
 from tests.chaos.harms import Harm
 from tests.chaos.report import Met, Outcome
 from tests.chaos.schedule import schedule
-from tests.chaos.system import PATIENCE_S, System, processes_of_run
+from tests.chaos.system import PATIENCE_S, System, described, processes_of_run
 from tests.integration.harness import await_until
 
 CALM_S = 12.0
@@ -65,7 +64,9 @@ def run(
         _prove(system, outcome, marks)
         outcome.minutes = (time.monotonic() - began) / 60
         outcome.load = os.getloadavg()[2]
-    outcome.problems += [f"left behind: {process}" for process in processes_of_run() if process.pid != os.getpid()]
+    outcome.problems += [
+        f"left behind: {described(process)}" for process in processes_of_run() if process.pid != os.getpid()
+    ]
     outcome.problems += [f"left behind: {path}" for path in (directory / "tmp").iterdir()]
     return outcome
 
@@ -178,9 +179,9 @@ def _prove(system: System, outcome: Outcome, marks: list[dict[SourcePartition, i
         outcome.problems.append(f"{outcome.lost} records are lost")
     if outcome.disorder:
         outcome.problems.append(f"{outcome.disorder} records are out of order")
-    report = conservation(system.servers, system.topics)
-    if not report.holds or report.records != sum(map(len, held.values())):
-        outcome.problems.append(f"audit: {report.records} records, {report.problems}")
+    audited, records = system.audit(), sum(map(len, held.values()))
+    if audited["missing"] or audited["in_both"] or audited["records"] != records:
+        outcome.problems.append(f"audit of {records} records: {audited}")
 
 
 def _blame(outcome: Outcome, marks: list[dict[SourcePartition, int]], part: SourcePartition, offset: int) -> None:

@@ -1,5 +1,6 @@
 """The system that is harmed: brokers, JobManagers, TaskManagers, worker pools, a job, its feed, its monitor."""
 
+import json
 import os
 import subprocess
 import sys
@@ -372,6 +373,12 @@ class System:
         for job_id in self.running():
             self._rest.cancel(job_id)
 
+    def audit(self) -> dict[str, int]:
+        """Return the counts of `orion-beam audit`. It is a process of its own, so all that it starts ends with it."""
+        done = self._run([*_command("audit", self.servers), "--countries", ",".join(COUNTRIES), "--json"])
+        assert done.stdout, f"audit: {done.stderr[-1_000:]}"
+        return {name: count for name, count in json.loads(done.stdout).items() if isinstance(count, int)}
+
     def ensure_job(self) -> None:
         """Submit the job if none runs."""
         if not self.running():
@@ -419,6 +426,14 @@ def processes_of_run() -> list[psutil.Process]:
         except psutil.Error:
             continue
     return found
+
+
+def described(process: psutil.Process) -> str:
+    """Return what a process is: its command and its age."""
+    try:
+        return f"{' '.join(process.cmdline())} (process {process.pid}, for {time.time() - process.create_time():.0f} s)"
+    except psutil.Error:
+        return str(process)
 
 
 @contextmanager
