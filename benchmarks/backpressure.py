@@ -22,10 +22,10 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cluster import Sending, producer_of, submit, workers
+from benchmarks.cluster import Sending, producer_of, quota_command, submit, workers
 from orion_beam.countries import default_profiles
 from orion_beam.proof.tally import Tally
-from orion_beam.runners.jars.build import ensure_jars, find_java
+from orion_beam.runners.jars.build import ensure_jars
 from orion_beam.runners.local.flink import LocalFlink
 from orion_beam.runners.local.kafka import LocalKafka
 from orion_beam.topics.apply import create_topics
@@ -116,8 +116,7 @@ def measured(rate: int, minutes: float) -> tuple[list[Look], float]:
 
         def alter(since: float, *change: str) -> float:
             """Change a quota of producers while the feed goes on; return when it is changed."""
-            command = [find_java(), "-cp", ensure_jars().kafka_classpath, "kafka.admin.ConfigCommand"]
-            command += ["--bootstrap-server", servers, "--entity-type", "clients", "--alter", *change]
+            command = quota_command(servers, *change)
             with subprocess.Popen(command, cwd=directory, stdout=subprocess.DEVNULL) as change_of_quota:
                 while change_of_quota.poll() is None:
                     run(TICK_S, since)

@@ -13,7 +13,7 @@ from confluent_kafka import Producer
 
 from orion_beam.countries import default_profiles
 from orion_beam.generator import generate_batches
-from orion_beam.runners.jars.build import guard_environment
+from orion_beam.runners.jars.build import ensure_jars, find_java, guard_environment
 from orion_beam.runners.local.broker import HOST, free_ports, is_taken
 from orion_beam.runners.local.flink import LocalFlink
 from orion_beam.workspace import WORKSPACE_VARIABLE
@@ -55,12 +55,18 @@ def submit(servers: str, flink: LocalFlink, pool: str, *options: str, workspace:
         raise RuntimeError(done.stderr)
 
 
-def producer_of(servers: str) -> Producer:
-    """Return a producer for feeds, whose client id is `feed`."""
+def quota_command(servers: str, *change: str) -> list[str]:
+    """Return a command that changes a quota of clients."""
+    command = [find_java(), "-cp", ensure_jars().kafka_classpath, "kafka.admin.ConfigCommand"]
+    return [*command, "--bootstrap-server", servers, "--entity-type", "clients", "--alter", *change]
+
+
+def producer_of(servers: str, client: str = "feed") -> Producer:
+    """Return a producer for feeds with a client id."""
     return Producer(
         {
             "bootstrap.servers": servers,
-            "client.id": "feed",
+            "client.id": client,
             "enable.idempotence": True,
             "partitioner": "murmur2_random",
             "linger.ms": 5,

@@ -1,6 +1,6 @@
 """What a country that misbehaves costs the other three: as one job over four countries, and as four jobs.
 
-    python -m benchmarks.isolation [--rate 500] [--seconds 20] [--case garbage …] [--mode one four] [--json]
+    python -m benchmarks.isolation [--rate 500] [--seconds 20] [--case flood …] [--mode one four] [--quota N] [--json]
 
 FR, MA and TN send seeded CDRs with 2 % faults at an even rate, the same in each case. Meanwhile SN sends what the case
 says. The cases follow each other on the same jobs, as far as a job lives on; Kafka, a Flink cluster and its workers are
@@ -33,7 +33,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, Message, TopicPartition
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cluster import Sending, producer_of, submit, workers
+from benchmarks.cluster import Sending, producer_of, quota_command, submit, workers
 from orion_beam.countries import default_profiles
 from orion_beam.kafka.offset_ranges import offset_ranges
 from orion_beam.proof.tally import Tally
@@ -45,11 +45,14 @@ from orion_beam.schemas.derive import avro_schema
 from orion_beam.topics.apply import create_topics
 
 CALM, WILD = ("FR", "MA", "TN"), "SN"
+WILD_CLIENT = "wild"
+"""Client id of SN's producer, which a quota is for."""
 MODES = {"one": (), "four": ("--split-by-country",)}
 CASES = {
     "undisturbed": "what the others send",
     "nothing": "nothing",
-    "garbage": "100 % garbage, as fast as it can",
+    "garbage": "100 % garbage, at the rate of the others",
+    "flood": "100 % garbage, as fast as it can",
     "large": "payloads of 1 MiB, as fast as it can",
     "one raises": "what the others send, and a record a second for which a stage raises",
     "all raise": "records for which a stage raises",
@@ -58,6 +61,7 @@ CASES = {
 RAISES, HANGS = "60898", "60899"
 LAST = ("all raise", "hangs")
 """Cases after which SN's partitions stand still for good, so that nothing can follow on the same job."""
+GARBAGE_BYTES = 100
 WARM_UP_S = 5
 PATIENT = {"broker.session.timeout.ms": "60000"}
 """A flooded machine lets the one broker wait for its own heartbeats, and then nothing leads its partitions."""
@@ -133,11 +137,11 @@ def _cdr(imsi: str) -> bytes:
 
 def wild(case: str, servers: str, seconds: float, rate: int) -> int:
     """Send what SN sends in a case, for so many seconds; return the number of records."""
-    producer, topic = producer_of(servers), default_profiles()[WILD].topic
-    if case in ("garbage", "large"):
-        # Incompressible, as far as text can be, so that no compression makes it small.
-        noise = os.urandom(1 << 19).hex().encode()
-        size = 1 << 20 if case == "large" else 100
+    producer, topic = producer_of(servers, WILD_CLIENT), default_profiles()[WILD].topic
+    # Incompressible, as far as text can be, so that no compression makes it small.
+    noise = os.urandom(1 << 19).hex().encode()
+    if case in ("flood", "large"):
+        size = 1 << 20 if case == "large" else GARBAGE_BYTES
         sent, ends_at = 0, time.monotonic() + seconds
         while time.monotonic() < ends_at and sent * size < MOST_WILD_BYTES:
             try:
@@ -154,10 +158,11 @@ def wild(case: str, servers: str, seconds: float, rate: int) -> int:
     began, others = time.monotonic(), 0
     while (passed := time.monotonic() - began) < seconds:
         sending.send(round(passed * rate) if is_like_others else 0)
-        wanted = {"one raises": passed, "all raise": passed * rate, "hangs": 1}.get(case, 0)
+        wanted = {"garbage": passed * rate, "one raises": passed, "all raise": passed * rate, "hangs": 1}.get(case, 0)
         while others < round(wanted):
             imsi = f"{HANGS if case == 'hangs' else RAISES}{others:010d}"
-            producer.produce(topic, _cdr(imsi), imsi.encode())
+            value = noise[others:][:GARBAGE_BYTES] if case == "garbage" else _cdr(imsi)
+            producer.produce(topic, value, imsi.encode())
             others += 1
         producer.poll(0)
         time.sleep(TICK_S)
@@ -230,8 +235,16 @@ def _came_out(
     return by_key, latencies_ms, in_time
 
 
-def measured(mode: str, cases: Sequence[str], rate: int, seconds: int) -> Iterator[Outcome]:
-    """Run cases one after the other on one job, or one for each country, and yield their figures."""
+def measured(mode: str, cases: Sequence[str], rate: int, seconds: int, quota: int | None) -> Iterator[Outcome]:
+    """Run cases one after the other on one job, or one for each country, and yield their figures.
+
+    Args:
+        mode: One job, or four.
+        cases: What SN sends, case by case.
+        rate: CDRs a second of each of the other three.
+        seconds: Length of a case.
+        quota: Bytes a second that the broker takes from SN; None for no limit.
+    """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         workspace = directory / "workspace"
@@ -240,6 +253,9 @@ def measured(mode: str, cases: Sequence[str], rate: int, seconds: int) -> Iterat
         (workspace / "stages" / "probe.py").write_text(STAGE)
         servers = stack.enter_context(LocalKafka(directory / "kafka", settings=PATIENT)).bootstrap_servers
         create_topics(servers, list(default_profiles()))
+        if quota:
+            of_wild = ["--entity-name", WILD_CLIENT, "--add-config", f"producer_byte_rate={quota}"]
+            subprocess.run(quota_command(servers, *of_wild), check=True, stdout=subprocess.DEVNULL, cwd=directory)
         flink = stack.enter_context(LocalFlink(directory / "flink", slots=4))
         pool = stack.enter_context(workers(directory))
         submit(servers, flink, pool, *MODES[mode], workspace=workspace)
@@ -310,6 +326,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=20, help="length of a case")
     parser.add_argument("--case", nargs="+", choices=list(CASES), default=list(CASES), help="cases to run")
     parser.add_argument("--mode", nargs="+", choices=list(MODES), default=list(MODES), help="one job, four jobs")
+    parser.add_argument("--quota", type=int, help="bytes a second that the broker takes from SN (producer_byte_rate)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--wild", choices=list(CASES), help=argparse.SUPPRESS)
     parser.add_argument("--servers", help=argparse.SUPPRESS)
@@ -326,7 +343,7 @@ def main() -> None:
         final = [case for case in wanted if case in LAST]
         # The first case that breaks a job follows the others on theirs; each further one has a job of its own.
         for cases in ([*gentle, *final[:1]], *([case] for case in final[1:])):
-            for found in measured(mode, cases, arguments.rate, arguments.seconds):
+            for found in measured(mode, cases, arguments.rate, arguments.seconds, arguments.quota):
                 calm = calm or found
                 one = replace(found, is_same=found.digest == calm.digest, slower=found.p99_ms / calm.p99_ms)
                 _console.print(asdict(one))

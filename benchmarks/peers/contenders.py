@@ -94,7 +94,8 @@ def _replay(setting: Setting) -> Iterator[psutil.Process]:
 @contextmanager
 def _on_cluster(setting: Setting) -> Iterator[psutil.Process]:
     (port,) = free_ports(1)
-    pool = [sys.executable, "-m", "orion_beam.cli.main", "workers", "--listen", f"{HOST}:{port}"]
+    # A pool replaces the spares that a job takes five seconds after its start: CPU of a start, not of a CDR.
+    pool = [sys.executable, "-m", "orion_beam.cli.main", "workers", "--listen", f"{HOST}:{port}", "--spares", "0"]
     with ExitStack() as stack:
         cluster = stack.enter_context(LocalFlink(setting.directory / "flink", int(_PARALLELISM)))
         stack.enter_context(setting.running(pool, "pool"))
