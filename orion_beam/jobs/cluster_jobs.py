@@ -7,7 +7,7 @@ from typing import Any
 
 from orion_beam.errors import PrerequisiteError, UserError
 from orion_beam.monitoring.failures import FailureReason, failure_reasons
-from orion_beam.monitoring.flink_rest import ENDED_STATES, FlinkRest
+from orion_beam.monitoring.flink_rest import ENDED_STATES, NO_LEADER_FIX, FlinkRefusedError, FlinkRest
 
 __all__ = ["Checkpoints", "ClusterJob", "JobDetails", "details_of", "job_meant", "jobs_on"]
 
@@ -110,6 +110,9 @@ def jobs_on(rest: FlinkRest, address: str) -> list[ClusterJob]:
             )
             for each in rest.get("jobs/overview", _WAIT_S)["jobs"]
         ]
+    except FlinkRefusedError as error:
+        fix = NO_LEADER_FIX if error.passes else "check --flink"
+        raise PrerequisiteError(f"Flink at {address} does not answer ({error}): {fix}") from None
     except OSError as error:
         raise PrerequisiteError(
             f"no Flink cluster answers at {address} ({error}): check --flink, or start the cluster"

@@ -1,6 +1,7 @@
 """Client of a Flink cluster's REST API (Flink 1.19)."""
 
 import json
+import logging
 import re
 import time
 import urllib.request
@@ -33,8 +34,13 @@ _PASSING = re.compile(
 )
 """Java errors by which a JobManager says that the one that leads is gone, does not lead yet, is still starting the job,
 or has too much to do."""
+NO_LEADER_FIX = "try again, or start all its JobManagers again if none of them leads"
+"""Advice for a cluster whose refusal `passes`. ZooKeeper can leave it without a leader: docs/runbooks/checkpoints.md."""
+_WARN_AFTER_S = 5.0
 _ELECTION_S = 120.0
 """Longest election of a leader. With ZooKeeper it begins when the session of the last one ends, 60 s by default."""
+
+_logger = logging.getLogger(__name__)
 
 
 class FlinkRefusedError(OSError):
@@ -173,7 +179,7 @@ class FlinkRest:
         timeout_s: float = _TIMEOUT_S,
         read: Callable[[IO[bytes]], Any] = json.load,
     ) -> Any:
-        began = time.monotonic()
+        began, has_warned = time.monotonic(), False
         others = len(self._addresses) - 1
         while True:
             url = f"{self._addresses[0]}/v1/{path}"
@@ -192,8 +198,15 @@ class FlinkRest:
                     others = len(self._addresses) - 1
                 is_election = isinstance(told, FlinkRefusedError) and told.passes
                 patience_s = max(wait_s, _ELECTION_S) if wait_s and is_election else wait_s
-                if not passes(told) or time.monotonic() - began >= patience_s:
+                waited_s = time.monotonic() - began
+                if not passes(told) or waited_s >= patience_s:
                     raise told from None
+                if waited_s >= _WARN_AFTER_S and not has_warned:
+                    has_warned = True
+                    _logger.warning(
+                        "waiting for Flink at %s, at most %.0f s: %s", self._addresses[0], patience_s, told,
+                        extra={"event": "waiting_for_flink"},
+                    )  # fmt: skip
             time.sleep(_LOOK_EVERY_S)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orion_beam.doctor.findings import Check, failed, ok, skipped, warning
-from orion_beam.monitoring.flink_rest import FlinkRest
+from orion_beam.monitoring.flink_rest import NO_LEADER_FIX, FlinkRefusedError, FlinkRest
 from orion_beam.runners.doctor.machine import flink_version
 
 SLOTS = "slots"
@@ -32,7 +32,9 @@ def check_flink(master: str, wait_s: float = 0.0) -> Check:
     try:
         found = FlinkRest(master).get("overview", wait_s)["flink-version"]
     except _BROKEN as error:
-        return failed("Flink", f"{master} does not answer as Flink's REST API does ({error})", "check --flink_master")
+        is_leaderless = isinstance(error, FlinkRefusedError) and error.passes
+        fix = NO_LEADER_FIX if is_leaderless else "check --flink_master"
+        return failed("Flink", f"{master} does not answer as Flink's REST API does ({error})", fix)
     wanted = flink_version()
     if not found.startswith(f"{wanted}."):
         return failed("Flink", f"{master} runs {found}, and this job is made for {wanted}", f"use a {wanted} cluster")

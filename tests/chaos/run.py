@@ -62,6 +62,7 @@ def run(
         if after > before + 2:
             outcome.problems.append(f"{after} processes at the end, {before} at the beginning")
         _prove(system, outcome, marks)
+        outcome.problems += [f"crashed: {line}" for line in system.crashes()]
         outcome.minutes = (time.monotonic() - began) / 60
         outcome.load = os.getloadavg()[2]
     outcome.problems += [

@@ -38,14 +38,18 @@ BROKERS = (1, 2, 3)
 JOB_MANAGERS = (1, 2)
 TASK_MANAGERS = (1, 2)
 PATIENCE_S = 600.0
+LEADERLESS_S = 60.0
+"""Time without a leader after which the JobManagers are restarted: several times what an election takes."""
 RUN_VARIABLE = "ORION_CHAOS_RUN"
 """Environment variable of every process of a run, by which those that are left behind are found."""
+_CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")
 
 _HOSTS_OF_POOLS = ("127.0.0.1", "127.0.0.2")
 _WORKER_MEMORY = "1GiB"
 _LIVE_STATES = ("RUNNING", "CREATED", "RESTARTING", "INITIALIZING", "FAILING", "CANCELLING")
 # A busy machine may stop a JVM for seconds; a leader whose session ends leads no more.
 _SESSION_MS = 8_000
+_LOOK_FOR_LEADER_EVERY_S = 5.0
 
 
 class System:
@@ -92,6 +96,8 @@ class System:
         self._stack = ExitStack()
         self._monitor: psutil.Popen | None = None
         self._monitor_port = 0
+        self._looked_for_leader = 0.0
+        self._leaderless_since: float | None = None
 
     def __enter__(self) -> Self:
         """Start everything, and wait until records come out."""
@@ -294,7 +300,7 @@ class System:
 
     def supervise(self) -> list[str]:
         """Start again what has ended by itself, as the supervisor of its host would; return what that was."""
-        ended = self.flink.restart_ended()
+        ended = self._restart_leaderless() + self.flink.restart_ended()
         gone = [number for number in BROKERS if self.kafka.brokers[number - 1].exit_code is not None]
         if gone:
             self.kafka.rejoin(self.kafka.ports, gone)
@@ -308,6 +314,28 @@ class System:
             self.start_monitor()
             ended.append("monitor")
         return ended
+
+    def _restart_leaderless(self) -> list[str]:
+        """Restart the JobManagers when none has led for a minute, as docs/runbooks/checkpoints.md tells operators."""
+        now = time.monotonic()
+        if now < self._looked_for_leader + _LOOK_FOR_LEADER_EVERY_S:
+            return []
+        self._looked_for_leader = now
+        try:
+            self._rest.get("overview")
+        except (OSError, ValueError):
+            self._leaderless_since = self._leaderless_since or now
+        else:
+            self._leaderless_since = None
+        if self._leaderless_since is None or now < self._leaderless_since + LEADERLESS_S:
+            return []
+        self._leaderless_since = None
+        self.say(f"  no JobManager has led for {LEADERLESS_S:.0f} s: all are restarted")
+        for number in JOB_MANAGERS:
+            self.flink.kill_job_manager(number)
+        for number in JOB_MANAGERS:
+            self.flink.start_job_manager(number)
+        return ["JobManagers without a leader"]
 
     def running(self) -> list[str]:
         """Return the ids of the jobs that have not ended; ask again while no JobManager leads."""
@@ -369,15 +397,22 @@ class System:
         return "\n".join(told)
 
     def cancel_jobs(self) -> None:
-        """Cancel what runs, so that everything ends in good order."""
-        for job_id in self.running():
-            self._rest.cancel(job_id)
+        """Cancel what runs, so that everything ends in good order; nothing if no JobManager answers."""
+        with suppress(OSError, ValueError):
+            for job in self._rest.get("jobs/overview")["jobs"]:
+                if job["state"] in _LIVE_STATES:
+                    self._rest.cancel(job["jid"])
 
     def audit(self) -> dict[str, int]:
         """Return the counts of `orion-beam audit`. It is a process of its own, so all that it starts ends with it."""
         done = self._run([*_command("audit", self.servers), "--countries", ",".join(COUNTRIES), "--json"])
         assert done.stdout, f"audit: {done.stderr[-1_000:]}"
         return {name: count for name, count in json.loads(done.stdout).items() if isinstance(count, int)}
+
+    def crashes(self) -> list[str]:
+        """Return the lines of the pools about workers that crashed. No harm makes a process crash."""
+        lines = (line for pool in self.pools for line in pool.log.splitlines())
+        return [line for line in lines if any(f"killed by {signal}" in line for signal in _CRASHES)]
 
     def ensure_job(self) -> None:
         """Submit the job if none runs."""

@@ -13,8 +13,12 @@ from urllib.error import URLError
 
 import pytest
 
-from orion_beam.errors import UserError
+from orion_beam.errors import PrerequisiteError, UserError
+from orion_beam.jobs import cluster_jobs
+from orion_beam.jobs.cluster_jobs import jobs_on
+from orion_beam.monitoring import flink_rest
 from orion_beam.monitoring.flink_rest import FlinkRefusedError, FlinkRest
+from orion_beam.runners.doctor.flink_cluster import check_flink
 
 PATIENCE_S = 600.0
 
@@ -127,6 +131,7 @@ def test_an_address_with_a_password_is_refused_and_not_repeated(address: str) ->
     assert "hunter2" not in str(refused.value)
 
 
+ELECTS = b'{"errors": ["an ongoing leader election"]}'
 LEADERLESS = b'{"errors": ["Internal server error.", "org.apache.flink.FencingTokenException: Fencing token not set"]}'
 
 
@@ -139,6 +144,30 @@ def test_a_cluster_that_says_that_it_has_no_leader_is_asked_for_longer_than_one_
     with serving(port, 500, 503, 500, 200, body=LEADERLESS) as asked:
         assert "errors" in FlinkRest(f"http://127.0.0.1:{port}").get("overview", 0.001)
     assert len(asked) == 4
+
+
+def test_who_waits_for_a_leader_is_told_once(
+    port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(flink_rest, "_WARN_AFTER_S", 0.0)
+    with serving(port, 503, 503, 503, 200, body=ELECTS):
+        FlinkRest(f"http://127.0.0.1:{port}").get("overview", PATIENCE_S)
+    told = f"waiting for Flink at http://127.0.0.1:{port}, at most 600 s: an ongoing leader election"
+    assert caplog.messages == [told]
+
+
+def test_a_cluster_without_a_leader_is_told_from_one_that_is_not_there(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"http://127.0.0.1:{port}"
+    monkeypatch.setattr(cluster_jobs, "_WAIT_S", 0.0)
+    with serving(port, 503, body=ELECTS):
+        with pytest.raises(PrerequisiteError, match="start all its JobManagers again if none of them leads"):
+            jobs_on(FlinkRest(address), address)
+        assert "start all its JobManagers again" in check_flink(address).fix
+    with pytest.raises(PrerequisiteError, match="check --flink, or start the cluster"):
+        jobs_on(FlinkRest(address), address)
+    assert check_flink(address).fix == "check --flink_master"
 
 
 STARTING = (
