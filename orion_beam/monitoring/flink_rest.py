@@ -35,7 +35,7 @@ _PASSING = re.compile(
 """Java errors by which a JobManager says that the one that leads is gone, does not lead yet, is still starting the job,
 or has too much to do."""
 NO_LEADER_FIX = "try again, or start all its JobManagers again if none of them leads"
-"""Advice for a cluster whose refusal `passes`. ZooKeeper can leave it without a leader: docs/runbooks/checkpoints.md."""
+"""Advice when a refusal `passes`. ZooKeeper can leave a cluster without a leader: see docs/runbooks/checkpoints.md."""
 _WARN_AFTER_S = 5.0
 _ELECTION_S = 120.0
 """Longest election of a leader. With ZooKeeper it begins when the session of the last one ends, 60 s by default."""
