@@ -36,7 +36,8 @@ _PASSING = re.compile(
 or has too much to do."""
 NO_LEADER_FIX = "try again, or start all its JobManagers again if none of them leads"
 """Advice when a refusal `passes`. ZooKeeper can leave a cluster without a leader: see docs/runbooks/checkpoints.md."""
-_WARN_AFTER_S = 5.0
+_WARN_AFTER_S = 15.0
+"""Time after which an election takes longer than it should, and who waits is told."""
 _ELECTION_S = 120.0
 """Longest election of a leader. With ZooKeeper it begins when the session of the last one ends, 60 s by default."""
 
@@ -201,7 +202,7 @@ class FlinkRest:
                 waited_s = time.monotonic() - began
                 if not passes(told) or waited_s >= patience_s:
                     raise told from None
-                if waited_s >= _WARN_AFTER_S and not has_warned:
+                if is_election and waited_s >= _WARN_AFTER_S and not has_warned:
                     has_warned = True
                     _logger.warning(
                         "waiting for Flink at %s, at most %.0f s: %s", self._addresses[0], patience_s, told,
