@@ -213,9 +213,10 @@ def test_a_follower_reads_our_events_once_and_waits_for_the_rest_of_a_line(lines
     assert follower.read() == [bug]
 
 
-def test_a_worker_that_imports_beam_says_nothing_about_packages_that_nobody_needs():
+@pytest.mark.parametrize("module", ["runners.worker_pool.pool", "proof.tally_processes"])
+def test_a_process_that_imports_beam_says_nothing_about_packages_that_nobody_needs(module: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "import orion_beam.runners.worker_pool.pool"],
+        [sys.executable, "-c", f"import orion_beam.{module}"],
         capture_output=True,
         text=True,
         check=True,
