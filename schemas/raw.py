@@ -6,7 +6,10 @@ from pydantic import BaseModel, Field
 
 from orion_beam.schemas.derive import Int32, arrow_schema
 
-__all__ = ["Header", "RAW_CDR_SCHEMA", "RAW_MESSAGE_SCHEMA", "RawCdr", "RawMessage"]
+__all__ = ["Header", "MAX_PAYLOAD_BYTES", "RAW_CDR_SCHEMA", "RAW_MESSAGE_SCHEMA", "RawCdr", "RawMessage"]
+
+MAX_PAYLOAD_BYTES = 65_536
+"""Largest payload that is decoded. A CDR has some hundred bytes, so a larger payload is not a CDR."""
 
 
 class Header(BaseModel):

@@ -11,6 +11,7 @@ import pyarrow as pa
 from orion_beam.schemas.cdr import DECODED_SCHEMA, DecodedFields
 from orion_beam.schemas.codes import Code, Stage
 from orion_beam.schemas.country import CountryProfile
+from orion_beam.schemas.raw import MAX_PAYLOAD_BYTES
 from orion_beam.transforms.arrow.texts import Mask, Offsets, is_null, lengths_of, take_texts
 from orion_beam.transforms.decoders.payloads import Payloads, are_utf8
 from orion_beam.transforms.decoders.registry import formats_of
@@ -20,10 +21,7 @@ from orion_beam.transforms.stage.join_countries import by_country
 from orion_beam.transforms.stage.rejects import PAYLOAD_FIELD, Violation, dead_letters, no_rejects
 from orion_beam.transforms.stage.split import Split, StageTransform
 
-__all__ = ["DecodeCdrs", "MAX_PAYLOAD_BYTES", "column_names_of", "decode_batch"]
-
-MAX_PAYLOAD_BYTES = 65_536
-"""Largest payload that is decoded. A CDR has some hundred bytes, so a larger payload is not a CDR."""
+__all__ = ["DecodeCdrs", "column_names_of", "decode_batch"]
 
 
 def decode_batch(

@@ -95,7 +95,13 @@ def _numbers(path: Path | None, kind: str) -> Iterator["SubscriberNumber"]:
 def _until(topic: "FoundTopic", newest: datetime | None) -> datetime | None:
     """Return when retention may delete the newest record; None if it never does, or if nobody knows."""
     retention_ms = _retention_ms(topic)
-    return None if newest is None or retention_ms is None else newest + timedelta(milliseconds=retention_ms)
+    if newest is None or retention_ms is None:
+        return None
+    try:
+        return newest + timedelta(milliseconds=retention_ms)
+    except OverflowError:
+        # The retention may be 2^63 - 1, and a record may carry any time.
+        return None
 
 
 def _retention_ms(topic: "FoundTopic") -> int | None:

@@ -113,7 +113,11 @@ def offsets_at(
         PrerequisiteError: The broker cannot be reached, or a partition has no leader at the deadline.
         KafkaRefusedError: The broker reports another error.
     """
-    spec = OffsetSpec.for_timestamp(round(at.timestamp() * 1000))
+    milliseconds = round(at.timestamp() * 1000)
+    if milliseconds <= 0:
+        # Kafka takes negative numbers for something else: -1 is the end of a partition.
+        return {part: within.low for part, within in held.items()}
+    spec = OffsetSpec.for_timestamp(milliseconds)
     found = list_offsets(admin_client(bootstrap_servers), bootstrap_servers, list(held), spec)
     # The broker answers -1 if there is no such record. A record that has arrived since `held` is beyond its end.
     return {

@@ -60,7 +60,7 @@ class TopicKind(_Model):
         settings: Kafka's settings; they override those of the profile.
     """
 
-    partitions: int = Field(ge=1)
+    partitions: int = Field(ge=1, le=2**31 - 1)
     retention_ms: Annotated[int, BeforeValidator(_retention_ms)] = Field(alias="retention")
     key: str
     settings: Settings = {}
@@ -114,7 +114,7 @@ class BrokerProfile(_Model):
         broker_settings: Kafka's settings of every broker.
     """
 
-    replication: int = Field(ge=1, le=32_767)
+    replication: int = Field(ge=1, le=2**15 - 1)
     topic_settings: Settings
     broker_settings: Settings = {}
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, field_validator, model_validator
 
+from orion_beam.schemas.raw import MAX_PAYLOAD_BYTES
 from orion_beam.schemas.raw_formats.sources import (
     UNIFIED_FIELDS,
     Character,
@@ -36,7 +37,9 @@ class Recognition(Frozen):
     """What tells the format's records from others. All that is given must hold."""
 
     begins_with: str | None = Field(default=None, min_length=1, description="first characters, after blanks")
-    separators: int | None = Field(default=None, ge=1, description="number of separators in the record")
+    separators: int | None = Field(
+        default=None, ge=1, le=MAX_PAYLOAD_BYTES, description="number of separators in the record"
+    )
     first_field: str | None = Field(default=None, description="regular expression that the whole first field matches")
     members: tuple[Annotated[str, Field(pattern=r"^[^.\[\]]+$")], ...] = Field(
         default=(), description="of JSON: names of the record's members, of which it has at least one"
@@ -165,7 +168,7 @@ class FixedWidthFormat(_Format):
     """Columns of fixed width, padded with blanks."""
 
     kind: Literal["fixed_width"]
-    columns: tuple[tuple[Name, Annotated[int, Field(ge=1)]], ...] = Field(
+    columns: tuple[tuple[Name, Annotated[int, Field(ge=1, le=MAX_PAYLOAD_BYTES)]], ...] = Field(
         min_length=1, description="table of column to its width in characters, in order"
     )
 
@@ -173,6 +176,14 @@ class FixedWidthFormat(_Format):
     @classmethod
     def _pairs_of_table(cls, columns: object) -> object:
         return tuple(columns.items()) if isinstance(columns, dict) else columns
+
+    @field_validator("columns")
+    @classmethod
+    def _fit_a_payload(cls, columns: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
+        width = sum(each for _, each in columns)
+        if width > MAX_PAYLOAD_BYTES:
+            raise ValueError(f"have {width} characters together; a payload has at most {MAX_PAYLOAD_BYTES} bytes")
+        return columns
 
     @property
     def _places(self) -> tuple[str, ...]:

@@ -189,6 +189,8 @@ def test_a_time_is_the_offset_of_the_first_record_of_then_or_later(broker: Broke
 
     # What is out of order (5, after 10) is found by its place, not by its time.
     assert [at(minutes) for minutes in (-60, 0, 5, 10, 15, 20, 21, 60 * 24 * 365)] == [0, 0, 1, 1, 3, 3, 4, 4]
+    # To Kafka, -1 millisecond is the end.
+    assert offsets_at(broker.servers, held, datetime(1969, 12, 31, 23, 59, 59, 999_000, UTC))[part] == 0
     broker.delete_before(part, 2)
     held = offset_ranges(broker.servers, ["times"])
     assert [at(minutes) for minutes in (-60, 10, 15)] == [2, 3, 3]

@@ -92,6 +92,19 @@ def test_a_broken_declaration_is_one_error_that_names_file_line_and_field(load, 
 
 
 @pytest.mark.parametrize(
+    ("imsi", "msisdn", "message"),
+    [
+        (15, 1 << 64, r"line 2: columns\.msisdn: Input should be less than or equal to 65536"),
+        (0, 12, r"line 2: columns\.imsi: Input should be greater than or equal to 1"),
+        (65_000, 537, "line 2: columns: have 65537 characters together; a payload has at most 65536 bytes"),
+    ],
+)
+def test_columns_that_no_payload_has_room_for_are_refused(load, imsi, msisdn, message):
+    with pytest.raises(UserError, match=rf"own_text\.toml: .*{message}"):
+        load(f'kind = "fixed_width"\ncolumns = {{ imsi = {imsi}, msisdn = {msisdn} }}')
+
+
+@pytest.mark.parametrize(
     ("fields", "message"),
     [
         ('imsi = "a.b"\nmsisdn = "a"', "the record: is read as two different things"),

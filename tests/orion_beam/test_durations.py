@@ -1,5 +1,7 @@
 """Durations, as people write them."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from orion_beam.durations import format_duration, parse_duration_s
@@ -15,3 +17,9 @@ def test_a_duration_is_read_and_written(text: str, seconds: int) -> None:
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no duration: write it as 90s, 15m, 12h or 7d"):
         parse_duration_s(text)
+
+
+def test_the_longest_duration_stays_in_the_calendar() -> None:
+    assert datetime.now(UTC) - timedelta(seconds=parse_duration_s("36500d"))
+    with pytest.raises(ValueError, match="'36501d' is too long: the longest duration is 36500d"):
+        parse_duration_s("36501d")

@@ -9,9 +9,9 @@ from orion_beam.countries import all_profiles
 from orion_beam.schemas.cdr import DECODED_SCHEMA
 from orion_beam.schemas.codes import Code
 from orion_beam.schemas.dead_letter import DEAD_LETTER_SCHEMA
-from orion_beam.schemas.raw import RAW_CDR_SCHEMA
+from orion_beam.schemas.raw import MAX_PAYLOAD_BYTES, RAW_CDR_SCHEMA
 from orion_beam.testing import raw_batch, rows
-from orion_beam.transforms.decode import MAX_PAYLOAD_BYTES, DecodeCdrs, column_names_of, decode_batch
+from orion_beam.transforms.decode import DecodeCdrs, column_names_of, decode_batch
 from tests.transforms.decoding import rejected_codes, split
 
 FR = b"208011234567890;+33612345678;;FR-PAR-001;4G;10;20;2026-06-01T10:00:00Z"

@@ -46,6 +46,8 @@ def _problem(error: ValidationError, table: Mapping[str, Any], text: str) -> str
         where, message = [str(part) for part in first["loc"][1:]], first["msg"].removeprefix("Value error, ")
     if where[:1] == ["fields"] and len(where) > 1 and isinstance(table["fields"], dict):
         where[1] = list(table["fields"])[int(where[1])]
+    if where[:1] == ["columns"] and len(where) > 1 and isinstance(table["columns"], dict):
+        where[1:] = [list(table["columns"])[int(where[1])]]
     if where[:1] == ["maps"] and where[2:3] == ["values"] and len(where) > 3:
         given = list(table["maps"][int(where[1])]["values"].items())[int(where[3])]
         # A value and its table are a pair; so are a field of the table and its text.

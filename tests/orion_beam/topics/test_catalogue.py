@@ -81,6 +81,7 @@ SHIPPED = SHIPPED_CATALOGUE.read_text()
     ("old", "new", "problem"),
     [
         ("partitions: 1\n", "partitions: 0\n", "topics.audit.partitions: expected greater than"),
+        ("partitions: 1\n", f"partitions: {1 << 40}\n", "topics.audit.partitions: expected less than"),
         ("partitions: 1\n", "partitions: many\n", "topics.audit.partitions: expected an integer"),
         ("retention: 30d", "retention: 30 days", "topics.dead_letters.retention: .*'30 days' is no duration"),
         ("retention: 30d", "retention: 30", "topics.dead_letters.retention: .*such as 12h or 7d, or forever"),
