@@ -67,4 +67,5 @@ class Role(StrEnum):
     DESK = "desk"
     MONITOR = "monitor"
     AUDIT = "audit"
+    PRIVACY = "privacy"
     TOPICS = "topics"

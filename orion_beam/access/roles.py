@@ -17,7 +17,7 @@ from orion_beam.kafka.lease import lease_group
 from orion_beam.kafka.offset_ranges import READERS_GROUP
 from orion_beam.schemas.codes import Stage
 from orion_beam.topics.catalogue import load_catalogue
-from orion_beam.topics.names import own_topics, stage_topics
+from orion_beam.topics.names import own_topics, stage_topics, topics_with_numbers
 
 CLUSTER_NAME = "kafka-cluster"
 """Kafka's name of the one resource of its type."""
@@ -36,6 +36,10 @@ class Resource(Enum):
     PUBLISHED = ResourceType.TOPIC, "the topics of `publish`"
     JOURNAL = ResourceType.TOPIC, "the redrives' journal, `orion.audit`"
     HISTORY = ResourceType.TOPIC, "the history of jobs, `orion.jobs`"
+    WITH_NUMBERS = (
+        ResourceType.TOPIC,
+        "the topics with subscribers' numbers: raw of every country, of stages, final CDRs, dead letters",
+    )
     ALL_TOPICS = ResourceType.TOPIC, "every topic of the catalogue"
     GROUP = ResourceType.GROUP, "the job's consumer group"
     LEASE = ResourceType.GROUP, "the group's leases, `GROUP.lease`"
@@ -165,6 +169,14 @@ ROLES: Mapping[Role, RoleRights] = {
             _LOOK_UP,
         ),
     ),
+    Role.PRIVACY: RoleRights(
+        "`forget`",
+        (
+            Need(_READ, Resource.WITH_NUMBERS, "find subscribers"),
+            Need(_DESCRIBE_CONFIGS, Resource.WITH_NUMBERS, "know when retention deletes records"),
+            _LOOK_UP,
+        ),
+    ),
     Role.TOPICS: RoleRights(
         "`topics plan`, `apply`, `verify`",
         (
@@ -210,6 +222,7 @@ def resource_names(
         Resource.PUBLISHED: tuple(of_stage[stage] for stage in published),
         Resource.JOURNAL: (own.audit.name,),
         Resource.HISTORY: (own.jobs.name,),
+        Resource.WITH_NUMBERS: topics_with_numbers(),
         Resource.ALL_TOPICS: tuple(dict.fromkeys(every)),
         Resource.GROUP: (group_id,),
         Resource.LEASE: (lease_group(group_id),),

@@ -12,9 +12,12 @@ from rich.table import Table
 
 from orion_beam.cli.shared.console import console_of, progress_of
 from orion_beam.cli.shared.late import late_imports
+from orion_beam.defaults import Role
 from orion_beam.errors import UserError
 
 with late_imports():
+    from orion_beam.access.rights import require_rights
+    from orion_beam.access.roles import Resource
     from orion_beam.countries import all_profiles
     from orion_beam.inspect.find_subscribers import (
         FoundRecords,
@@ -23,10 +26,10 @@ with late_imports():
         find_subscribers,
         msisdn_of,
     )
-    from orion_beam.kafka.offset_ranges import offset_ranges
+    from orion_beam.kafka.offset_ranges import READERS_GROUP, offset_ranges
     from orion_beam.topics.catalogue import FOREVER_MS, RETENTION
     from orion_beam.topics.cluster_state import FoundTopic, describe_cluster
-    from orion_beam.topics.names import own_topics
+    from orion_beam.topics.names import topics_with_numbers
 
 _RULES = {"imsi": (r"[0-9]{14,15}", "an IMSI has 14 or 15 digits"),
           "msisdn": (r"(?:\+|00)?([1-9][0-9]{9,14})", "an MSISDN has 10 to 15 digits, calling code first")}  # fmt: skip
@@ -51,7 +54,10 @@ def forget(
     numbers = [*_numbers(imsi_file, "imsi"), *_numbers(msisdn_file, "msisdn")]
     if not numbers:
         raise UserError("which subscribers? give --imsi-file or --msisdn-file, with a number on each line")
-    topics = describe_cluster(bootstrap_servers, _topics_with_numbers()).topics
+    names = topics_with_numbers()
+    rights = {Resource.WITH_NUMBERS: names, Resource.READERS: [READERS_GROUP]}
+    require_rights(bootstrap_servers, Role.PRIVACY, rights)
+    topics = describe_cluster(bootstrap_servers, names, with_brokers=False).topics
     ranges = offset_ranges(bootstrap_servers, topics)
     with progress_of("searching", sum(held.offsets for held in ranges.values())) as advance:
         found = find_subscribers(bootstrap_servers, ranges, numbers, advance)
@@ -61,12 +67,6 @@ def forget(
         _print(numbers, topics, found)
     if found:
         raise typer.Exit(1)
-
-
-def _topics_with_numbers() -> list[str]:
-    own = own_topics()
-    named = (own.validated, own.normalized, own.enriched, own.final, own.dead_letters)
-    return [*(profile.topic for profile in all_profiles().values()), *(topic.name for topic in named)]
 
 
 def _numbers(path: Path | None, kind: str) -> Iterator["SubscriberNumber"]:

@@ -42,7 +42,7 @@ class ClusterState:
     Attributes:
         topics: Requested topics that exist, by name.
         other_topics: Names of all other topics with the prefix, except Kafka's own.
-        brokers: All settings of each broker, by its id.
+        brokers: All settings of each broker, by its id; none if nobody asked for them.
     """
 
     topics: Mapping[str, FoundTopic]
@@ -50,13 +50,16 @@ class ClusterState:
     brokers: Mapping[int, Mapping[str, str]]
 
 
-def describe_cluster(bootstrap_servers: str, topics: Iterable[str], prefix: str = "") -> ClusterState:
+def describe_cluster(
+    bootstrap_servers: str, topics: Iterable[str], prefix: str = "", *, with_brokers: bool = True
+) -> ClusterState:
     """Return the state of the brokers, and of the given topics that exist.
 
     Args:
         bootstrap_servers: Brokers, `host:port,…`.
         topics: Names of topics.
         prefix: Prefix of the other topics to name; those without it belong to other environments.
+        with_brokers: Whether to ask for the brokers' settings, for which a user needs DESCRIBE_CONFIGS on the cluster.
 
     Raises:
         PrerequisiteError: The broker cannot be reached, or does not let this user see one of the topics.
@@ -67,18 +70,26 @@ def describe_cluster(bootstrap_servers: str, topics: Iterable[str], prefix: str 
 
     def ask(timeout_s: float) -> ClusterState:
         # Each attempt gets new metadata, so that it does not ask a broker that has left for its settings.
-        return _describe(admin, cluster_metadata(admin, bootstrap_servers), wanted, prefix, timeout_s)
+        metadata = cluster_metadata(admin, bootstrap_servers)
+        brokers = map(str, metadata.brokers if with_brokers else ())
+        return _describe(admin, metadata, wanted, prefix, brokers, timeout_s)
 
-    what = f"the settings of its brokers (kafka-cluster) and of {', '.join(sorted(wanted))}"
+    of_brokers = "its brokers (kafka-cluster) and of " if with_brokers else ""
+    what = f"the settings of {of_brokers}{', '.join(sorted(wanted))}"
     return retried(what, bootstrap_servers, ask, topics_exist=True)
 
 
 def _describe(
-    admin: AdminClient, metadata: ClusterMetadata, wanted: Set[str], prefix: str, timeout_s: float
+    admin: AdminClient,
+    metadata: ClusterMetadata,
+    wanted: Set[str],
+    prefix: str,
+    broker_ids: Iterable[str],
+    timeout_s: float,
 ) -> ClusterState:
     found = {name: topic for name, topic in metadata.topics.items() if name in wanted}
     settings = _settings(admin, ResourceType.TOPIC, found, timeout_s)
-    brokers = _settings(admin, ResourceType.BROKER, map(str, metadata.brokers), timeout_s)
+    brokers = _settings(admin, ResourceType.BROKER, broker_ids, timeout_s)
     return ClusterState(
         topics={
             name: FoundTopic(

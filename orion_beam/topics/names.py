@@ -5,11 +5,12 @@ A job's configuration takes the names from here when it is made, and workers tak
 
 from collections.abc import Mapping
 
+from orion_beam.countries import all_profiles
 from orion_beam.defaults import DEVELOPMENT, PRODUCTION
 from orion_beam.schemas.codes import Stage
 from orion_beam.topics.catalogue import OwnTopics, load_catalogue
 
-__all__ = ["PUBLISHED_STAGES", "own_topics", "profile_for", "stage_topics"]
+__all__ = ["PUBLISHED_STAGES", "own_topics", "profile_for", "stage_topics", "topics_with_numbers"]
 
 PUBLISHED_STAGES: Mapping[str, Stage] = {
     "validated": Stage.VALIDATE,
@@ -32,6 +33,13 @@ def stage_topics() -> dict[Stage, str]:
     """Return the name of the topic of each stage in PUBLISHED_STAGES."""
     topics = own_topics()
     return {stage: getattr(topics, field).name for field, stage in PUBLISHED_STAGES.items()}
+
+
+def topics_with_numbers() -> tuple[str, ...]:
+    """Return the names of the topics whose records hold subscribers' numbers: the raw ones of all countries as well."""
+    own = own_topics()
+    raw = (profile.topic for profile in all_profiles().values())
+    return (*raw, *stage_topics().values(), own.final.name, own.dead_letters.name)
 
 
 def profile_for(brokers: int) -> str:

@@ -37,7 +37,11 @@ def main() -> int:
     os.environ[RUN_VARIABLE] = f"{os.getpid()}-{time.time():.0f}"
     directory = given.directory or Path(tempfile.mkdtemp(prefix="chaos-"))
     print(f"seed {seed}, everything is in {directory}", file=sys.stderr, flush=True)
-    outcome = run(directory.absolute(), seed, given.rate, given.minutes, harms=given.harms, only=given.only)
+    try:
+        outcome = run(directory.absolute(), seed, given.rate, given.minutes, harms=given.harms, only=given.only)
+    except KeyboardInterrupt:
+        print(f"interrupted: nothing is proven; logs are in {directory}", file=sys.stderr)
+        return 130
     outcome.write(given.json)
     print(f"seed {seed}, {outcome.minutes:.1f} minutes, {outcome.rate} records a second, load {outcome.load:.1f}")
     print(outcome.table())

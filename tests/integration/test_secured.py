@@ -54,7 +54,7 @@ pytestmark = pytest.mark.integration
 
 CHANGED = "cdr.validated"
 NAMES = resource_names(["FR"], GROUP, [], None)
-ONE_TOPIC = NAMES | {Resource.ALL_TOPICS: (CHANGED,)}
+ONE_TOPIC = NAMES | {Resource.ALL_TOPICS: (CHANGED,), Resource.WITH_NUMBERS: (CHANGED,)}
 
 RECORDS = 2_000
 ALL = ("--from", "2020-01-01T00:00Z", "--to", "2100-01-01T00:00Z")
@@ -133,6 +133,10 @@ def test_every_command_logs_in_by_the_file_that_the_environment_names_and_needs_
     audit = json.loads(call("audit", *of_france, "--json"))
     assert (audit["records"], audit["missing"]) == (RECORDS, 0)
     call("trace", *servers, "--topic", "cdr.raw.FR", "--partition", "0", "--offset", "0")
+    log_in(Role.PRIVACY)
+    (tmp_path / "imsi.txt").write_text("208019999999999\n")
+    searched = json.loads(call("forget", *servers, "--imsi-file", tmp_path / "imsi.txt", "--json"))["searched"]
+    assert searched.keys() == {"cdr.raw.FR", "cdr.validated", "cdr.normalized", "cdr.enriched", *out}
     log_in(Role.DESK)
     rejected = json.loads(call("dlq", "stats", *servers, "--json"))["letters"]
     assert rejected == audit["dead_letters"]
@@ -350,6 +354,7 @@ COMMANDS: Mapping[Role, tuple[object, ...]] = {
     Role.DESK: ("dlq", "redrive", "--no-validate", "--execute"),
     Role.MONITOR: ("top", "--once", "--countries", "FR", "--interval", "0.2"),
     Role.AUDIT: ("audit", "--countries", "FR"),
+    Role.PRIVACY: ("forget",),
     Role.TOPICS: ("topics", "apply", "--countries", "FR", "--profile", "development", "--yes"),
 }
 """A command of each role."""
@@ -365,6 +370,9 @@ def test_a_role_without_one_of_its_rights_is_told_which(
     log_in(USER)
     create_topics(kafka.servers, ["FR"])
     command = [*COMMANDS.get(role, ()), "--bootstrap-servers", kafka.servers]
+    if role is Role.PRIVACY:
+        (tmp_path / "imsi.txt").write_text("208019999999999\n")
+        command += ["--imsi-file", tmp_path / "imsi.txt"]
     if role is Role.TOPICS:
         more = describe_cluster(kafka.servers, [CHANGED]).topics[CHANGED].partitions + 1
         changes = tmp_path / "topics.yaml"
