@@ -16,7 +16,7 @@ from orion_beam.schemas.codes import Severity
 from orion_beam.schemas.country import CountryProfile
 from orion_beam.schemas.raw_formats.declaration import FormatDeclaration
 from orion_beam.telemetry.logs import say
-from orion_beam.text_files.toml_file import read_toml
+from orion_beam.text_files.toml_file import read_toml, toml_files
 from orion_beam.transforms.decoders.registry import check_formats, load_format
 from orion_beam.transforms.rules.rules import check_rule, check_rules
 
@@ -133,10 +133,16 @@ class _Loaded(NamedTuple):
 
 def _files_of(source: ProfileSource) -> tuple[tuple[Path, int], ...]:
     """Return the files of profiles, in order, and when each was changed."""
-    listed = (
-        [directory] if directory.is_file() else sorted(directory.glob("*.toml")) for directory in source.directories
-    )
-    return tuple((path, path.stat().st_mtime_ns) for paths in listed for path in paths)
+    listed = ([directory] if directory.is_file() else toml_files(directory) for directory in source.directories)
+    return tuple((path, _changed_ns(path)) for paths in listed for path in paths)
+
+
+def _changed_ns(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        # A broken link: reading it says so, and names its country.
+        return 0
 
 
 @cache

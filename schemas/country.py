@@ -50,7 +50,9 @@ class CountryProfile(BaseModel):
 
     code: CountryCode = Field(description="ISO 3166-1 alpha-2")
     name: str = Field(description="for people")
-    topic: str = Field(description="the raw topic, without the environment's prefix")
+    topic: str = Field(
+        pattern=r"^[a-zA-Z0-9._-]{1,149}$", description="the raw topic, without the environment's prefix"
+    )
     is_default: bool = Field(default=False, description="commands that name no country mean this one, among others")
     mccs: tuple[Annotated[str, Field(pattern=r"^[0-9]{3}$")], ...] = Field(min_length=1, description="ITU-T E.212")
     calling_code: str = Field(pattern=r"^[1-9][0-9]{0,2}$", description="ITU-T E.164")

@@ -106,11 +106,12 @@ def _input(folder: Path, copy: Path) -> Path:
     """Copy a country's records to a file whose time of modification is the time at which they arrived."""
     try:
         shutil.copyfile(folder / INPUT_FILE, copy)
+    except OSError as error:
+        raise UserError(f"{folder / INPUT_FILE}: {error.strerror}") from None
+    try:
         text = (folder / RECEIVED_AT_FILE).read_text(encoding="utf-8").strip()
         received = datetime.fromisoformat(text)
-    except FileNotFoundError as error:
-        if error.filename != str(folder / RECEIVED_AT_FILE):
-            raise UserError(f"{folder / INPUT_FILE}: {error.strerror}") from None
+    except FileNotFoundError:
         received = RECEIVED_AT
     except (OSError, ValueError) as error:
         raise UserError(f"{folder / RECEIVED_AT_FILE}: {error}; write a time as 2026-06-01T12:00:00Z") from None
@@ -182,7 +183,9 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
         try:
             record = json.loads(line)
             record["line"] = int(record["line"])
-        except (ValueError, TypeError, KeyError):
+            if not all(isinstance(code, str) for code in record.get("codes", ())):
+                raise TypeError("codes are texts")
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             raise UserError(
                 f"{shown_path(path)}:{number}: is no JSON object with a line; `orion-beam test --update` writes it"
             ) from None

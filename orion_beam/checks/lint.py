@@ -12,6 +12,7 @@ from orion_beam.checks.lint_stages import lint_stages
 from orion_beam.countries import ProfileSource, all_profiles
 from orion_beam.errors import UserError
 from orion_beam.job_file.read import read_job
+from orion_beam.text_files.toml_file import toml_files
 from orion_beam.topics.catalogue import load_catalogue
 from orion_beam.workspace import Workspace
 
@@ -43,7 +44,7 @@ def files_of(workspace: Workspace) -> list[Path]:
     )
     found = [workspace.job_file, workspace.topics]
     found += [path for pattern in patterns for path in workspace.root.glob(pattern)]
-    return sorted(path for path in found if path.is_file())
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
 
 
 def _job(workspace: Workspace) -> Iterator[LintFinding]:
@@ -52,7 +53,7 @@ def _job(workspace: Workspace) -> Iterator[LintFinding]:
     except UserError as error:
         yield finding_of_error(workspace.job_file, LintRule.JOB_FILE, error, "`orion-beam schema job` shows all keys")
         return
-    own = {path.stem for path in workspace.countries.glob("*.toml")}
+    own = {path.stem for path in toml_files(workspace.countries)}
     yield from lint_job(job, own | set(all_profiles(ProfileSource())))
     yield from _topics(workspace)
     yield from lint_stages(job)

@@ -7,6 +7,7 @@ from orion_beam.capture.cases import CASES_FILE, INPUT_FILE
 from orion_beam.checks.lint_countries import Profile
 from orion_beam.checks.lint_finding import LintFinding, LintRule
 from orion_beam.countries import ProfileSource, all_profiles
+from orion_beam.text_files.toml_file import toml_files
 from orion_beam.workspace import Workspace
 
 __all__ = ["case_folders", "lint_cases"]
@@ -26,8 +27,12 @@ def _is_folder(path: Path) -> bool:
 def lint_cases(workspace: Workspace, profiles: Sequence[Profile]) -> Iterator[LintFinding]:
     """Yield the findings in the folders of golden cases, given the valid profiles of the workspace."""
     folders = case_folders(workspace)
-    known = {path.stem for path in workspace.countries.glob("*.toml")} | set(all_profiles(ProfileSource()))
+    known = {path.stem for path in toml_files(workspace.countries)} | set(all_profiles(ProfileSource()))
     known |= {each.profile.code for each in profiles}
+    for path in sorted(workspace.cases.iterdir()) if folders else ():
+        if _is_folder(path) and path != (used := folders[path.name.upper()]):
+            fix = f"move its cases to {used.name}"
+            yield LintFinding(path, 1, LintRule.CASES, f"{used.name} is a folder of the same country", fix)
     for code, folder in folders.items():
         if code not in known:
             fix = f"add countries/{code}.toml, or name the folder after a country: {', '.join(sorted(known))}"

@@ -23,7 +23,7 @@ from orion_beam.defaults import SHIPPED_CATALOGUE
 from orion_beam.errors import UserError
 from orion_beam.generator.towns import read_towns
 from orion_beam.schemas.country import CountryProfile, Town
-from orion_beam.text_files.toml_file import parse_toml
+from orion_beam.text_files.toml_file import parse_toml, toml_files
 from orion_beam.topics.catalogue import Catalogue, load_catalogue
 from orion_beam.transforms.decoders.registry import check_formats, formats_known_to, load_format
 from orion_beam.transforms.rules.plausibility import example_numbers
@@ -47,7 +47,7 @@ class Profile(NamedTuple):
 
 def lint_countries(workspace: Workspace, valid: list[Profile]) -> Iterator[LintFinding]:
     """Yield the findings in the country profiles of a workspace; append the profiles that are valid to `valid`."""
-    for path in sorted(workspace.countries.glob("*.toml")):
+    for path in toml_files(workspace.countries):
         yield from _read(path, valid)
     yield from _towns(workspace)
     own = {each.profile.code for each in valid}
@@ -95,7 +95,7 @@ def _read(path: Path, valid: list[Profile]) -> Iterator[LintFinding]:
         yield finding_of_error(path, LintRule.COUNTRY_FILE, error, "write it as TOML 1.0 in UTF-8")
         return
     found = Profile(path, profile, lines)
-    declared = [each.stem for each in (path.parent.parent / FORMATS).glob("*.toml")]
+    declared = [each.stem for each in toml_files(path.parent.parent / FORMATS)]
     unknown = next((name for name in profile.formats if name not in formats_known_to(profile)), "")
     near = difflib.get_close_matches(unknown, [*declared, *formats_known_to(profile)], n=1)
     checks = {

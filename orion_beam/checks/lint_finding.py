@@ -94,6 +94,8 @@ def finding_of_error(
     The line is that of the message, or else the line of the field that the message begins with.
     """
     message = " ".join(str(error).split()).replace("Value error, ", "")
+    if isinstance(error, OSError | UnicodeDecodeError):
+        message = getattr(error, "strerror", None) or "is no UTF-8 text"
     if place := _PLACE.match(message):
         return LintFinding(file, int(place[1]), rule, message[place.end() :], fix)
     if place := _FORMAT_LINE.match(message):

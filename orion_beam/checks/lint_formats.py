@@ -15,6 +15,7 @@ from orion_beam.generator import generate_batches
 from orion_beam.io.lines import records_among
 from orion_beam.telemetry.masking import mask_numbers
 from orion_beam.text_files.text_file import shown_path
+from orion_beam.text_files.toml_file import toml_files
 from orion_beam.transforms.arrow.texts import Mask, is_null
 from orion_beam.transforms.decoders import Decoded, RawFormat
 from orion_beam.transforms.decoders.payloads import Payloads, are_utf8
@@ -37,7 +38,7 @@ def lint_formats(
     """
     named = {name for each in profiles for name in each.profile.formats}
     named |= {name for profile in all_profiles(ProfileSource()).values() for name in profile.formats}
-    for path in sorted(workspace.formats.glob("*.toml")):
+    for path in toml_files(workspace.formats):
         try:
             load_format(path)
         except (OSError, ValueError) as error:
@@ -54,7 +55,7 @@ def lint_formats(
 
 def _overlaps(workspace: Workspace, each: Profile, path: Path | None) -> Iterator[LintFinding]:
     """Find golden cases, and generated records, that two formats of a country claim."""
-    lines = path.read_bytes().split(b"\n") if path is not None and path.exists() else []
+    lines = path.read_bytes().split(b"\n") if path is not None and path.is_file() else []
     (batch,) = generate_batches(each.profile, _GENERATED, fits_lines=True, population_size=_GENERATED)
     records = [record for record in records_among(lines, each.profile) if record]
     column = pa.array([*records, *batch.value.to_list()], pa.binary())

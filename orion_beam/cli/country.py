@@ -23,6 +23,7 @@ with late_imports():
     from orion_beam.io.lines import records_among
     from orion_beam.schemas.country import CountryProfile
     from orion_beam.text_files.text_file import shown_path
+    from orion_beam.text_files.toml_file import toml_files
     from orion_beam.transforms.rules.plausibility import example_numbers
 
 app = typer.Typer(help="Begin a new country; check one against the conformance kit.", no_args_is_help=True)
@@ -143,7 +144,7 @@ def _places(profiles: Path | None, cases: Path | None, tests: Path | None) -> tu
 
 def _profiles_beside(profiles: Path | None) -> Mapping[str, CountryProfile]:
     """Return the profiles that a new one must fit: those of the directory that is named, or all that are in use."""
-    if profiles is not None and not any(profiles.glob("*.toml")):
+    if profiles is not None and not toml_files(profiles):
         return {}
     return all_profiles(profiles)
 

@@ -27,6 +27,7 @@ with late_imports():
     from orion_beam.generator.sinks import GeneratedFiles, GeneratedTopics, Sink
     from orion_beam.schemas.country import CountryProfile
 
+_LEAST_RATE = 0.001
 _FIRST_YEAR, _LAST_YEAR = 2000, 2100
 _TICK_S = 0.01
 # A paced batch holds one second of CDRs. Making one takes so little time that the next records are hardly late.
@@ -136,8 +137,8 @@ def _check(
         raise UserError("give --count N, or --rate R (records a second), or both")
     if count is not None and count < 1:
         raise UserError(f"--count must be at least 1, not {count}")
-    if rate is not None and not 0 < rate < float("inf"):
-        raise UserError(f"--rate must be more than 0 records a second, not {rate}")
+    if rate is not None and not _LEAST_RATE <= rate < float("inf"):
+        raise UserError(f"--rate must be at least {_LEAST_RATE} records a second, not {rate}")
     if not 0 <= fault_rate <= 1:
         raise UserError(f"--fault-rate must be from 0 to 1, not {fault_rate}")
     if (bootstrap_servers is None) == (output is None):

@@ -23,8 +23,10 @@ from orion_beam.cli.shared.job_defaults import JobDefaults, use_job_login, with_
 from orion_beam.cli.shared.late import deferring, load_late_imports
 from orion_beam.errors import JobFailedError, ServiceFailedError, UserError
 from orion_beam.job_file.environment import PREFIX_VARIABLE
+from orion_beam.job_file.options import KEYS_OF_OPTIONS
 from orion_beam.kafka import CONFIG_VARIABLE
 from orion_beam.telemetry.logs import leave_out_notices, say, set_up_logging
+from orion_beam.telemetry.masking import shown
 from orion_beam.workspace import WORKSPACE_VARIABLE
 
 
@@ -71,6 +73,7 @@ def _loading_late_imports(command: Any) -> Any:
 
         @wraps(run)
         def load_and_run(context: Any) -> Any:
+            _refuse_empty(context)
             load_late_imports()
             interrupts.raise_from_now_on()
             try:
@@ -81,6 +84,18 @@ def _loading_late_imports(command: Any) -> Any:
 
         command.invoke = load_and_run
     return command
+
+
+def _refuse_empty(context: Any) -> None:
+    """Refuse an option with an empty text, such as that of a variable that is not set: it would mean everything.
+
+    An option that has a value in the job file may be empty, to take the value away.
+    """
+    for parameter in context.command.params:
+        is_in_job = parameter.name in KEYS_OF_OPTIONS and parameter.name != "countries"
+        source = context.get_parameter_source(parameter.name)
+        if context.params.get(parameter.name) == "" and not is_in_job and source.name == "COMMANDLINE":
+            raise UserError(f"{parameter.opts[0]} is empty: leave it out, or give it a value")
 
 
 SUBCOMMANDS = {
@@ -308,6 +323,10 @@ def _end_by(error: BaseException) -> NoReturn:
     if isinstance(error, ServiceFailedError):
         say(f"orion-beam: error: {error}", logging.ERROR)
         sys.exit(1)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        # A file that is there in name only: a path too long, a directory that may not be searched, a broken link.
+        say(f"orion-beam: error: {shown(os.fsdecode(error.filename))}: {error.strerror}", logging.ERROR)
+        sys.exit(2)
     # A signal may come while confluent-kafka makes objects in C, which then fails with a SystemError.
     cause = error.__cause__ if isinstance(error, SystemError) else error
     if isinstance(cause, KeyboardInterrupt):

@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import os
+import stat
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -302,6 +303,9 @@ def _run_files(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output {output}: {error.strerror}") from None
+    for name in (FINAL_FILE, DEAD_LETTER_FILE, REPORT_FILE):
+        if (output / name).is_dir():
+            raise UserError(f"--output {output}: {name} is a directory there; remove it, or choose another directory")
     outcomes = run_direct(config, beam_arguments)
     summary = counts_summary(outcomes)
     if (lines := summary.get(LINES, 0)) != (came_out := summary["records"] + sum(summary[kind] for kind in SKIPPED)):
@@ -372,7 +376,7 @@ def _parse_inputs(inputs: list[str]) -> tuple[tuple[str, Path], ...]:
             raise UserError(f"--input {text}: expected COUNTRY=PATH, such as FR=fr.csv")
         profiles_of([country])
         path = _STDIN if name == "-" else Path(name)
-        if not os.access(path, os.R_OK) or path.is_dir():
+        if not os.access(path, os.R_OK) or path.is_dir():  # a path that is too long fails the first
             raise UserError(f"--input {text}: {_why_not(path)}; give a file that can be read")
         if not path.is_file() and path in (given for _, given in parsed):
             raise UserError(f"--input {text}: a pipe can be read only once")
@@ -382,5 +386,7 @@ def _parse_inputs(inputs: list[str]) -> tuple[tuple[str, Path], ...]:
 
 def _why_not(path: Path) -> str:
     """Return why a file cannot be read. It is not opened to find out, because the writer of a pipe would notice."""
-    number = errno.ENOENT if not path.exists() else errno.EISDIR if path.is_dir() else errno.EACCES
-    return os.strerror(number)
+    try:
+        return os.strerror(errno.EISDIR if stat.S_ISDIR(path.stat().st_mode) else errno.EACCES)
+    except OSError as error:
+        return error.strerror or str(error)

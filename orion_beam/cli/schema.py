@@ -24,6 +24,7 @@ with late_imports():
     from orion_beam.schemas.cdr import UnifiedCdr
     from orion_beam.schemas.derive import arrow_schema, avro_schema
     from orion_beam.schemas.write import WRITTEN_MODELS
+    from orion_beam.text_files.text_file import text_of
     from orion_beam.workspace import needed_workspace
 
 app = typer.Typer(help="Show the records' schemas; check that a changed one is compatible.", no_args_is_help=True)
@@ -86,9 +87,9 @@ def job() -> None:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        return text_of(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text, or too large"
         raise UserError(f"cannot read {path}: {reason}") from None
 
 

@@ -15,6 +15,7 @@ from orion_beam.cli.shared.console import console_of
 from orion_beam.cli.shared.given import local_path
 from orion_beam.cli.shared.late import late_imports
 from orion_beam.errors import JobFailedError, UserError
+from orion_beam.telemetry.masking import mask_line, printable
 from orion_beam.workspace import Workspace, needed_workspace
 
 with late_imports():
@@ -26,6 +27,7 @@ with late_imports():
     from orion_beam.checks.results import CheckResult, CheckState, lint_results, sums_of, write_junit
     from orion_beam.checks.stage_tests import run_stage_tests
     from orion_beam.countries import profiles_of
+    from orion_beam.text_files.toml_file import toml_files
     from orion_beam.transforms.stage import split
     from orion_beam.transforms.stage.split import StageFailedError
 
@@ -111,7 +113,7 @@ def _parts(workspace: Workspace, *, update: bool) -> Iterator[tuple[str, list[Ch
                 golden = {"": [_not_run("golden", error)]}
         for code, found in golden.items():
             yield f"golden {code}".rstrip(), found
-    for path in sorted(workspace.countries.glob("*.toml")):
+    for path in toml_files(workspace.countries):
         if (code := path.stem) in folders:
             with status(f"conformance of {code}"):
                 try:
@@ -141,8 +143,8 @@ def _print(what: str, results: list[CheckResult]) -> None:
             continue
         told.add(result.problems)
         state = "changed" if result.state is CheckState.PASSED else result.state
-        typer.echo(f"  {state} {result.name}")
-        for problem in result.problems[:_SHOWN_LINES]:
-            typer.echo(f"    {problem}")
+        # Descriptions of cases are texts of the user's.
+        for line in (f"  {state} {result.name}", *(f"    {each}" for each in result.problems[:_SHOWN_LINES])):
+            typer.echo(printable(mask_line(line)))
         if len(result.problems) > _SHOWN_LINES:
             typer.echo(f"    … and {len(result.problems) - _SHOWN_LINES} lines more")

@@ -1,7 +1,7 @@
 """Charts as inline SVG, without scripts or network; the page's style sheet sets the colours."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from html import escape
 
 WIDTH, HOUR_HEIGHT = 1120, 230
@@ -32,8 +32,9 @@ def stacked_hours(counts: Mapping[tuple[datetime, str], int], hours: Sequence[da
     gap = min(3.0, width * 0.22)
     for place, (column, heights) in enumerate(zip(columns, values, strict=True)):
         x, y = _LEFT + place * width + gap / 2, _TOP + height
-        until = column[-1] + timedelta(hours=1)
-        title = f"{column[0]:%d %b %H:%M} to {until:%H:%M} UTC: {sum(heights):,}"
+        # Only the hour is shown: after the last day of 9999 there is no date.
+        until = (column[-1].hour + 1) % 24
+        title = f"{column[0]:%d %b %H:%M} to {until:02}:00 UTC: {sum(heights):,}"
         title += "".join(f"\n{name} {value:,}" for name, value in zip(series, heights, strict=True) if value)
         bars = []
         for index, value in enumerate(heights):

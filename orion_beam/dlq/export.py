@@ -1,6 +1,7 @@
 """Export of dead letters to a file: Avro as `orion-beam run` writes it, or one JSON object per line."""
 
 import base64
+import errno
 import json
 import os
 import tempfile
@@ -86,8 +87,17 @@ _WRITERS: dict[ExportFormat, Callable[[Iterable[pa.RecordBatch], IO[bytes], str,
 
 @contextmanager
 def _complete_or_absent(path: Path) -> Iterator[IO[bytes]]:
-    """Open a draft of a file: it gets the file's name if the block succeeds, and is removed if it fails."""
+    """Open a draft of a file: it gets the file's name if the block succeeds, and is removed if it fails.
+
+    A device or a pipe cannot be replaced by a draft, so it is written as it is.
+    """
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.exists() and not path.is_file():
+            with path.open("wb") as device:
+                yield device
+            return
         # mkstemp makes the draft readable for its owner only.
         handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:

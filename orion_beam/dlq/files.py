@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from orion_beam.dlq.filters import LetterFilter
+from orion_beam.errors import UserError
 from orion_beam.io.files import DEAD_LETTER_DIRECTORY, DEAD_LETTER_FILE
 from orion_beam.io.letter_headers import LETTER_SCHEMA, ReadLetters, without_own_headers
 from orion_beam.io.output_files import RecordFiles, records_in
@@ -60,6 +62,8 @@ class FileSelection:
         """
         first = 0
         for batch in self.records.read():
+            if not pc.list_value_length(batch.column("codes")).equals(pc.list_value_length(batch.column("fields"))):
+                raise UserError(f"{self.records.path} holds no dead letters: one has not as many fields as codes")
             offsets = np.arange(first, first + batch.num_rows)
             letters = batch_of(
                 columns_of(batch)

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from orion_beam.errors import UserError
 from orion_beam.schemas.raw_formats.sources import UNIFIED_FIELDS
+from orion_beam.text_files.toml_file import toml_files
 from orion_beam.transforms.arrow.texts import to_list
 from orion_beam.transforms.decoders import RawFormat
 from orion_beam.transforms.decoders.declared import compiled_format
@@ -71,7 +72,7 @@ def known_formats(workspace: Workspace | None) -> dict[str, RawFormat]:
         UserError: A declaration of the workspace breaks a rule. The message names file, line and field.
     """
     formats = dict(all_formats())
-    for path in sorted(workspace.formats.glob("*.toml")) if workspace else ():
+    for path in toml_files(workspace.formats) if workspace else ():
         try:
             formats[path.stem] = compiled_format(load_format(path))
         except (OSError, ValueError) as error:

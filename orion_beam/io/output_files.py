@@ -18,7 +18,7 @@ from orion_beam.schemas.derive import avro_schema
 
 _PARQUET = "*.parquet"
 _BROKEN = (
-    *(ValueError, KeyError, IndexError, TypeError, EOFError, AttributeError, OverflowError),
+    *(ValueError, KeyError, IndexError, TypeError, EOFError, AttributeError, OverflowError, MemoryError),
     *(SchemaParseException, SchemaResolutionError, pa.ArrowException),
 )
 """Errors of fastavro and pyarrow for a file that is cut off, has another format, or holds other records."""

@@ -15,6 +15,8 @@ __all__ = ["DEFAULT", "EffectiveValue", "effective_values", "masked_setting"]
 
 DEFAULT = "default"
 _MASKED = "********"
+_KEYS = ("key", "token")
+"""More endings of names that may hold a secret, such as those of a stage's own options."""
 _PATHS = {"login", "reference.cells", "reference.subscribers", "workers.token_file", "metrics.token_file"}
 
 
@@ -79,6 +81,6 @@ def masked_setting(name: str, value: Any) -> Any:
         return {key: masked_setting(key, each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [masked_setting(name, each) for each in value]
-    if is_secret(name) or without_secrets(f"{name}={_MASKED}") != f"{name}={_MASKED}":
+    if is_secret(name) or name.lower().endswith(_KEYS) or without_secrets(f"{name}={_MASKED}") != f"{name}={_MASKED}":
         return _MASKED
     return without_secrets(value) if isinstance(value, str) else value

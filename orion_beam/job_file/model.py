@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -57,11 +58,16 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, int | float) else value
 
 
-def _address(text: str) -> str:
+def _address(text: str, first_port: int = 1) -> str:
     """Check an address, `host:port`; an IPv6 address stands in brackets."""
+    if "@" in text:
+        # The message leaves out the text, which may hold a password.
+        raise ValueError("an address holds no user: write it as host:port, and how to log in under `login`")
     host, _, port = text.rpartition(":")
-    if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) <= _LAST_PORT:
-        raise ValueError(f"{text!r} is no address: write it as host:port, with a port from 1 to {_LAST_PORT}")
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or not first_port <= int(port) <= _LAST_PORT:
+        raise ValueError(
+            f"{text!r} is no address: write it as host:port, with a port from {first_port} to {_LAST_PORT}"
+        )
     return text
 
 
@@ -91,6 +97,8 @@ _Principals = Annotated[
 _Duration = Annotated[str, BeforeValidator(_text), AfterValidator(_duration), Field(pattern=r"^[0-9]{1,9}[smhd]$")]
 _Size = Annotated[str, AfterValidator(_size)]
 _CountryCode = Annotated[str, AfterValidator(_country_code)]
+_Listen = Annotated[str, AfterValidator(partial(_address, first_port=0))]
+_SettingName = Annotated[str, Field(min_length=1)]
 _StageTopic = Literal["validated", "normalized", "enriched"]
 _MOST_RESTARTS = 2**31 - 1
 _TOPIC = r"^[a-zA-Z0-9._-]{1,149}$"
@@ -123,10 +131,10 @@ class TopicSettings(_Section):
 class KafkaSettings(_Section):
     """Settings of Kafka's clients. Those that log in belong to `login`."""
 
-    consumer: Annotated[Mapping[str, _Setting], AfterValidator(refuse_secrets)] = Field(
+    consumer: Annotated[Mapping[_SettingName, _Setting], AfterValidator(refuse_secrets)] = Field(
         default={}, description="settings of the Java consumer, by Kafka's names"
     )
-    producer: Annotated[Mapping[str, _Setting], AfterValidator(refuse_secrets)] = Field(
+    producer: Annotated[Mapping[_SettingName, _Setting], AfterValidator(refuse_secrets)] = Field(
         default={}, description="settings of librdkafka's producer, by its names"
     )
 
@@ -187,8 +195,10 @@ class FlinkSettings(_Section):
 class WorkersSettings(_Section):
     """Pool of Python workers beside a task manager: the options of `orion-beam workers`."""
 
-    listen: str = Field(default="127.0.0.1:50000", description="address at which task managers ask for workers")
-    metrics_listen: str | None = Field(default=None, description="address of the workers' metrics, /live and /ready")
+    listen: _Listen = Field(default="127.0.0.1:50000", description="address at which task managers ask for workers")
+    metrics_listen: _Listen | None = Field(
+        default=None, description="address of the workers' metrics, /live and /ready"
+    )
     spares: int = Field(default=2, ge=0, le=256, description="workers that are kept loaded")
     memory: _Size | None = Field(
         default=None, description="memory of a worker, above which it is replaced: 512MiB, 2GiB"
@@ -203,7 +213,7 @@ class MetricsSettings(_Section):
     """Metrics of the job and of `orion-beam monitor`."""
 
     port: int | None = Field(default=None, ge=1, le=65535, description="port for the metrics of embedded workers")
-    listen: str = Field(default="127.0.0.1:9310", description="address on which `orion-beam monitor` serves")
+    listen: _Listen = Field(default="127.0.0.1:9310", description="address on which `orion-beam monitor` serves")
     token_file: str | None = Field(
         default=None,
         description="file with the token that metrics and status pages ask for; needed to serve other hosts",

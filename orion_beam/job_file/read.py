@@ -76,6 +76,9 @@ class Job:
                     raise UserError(f"{where}: login: {name} is not known, since {error}") from None
             elif name.removeprefix("schema.registry.") in _LOGIN_FILES:
                 value = self.path(text)
+            if len(value.splitlines()) > 1:
+                where = self.source.place(("login", name))
+                raise UserError(f"{where}: login: {name} has more than one line, and a setting has one")
             lines.append(f"{name}={value}\n")
         return "".join(lines)
 

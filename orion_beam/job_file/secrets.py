@@ -5,8 +5,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from orion_beam.kafka import SECRETS
+from orion_beam.kafka import CONSUMER_PREFIX, LOGIN_PREFIXES, REGISTRY_PREFIX, SECRETS
 from orion_beam.text_files.private import warn_if_open
+from orion_beam.text_files.text_file import text_of
 
 __all__ = ["is_secret", "resolve_secret", "refuse_secrets", "check_secrets", "is_reference"]
 
@@ -19,14 +20,16 @@ def is_secret(setting: str) -> bool:
 
 
 def check_secrets(settings: Mapping[str, str]) -> Mapping[str, str]:
-    """Check that secrets are references.
+    """Check that settings are about logging in, and secrets among them references.
 
     Raises:
-        ValueError: A secret is written as it is; names the setting.
+        ValueError: A setting is about something else, or a secret is written as it is; names the setting.
     """
     for name, value in settings.items():
         if is_secret(name) and not is_reference(value):
             raise ValueError(f"{name} is a secret, so write it as ${{NAME}} for the environment, or ${{file:PATH}}")
+        if not name.startswith((*LOGIN_PREFIXES, CONSUMER_PREFIX, REGISTRY_PREFIX)):
+            raise ValueError(f"{name} is not about logging in; other settings of clients belong under `kafka`")
     return settings
 
 
@@ -64,9 +67,9 @@ def resolve_secret(text: str, root: Path) -> str:
         return value
     try:
         file = root / found["path"]
-        text = file.read_text(encoding="utf-8").removesuffix("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        text = text_of(file).removesuffix("\n")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text, or too large"
         raise ValueError(f"{found['path']} cannot be read: {reason}") from None
     warn_if_open(file)
     return text

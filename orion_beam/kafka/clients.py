@@ -10,9 +10,9 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 
 from orion_beam.errors import UserError
-from orion_beam.kafka import SECRETS
+from orion_beam.kafka import CONSUMER_PREFIX, SECRETS
 from orion_beam.kafka.librdkafka import check_settings
-from orion_beam.kafka.login import CONSUMER_PREFIX, consumer_settings, java_settings, login_settings
+from orion_beam.kafka.login import consumer_settings, java_settings, login_settings
 
 CONSUMER_DEFAULTS = {
     "auto.offset.reset": "earliest",

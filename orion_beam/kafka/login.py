@@ -10,10 +10,9 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from orion_beam.errors import UserError
-from orion_beam.kafka import CONFIG_VARIABLE, SECRETS
+from orion_beam.kafka import CONFIG_VARIABLE, CONSUMER_PREFIX, LOGIN_PREFIXES, REGISTRY_PREFIX, SECRETS
 from orion_beam.text_files.private import warn_if_open
-
-_PREFIXES = ("security.", "sasl.", "ssl.", "enable.ssl.", "enable.sasl.")
+from orion_beam.text_files.text_file import text_of
 
 _FILES = {
     "ssl.ca.location": "ssl.ca.pem",
@@ -27,10 +26,6 @@ _JAVA_PEMS = {
     "ssl.certificate.pem": ("ssl.keystore.type", "ssl.keystore.certificate.chain"),
     "ssl.key.pem": ("ssl.keystore.type", "ssl.keystore.key"),
 }
-CONSUMER_PREFIX = "consumer."
-REGISTRY_PREFIX = "schema.registry."
-"""Prefixes of settings for the Java consumer only, and of settings for the client of the schema registry."""
-
 _REGISTRY_FILES = ("ssl.ca.location", "ssl.certificate.location", "ssl.key.location")
 _REGISTRY_NAMES = (*_REGISTRY_FILES, "ssl.key.password", "basic.auth.user.info")
 
@@ -159,9 +154,9 @@ def _reference(name: str) -> str:
 @lru_cache(maxsize=4)
 def _read(path: Path) -> Mapping[str, str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
+        lines = text_of(path).splitlines()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text, or too large"
         raise UserError(f"--kafka-config {path} cannot be read: {reason}") from None
     settings: dict[str, str] = {}
     for number, line in enumerate(map(str.strip, lines), start=1):
@@ -176,7 +171,7 @@ def _read(path: Path) -> Mapping[str, str]:
         if name.startswith(REGISTRY_PREFIX):
             settings[name] = _of_registry(name, value, path.parent, f"{path}, line {number}")
             continue
-        if not name.startswith(_PREFIXES):
+        if not name.startswith(LOGIN_PREFIXES):
             raise UserError(
                 f"{path}, line {number}: {name} is not about logging in; brokers are given by --bootstrap-servers,"
                 " other settings by --consumer-config and --producer-config"
@@ -184,7 +179,7 @@ def _read(path: Path) -> Mapping[str, str]:
         settings |= _as_librdkafka(name, value, path.parent, f"{path}, line {number}")
     try:
         # Creating a client checks the certificates, too; checking the settings alone does not.
-        own = {name: each for name, each in settings.items() if name.startswith(_PREFIXES)}
+        own = {name: each for name, each in settings.items() if name.startswith(LOGIN_PREFIXES)}
         AdminClient(own | {"log_level": 0})
     except (KafkaException, ValueError) as error:
         reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)

@@ -28,8 +28,9 @@ _SECRET_OPTION = re.compile(
 )
 
 
-_CONTROL = re.compile("[\0-\b\v-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""Characters that control a terminal or the direction of text; tabs and line feeds are none of them."""
+_CONTROL = re.compile("[\0-\b\v-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that control a terminal or the direction of text, and halves of characters, which no terminal can show;
+tabs and line feeds are none of them."""
 
 
 def printable(text: str) -> str:

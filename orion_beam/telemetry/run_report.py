@@ -151,8 +151,12 @@ class RunReport:
     def write(self, path: Path) -> None:
         """Write the report to a file, which is complete or does not exist."""
         partial = path.with_name(f".{path.name}.part")
-        partial.write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
+        try:
+            partial.write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
 
 
 def _uuid_of(name: str) -> str:

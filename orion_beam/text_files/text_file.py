@@ -16,6 +16,8 @@ __all__ = ["KeyPath", "TextFile", "shown_path"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_LARGEST_BYTES = 16 << 20
+
 KeyPath = tuple[str | int, ...]
 """Keys and list positions from the top of a file to a value."""
 
@@ -85,7 +87,9 @@ class TextFile:
             if problem["type"] == "extra_forbidden":
                 message = f"there is no such key; {_hint(str(where[-1]), _keys_at(model, where[:-1]))}"
             elif problem["type"] == "missing":
-                where, message = (*where, str(problem["loc"][-1])), "is required"
+                # A key that is there without a value is known already.
+                missing = str(problem["loc"][-1])
+                where, message = where if where[-1:] == (missing,) else (*where, missing), "is required"
             else:
                 message = _in_words(problem["msg"])
             raise self.error(where, message) from None
@@ -118,6 +122,20 @@ def _value_at(checked: Any, part: Any) -> Any:
         fields = {field.alias or name: name for name, field in type(checked).model_fields.items()}
         return getattr(checked, fields.get(part, part), None)
     return checked.get(part) if isinstance(checked, Mapping) else None
+
+
+def text_of(path: Path, encoding: str = "utf-8") -> str:
+    """Return the text of a file that somebody has written by hand. A device, such as /dev/zero, has no end.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no text in this encoding (UnicodeDecodeError), or too large to be written by hand.
+    """
+    with path.open("rb") as file:
+        content = file.read(_LARGEST_BYTES + 1)
+    if len(content) > _LARGEST_BYTES:
+        raise ValueError(f"is larger than {_LARGEST_BYTES >> 20} MiB")
+    return content.decode(encoding).replace("\r\n", "\n")
 
 
 def shown_path(path: Path) -> str:

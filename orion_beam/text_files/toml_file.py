@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from orion_beam.errors import UserError
-from orion_beam.text_files.text_file import KeyPath, TextFile, shown_path
+from orion_beam.text_files.text_file import KeyPath, TextFile, shown_path, text_of
 
-__all__ = ["parse_toml", "read_toml", "toml_lines"]
+__all__ = ["parse_toml", "read_toml", "toml_files", "toml_lines"]
 
 _TABLE = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?")
 _KEY = re.compile(r"""^\s*("[^"]*"|'[^']*'|[\w.-]+)\s*=""")
@@ -30,6 +30,11 @@ def read_toml(path: Path) -> TextFile:
         raise UserError(f"{shown_path(path)}: {reason}") from None
 
 
+def toml_files(directory: Path) -> list[Path]:
+    """Return the TOML files of a directory, in order. Hidden ones, such as an editor's locks, are none of them."""
+    return sorted(path for path in directory.glob("*.toml") if not path.name.startswith("."))
+
+
 def parse_toml(path: Path) -> tuple[str, dict[str, Any]]:
     """Return the text of a TOML file, without a byte order mark, and its content.
 
@@ -37,11 +42,16 @@ def parse_toml(path: Path) -> tuple[str, dict[str, Any]]:
         OSError: The file cannot be read.
         ValueError: The file is not TOML in UTF-8.
     """
-    text = path.read_text(encoding="utf-8-sig")
+    text = text_of(path, "utf-8-sig")
     try:
         return text, tomllib.loads(text)
     except RecursionError:
         raise ValueError("too many levels") from None
+    except ValueError as error:
+        # Python's own error advises to change a setting of the interpreter.
+        if isinstance(error, tomllib.TOMLDecodeError):
+            raise
+        raise ValueError("a number has too many digits") from None
 
 
 def toml_lines(text: str) -> dict[KeyPath, int]:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from orion_beam.errors import UserError
-from orion_beam.text_files.text_file import KeyPath, TextFile, shown_path
+from orion_beam.text_files.text_file import KeyPath, TextFile, shown_path, text_of
 
 __all__ = ["read_yaml"]
 
@@ -37,6 +37,8 @@ _MOST_VALUES = 100_000
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 """Characters that no path, and no line on a screen, can hold: NUL, and halves of surrogate pairs."""
 
+_IN_NO_TEXT = "a character that no text can hold"
+
 _COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
@@ -49,7 +51,7 @@ def read_yaml(path: Path) -> TextFile:
     """
     lines: dict[KeyPath, int] = {}
     try:
-        loader = _Loader(path.read_text(encoding="utf-8"))
+        loader = _Loader(text_of(path))
         node = loader.get_single_node()
         return TextFile(path, None if node is None else _plain(loader, node, (), lines), lines)
     except yaml.MarkedYAMLError as error:
@@ -66,6 +68,9 @@ def read_yaml(path: Path) -> TextFile:
 
 def _plain(loader: _Loader, node: yaml.Node, where: KeyPath, lines: dict[KeyPath, int]) -> Any:
     """Return the value of a node, and note the lines of what it holds."""
+    if len(lines) > _MOST_VALUES:
+        problem = f"more than {_MOST_VALUES:,} values: use fewer aliases"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
     if isinstance(node, yaml.CollectionNode) and node.tag not in _COLLECTIONS:
         raise yaml.MarkedYAMLError(problem=f"{node.tag}: only plain values are read", problem_mark=node.start_mark)
     if isinstance(node, yaml.MappingNode):
@@ -80,16 +85,13 @@ def _plain(loader: _Loader, node: yaml.Node, where: KeyPath, lines: dict[KeyPath
         for place, item in enumerate(node.value):
             lines[*where, place] = item.start_mark.line + 1
         return [_plain(loader, item, (*where, place), lines) for place, item in enumerate(node.value)]
-    if len(lines) > _MOST_VALUES:
-        problem = f"more than {_MOST_VALUES:,} values: use fewer aliases"
-        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
     try:
         value = loader.construct_object(node, deep=True)
     except (ValueError, LookupError, AttributeError, TypeError, OverflowError):
         problem = f"no {node.tag.rpartition(':')[2]} that can be read; write a text in quotes"
         raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
     if isinstance(value, str) and _NO_TEXT.search(value):
-        raise yaml.MarkedYAMLError(problem="a character that no text can hold", problem_mark=node.start_mark)
+        raise yaml.MarkedYAMLError(problem=_IN_NO_TEXT, problem_mark=node.start_mark)
     return value
 
 
@@ -98,6 +100,8 @@ def _refuse_repeated(node: yaml.MappingNode) -> None:
     for key, _ in node.value:
         if not isinstance(key, yaml.ScalarNode):
             raise yaml.MarkedYAMLError(problem="a key is one word", problem_mark=key.start_mark)
+        if _NO_TEXT.search(key.value):
+            raise yaml.MarkedYAMLError(problem=_IN_NO_TEXT, problem_mark=key.start_mark)
         if key.value in seen:
             raise yaml.MarkedYAMLError(problem=f"{key.value} is there twice", problem_mark=key.start_mark)
         seen.add(key.value)

@@ -4,6 +4,7 @@
 too, those of raw topics. The workspace's `topics.yaml` changes what it mentions.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -121,7 +122,7 @@ class BrokerProfile(_Model):
     @model_validator(mode="after")
     def _can_be_written_to(self) -> Self:
         needed = self.topic_settings.get(MIN_INSYNC, "1")
-        if not needed.isascii() or not needed.isdigit() or not 1 <= int(needed) <= self.replication:
+        if not re.fullmatch("[0-9]{1,5}", needed) or not 1 <= int(needed) <= self.replication:
             raise ValueError(f"{MIN_INSYNC} is {needed}: with replication {self.replication} nothing could be written")
         return self
 
@@ -253,11 +254,12 @@ def _loaded(path: Path | None, _changed_ns: int, names: tuple[tuple[str, str], .
     if path is not None:
         source = read_yaml(path)
         found = found if source.data is None else _merged(found, source.data, source)
-    elif names and (job := find_job()) is not None:
-        source = job.source
+    checked = source.checked(Catalogue, found)
+    if not names or (job := find_job()) is None:
+        return checked
     for field, name in names:
-        found = _merged(found, {"topics": {field: {"name": name}}}, source)
-    return source.checked(Catalogue, found)
+        found = _merged(found, {"topics": {field: {"name": name}}}, job.source)
+    return job.source.checked(Catalogue, found)
 
 
 def _merged(before: Mapping[str, Any], changes: object, source: TextFile, where: KeyPath = ()) -> dict[str, Any]:

@@ -122,6 +122,9 @@ def _load(path: str, table: _Table) -> Lookup:
         except _BadRowsError as bad:
             where = f"rows {_listed(bad.rows, 1)}" if is_parquet else f"lines {_listed(_lines_of(path, bad.rows))}"
             raise ReferenceDataError(f"reference data {path}: {bad.reason} in {where}") from None
+    except pl.exceptions.PanicException as error:
+        # Polars has no implementation for some types of columns, and its exception is none of Python's.
+        raise ReferenceDataError(f"reference data {path}: a column has a type that cannot be read: {error}") from None
     except (OSError, KeyError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         # The first line of these texts names the fault; the rest is advice.
         reason = str(error).partition("\n")[0] or type(error).__name__
@@ -281,14 +284,18 @@ def _lines_of(path: str, rows: Sequence[int]) -> list[int]:
     with open_whole(path) as file:
         reader = csv.reader(io.TextIOWrapper(file, "utf-8", errors="replace", newline=""))
         begins = 1
-        for record in reader:
-            if record:
-                if row in wanted:
-                    lines.append(begins)
-                if row == max(wanted):
-                    break
-                row += 1
-            begins = reader.line_num + 1
+        try:
+            for record in reader:
+                if record:
+                    if row in wanted:
+                        lines.append(begins)
+                    if row == max(wanted):
+                        break
+                    row += 1
+                begins = reader.line_num + 1
+        except csv.Error:
+            # A quote that nothing closes makes one field of the rest of the file, more than this reader takes.
+            lines.append(begins)
     return lines
 
 

@@ -28,8 +28,9 @@ def run(*arguments: str) -> Any:
         (["--count", "1", "--output", "out", "--bootstrap-servers", "localhost:1"], "either --bootstrap-servers"),
         (["--count", "1", "--output", "out", "--countries", "FR,XX"], "unknown country 'XX': known are "),
         (["--count", "0", "--output", "out"], "--count must be at least 1"),
-        (["--rate", "0", "--output", "out"], "--rate must be more than 0"),
-        (["--rate", "nan", "--output", "out"], "--rate must be more than 0"),
+        (["--rate", "0", "--output", "out"], "--rate must be at least 0.001 records a second, not 0.0"),
+        (["--rate", "1e-300", "--output", "out"], "--rate must be at least 0.001"),
+        (["--rate", "nan", "--output", "out"], "--rate must be at least 0.001"),
         (["--count", "1", "--fault-rate", "1.1", "--output", "out"], "--fault-rate must be from 0 to 1"),
         (
             ["--count", "1", "--start", "yesterday", "--output", "out"],

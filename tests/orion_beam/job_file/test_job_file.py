@@ -222,7 +222,6 @@ def test_a_secret_is_shown_by_its_reference_only(job, monkeypatch: pytest.Monkey
         ("flink.options.s3_secret_access_key", "flink: {options: {s3_secret_access_key: [hunter2, x]}}"),
         ("stages.0.options.api_key", "stages: [{name: a, after: validate, options: {api_key: hunter2}}]"),
         ("stages.0.options.pins", "stages: [{name: a, after: validate, options: {pins: [{password: hunter2}]}}]"),
-        ("brokers", "brokers: ['SASL_SSL://me:hunter2@host:9092']"),
         ("kafka.consumer.x", "kafka: {consumer: {x: 'password=hunter2'}}"),
     ],
 )

@@ -17,3 +17,9 @@ def test_too_many_levels_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("x = " + "[" * 5000)
     with pytest.raises(UserError, match=r"a\.toml: too many levels"):
         read_toml(tmp_path / "a.toml")
+
+
+def test_a_number_of_too_many_digits_is_told_without_advice_for_the_interpreter(tmp_path):
+    (tmp_path / "a.toml").write_text("x = " + "9" * 5000)
+    with pytest.raises(UserError, match=r"a\.toml: a number has too many digits$"):
+        read_toml(tmp_path / "a.toml")

@@ -6,10 +6,12 @@ import lzma
 import os
 import threading
 import time
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from orion_beam.transforms.reference import reference_files as reference
@@ -119,11 +121,24 @@ def test_a_pipe_is_no_place_for_what_is_read_again(tmp_path):
         ),
         ('\n\nA,FR,20801,"two\nlines",1,2\r\n\nB,FR,20801,"a ""quote""",91,2\n', "a value is out of range in lines 7"),
         ('A,FR,20801,"x,\n\ny",1,2\n,FR,20801,"z\n",1,2\n', "cell_id is empty in lines 5"),
+        (
+            'A,FR,20801,x,1,2\nB,FR,20801,"x,1,2\n' + "C,FR,20801,x,1,2\n" * 9_000,
+            "the number of columns is not the header's in lines 3",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_named_by_its_lines_in_the_file(csv, content, message):
     with pytest.raises(ReferenceDataError, match=f"cells.csv: {message}$"):
         load_cells(csv(CELLS + content))
+
+
+def test_a_column_of_a_type_that_is_not_read_is_told(tmp_path):
+    rows = {"cell_id": ["A"], "country": ["FR"], "plmn": ["20801"], "place": ["x"], "lat": [Decimal(1)], "lon": [2.0]}
+    table = pa.table(rows)
+    wide = table.set_column(4, "lat", table["lat"].cast(pa.decimal256(60, 3)))
+    pyarrow.parquet.write_table(wide, tmp_path / "cells.parquet")
+    with pytest.raises(ReferenceDataError, match=r"cells\.parquet: a column has a type that cannot be read"):
+        load_cells(str(tmp_path / "cells.parquet"))
 
 
 def test_lines_are_counted_over_all_chunks_of_a_large_file(csv, monkeypatch):
