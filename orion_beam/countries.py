@@ -219,6 +219,18 @@ def default_profiles(profiles: Path | ProfileSource | None = None) -> Mapping[st
     return meant
 
 
+def complete_profiles() -> Mapping[str, CountryProfile]:
+    """Return every profile, by country code, for what must leave out no country.
+
+    Raises:
+        UserError: A profile is invalid. Also as `all_profiles`.
+    """
+    source = _source_of(None)
+    for error in _load(source, _files_of(source)).errors.values():
+        raise error
+    return all_profiles()
+
+
 def profiles_of(codes: Iterable[str], profiles: Path | ProfileSource | None = None) -> Mapping[str, CountryProfile]:
     """Return the profiles of the countries `codes`, by code.
 

@@ -9,7 +9,10 @@ from orion_beam.schemas.codes import Severity
 from orion_beam.schemas.raw_formats.declaration import FormatDeclaration
 from orion_beam.schemas.zones import NO_ZONES, zone_of
 
-__all__ = ["CountryProfile", "Operator", "Town"]
+__all__ = ["TOPIC_PATTERN", "CountryProfile", "Operator", "Town"]
+
+TOPIC_PATTERN = r"^[a-zA-Z0-9._-]{1,149}$"
+"""A topic's name without the prefix of its environment: Kafka allows 249 characters, and a prefix has 100 at most."""
 
 CountryCode = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 Plmn = Annotated[str, Field(pattern=r"^[0-9]{5,6}$")]
@@ -50,9 +53,7 @@ class CountryProfile(BaseModel):
 
     code: CountryCode = Field(description="ISO 3166-1 alpha-2")
     name: str = Field(description="for people")
-    topic: str = Field(
-        pattern=r"^[a-zA-Z0-9._-]{1,149}$", description="the raw topic, without the environment's prefix"
-    )
+    topic: str = Field(pattern=TOPIC_PATTERN, description="the raw topic, without the environment's prefix")
     is_default: bool = Field(default=False, description="commands that name no country mean this one, among others")
     mccs: tuple[Annotated[str, Field(pattern=r"^[0-9]{3}$")], ...] = Field(min_length=1, description="ITU-T E.212")
     calling_code: str = Field(pattern=r"^[1-9][0-9]{0,2}$", description="ITU-T E.164")

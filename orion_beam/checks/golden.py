@@ -107,7 +107,7 @@ def _input(folder: Path, copy: Path) -> Path:
     try:
         shutil.copyfile(folder / INPUT_FILE, copy)
     except OSError as error:
-        raise UserError(f"{folder / INPUT_FILE}: {error.strerror}") from None
+        raise UserError(f"{error.filename or folder / INPUT_FILE}: {error.strerror or error}") from None
     try:
         text = (folder / RECEIVED_AT_FILE).read_text(encoding="utf-8").strip()
         received = datetime.fromisoformat(text)
@@ -183,8 +183,9 @@ def _read(path: Path) -> Iterator[dict[str, Any]]:
         try:
             record = json.loads(line)
             record["line"] = int(record["line"])
-            if not all(isinstance(code, str) for code in record.get("codes", ())):
-                raise TypeError("codes are texts")
+            codes = record.get("codes", [])
+            if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
+                raise TypeError("codes is a list of texts")
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             raise UserError(
                 f"{shown_path(path)}:{number}: is no JSON object with a line; `orion-beam test --update` writes it"

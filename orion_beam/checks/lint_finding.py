@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
-from orion_beam.text_files.text_file import KeyPath
+from orion_beam.text_files.text_file import KeyPath, why_unreadable
 from orion_beam.text_files.toml_file import toml_lines
 
 __all__ = ["LintFinding", "LintRule", "finding_of_error", "findings_of_model", "line_at", "toml_lines"]
@@ -95,7 +95,7 @@ def finding_of_error(
     """
     message = " ".join(str(error).split()).replace("Value error, ", "")
     if isinstance(error, OSError | UnicodeDecodeError):
-        message = getattr(error, "strerror", None) or "is no UTF-8 text"
+        message = why_unreadable(error)
     if place := _PLACE.match(message):
         return LintFinding(file, int(place[1]), rule, message[place.end() :], fix)
     if place := _FORMAT_LINE.match(message):

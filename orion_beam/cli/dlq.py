@@ -246,7 +246,10 @@ def export_letters(
         bool, typer.Option("--reveal", help="Write the original bytes; the topic orion.audit then says who did.")
     ] = False,
 ) -> None:
-    """Write dead letters to a file that only you can read: masked or, with --reveal, as they are."""
+    """Write dead letters to a file that only you can read: masked or, with --reveal, as they are.
+
+    A pipe or a device is written as it is, so that `--output /dev/stdout` can be read by another program.
+    """
     wanted = filter_of(code, country, stage, since, until, offsets, last)
     selection, servers = letters_at(bootstrap_servers, files, dlq_topic, wanted)
     if kind is ExportFormat.AVRO and not reveal:
@@ -257,4 +260,4 @@ def export_letters(
     with progress_of("exporting", selection.offsets) as advance:
         batches: Iterator[pa.RecordBatch] = (read.letters for read in selection.read(advance, follow=True))
         written = export(batches, output, selection.topic, kind, reveal=reveal)
-    typer.echo(f"{written:,} dead letters written to {output}")
+    typer.echo(f"{written:,} dead letters written to {output}", err=not output.is_file())

@@ -4,6 +4,7 @@ A subcommand's module is imported when it is called, and the modules that it wor
 seconds to import and `--help` should not.
 """
 
+import errno
 import logging
 import os
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from importlib import import_module
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -23,7 +25,6 @@ from orion_beam.cli.shared.job_defaults import JobDefaults, use_job_login, with_
 from orion_beam.cli.shared.late import deferring, load_late_imports
 from orion_beam.errors import JobFailedError, ServiceFailedError, UserError
 from orion_beam.job_file.environment import PREFIX_VARIABLE
-from orion_beam.job_file.options import KEYS_OF_OPTIONS
 from orion_beam.kafka import CONFIG_VARIABLE
 from orion_beam.telemetry.logs import leave_out_notices, say, set_up_logging
 from orion_beam.telemetry.masking import shown
@@ -69,11 +70,15 @@ def _loading_late_imports(command: Any) -> Any:
         for each in command.commands.values():
             _loading_late_imports(each)
     else:
-        run = command.invoke
+        run, parse = command.invoke, command.parse_args
+
+        @wraps(parse)
+        def check_and_parse(context: Any, arguments: list[str]) -> Any:
+            _refuse_empty(command, arguments)
+            return parse(context, arguments)
 
         @wraps(run)
         def load_and_run(context: Any) -> Any:
-            _refuse_empty(context)
             load_late_imports()
             interrupts.raise_from_now_on()
             try:
@@ -82,21 +87,23 @@ def _loading_late_imports(command: Any) -> Any:
             except UserError as error:
                 raise with_origin(error, context) from error.__cause__
 
-        command.invoke = load_and_run
+        command.parse_args, command.invoke = check_and_parse, load_and_run
     return command
 
 
-def _refuse_empty(context: Any) -> None:
-    """Refuse an option with an empty text, such as that of a variable that is not set: it would mean everything.
+def _refuse_empty(command: TyperCommand, arguments: Sequence[str]) -> None:
+    """Refuse an option with an empty text, such as that of a variable that is not set: it would mean everything."""
+    own = list(arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    options = {option: parameter.name for parameter in command.params for option in parameter.opts}
+    for argument, following in zip_longest(own, own[1:]):
+        option, equals, value = argument.partition("=")
+        is_empty = not value if equals else following == ""
+        if is_empty and option in options and options[option] not in _MAY_BE_EMPTY:
+            raise UserError(f"{option} is empty: leave it out, or give it a value")
 
-    An option that has a value in the job file may be empty, to take the value away.
-    """
-    for parameter in context.command.params:
-        is_in_job = parameter.name in KEYS_OF_OPTIONS and parameter.name != "countries"
-        source = context.get_parameter_source(parameter.name)
-        if context.params.get(parameter.name) == "" and not is_in_job and source.name == "COMMANDLINE":
-            raise UserError(f"{parameter.opts[0]} is empty: leave it out, or give it a value")
 
+_MAY_BE_EMPTY = {"publish"}
+"""Parameters that an empty text takes away from those that the job file gives."""
 
 SUBCOMMANDS = {
     "init": _Entry(
@@ -316,6 +323,9 @@ def main() -> None:
             _end_by(error)
 
 
+_OF_PATHS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.ELOOP, errno.ENAMETOOLONG}
+
+
 def _end_by(error: BaseException) -> NoReturn:
     if isinstance(error, UserError | JobFailedError):
         say(f"orion-beam: error: {' '.join(str(error).split())}", logging.ERROR)
@@ -323,9 +333,10 @@ def _end_by(error: BaseException) -> NoReturn:
     if isinstance(error, ServiceFailedError):
         say(f"orion-beam: error: {error}", logging.ERROR)
         sys.exit(1)
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+    if isinstance(error, OSError) and error.errno in _OF_PATHS and isinstance(error.filename, str | bytes):
         # A file that is there in name only: a path too long, a directory that may not be searched, a broken link.
         say(f"orion-beam: error: {shown(os.fsdecode(error.filename))}: {error.strerror}", logging.ERROR)
+        logging.getLogger(__name__).debug("where it happened", exc_info=error)
         sys.exit(2)
     # A signal may come while confluent-kafka makes objects in C, which then fails with a SystemError.
     cause = error.__cause__ if isinstance(error, SystemError) else error

@@ -376,7 +376,7 @@ def _parse_inputs(inputs: list[str]) -> tuple[tuple[str, Path], ...]:
             raise UserError(f"--input {text}: expected COUNTRY=PATH, such as FR=fr.csv")
         profiles_of([country])
         path = _STDIN if name == "-" else Path(name)
-        if not os.access(path, os.R_OK) or path.is_dir():  # a path that is too long fails the first
+        if not os.access(path, os.R_OK) or path.is_dir():  # is_dir would raise for a path that is too long
             raise UserError(f"--input {text}: {_why_not(path)}; give a file that can be read")
         if not path.is_file() and path in (given for _, given in parsed):
             raise UserError(f"--input {text}: a pipe can be read only once")

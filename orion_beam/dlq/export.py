@@ -89,19 +89,24 @@ _WRITERS: dict[ExportFormat, Callable[[Iterable[pa.RecordBatch], IO[bytes], str,
 def _complete_or_absent(path: Path) -> Iterator[IO[bytes]]:
     """Open a draft of a file: it gets the file's name if the block succeeds, and is removed if it fails.
 
-    A device or a pipe cannot be replaced by a draft, so it is written as it is.
+    A link stays one, such as /dev/stdout. A device or a pipe cannot be replaced by a draft, so it is written as it is.
     """
+    device = None
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if path.exists() and not path.is_file():
-            with path.open("wb") as device:
-                yield device
-            return
-        # mkstemp makes the draft readable for its owner only.
-        handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+            device = path.open("wb")
+        else:
+            path = path.resolve()
+            # mkstemp makes the draft readable for its owner only.
+            handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
         raise UserError(f"--output {path}: {error.strerror}") from None
+    if device is not None:
+        with device:
+            yield device
+        return
     try:
         with os.fdopen(handle, "wb") as file:
             yield file

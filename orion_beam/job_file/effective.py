@@ -16,7 +16,7 @@ __all__ = ["DEFAULT", "EffectiveValue", "effective_values", "masked_setting"]
 DEFAULT = "default"
 _MASKED = "********"
 _KEYS = ("key", "token")
-"""More endings of names that may hold a secret, such as those of a stage's own options."""
+"""More endings of names that may hold a secret, among the options of the user's own stages."""
 _PATHS = {"login", "reference.cells", "reference.subscribers", "workers.token_file", "metrics.token_file"}
 
 
@@ -78,9 +78,10 @@ def masked_setting(name: str, value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, Mapping):
-        return {key: masked_setting(key, each) for key, each in value.items()}
+        return {key: masked_setting(f"{name}.{key}", each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [masked_setting(name, each) for each in value]
-    if is_secret(name) or name.lower().endswith(_KEYS) or without_secrets(f"{name}={_MASKED}") != f"{name}={_MASKED}":
+    is_key = name.startswith("stages.") and name.lower().endswith(_KEYS)
+    if is_secret(name) or is_key or without_secrets(f"{name}={_MASKED}") != f"{name}={_MASKED}":
         return _MASKED
     return without_secrets(value) if isinstance(value, str) else value

@@ -26,6 +26,7 @@ from orion_beam.job_file.principals import check_principal
 from orion_beam.job_file.secrets import check_secrets, refuse_secrets
 from orion_beam.job_file.stage_declaration import StageDeclaration
 from orion_beam.schemas.codes import Severity
+from orion_beam.schemas.country import TOPIC_PATTERN
 from orion_beam.sizes import parse_size_bytes
 from orion_beam.telemetry.logs import LogFormat
 
@@ -62,7 +63,7 @@ def _address(text: str, first_port: int = 1) -> str:
     """Check an address, `host:port`; an IPv6 address stands in brackets."""
     if "@" in text:
         # The message leaves out the text, which may hold a password.
-        raise ValueError("an address holds no user: write it as host:port, and how to log in under `login`")
+        raise ValueError("an address holds no user: write it as host:port; how to log in to Kafka stands under `login`")
     host, _, port = text.rpartition(":")
     if not host or not re.fullmatch("[0-9]{1,5}", port) or not first_port <= int(port) <= _LAST_PORT:
         raise ValueError(
@@ -101,7 +102,6 @@ _Listen = Annotated[str, AfterValidator(partial(_address, first_port=0))]
 _SettingName = Annotated[str, Field(min_length=1)]
 _StageTopic = Literal["validated", "normalized", "enriched"]
 _MOST_RESTARTS = 2**31 - 1
-_TOPIC = r"^[a-zA-Z0-9._-]{1,149}$"
 _Setting = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | int | float | bool)]
 
 
@@ -119,10 +119,10 @@ class TopicSettings(_Section):
     )
     final: str | None = Field(
         default=None,
-        pattern=_TOPIC,
+        pattern=TOPIC_PATTERN,
         description="topic of CDRs, without the prefix; that of the topic catalogue if none",
     )
-    dead_letters: str | None = Field(default=None, pattern=_TOPIC, description="topic of dead letters, likewise")
+    dead_letters: str | None = Field(default=None, pattern=TOPIC_PATTERN, description="topic of dead letters, likewise")
     profile: str = Field(
         default=PRODUCTION, description=f"profile of the topic catalogue: {DEVELOPMENT}, {PRODUCTION} or one of yours"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orion_beam.kafka import CONSUMER_PREFIX, LOGIN_PREFIXES, REGISTRY_PREFIX, SECRETS
 from orion_beam.text_files.private import warn_if_open
-from orion_beam.text_files.text_file import text_of
+from orion_beam.text_files.text_file import text_of, why_unreadable
 
 __all__ = ["is_secret", "resolve_secret", "refuse_secrets", "check_secrets", "is_reference"]
 
@@ -69,7 +69,6 @@ def resolve_secret(text: str, root: Path) -> str:
         file = root / found["path"]
         text = text_of(file).removesuffix("\n")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text, or too large"
-        raise ValueError(f"{found['path']} cannot be read: {reason}") from None
+        raise ValueError(f"{found['path']} cannot be read: {why_unreadable(error)}") from None
     warn_if_open(file)
     return text

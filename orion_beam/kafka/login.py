@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from orion_beam.errors import UserError
 from orion_beam.kafka import CONFIG_VARIABLE, CONSUMER_PREFIX, LOGIN_PREFIXES, REGISTRY_PREFIX, SECRETS
 from orion_beam.text_files.private import warn_if_open
-from orion_beam.text_files.text_file import text_of
+from orion_beam.text_files.text_file import text_of, why_unreadable
 
 _FILES = {
     "ssl.ca.location": "ssl.ca.pem",
@@ -156,8 +156,7 @@ def _read(path: Path) -> Mapping[str, str]:
     try:
         lines = text_of(path).splitlines()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text, or too large"
-        raise UserError(f"--kafka-config {path} cannot be read: {reason}") from None
+        raise UserError(f"--kafka-config {path} cannot be read: {why_unreadable(error)}") from None
     settings: dict[str, str] = {}
     for number, line in enumerate(map(str.strip, lines), start=1):
         if not line or line.startswith(("#", "!")):

@@ -9,6 +9,7 @@ import json
 import platform
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -155,7 +156,8 @@ class RunReport:
             partial.write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
             partial.replace(path)
         except OSError:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
             raise
 
 

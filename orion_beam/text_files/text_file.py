@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from orion_beam.errors import UserError
 
-__all__ = ["KeyPath", "TextFile", "shown_path"]
+__all__ = ["KeyPath", "TextFile", "shown_path", "text_of", "why_unreadable"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -136,6 +136,13 @@ def text_of(path: Path, encoding: str = "utf-8") -> str:
     if len(content) > _LARGEST_BYTES:
         raise ValueError(f"is larger than {_LARGEST_BYTES >> 20} MiB")
     return content.decode(encoding).replace("\r\n", "\n")
+
+
+def why_unreadable(error: OSError | ValueError) -> str:
+    """Return the reason of an error that `text_of` raised."""
+    if isinstance(error, UnicodeDecodeError):
+        return "is no UTF-8 text"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def shown_path(path: Path) -> str:

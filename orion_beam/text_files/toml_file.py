@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from orion_beam.errors import UserError
-from orion_beam.text_files.text_file import KeyPath, TextFile, shown_path, text_of
+from orion_beam.text_files.text_file import KeyPath, TextFile, shown_path, text_of, why_unreadable
 
 __all__ = ["parse_toml", "read_toml", "toml_files", "toml_lines"]
 
@@ -23,11 +23,8 @@ def read_toml(path: Path) -> TextFile:
     try:
         text, data = parse_toml(path)
         return TextFile(path, data, toml_lines(text))
-    except OSError as error:
-        raise UserError(f"{shown_path(path)}: {error.strerror}") from None
-    except ValueError as error:
-        reason = "is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise UserError(f"{shown_path(path)}: {reason}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{shown_path(path)}: {why_unreadable(error)}") from None
 
 
 def toml_files(directory: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from orion_beam.errors import UserError
-from orion_beam.text_files.text_file import KeyPath, TextFile, shown_path, text_of
+from orion_beam.text_files.text_file import KeyPath, TextFile, shown_path, text_of, why_unreadable
 
 __all__ = ["read_yaml"]
 
@@ -57,11 +57,10 @@ def read_yaml(path: Path) -> TextFile:
     except yaml.MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
         raise UserError(f"{shown_path(path)}{line}: {error.problem}") from None
-    except OSError as error:
-        raise UserError(f"{shown_path(path)}: {error.strerror}") from None
-    except (ValueError, yaml.YAMLError) as error:
-        reason = "is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else " ".join(str(error).split())
-        raise UserError(f"{shown_path(path)}: {reason}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{shown_path(path)}: {' '.join(str(error).split())}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{shown_path(path)}: {why_unreadable(error)}") from None
     except RecursionError:
         raise UserError(f"{shown_path(path)}: holds itself, or too many levels") from None
 

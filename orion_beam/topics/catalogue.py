@@ -254,12 +254,17 @@ def _loaded(path: Path | None, _changed_ns: int, names: tuple[tuple[str, str], .
     if path is not None:
         source = read_yaml(path)
         found = found if source.data is None else _merged(found, source.data, source)
-    checked = source.checked(Catalogue, found)
     if not names or (job := find_job()) is None:
-        return checked
+        return source.checked(Catalogue, found)
+    merged = found
     for field, name in names:
-        found = _merged(found, {"topics": {field: {"name": name}}}, job.source)
-    return job.source.checked(Catalogue, found)
+        merged = _merged(merged, {"topics": {field: {"name": name}}}, job.source)
+    try:
+        return source.checked(Catalogue, merged)
+    except UserError as error:
+        # Whose fault is it? Without the names of the job file, the catalogue speaks for itself.
+        source.checked(Catalogue, found)
+        raise job.source.error(("topics",), str(error).partition(": ")[2]) from None
 
 
 def _merged(before: Mapping[str, Any], changes: object, source: TextFile, where: KeyPath = ()) -> dict[str, Any]:

@@ -5,7 +5,7 @@ A job's configuration takes the names from here when it is made, and workers tak
 
 from collections.abc import Mapping
 
-from orion_beam.countries import all_profiles
+from orion_beam.countries import complete_profiles
 from orion_beam.defaults import DEVELOPMENT, PRODUCTION
 from orion_beam.schemas.codes import Stage
 from orion_beam.topics.catalogue import OwnTopics, load_catalogue
@@ -36,9 +36,13 @@ def stage_topics() -> dict[Stage, str]:
 
 
 def topics_with_numbers() -> tuple[str, ...]:
-    """Return the names of the topics whose records hold subscribers' numbers: the raw ones of all countries as well."""
+    """Return the names of the topics whose records hold subscribers' numbers: the raw ones of all countries as well.
+
+    Raises:
+        UserError: A profile is invalid, so the topic of its country is not known.
+    """
     own = own_topics()
-    raw = (profile.topic for profile in all_profiles().values())
+    raw = (profile.topic for profile in complete_profiles().values())
     return (*raw, *stage_topics().values(), own.final.name, own.dead_letters.name)
 
 

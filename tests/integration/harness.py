@@ -471,8 +471,10 @@ def settings_of(servers: str, topic: str, settings: dict[str, str]) -> Iterator[
 
     was = found()
     keep(settings)
-    yield
-    keep({name: was[name] for name in settings})
+    try:
+        yield
+    finally:
+        keep({name: was[name] for name in settings})
 
 
 def outcomes(servers: str, topic: str) -> Counter[Source]:

@@ -12,7 +12,6 @@ import apache_beam as beam
 import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource  # type: ignore[attr-defined]
 from typer.testing import CliRunner
 
 from orion_beam.cli.main import app
@@ -20,7 +19,6 @@ from orion_beam.config import JobConfig, KafkaSink, KafkaSource
 from orion_beam.defaults import CELLS, SUBSCRIBERS
 from orion_beam.errors import UserError
 from orion_beam.io.write import WriteCdrs, WriteDeadLetters
-from orion_beam.kafka.admin import admin_client
 from orion_beam.kafka.offset_ranges import OffsetRange, SourcePartition, offset_ranges, read_ranges
 from orion_beam.redrive.journal import read_journal
 from orion_beam.schemas.avro_format import single_object_header
@@ -32,7 +30,7 @@ from orion_beam.transforms.encode import EncodeCdrs, Wire
 from orion_beam.transforms.enrich import EnrichCdrs, operators_of
 from orion_beam.transforms.normalize import NormalizeCdrs
 from orion_beam.transforms.validate import ValidateCdrs
-from tests.integration.harness import Feed, Source, kafka_in, read_topic
+from tests.integration.harness import Feed, Source, kafka_in, read_topic, settings_of
 from tests.outputs import cdr, with_schema
 from tests.topics import DEAD_LETTERS, FINAL, raw_topic
 
@@ -275,13 +273,9 @@ def test_forget_lists_all_records_of_a_subscriber_and_names_no_number(traced: Tr
 
 def test_a_retention_that_leads_out_of_the_calendar_has_no_end(traced: Traced, tmp_path: Path) -> None:
     (tmp_path / "imsi.txt").write_text(IMSI)
-    setting = ConfigEntry("retention.ms", str(2**63 - 1), incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ConfigResource.Type.TOPIC, TOPIC, incremental_configs=[setting])
-    admin = admin_client(traced.servers)
-    (altered,) = admin.incremental_alter_configs([resource]).values()
-    altered.result()
     given = ["--imsi-file", str(tmp_path / "imsi.txt"), "--json"]
-    answer = CliRunner().invoke(app, ["forget", "--bootstrap-servers", traced.servers, *given])
+    with settings_of(traced.servers, TOPIC, {"retention.ms": str(2**63 - 1)}):
+        answer = CliRunner().invoke(app, ["forget", "--bootstrap-servers", traced.servers, *given])
     (subscriber,) = json.loads(answer.stdout)["subscribers"]
     has_end = {each["topic"]: each["until"] is not None for each in subscriber["places"]}
     assert has_end == {TOPIC: False, FINAL.name: True, DEAD_LETTERS.name: True}

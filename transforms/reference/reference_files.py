@@ -120,11 +120,13 @@ def _load(path: str, table: _Table) -> Lookup:
             with open_whole(path) as file:
                 lookup = _lookup_of(_parquet(file, table), table) if is_parquet else _csv_lookup(file, table)
         except _BadRowsError as bad:
-            where = f"rows {_listed(bad.rows, 1)}" if is_parquet else f"lines {_listed(_lines_of(path, bad.rows))}"
+            lines = [] if is_parquet else _lines_of(path, bad.rows)
+            where = f"lines {_listed(lines)}" if lines else f"rows {_listed(bad.rows, 1)}"
             raise ReferenceDataError(f"reference data {path}: {bad.reason} in {where}") from None
     except pl.exceptions.PanicException as error:
-        # Polars has no implementation for some types of columns, and its exception is none of Python's.
-        raise ReferenceDataError(f"reference data {path}: a column has a type that cannot be read: {error}") from None
+        # Polars panics at some types of columns. A panic is a BaseException, and no PolarsError.
+        reason = str(error).partition("\n")[0]
+        raise ReferenceDataError(f"reference data {path}: Polars cannot read it: {reason}") from None
     except (OSError, KeyError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         # The first line of these texts names the fault; the rest is advice.
         reason = str(error).partition("\n")[0] or type(error).__name__
@@ -295,7 +297,8 @@ def _lines_of(path: str, rows: Sequence[int]) -> list[int]:
                 begins = reader.line_num + 1
         except csv.Error:
             # A quote that nothing closes makes one field of the rest of the file, more than this reader takes.
-            lines.append(begins)
+            if row in wanted:
+                lines.append(begins)
     return lines
 
 

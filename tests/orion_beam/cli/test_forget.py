@@ -35,3 +35,15 @@ def test_a_file_that_is_not_there_is_named(orion_beam: Command, tmp_path: Path) 
     answer = orion_beam("forget", "--bootstrap-servers", "localhost:1", "--imsi-file", tmp_path / "none.txt")
     assert answer.code == 2
     assert "No such file" in answer.err
+
+
+def test_a_country_whose_topic_is_not_known_is_not_left_out(
+    orion_beam: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "countries").mkdir()
+    (tmp_path / "orion.yaml").write_text("version: 1\n")
+    (tmp_path / "countries" / "XX.toml").write_text("x")
+    (tmp_path / "imsi.txt").write_text(IMSI)
+    monkeypatch.chdir(tmp_path)
+    answer = orion_beam("forget", "--bootstrap-servers", "localhost:1", "--imsi-file", "imsi.txt")
+    assert (answer.code, "XX.toml" in answer.err) == (2, True)

@@ -93,6 +93,10 @@ def test_an_export_replaces_no_device_and_no_directory(
     assert json.loads(os.read(reader, 1 << 16))["country"] == LETTERS["country"]
     os.close(reader)
     assert pipe.is_fifo()
+    (tmp_path / "link").symlink_to("behind")
+    assert orion_beam("dlq", "export", "--input", letters(), "--output", tmp_path / "link").code == 0
+    assert (tmp_path / "link").is_symlink()
+    assert json.loads((tmp_path / "behind").read_text())["country"] == LETTERS["country"]
     assert list(tmp_path.glob(".*")) == []
 
 
@@ -132,15 +136,33 @@ def test_an_empty_filter_does_not_mean_everything(
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        ("run", "--input", "FR=fr.csv", "--output", ""),
+        ("dlq", "export", "--input", "x", "--output="),
+        ("audit", "--bootstrap-servers", "localhost:1", "--countries", ""),
+        ("doctor", "--bootstrap-servers", "localhost:1", "--group-id", ""),
+        ("dlq", "redrive", "--bootstrap-servers", "localhost:1", "--set", ""),
+        ("rules", "--profiles", ""),
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_an_option_of_any_kind_with_an_empty_text_is_refused(orion_beam: Command, command: tuple[str, ...]) -> None:
+    answer = orion_beam(*command)
+    assert (answer.code, "is empty: leave it out, or give it a value" in answer.err) == (2, True)
+
+
+@pytest.mark.parametrize(
     ("expected", "says"),
     [
         ('{"line": 1e999}', "expected_final.jsonl:1: is no JSON object with a line"),
         ('{"line": 1, "x": ' + "[" * 100_000, "expected_final.jsonl:1: is no JSON object with a line"),
         ('{"line": 2, "codes": 5}', "expected_final.jsonl:1: is no JSON object with a line"),
+        ('{"line": 2, "codes": "abc"}', "expected_final.jsonl:1: is no JSON object with a line"),
         ('{"line": 2, "codes": [[1]]}', "expected_final.jsonl:1: is no JSON object with a line"),
         ('{"line": 1, "imsi": "\\ud800"}', "imsi: expected"),
     ],
-    ids=["infinite", "deep", "number", "list", "half a character"],
+    ids=["infinite", "deep", "number", "text", "list", "half a character"],
 )
 def test_expected_outputs_that_are_none_fail_the_test(
     orion_beam: Command, workspace: Path, expected: str, says: str
@@ -175,12 +197,12 @@ def test_two_folders_of_one_country_are_told(orion_beam: Command, workspace: Pat
     [
         ("login: {foo: x}", "orion.yaml:2: login: foo is not about logging in"),
         ('login: {sasl.password: "${SECRET}"}', "orion.yaml:2: login: sasl.password has more than one line"),
-        ('login: {sasl.password: "${file:/dev/zero}"}', "/dev/zero cannot be read: it is no UTF-8 text, or too large"),
+        ('login: {sasl.password: "${file:/dev/zero}"}', "/dev/zero cannot be read: is larger than 16 MiB"),
         ("brokers: user:passw0rd@h:1", "orion.yaml:2: brokers: an address holds no user"),
         ("metrics: {listen: ''}", "orion.yaml:2: metrics.listen: '' is no address"),
         ("workers: {listen: a}", "orion.yaml:2: workers.listen: 'a' is no address"),
         ('kafka: {consumer: {"": ""}}', "orion.yaml:2: kafka.consumer"),
-        ("topics: {final: a, dead_letters: a}", "orion.yaml:1: topic a is there twice"),
+        ("topics: {final: a, dead_letters: a}", "orion.yaml:2: topics: topic a is there twice"),
         ('kafka: {consumer: {"\\ud800": x}}', "orion.yaml:2: a character that no text can hold"),
     ],
 )
