@@ -191,6 +191,8 @@ class ValueMap(Frozen):
         names = [value.lower() for value, _ in self.values]
         if len(names) > len(set(names)):
             raise ValueError("values: two differ only in their case")
+        if not self.fields:
+            raise ValueError("values: none of them gives a field")
         for field, text in chain.from_iterable(given for _, given in self.values):
             _check_text(field, text)
         return self

@@ -65,6 +65,8 @@ def test_a_format_of_ones_own_replaces_a_shipped_one_of_its_name(load):
         ("[fields]", '[fields]\nbytes_down = { constant = "few" }', r"bytes_down: 'few' is no whole number"),
         ("[fields]", "[[fields]]", r"fields: there is no such|fields\.0"),
         ('{ event_type = "voice" }', '{ event_type = "fax" }', r"event_type: 'fax' is no event type, only voice, sms"),
+        ('{ event_type = "voice" }', "{}", r"line \d+: maps\.0: values: none of them gives a field"),
+        ('{ event_type = "voice" }', "[]", r"line \d+: maps\.0: values: none of them gives a field"),
         ('{ event_type = "voice" }', '"voice"', r"line \d+: maps\.0\.values\.\w+: expected a table"),
         ('{ event_type = "voice" }', "{ event_type = 5 }", r"line \d+: maps\.0\.values\.\w+\.event_type: Input should"),
         ('separator = ","', 'separator = ", "', r"line 2: separator: is not one ASCII character"),
