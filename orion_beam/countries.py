@@ -24,6 +24,7 @@ __all__ = [
     "FORMATS",
     "ProfileSource",
     "all_profiles",
+    "complete_profiles",
     "default_profiles",
     "load_profile",
     "profile_source",

@@ -9,7 +9,7 @@ from orion_beam.schemas.codes import Severity
 from orion_beam.schemas.raw_formats.declaration import FormatDeclaration
 from orion_beam.schemas.zones import NO_ZONES, zone_of
 
-__all__ = ["TOPIC_PATTERN", "CountryProfile", "Operator", "Town"]
+__all__ = ["CountryProfile", "Operator", "TOPIC_PATTERN", "Town"]
 
 TOPIC_PATTERN = r"^[a-zA-Z0-9._-]{1,149}$"
 """A topic's name without the prefix of its environment: Kafka allows 249 characters, and a prefix has 100 at most."""

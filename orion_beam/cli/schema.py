@@ -24,7 +24,7 @@ with late_imports():
     from orion_beam.schemas.cdr import UnifiedCdr
     from orion_beam.schemas.derive import arrow_schema, avro_schema
     from orion_beam.schemas.write import WRITTEN_MODELS
-    from orion_beam.text_files.text_file import text_of, why_unreadable
+    from orion_beam.text_files.text_file import text_in, why_unreadable
     from orion_beam.workspace import needed_workspace
 
 app = typer.Typer(help="Show the records' schemas; check that a changed one is compatible.", no_args_is_help=True)
@@ -87,7 +87,7 @@ def job() -> None:
 
 def _read(path: Path) -> str:
     try:
-        return text_of(path)
+        return text_in(path)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {why_unreadable(error)}") from None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orion_beam.kafka import CONSUMER_PREFIX, LOGIN_PREFIXES, REGISTRY_PREFIX, SECRETS
 from orion_beam.text_files.private import warn_if_open
-from orion_beam.text_files.text_file import text_of, why_unreadable
+from orion_beam.text_files.text_file import text_in, why_unreadable
 
 __all__ = ["is_secret", "resolve_secret", "refuse_secrets", "check_secrets", "is_reference"]
 
@@ -67,7 +67,7 @@ def resolve_secret(text: str, root: Path) -> str:
         return value
     try:
         file = root / found["path"]
-        text = text_of(file).removesuffix("\n")
+        text = text_in(file).removesuffix("\n")
     except (OSError, ValueError) as error:
         raise ValueError(f"{found['path']} cannot be read: {why_unreadable(error)}") from None
     warn_if_open(file)

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 from orion_beam.errors import UserError
 from orion_beam.kafka import CONFIG_VARIABLE, CONSUMER_PREFIX, LOGIN_PREFIXES, REGISTRY_PREFIX, SECRETS
 from orion_beam.text_files.private import warn_if_open
-from orion_beam.text_files.text_file import text_of, why_unreadable
+from orion_beam.text_files.text_file import text_in, why_unreadable
 
 _FILES = {
     "ssl.ca.location": "ssl.ca.pem",
@@ -154,7 +154,7 @@ def _reference(name: str) -> str:
 @lru_cache(maxsize=4)
 def _read(path: Path) -> Mapping[str, str]:
     try:
-        lines = text_of(path).splitlines()
+        lines = text_in(path).splitlines()
     except (OSError, ValueError) as error:
         raise UserError(f"--kafka-config {path} cannot be read: {why_unreadable(error)}") from None
     settings: dict[str, str] = {}

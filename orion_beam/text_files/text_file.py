@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from orion_beam.errors import UserError
 
-__all__ = ["KeyPath", "TextFile", "shown_path", "text_of", "why_unreadable"]
+__all__ = ["KeyPath", "TextFile", "shown_path", "text_in", "why_unreadable"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -124,7 +124,7 @@ def _value_at(checked: Any, part: Any) -> Any:
     return checked.get(part) if isinstance(checked, Mapping) else None
 
 
-def text_of(path: Path, encoding: str = "utf-8") -> str:
+def text_in(path: Path, encoding: str = "utf-8") -> str:
     """Return the text of a file that somebody has written by hand. A device, such as /dev/zero, has no end.
 
     Raises:
@@ -139,7 +139,7 @@ def text_of(path: Path, encoding: str = "utf-8") -> str:
 
 
 def why_unreadable(error: OSError | ValueError) -> str:
-    """Return the reason of an error that `text_of` raised."""
+    """Return the reason of an error that `text_in` raised."""
     if isinstance(error, UnicodeDecodeError):
         return "is no UTF-8 text"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from orion_beam.errors import UserError
-from orion_beam.text_files.text_file import KeyPath, TextFile, shown_path, text_of, why_unreadable
+from orion_beam.text_files.text_file import KeyPath, TextFile, shown_path, text_in, why_unreadable
 
 __all__ = ["parse_toml", "read_toml", "toml_files", "toml_lines"]
 
@@ -39,7 +39,7 @@ def parse_toml(path: Path) -> tuple[str, dict[str, Any]]:
         OSError: The file cannot be read.
         ValueError: The file is not TOML in UTF-8.
     """
-    text = text_of(path, "utf-8-sig")
+    text = text_in(path, "utf-8-sig")
     try:
         return text, tomllib.loads(text)
     except RecursionError:

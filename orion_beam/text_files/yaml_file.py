@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from orion_beam.errors import UserError
-from orion_beam.text_files.text_file import KeyPath, TextFile, shown_path, text_of, why_unreadable
+from orion_beam.text_files.text_file import KeyPath, TextFile, shown_path, text_in, why_unreadable
 
 __all__ = ["read_yaml"]
 
@@ -51,7 +51,7 @@ def read_yaml(path: Path) -> TextFile:
     """
     lines: dict[KeyPath, int] = {}
     try:
-        loader = _Loader(text_of(path))
+        loader = _Loader(text_in(path))
         node = loader.get_single_node()
         return TextFile(path, None if node is None else _plain(loader, node, (), lines), lines)
     except yaml.MarkedYAMLError as error:

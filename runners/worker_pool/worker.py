@@ -21,7 +21,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from types import FrameType
-from typing import IO
+from typing import IO, NoReturn
 
 import grpc
 from apache_beam.portability.api import beam_fn_api_pb2
@@ -222,13 +222,25 @@ def main() -> None:
     except grpc.FutureTimeoutError:
         # The job has restarted meanwhile.
         print(f"nothing answers at {address} for a minute: worker {worker_id} ends", file=sys.stderr)
-        sys.exit(1)
+        _leave(1)
     pool.use(harness)
     try:
         harness.run()
     except grpc.RpcError:
         if not harness.is_finished:
             print("the JVM is gone: this worker ends", file=sys.stderr)
+    _leave(0)
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process at once: threads of Beam, Arrow and librdkafka still run.
+
+    Python's own end stops them wherever they are, and one that is stopped within C++ ends the process with SIGABRT.
+    """
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ LEADERLESS_S = 60.0
 """Time without a leader after which the JobManagers are restarted: several times what an election takes."""
 RUN_VARIABLE = "ORION_CHAOS_RUN"
 """Environment variable of every process of a run, by which those that are left behind are found."""
-_CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")
+_CRASHES = (*(f"killed by {name}" for name in ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")), "Traceback (most")
 
 _HOSTS_OF_POOLS = ("127.0.0.1", "127.0.0.2")
 _WORKER_MEMORY = "1GiB"
@@ -211,17 +211,15 @@ class System:
             process.terminate()
         process.wait(PATIENCE_S)
 
-    def memory_of_workers(self, number: int) -> int:
-        """Return the resident memory of a pool's largest worker, in bytes."""
-        return max(int(worker.memory_info().rss) for worker in workers_of(self.pools[number - 1].process))
-
-    def replace_pool(self, number: int, *options: str, **environment: str) -> None:
-        """Kill a pool and its workers, and start another in its place, with other options or variables."""
+    def replace_pool(self, number: int, *options: str, **environment: str) -> Pool:
+        """Kill a pool and its workers, and return a ready one in its place, with other options or variables."""
         self.kill_pool(number)
         with ExitStack() as unused:
             pool = self._pool(unused, number, *options, **environment)
             unused.pop_all()
         self.pools = tuple(pool if at == number else old for at, old in zip(TASK_MANAGERS, self.pools, strict=True))
+        pool.await_ready()
+        return pool
 
     def kill_pool(self, number: int) -> None:
         """Kill a pool and its workers at once, as the loss of its container would."""
@@ -410,9 +408,9 @@ class System:
         return {name: count for name, count in json.loads(done.stdout).items() if isinstance(count, int)}
 
     def crashes(self) -> list[str]:
-        """Return the lines of the pools about workers that crashed. No harm makes a process crash."""
+        """Return the lines of the pools about workers that crashed, and about exceptions. No harm causes either."""
         lines = (line for pool in self.pools for line in pool.log.splitlines())
-        return [line for line in lines if any(f"killed by {signal}" in line for signal in _CRASHES)]
+        return [line for line in lines if any(sign in line for sign in _CRASHES)]
 
     def ensure_job(self) -> None:
         """Submit the job if none runs."""

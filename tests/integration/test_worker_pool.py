@@ -180,6 +180,40 @@ def test_a_worker_that_dies_before_its_task_manager_has_it_is_replaced(task_mana
     assert "has ended by itself (killed by SIGKILL)" in caplog.text
 
 
+READS_FOR_EVER = """
+import io, sys, threading, time
+if any(each.endswith("worker_pool.worker") for each in sys.orig_argv):
+    import pyarrow.csv
+    class Endless(io.RawIOBase):
+        def readable(self):
+            return True
+        def read(self, _=-1):
+            time.sleep(0.001)
+            return b"1,2\\n" * 1_000
+    for _ in range(3):
+        reader = pyarrow.csv.open_csv(pyarrow.PythonFile(Endless(), "r"))
+        threading.Thread(target=lambda: [None for _ in reader], daemon=True).start()
+"""
+"""Threads within C++ that call Python again and again. At Python's own end, the first one aborts the process."""
+
+
+def test_a_worker_that_loses_its_task_manager_ends_in_order_while_threads_are_within_c(
+    tmp_path: Path, monkeypatch, caplog
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(READS_FOR_EVER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with worker_pool() as address:
+        with TaskManager.running() as task_manager:
+            task_manager.ask(address, "1-1")
+            task_manager.await_worker()
+            (worker,) = own_workers()
+        await_until(
+            lambda: not is_alive(worker) or worker not in own_workers(), START_TIMEOUT_S, "the worker has ended"
+        )
+        await_until(lambda: own_workers() == [], START_TIMEOUT_S, "the pool has noticed")
+    assert "has ended by itself" not in caplog.text
+
+
 def test_the_metric_files_of_a_worker_that_has_ended_are_removed(task_manager: TaskManager, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (port,) = free_ports(1)

@@ -103,7 +103,7 @@ def test_check_with_one_file_compares_with_the_checked_in_version_of_that_record
         (b"[1]", "declares no record"),
         (b'{"type":"record","name":"Other","fields":[]}', "unknown record 'Other'"),
         (b'{"type":"record","name":"UnifiedCdr","fields":[{"name":"x"}]}', "the new schema is no Avro schema"),
-        (b"\xff", "it is not UTF-8 text"),
+        (b"\xff", "is no UTF-8 text"),
     ],
 )
 def test_check_of_an_unreadable_schema_is_one_line_and_exit_code_2(orion_beam, tmp_path, content, message):

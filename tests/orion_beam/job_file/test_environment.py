@@ -150,7 +150,7 @@ def test_a_catalogue_that_gives_a_raw_topic_away_is_refused(workspace: Path) -> 
 
 def test_names_of_the_job_file_are_refused_with_their_place(workspace: Path) -> None:
     (workspace / JOB_FILE).write_text("version: 1\ntopics:\n  final: cdr.dlq\n")
-    with pytest.raises(UserError, match=rf"{JOB_FILE}:1: topic cdr\.dlq is there twice"):
+    with pytest.raises(UserError, match=rf"{JOB_FILE}:2: topics: topic cdr\.dlq is there twice"):
         own_topics()
 
 
