@@ -212,8 +212,8 @@ class System:
         process.wait(PATIENCE_S)
 
     def replace_pool(self, number: int, *options: str, **environment: str) -> Pool:
-        """Kill a pool and its workers, and return a ready one in its place, with other options or variables."""
-        self.kill_pool(number)
+        """End a pool as an operator does, and return a ready one in its place, with other options or variables."""
+        self._stop_pool(number)
         with ExitStack() as unused:
             pool = self._pool(unused, number, *options, **environment)
             unused.pop_all()
