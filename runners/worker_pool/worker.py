@@ -49,6 +49,9 @@ PROGRESS_VARIABLE = "ORION_PROGRESS_FD"
 READY, CONNECTED, FINISH = "ready", "connected", "finish"
 """Words of the two sides, see above."""
 
+_FIRST_BUNDLE_S = 10.0
+"""Time in which a worker that ends before it has had a bundle gets one, and does it. Flink waits three minutes for the
+output of a first bundle, even if the worker has refused it."""
 _NEXT_BUNDLE_S = 2.0
 """Time in which a worker that ends answers a next bundle with its reason, so that Flink's exceptions show it."""
 _CONNECTED_AFTER_S = 1.0
@@ -64,14 +67,17 @@ class _Harness(sdk_worker.SdkHarness):  # type: ignore[misc]
         super().__init__(control_address, worker_id=worker_id, data_buffer_time_limit_ms=DATA_BUFFER_TIME_LIMIT_MS)
         self._bundles = threading.Condition()
         self._under_way = 0
+        self._has_had_one = False
         self._reason = ""
         self._has_refused = threading.Event()
         self.is_finished = False
 
     def _request_process_bundle(self, request: beam_fn_api_pb2.InstructionRequest) -> None:
         with self._bundles:
-            reason = self._reason
+            reason = self._reason if self._has_had_one else ""
             self._under_way += not reason
+            self._has_had_one = True
+            self._bundles.notify_all()
         if reason:
             # Flink repeats the bundle in another worker.
             self._responses.put(
@@ -100,13 +106,14 @@ class _Harness(sdk_worker.SdkHarness):  # type: ignore[misc]
         os._exit(0)
 
     def finish(self, reason: str) -> None:
-        """Finish the bundles under way, refuse others, and make `run` return.
+        """Finish the bundles under way, and the first one if there was none yet, refuse others, and make `run` return.
 
         Args:
             reason: Why, for Flink's exceptions and the log.
         """
         with self._bundles:
             self._reason = self._reason or reason
+            self._bundles.wait_for(lambda: self._has_had_one, _FIRST_BUNDLE_S)
             self._bundles.wait_for(lambda: not self._under_way)
         self._has_refused.wait(_NEXT_BUNDLE_S)
         self.is_finished = True

@@ -113,6 +113,23 @@ def test_probes_say_when_a_pool_is_ready_and_sigterm_lets_workers_finish(start_p
     assert not is_alive(spare)
 
 
+def test_a_worker_that_ends_before_its_first_bundle_does_that_one(start_pool, task_manager: TaskManager) -> None:
+    """Flink waits three minutes for the output of a first bundle, also when it is refused."""
+    pool = start_pool("--spares", "1", "--drain-limit", "5m")
+    pool.await_ready()
+    task_manager.ask(pool.address, "1-1")
+    task_manager.await_worker()
+    pool.process.terminate()
+    pool.await_draining()
+    task_manager.begin_bundle("1-1", "first")
+    assert task_manager.await_bundle() == "first"
+    task_manager.begin_bundle("1-1", "second")
+    refused = task_manager.answers.get(timeout=600)
+    assert (refused.instruction_id, "the worker pool ends" in refused.error) == ("second", True)
+    task_manager.may_end.set()
+    assert pool.process.wait(START_TIMEOUT_S) == 128 + signal.SIGTERM
+
+
 def test_a_worker_that_does_not_finish_in_time_is_killed(start_pool, task_manager: TaskManager) -> None:
     pool = start_pool("--spares", "0", "--drain-limit", "1s")
     pool.await_ready()
@@ -197,15 +214,15 @@ if any(each.endswith("worker_pool.worker") for each in sys.orig_argv):
 """Threads within C++ that call Python again and again. At Python's own end, the first one aborts the process."""
 
 
-def test_a_worker_that_loses_its_task_manager_ends_in_order_while_threads_are_within_c(
-    tmp_path: Path, monkeypatch, caplog
+def test_a_worker_ends_in_order_while_threads_are_within_c(
+    task_manager: TaskManager, tmp_path: Path, monkeypatch, caplog
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(READS_FOR_EVER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with worker_pool() as address:
-        with TaskManager.running() as task_manager:
-            task_manager.ask(address, "1-1")
-            task_manager.await_worker()
+        task_manager.ask(address, "1-1")
+        task_manager.await_worker()
+        task_manager.let_go("1-1")
         await_until(lambda: own_workers() == [], START_TIMEOUT_S, "the worker has ended")
     assert "has ended by itself" not in caplog.text
 
