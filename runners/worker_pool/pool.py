@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from orion_beam.errors import PrerequisiteError, UserError
 from orion_beam.kafka.offset_ranges import Advance
 from orion_beam.monitoring.server import Answer, Page, UnavailableError, host_and_port, is_loopback
 from orion_beam.runners.worker_pool.exposition import DIRECTORY_VARIABLE, add_up_ended, worker_exposition
-from orion_beam.runners.worker_pool.process import Ending, Worker, how_it_ended
+from orion_beam.runners.worker_pool.process import Ending, Request, Worker, how_it_ended
 from orion_beam.runners.worker_pool.token import TokenGuard
 from orion_beam.runners.worker_pool.versions import own_versions, refusal, versions_handler
 from orion_beam.runners.worker_pool.worker import PROGRESS_VARIABLE
@@ -41,9 +42,10 @@ _LOOK_EVERY_S = 0.5
 _CALM_S = 5.0
 """Spares are started when Flink has not asked for workers for this long: they would slow down those that start."""
 _MAX_PAUSE_S = 60.0
-_STARTS_OF_A_REQUEST = 10
-"""Workers that are started for one request of Flink, when each ends before the task manager has it: for 5 minutes,
-with growing pauses. After that the job is probably gone."""
+_STARTS_OF_A_REQUEST = 5
+"""Workers that are started for one request of Flink, when each ends before the task manager has it, with growing
+pauses. After that the request fails, and Flink restarts the job."""
+_ENDING = "this worker pool is ending: it starts no workers"
 _STUCK_S = 30.0
 
 
@@ -80,7 +82,7 @@ class _WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer, Collect
         self._looked_at = self._asked_at = time.monotonic()
         self._failed_spares = 0
         self._next_spare_at = 0.0
-        self._waiting: list[tuple[float, beam_fn_api_pb2.StartWorkerRequest, int]] = []
+        self._waiting: list[tuple[float, Request, int]] = []
         self._ended: Counter[Ending] = Counter(dict.fromkeys(Ending, 0))
 
     def begin(self, environment: Mapping[str, str], progress: IO[str] | None) -> None:
@@ -96,17 +98,25 @@ class _WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer, Collect
         self._has_begun = True
         self._watcher.start()
 
-    def StartWorker(self, request: beam_fn_api_pb2.StartWorkerRequest, _: object) -> object:  # noqa: N802 - Beam's name
-        """Tell a worker to connect to the JVM, unless the job has other versions than this pool."""
+    def StartWorker(self, request: beam_fn_api_pb2.StartWorkerRequest, context: grpc.ServicerContext) -> object:  # noqa: N802 - Beam's name
+        """Tell a worker to connect to the JVM, unless the job has other versions, and answer when it has connected.
+
+        After an answer without error, Flink waits for the worker for ever. While it waits for the answer, it notices
+        that this pool has ended.
+        """
         if why := refusal(request.params, own_versions()):
             _logger.warning(why)
             return beam_fn_api_pb2.StartWorkerResponse(error=why)
         with self._lock:
             if self._is_draining:
-                return beam_fn_api_pb2.StartWorkerResponse(error="this worker pool is ending: it starts no workers")
+                return beam_fn_api_pb2.StartWorkerResponse(error=_ENDING)
             self._asked_at = time.monotonic()
-            self._serve(request, starts=1)
-        return beam_fn_api_pb2.StartWorkerResponse()
+            asked = Request(request)
+            self._serve(asked, starts=1)
+        if context.add_callback(asked.answer.cancel):
+            with suppress(CancelledError):
+                return beam_fn_api_pb2.StartWorkerResponse(error=asked.answer.result())
+        return beam_fn_api_pb2.StartWorkerResponse(error="nobody waits for this answer")
 
     def StopWorker(self, _: beam_fn_api_pb2.StopWorkerRequest, __: object) -> object:  # noqa: N802 - Beam's name
         """Do nothing. The caller has closed its connection to the worker, by which the worker ends.
@@ -153,6 +163,7 @@ class _WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer, Collect
         """Start no more workers, and wait until all have finished their bundles and ended, or until the time is up."""
         with self._lock:
             self._is_draining = True
+            self._refuse_all()
             for worker in self._workers:
                 reason = "the worker pool ends, and Flink needs another: start `orion-beam workers` again"
                 worker.finish(Ending.STOPPED, reason, self._limits.drain_s)
@@ -164,6 +175,7 @@ class _WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer, Collect
         """End all workers that still run."""
         with self._lock:
             self._is_over = self._is_draining = True
+            self._refuse_all()
             for worker in self._workers:
                 worker.ending = worker.ending or Ending.STOPPED
                 worker.terminate()
@@ -173,7 +185,13 @@ class _WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer, Collect
             worker.await_end()
         self._selector.close()
 
-    def _serve(self, request: beam_fn_api_pb2.StartWorkerRequest, starts: int) -> None:
+    def _refuse_all(self) -> None:
+        """Answer all requests whose worker the task manager does not have yet."""
+        for request in (*(worker.request for worker in self._workers), *(request for _, request, _ in self._waiting)):
+            if request is not None:
+                request.settle(_ENDING)
+
+    def _serve(self, request: Request, starts: int) -> None:
         """Give a request of Flink to a spare, or to a new worker.
 
         Args:
@@ -209,12 +227,18 @@ class _WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer, Collect
         """Notice that a worker is ready, has ended, or takes too much memory or time."""
         if worker.request is None and worker.is_ready:
             self._failed_spares = 0
+        if worker.request is not None and worker.is_connected:
+            worker.request.settle()
         if (code := worker.exit_code()) is not None:
             self._bury(worker, code)
         elif worker.is_overdue():
             _logger.warning("%s has not finished its bundles in time: it is killed, and Flink repeats them", worker)
             worker.ending = Ending.MEMORY_KILLED if worker.ending is Ending.MEMORY else worker.ending
             worker.kill()
+        elif worker.request is not None and worker.request.answer.cancelled() and worker.ending is None:
+            # Its task manager has gone, or has another worker.
+            worker.ending = Ending.STOPPED
+            worker.terminate()
         elif self._limits.memory_bytes is not None and worker.is_connected:
             self._limit(worker, self._limits.memory_bytes)
 
@@ -249,14 +273,17 @@ class _WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer, Collect
         if worker.request is None and not worker.is_ready:
             self._failed_spares += 1
             self._next_spare_at = time.monotonic() + min(2.0**self._failed_spares, _MAX_PAUSE_S)
-        if worker.request is None or worker.is_connected or worker.ending is Ending.STOPPED:
+        if worker.request is None or worker.is_connected or worker.request.answer.done():
             return
-        # A task manager waits for its worker for ever, and does not ask again.
         if worker.starts < _STARTS_OF_A_REQUEST:
             pause_s = min(2.0**worker.starts - 2, _MAX_PAUSE_S)
             self._waiting.append((time.monotonic() + pause_s, worker.request, worker.starts + 1))
         else:
-            _logger.error("no worker %s gets as far as its task manager: Flink waits in vain", worker.request.worker_id)
+            why = (
+                f"no worker {worker.request.wanted.worker_id} gets as far as its task manager: the pool's log says why"
+            )
+            _logger.error(why)
+            worker.request.settle(why)
 
     def _serve_again(self) -> None:
         """Serve the requests whose worker has ended too soon, and whose pause is over."""
@@ -264,7 +291,8 @@ class _WorkerPool(beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolServicer, Collect
         due = [each for each in self._waiting if each[0] <= now and not self._is_draining]
         self._waiting = [each for each in self._waiting if each not in due]
         for _, request, starts in due:
-            self._serve(request, starts)
+            if not request.answer.done():
+                self._serve(request, starts)
 
     def _keep_spares(self) -> None:
         """Start the spares that are missing; the first alone, since it may have to compile what the others load."""

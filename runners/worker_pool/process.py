@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from enum import StrEnum
 
@@ -29,6 +30,25 @@ class Ending(StrEnum):
     """It was far above its memory limit, or did not finish its bundles in time."""
     FAILED = "failed"
     """It ended by itself: an error, or the kernel killed it."""
+
+
+class Request:
+    """Flink's request for a worker, which is answered when the task manager has the worker.
+
+    Attributes:
+        wanted: What Flink has sent.
+        answer: The error of the answer, or the empty text. It is cancelled when the task manager has given up.
+    """
+
+    def __init__(self, wanted: beam_fn_api_pb2.StartWorkerRequest) -> None:
+        """Take what Flink has sent."""
+        self.wanted = wanted
+        self.answer: Future[str] = Future()
+
+    def settle(self, error: str = "") -> None:
+        """Answer the request, unless it is answered already, or nobody waits for it."""
+        with suppress(InvalidStateError):
+            self.answer.set_result(error)
 
 
 class Worker:
@@ -63,7 +83,7 @@ class Worker:
             )
         self._heard = b""
         self.pid = self._process.pid
-        self.request: beam_fn_api_pb2.StartWorkerRequest | None = None
+        self.request: Request | None = None
         self.starts = 0
         self.is_ready = self.is_connected = False
         self.ending: Ending | None = None
@@ -71,17 +91,17 @@ class Worker:
 
     def __str__(self) -> str:
         """Name it as log lines do."""
-        name = "spare worker" if self.request is None else f"worker {self.request.worker_id}"
+        name = "spare worker" if self.request is None else f"worker {self.request.wanted.worker_id}"
         return f"{name} (process {self.pid})"
 
     def fileno(self) -> int:
         """Return the descriptor of the socket to the process, for a selector."""
         return self._socket.fileno()
 
-    def serve(self, request: beam_fn_api_pb2.StartWorkerRequest, starts: int) -> None:
+    def serve(self, request: Request, starts: int) -> None:
         """Have the worker serve a request of Flink, for which so many workers have been started."""
         self.request, self.starts = request, starts
-        self._send(f"{request.control_endpoint.url} {request.worker_id}")
+        self._send(f"{request.wanted.control_endpoint.url} {request.wanted.worker_id}")
 
     def finish(self, ending: Ending, reason: str, limit_s: float) -> None:
         """Have the worker finish its bundles and end.

@@ -54,7 +54,7 @@ _FIRST_BUNDLE_S = 10.0
 output of a first bundle, even if the worker has refused it."""
 _NEXT_BUNDLE_S = 2.0
 """Time in which a worker that ends answers a next bundle with its reason, so that Flink's exceptions show it."""
-_CONNECTED_AFTER_S = 1.0
+_CONNECTED_AFTER_S = 0.5
 """Time after which the task manager has the connection of a harness that runs."""
 _LOOK_EVERY_S = 0.1
 _GRACE_S = 2.0

@@ -72,7 +72,7 @@ class TaskManager(beam_fn_api_pb2_grpc.BeamFnControlServicer):
         context.abort(grpc.StatusCode.NOT_FOUND, "no such bundle")
 
     def ask(self, pool: str, worker_id: str, **params: str) -> str:
-        """Ask a pool for a worker; return the pool's error."""
+        """Ask a pool for a worker; return the pool's error, or the empty text when the worker has connected."""
         request = beam_fn_api_pb2.StartWorkerRequest(
             worker_id=worker_id,
             control_endpoint=endpoints_pb2.ApiServiceDescriptor(url=self.address),

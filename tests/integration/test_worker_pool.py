@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -182,8 +183,8 @@ def test_a_worker_far_above_its_memory_limit_is_killed(task_manager: TaskManager
 
 
 def test_a_worker_that_dies_before_its_task_manager_has_it_is_replaced(task_manager: TaskManager, caplog) -> None:
-    with worker_pool() as address:
-        task_manager.ask(address, "1-1")
+    with worker_pool() as address, ThreadPoolExecutor() as threads:
+        answer = threads.submit(task_manager.ask, address, "1-1")
         killed = set()
         while len(killed) < 4:
             await_until(
@@ -194,7 +195,51 @@ def test_a_worker_that_dies_before_its_task_manager_has_it_is_replaced(task_mana
                 worker.kill()
         assert task_manager.await_worker() == "1-1"
         assert {worker.pid for worker in own_workers()}.isdisjoint(killed)
+        assert answer.result() == ""
     assert "has ended by itself (killed by SIGKILL)" in caplog.text
+
+
+def test_a_request_is_not_answered_before_its_worker_has_connected(start_pool) -> None:
+    """After an answer, Flink waits for ever. A pool that is killed meanwhile must not leave it waiting."""
+    pool = start_pool("--spares", "1")
+    pool.await_ready()
+    nowhere = TaskManager()
+    nowhere.address = f"127.0.0.1:{free_ports(1)[0]}"
+    with ThreadPoolExecutor() as threads:
+        answer = threads.submit(nowhere.ask, pool.address, "1-1")
+        await_until(
+            lambda: metrics_at(pool.probes)["orion_workers"] == 1.0, START_TIMEOUT_S, "a worker has the request"
+        )
+        assert not answer.done()
+        pool.process.kill()
+        with pytest.raises(grpc.RpcError):
+            answer.result()
+
+
+def test_a_request_that_nobody_waits_for_any_more_keeps_no_worker() -> None:
+    nowhere = f"127.0.0.1:{free_ports(1)[0]}"
+    request = beam_fn_api_pb2.StartWorkerRequest(worker_id="1-1")
+    request.control_endpoint.url = nowhere
+    with worker_pool() as address:
+        with grpc.insecure_channel(address) as channel:
+            call = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel).StartWorker.future(request)
+            await_until(own_workers, START_TIMEOUT_S, "a worker is started")
+            call.cancel()
+        await_until(lambda: own_workers() == [], START_TIMEOUT_S, "it is ended")
+
+
+def test_a_pool_that_ends_answers_a_request_that_waits(start_pool) -> None:
+    pool = start_pool("--spares", "0", "--drain-limit", "1s")
+    pool.await_ready()
+    nowhere = TaskManager()
+    nowhere.address = f"127.0.0.1:{free_ports(1)[0]}"
+    with ThreadPoolExecutor() as threads:
+        answer = threads.submit(nowhere.ask, pool.address, "1-1")
+        await_until(
+            lambda: metrics_at(pool.probes)["orion_workers"] == 1.0, START_TIMEOUT_S, "a worker has the request"
+        )
+        pool.process.terminate()
+        assert answer.result() == "this worker pool is ending: it starts no workers"
 
 
 READS_FOR_EVER = """
