@@ -236,6 +236,9 @@ def main() -> None:
     except grpc.RpcError:
         if not harness.is_finished:
             print("the JVM is gone: this worker ends", file=sys.stderr)
+    if harness.is_finished:
+        # Connections that break would reach Flink before the reason for which the last bundle was refused.
+        time.sleep(_GRACE_S)
     _leave(0)
 
 
