@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -199,27 +200,39 @@ def test_a_worker_that_dies_before_its_task_manager_has_it_is_replaced(task_mana
     assert "has ended by itself (killed by SIGKILL)" in caplog.text
 
 
-def test_a_request_is_not_answered_before_its_worker_has_connected(start_pool) -> None:
-    """After an answer, Flink waits for ever. A pool that is killed meanwhile must not leave it waiting."""
-    pool = start_pool("--spares", "1")
+@pytest.fixture
+def nowhere() -> TaskManager:
+    """A task manager that no worker reaches."""
+    made = TaskManager()
+    made.address = f"127.0.0.1:{free_ports(1)[0]}"
+    return made
+
+
+@contextmanager
+def waiting_request(pool: Pool, nowhere: TaskManager) -> Iterator[Future[str]]:
+    """Ask a pool for a worker that cannot connect; yield the answer when a worker has the request."""
     pool.await_ready()
-    nowhere = TaskManager()
-    nowhere.address = f"127.0.0.1:{free_ports(1)[0]}"
     with ThreadPoolExecutor() as threads:
         answer = threads.submit(nowhere.ask, pool.address, "1-1")
         await_until(
             lambda: metrics_at(pool.probes)["orion_workers"] == 1.0, START_TIMEOUT_S, "a worker has the request"
         )
         assert not answer.done()
+        yield answer
+
+
+def test_a_request_is_not_answered_before_its_worker_has_connected(start_pool, nowhere: TaskManager) -> None:
+    """After an answer, Flink waits for ever. A pool that is killed meanwhile must not leave it waiting."""
+    pool = start_pool("--spares", "1")
+    with waiting_request(pool, nowhere) as answer:
         pool.process.kill()
         with pytest.raises(grpc.RpcError):
             answer.result()
 
 
-def test_a_request_that_nobody_waits_for_any_more_keeps_no_worker() -> None:
-    nowhere = f"127.0.0.1:{free_ports(1)[0]}"
+def test_a_request_that_nobody_waits_for_any_more_keeps_no_worker(nowhere: TaskManager) -> None:
     request = beam_fn_api_pb2.StartWorkerRequest(worker_id="1-1")
-    request.control_endpoint.url = nowhere
+    request.control_endpoint.url = nowhere.address
     with worker_pool() as address:
         with grpc.insecure_channel(address) as channel:
             call = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel).StartWorker.future(request)
@@ -228,16 +241,9 @@ def test_a_request_that_nobody_waits_for_any_more_keeps_no_worker() -> None:
         await_until(lambda: own_workers() == [], START_TIMEOUT_S, "it is ended")
 
 
-def test_a_pool_that_ends_answers_a_request_that_waits(start_pool) -> None:
+def test_a_pool_that_ends_answers_a_request_that_waits(start_pool, nowhere: TaskManager) -> None:
     pool = start_pool("--spares", "0", "--drain-limit", "1s")
-    pool.await_ready()
-    nowhere = TaskManager()
-    nowhere.address = f"127.0.0.1:{free_ports(1)[0]}"
-    with ThreadPoolExecutor() as threads:
-        answer = threads.submit(nowhere.ask, pool.address, "1-1")
-        await_until(
-            lambda: metrics_at(pool.probes)["orion_workers"] == 1.0, START_TIMEOUT_S, "a worker has the request"
-        )
+    with waiting_request(pool, nowhere) as answer:
         pool.process.terminate()
         assert answer.result() == "this worker pool is ending: it starts no workers"
 
